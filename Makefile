@@ -1,0 +1,57 @@
+# `make demo` and `make test` are all that a fresh machine needs (Python 3.11 or newer, make, a package registry).
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+
+# An index with CPU builds of torch, for registries that hold only CUDA builds. Empty: the registry that pip is set to.
+TORCH_INDEX ?=
+
+DEMO_RUN      := $(BIN)/sdretrieval run configs/stdlib.yaml
+DEMO_SEARCHES := $(BIN)/python -m pipelines.demo
+
+GPU    := $(shell nvidia-smi >/dev/null 2>&1 && echo yes)
+EXTRAS := $(if $(GPU),gpu,cpu),demo,dev
+# A GPU machine takes the torch that its registry offers (built with CUDA); every other version stays pinned.
+PINS   := $(if $(GPU),grep -v '^torch==' constraints-cpu.txt,cat constraints-cpu.txt)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## make .venv with everything in it (about 3 minutes, once; again when the pins change)
+
+# The stamp comes last, so that an interrupted set-up is done again.
+$(STAMP): pyproject.toml constraints-cpu.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "sdretrieval needs Python 3.11 or newer; '$(PYTHON)' is $$(command -v $(PYTHON) >/dev/null && $(PYTHON) --version 2>&1 || echo not there). Try: make setup PYTHON=python3.12" >&2; exit 1; }
+	@echo "setting up $(VENV) with [$(EXTRAS)]: about 3 minutes, once"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PINS) > $(VENV)/constraints.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+	  -c $(VENV)/constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+demo: $(STAMP) ## the main job on Python's own standard library: run, table, searches before and after
+	@$(DEMO_RUN)
+	@$(DEMO_SEARCHES)
+
+test: $(STAMP) ## all tests, offline; those that need a GPU or real data say why they are skipped
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --durations=10
+
+check: $(STAMP) ## format, lint, strict types, import contract
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+	@$(BIN)/mypy --strict sdretrieval
+	@$(BIN)/lint-imports
+
+format: $(STAMP) ## put the code in the project's format and mend what lint can mend
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+clean: ## remove .venv, caches and build output; runs/ stays
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,57 @@
+"""Documents, queries and judgements: read, download, build, check, split, generate.
+
+`open_corpus` turns what a user types into a `Corpus`; everything else takes and returns that object.
+"""
+
+from __future__ import annotations
+
+from .beir_folder import dangling_judgements, read_beir, write_beir
+from .check import CorpusCheck, check_corpus
+from .download import download_beir
+from .generated import (
+    GeneratedQuery,
+    generated_queries,
+    generated_sources,
+    hold_out_documents,
+    with_generated_split,
+)
+from .open import default_cache, limit_documents, open_corpus
+from .python_stdlib import build_stdlib
+from .qrels import Dangling
+from .splits import carve_dev, repeated_queries, require_positives, require_split, training_queries
+from .storage import load_corpus, save_corpus
+from .tables import document_table, query_table
+from .text import normalised
+from .types import Corpus, Qrels, joined
+
+__all__ = [
+    "Corpus",
+    "CorpusCheck",
+    "Dangling",
+    "GeneratedQuery",
+    "Qrels",
+    "build_stdlib",
+    "carve_dev",
+    "check_corpus",
+    "dangling_judgements",
+    "default_cache",
+    "document_table",
+    "download_beir",
+    "generated_queries",
+    "generated_sources",
+    "hold_out_documents",
+    "joined",
+    "limit_documents",
+    "load_corpus",
+    "normalised",
+    "open_corpus",
+    "query_table",
+    "read_beir",
+    "repeated_queries",
+    "require_positives",
+    "require_split",
+    "save_corpus",
+    "training_queries",
+    "with_generated_split",
+    "write_beir",
+]

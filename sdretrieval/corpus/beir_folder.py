@@ -1,0 +1,155 @@
+"""BEIR folders: `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv` (Thakur et al., NeurIPS D&B 2021).
+
+A folder that holds documents only is a corpus too: queries are then generated, see `generated.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import CorpusError
+from ..progress import track
+from .folders import finished_folder
+from .qrels import Dangling, part_dangling, read_qrels, write_qrels
+from .tables import document_table, query_table, table_rows
+from .text import LIST_AT_MOST, examples
+from .types import Corpus
+
+logger = logging.getLogger("sdretrieval")
+EXPECTED = "A BEIR folder holds corpus.jsonl, queries.jsonl and qrels/*.tsv (corpus.jsonl alone: documents only)"
+
+
+def read_beir(folder: Path, name: str | None = None) -> Corpus:
+    """Read a BEIR folder, line by line. `name` is the folder's own where it is None.
+
+    Fields other than `_id`, `title` and `text` are ignored, a missing title is empty. Judgements that point to no
+    document or query are left out of `Corpus.qrels` with a warning; `dangling_judgements` lists them.
+
+    The texts are held in memory once, as Arrow; `save_corpus` and `load_corpus` then leave them on disk.
+
+    Raises `CorpusError` for a path that does not exist, a folder of another kind, a broken line (file and line
+    number), ids that occur twice, and a qrels row that is none.
+    """
+    _require_beir_folder(folder)
+    name = name or folder.resolve().name
+    documents = document_table(track(_records(folder / "corpus.jsonl", titled=True), f"{name}: reading", "documents"))
+    if not len(documents):
+        raise CorpusError(f"{folder / 'corpus.jsonl'} holds no documents: expected one JSON object a line.")
+    with_queries = (folder / "queries.jsonl").exists()
+    queries = query_table(_records(folder / "queries.jsonl", titled=False) if with_queries else ())
+    raw = read_qrels(folder / "qrels")
+    judgements = part_dangling(raw, documents=set(documents["id"]), queries=set(queries["id"]))
+    _warn_dangling(folder, judgements.dangling)
+    return Corpus(name=name, documents=documents, queries=queries, qrels=judgements.kept)
+
+
+def dangling_judgements(folder: Path, corpus: Corpus) -> list[Dangling]:
+    """The judgements of a BEIR folder that `read_beir` left out, since their query or document does not exist."""
+    return part_dangling(read_qrels(folder / "qrels"), corpus.document_row, corpus.query_row).dangling
+
+
+def write_beir(corpus: Corpus, folder: Path) -> None:
+    """Write `corpus` as a BEIR folder: all of it or, on a kill, nothing. Reading it gives the same digest.
+
+    Raises `CorpusError` where `folder` exists and is not empty, or an id cannot stand in a qrels file.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise CorpusError(f"{folder} exists and is not empty: nothing was written. Remove it or name another folder.")
+    _require_plain_ids([*corpus.document_ids, *corpus.query_ids])
+    with finished_folder(folder) as temporary:
+        rows = ({"_id": i, "title": title, "text": text} for i, title, text in table_rows(corpus.documents))
+        _write_lines(temporary / "corpus.jsonl", rows)
+        _write_lines(temporary / "queries.jsonl", ({"_id": i, "text": text} for i, text in table_rows(corpus.queries)))
+        (temporary / "qrels").mkdir()
+        for split, qrels in corpus.qrels.items():
+            write_qrels(qrels, temporary / "qrels" / f"{split}.tsv")
+
+
+def _require_beir_folder(folder: Path) -> None:
+    if not folder.exists():
+        raise CorpusError(f"There is no corpus at {folder}: the path does not exist. Check it. {EXPECTED}.")
+    if not folder.is_dir():
+        raise CorpusError(f"{folder} is a file, expected a folder. {EXPECTED}.")
+    found = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
+    lacking = [] if "corpus.jsonl" in found else ["corpus.jsonl"]
+    if "queries.jsonl" not in found and "qrels/" in found:
+        lacking.append("queries.jsonl")
+    if lacking:
+        held = f"it holds {examples(found)}" if found else "it is empty"
+        raise CorpusError(f"{folder} is no BEIR folder: {' and '.join(lacking)} missing; {held}. {EXPECTED}.")
+
+
+def _records(path: Path, titled: bool) -> Iterator[tuple[str, ...]]:
+    """Rows (id, title, text) or, without titles, (id, text). Raises at the end of the file where ids occur twice."""
+    line_of: dict[str, int] = {}
+    twice: list[str] = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            record = _parse(line, f"{path}:{number}")
+            identifier = record["_id"]
+            if identifier in line_of:
+                twice.append(f"{identifier} (lines {line_of[identifier]} and {number})")
+            line_of[identifier] = number
+            yield (identifier, record["title"], record["text"]) if titled else (identifier, record["text"])
+    if twice:
+        raise CorpusError(f"{path}: {len(twice)} ids occur more than once: {examples(twice)}. Expected each id once.")
+
+
+def _parse(line: bytes, place: str) -> dict[str, str]:
+    try:
+        record = json.loads(line.strip().decode("utf-8-sig"))
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both ValueErrors
+        start = line[:60].decode("utf8", "replace").rstrip()
+        raise CorpusError(
+            f"{place}: broken line ({error}); it begins {start!r}. Expected one JSON object in UTF-8 with the fields "
+            "_id and text. Mend the line or remove it."
+        ) from None
+    if not isinstance(record, dict):
+        raise CorpusError(f"{place}: a JSON {type(record).__name__}, expected an object with the fields _id and text.")
+    identifier = record.get("_id")
+    if isinstance(identifier, int) and not isinstance(identifier, bool):
+        identifier = str(identifier)
+    return {
+        "_id": _string(identifier, "_id", place, record),
+        "title": _string(record.get("title") or "", "title", place, record),
+        "text": _string(record.get("text"), "text", place, record),
+    }
+
+
+def _string(value: Any, field: str, place: str, record: dict[str, Any]) -> str:
+    if not isinstance(value, str) or (field == "_id" and not value):
+        found = f"{field} is {value!r:.60}" if field in record else f"no field {field} (found: {', '.join(record)})"
+        raise CorpusError(f"{place}: {found}, expected a string. Each line needs the fields _id and text.")
+    try:
+        value.encode("utf8")
+    except UnicodeEncodeError:  # half of a surrogate pair, as broken scrapers leave it: Arrow cannot hold it
+        return value.encode("utf8", "replace").decode("utf8")
+    return value
+
+
+def _warn_dangling(folder: Path, dangling: list[Dangling]) -> None:
+    if dangling:
+        shown = "; ".join(
+            f"{d.split}: {d.query} -> {d.document} (no such {d.missing})" for d in dangling[:LIST_AT_MOST]
+        )
+        logger.warning("%s: %d judgements point nowhere and are left out: %s", folder, len(dangling), shown)
+
+
+def _require_plain_ids(identifiers: list[str]) -> None:
+    broken = [identifier for identifier in identifiers if any(mark in identifier for mark in "\t\r\n")]
+    if broken:
+        raise CorpusError(
+            f"Ids with a tab or a line end cannot stand in a qrels file: {examples(broken)}. Rename them."
+        )
+
+
+def _write_lines(path: Path, records: Iterable[dict[str, str]]) -> None:
+    with path.open("w", encoding="utf8", newline="\n") as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")

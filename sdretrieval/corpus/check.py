@@ -1,0 +1,219 @@
+"""`corpus check`: what a corpus holds and what is wrong with it, before hours are spent on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .qrels import Dangling, part_dangling
+from .splits import repeated_queries
+from .text import LIST_AT_MOST, normalised
+from .types import Corpus
+
+CountTokens = Callable[[list[str]], "NDArray[np.int64]"]
+TEXTS_A_BATCH = 1000
+LARGELY_CUT = 0.2
+"""A view that cuts more than this share of the documents is worth a warning."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Median, 90th percentile and maximum of the lengths of some texts."""
+
+    median: float
+    p90: float
+    longest: int
+
+
+@dataclass(frozen=True)
+class SplitCounts:
+    """Judged queries, those with a positive, and the positives of a split."""
+
+    queries: int
+    with_positive: int
+    positives: int
+
+
+@dataclass(frozen=True)
+class Findings:
+    """How many things of one kind were found, and the first few of them."""
+
+    count: int
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CorpusCheck:
+    """What `check_corpus` found. `unit` is that of all lengths: tokens, or words where no tokenizer was given."""
+
+    name: str
+    digest: str
+    documents: int
+    queries: int
+    splits: Mapping[str, SplitCounts]
+    unit: str
+    document_lengths: Lengths
+    query_lengths: Lengths
+    cut_by_view: Mapping[str, float]
+    """View -> share of the documents that are longer than it (0 to 1)."""
+    duplicates: Findings
+    """Documents whose text (title and text, one case, single spaces) stood in an earlier document."""
+    empty_documents: Findings
+    empty_queries: Findings
+    dangling: Findings
+    """Judgements whose query or document does not exist."""
+    repeated: Findings
+    """Query texts that stand in two splits or more."""
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionaries, lists, strings and numbers."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """The findings for a person to read, one line each, the warnings last."""
+        splits = ", ".join(f"{s} {c.queries:,} ({c.positives:,} positives)" for s, c in self.splits.items()) or "none"
+        cut = ", ".join(f"{view} cuts {share:.1%}" for view, share in self.cut_by_view.items())
+        return [
+            f"{self.name}: {self.documents:,} documents, {self.queries:,} queries; digest {self.digest}",
+            f"judged queries by split: {splits}",
+            f"document length in {self.unit}: {_described(self.document_lengths)}" + (f"; {cut}" if cut else ""),
+            f"query length in {self.unit}: {_described(self.query_lengths)}",
+            *(_finding_line(what, found) for what, found in self._findings()),
+            *(f"warning: {warning}" for warning in self.warnings),
+        ]
+
+    def _findings(self) -> Iterator[tuple[str, Findings]]:
+        yield "documents that repeat an earlier one", self.duplicates
+        yield "empty documents", self.empty_documents
+        yield "empty queries", self.empty_queries
+        yield "judgements that point nowhere", self.dangling
+        yield "query texts in two splits or more", self.repeated
+
+
+def check_corpus(
+    corpus: Corpus,
+    count_tokens: CountTokens | None = None,
+    views: Mapping[str, int] | None = None,
+    dangling: Sequence[Dangling] = (),
+) -> CorpusCheck:
+    """Examine `corpus`, reading its texts once, batch by batch.
+
+    `count_tokens` gives the lengths of texts in the student's tokens (None: words are counted). `views` holds the
+    most tokens of each view by name. `dangling` are judgements that were left out while reading, see
+    `dangling_judgements`; those in `corpus.qrels` itself are found here.
+    """
+    count = count_tokens or _count_words
+    survey = _survey_documents(corpus, count)
+    found = [*dangling, *part_dangling(corpus.qrels, corpus.document_row, corpus.query_row).dangling]
+    splits = {split: _split_counts(corpus, split) for split in corpus.qrels}
+    texts = corpus.query_texts()
+    cut = {name: float(np.mean(survey.lengths > most)) for name, most in (views or {}).items()}
+    parts = {
+        "duplicates": _findings(survey.duplicates),
+        "empty_documents": _findings(survey.empty),
+        "empty_queries": _findings([i for i, text in zip(corpus.query_ids, texts, strict=True) if not text.strip()]),
+        "dangling": _findings([f"{d.split}: {d.query} -> {d.document} (no such {d.missing})" for d in found]),
+        "repeated": _findings(
+            [f"{text!r} in {', '.join(sorted(where))}" for text, where in repeated_queries(corpus).items()]
+        ),
+    }
+    return CorpusCheck(
+        name=corpus.name,
+        digest=corpus.digest,
+        documents=len(corpus.documents),
+        queries=len(corpus.queries),
+        splits=splits,
+        unit="tokens" if count_tokens else "words",
+        document_lengths=_lengths(survey.lengths),
+        query_lengths=_lengths(np.concatenate([np.empty(0, np.int64), *_counts(texts, count)])),
+        cut_by_view=cut,
+        **parts,
+        warnings=tuple(_warnings(splits, cut, parts)),
+    )
+
+
+@dataclass(frozen=True)
+class _Survey:
+    lengths: NDArray[np.int64]
+    duplicates: list[str]
+    empty: list[str]
+
+
+def _survey_documents(corpus: Corpus, count: CountTokens) -> _Survey:
+    """One pass over the documents. Of each text only 16 bytes are kept, so that a large corpus fits."""
+    first_with: dict[bytes, str] = {}
+    lengths, duplicates, empty = [np.empty(0, np.int64)], [], []
+    for start in range(0, len(corpus.documents), TEXTS_A_BATCH):
+        rows = range(start, min(start + TEXTS_A_BATCH, len(corpus.documents)))
+        texts = corpus.document_texts(rows)
+        lengths.append(np.asarray(count(texts)))
+        for row, text in zip(rows, texts, strict=True):
+            identifier = corpus.document_ids[row]
+            key = blake2b(normalised(text).encode("utf8", "surrogatepass"), digest_size=16).digest()
+            if not text.strip():
+                empty.append(identifier)
+            elif first_with.setdefault(key, identifier) != identifier:
+                duplicates.append(f"{identifier} = {first_with[key]}")
+    return _Survey(np.concatenate(lengths), duplicates, empty)
+
+
+def _counts(texts: list[str], count: CountTokens) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(texts), TEXTS_A_BATCH):
+        yield np.asarray(count(texts[start : start + TEXTS_A_BATCH]))
+
+
+def _count_words(texts: list[str]) -> NDArray[np.int64]:
+    return np.array([len(text.split()) for text in texts], dtype=np.int64)
+
+
+def _lengths(lengths: NDArray[np.int64]) -> Lengths:
+    if not len(lengths):
+        return Lengths(0.0, 0.0, 0)
+    return Lengths(float(np.median(lengths)), float(np.percentile(lengths, 90)), int(lengths.max()))
+
+
+def _split_counts(corpus: Corpus, split: str) -> SplitCounts:
+    positives = [sum(grade > 0 for grade in judged.values()) for judged in corpus.qrels[split].values()]
+    return SplitCounts(len(positives), sum(n > 0 for n in positives), sum(positives))
+
+
+def _findings(found: list[str]) -> Findings:
+    return Findings(len(found), tuple(found[:LIST_AT_MOST]))
+
+
+def _warnings(
+    splits: Mapping[str, SplitCounts], cut: Mapping[str, float], parts: Mapping[str, Findings]
+) -> Iterator[str]:
+    if not splits:
+        yield "no judgements: nothing can be measured but estimates from generated queries"
+    for split, counts in splits.items():
+        if counts.with_positive < counts.queries or not counts.queries:
+            yield f"split {split}: {counts.queries - counts.with_positive} of {counts.queries} queries have no positive"
+    for view, share in cut.items():
+        if share > LARGELY_CUT:
+            yield f"view {view} cuts {share:.0%} of the documents: a teacher that sees all of them knows more"
+    advice = {
+        "duplicates": "documents repeat an earlier one: identical texts are never used as negatives",
+        "empty_documents": "documents are empty: they can never be found",
+        "empty_queries": "queries are empty: remove them",
+        "dangling": "judgements point nowhere and are left out: is corpus.jsonl complete?",
+        "repeated": "query texts stand in two splits: they are left out of training",
+    }
+    for kind, text in advice.items():
+        if parts[kind].count:
+            yield f"{parts[kind].count:,} {text}"
+
+
+def _described(lengths: Lengths) -> str:
+    return f"median {lengths.median:.0f}, p90 {lengths.p90:.0f}, longest {lengths.longest:,}"
+
+
+def _finding_line(what: str, found: Findings) -> str:
+    shown = f" (e.g. {'; '.join(found.examples)})" if found.count else ""
+    return f"{what}: {found.count:,}{shown}"

@@ -1,0 +1,89 @@
+"""From what a user types as a corpus to the corpus."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from ..errors import CorpusError
+from .beir_folder import read_beir
+from .download import BEIR_NAMES, download_beir
+from .python_stdlib import build_stdlib
+from .text import hash_rank
+from .types import Corpus
+
+STDLIB = "python-stdlib"
+UNDERSTOOD = f"a BEIR folder, beir:NAME (e.g. beir:scifact), or {STDLIB}"
+LIMIT_SEED = 13
+"""Which documents a limited corpus keeps belongs to the corpus, not to a run: the seed is fixed."""
+
+
+def open_corpus(source: str, cache: Path | None = None, max_documents: int | None = None) -> Corpus:
+    """The corpus that `source` names: a BEIR folder, `beir:NAME` or `python-stdlib`.
+
+    `cache` is where downloads are kept (None: `default_cache()`). `max_documents` cuts the corpus, see
+    `limit_documents`; python-stdlib is built with that many at once.
+
+    Raises `CorpusError` saying what is understood, with a guess at what was meant.
+    """
+    if max_documents is not None and max_documents < 1:
+        raise CorpusError(f"max_documents is {max_documents}, expected 1 or more.")
+    if source == STDLIB:
+        return build_stdlib() if max_documents is None else build_stdlib(max_documents)
+    corpus = _read(source, cache or default_cache())
+    return corpus if max_documents is None else limit_documents(corpus, max_documents)
+
+
+def default_cache() -> Path:
+    """Where downloaded collections are kept: the variable SDRETRIEVAL_CACHE, else `~/.cache/sdretrieval`."""
+    return Path(os.environ.get("SDRETRIEVAL_CACHE", "~/.cache/sdretrieval")).expanduser()
+
+
+def limit_documents(corpus: Corpus, max_documents: int) -> Corpus:
+    """`corpus` cut to `max_documents`, for trying things out: its figures compare with no published ones.
+
+    Documents with a positive judgement stay first, a hash chooses among equals. Queries that lose all positives lose
+    their judgements; the name says how many documents are left.
+    """
+    if len(corpus.documents) <= max_documents:
+        return corpus
+    positive = {d for split in corpus.qrels.values() for judged in split.values() for d, g in judged.items() if g > 0}
+    ids = corpus.document_ids
+    ranked = sorted(range(len(ids)), key=lambda row: (ids[row] not in positive, hash_rank(LIMIT_SEED, ids[row])))
+    rows = sorted(ranked[:max_documents])
+    return replace(
+        corpus,
+        name=f"{corpus.name}-{max_documents}",
+        documents=corpus.documents.select(rows),
+        qrels=_qrels_within(corpus, [ids[row] for row in rows]),
+    )
+
+
+def _qrels_within(corpus: Corpus, kept: Sequence[str]) -> dict[str, dict[str, dict[str, int]]]:
+    present = set(kept)
+    limited: dict[str, dict[str, dict[str, int]]] = {}
+    for split, qrels in corpus.qrels.items():
+        judged = {query: {d: g for d, g in grades.items() if d in present} for query, grades in qrels.items()}
+        limited[split] = {query: grades for query, grades in judged.items() if any(g > 0 for g in grades.values())}
+    return limited
+
+
+def _read(source: str, cache: Path) -> Corpus:
+    scheme, _, name = source.partition(":")
+    if scheme == "beir" and name:
+        return read_beir(download_beir(name, cache / "beir"), name=name.replace("/", "-"))
+    folder = Path(source).expanduser()
+    if folder.exists():
+        return read_beir(folder)
+    if "/" in source and ":" not in source:
+        return read_beir(folder)  # raises, naming the path
+    raise CorpusError(f"No corpus '{source}': there is no such folder.{_guess(source)} Understood: {UNDERSTOOD}.")
+
+
+def _guess(source: str) -> str:
+    meant = {**{name: f"beir:{name}" for name in BEIR_NAMES}, STDLIB: STDLIB, "stdlib": STDLIB}
+    near = get_close_matches(source.rpartition(":")[2].lower(), meant, n=1)
+    return f" Did you mean {meant[near[0]]}?" if near else ""

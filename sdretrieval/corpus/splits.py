@@ -1,0 +1,116 @@
+"""Splits: carve a dev split off train, find queries that stand in two splits, and ask for what must be there."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Mapping
+from dataclasses import replace
+
+from ..errors import CorpusError
+from .text import hash_rank, normalised
+from .types import Corpus, Qrels
+
+
+def require_split(corpus: Corpus, split: str) -> None:
+    """Raise `CorpusError` naming the splits that are there unless `corpus` has judgements for `split`."""
+    if corpus.qrels.get(split):
+        return
+    present = ", ".join(f"{name} ({len(judged)} queries)" for name, judged in corpus.qrels.items() if judged)
+    state = "an empty" if split in corpus.qrels else "no"
+    raise CorpusError(
+        f"Corpus {corpus.name} has {state} split '{split}'. Splits with judgements: {present or 'none'}. "
+        f"Name one of these, or add qrels/{split}.tsv."
+    )
+
+
+def require_positives(corpus: Corpus, split: str = "train") -> None:
+    """Raise `CorpusError` unless `split` is there and at least one of its queries has a relevant document."""
+    require_split(corpus, split)
+    if not any(_positives(judged) for judged in corpus.qrels[split].values()):
+        raise CorpusError(
+            f"Split '{split}' of corpus {corpus.name} has {len(corpus.qrels[split])} judged queries, none with a "
+            "positive (a score above 0). Add positives, or use a teacher and a loss that need no labels."
+        )
+
+
+def carve_dev(corpus: Corpus, seed: int, share: float = 0.2, split: str = "train") -> Corpus:
+    """Move about `share` of the queries of `split` into a new split `dev`, chosen by a hash of their ids.
+
+    Queries that share a positive document, or have the same text, stay together, so that dev is unseen in training.
+    Groups are taken in the order of their hash as long as they fit (the smallest where none does), and neither the
+    order of the queries nor that of the documents matters.
+
+    Raises `CorpusError` where a dev split exists, `split` has no positives, or its queries are one single group.
+    """
+    if corpus.qrels.get("dev"):
+        raise CorpusError(f"Corpus {corpus.name} has a dev split of {len(corpus.qrels['dev'])} queries: use that one.")
+    require_positives(corpus, split)
+    judged = corpus.qrels[split]
+    chosen = _choose(_groups(corpus, judged), seed, wanted=round(share * len(judged)))
+    if not chosen:
+        raise CorpusError(
+            f"No dev split can be carved off '{split}' of corpus {corpus.name}: its {len(judged)} queries hang "
+            "together by shared positives. Give a dev split of your own as qrels/dev.tsv."
+        )
+    dev = {query: grades for query, grades in judged.items() if query in chosen}
+    rest = {query: grades for query, grades in judged.items() if query not in chosen}
+    return replace(corpus, qrels={**corpus.qrels, split: rest, "dev": dev})
+
+
+def repeated_queries(corpus: Corpus) -> dict[str, dict[str, list[str]]]:
+    """Texts (one case, single spaces) that stand in two splits or more: text -> split -> query ids."""
+    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for split in corpus.qrels:
+        rows = corpus.split_rows(split)
+        for row, text in zip(rows, corpus.query_texts(rows), strict=True):
+            found[normalised(text)][split].append(corpus.query_ids[row])
+    return {text: dict(splits) for text, splits in found.items() if len(splits) > 1}
+
+
+def training_queries(corpus: Corpus, split: str = "train", exclude: Collection[str] | None = None) -> list[int]:
+    """Rows of the queries of `split`, without those whose text stands in a split of `exclude` (None: any other)."""
+    require_split(corpus, split)
+    others = [name for name in corpus.qrels if name != split and (exclude is None or name in exclude)]
+    seen_rows = sorted({row for name in others for row in corpus.split_rows(name)})
+    seen = {normalised(text) for text in corpus.query_texts(seen_rows)}
+    rows = corpus.split_rows(split)
+    return [row for row, text in zip(rows, corpus.query_texts(rows), strict=True) if normalised(text) not in seen]
+
+
+def _positives(judged: Mapping[str, int]) -> list[str]:
+    return [document for document, grade in judged.items() if grade > 0]
+
+
+def _groups(corpus: Corpus, judged: Qrels) -> list[list[str]]:
+    """Queries of `judged`, grouped by the positives and texts that they share (union-find)."""
+    parent: dict[Hashable, Hashable] = {}
+
+    def root(node: Hashable) -> Hashable:
+        parent.setdefault(node, node)
+        while parent[node] != node:
+            parent[node] = node = parent[parent[node]]
+        return node
+
+    rows = [corpus.query_row[query] for query in judged]
+    for query, text in zip(judged, corpus.query_texts(rows), strict=True):
+        links: list[Hashable] = [("document", document) for document in _positives(judged[query])]
+        for link in [*links, ("text", normalised(text))]:
+            parent[root(link)] = root(("query", query))
+    groups: dict[Hashable, list[str]] = defaultdict(list)
+    for query in judged:
+        groups[root(("query", query))].append(query)
+    return list(groups.values())
+
+
+def _choose(groups: list[list[str]], seed: int, wanted: int) -> set[str]:
+    """Queries of whole groups, `wanted` at most, but never no group or all groups. Empty where there is only one."""
+    if len(groups) < 2:
+        return set()
+    ordered = sorted(groups, key=lambda queries: min(hash_rank(seed, query) for query in queries))
+    chosen: list[list[str]] = []
+    taken = 0
+    for group in ordered:
+        if taken + len(group) <= wanted and len(chosen) < len(groups) - 1:
+            chosen.append(group)
+            taken += len(group)
+    return {query for group in chosen or [min(ordered, key=len)] for query in group}

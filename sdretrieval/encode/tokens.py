@@ -1,0 +1,57 @@
+"""Token ids of every text, once per tokenizer, as a ragged memory map: all stages and generations read the same file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sdretrieval.encode.views import Specials
+from sdretrieval.progress import Progress
+from sdretrieval.ragged import Ragged
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TEXTS_PER_CALL = 1000
+
+
+def specials_of(tokenizer: Any, prompt: str = "") -> Specials:
+    """Ids that the tokenizer puts before and after a text, and the prompt's own ids."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = tokenizer("a")["input_ids"]
+    start = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+    prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"] if prompt else []
+    return Specials(tuple(full[:start]), tuple(full[start + len(bare) :]), tuple(prompt_ids))
+
+
+def tokenize(texts: Sequence[str], tokenizer: Any, description: str = "tokenize") -> Ragged:
+    """Content token ids (no specials, not cut) of each text, int32."""
+    lists: list[list[int]] = []
+    with Progress(description, len(texts), "texts") as progress:
+        for start in range(0, len(texts), TEXTS_PER_CALL):
+            block = list(texts[start : start + TEXTS_PER_CALL])
+            # `verbose=False`: a text longer than the model is no mistake here, the view decides what is seen.
+            lists += tokenizer(block, add_special_tokens=False, verbose=False)["input_ids"]
+            progress.advance(len(block))
+    return Ragged.of(lists, np.int32)
+
+
+def save_tokens(tokens: Ragged, folder: Path) -> None:
+    """Write `tokens.npy` (int32) and `offsets.npy` (int64)."""
+    np.save(folder / "tokens.npy", tokens.values_T)
+    np.save(folder / "offsets.npy", tokens.offsets)
+    (folder / "tokens.json").write_text(json.dumps({"texts": len(tokens), "tokens": len(tokens.values_T)}) + "\n")
+
+
+def load_tokens(folder: Path) -> Ragged:
+    """Open what `save_tokens` wrote, the ids memory-mapped."""
+    return Ragged(np.load(folder / "tokens.npy", mmap_mode="r"), np.load(folder / "offsets.npy"))
+
+
+def token_counts(tokens: Ragged, view_tokens: Iterable[int], specials: int) -> dict[int, float]:
+    """For each view length the share of texts that it cuts off."""
+    return {size: float(np.mean(tokens.lengths + specials > size)) for size in view_tokens}

@@ -1,0 +1,43 @@
+"""Evaluation: BEIR's measures by query, paired tests and intervals, hybrid search, calibration error, latency."""
+
+from sdretrieval.evaluation.calibration import Bin, expected_calibration_error, reliability
+from sdretrieval.evaluation.fusion import fuse
+from sdretrieval.evaluation.latency import Latency, latency
+from sdretrieval.evaluation.measures import Measure, Measured, evaluate
+from sdretrieval.evaluation.runs import Run, read_trec, run_from_hits, write_trec
+from sdretrieval.evaluation.significance import (
+    PairedTest,
+    SeedAverage,
+    detectable_gain,
+    holm,
+    interval,
+    over_seeds,
+    paired_differences,
+    paired_test,
+    verdict,
+)
+
+__all__ = [
+    "Bin",
+    "Latency",
+    "Measure",
+    "Measured",
+    "PairedTest",
+    "Run",
+    "SeedAverage",
+    "detectable_gain",
+    "evaluate",
+    "expected_calibration_error",
+    "fuse",
+    "holm",
+    "interval",
+    "latency",
+    "over_seeds",
+    "paired_differences",
+    "paired_test",
+    "read_trec",
+    "reliability",
+    "run_from_hits",
+    "verdict",
+    "write_trec",
+]

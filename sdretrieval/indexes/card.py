@@ -1,0 +1,48 @@
+"""What is known about a built index: recall against exact search, bytes, seconds. Written beside it as card.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from sdretrieval.errors import DamagedArtifact
+
+CARD_FILE = "card.json"
+
+
+@dataclass(frozen=True)
+class IndexCard:
+    """Facts of one build.
+
+    recall_at_100 is measured against exact search on `recall_queries` sampled queries; these are real queries where
+    the caller gave some, else documents of the index itself (easier: each finds itself).
+    settings are as resolved; device is `cpu` or `cuda x GPUs`; bytes_per_vector is the size of the saved index.
+    search_ms_per_query: milliseconds, the whole sample searched as one batch.
+    """
+
+    kind: str
+    count: int
+    dims: int
+    device: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    build_seconds: float = 0.0
+    bytes_per_vector: float = 0.0
+    recall_at_100: float = 0.0
+    recall_queries: int = 0
+    recall_source: Literal["queries", "documents"] = "documents"
+    search_ms_per_query: float = 0.0
+
+    def write(self, folder: Path) -> None:
+        """Write card.json into `folder`."""
+        (folder / CARD_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf8")
+
+
+def read_card(folder: Path) -> IndexCard:
+    """The card in `folder`. Raises DamagedArtifact where it is missing or unreadable."""
+    path = folder / CARD_FILE
+    try:
+        return IndexCard(**json.loads(path.read_text(encoding="utf8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DamagedArtifact(f"{folder} holds no readable vector index ({error}); build the index again") from error

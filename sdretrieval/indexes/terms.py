@@ -1,0 +1,83 @@
+"""Texts to BM25 terms: words in lower case, stop words dropped, stemmed; identifiers of code split as well."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sdretrieval.errors import MissingPackageError
+
+WORD = re.compile(r"\b\w\w+\b")
+IDENTIFIER = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*|\w\w+")
+HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+SEPARATOR = re.compile(r"_+")
+
+
+def identifier_words(text: str) -> Iterator[str]:
+    """Words of `text`, and for a compound identifier the whole, its dotted parts, and their words.
+
+    `json.JSONDecoder.raw_decode` gives itself, json, JSONDecoder, JSON, Decoder, raw_decode, raw, decode.
+    Single characters are dropped, as in plain text.
+    """
+    for match in IDENTIFIER.finditer(text):
+        seen: dict[str, None] = {match.group(): None}
+        for part in match.group().split("."):
+            seen[part] = None
+            for piece in SEPARATOR.split(part):
+                seen.update(dict.fromkeys(HUMP.split(piece)))
+        yield from (word for word in seen if len(word) > 1)
+
+
+@dataclass
+class Vocabulary:
+    """Terms and their numbers. `ids(text)` numbers the terms of a text; only `grow=True` adds new ones.
+
+    stop_words: dropped before stemming. stemmer: a Snowball language. split_identifiers: see `identifier_words`.
+    """
+
+    split_identifiers: bool = False
+    stop_words: frozenset[str] = frozenset()
+    stemmer: str = "english"
+    numbers: dict[str, int] = field(default_factory=dict)
+    _number_of_word: dict[str, int] = field(default_factory=dict, repr=False)
+    _snowball: Any = field(default=None, repr=False)
+
+    def words(self, text: str) -> Iterator[str]:
+        """Words of a text in lower case, before stop words and stemming."""
+        if self.split_identifiers:
+            return (word.lower() for word in identifier_words(text))
+        return iter(WORD.findall(text.lower()))
+
+    def ids(self, text: str, grow: bool = False) -> list[int]:
+        """Numbers of the terms of `text`, with repetition; terms that no document holds are left out."""
+        found = (self._number(word, grow) for word in self.words(text))
+        return [number for number in found if number >= 0]
+
+    def _number(self, word: str, grow: bool) -> int:
+        known = self._number_of_word.get(word)
+        if known is not None:
+            return known
+        if word in self.stop_words:
+            return -1
+        term = self._stem(word)
+        number = self.numbers.get(term, -1)
+        if number < 0 and grow:
+            number = self.numbers[term] = len(self.numbers)
+        if grow:  # queries leave no trace, so that a server's memory does not grow with what is asked
+            self._number_of_word[word] = number
+        return number
+
+    def _stem(self, word: str) -> str:
+        if self._snowball is None:
+            self._snowball = _snowball(self.stemmer)
+        return str(self._snowball.stemWord(word))
+
+
+def _snowball(language: str) -> Any:
+    try:
+        import Stemmer
+    except ModuleNotFoundError as error:
+        raise MissingPackageError("BM25 needs PyStemmer; run: pip install PyStemmer") from error
+    return Stemmer.Stemmer(language)

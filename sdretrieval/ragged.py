@@ -1,0 +1,56 @@
+"""Lists of differing lengths as one flat array and offsets: token ids, candidates, scores, targets.
+
+Legend: Q lists, T entries in all lists together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """`values_T` cut at `offsets` (int64, Q + 1 entries, first 0, last T). `ragged[q]` is a view, not a copy."""
+
+    values_T: Array
+    offsets: NDArray[np.int64]
+
+    @staticmethod
+    def of(lists: Sequence[Sequence[Any] | Array], dtype: Any) -> Ragged:
+        """Build from a sequence of lists."""
+        lengths = np.fromiter((len(entries) for entries in lists), dtype=np.int64, count=len(lists))
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        parts = [np.asarray(entries, dtype=dtype) for entries in lists if len(entries)]
+        return Ragged(np.concatenate(parts) if parts else np.empty(0, dtype=dtype), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, position: int) -> Array:
+        return self.values_T[self.offsets[position] : self.offsets[position + 1]]
+
+    def __iter__(self) -> Iterator[Array]:
+        return (self[position] for position in range(len(self)))
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Length of each list, shape (Q,)."""
+        return np.diff(self.offsets)
+
+    @property
+    def list_of_entry(self) -> NDArray[np.int64]:
+        """For each entry the list that it stands in, shape (T,)."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def with_values(self, values_T: Array) -> Ragged:
+        """The same lists with other values (same count)."""
+        if len(values_T) != len(self.values_T):
+            raise ValueError(f"{len(values_T)} values for lists of {len(self.values_T)} entries in all")
+        return Ragged(values_T, self.offsets)

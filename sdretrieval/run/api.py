@@ -1,0 +1,213 @@
+"""The public Python way of using the tool: `run_config`, `plan_config`, `probe_config`. The command line is a shell around it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdretrieval.encode.locate import locate_model
+from sdretrieval.encode.student import save_student
+from sdretrieval.errors import RequestError
+from sdretrieval.evaluation import read_trec, write_trec
+from sdretrieval.run.artifacts import replace_folder, runs_folder, write_json, write_text
+from sdretrieval.run.config import Config, dump_config, load_config, members_of, warnings
+from sdretrieval.run.config.schema import CrossEncoderConfig
+from sdretrieval.run.pipeline import Pipeline
+from sdretrieval.run.report import build_details, build_report, figures_of
+from sdretrieval.run.stages.runner import Planned, Runner, Stopped, ledger_by_address
+from sdretrieval.run.store import Ledger, Store, check_disk
+
+logger = logging.getLogger("sdretrieval")
+
+MOST_STAGES = (
+    "corpus",
+    "tokens",
+    "lexical",
+    "encode",
+    "index",
+    "mine",
+    "score",
+    "targets",
+    "train",
+    "evaluate",
+    "gate",
+    "probe",
+)
+BYTES_PER_RUN = 2_000_000_000
+"""Free disk that a run asks for before it begins: vectors, checkpoints and students of a small corpus, with room."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run: its folder, `report.json`, and what the HTML page shows beyond it."""
+
+    folder: Path
+    report: dict[str, Any]
+    details: dict[str, Any]
+
+
+def run_config(
+    config: Config | str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    runs: Path | None = None,
+    until: str | None = None,
+    worker: bool = False,
+) -> RunResult | None:
+    """Run a config to its report, or up to the stage `until` (then None); finished stages come from the store.
+
+    `worker`: make stages up to `until` in a store that another process uses as well (the teacher tier); it writes no
+    run folder. Raises what errors.py draws; whatever was finished stays in the store.
+    """
+    config = config if isinstance(config, Config) else load_config(config, overrides)
+    folder = runs_folder(runs) / config.name
+    store = Store(runs_folder(runs) / "store")
+    _check_request(config, store, until, worker)
+    with store.lock(f"run {config.name}", exclusive=not worker):
+        folder.mkdir(parents=True, exist_ok=True)
+        ledger = Ledger(folder / ("ledger.jsonl" if not worker else "worker.jsonl"))
+        if not worker:
+            write_text(folder / "config.yaml", dump_config(config))
+        pipeline = Pipeline(config, store, Runner(store, ledger, until=until, before=ledger_by_address(ledger)))
+        try:
+            pipeline.run()
+        except Stopped as reached:
+            logger.info("stopped after %s, as asked", reached)
+            return None
+        if until is not None:
+            raise RequestError(f"--until {until}: the run has no such stage; its stages: {_stages(pipeline)}")
+        return _finish(pipeline, folder)
+
+
+def plan_config(
+    config: Config | str | Path, *, overrides: Sequence[str] = (), runs: Path | None = None
+) -> list[Planned]:
+    """Every stage of every generation, cached or to run, and why. Runs nothing; generations are taken to be accepted."""
+    config = config if isinstance(config, Config) else load_config(config, overrides)
+    root = runs_folder(runs)
+    before = ledger_by_address(Ledger(root / config.name / "ledger.jsonl"))
+    store = Store(root / "store")
+    pipeline = Pipeline(
+        config, store, Runner(store, Ledger(root / config.name / "ledger.jsonl"), planning=True, before=before)
+    )
+    pipeline.run()
+    return list({line.address: line for line in pipeline.runner.plan}.values())
+
+
+def probe_config(
+    config: Config | str | Path, *, overrides: Sequence[str] = (), runs: Path | None = None
+) -> dict[str, Any]:
+    """Teacher headroom on the base student's own candidates: every mixture's difference with interval, and the advice."""
+    config = config if isinstance(config, Config) else load_config(config, overrides)
+    store = Store(runs_folder(runs) / "store")
+    _check_request(config, store, None, False)
+    with store.lock(f"probe {config.name}"):
+        folder = runs_folder(runs) / config.name
+        folder.mkdir(parents=True, exist_ok=True)
+        return Pipeline(config, store, Runner(store, Ledger(folder / "ledger.jsonl"))).probe_record()
+
+
+def _check_request(config: Config, store: Store, until: str | None, worker: bool) -> None:
+    """Everything that can be refused before long work."""
+    from sdretrieval.run.config import members_of as members
+
+    for warning in warnings(config):
+        logger.warning("%s", warning)
+    locate_model(config.student.model)
+    for member in members(config.teacher):
+        if isinstance(member, CrossEncoderConfig):
+            locate_model(member.model)
+    if until is not None and until.split("/")[-1].split(":")[0] not in MOST_STAGES:
+        raise RequestError(
+            f"--until {until}: expected GENERATION/STAGE such as 1/mine; stages: {', '.join(MOST_STAGES)}"
+        )
+    if worker and until is None:
+        raise RequestError("--worker needs --until: the stage up to which this process works, such as 1/score")
+    store.root.mkdir(parents=True, exist_ok=True)
+    check_disk(store.root, BYTES_PER_RUN)
+    _check_lengths(config)
+
+
+def _check_lengths(config: Config) -> None:
+    """A context longer than a model's positions is refused before anything is computed."""
+    import json
+
+    from sdretrieval.encode.student import check_positions
+
+    asked = [(config.student.model, config.student.max_tokens)]
+    asked += [(m.model, m.max_tokens) for m in members_of(config.teacher) if isinstance(m, CrossEncoderConfig)]
+    for name, tokens in asked:
+        path = next(iter(sorted(locate_model(name).glob("**/config.json"))), None)
+        if path is not None:
+            positions = json.loads(path.read_text(encoding="utf8")).get("max_position_embeddings")
+            check_positions(name, positions, tokens)
+
+
+def _stages(pipeline: Pipeline) -> str:
+    return ", ".join(dict.fromkeys(record["stage"] for record in pipeline.runner.records))
+
+
+def _finish(pipeline: Pipeline, folder: Path) -> RunResult:
+    figures = figures_of(pipeline)
+    report = build_report(pipeline, figures)
+    details = build_details(pipeline, figures, report)
+    _write_student(pipeline, folder / "student")
+    _write_runs(pipeline, folder / "runs")
+    write_json(folder / "details.json", details)
+    from sdretrieval.run.html_report import render
+
+    write_text(folder / "report.html", render(report, details))
+    write_json(folder / "serving.json", _serving(pipeline))
+    write_json(folder / "report.json", report)
+    return RunResult(folder, report, details)
+
+
+def _write_student(pipeline: Pipeline, folder: Path) -> None:
+    """The final student with its views and prompts, as a plain sentence-transformers folder."""
+    fresh = folder.with_name("student.made")
+    student = pipeline.student(pipeline.final.student)
+    student.model.prompts = {"query": student.prompts.query, "document": student.prompts.document}
+    with _emptied(fresh):
+        save_student(student.model, fresh)
+        replace_folder(fresh, folder)
+
+
+@contextmanager
+def _emptied(folder: Path) -> Iterator[None]:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_runs(pipeline: Pipeline, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for system in pipeline.systems:
+        for split, artifact in system.runs.items():
+            write_trec(read_trec(artifact.path / "run.trec"), folder / f"{system.name}.{split}.trec", system.name)
+
+
+def _serving(pipeline: Pipeline) -> dict[str, Any]:
+    """Where search and export find what they need, by store key."""
+    keys = {
+        "corpus": pipeline.corpus.key,
+        "vectors": pipeline.final_vectors.key,
+        "index": pipeline.final_index.key,
+        "base_index": pipeline.index("1/index", pipeline.student_vectors("1/encode", pipeline.base)).key,
+    }
+    student = pipeline.student(pipeline.final.student)
+    return {
+        "keys": keys,
+        "base": str(pipeline.base.student),
+        "base_digest": pipeline.base.key,
+        "max_tokens": student.view.max_tokens,
+        "query_tokens": student.query_view.max_tokens,
+        "prompts": {"query": student.prompts.query, "document": student.prompts.document},
+    }

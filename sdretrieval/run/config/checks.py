@@ -1,0 +1,170 @@
+"""What no single field can say: settings that contradict each other (errors) or achieve nothing (warnings)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sdretrieval.run.config.schema import (
+    Config,
+    CrossEncoderConfig,
+    EmaConfig,
+    EnsembleConfig,
+    FalseNegativesConfig,
+    IndexConfig,
+    LexicalConfig,
+    TargetsConfig,
+    ViewConfig,
+    members_of,
+)
+
+
+class Clash(NamedTuple):
+    """Settings that cannot stand together: the dotted paths involved (the first is blamed) and what is wrong."""
+
+    paths: tuple[str, ...]
+    text: str
+
+
+def clashes(config: Config) -> list[Clash]:
+    """All contradictions between fields that are each well-formed."""
+    return [*_sizes(config), *_teacher(config), *_measures(config)]
+
+
+def _sizes(config: Config) -> Iterator[Clash]:
+    mine, train, targets, index = config.mine, config.train, config.targets, config.index
+    if mine.keep > mine.depth:
+        text = f"found {mine.keep}; expected at most mine.depth ({mine.depth}): no list keeps more than was retrieved"
+        yield Clash(("mine.keep", "mine.depth"), text)
+    if train.candidates_per_query > mine.keep:
+        text = f"found {train.candidates_per_query}; expected at most mine.keep ({mine.keep}), a list's length"
+        yield Clash(("train.candidates_per_query", "mine.keep"), text)
+    if targets.target_perplexity >= mine.keep:
+        text = f"found {targets.target_perplexity:g}; expected less than mine.keep ({mine.keep}), a uniform list's"
+        yield Clash(("targets.target_perplexity", "mine.keep"), text)
+    if index.kind == "ivf" and index.lists is not None and index.probes > index.lists:
+        text = f"found {index.probes}; expected at most index.lists ({index.lists})"
+        yield Clash(("index.probes", "index.lists", "index.kind"), text)
+
+
+def _teacher(config: Config) -> Iterator[Clash]:
+    members = members_of(config.teacher)
+    prefixes = _member_paths(config)
+    for prefix, member in zip(prefixes, members, strict=True):
+        if isinstance(member, CrossEncoderConfig) and config.train.scope == "batch":
+            text = (
+                f'found "batch", but {prefix} is a cross_encoder, which scores only the pairs of the lists; '
+                "expected auto or list"
+            )
+            yield Clash(("train.scope", f"{prefix}.kind"), text)
+        if not isinstance(member, LexicalConfig):
+            yield from _gaps(member.view, f"{prefix}.view", config.student.max_tokens)
+    yield from _weights([member.weight for member in members], prefixes)
+
+
+def _member_paths(config: Config) -> list[str]:
+    if isinstance(config.teacher, EnsembleConfig):
+        return [f"teacher.members.{position}" for position in range(len(config.teacher.members))]
+    return ["teacher"]
+
+
+def _gaps(view: ViewConfig, path: str, student_tokens: int) -> Iterator[Clash]:
+    width = view.max_tokens or student_tokens
+    if view.windows == "all" and view.stride is not None and view.stride > width:
+        text = f"found {view.stride}; expected at most the window's {width} tokens, else parts are never seen"
+        yield Clash((f"{path}.stride", f"{path}.max_tokens", "student.max_tokens"), text)
+
+
+def _weights(weights: list[float | str], prefixes: list[str]) -> Iterator[Clash]:
+    paths = tuple(f"{prefix}.weight" for prefix in prefixes)
+    auto = [path for path, weight in zip(paths, weights, strict=True) if weight == "auto"]
+    if auto and len(auto) < len(weights):
+        fixed = [path for path in paths if path not in auto]
+        text = f"found a number, but {', '.join(auto)} is auto; expected auto on every member or on none"
+        yield from (Clash((path, *paths), text) for path in fixed)
+    if all(weight == 0 for weight in weights):
+        found = "0" if len(weights) == 1 else "0 on every member"
+        yield Clash(paths, f"found {found}; expected a weight above 0 somewhere, else nothing teaches")
+
+
+def _measures(config: Config) -> Iterator[Clash]:
+    evaluate = config.evaluate
+    for position, measure in enumerate(evaluate.measures):
+        if int(measure.split("@")[1]) > evaluate.depth:
+            path = f"evaluate.measures.{position}"
+            text = f'found "{measure}"; expected a cut of at most evaluate.depth ({evaluate.depth})'
+            yield Clash((path, "evaluate.depth"), text)
+    if evaluate.teacher_depth > evaluate.depth:
+        text = f"found {evaluate.teacher_depth}; expected at most evaluate.depth ({evaluate.depth})"
+        yield Clash(("evaluate.teacher_depth", "evaluate.depth"), text)
+
+
+def warnings(config: Config) -> list[str]:
+    """Settings that are allowed but achieve nothing, or harm: one line each, with the dotted path first."""
+    return [*_asymmetry(config), *_labels(config), *_unused(config), *_views(config)]
+
+
+def _asymmetry(config: Config) -> Iterator[str]:
+    members = members_of(config.teacher)
+    if all(isinstance(member, EmaConfig) and not _sees_more(member.view, config) for member in members):
+        yield (
+            "teacher: the teacher sees just what the student sees "
+            f"(the first {config.student.max_tokens} tokens of a document): no asymmetry, so nothing is to be gained; "
+            "give the ema teacher view: {windows: all}, or add a lexical or cross_encoder member"
+        )
+
+
+def _sees_more(view: ViewConfig, config: Config) -> bool:
+    return view.windows == "all" or (view.max_tokens or 0) > config.student.max_tokens
+
+
+def _labels(config: Config) -> Iterator[str]:
+    no_positives = not config.corpus.labels and config.corpus.generated_queries == 0
+    if config.train.hard_label_weight > 0 and no_positives:
+        yield (
+            f"train.hard_label_weight: {config.train.hard_label_weight:g} has no effect: corpus.labels is false and no "
+            "queries are generated, so no positive is known"
+        )
+    if config.targets.false_negatives.rule != "none" and config.train.hard_label_weight == 0:
+        yield (
+            f"targets.false_negatives.rule: {config.targets.false_negatives.rule} has no effect: it masks only the "
+            "hard-label term, and train.hard_label_weight is 0"
+        )
+
+
+def _unused(config: Config) -> Iterator[str]:
+    index, targets = config.index, config.targets
+    for kind, names in {"ivf": ("lists", "probes"), "hnsw": ("neighbours", "search_effort")}.items():
+        for name in names:
+            value = getattr(index, name)
+            if index.kind != kind and value != IndexConfig.model_fields[name].default:
+                yield f"index.{name}: {value} has no effect: index.kind is {index.kind}, not {kind}"
+    if targets.temperature != "auto" and targets.target_perplexity != _default(TargetsConfig, "target_perplexity"):
+        yield (
+            f"targets.target_perplexity: {targets.target_perplexity:g} has no effect: targets.temperature is "
+            f"{targets.temperature:g}, not auto"
+        )
+    yield from _unused_thresholds(targets.false_negatives)
+
+
+def _unused_thresholds(rule: FalseNegativesConfig) -> Iterator[str]:
+    for name, owner in {"margin": "margin", "percent": "percent_of_positive"}.items():
+        value = getattr(rule, name)
+        if rule.rule != owner and value != _default(FalseNegativesConfig, name):
+            yield f"targets.false_negatives.{name}: {value:g} has no effect: the rule is {rule.rule}, not {owner}"
+
+
+def _default(section: type[TargetsConfig | FalseNegativesConfig], name: str) -> object:
+    return section.model_fields[name].default
+
+
+def _views(config: Config) -> Iterator[str]:
+    for prefix, member in zip(_member_paths(config), members_of(config.teacher), strict=True):
+        if not isinstance(member, LexicalConfig) and member.view.windows == "first" and member.view.stride is not None:
+            yield f"{prefix}.view.stride: {member.view.stride} has no effect: view.windows is first"
+    cut = config.train.document_tokens
+    if cut is not None and cut > config.student.max_tokens:
+        yield (
+            f"train.document_tokens: {cut} is more than student.max_tokens ({config.student.max_tokens}): "
+            "the student trains on longer texts than it will serve"
+        )

@@ -1,0 +1,237 @@
+"""The schema of a run's YAML, section by section, in the order the data flows."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from sdretrieval.run.config.fields import Number, Section, auto_or, cost, identity
+
+Device = Literal["auto", "cpu", "cuda"]
+AUTO_WEIGHT = auto_or(lambda weight: 0 <= weight < math.inf, "a number of at least 0, or auto")
+AUTO_TEMPERATURE = auto_or(lambda temperature: 0 < temperature < math.inf, "a number above 0, or auto")
+Weight = Annotated[float | Literal["auto"], AUTO_WEIGHT]
+Temperature = Annotated[float | Literal["auto"], AUTO_TEMPERATURE]
+MEASURE = r"^(nDCG|MAP|Recall|P|MRR)@[1-9][0-9]*$"
+MEASURE_TEXT = "a measure such as nDCG@10, Recall@100, MAP@10, P@5 or MRR@10"
+RESERVED_NAMES = ("store",)
+"""Folders of RUNS that are no runs."""
+
+
+def _not_reserved(name: str) -> str:
+    if name.lower() in RESERVED_NAMES:
+        raise ValueError("reserved")
+    return name
+
+
+Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"), AfterValidator(_not_reserved)]
+Measure = Annotated[str, Field(pattern=MEASURE)]
+
+
+class CorpusConfig(Section):
+    """Which texts, and which judgements of them may be used."""
+
+    source: str = identity("BEIR folder, beir:NAME, hf:NAME or python-stdlib", min_length=1)
+    labels: bool = identity("whether judgements of train and dev may be used; where false, dev queries are made", True)
+    generated_queries: int = identity("extra training queries made from documents", 0, ge=0)
+    dev_share: Number = identity(
+        "share of train carved off as dev where the corpus has no dev split", 0.2, gt=0, le=0.5
+    )
+    dev_queries: int = identity("most generated dev queries where labels is false", 300, ge=1)
+    max_documents: int | None = identity("keep only so many documents; null keeps all", None, ge=1)
+
+
+class PromptsConfig(Section):
+    """Texts put before queries and documents; null means the model's own, an empty text means none."""
+
+    query: str | None = identity("put before each query", None)
+    document: str | None = identity("put before each document", None)
+
+
+class StudentConfig(Section):
+    """The bi-encoder that is trained and served."""
+
+    model: str = identity("hub id or folder of a sentence-transformers model", min_length=1)
+    max_tokens: int = identity("tokens of a document that the student sees", 256, ge=1)
+    query_tokens: int | None = identity("tokens of a query that the student sees; null means max_tokens", 64, ge=1)
+    trust_remote_code: bool = identity("whether code that comes with the model may run", False)
+    prompts: PromptsConfig = identity("texts put before queries and documents", PromptsConfig())
+    device: Device = cost("where the student encodes and trains", "auto")
+    batch_tokens: int = cost("most tokens in a batch of encoding, padding included", 8192, ge=1)
+
+
+class IndexConfig(Section):
+    """The FAISS index of the student's vectors."""
+
+    kind: Literal["exact", "ivf", "hnsw"] = identity("exact search, inverted lists or a graph", "exact")
+    device: Device = cost("where the index searches", "auto")
+    lists: int | None = identity("number of inverted lists (ivf); null chooses by the number of documents", None, ge=1)
+    probes: int = identity("inverted lists visited per query (ivf)", 16, ge=1)
+    neighbours: int = identity("edges per vector (hnsw)", 32, ge=2)
+    search_effort: int = identity("candidates held while searching the graph (hnsw)", 64, ge=1)
+
+
+class MineConfig(Section):
+    """Which documents stand in a query's list."""
+
+    depth: int = identity("how many documents to retrieve per query", 100, ge=2)
+    keep: int = identity("how many documents a query's list keeps", 16, ge=2)
+    lexical: bool = identity("whether BM25's documents join the index's", True)
+    top_share: Number = identity("share of the list taken from the top; the rest is sampled deeper", 0.5, ge=0, le=1)
+    split_identifiers: bool = identity("whether BM25 splits camelCase and snake_case (for code)", False)
+
+
+class ViewConfig(Section):
+    """What part of a document a teacher sees."""
+
+    windows: Literal["all", "first"] = identity("all overlapping windows of a document, or the first alone", "first")
+    max_tokens: int | None = identity("tokens of a window; null means the student's max_tokens", None, ge=1)
+    stride: int | None = identity("tokens from one window's start to the next; null means half a window", None, ge=1)
+
+
+class CrossEncoderConfig(Section):
+    """A model that reads query and document together."""
+
+    kind: Literal["cross_encoder"] = identity("cross_encoder")
+    model: str = identity("hub id or folder of a cross-encoder", min_length=1)
+    max_tokens: int = identity("tokens of query and document together", 512, ge=8)
+    view: ViewConfig = identity("what part of a document it sees", ViewConfig())
+    batch_tokens: int = cost("most tokens in a batch of scoring, padding included", 8192, ge=1)
+    weight: Weight = identity(
+        "its share in a mixture; auto takes the probe's choice", 1.0, expects="a number of at least 0, or auto"
+    )
+
+
+class EmaConfig(Section):
+    """The student's own moving average, which may see more of a document than the student."""
+
+    kind: Literal["ema"] = identity("ema")
+    mode: Literal["frozen", "live"] = identity("a snapshot per generation, or updated at each step", "frozen")
+    half_life: Number = identity("half-life of the average, as a share of the generation's updates", 0.25, gt=0)
+    view: ViewConfig = identity("what part of a document it sees", ViewConfig(windows="all"))
+    weight: Weight = identity(
+        "its share in a mixture; auto takes the probe's choice", 1.0, expects="a number of at least 0, or auto"
+    )
+
+
+class LexicalConfig(Section):
+    """BM25 over whole documents."""
+
+    kind: Literal["lexical"] = identity("lexical")
+    weight: Weight = identity(
+        "its share in a mixture; auto takes the probe's choice", 1.0, expects="a number of at least 0, or auto"
+    )
+
+
+MemberConfig = Annotated[CrossEncoderConfig | EmaConfig | LexicalConfig, Field(discriminator="kind")]
+
+
+class EnsembleConfig(Section):
+    """A weighted mixture of teachers, each calibrated before mixing."""
+
+    kind: Literal["ensemble"] = identity("ensemble")
+    members: tuple[MemberConfig, ...] = identity("two or more teachers; no ensembles", min_length=2, strict=False)
+
+
+TeacherConfig = Annotated[CrossEncoderConfig | EmaConfig | LexicalConfig | EnsembleConfig, Field(discriminator="kind")]
+
+
+class FalseNegativesConfig(Section):
+    """Which candidates the hard-label term must not push away; the soft targets keep them."""
+
+    rule: Literal["none", "margin", "percent_of_positive"] = identity("how likely false negatives are found", "none")
+    margin: Number = identity("a candidate scored above the positive less this is masked (margin)", 0.05, ge=0)
+    percent: Number = identity("a candidate above this percentage of the positive's score is masked", 95.0, gt=0)
+
+
+class TargetsConfig(Section):
+    """How raw teacher scores become distributions."""
+
+    calibrate: Literal["zscore", "minmax", "none"] = identity("how a member's scores are made comparable", "zscore")
+    temperature: Temperature = identity(
+        "of the targets; auto fits target_perplexity", "auto", expects="a number above 0, or auto"
+    )
+    target_perplexity: Number = identity("median perplexity that temperature auto aims at", 3.0, gt=1)
+    false_negatives: FalseNegativesConfig = identity("rule for the hard-label term", FalseNegativesConfig())
+
+
+class EarlyStopConfig(Section):
+    """Stop training when dev no longer improves."""
+
+    every: int = identity("updates between two looks at dev", ge=1)
+    patience: int = identity("looks without a gain before training stops", ge=1)
+
+
+class TrainConfig(Section):
+    """One generation's training."""
+
+    loss: Literal["listwise_kl"] = identity("divergence of the student's list from the teacher's", "listwise_kl")
+    scope: Literal["auto", "list", "batch"] = identity(
+        "KL over the query's list, or over all documents of the batch", "auto"
+    )
+    hard_label_weight: Number = identity("weight of InfoNCE on known positives beside the divergence", 0.0, ge=0)
+    student_temperature: Number = identity("divides the student's cosine scores", 0.05, gt=0)
+    epochs: Number = identity("passes over the training queries, fractions allowed", 1.0, gt=0)
+    queries_per_batch: int = identity("queries in a batch", 16, ge=1)
+    candidates_per_query: int = identity("documents of a query's list that enter a batch", 10, ge=2)
+    document_tokens: int | None = identity(
+        "tokens of a document in training; null means the student's max_tokens", None, ge=1
+    )
+    learning_rate: Number = identity("highest learning rate", 5e-5, gt=0)
+    warmup: Number = identity("share of updates in which the learning rate rises", 0.1, ge=0, le=1)
+    weight_decay: Number = identity("decoupled weight decay", 0.01, ge=0)
+    max_grad_norm: Number = identity("gradients are scaled down to this norm", 1.0, gt=0)
+    freeze: tuple[str, ...] = identity("parts of the student that stay as they are", ("word_embeddings",), strict=False)
+    dropout: Number = identity("dropout while training", 0.0, ge=0, lt=1)
+    precision: Literal["auto", "float32", "bfloat16"] = identity("number format of training", "auto")
+    gradient_accumulation: int = identity("batches summed into one update", 1, ge=1)
+    save_every: int | None = cost("updates between two checkpoints; null chooses", None, ge=1)
+    early_stop: EarlyStopConfig | None = identity("stop when dev no longer improves; null never stops early", None)
+
+
+class GateConfig(Section):
+    """When a generation is accepted."""
+
+    measure: Measure = identity("measure on dev that decides", "nDCG@10", expects=MEASURE_TEXT)
+    tolerance: Number = identity("loss that the 90 % interval of the gain must exclude", 0.01, ge=0)
+
+
+class EvaluateConfig(Section):
+    """What the report measures."""
+
+    split: str = identity("split that the report measures", "test", min_length=1)
+    measures: tuple[Measure, ...] = identity(
+        "measures of the report", ("nDCG@10", "Recall@100"), min_length=1, strict=False, expects=MEASURE_TEXT
+    )
+    controls: tuple[Literal["hard_labels", "shuffled_teacher"], ...] = identity(
+        "trainings without a teacher, or with a scrambled one, at equal updates", (), strict=False
+    )
+    teacher_depth: int = identity("how many of the base student's documents the teacher reranks", 20, ge=1)
+    depth: int = identity("documents retrieved per query", 100, ge=1)
+
+
+class Config(Section):
+    """A whole run."""
+
+    name: Slug = identity(
+        "names the run's folder",
+        expects="letters, digits, '.', '_' or '-' (at most 100, the first a letter or digit; not 'store')",
+    )
+    seed: int = identity("of everything random", 13, ge=0, lt=2**32)
+    corpus: CorpusConfig = identity("texts and judgements")
+    student: StudentConfig = identity("the model that is trained")
+    index: IndexConfig = identity("nearest-neighbour search", IndexConfig())
+    mine: MineConfig = identity("candidates", MineConfig())
+    teacher: TeacherConfig = identity("what teaches")
+    targets: TargetsConfig = identity("scores to distributions", TargetsConfig())
+    train: TrainConfig = identity("one generation's training", TrainConfig())
+    gate: GateConfig = identity("when a generation is accepted", GateConfig())
+    evaluate: EvaluateConfig = identity("what the report measures", EvaluateConfig())
+    generations: int = identity("rounds of mining, teaching and training", 1, ge=1, le=10)
+
+
+def members_of(teacher: TeacherConfig) -> tuple[CrossEncoderConfig | EmaConfig | LexicalConfig, ...]:
+    """The teachers of a mixture; the teacher itself where it stands alone."""
+    return teacher.members if isinstance(teacher, EnsembleConfig) else (teacher,)

@@ -1,0 +1,236 @@
+"""Train one student, merge two, and the dev measure for early stopping."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from sdretrieval.encode.encoder import encode_sequences
+from sdretrieval.encode.student import Student, save_student
+from sdretrieval.evaluation import evaluate, run_from_hits
+from sdretrieval.indexes.exact import exact_search
+from sdretrieval.mining.candidates import Candidates
+from sdretrieval.ragged import Array
+from sdretrieval.run.config import Config, members_of
+from sdretrieval.run.config.schema import EmaConfig
+from sdretrieval.run.stages.inputs import Prepared, TextTokens, student_from
+from sdretrieval.run.stages.prepare import judgements
+from sdretrieval.run.stages.teach import judges_whole_batch, live_share
+from sdretrieval.run.store import Work
+from sdretrieval.targets.build import Targets
+from sdretrieval.targets.shuffle import shuffled_columns
+from sdretrieval.teachers.ensemble import BatchTeacher, TeacherScores
+from sdretrieval.teachers.protocols import FreeTeacher, Teacher
+
+if TYPE_CHECKING:
+    from sdretrieval.teachers.ema import LiveEma
+    from sdretrieval.training.batches import BatchMaker
+    from sdretrieval.training.live import LiveTargets
+    from sdretrieval.training.train import EarlyStop, TrainSettings
+
+HALF_LIFE = 0.25
+"""Of the kept moving average where no member of the teacher is an EMA."""
+
+SAVE_TIMES = 5
+"""Checkpoints of a training unless the config says otherwise: a kill costs at most a fifth of it."""
+
+Lesson = Literal["teacher", "shuffled", "hard"]
+
+
+@dataclass
+class Classroom:
+    """All that one training needs. `lesson`: the teacher's targets, the shuffled control, or hard labels alone."""
+
+    config: Config
+    prepared: Prepared
+    tokens: TextTokens
+    candidates: Candidates
+    targets: Targets
+    scores: TeacherScores | None
+    weights: Sequence[float]
+    make_teachers: Callable[[], list[Teacher]]
+    start: Path
+    snapshot: Path
+    lesson: Lesson = "teacher"
+    epochs: float = 1.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+def build_student(work: Work, room: Classroom) -> None:
+    """Train from `room.start`; `student/`, `average/`, `metrics.jsonl`."""
+    from sdretrieval.training.losses import ListwiseDistillation
+    from sdretrieval.training.train import train
+
+    asked = room.config.train
+    student = student_from(room.start, room.config)
+    ema, live = _live(room, student) if room.lesson == "teacher" else (None, None)
+    hard = room.lesson == "hard"
+    loss = ListwiseDistillation(
+        student.model,
+        student_temperature=asked.student_temperature,
+        kl_weight=0.0 if hard else 1.0,
+        hard_label_weight=1.0 if hard else asked.hard_label_weight,
+        live=live,
+    )
+    batches = _batches(room, student)
+    trained = train(
+        student.model, batches, loss, _settings(room, len(room.candidates)), work.folder,
+        live=ema, early_stop=_early_stop(room, student), description=f"train ({room.lesson})",
+    )  # fmt: skip
+    work.counts.update(trained.counts)
+    if trained.best_step is not None:
+        work.counts["best_step"] = trained.best_step
+
+
+def _settings(room: Classroom, queries: int) -> TrainSettings:
+    from sdretrieval.training.train import TrainSettings, updates_of
+
+    asked = room.config.train
+    averages = [m.half_life for m in members_of(room.config.teacher) if isinstance(m, EmaConfig)]
+    settings = TrainSettings(
+        epochs=room.epochs,
+        queries_per_batch=min(asked.queries_per_batch, queries),
+        learning_rate=asked.learning_rate,
+        warmup=asked.warmup,
+        weight_decay=asked.weight_decay,
+        max_grad_norm=asked.max_grad_norm,
+        freeze=asked.freeze,
+        dropout=asked.dropout,
+        precision=room.precision,
+        gradient_accumulation=asked.gradient_accumulation,
+        half_life=averages[0] if averages else HALF_LIFE,
+        seed=room.config.seed,
+    )
+    often = asked.save_every or max(1, updates_of(queries, settings) // SAVE_TIMES)
+    return replace(settings, save_every=often)
+
+
+def _batches(room: Classroom, student: Student) -> BatchMaker:
+    from sdretrieval.training.batches import BatchMaker, Side
+
+    asked = room.config.train
+    view = replace(
+        student.view, max_tokens=min(asked.document_tokens or student.view.max_tokens, student.view.max_tokens)
+    )
+    return BatchMaker(
+        model=student.model,
+        queries=Side(room.tokens.queries, student.query_view, student.query_specials),
+        documents=Side(room.tokens.documents, view, student.document_specials),
+        candidates=room.candidates,
+        targets=room.targets,
+        candidates_per_query=asked.candidates_per_query,
+        seed=room.config.seed,
+        judge=_judge(room),
+    )
+
+
+def _judge(room: Classroom) -> Callable[[Array, Array], Array] | None:
+    """The free teachers as judges of whole batches, where the target may span one."""
+    if room.lesson == "hard" or room.scores is None or not judges_whole_batch(room.config, room.weights):
+        return None
+    rows = room.candidates.query_rows_Q
+    kept = _frozen(room)
+    if not kept:  # a live member alone: the frozen part says nothing
+        return lambda positions_B, rows_M: np.zeros((len(positions_B), len(rows_M)), dtype=np.float32)
+    teachers, members, weights = zip(*kept, strict=True)
+    judge = BatchTeacher(teachers, TeacherScores(members), weights, rows)
+    if room.lesson == "teacher":
+        return judge.matrix
+    seed = room.config.seed
+    return lambda positions_B, rows_M: shuffled_columns(
+        judge.matrix(positions_B, rows_M), seed, rows[positions_B], rows_M
+    )
+
+
+def _frozen(room: Classroom) -> list[tuple[FreeTeacher, Any, float]]:
+    """(teacher, its scores, weight) of the members that judge batches: of weight above 0, and not live in this lesson."""
+    assert room.scores is not None
+    parts = zip(room.make_teachers(), room.scores.members, room.weights, members_of(room.config.teacher), strict=True)
+    return [
+        (teacher, member, weight)
+        for teacher, member, weight, asked in parts
+        if weight > 0
+        and isinstance(teacher, FreeTeacher)
+        and not (room.lesson == "teacher" and isinstance(asked, EmaConfig) and asked.mode == "live")
+    ]
+
+
+def _live(room: Classroom, student: Student) -> tuple[LiveEma | None, LiveTargets | None]:
+    from sdretrieval.teachers.ema import LiveEma, decay_of
+    from sdretrieval.training.live import LiveTargets
+    from sdretrieval.training.train import updates_of
+
+    share = live_share(room.config, room.weights)
+    if share == 0 or room.scores is None:
+        return None, None
+    number, member = next(
+        (n, m) for n, m in enumerate(members_of(room.config.teacher)) if isinstance(m, EmaConfig) and m.mode == "live"
+    )
+    updates = updates_of(len(room.candidates), _settings(room, len(room.candidates)))
+    snapshot = student_from(room.snapshot, room.config, student.prompts)
+    ema = LiveEma(snapshot.model, decay_of(member.half_life, updates))
+    return ema, LiveTargets(ema, share, room.scores.members[number].statistics, room.targets.temperature)
+
+
+def _early_stop(room: Classroom, student: Student) -> EarlyStop | None:
+    from sdretrieval.training.train import EarlyStop
+
+    asked = room.config.train.early_stop
+    if asked is None:
+        return None
+    return EarlyStop(_dev_measure(room, student), asked.every, asked.patience)
+
+
+POOL_DOCUMENTS = 2000
+"""Early stopping ranks dev queries in their positives and this many other documents: enough to see a turn, cheap."""
+
+
+def _dev_measure(room: Classroom, student: Student) -> Callable[[], float]:
+    corpus, rows = room.prepared.corpus, room.prepared.rows_of("dev")
+    positives = {d for row in rows.tolist() for d in corpus.positives("dev", row)}
+    generator = np.random.default_rng(room.config.seed)
+    others = generator.permutation(len(corpus.documents))[:POOL_DOCUMENTS]
+    pool = np.asarray(sorted(positives | set(others.tolist())), dtype=np.int64)
+    shown = [student.view.cut(room.tokens.documents[d], student.document_specials)[0] for d in pool]
+    asked = [student.query_view.cut(room.tokens.queries[q], student.query_specials)[0] for q in rows]
+    measure, qrels = room.config.gate.measure, judgements(room.prepared, "dev")
+
+    def value() -> float:
+        vectors = encode_sequences(student.model, shown, student.document_specials)
+        queries = encode_sequences(student.model, asked, student.query_specials)
+        hits = exact_search(vectors, queries, min(100, len(pool)))
+        ids = [corpus.document_ids[d] for d in pool]
+        run = run_from_hits([corpus.query_ids[q] for q in rows], ids, *hits)
+        student.model.train()
+        return evaluate(qrels, run, [measure]).mean(measure)
+
+    return value
+
+
+def build_merge(work: Work, config: Config, old: Path, new: Path, share: float) -> None:
+    """`student/` = (1 - share) x old + share x new weights (Wortsman et al. 2022); its average is the same model."""
+    base, other = student_from(old, config), student_from(new, config)
+    theirs = other.model.state_dict()
+    merged = {
+        name: tensor.lerp(theirs[name].to(tensor.dtype), share) if tensor.dtype.is_floating_point else tensor
+        for name, tensor in base.model.state_dict().items()
+    }
+    base.model.load_state_dict(merged)
+    save_student(base.model, work.folder / "student")
+    save_student(base.model, work.folder / "average")
+    work.counts["share"] = share
+
+
+def build_precision(work: Work, config: Config, start: Path) -> None:
+    """`precision.json`: the faster number format of training on this machine, measured."""
+    from sdretrieval.training.precision import faster_precision
+
+    precision, ratio = faster_precision(student_from(start, config).model)
+    record = {"precision": precision, "float32_seconds_over_bfloat16_seconds": ratio if np.isfinite(ratio) else None}
+    (work.folder / "precision.json").write_text(json.dumps(record) + "\n", encoding="utf8")
+    work.counts.update(record)

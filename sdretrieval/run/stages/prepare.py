@@ -1,0 +1,122 @@
+"""From a source to what every later stage reads: the corpus with its splits, its tokens, its BM25 index."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from sdretrieval.corpus import (
+    Corpus,
+    carve_dev,
+    open_corpus,
+    repeated_queries,
+    require_positives,
+    require_split,
+    save_corpus,
+    training_queries,
+    with_generated_split,
+)
+from sdretrieval.corpus.types import Qrels
+from sdretrieval.encode.student import Student
+from sdretrieval.encode.tokens import save_tokens, tokenize
+from sdretrieval.errors import CorpusError
+from sdretrieval.indexes.lexical import LexicalIndex
+from sdretrieval.run.config import Config
+from sdretrieval.run.stages.inputs import Prepared
+from sdretrieval.run.store import Work, digest_file
+
+logger = logging.getLogger("sdretrieval")
+
+GENERATED_TRAIN = "generated"
+"""Split of training queries made from documents."""
+
+
+def source_digest(source: str) -> str:
+    """What the corpus is, by content: the files' digests of a folder; interpreter and builder for python-stdlib."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        files = [folder / "corpus.jsonl", folder / "queries.jsonl", *sorted((folder / "qrels").glob("*.tsv"))]
+        return " ".join(f"{path.name}={digest_file(path)}" for path in files if path.is_file())
+    return f"{source} {sys.version if source == 'python-stdlib' else ''}"
+
+
+def build_corpus(work: Work, config: Config) -> None:
+    """Read the source, make the splits that the config asks for, say what was left out."""
+    asked = config.corpus
+    raw = open_corpus(asked.source, max_documents=asked.max_documents)
+    require_split(raw, config.evaluate.split)
+    corpus, train = _with_splits(raw, config)
+    repeated = repeated_queries(raw)
+    if repeated:
+        logger.warning(
+            "%d query texts stand in two splits and are left out of training, e.g. %r",
+            len(repeated),
+            next(iter(repeated)),
+        )
+    save_corpus(corpus, work.folder / "corpus")
+    notes = {
+        "name": raw.name,
+        "estimate": not asked.labels,
+        "train_queries": train,
+        "repeated_queries": len(repeated),
+        "splits": {split: len(judged) for split, judged in corpus.qrels.items()},
+    }
+    (work.folder / "notes.json").write_text(json.dumps(notes) + "\n", encoding="utf8")
+    work.counts.update(documents=len(corpus.documents), train_queries=len(train), dev_queries=len(corpus.qrels["dev"]))
+
+
+def _with_splits(raw: Corpus, config: Config) -> tuple[Corpus, list[str]]:
+    asked = config.corpus
+    if asked.labels:
+        require_positives(raw, "train")
+        corpus = raw if raw.qrels.get("dev") else carve_dev(raw, config.seed, asked.dev_share)
+    else:
+        corpus = with_generated_split(raw, "dev", asked.dev_queries, config.seed, held_out=True)
+    train = [corpus.query_ids[row] for row in training_queries(corpus)] if corpus.qrels.get("train") else []
+    if asked.generated_queries:
+        corpus = with_generated_split(corpus, GENERATED_TRAIN, asked.generated_queries, config.seed, held_out=False)
+        train += list(corpus.qrels[GENERATED_TRAIN])
+    if not train:
+        raise CorpusError(
+            f"corpus {raw.name} has no train split, so there are no queries to train on; make some from its documents: "
+            "--set corpus.generated_queries=1000"
+        )
+    return corpus, train
+
+
+def known_positives(prepared: Prepared, rows: list[int], use_labels: bool) -> list[list[int]]:
+    """Rows of the known positives of training queries; none where labels are off."""
+    corpus = prepared.corpus
+    if not use_labels:
+        return [[] for _ in rows]
+    judged: dict[str, Any] = dict(corpus.qrels.get("train", {}))
+    ids, document_row = corpus.query_ids, corpus.document_row
+    return [
+        sorted(document_row[d] for d, grade in judged.get(ids[row], {}).items() if grade > 0 and d in document_row)
+        for row in rows
+    ]
+
+
+def build_tokens(work: Work, prepared: Prepared, student: Student) -> None:
+    """Token ids of all texts, prompts left to the views."""
+    corpus, tokenizer = prepared.corpus, student.model.tokenizer
+    for side, texts in (("documents", corpus.document_texts()), ("queries", corpus.query_texts())):
+        (work.folder / side).mkdir(exist_ok=True)
+        tokens = tokenize(texts, tokenizer, f"tokenize {side}")
+        save_tokens(tokens, work.folder / side)
+        work.counts[f"{side[:-1]}_tokens"] = len(tokens.values_T)
+
+
+def build_lexical(work: Work, prepared: Prepared, split_identifiers: bool) -> None:
+    """BM25 over whole documents."""
+    index = LexicalIndex.build(prepared.corpus.document_texts(), split_identifiers=split_identifiers)
+    index.save(work.folder)
+    work.counts["documents"] = index.count
+
+
+def judgements(prepared: Prepared, split: str) -> Qrels:
+    """The qrels of a split."""
+    return prepared.corpus.qrels[split]

@@ -1,0 +1,136 @@
+"""Vectors, index, mined candidates; and each system's run over a split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from sdretrieval.encode.encoder import encode_texts
+from sdretrieval.encode.student import Student
+from sdretrieval.encode.views import View
+from sdretrieval.evaluation import Measured, Run, evaluate, run_from_hits, write_trec
+from sdretrieval.indexes.lexical import LexicalIndex
+from sdretrieval.indexes.vector import VectorIndex
+from sdretrieval.mining.candidates import Candidates
+from sdretrieval.mining.mine import mine
+from sdretrieval.mining.report import duplicate_groups
+from sdretrieval.ragged import Array
+from sdretrieval.run.config import Config
+from sdretrieval.run.stages.inputs import Prepared, TextTokens, Vectors
+from sdretrieval.run.stages.prepare import judgements, known_positives
+from sdretrieval.run.stages.runner import Artifact
+from sdretrieval.run.store import Work
+
+SPARE = 1
+"""Hits asked for beyond the depth, so that a query's own document can be removed without a gap."""
+
+
+def build_vectors(work: Work, student: Student, tokens: TextTokens, view: View, batch_tokens: int, what: str) -> None:
+    """All windows of all documents under `view`, and all queries."""
+    for side, texts, seen, specials in (
+        ("documents", tokens.documents, view, student.document_specials),
+        ("queries", tokens.queries, student.query_view, student.query_specials),
+    ):
+        (work.folder / side).mkdir(exist_ok=True)
+        if (work.folder / side / "done").exists():
+            continue
+        found = encode_texts(
+            student.model,
+            texts,
+            seen,
+            specials,
+            work.folder / side,
+            batch_tokens=batch_tokens,
+            description=f"{what} {side}",
+        )
+        work.counts[f"{side[:-1]}_windows"] = len(found.vectors_WD)
+        work.counts[f"{side[:-1]}_tokens"] = int(
+            sum(b - a for n in texts.lengths.tolist() for a, b in seen.spans(n, specials.count))
+        )
+
+
+def build_index(work: Work, vectors: Vectors, prepared: Prepared, config: Config) -> None:
+    """The FAISS index of the documents' vectors, with its measured card."""
+    asked = config.index
+    settings: dict[str, int | None] = {}
+    if asked.kind == "ivf":
+        settings = {"lists": asked.lists, "probes": asked.probes}
+    elif asked.kind == "hnsw":
+        settings = {"links": asked.neighbours, "ef_search": asked.search_effort}
+    queries = vectors.queries_QD[prepared.train_rows[:200]]
+    index = VectorIndex.build(
+        vectors.documents.vectors_WD, asked.kind, asked.device, queries_QD=queries, seed=config.seed, **settings
+    )
+    index.save(work.folder)
+    work.counts["vectors"] = len(vectors.documents.vectors_WD)
+    work.counts["recall_at_100"] = index.card.recall_at_100
+
+
+def build_candidates(
+    work: Work, rows: Array, prepared: Prepared, vectors: Vectors, index: VectorIndex, lexical: LexicalIndex | None,
+    config: Config, *, use_labels: bool,
+) -> None:  # fmt: skip
+    """Mined lists of training (or dev) queries; lists with fewer than two documents teach nothing and are left out."""
+    asked, corpus = config.mine, prepared.corpus
+    queries_QD = vectors.queries_QD[rows]
+    depth = min(asked.depth, len(corpus.documents))
+    dense = index.search(queries_QD, min(depth + SPARE, len(corpus.documents)))
+    texts = corpus.query_texts(rows.tolist())
+    candidates, report = mine(
+        rows,
+        dense,
+        lexical.search(texts, depth) if lexical is not None else None,
+        known_positives(prepared, rows.tolist(), use_labels),
+        lambda q, documents: np.asarray(vectors.documents.vectors_WD[documents]) @ queries_QD[q],
+        depth=depth,
+        keep=asked.keep,
+        top_share=asked.top_share,
+        duplicate_group_N=duplicate_groups(corpus.document_texts()),
+        own_document_Q=prepared.own_documents(rows),
+        seed=config.seed,
+    )
+    enough = np.flatnonzero(candidates.rows.lengths >= 2)
+    candidates.take(enough).save(work.folder)
+    (work.folder / "report.json").write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf8")
+    work.counts.update(queries=len(enough), candidates=int(candidates.rows.lengths.sum()))
+
+
+def load_candidates(artifact: Artifact) -> Candidates:
+    """The mined lists."""
+    return Candidates.load(artifact.path)
+
+
+def dense_run(prepared: Prepared, split: str, vectors: Vectors, index: VectorIndex, depth: int) -> Run:
+    """The student's run over a split."""
+    corpus, rows = prepared.corpus, prepared.rows_of(split)
+    hits = index.search(vectors.queries_QD[rows], min(depth + SPARE, len(corpus.documents)))
+    return cut(run_from_hits([corpus.query_ids[r] for r in rows], corpus.document_ids, *hits), depth)
+
+
+def lexical_run(prepared: Prepared, split: str, lexical: LexicalIndex, depth: int) -> Run:
+    """BM25's run over a split."""
+    corpus, rows = prepared.corpus, prepared.rows_of(split)
+    hits = lexical.search(corpus.query_texts(rows.tolist()), min(depth + SPARE, len(corpus.documents)))
+    return cut(run_from_hits([corpus.query_ids[r] for r in rows], corpus.document_ids, *hits), depth)
+
+
+def cut(run: Run, depth: int) -> Run:
+    """The best `depth` documents of each query."""
+    return {query: dict(sorted(hits.items(), key=lambda hit: (-hit[1], hit[0]))[:depth]) for query, hits in run.items()}
+
+
+def write_measured(work: Work, run: Run, prepared: Prepared, split: str, measures: Sequence[str], system: str) -> None:
+    """`run.trec` and `measured.json` (per query) of one system over one split."""
+    measured = evaluate(judgements(prepared, split), run, measures)
+    write_trec(run, work.folder / "run.trec", system)
+    record = {"system": system, "split": split, "per_query": {m: dict(measured.of(m)) for m in measures}}
+    (work.folder / "measured.json").write_text(json.dumps(record) + "\n", encoding="utf8")
+    work.counts.update(queries=measured.n_queries, **measured.means())
+
+
+def read_measured(artifact: Artifact) -> Measured:
+    """What `write_measured` wrote."""
+    record = json.loads((artifact.path / "measured.json").read_text(encoding="utf8"))
+    return Measured(record["per_query"])

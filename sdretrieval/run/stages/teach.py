@@ -1,0 +1,174 @@
+"""From the config's members to teachers, their scores, the probe's choice of weights, and the targets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.encode.views import View
+from sdretrieval.indexes.lexical import LexicalIndex
+from sdretrieval.mining.candidates import Candidates
+from sdretrieval.ragged import Array, Ragged
+from sdretrieval.run.config import Config, identity_fields, members_of
+from sdretrieval.run.config.schema import CrossEncoderConfig, EmaConfig, LexicalConfig, ViewConfig
+from sdretrieval.run.stages.inputs import Prepared, Vectors
+from sdretrieval.run.store import Store, Work, key_of
+from sdretrieval.targets.build import build_targets
+from sdretrieval.targets.shuffle import shuffled_within_lists
+from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
+from sdretrieval.teachers.dense import DenseTeacher
+from sdretrieval.teachers.ensemble import TeacherScores, score_candidates
+from sdretrieval.teachers.lexical import LexicalTeacher
+from sdretrieval.teachers.pair_cache import PairCache
+from sdretrieval.teachers.protocols import Teacher
+
+MemberConfig = CrossEncoderConfig | EmaConfig | LexicalConfig
+
+
+def view_of(asked: ViewConfig, config: Config) -> View:
+    """A member's view; what it leaves open is the student's."""
+    return View(asked.max_tokens or config.student.max_tokens, asked.windows, asked.stride)
+
+
+def member_name(member: MemberConfig) -> str:
+    """How the report calls a member."""
+    if isinstance(member, CrossEncoderConfig):
+        return f"cross_encoder:{member.model.rstrip('/').split('/')[-1]}"
+    if isinstance(member, EmaConfig):
+        return "ema:full_context" if member.view.windows == "all" else "ema:same_view"
+    return "lexical"
+
+
+def member_identity(member: MemberConfig, config: Config) -> dict[str, Any]:
+    """What decides a member's raw scores; a weight does not. A model stands by its digest, never by its name."""
+    fields = identity_fields(member, without={"weight", "mode", "half_life"})
+    if isinstance(member, CrossEncoderConfig):
+        fields["model"] = model_digest(locate_model(member.model))
+    if isinstance(member, CrossEncoderConfig | EmaConfig):
+        seen = view_of(member.view, config)
+        fields["view"] = [seen.max_tokens, seen.windows, seen.stride]
+    return fields
+
+
+@dataclass
+class TeacherRoom:
+    """Makes the config's teachers, each once, from artifacts of one generation."""
+
+    config: Config
+    store: Store
+    prepared: Prepared
+    lexical: LexicalIndex
+    ema_vectors: Mapping[int, Vectors]
+
+    def teachers(self) -> list[Teacher]:
+        """The members, in the config's order."""
+        return [self._make(number, member) for number, member in enumerate(members_of(self.config.teacher))]
+
+    def _make(self, number: int, member: MemberConfig) -> Teacher:
+        if isinstance(member, CrossEncoderConfig):
+            return self._cross_encoder(member)
+        if isinstance(member, EmaConfig):
+            vectors = self.ema_vectors[number]
+            return DenseTeacher(member_name(member), vectors.queries_QD, vectors.documents)
+        return LexicalTeacher(self.lexical, self.prepared.corpus.query_texts())
+
+    def _cross_encoder(self, member: CrossEncoderConfig) -> CrossEncoderTeacher:
+        model, digest = load_cross_encoder(
+            member.model, max_tokens=member.max_tokens, device=self.config.student.device
+        )
+        view = identity_fields(member.view)
+        cache = PairCache(
+            self.store.root / "pairs" / key_of("pairs", 1, {"view": view, "most": member.max_tokens}, [digest])
+        )
+        documents, queries = self.prepared.corpus.document_texts(), self.prepared.corpus.query_texts()
+        return CrossEncoderTeacher(
+            model,
+            name=member_name(member),
+            query_text=queries.__getitem__,
+            document_text=documents.__getitem__,
+            cache=cache,
+            max_tokens=member.max_tokens,
+            windows=member.view.windows,
+            stride=member.view.stride,
+            batch_tokens=member.batch_tokens,
+        )
+
+
+def build_scores(work: Work, room: TeacherRoom, query_rows: Array, candidates: Ragged) -> None:
+    """Raw scores of every member for every candidate."""
+    teachers = room.teachers()
+    scores = score_candidates(teachers, query_rows, candidates, room.config.targets.calibrate)
+    scores.save(work.folder)
+    work.counts["pairs"] = len(candidates.values_T) * len(teachers)
+    work.counts["newly_scored_pairs"] = sum(getattr(teacher, "newly_scored", 0) for teacher in teachers)
+
+
+def chosen_weights(config: Config, probe: Mapping[str, Any] | None) -> list[float]:
+    """The members' weights: the config's, or the probe's choice where they are `auto`."""
+    members = members_of(config.teacher)
+    if any(member.weight == "auto" for member in members):
+        assert probe is not None, "weight: auto runs the probe first"
+        return [float(weight) for weight in probe["weights"]]
+    return [float(member.weight) for member in members]
+
+
+def judges_whole_batch(config: Config, weights: Sequence[float]) -> bool:
+    """Whether the target may span all documents of a batch: every member that counts scores every pair."""
+    free = all(
+        not isinstance(member, CrossEncoderConfig) or weight == 0
+        for member, weight in zip(members_of(config.teacher), weights, strict=True)
+    )
+    return config.train.scope == "batch" or (config.train.scope == "auto" and free)
+
+
+def live_share(config: Config, weights: Sequence[float]) -> float:
+    """The live member's share of the whole mixture, 0 where no member is live."""
+    pairs = zip(members_of(config.teacher), weights, strict=True)
+    live = sum(weight for member, weight in pairs if isinstance(member, EmaConfig) and member.mode == "live")
+    return live / sum(weights)
+
+
+def build_list_targets(
+    work: Work,
+    candidates: Candidates,
+    scores: TeacherScores,
+    weights: Sequence[float],
+    config: Config,
+    *,
+    shuffled: bool,
+) -> None:
+    """Calibrated, mixed, tempered: one distribution a list. `shuffled` permutes the scores within each list (control)."""
+    asked, rule = config.targets, config.targets.false_negatives
+    mixed = scores.mixed(weights)
+    if shuffled:
+        mixed = shuffled_within_lists(mixed, config.seed, candidates.query_rows_Q)
+    targets, removed = build_targets(
+        mixed,
+        candidates.positive,
+        temperature=asked.temperature if asked.temperature == "auto" else float(asked.temperature),
+        target_perplexity=asked.target_perplexity,
+        rule=rule.rule,
+        margin=rule.margin,
+        percent=rule.percent,
+        teacher_raw=mixed if rule.rule != "none" else None,
+    )
+    targets.save(work.folder)
+    (work.folder / "false_negatives.json").write_text(json.dumps(removed.to_json()) + "\n", encoding="utf8")
+    histogram = {name: _histogram(raw) for name, raw in _by_member(scores, mixed).items()}
+    (work.folder / "scores.json").write_text(json.dumps(histogram) + "\n", encoding="utf8")
+    work.counts.update(lists=len(targets), temperature=targets.temperature)
+
+
+def _by_member(scores: TeacherScores, mixed: Ragged) -> dict[str, Ragged]:
+    named = {member.name: values for member, values in zip(scores.members, scores.calibrated(), strict=True)}
+    return {**named, "mixture": mixed} if len(named) > 1 else named
+
+
+def _histogram(values: Ragged) -> dict[str, list[float]]:
+    counts, edges = np.histogram(values.values_T.astype(np.float64), bins=30)
+    return {"edges": edges.round(4).tolist(), "counts": counts.tolist()}

@@ -1,0 +1,25 @@
+"""What has been made, under keys made from its inputs; locks; the ledger of a run."""
+
+from __future__ import annotations
+
+from sdretrieval.run.store.artifacts import Made, Removed, Store, Work
+from sdretrieval.run.store.disk import check_disk, readable_bytes
+from sdretrieval.run.store.fingerprint import digest_file, digest_files, key_of
+from sdretrieval.run.store.ledger import Ledger, keys_in_ledgers
+from sdretrieval.run.store.manifest import FileRecord, Manifest
+
+__all__ = [
+    "FileRecord",
+    "Ledger",
+    "Made",
+    "Manifest",
+    "Removed",
+    "Store",
+    "Work",
+    "check_disk",
+    "digest_file",
+    "digest_files",
+    "key_of",
+    "keys_in_ledgers",
+    "readable_bytes",
+]

@@ -1,0 +1,165 @@
+"""The Targets artifact: what the student is taught, and how much each query counts.
+
+Legend: Q queries, T candidates in all lists together.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdretrieval.errors import DamagedArtifact, RequestError, WorkError
+from sdretrieval.ragged import Ragged
+from sdretrieval.targets.calibrate import calibrate, corpus_statistics
+from sdretrieval.targets.confidence import corpus_confidence
+from sdretrieval.targets.false_negatives import FalseNegativeReport, Rule, false_negative_report, hard_mask
+from sdretrieval.targets.reduce import check_same_lists, reduced
+from sdretrieval.targets.temperature import entropy, fit_temperature, tempered_log_softmax
+
+TENSORS, CARD = "targets.safetensors", "targets.json"
+BINS = 20
+
+
+class Histogram(NamedTuple):
+    """`counts` lists with an entropy (nats) between neighbouring `edges` (one more than counts)."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Listwise targets, one list a query.
+
+    `log_probs` float32: log-sum-exp 0 in each list; -inf = excluded, the student's softmax leaves it out too. A list
+    without any candidate is possible and has weight 0.
+    `hard_negative` bool: may serve as a negative in the hard-label term.
+    `weight_Q` float32: the query's weight in the loss.
+    `temperature`: what the scores were divided by.
+    `entropy_histogram`: of the lists, for the report.
+    """
+
+    log_probs: Ragged
+    hard_negative: Ragged
+    weight_Q: NDArray[np.float32]
+    temperature: float
+    entropy_histogram: Histogram
+
+    def __post_init__(self) -> None:
+        check_same_lists("hard_negative", self.hard_negative, "log_probs", self.log_probs)
+        if len(self.weight_Q) != len(self.log_probs):
+            raise WorkError(f"targets: {len(self.weight_Q)} weights for {len(self.log_probs)} lists")
+
+    def __len__(self) -> int:
+        return len(self.log_probs)
+
+    def save(self, folder: Path) -> None:
+        """Write `targets.safetensors` and `targets.json` into `folder` (made where it is missing)."""
+        from safetensors.numpy import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {
+            "log_probs": self.log_probs.values_T,
+            "hard_negative": self.hard_negative.values_T,
+            "offsets": self.log_probs.offsets,
+            "weight": self.weight_Q,
+        }
+        save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / TENSORS)
+        card = {
+            "schema": 1,
+            "queries": len(self),
+            "candidates": len(self.log_probs.values_T),
+            "temperature": self.temperature,
+            "entropy_histogram": self.entropy_histogram._asdict(),
+        }
+        (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf8")
+
+    @staticmethod
+    def load(folder: Path) -> Targets:
+        """Read what `save` wrote. Raises DamagedArtifact where the two files disagree."""
+        from safetensors.numpy import load_file
+
+        card = json.loads((folder / CARD).read_text(encoding="utf8"))
+        tensors = load_file(folder / TENSORS)
+        found = (len(tensors["weight"]), len(tensors["log_probs"]))
+        if found != (card["queries"], card["candidates"]):
+            raise DamagedArtifact(
+                f"{folder / TENSORS} holds {found[0]} queries and {found[1]} candidates, {CARD} says "
+                f"{card['queries']} and {card['candidates']}; delete the folder and make the targets again"
+            )
+        histogram = card["entropy_histogram"]
+        return Targets(
+            log_probs=Ragged(tensors["log_probs"], tensors["offsets"]),
+            hard_negative=Ragged(tensors["hard_negative"], tensors["offsets"]),
+            weight_Q=tensors["weight"],
+            temperature=float(card["temperature"]),
+            entropy_histogram=Histogram(tuple(histogram["edges"]), tuple(histogram["counts"])),
+        )
+
+
+def build_targets(
+    mixed: Ragged,
+    positive: Ragged,
+    *,
+    temperature: float | Literal["auto"] = "auto",
+    target_perplexity: float = 3.0,
+    rule: Rule = "none",
+    margin: float = 0.05,
+    percent: float = 95.0,
+    teacher_raw: Ragged | None = None,
+    confidence: bool = False,
+    excluded: Ragged | None = None,
+) -> tuple[Targets, FalseNegativeReport]:
+    """Targets of calibrated and mixed scores, and what the false-negative rule removed from the hard-label term.
+
+    `mixed`: the teacher's calibrated scores. `positive` bool: known positives.
+    `temperature`: a number, or `auto` = `fit_temperature` to `target_perplexity` (unused otherwise).
+    `rule`, `margin`, `percent`: see `hard_mask`.
+    `teacher_raw`: one teacher's raw scores, or the mix of members each calibrated over the corpus. Where given it is
+    min-max calibrated over the corpus and the rule judges on that 0..1 scale (a margin of 0.05 is then a twentieth of
+    the teacher's range); otherwise the rule judges on `mixed`. `percent_of_positive` and `confidence` need it: a share
+    of a z-score means nothing, and z-scores hold no confidence.
+    `confidence`: weight each query as `corpus_confidence` says; otherwise every query weighs 1.
+    `excluded` bool: candidates that leave the teacher's and the student's softmax and the hard-label term.
+
+    Raises RequestError where `teacher_raw` is needed and missing, and what the functions named here raise.
+    """
+    _check_request(mixed, positive, rule, teacher_raw, confidence)
+    scores = mixed if excluded is None else _without(mixed, excluded)
+    heat = fit_temperature(scores, target_perplexity) if temperature == "auto" else float(temperature)
+    log_probs = tempered_log_softmax(scores, heat)
+    judged = mixed if teacher_raw is None else calibrate(teacher_raw, corpus_statistics(teacher_raw))
+    mask = hard_mask(rule, judged, positive, margin, percent)
+    included_T = ~np.isneginf(log_probs.values_T)
+    weight_Q = np.ones(len(mixed), dtype=np.float32)
+    if confidence and teacher_raw is not None:
+        weight_Q = corpus_confidence(teacher_raw)
+    weight_Q = np.where(reduced(np.add, included_T, mixed, 0.0) > 0, weight_Q, np.float32(0.0)).astype(np.float32)
+    targets = Targets(log_probs, mask.with_values(mask.values_T & included_T), weight_Q, heat, _histogram(log_probs))
+    return targets, false_negative_report(rule, judged, positive, margin, percent)
+
+
+def _check_request(mixed: Ragged, positive: Ragged, rule: Rule, teacher_raw: Ragged | None, confidence: bool) -> None:
+    check_same_lists("positive", positive, "mixed", mixed)
+    if teacher_raw is not None:
+        check_same_lists("teacher_raw", teacher_raw, "mixed", mixed)
+    elif rule == "percent_of_positive" or confidence:
+        wanted = "confidence weights" if confidence else "false_negatives.rule percent_of_positive"
+        raise RequestError(f"{wanted} needs scores on the corpus' scale (teacher_raw); per-query scores have none")
+
+
+def _without(mixed: Ragged, excluded: Ragged) -> Ragged:
+    check_same_lists("excluded", excluded, "mixed", mixed)
+    return mixed.with_values(np.where(excluded.values_T, -np.inf, mixed.values_T))
+
+
+def _histogram(log_probs: Ragged) -> Histogram:
+    highest = float(np.log(max(int(log_probs.lengths.max(initial=0)), 2)))
+    # A uniform list's entropy can exceed log K by rounding and would fall out of the last bin.
+    counts, edges = np.histogram(np.minimum(entropy(log_probs), highest), bins=BINS, range=(0.0, highest))
+    return Histogram(tuple(float(edge) for edge in edges), tuple(int(count) for count in counts))

@@ -1,0 +1,146 @@
+"""Make the raw scores of different teachers comparable.
+
+Every calibration is x -> (x - centre) / scale with numbers per query, minmax clipped to 0..1 after it:
+
+* `zscore`  centre and scale = mean and standard deviation of the query's own list (or of a member's own top 100);
+* `minmax`  centre and scale = 1st percentile and distance to the 99th over *all* scores of the member (CADET), so that
+  how sure the teacher is of one query against another survives;
+* `none`    the scores as they are.
+
+Legend: Q queries, T candidates in all lists, k best scores of a member, B queries of a batch, N documents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdretrieval.errors import NumericError, RequestError, WorkError
+from sdretrieval.ragged import Ragged
+from sdretrieval.targets.reduce import Floats, per_entry, reduced
+
+Calibration = Literal["zscore", "minmax", "none"]
+
+PERCENTILES = (1.0, 99.0)
+"""CADET clips there: one absurd score must not set the scale of a corpus."""
+
+FLOAT32_NOISE = 1e-7
+"""A spread below this share of the values is rounding, not preference: dividing by it would make noise the target."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Per query the numbers of x -> (x - centre) / scale, float64 (Q,); `clip`: cut the result to 0..1."""
+
+    centre_Q: Floats
+    scale_Q: Floats
+    clip: bool = False
+
+    def __len__(self) -> int:
+        return len(self.centre_Q)
+
+
+def check_finite(raw: Ragged, member: str = "teacher") -> None:
+    """Raise NumericError naming `member`, query position and candidate position of the first NaN or infinity."""
+    bad_T = ~np.isfinite(raw.values_T)
+    if bad_T.any():
+        entry = int(np.argmax(bad_T))
+        query = int(raw.list_of_entry[entry])
+        raise NumericError(
+            f"{member}: score of query position {query}, candidate position {entry - int(raw.offsets[query])} is "
+            f"{raw.values_T[entry]} ({int(bad_T.sum())} such scores in all), expected finite numbers; score again in "
+            "float32 and look at that pair's text"
+        )
+
+
+def list_statistics(raw: Ragged, member: str = "teacher") -> Statistics:
+    """z-score statistics of each list: mean and population standard deviation (1 where all scores are equal).
+
+    Raises NumericError as `check_finite` does.
+    """
+    check_finite(raw, member)
+    values_T = raw.values_T.astype(np.float64)
+    count_Q = np.maximum(raw.lengths, 1)
+    centre_Q = reduced(np.add, values_T, raw, 0.0) / count_Q
+    square_T = (values_T - per_entry(centre_Q, raw)) ** 2
+    return Statistics(centre_Q, _safe_scale(np.sqrt(reduced(np.add, square_T, raw, 0.0) / count_Q), centre_Q))
+
+
+def top_statistics(scores_Qk: NDArray[np.floating]) -> Statistics:
+    """z-score statistics of a member's own best k scores a query; NaN and infinities are padding and left out.
+
+    These calibrate a *free* teacher over all documents of a batch: random documents of a batch lie far below the
+    candidates, so statistics of the batch itself would depend on which documents happen to be in it.
+    A query without any finite score gets centre 0 and scale 1.
+    """
+    valid_Qk = np.isfinite(scores_Qk)
+    values_Qk = np.where(valid_Qk, scores_Qk, 0.0).astype(np.float64)
+    count_Q = np.maximum(valid_Qk.sum(axis=1), 1)
+    centre_Q = values_Qk.sum(axis=1) / count_Q
+    square_Qk = np.where(valid_Qk, values_Qk - centre_Q[:, None], 0.0) ** 2
+    return Statistics(centre_Q, _safe_scale(np.sqrt(square_Qk.sum(axis=1) / count_Q), centre_Q))
+
+
+def corpus_statistics(raw: Ragged, member: str = "teacher") -> Statistics:
+    """Min-max over the corpus (CADET): 1st percentile of all scores -> 0, 99th -> 1, clipped; the same for each query.
+
+    Raises NumericError as `check_finite` does.
+    """
+    check_finite(raw, member)
+    low, high = np.percentile(raw.values_T.astype(np.float64), PERCENTILES) if len(raw.values_T) else (0.0, 1.0)
+    scale_Q = _safe_scale(np.full(len(raw), high - low), np.full(len(raw), low))
+    return Statistics(np.full(len(raw), low, dtype=np.float64), scale_Q, clip=True)
+
+
+def statistics_for(kind: Calibration, raw: Ragged, member: str = "teacher") -> Statistics:
+    """The statistics that `kind` asks for. Raises RequestError for an unknown kind, NumericError as `check_finite`."""
+    if kind == "zscore":
+        return list_statistics(raw, member)
+    if kind == "minmax":
+        return corpus_statistics(raw, member)
+    if kind == "none":
+        check_finite(raw, member)
+        return Statistics(np.zeros(len(raw)), np.ones(len(raw)))
+    raise RequestError(f"calibrate is {kind!r}, expected one of zscore, minmax, none")
+
+
+def calibrate(raw: Ragged, statistics: Statistics, member: str = "teacher") -> Ragged:
+    """(x - centre) / scale for each list, float32, computed in float64. Raises NumericError as `check_finite` does."""
+    check_finite(raw, member)
+    if len(raw) != len(statistics):
+        raise WorkError(f"{member}: {len(raw)} lists, but statistics of {len(statistics)} queries")
+    centre_T, scale_T = per_entry(statistics.centre_Q, raw), per_entry(statistics.scale_Q, raw)
+    return raw.with_values(_scaled(raw.values_T, centre_T, scale_T, statistics.clip))
+
+
+def apply(
+    scores_BN: NDArray[np.floating],
+    statistics: Statistics,
+    query_positions: NDArray[np.int64],
+    member: str = "teacher",
+) -> NDArray[np.float32]:
+    """The same for a batch's matrix, float32 (B, N); `query_positions` (B,) says whose statistics each row takes.
+
+    Raises NumericError naming `member`, query position and column of a score that is not finite.
+    """
+    bad = np.argwhere(~np.isfinite(scores_BN))
+    if len(bad):
+        row, column = (int(number) for number in bad[0])
+        raise NumericError(
+            f"{member}: score of query position {int(query_positions[row])}, document column {column} is "
+            f"{scores_BN[row, column]}, expected finite numbers"
+        )
+    centre_B1, scale_B1 = statistics.centre_Q[query_positions, None], statistics.scale_Q[query_positions, None]
+    return _scaled(scores_BN, centre_B1, scale_B1, statistics.clip)
+
+
+def _scaled(values: NDArray[np.floating], centre: Floats, scale: Floats, clip: bool) -> NDArray[np.float32]:
+    out = (values.astype(np.float64) - centre) / scale
+    return (np.clip(out, 0.0, 1.0) if clip else out).astype(np.float32)
+
+
+def _safe_scale(scale_Q: Floats, centre_Q: Floats) -> Floats:
+    return np.where(scale_Q > FLOAT32_NOISE * np.abs(centre_Q), scale_Q, 1.0)

@@ -1,0 +1,146 @@
+"""A cross-encoder as a teacher: it reads query and document together, which no bi-encoder can.
+
+Raw logits in float32 (a sigmoid saturates near 1, in bfloat16 it rounds good candidates to exactly 1). A document longer
+than the model's limit is read in overlapping windows and gets the best window's logit. Nogueira and Cho (2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from sdretrieval.encode.batches import budget_batches
+from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.encode.student import check_positions, torch_device
+from sdretrieval.errors import ModelError, NumericError
+from sdretrieval.progress import Progress
+from sdretrieval.ragged import Array, Ragged
+from sdretrieval.teachers.pair_cache import PairCache, pair_key
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
+
+PAIRS_PER_SHARD = 512
+"""A killed run loses at most this many scored pairs."""
+
+
+class CrossEncoderTeacher:
+    """Scores pairs once, remembers them in a `PairCache`. Not free: it judges lists, never a whole batch."""
+
+    asymmetry = "reads query and document together, token against token"
+
+    def __init__(
+        self,
+        model: CrossEncoder,
+        *,
+        name: str,
+        query_text: Callable[[int], str],
+        document_text: Callable[[int], str],
+        cache: PairCache,
+        max_tokens: int = 512,
+        windows: Literal["first", "all"] = "first",
+        stride: int | None = None,
+        batch_tokens: int = 8192,
+    ) -> None:
+        self.name = name
+        self._model, self._cache = model, cache
+        self._query_text, self._document_text = query_text, document_text
+        self._max_tokens, self._windows, self._stride = max_tokens, windows, stride
+        self._batch_tokens = batch_tokens
+        self.newly_scored = 0
+
+    def score(self, query_rows_Q: Array, candidates: Ragged) -> Ragged:
+        """See Teacher.score. Pairs that the cache knows cost nothing."""
+        pairs = [
+            (self._query_text(int(query)), self._document_text(int(document)))
+            for query, documents in zip(query_rows_Q, candidates, strict=True)
+            for document in documents
+        ]
+        keys = [pair_key(*pair) for pair in pairs]
+        unknown = np.isnan(self._cache.get(keys))
+        todo = sorted({keys[i]: i for i in np.flatnonzero(unknown)}.values())
+        self.newly_scored += len(todo)
+        with Progress(f"score with {self.name}", len(todo), "pairs") as progress:
+            for start in range(0, len(todo), PAIRS_PER_SHARD):
+                block = todo[start : start + PAIRS_PER_SHARD]
+                logits = self._logits([pairs[i] for i in block], progress.advance)
+                _check_finite(self.name, logits, [pairs[i] for i in block])
+                self._cache.add([keys[i] for i in block], logits)
+        return candidates.with_values(self._cache.get(keys))
+
+    def _logits(self, pairs: Sequence[tuple[str, str]], advance: Callable[[int], None]) -> Array:
+        import torch
+
+        encoded, owners = self._encode(pairs)
+        logits = np.full(len(pairs), -np.inf, dtype=np.float32)
+        pieces_left = np.bincount(owners, minlength=len(pairs))
+        network = self._model.model
+        assert network is not None
+        network.eval()
+        with torch.inference_mode():
+            for batch in budget_batches([len(ids["input_ids"]) for ids in encoded], self._batch_tokens):
+                features = self._model.tokenizer.pad([encoded[i] for i in batch], return_tensors="pt").to(
+                    network.device
+                )
+                scores = network(**features).logits.float().reshape(len(batch), -1)[:, 0].cpu().numpy()
+                np.maximum.at(logits, owners[batch], scores)
+                np.subtract.at(pieces_left, owners[batch], 1)
+                advance(int((pieces_left[np.unique(owners[batch])] == 0).sum()))
+        return logits
+
+    def _encode(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[dict[str, Any]], Array]:
+        """Token windows of each pair, and the pair that each window belongs to."""
+        encoded: list[dict[str, Any]] = []
+        owners: list[int] = []
+        for position, (query, document) in enumerate(pairs):
+            for window in self._pair_windows(query, document):
+                encoded.append(window)
+                owners.append(position)
+        return encoded, np.asarray(owners)
+
+    def _pair_windows(self, query: str, document: str) -> list[dict[str, Any]]:
+        tokenizer = self._model.tokenizer
+        query_length = len(tokenizer(query, add_special_tokens=False, verbose=False)["input_ids"])
+        if query_length > self._max_tokens // 2:  # a query this long leaves no room for windows: cut both sides
+            return [dict(tokenizer(query, document, truncation="longest_first", max_length=self._max_tokens))]
+        if self._windows == "first":
+            return [dict(tokenizer(query, document, truncation="only_second", max_length=self._max_tokens))]
+        room = self._max_tokens - query_length - 4
+        overlap = max(room - (self._stride or room // 2), 0)
+        found = tokenizer(
+            query, document, truncation="only_second", max_length=self._max_tokens,
+            return_overflowing_tokens=True, stride=overlap,
+        )  # fmt: skip
+        names = [key for key in tokenizer.model_input_names if key in found]
+        return [{key: found[key][i] for key in names} for i in range(len(found["input_ids"]))]
+
+
+def load_cross_encoder(name: str, *, max_tokens: int, device: str = "auto") -> tuple[CrossEncoder, str]:
+    """The model in float32 and its digest. Raises ModelError where it is absent, no reranker, or too short."""
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    folder = locate_model(name)
+    try:
+        model = CrossEncoder(str(folder), device=torch_device(device), activation_fn=torch.nn.Identity())
+    except (OSError, ValueError, KeyError) as problem:
+        raise ModelError(f"model {name!r} in {folder} does not load as a cross-encoder: {problem}") from problem
+    if model.num_labels != 1:
+        raise ModelError(
+            f"cross-encoder {name!r} has {model.num_labels} outputs, expected 1 relevance logit; choose a reranker"
+        )
+    positions = getattr(model.model.config, "max_position_embeddings", None) if model.model is not None else None
+    check_positions(name, positions, max_tokens)
+    return model.float(), model_digest(folder)
+
+
+def _check_finite(name: str, logits: Array, pairs: Sequence[tuple[str, str]]) -> None:
+    bad = np.flatnonzero(~np.isfinite(logits))
+    if len(bad):
+        query, document = pairs[int(bad[0])]
+        raise NumericError(
+            f"teacher {name}: {len(bad)} scores are not finite, the first for query {query[:60]!r} and document "
+            f"{document[:60]!r}; load the model in float32 or choose another"
+        )

@@ -1,0 +1,79 @@
+"""The student's exponential moving average: frozen it starts a generation's `DenseTeacher`, live it moves along.
+
+Averaging weights over the course of training gives a steadier and usually better model than the last step's (Tarvainen
+and Valpola 2017; Caron et al. 2021). Decay is given as `half_life`, a share of the generation's updates: a decay of 0.999
+over 20 updates would move nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def decay_of(half_life: float, updates: int) -> float:
+    """Decay per update so that after `half_life` x `updates` updates half of the old average is left."""
+    if half_life <= 0 or updates < 1:
+        raise ValueError(f"half_life {half_life} and updates {updates} must be above 0")
+    return float(0.5 ** (1.0 / max(half_life * updates, 1e-9)))
+
+
+class WeightAverage:
+    """The running average of a module's floating-point state, float32 on the module's device."""
+
+    def __init__(self, module: torch.nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.state = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+    def update(self, module: torch.nn.Module) -> None:
+        """average <- decay x average + (1 - decay) x module."""
+        for name, tensor in module.state_dict().items():
+            if tensor.dtype.is_floating_point:
+                self.state[name].lerp_(tensor.detach().to(self.state[name].dtype), 1.0 - self.decay)
+            else:
+                self.state[name].copy_(tensor)
+
+    def module(self, like: torch.nn.Module) -> torch.nn.Module:
+        """A copy of `like` that holds the average, in evaluation mode and without gradients."""
+        averaged = copy.deepcopy(like)
+        averaged.load_state_dict(self.state)
+        return averaged.eval().requires_grad_(False)
+
+
+class LiveEma:
+    """LiveTeacher: starts from the generation's snapshot, moves after every update.
+
+    It is no torch module and holds its copy in a list, so that the trainer, which replaces every child module called
+    `model` of a loss by the student, cannot reach it.
+    """
+
+    def __init__(self, snapshot: torch.nn.Module, decay: float) -> None:
+        self.average = WeightAverage(snapshot, decay)
+        self._holder = [self.average.module(snapshot)]
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The averaged model as it stands."""
+        return self._holder[0]
+
+    def update(self, student: torch.nn.Module, step: int) -> None:
+        """See LiveTeacher.update."""
+        self.average.update(student)
+        self.network.load_state_dict(self.average.state)
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Continue from a saved average (a resumed run)."""
+        self.average.state = state
+        self.network.load_state_dict(state)
+
+    def matrix(self, queries: dict[str, Any], documents: list[dict[str, Any]]) -> torch.Tensor:
+        """See LiveTeacher.matrix."""
+        import torch
+
+        with torch.no_grad():
+            query_vectors = self.network(dict(queries))["sentence_embedding"]
+            vectors = torch.cat([self.network(dict(part))["sentence_embedding"] for part in documents])
+        return (query_vectors @ vectors.T).float()

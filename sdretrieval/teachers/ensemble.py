@@ -1,0 +1,135 @@
+"""Several teachers as one: every member scores every candidate, calibrated, then mixed.
+
+Legend: Q lists, T candidates of all lists, B queries of a batch, M documents of a batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sdretrieval.ragged import Array, Ragged
+from sdretrieval.targets.calibrate import (
+    Calibration,
+    Statistics,
+    apply,
+    calibrate,
+    check_finite,
+    statistics_for,
+    top_statistics,
+)
+from sdretrieval.targets.mix import mix, mix_matrices, normalised
+from sdretrieval.teachers.protocols import FreeTeacher, Teacher
+
+CALIBRATION_DEPTH = 100
+"""A free teacher is calibrated on its own best documents, this many a query."""
+
+
+class MemberScores(NamedTuple):
+    """One member's raw scores of all candidates, and the numbers that make them comparable."""
+
+    name: str
+    asymmetry: str
+    free: bool
+    raw: Ragged
+    statistics: Statistics
+
+
+@dataclass(frozen=True)
+class TeacherScores:
+    """What the members said of the candidates; weights come later, so that another mixture costs nothing."""
+
+    members: tuple[MemberScores, ...]
+
+    def calibrated(self) -> list[Ragged]:
+        """Each member's calibrated scores."""
+        return [calibrate(member.raw, member.statistics, member.name) for member in self.members]
+
+    def mixed(self, weights: Sequence[float]) -> Ragged:
+        """The ensemble's score of every candidate: weights x calibrated, weights normalised to 1."""
+        return mix(self.calibrated(), weights)
+
+    def save(self, folder: Path) -> None:
+        """Write `scores.safetensors` and `scores.json`."""
+        from safetensors.numpy import save_file
+
+        tensors: dict[str, Array] = {"offsets": self.members[0].raw.offsets}
+        for number, member in enumerate(self.members):
+            tensors[f"raw_{number}"] = np.ascontiguousarray(member.raw.values_T)
+            tensors[f"centre_{number}"] = member.statistics.centre_Q
+            tensors[f"scale_{number}"] = member.statistics.scale_Q
+        save_file(tensors, folder / "scores.safetensors")
+        cards = [
+            {"name": m.name, "asymmetry": m.asymmetry, "free": m.free, "clip": m.statistics.clip} for m in self.members
+        ]
+        (folder / "scores.json").write_text(json.dumps(cards, indent=2) + "\n", encoding="utf8")
+
+    @staticmethod
+    def load(folder: Path) -> TeacherScores:
+        """Read what `save` wrote."""
+        from safetensors.numpy import load_file
+
+        tensors = load_file(folder / "scores.safetensors")
+        cards = json.loads((folder / "scores.json").read_text(encoding="utf8"))
+        members = []
+        for number, card in enumerate(cards):
+            statistics = Statistics(tensors[f"centre_{number}"], tensors[f"scale_{number}"], card["clip"])
+            raw = Ragged(tensors[f"raw_{number}"], tensors["offsets"])
+            members.append(MemberScores(card["name"], card["asymmetry"], card["free"], raw, statistics))
+        return TeacherScores(tuple(members))
+
+
+def score_candidates(
+    teachers: Sequence[Teacher], query_rows_Q: Array, candidates: Ragged, calibration: Calibration
+) -> TeacherScores:
+    """Every teacher's raw scores of every candidate (document rows). Raises NumericError naming the member where one is not finite.
+
+    z-scores of a free teacher are taken over its own best `CALIBRATION_DEPTH` documents, of another over the list.
+    """
+    members = []
+    for teacher in teachers:
+        raw = teacher.score(query_rows_Q, candidates)
+        check_finite(raw, teacher.name)
+        free = isinstance(teacher, FreeTeacher)
+        if isinstance(teacher, FreeTeacher) and calibration == "zscore":
+            hits = teacher.top(query_rows_Q, CALIBRATION_DEPTH)
+            statistics = top_statistics(np.where(hits.rows_Qk >= 0, hits.scores_Qk, np.nan))
+        else:
+            statistics = statistics_for(calibration, raw, teacher.name)
+        members.append(MemberScores(teacher.name, teacher.asymmetry, free, raw, statistics))
+    return TeacherScores(tuple(members))
+
+
+@dataclass(frozen=True)
+class BatchTeacher:
+    """Free teachers judging all documents of a batch: the calibrated mixture as a matrix.
+
+    `positions` are list positions of the candidates on which `scores` were taken.
+    """
+
+    teachers: Sequence[FreeTeacher]
+    scores: TeacherScores
+    weights: Sequence[float]
+    query_rows_Q: Array
+
+    def matrix(self, positions_B: Array, document_rows_M: Array) -> Array:
+        """Calibrated, mixed scores, float32 (B, M)."""
+        rows_B = self.query_rows_Q[positions_B]
+        matrices = [
+            apply(teacher.matrix(rows_B, document_rows_M), member.statistics, positions_B, member.name)
+            for teacher, member in zip(self.teachers, self.scores.members, strict=True)
+        ]
+        return mix_matrices(matrices, self.weights)
+
+    def without_zero_weights(self) -> BatchTeacher:
+        """The same mixture, members of weight 0 dropped: they would cost time and say nothing."""
+        kept = [i for i, weight in enumerate(normalised(self.weights)) if weight > 0]
+        scores = TeacherScores(tuple(self.scores.members[i] for i in kept))
+        return replace(
+            self, teachers=[self.teachers[i] for i in kept], scores=scores, weights=[self.weights[i] for i in kept]
+        )

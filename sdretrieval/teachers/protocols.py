@@ -1,0 +1,66 @@
+"""What a teacher is. Two protocols, so that caching a moving teacher cannot be written down.
+
+`Teacher` is frozen: the `score` stage asks it once and the store remembers. `LiveTeacher` moves with the student and is
+called inside training only.
+
+Legend: Q queries, M documents of a batch, T candidates of all lists together.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from sdretrieval.indexes.hits import Hits
+from sdretrieval.ragged import Array, Ragged
+
+if TYPE_CHECKING:
+    import torch
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """A frozen teacher. `asymmetry` says in one sentence what it has that the student lacks at serving time."""
+
+    name: str
+    asymmetry: str
+
+    def score(self, query_rows_Q: Array, candidates: Ragged) -> Ragged:
+        """Raw float32 score of every candidate (document rows) of every query; never NaN."""
+        ...
+
+
+@runtime_checkable
+class FreeTeacher(Teacher, Protocol):
+    """A teacher that gives any pair's score at no cost worth counting: it may judge all documents of a batch."""
+
+    def matrix(self, query_rows_Q: Array, document_rows_M: Array) -> Array:
+        """Raw float32 scores, shape (Q, M)."""
+        ...
+
+    def top(self, query_rows_Q: Array, k: int) -> Hits:
+        """The teacher's own best k documents of the corpus, from which its scores are calibrated."""
+        ...
+
+
+class LiveTeacher(Protocol):
+    """A teacher that moves with the student during training."""
+
+    def update(self, student: torch.nn.Module, step: int) -> None:
+        """Take one step towards the student, after the optimiser's step number `step`."""
+        ...
+
+    def matrix(self, queries: dict[str, Any], documents: list[dict[str, Any]]) -> torch.Tensor:
+        """Raw scores (Q, M) of the batch's features, without gradient."""
+        ...
+
+
+def lists_from_matrix(teacher: FreeTeacher, query_rows_Q: Array, candidates: Ragged) -> Ragged:
+    """Score ragged candidate lists through a free teacher's matrix, one query at a time."""
+    import numpy as np
+
+    values = np.empty(len(candidates.values_T), dtype=np.float32)
+    for position, row in enumerate(query_rows_Q):
+        start, end = candidates.offsets[position], candidates.offsets[position + 1]
+        if end > start:
+            values[start:end] = teacher.matrix(np.asarray([row]), candidates[position])[0]
+    return candidates.with_values(values)

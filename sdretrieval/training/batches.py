@@ -1,0 +1,125 @@
+"""From a few queries to one batch: their sampled candidates, each document once, and the teacher's distribution over it.
+
+Legend: B queries of the batch, M distinct documents of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sdretrieval.encode.views import Specials, View
+from sdretrieval.mining.candidates import Candidates
+from sdretrieval.ragged import Array, Ragged
+from sdretrieval.targets.build import Targets
+from sdretrieval.training.schedule import sampled_entries
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+PART_TOKENS = 4096
+"""Documents of similar length share a forward pass of about this many tokens: less padding than one pass for all."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """Texts of one side: content token ids by row, the view, and the special tokens around a window."""
+
+    tokens: Ragged
+    view: View
+    specials: Specials
+
+    def sequence(self, row: int) -> Array:
+        """What the student sees of the text in `row`."""
+        return self.view.cut(self.tokens[row], self.specials)[0]
+
+
+@dataclass
+class BatchMaker:
+    """Collates visits (position, visit) into model features and targets.
+
+    `judge`, where given, scores every query against every document of the batch (free teachers): the target spans the
+    whole batch. Otherwise a query's target spans its own sampled list and all other documents are excluded.
+    """
+
+    model: SentenceTransformer
+    queries: Side
+    documents: Side
+    candidates: Candidates
+    targets: Targets
+    candidates_per_query: int
+    seed: int
+    judge: Callable[[Array, Array], Array] | None = None
+    valid_label_columns: list[str] = field(default_factory=lambda: ["label"])
+
+    def __call__(self, visits: Sequence[dict[str, int]]) -> dict[str, Any]:
+        """One batch: query_* and document0_*, document1_* ... features, and `label`, a dictionary of tensors."""
+        import torch
+
+        positions_B = np.asarray([visit["position"] for visit in visits], dtype=np.int64)
+        sampled = [self._sample(visit["position"], visit["visit"]) for visit in visits]
+        rows_M = np.unique(
+            np.concatenate([self.candidates.rows[p][s] for p, s in zip(positions_B, sampled, strict=True)])
+        )
+        masks = self._masks(positions_B, sampled, rows_M)
+        batch, order_M = self._features(positions_B, rows_M)
+        labels = {
+            "order_M": torch.from_numpy(order_M),
+            "queries_B": torch.from_numpy(self.candidates.query_rows_Q[positions_B]),
+            "positions_B": torch.from_numpy(positions_B),
+            "weight_B": torch.from_numpy(self.targets.weight_Q[positions_B]),
+            **{name: torch.from_numpy(mask) for name, mask in masks.items()},
+        }
+        return {**batch, "label": labels}
+
+    def _sample(self, position: int, visit: int) -> Array:
+        positives = np.flatnonzero(self.candidates.positive[position])
+        key = (self.seed, int(self.candidates.query_rows_Q[position]), visit)
+        length = len(self.candidates.rows[position])
+        return sampled_entries(length, self.candidates_per_query, positives[: self.candidates_per_query], key)
+
+    def _masks(self, positions_B: Array, sampled: list[Array], rows_M: Array) -> dict[str, Array]:
+        shape = (len(positions_B), len(rows_M))
+        scores_BM = np.full(shape, -np.inf, dtype=np.float32)
+        positive_BM, negative_BM = np.zeros(shape, dtype=bool), np.ones(shape, dtype=bool)
+        for b, (position, entries) in enumerate(zip(positions_B, sampled, strict=True)):
+            rows, positive = self.candidates.rows[position], self.candidates.positive[position]
+            scores_BM[b, np.searchsorted(rows_M, rows[entries])] = self.targets.log_probs[position][entries]
+            present = np.isin(rows, rows_M)
+            columns = np.searchsorted(rows_M, rows[present])
+            positive_BM[b, columns] = positive[present]
+            negative_BM[b, columns] = self.targets.hard_negative[position][present]
+        if self.judge is not None:
+            scores_BM = self.judge(positions_B, rows_M) / np.float32(self.targets.temperature)
+        return {
+            "target_log_probs_BM": _log_softmax(scores_BM),
+            "positive_BM": positive_BM,
+            "negative_BM": negative_BM & ~positive_BM,
+        }
+
+    def _features(self, positions_B: Array, rows_M: Array) -> tuple[dict[str, Any], Array]:
+        from sdretrieval.encode.batches import budget_batches
+        from sdretrieval.encode.student import features_of
+
+        batch: dict[str, Any] = {}
+        asked = [self.queries.sequence(int(row)) for row in self.candidates.query_rows_Q[positions_B]]
+        self._add(batch, "query", features_of(self.model, asked, self.queries.specials))
+        shown = [self.documents.sequence(int(row)) for row in rows_M]
+        parts = list(budget_batches([len(ids) for ids in shown], PART_TOKENS))
+        for number, part in enumerate(parts):
+            features = features_of(self.model, [shown[i] for i in part], self.documents.specials)
+            self._add(batch, f"document{number}", features)
+        return batch, np.argsort(np.concatenate(parts))
+
+    @staticmethod
+    def _add(batch: dict[str, Any], side: str, features: dict[str, Any]) -> None:
+        batch.update({f"{side}_{name}": value for name, value in features.items()})
+
+
+def _log_softmax(scores_BM: Array) -> Array:
+    """Row-wise, -inf stays -inf; a sampled list is renormalised over what was sampled."""
+    shifted = scores_BM.astype(np.float64) - scores_BM.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), dtype=np.float32)

@@ -1,0 +1,163 @@
+"""What happens beside the optimiser: the moving average, metrics, resumable checkpoints, early stop, progress."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback
+
+from sdretrieval.progress import Progress
+
+if TYPE_CHECKING:
+    from sdretrieval.teachers.ema import LiveEma, WeightAverage
+    from sdretrieval.training.losses import ListwiseDistillation
+
+COMPLETE = "complete.json"
+"""Written last into a checkpoint: one without it was cut short by a kill and is not continued from."""
+
+
+class AverageCallback(TrainerCallback):
+    """Keeps the student's moving average (and a live teacher) in step, saves it with every checkpoint."""
+
+    def __init__(self, student: torch.nn.Module, average: WeightAverage, live: LiveEma | None) -> None:
+        self._student, self._average, self._live = student, average, live
+
+    def restore(self, checkpoint: Path) -> None:
+        """Take the averages from a checkpoint."""
+        self._average.state = load_file(checkpoint / "average.safetensors")
+        if self._live is not None:
+            self._live.restore(load_file(checkpoint / "live.safetensors"))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """After each optimiser update."""
+        self._average.update(self._student)
+        if self._live is not None:
+            self._live.update(self._student, state.global_step)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Beside the trainer's own files."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        save_file(_unshared(self._average.state), folder / "average.safetensors")
+        if self._live is not None:
+            save_file(_unshared(self._live.average.state), folder / "live.safetensors")
+
+
+class EarlyStopCallback(TrainerCallback):
+    """Measures the student on dev every `every` updates, stops after `patience` measurements without a gain.
+
+    `best` holds the weights of the best measurement; the first measurement is the untrained student's.
+    """
+
+    def __init__(
+        self, student: torch.nn.Module, measure: Callable[[], float], every: int, patience: int, metrics: Path
+    ) -> None:
+        self._student, self._measure, self._metrics = student, measure, metrics
+        self._every, self._patience = every, patience
+        self.best_value, self.best_step, self._fruitless = float("-inf"), 0, 0
+        self.best: dict[str, torch.Tensor] = {}
+
+    def restore(self, checkpoint: Path) -> None:
+        """Take the best weights and the count of fruitless measurements from a checkpoint."""
+        record = json.loads((checkpoint / "early_stop.json").read_text(encoding="utf8"))
+        self.best_value, self.best_step, self._fruitless = record["value"], record["step"], record["fruitless"]
+        self.best = load_file(checkpoint / "best.safetensors")
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The student before the first update is the one to beat."""
+        if not self.best:
+            self._take(0)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Measure when it is time."""
+        if state.global_step % self._every == 0:
+            self._take(state.global_step)
+            control.should_training_stop = control.should_training_stop or self._fruitless >= self._patience
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """So that a resumed run stops where this one would."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        record = {"value": self.best_value, "step": self.best_step, "fruitless": self._fruitless}
+        save_file(_unshared(self.best), folder / "best.safetensors")
+        (folder / "early_stop.json").write_text(json.dumps(record), encoding="utf8")
+
+    def _take(self, step: int) -> None:
+        value = self._measure()
+        append_metrics(self._metrics, {"step": step, "dev": value})
+        self._fruitless += 1
+        if value > self.best_value:
+            self.best_value, self.best_step, self._fruitless = value, step, 0
+            self.best = {name: tensor.detach().clone() for name, tensor in self._student.state_dict().items()}
+
+
+class MetricsCallback(TrainerCallback):
+    """One JSON line an update in `metrics.jsonl`; a progress bar; the step number for the loss's messages."""
+
+    def __init__(self, path: Path, loss: ListwiseDistillation, updates: int, description: str) -> None:
+        self._path, self._loss = path, loss
+        self._progress = Progress(description, updates, "updates")
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A resumed run drops the lines after its checkpoint: they are about to be written again."""
+        keep = [record for record in read_metrics(self._path) if record["step"] <= state.global_step]
+        self._path.write_text("".join(json.dumps(record) + "\n" for record in keep), encoding="utf8")
+        self._progress.__enter__()
+        self._progress.advance(state.global_step)
+        self._loss.step = state.global_step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Count the update."""
+        self._loss.step = state.global_step
+        self._progress.advance()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        """Keep what the trainer logs of a step."""
+        if logs and "loss" in logs:
+            names = {"loss", "kl", "hard", "learning_rate", "grad_norm"}
+            append_metrics(
+                self._path, {"step": state.global_step, **{k: float(v) for k, v in logs.items() if k in names}}
+            )
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Close the bar."""
+        self._progress.__exit__()
+
+
+class CompleteCallback(TrainerCallback):
+    """Marks a checkpoint as whole. Must be the last callback."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """All other files are there."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        (folder / COMPLETE).write_text(json.dumps({"step": state.global_step}) + "\n", encoding="utf8")
+
+
+def last_complete_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end."""
+    whole = [path for path in folder.glob("checkpoint-*") if (path / COMPLETE).exists()]
+    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+def append_metrics(path: Path, record: dict[str, Any]) -> None:
+    """Add one line."""
+    with path.open("a", encoding="utf8") as stream:
+        stream.write(json.dumps(record) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All whole lines; a line torn by a kill is left out."""
+    records = []
+    for line in path.read_text(encoding="utf8").splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+def _unshared(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}

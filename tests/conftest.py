@@ -1,0 +1,60 @@
+"""What every test gets: no network, few threads, a tiny real collection and tiny real models, skips with reasons."""
+
+from __future__ import annotations
+
+import os
+
+# Before any heavy import: the libraries read these once.
+os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import real, tiny
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """BEIR folder: 120 documents; 40 train, 16 dev, 24 test queries. Read only: copy it to change it."""
+    return tiny.write_corpus(tmp_path_factory.mktemp("corpus") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random 2-layer bi-encoder, 32 dims, 128 positions. Read only."""
+    return tiny.write_student(tmp_path_factory.mktemp("models") / "student")
+
+
+@pytest.fixture(scope="session")
+def tiny_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random 2-layer cross-encoder with one output, 128 positions. Read only."""
+    return tiny.write_cross_encoder(tmp_path_factory.mktemp("models") / "cross_encoder")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """`real_data(name)`: folder of a real collection, or a skip."""
+    return real.real_data
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Callable[[str], Path]:
+    """`real_model(name)`: folder of a real model, or a skip."""
+    return real.real_model
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `gpu` where torch sees no CUDA device; torch is imported only if there is such a test."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked and (reason := _why_no_gpu()):
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _why_no_gpu() -> str:
+    import torch
+
+    return "" if torch.cuda.is_available() else f"needs a CUDA device; torch {torch.__version__} sees none"

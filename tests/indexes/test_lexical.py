@@ -1,0 +1,164 @@
+"""BM25: the matrix equals bm25s, search equals the matrix, no shared term is no hit, identifiers can be found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import bm25s
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sdretrieval.errors import DamagedArtifact, RequestError
+from sdretrieval.indexes import LexicalIndex
+from sdretrieval.indexes.terms import identifier_words
+
+TEXTS = [
+    "Dough rises when the yeast is warm.",
+    "A warm oven bakes the loaf; yeast, yeast and more yeast.",
+    "The sail and the mast of a vessel.",
+    "",
+    "Vessels sail on warm seas.",
+    "Dough rises when the yeast is warm.",
+]
+WORDS = st.lists(st.sampled_from("warm yeast oven sail mast unknown the running runs".split()), max_size=8).map(
+    " ".join
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    texts=st.lists(WORDS, min_size=1, max_size=12),
+    queries=st.lists(WORDS, min_size=1, max_size=4),
+    k=st.integers(1, 15),
+)
+def test_search_orders_exactly_the_documents_with_a_score(texts: list[str], queries: list[str], k: int) -> None:
+    index = LexicalIndex.build([*texts, "anchor"])
+    scores = index.scores(queries, range(index.count))
+    hits = index.search(queries, k)
+    for row_of_scores, rows, found in zip(scores, hits.rows_Qk, hits.scores_Qk, strict=True):
+        expected = sorted(np.flatnonzero(row_of_scores), key=lambda row: (-row_of_scores[row], row))[:k]
+        assert rows[: len(expected)].tolist() == expected
+        np.testing.assert_allclose(found[: len(expected)], row_of_scores[expected], rtol=1e-5)
+        assert (rows[len(expected) :] == -1).all() and np.isneginf(found[len(expected) :]).all()
+
+
+def test_scores_agree_with_bm25s() -> None:
+    index = LexicalIndex.build(TEXTS)
+    model = bm25s.BM25(method="lucene", k1=0.9, b=0.4)
+    terms = {number: term for term, number in index.vocabulary.numbers.items()}
+    model.index([[terms[i] for i in index.vocabulary.ids(text)] for text in TEXTS], show_progress=False)
+    for query in ("warm yeast yeast", "sails of vessels", "warm"):
+        theirs = model.get_scores([terms[number] for number in index.vocabulary.ids(query)])
+        np.testing.assert_allclose(index.scores([query], range(len(TEXTS)))[0], theirs, rtol=1e-5)
+
+
+def test_scores_follow_the_formula() -> None:
+    index = LexicalIndex.build(["warm yeast yeast", "warm oven", "cold"])
+    length, mean, idf = 3, 2.0, np.log(1 + (3 - 1 + 0.5) / (1 + 0.5))
+    expected = idf * 2 / (2 + 0.9 * (1 - 0.4 + 0.4 * length / mean))
+    assert index.scores(["yeast"], [0])[0, 0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_prepared_queries_score_any_rows_in_any_order() -> None:
+    index = LexicalIndex.build(TEXTS)
+    queries = ["warm yeast", "sail", "nothing known"]
+    whole = index.scores(queries, range(len(TEXTS)))
+    part = index.prepare(queries).scores([2, 0], [4, 1, 1, 3])
+    assert part.dtype == np.float32 and part.flags.c_contiguous
+    np.testing.assert_allclose(part, whole[[2, 0]][:, [4, 1, 1, 3]], rtol=1e-6)
+
+
+def test_a_document_without_a_shared_term_is_no_hit() -> None:
+    hits = LexicalIndex.build(TEXTS).search(["dough", "the of", "zeppelin"], 6)
+    assert hits.rows_Qk[0].tolist() == [0, 5, -1, -1, -1, -1]
+    assert hits.counts_Q.tolist() == [2, 0, 0]
+
+
+def test_words_are_stemmed_and_case_is_ignored() -> None:
+    assert LexicalIndex.build(TEXTS).search(["RISING"], 1).rows_Qk[0, 0] == 0
+
+
+def test_identifiers_are_found_by_their_words_only_when_split() -> None:
+    texts = ["def parse_config(path): ...", "class JSONDecoder: ...", "os.path.join(a, b)", "print nothing"]
+    split = LexicalIndex.build(texts, split_identifiers=True)
+    assert split.search(["parse config", "decoder", "join paths", "os.path.join"], 1).rows_Qk[:, 0].tolist() == [
+        0,
+        1,
+        2,
+        2,
+    ]
+    assert LexicalIndex.build(texts).search(["parse config"], 1).rows_Qk[0, 0] == -1
+    whole, parts = split.scores(["parse_config"], [0])[0, 0], split.scores(["parse config"], [0])[0, 0]
+    assert whole > parts, "the whole identifier must stay a term of its own"
+
+
+def test_how_an_identifier_is_split() -> None:
+    words = list(identifier_words("json.JSONDecoder.raw_decode(x, base64Encode)"))
+    assert words[0] == "json.JSONDecoder.raw_decode"
+    assert words[1:] == [
+        "json",
+        "JSONDecoder",
+        "JSON",
+        "Decoder",
+        "raw_decode",
+        "raw",
+        "decode",
+        "base64Encode",
+        "base64",
+        "Encode",
+    ]
+
+
+@pytest.mark.parametrize("split_identifiers", [False, True])
+def test_saved_and_loaded_gives_the_same_hits(split_identifiers: bool, tmp_path: Path) -> None:
+    built = LexicalIndex.build([*TEXTS, "parse_config für Öfen"], split_identifiers=split_identifiers)
+    built.save(tmp_path)
+    loaded = LexicalIndex.load(tmp_path)
+    queries = ["warm yeast", "parse config", "öfen", ""]
+    for before, after in zip(built.search(queries, 5), loaded.search(queries, 5), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert (loaded.k1, loaded.b, loaded.count) == (0.9, 0.4, 7)
+
+
+def test_a_damaged_index_is_named(tmp_path: Path) -> None:
+    LexicalIndex.build(TEXTS).save(tmp_path)
+    record = json.loads((tmp_path / "lexical.json").read_text())
+    for damage in ({"count": 3}, {"terms": record["terms"][:2]}):
+        (tmp_path / "lexical.json").write_text(json.dumps(record | damage))
+        with pytest.raises(DamagedArtifact, match="holds no readable BM25 index"):
+            LexicalIndex.load(tmp_path)
+
+
+def test_wrong_requests_are_refused_in_words() -> None:
+    with pytest.raises(RequestError, match="none of 2 texts holds a word"):
+        LexicalIndex.build(["", "?"])
+    with pytest.raises(RequestError, match="BM25 k1 is -1 and b is 0.4; expected k1 >= 0"):
+        LexicalIndex.build(TEXTS, k1=-1)
+    with pytest.raises(RequestError, match="k is 0; expected at least 1"):
+        LexicalIndex.build(TEXTS).search(["warm"], 0)
+
+
+@pytest.mark.real
+def test_scifact_reaches_the_known_ndcg(real_data: Callable[[str], Path]) -> None:
+    import pytrec_eval
+
+    folder = real_data("scifact")
+    documents = [json.loads(line) for line in (folder / "corpus.jsonl").read_text(encoding="utf8").splitlines()]
+    queries = [json.loads(line) for line in (folder / "queries.jsonl").read_text(encoding="utf8").splitlines()]
+    texts = {entry["_id"]: entry["text"] for entry in queries}
+    qrels: dict[str, dict[str, int]] = {}
+    for line in (folder / "qrels" / "test.tsv").read_text().splitlines()[1:]:
+        query, document, grade = line.split("\t")
+        qrels.setdefault(query, {})[document] = int(grade)
+    index = LexicalIndex.build([f"{entry['title']} {entry['text']}".strip() for entry in documents])
+    hits = index.search([texts[query] for query in qrels], 100)
+    run = {
+        query: {documents[row]["_id"]: float(score) for row, score in zip(rows, scores, strict=True) if row >= 0}
+        for query, rows, scores in zip(qrels, *hits, strict=True)
+    }
+    measured = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10"}).evaluate(run)
+    assert 0.66 <= np.mean([values["ndcg_cut_10"] for values in measured.values()]) <= 0.69

@@ -1,0 +1,73 @@
+"""The Makefile says plainly what it does and what it needs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def _make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A checkout without a virtual environment."""
+    for name in ("Makefile", "pyproject.toml", "constraints-cpu.txt"):
+        shutil.copy(CHECKOUT / name, tmp_path)
+    return tmp_path
+
+
+def test_make_alone_lists_the_targets(folder: Path) -> None:
+    listed = _make(folder).stdout.splitlines()
+    assert [line.split()[1] for line in listed] == ["help", "setup", "demo", "test", "check", "format", "clean"]
+
+
+def _fake(path: Path, script: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_an_old_python_is_refused_in_one_line(folder: Path) -> None:
+    old = _fake(folder / "old-python", '[ "$1" = --version ] && echo Python 3.9.2 && exit 0; exit 1')
+    done = _make(folder, "setup", f"PYTHON={old}")
+    assert done.returncode != 0
+    assert f"sdretrieval needs Python 3.11 or newer; '{old}' is Python 3.9.2." in done.stderr
+    assert not (folder / ".venv").exists()
+
+
+def test_a_missing_python_is_named(folder: Path) -> None:
+    assert "'no-such-python' is not there" in _make(folder, "setup", "PYTHON=no-such-python").stderr
+
+
+def test_an_interrupted_set_up_is_done_again_and_a_finished_one_is_not(folder: Path) -> None:
+    pip = (
+        'case "$*" in *"-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python ;; '
+        "*install*) echo pip; exit $(cat code) ;; esac"
+    )
+    python = _fake(folder / "bin" / "python3", pip)
+    (folder / "code").write_text("1")
+    assert _make(folder, "setup", f"PYTHON={python}").returncode != 0
+    (folder / "code").write_text("0")
+    again = _make(folder, "setup", f"PYTHON={python}")
+    assert again.returncode == 0, again.stderr
+    assert "pip" in again.stdout
+    assert "pip" not in _make(folder, "setup", f"PYTHON={python}").stdout
+
+
+@pytest.mark.parametrize(("gpu", "extras", "torch_pinned"), [(0, "gpu,demo,dev", False), (1, "cpu,demo,dev", True)])
+def test_the_machine_decides_between_cpu_and_gpu(folder: Path, gpu: int, extras: str, torch_pinned: bool) -> None:
+    tools = _fake(folder / "tools" / "nvidia-smi", f"exit {gpu}").parent
+    path = f"PATH={tools}:/usr/bin:/bin"
+    done = subprocess.run(["env", path, "make", "-n", "setup"], cwd=folder, capture_output=True, text=True, check=True)
+    assert f"'.[{extras}]'" in done.stdout
+    assert ("cat constraints-cpu.txt" in done.stdout) == torch_pinned
+    assert ("grep -v '^torch=='" in done.stdout) == (not torch_pinned)
