@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Sized
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
 
 logger = logging.getLogger("sdretrieval")
 Item = TypeVar("Item")
@@ -58,14 +61,14 @@ class Progress:
 
 def track(items: Iterable[Item], description: str, unit: str, total: int | None = None) -> Iterator[Item]:
     """Yield `items`, showing progress as they are consumed."""
-    size = total if total is not None else (len(items) if hasattr(items, "__len__") else None)
+    size = len(items) if total is None and isinstance(items, Sized) else total
     with Progress(description, size, unit) as progress:
         for item in items:
             yield item
             progress.advance()
 
 
-def _rich_bar(description: str, total: int | None, unit: str):  # type: ignore[no-untyped-def]
+def _rich_bar(description: str, total: int | None, unit: str) -> RichProgress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress

@@ -10,7 +10,10 @@ from sdretrieval.ragged import Array
 
 
 def budget_batches(lengths: Sequence[int] | Array, batch_tokens: int) -> Iterator[Array]:
-    """Positions grouped so that (count x longest) stays within `batch_tokens`; longest first, so that memory fails early."""
+    """Positions grouped so that (count x longest) stays within `batch_tokens`; longest first: memory fails early.
+
+    A sequence longer than `batch_tokens` gets a batch of its own.
+    """
     order = np.argsort(-np.asarray(lengths), kind="stable")
     start = 0
     while start < len(order):

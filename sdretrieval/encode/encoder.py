@@ -58,8 +58,9 @@ def encode_texts(
     batch_tokens: int = 8192,
     description: str = "encode",
 ) -> Embeddings:
-    """Encode every window of every text into `folder` (vectors.npy, windows.npy). Continues where an earlier call stopped.
+    """Encode every window of every text into `folder` (vectors.npy, windows.npy).
 
+    Continues where an earlier call stopped: the folder must belong to this model, these tokens and this view.
     Raises NumericError naming the text where a vector is not finite.
     """
     counts = np.fromiter((len(view.spans(n, specials.count)) for n in tokens.lengths.tolist()), np.int64, len(tokens))
@@ -76,7 +77,8 @@ def encode_texts(
             block = encode_sequences(model, sequences, specials, batch_tokens, progress.advance)
             _check_finite(block, windows, first)
             vectors_WD[windows[first] : windows[last]] = block
-            vectors_WD.flush()
+            if isinstance(vectors_WD, np.memmap):
+                vectors_WD.flush()
             _note(folder, chunk + 1)
     (folder / "chunks.json").unlink(missing_ok=True)
     return Embeddings.load(folder)
@@ -97,7 +99,8 @@ def encode_sequences(
     size = model.get_embedding_dimension()
     vectors_ND = np.empty((len(sequences), int(size or 0)), dtype=np.float32)
     model.eval()
-    with torch.inference_mode():
+    # Not inference_mode: a model that caches rotary tables in its first pass could not be trained afterwards.
+    with torch.no_grad():
         for batch in budget_batches([len(sequence) for sequence in sequences], batch_tokens):
             features = features_of(model, [sequences[i] for i in batch], specials)
             on_device = {k: v.to(model.device) if hasattr(v, "to") else v for k, v in features.items()}
@@ -106,7 +109,7 @@ def encode_sequences(
     return vectors_ND
 
 
-def _open(folder: Path, shape: tuple[int, int]) -> tuple[np.memmap, int]:  # type: ignore[type-arg]
+def _open(folder: Path, shape: tuple[int, int]) -> tuple[Array, int]:
     path, note = folder / "vectors.npy", folder / "chunks.json"
     if path.exists() and note.exists():
         stored = open_memmap(path, mode="r+")
@@ -114,6 +117,7 @@ def _open(folder: Path, shape: tuple[int, int]) -> tuple[np.memmap, int]:  # typ
             done = int(json.loads(note.read_text())["done"])
             logger.info("%s: continuing after %d finished chunks", folder.name, done)
             return stored, done
+    note.unlink(missing_ok=True)  # what it counts is about to be overwritten
     return open_memmap(path, mode="w+", dtype=np.float32, shape=shape), 0
 
 

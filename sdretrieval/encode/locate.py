@@ -25,9 +25,10 @@ WEIGHT_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*/*.json", "*
 
 
 def locate_model(name: str) -> Path:
-    """Folder of the model `name`: a local folder, one under `SDRETRIEVAL_MODELS`, the hub's cache, the package, the hub.
+    """Folder of the model `name`.
 
-    The hub is asked last, and only where `HF_HUB_OFFLINE` is not set. Raises ModelError naming every place tried.
+    Looked for as a local folder, under `SDRETRIEVAL_MODELS`, in the hub's cache, in an installed package, on the hub:
+    this last, and only where `HF_HUB_OFFLINE` is not set. Raises ModelError naming every place tried.
     """
     tried = []
     for place, find in (("local folder", _local), ("hub cache", _cached), ("installed package", _packaged)):
@@ -89,7 +90,8 @@ def _packaged(name: str) -> Path | None:
     if spec is None or not spec.submodule_search_locations:
         return None
     folder = Path(spec.submodule_search_locations[0]) / "model"
-    found = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    weights = folder / "model.safetensors"
+    found = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "(no model.safetensors)"
     if found != expected:
         raise ModelError(
             f"{name}: the weights in the installed package {package} have sha256 {found}, expected {expected}; "

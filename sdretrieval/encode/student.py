@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prompts:
-    """Text put before every query and every document. They are part of the model: mining, training, serving use the same."""
+    """Text put before every query and every document: part of the model, in mining, training and serving alike."""
 
     query: str = ""
     document: str = ""
@@ -89,19 +89,29 @@ def load_student(
 
     Raises ModelError where it is not there, is no bi-encoder, or has fewer positions than `max_tokens`.
     """
+    from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
 
     folder = locate_model(name)
     try:
         model = SentenceTransformer(str(folder), device=torch_device(device), trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as problem:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as problem:
         raise ModelError(f"model {name!r} in {folder} does not load as a bi-encoder: {problem}") from problem
+    _make_unit_length(model)
     check_positions(name, positions_of(model[0]), max_tokens)
     model.max_seq_length = max_tokens
     model.eval()
     found = prompts or Prompts(model.prompts.get("query", "") or "", model.prompts.get("document", "") or "")
     query_view = View(min(query_tokens or max_tokens, max_tokens))
     return Student(model, model_digest(folder), found, View(max_tokens), query_view)
+
+
+def _make_unit_length(model: SentenceTransformer) -> None:
+    """Everything here ranks by inner product: a model that asks for the cosine must give vectors of length 1."""
+    from sentence_transformers.sentence_transformer.modules import Normalize
+
+    if model.similarity_fn_name == "cosine" and not any(isinstance(module, Normalize) for module in model):
+        model.append(Normalize())
 
 
 def positions_of(transformer: Any) -> int | None:
@@ -122,8 +132,8 @@ def check_positions(name: str, positions: int | None, max_tokens: int) -> None:
     """Raise ModelError where `max_tokens` is longer than the model's positions."""
     if positions is not None and max_tokens > positions:
         raise ModelError(
-            f"model {name!r} has {positions} positions, max_tokens asks for {max_tokens}; set max_tokens to at most {positions} "
-            "(a teacher may still see more: view: {windows: all})"
+            f"model {name!r} has {positions} positions, max_tokens asks for {max_tokens}; "
+            f"set max_tokens to at most {positions} (a teacher may still see more: view: {{windows: all}})"
         )
 
 
@@ -133,8 +143,8 @@ def torch_device(device: str) -> str:
 
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("device: cuda was asked for, torch sees no GPU; use device: auto or cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(f"device: {device} was asked for, torch sees no GPU; use device: auto or cpu")
     return device
 
 

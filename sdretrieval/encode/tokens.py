@@ -1,4 +1,4 @@
-"""Token ids of every text, once per tokenizer, as a ragged memory map: all stages and generations read the same file."""
+"""Token ids of every text, once per tokenizer, as a ragged memory map that all stages and generations read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from sdretrieval.encode.views import Specials
 from sdretrieval.progress import Progress
-from sdretrieval.ragged import Ragged
+from sdretrieval.ragged import Array, Ragged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,18 +24,28 @@ def specials_of(tokenizer: Any, prompt: str = "") -> Specials:
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     full = tokenizer("a")["input_ids"]
     start = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
-    prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"] if prompt else []
-    return Specials(tuple(full[:start]), tuple(full[start + len(bare) :]), tuple(prompt_ids))
+    return Specials(tuple(full[:start]), tuple(full[start + len(bare) :]), _prompt_ids(tokenizer, prompt, bare))
+
+
+def _prompt_ids(tokenizer: Any, prompt: str, bare: list[int]) -> tuple[int, ...]:
+    if not prompt:
+        return ()
+    # Before a text, not alone: a SentencePiece tokenizer makes a token of a lone prompt's last space.
+    joint = tokenizer(prompt + "a", add_special_tokens=False)["input_ids"]
+    if joint[-len(bare) :] == bare:
+        return tuple(joint[: -len(bare)])
+    return tuple(tokenizer(prompt, add_special_tokens=False)["input_ids"])
 
 
 def tokenize(texts: Sequence[str], tokenizer: Any, description: str = "tokenize") -> Ragged:
     """Content token ids (no specials, not cut) of each text, int32."""
-    lists: list[list[int]] = []
+    lists: list[Array] = []
     with Progress(description, len(texts), "texts") as progress:
         for start in range(0, len(texts), TEXTS_PER_CALL):
             block = list(texts[start : start + TEXTS_PER_CALL])
             # `verbose=False`: a text longer than the model is no mistake here, the view decides what is seen.
-            lists += tokenizer(block, add_special_tokens=False, verbose=False)["input_ids"]
+            found = tokenizer(block, add_special_tokens=False, verbose=False)["input_ids"]
+            lists += [np.asarray(ids, dtype=np.int32) for ids in found]
             progress.advance(len(block))
     return Ragged.of(lists, np.int32)
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from sdretrieval.errors import ModelError
 from sdretrieval.ragged import Array
 
 
@@ -30,7 +31,7 @@ class Specials:
 
 @dataclass(frozen=True)
 class View:
-    """`windows: first` cuts at `max_tokens` (specials included); `all` covers the text, a new window every `stride` tokens.
+    """`windows: first` cuts at `max_tokens` (specials included), `all` covers the text, a new window every `stride`.
 
     `stride` counts text tokens; half the window where None.
     """
@@ -40,10 +41,16 @@ class View:
     stride: int | None = None
 
     def spans(self, length: int, specials: int) -> list[tuple[int, int]]:
-        """(start, end) of each window over a text of `length` tokens; at least one, even for an empty text."""
+        """(start, end) of each window over a text of `length` tokens; at least one, even for an empty text.
+
+        Raises ModelError where specials and prompt fill `max_tokens`.
+        """
         room = self.max_tokens - specials
         if room < 1:
-            raise ValueError(f"max_tokens {self.max_tokens} leaves no room beside {specials} special and prompt tokens")
+            raise ModelError(
+                f"max_tokens {self.max_tokens} leaves no room beside {specials} special and prompt tokens; "
+                "raise max_tokens or shorten the prompt"
+            )
         if self.windows == "first" or length <= room:
             return [(0, min(length, room))]
         step = min(self.stride or max(room // 2, 1), room)

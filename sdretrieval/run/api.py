@@ -1,4 +1,4 @@
-"""The public Python way of using the tool: `run_config`, `plan_config`, `probe_config`. The command line is a shell around it."""
+"""The public Python way of using the tool: `run_config`, `plan_config`, `probe_config`; the command line is a shell."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def run_config(
 def plan_config(
     config: Config | str | Path, *, overrides: Sequence[str] = (), runs: Path | None = None
 ) -> list[Planned]:
-    """Every stage of every generation, cached or to run, and why. Runs nothing; generations are taken to be accepted."""
+    """Every stage of every generation, cached or to run, and why; runs nothing, takes generations as accepted."""
     config = config if isinstance(config, Config) else load_config(config, overrides)
     root = runs_folder(runs)
     before = ledger_by_address(Ledger(root / config.name / "ledger.jsonl"))
@@ -101,7 +101,7 @@ def plan_config(
 def probe_config(
     config: Config | str | Path, *, overrides: Sequence[str] = (), runs: Path | None = None
 ) -> dict[str, Any]:
-    """Teacher headroom on the base student's own candidates: every mixture's difference with interval, and the advice."""
+    """Teacher headroom on the base student's own candidates: each mixture's difference, interval, and the advice."""
     config = config if isinstance(config, Config) else load_config(config, overrides)
     store = Store(runs_folder(runs) / "store")
     _check_request(config, store, None, False)

@@ -1,4 +1,4 @@
-"""The run's folder: RUNS/<name>/ with config, ledger, report, student and TREC runs. Written so that a kill leaves the old or the new."""
+"""The run's folder RUNS/<name>/: config, ledger, report, student, TREC runs. A kill leaves the old or the new."""
 
 from __future__ import annotations
 

@@ -130,14 +130,15 @@ def build_details(pipeline: Pipeline, figures: Figures, report: Mapping[str, Any
 def headline(report: Mapping[str, Any]) -> str:
     """One sentence: what became of the student."""
     against = next(row for row in report["tests"] if row["b"] == "student_0")
-    numbers = f"{report['measures']['student_0'][against['measure']]:.4f} to {report['measures']['final'][against['measure']]:.4f}"
+    before, after = (report["measures"][name][against["measure"]] for name in ("student_0", "final"))
+    numbers, (low, high) = f"{before:.4f} to {after:.4f}", against["interval95"]
     if not report["trained"]:
         return f"Nothing was trained: the probe found no teacher better than the student ({numbers})."
     if all(one["decision"] == "rejected" for one in report["generations"]):
         return "No generation passed the gate: the final student is the base."
     return (
         f"{against['measure']} on {report['corpus']} {report['split']}: {numbers} "
-        f"({against['difference']:+.4f}, 95 % interval {against['interval95'][0]:+.4f} to {against['interval95'][1]:+.4f}, "
+        f"({against['difference']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, "
         f"p = {against['p']:.2g}): {against['verdict']}."
     )
 
@@ -149,8 +150,8 @@ def notes(pipeline: Pipeline, report: Mapping[str, Any]) -> list[str]:
     final, hybrid = report["measures"]["final"][measure], report["measures"]["hybrid_0"][measure]
     if hybrid > final:
         said.append(
-            f"Untrained hybrid search ({hybrid:.4f}) is ahead of the distilled student alone ({final:.4f}): where you can "
-            "run BM25 beside the index, compare with that."
+            f"Untrained hybrid search ({hybrid:.4f}) is ahead of the distilled student alone ({final:.4f}): where you "
+            "can run BM25 beside the index, compare with that."
         )
     fused = next(row for row in report["tests"] if row["a"] == "hybrid_final")
     said.append(

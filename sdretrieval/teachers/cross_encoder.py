@@ -1,19 +1,21 @@
 """A cross-encoder as a teacher: it reads query and document together, which no bi-encoder can.
 
-Raw logits in float32 (a sigmoid saturates near 1, in bfloat16 it rounds good candidates to exactly 1). A document longer
-than the model's limit is read in overlapping windows and gets the best window's logit. Nogueira and Cho (2019).
+Raw logits in float32 (a sigmoid saturates near 1, in bfloat16 it rounds good candidates to exactly 1). A document
+longer than the model's limit is read in overlapping windows; its logit is the best window's. Nogueira and Cho (2019).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from sdretrieval.encode.batches import budget_batches
 from sdretrieval.encode.locate import locate_model, model_digest
-from sdretrieval.encode.student import check_positions, torch_device
+from sdretrieval.encode.student import check_positions, positions_of, torch_device
 from sdretrieval.errors import ModelError, NumericError
 from sdretrieval.progress import Progress
 from sdretrieval.ragged import Array, Ragged
@@ -81,10 +83,10 @@ class CrossEncoderTeacher:
         network.eval()
         with torch.inference_mode():
             for batch in budget_batches([len(ids["input_ids"]) for ids in encoded], self._batch_tokens):
-                features = self._model.tokenizer.pad([encoded[i] for i in batch], return_tensors="pt").to(
-                    network.device
+                features = self._model.tokenizer.pad([encoded[i] for i in batch], return_tensors="pt")
+                scores = (
+                    network(**features.to(network.device)).logits.float().reshape(len(batch), -1)[:, 0].cpu().numpy()
                 )
-                scores = network(**features).logits.float().reshape(len(batch), -1)[:, 0].cpu().numpy()
                 np.maximum.at(logits, owners[batch], scores)
                 np.subtract.at(pieces_left, owners[batch], 1)
                 advance(int((pieces_left[np.unique(owners[batch])] == 0).sum()))
@@ -120,20 +122,32 @@ class CrossEncoderTeacher:
 def load_cross_encoder(name: str, *, max_tokens: int, device: str = "auto") -> tuple[CrossEncoder, str]:
     """The model in float32 and its digest. Raises ModelError where it is absent, no reranker, or too short."""
     import torch
+    from safetensors import SafetensorError
     from sentence_transformers import CrossEncoder
 
     folder = locate_model(name)
+    _check_is_reranker(name, folder)
     try:
         model = CrossEncoder(str(folder), device=torch_device(device), activation_fn=torch.nn.Identity())
-    except (OSError, ValueError, KeyError) as problem:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as problem:
         raise ModelError(f"model {name!r} in {folder} does not load as a cross-encoder: {problem}") from problem
     if model.num_labels != 1:
         raise ModelError(
             f"cross-encoder {name!r} has {model.num_labels} outputs, expected 1 relevance logit; choose a reranker"
         )
-    positions = getattr(model.model.config, "max_position_embeddings", None) if model.model is not None else None
-    check_positions(name, positions, max_tokens)
+    check_positions(name, positions_of(model[0]), max_tokens)
     return model.float(), model_digest(folder)
+
+
+def _check_is_reranker(name: str, folder: Path) -> None:
+    """A bi-encoder loads as a cross-encoder without complaint: with a random head."""
+    card = folder / "config.json"
+    kinds = json.loads(card.read_text(encoding="utf8")).get("architectures") if card.is_file() else None
+    if kinds and not any(kind.endswith("ForSequenceClassification") for kind in kinds):
+        raise ModelError(
+            f"model {name!r} is no cross-encoder: its architecture is {', '.join(kinds)}, expected one that ends in "
+            "ForSequenceClassification; choose a reranker"
+        )
 
 
 def _check_finite(name: str, logits: Array, pairs: Sequence[tuple[str, str]]) -> None:

@@ -1,17 +1,20 @@
 """The student's exponential moving average: frozen it starts a generation's `DenseTeacher`, live it moves along.
 
 Averaging weights over the course of training gives a steadier and usually better model than the last step's (Tarvainen
-and Valpola 2017; Caron et al. 2021). Decay is given as `half_life`, a share of the generation's updates: a decay of 0.999
-over 20 updates would move nothing.
+and Valpola 2017; Caron et al. 2021). Decay is given as `half_life`, a share of the generation's updates: a decay of
+0.999 over 20 updates would move nothing.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import torch
+
+Network = TypeVar("Network", bound="torch.nn.Module")
 
 
 def decay_of(half_life: float, updates: int) -> float:
@@ -26,7 +29,7 @@ class WeightAverage:
 
     def __init__(self, module: torch.nn.Module, decay: float) -> None:
         self.decay = decay
-        self.state = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        self.state = {name: _wide(tensor.detach()).clone() for name, tensor in module.state_dict().items()}
 
     def update(self, module: torch.nn.Module) -> None:
         """average <- decay x average + (1 - decay) x module."""
@@ -36,7 +39,16 @@ class WeightAverage:
             else:
                 self.state[name].copy_(tensor)
 
-    def module(self, like: torch.nn.Module) -> torch.nn.Module:
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take a saved state, onto the device of this one."""
+        for name, tensor in state.items():
+            self.state[name].copy_(tensor)
+
+    def to(self, device: torch.device) -> None:
+        """Move the state."""
+        self.state = {name: tensor.to(device) for name, tensor in self.state.items()}
+
+    def module(self, like: Network) -> Network:
         """A copy of `like` that holds the average, in evaluation mode and without gradients."""
         averaged = copy.deepcopy(like)
         averaged.load_state_dict(self.state)
@@ -64,10 +76,15 @@ class LiveEma:
         self.average.update(student)
         self.network.load_state_dict(self.average.state)
 
-    def restore(self, state: dict[str, torch.Tensor]) -> None:
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
         """Continue from a saved average (a resumed run)."""
-        self.average.state = state
-        self.network.load_state_dict(state)
+        self.average.restore(state)
+        self.network.load_state_dict(self.average.state)
+
+    def to(self, device: torch.device) -> None:
+        """Move average and network (each process of a distributed training has its own device)."""
+        self.average.to(device)
+        self.network.to(device)
 
     def matrix(self, queries: dict[str, Any], documents: list[dict[str, Any]]) -> torch.Tensor:
         """See LiveTeacher.matrix."""
@@ -76,4 +93,9 @@ class LiveEma:
         with torch.no_grad():
             query_vectors = self.network(dict(queries))["sentence_embedding"]
             vectors = torch.cat([self.network(dict(part))["sentence_embedding"] for part in documents])
-        return (query_vectors @ vectors.T).float()
+            scores_QM: torch.Tensor = query_vectors.float() @ vectors.float().T
+        return scores_QM
+
+
+def _wide(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.dtype.is_floating_point else tensor

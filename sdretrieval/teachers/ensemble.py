@@ -87,7 +87,7 @@ class TeacherScores:
 def score_candidates(
     teachers: Sequence[Teacher], query_rows_Q: Array, candidates: Ragged, calibration: Calibration
 ) -> TeacherScores:
-    """Every teacher's raw scores of every candidate (document rows). Raises NumericError naming the member where one is not finite.
+    """Every teacher's raw scores of every candidate (document rows); NumericError names a member that is not finite.
 
     z-scores of a free teacher are taken over its own best `CALIBRATION_DEPTH` documents, of another over the list.
     """

@@ -1,19 +1,23 @@
 """Scores of (query, document) pairs that a costly teacher has given before, kept across runs and generations.
 
-Keys are digests of the texts, so that a later generation, a grown corpus or another run scores only new pairs. Each call
-of `add` writes one shard, whole or not at all: a killed run loses at most the pairs since the last shard.
+Keys are digests of the texts, so that a later generation, a grown corpus or another run scores only new pairs. Each
+call of `add` writes one shard, whole or not at all: a killed run loses at most the pairs since the last shard.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from sdretrieval.errors import NumericError
 from sdretrieval.ragged import Array
+
+logger = logging.getLogger(__name__)
 
 
 def pair_key(query: str, document: str) -> bytes:
@@ -41,11 +45,12 @@ class PairCache:
         return np.fromiter((self._scores.get(key, np.nan) for key in keys), dtype=np.float32)
 
     def add(self, keys: Sequence[bytes], scores: Array) -> None:
-        """Remember scores, on disk and here."""
-        if not len(keys):
-            return
+        """Remember scores, on disk and here. Raises NumericError for NaN, which stands for an unknown pair."""
         from safetensors.numpy import save_file
 
+        if not len(keys):
+            return
+        _check_numbers(scores)
         name = hashlib.blake2b(b"".join(keys), digest_size=8).hexdigest()
         temporary = self._folder / f"{name}.{os.getpid()}.new"
         packed = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), 16)
@@ -54,9 +59,22 @@ class PairCache:
         self._scores.update(zip(keys, np.asarray(scores, dtype=np.float32).tolist(), strict=True))
 
 
+def _check_numbers(scores: Array) -> None:
+    unknown = int(np.isnan(scores).sum())
+    if unknown:
+        raise NumericError(
+            f"pair cache: {unknown} of {len(scores)} scores are NaN, expected numbers; score again in float32"
+        )
+
+
 def _read(shard: Path) -> dict[bytes, float]:
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    stored = load_file(shard)
+    try:
+        stored = load_file(shard)
+    except SafetensorError as problem:
+        logger.warning("%s is damaged (%s); its pairs are scored again", shard, problem)
+        return {}
     packed = stored["keys"].tobytes()
     return {packed[16 * i : 16 * i + 16]: score for i, score in enumerate(stored["scores"].tolist())}

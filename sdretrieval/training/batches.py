@@ -1,4 +1,4 @@
-"""From a few queries to one batch: their sampled candidates, each document once, and the teacher's distribution over it.
+"""From a few queries to one batch: their sampled candidates, each document once, the teacher's distribution over it.
 
 Legend: B queries of the batch, M distinct documents of the batch.
 """
@@ -61,9 +61,9 @@ class BatchMaker:
 
         positions_B = np.asarray([visit["position"] for visit in visits], dtype=np.int64)
         sampled = [self._sample(visit["position"], visit["visit"]) for visit in visits]
-        rows_M = np.unique(
-            np.concatenate([self.candidates.rows[p][s] for p, s in zip(positions_B, sampled, strict=True)])
-        )
+        chosen = [self.candidates.rows[p][entries] for p, entries in zip(positions_B, sampled, strict=True)]
+        # Lists may all be empty; a batch must hold a document: any one, excluded everywhere.
+        rows_M = np.unique(np.concatenate(chosen)) if any(map(len, chosen)) else np.zeros(1, dtype=np.int64)
         masks = self._masks(positions_B, sampled, rows_M)
         batch, order_M = self._features(positions_B, rows_M)
         labels = {
@@ -83,17 +83,21 @@ class BatchMaker:
 
     def _masks(self, positions_B: Array, sampled: list[Array], rows_M: Array) -> dict[str, Array]:
         shape = (len(positions_B), len(rows_M))
-        scores_BM = np.full(shape, -np.inf, dtype=np.float32)
+        scores_BM: Array = np.full(shape, -np.inf, dtype=np.float32)
+        left_out_BM = np.zeros(shape, dtype=bool)
         positive_BM, negative_BM = np.zeros(shape, dtype=bool), np.ones(shape, dtype=bool)
         for b, (position, entries) in enumerate(zip(positions_B, sampled, strict=True)):
             rows, positive = self.candidates.rows[position], self.candidates.positive[position]
-            scores_BM[b, np.searchsorted(rows_M, rows[entries])] = self.targets.log_probs[position][entries]
+            log_probs = self.targets.log_probs[position]
+            scores_BM[b, np.searchsorted(rows_M, rows[entries])] = log_probs[entries]
             present = np.isin(rows, rows_M)
             columns = np.searchsorted(rows_M, rows[present])
+            left_out_BM[b, columns] = np.isneginf(log_probs[present])
             positive_BM[b, columns] = positive[present]
             negative_BM[b, columns] = self.targets.hard_negative[position][present]
         if self.judge is not None:
-            scores_BM = self.judge(positions_B, rows_M) / np.float32(self.targets.temperature)
+            judged_BM = self.judge(positions_B, rows_M) / np.float32(self.targets.temperature)
+            scores_BM = np.where(left_out_BM, np.float32(-np.inf), judged_BM)
         return {
             "target_log_probs_BM": _log_softmax(scores_BM),
             "positive_BM": positive_BM,
@@ -120,6 +124,8 @@ class BatchMaker:
 
 
 def _log_softmax(scores_BM: Array) -> Array:
-    """Row-wise, -inf stays -inf; a sampled list is renormalised over what was sampled."""
-    shifted = scores_BM.astype(np.float64) - scores_BM.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), dtype=np.float32)
+    """Row-wise, -inf stays -inf, also where the whole row is; a sampled list is renormalised over what was sampled."""
+    best_B1 = scores_BM.max(axis=1, keepdims=True)
+    shifted_BM = scores_BM.astype(np.float64) - np.where(np.isneginf(best_B1), 0.0, best_B1)
+    total_B1 = np.exp(shifted_BM).sum(axis=1, keepdims=True)
+    return np.asarray(shifted_BM - np.log(np.where(total_B1 > 0, total_B1, 1.0)), dtype=np.float32)

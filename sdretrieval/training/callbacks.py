@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +12,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
-from sdretrieval.progress import Progress
+from sdretrieval.errors import NumericError
 
 if TYPE_CHECKING:
+    from sdretrieval.progress import Progress
     from sdretrieval.teachers.ema import LiveEma, WeightAverage
     from sdretrieval.training.losses import ListwiseDistillation
 
 COMPLETE = "complete.json"
 """Written last into a checkpoint: one without it was cut short by a kill and is not continued from."""
+
+
+LOGGED = ("loss", "kl", "hard", "learning_rate", "grad_norm")
 
 
 class AverageCallback(TrainerCallback):
@@ -29,7 +34,7 @@ class AverageCallback(TrainerCallback):
 
     def restore(self, checkpoint: Path) -> None:
         """Take the averages from a checkpoint."""
-        self._average.state = load_file(checkpoint / "average.safetensors")
+        self._average.restore(load_file(checkpoint / "average.safetensors"))
         if self._live is not None:
             self._live.restore(load_file(checkpoint / "live.safetensors"))
 
@@ -41,6 +46,8 @@ class AverageCallback(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Beside the trainer's own files."""
+        if not state.is_world_process_zero:
+            return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         save_file(_unshared(self._average.state), folder / "average.safetensors")
         if self._live is not None:
@@ -61,6 +68,11 @@ class EarlyStopCallback(TrainerCallback):
         self.best_value, self.best_step, self._fruitless = float("-inf"), 0, 0
         self.best: dict[str, torch.Tensor] = {}
 
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the last `patience` measurements brought nothing."""
+        return self._fruitless >= self._patience
+
     def restore(self, checkpoint: Path) -> None:
         """Take the best weights and the count of fruitless measurements from a checkpoint."""
         record = json.loads((checkpoint / "early_stop.json").read_text(encoding="utf8"))
@@ -70,24 +82,27 @@ class EarlyStopCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The student before the first update is the one to beat."""
         if not self.best:
-            self._take(0)
+            self._take(0, log=state.is_world_process_zero)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Measure when it is time."""
         if state.global_step % self._every == 0:
-            self._take(state.global_step)
-            control.should_training_stop = control.should_training_stop or self._fruitless >= self._patience
+            self._take(state.global_step, log=state.is_world_process_zero)
+            control.should_training_stop = control.should_training_stop or self.out_of_patience
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """So that a resumed run stops where this one would."""
+        if not state.is_world_process_zero:
+            return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         record = {"value": self.best_value, "step": self.best_step, "fruitless": self._fruitless}
         save_file(_unshared(self.best), folder / "best.safetensors")
         (folder / "early_stop.json").write_text(json.dumps(record), encoding="utf8")
 
-    def _take(self, step: int) -> None:
+    def _take(self, step: int, log: bool) -> None:
         value = self._measure()
-        append_metrics(self._metrics, {"step": step, "dev": value})
+        if log:
+            append_metrics(self._metrics, {"step": step, "dev": value})
         self._fruitless += 1
         if value > self.best_value:
             self.best_value, self.best_step, self._fruitless = value, step, 0
@@ -97,15 +112,15 @@ class EarlyStopCallback(TrainerCallback):
 class MetricsCallback(TrainerCallback):
     """One JSON line an update in `metrics.jsonl`; a progress bar; the step number for the loss's messages."""
 
-    def __init__(self, path: Path, loss: ListwiseDistillation, updates: int, description: str) -> None:
-        self._path, self._loss = path, loss
-        self._progress = Progress(description, updates, "updates")
+    def __init__(self, path: Path, loss: ListwiseDistillation, progress: Progress) -> None:
+        self._path, self._loss, self._progress = path, loss, progress
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A resumed run drops the lines after its checkpoint: they are about to be written again."""
-        keep = [record for record in read_metrics(self._path) if record["step"] <= state.global_step]
-        self._path.write_text("".join(json.dumps(record) + "\n" for record in keep), encoding="utf8")
-        self._progress.__enter__()
+        if state.is_world_process_zero:
+            done = state.global_step or -1  # a run that starts afresh keeps nothing
+            keep = [record for record in read_metrics(self._path) if record["step"] <= done]
+            self._path.write_text("".join(json.dumps(record) + "\n" for record in keep), encoding="utf8")
         self._progress.advance(state.global_step)
         self._loss.step = state.global_step
 
@@ -115,16 +130,17 @@ class MetricsCallback(TrainerCallback):
         self._progress.advance()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        """Keep what the trainer logs of a step."""
-        if logs and "loss" in logs:
-            names = {"loss", "kl", "hard", "learning_rate", "grad_norm"}
-            append_metrics(
-                self._path, {"step": state.global_step, **{k: float(v) for k, v in logs.items() if k in names}}
+        """Keep what the trainer logs of a step. Raises NumericError for a gradient that is not finite."""
+        if not logs or "loss" not in logs:
+            return
+        record = {name: float(value) for name, value in logs.items() if name in LOGGED}
+        if not math.isfinite(record.get("grad_norm", 0.0)):
+            raise NumericError(
+                f"training: the gradient's norm is {record['grad_norm']} at step {state.global_step}; lower "
+                "train.learning_rate, or train in float32. Checkpoints up to here are kept"
             )
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Close the bar."""
-        self._progress.__exit__()
+        if state.is_world_process_zero:
+            append_metrics(self._path, {"step": state.global_step, **record})
 
 
 class CompleteCallback(TrainerCallback):
@@ -132,6 +148,8 @@ class CompleteCallback(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """All other files are there."""
+        if not state.is_world_process_zero:
+            return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (folder / COMPLETE).write_text(json.dumps({"step": state.global_step}) + "\n", encoding="utf8")
 
@@ -139,7 +157,12 @@ class CompleteCallback(TrainerCallback):
 def last_complete_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end."""
     whole = [path for path in folder.glob("checkpoint-*") if (path / COMPLETE).exists()]
-    return max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+    return max(whole, key=step_of, default=None)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Updates that the student had had when it was saved."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
 def append_metrics(path: Path, record: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sdretrieval.targets.calibrate import Statistics
+from sdretrieval.training.losses import masked_log_softmax
 
 if TYPE_CHECKING:
     from sdretrieval.teachers.protocols import LiveTeacher
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class LiveTargets:
     """`weight` is the live member's share of the mixture (0 to 1); the rest is the frozen members', already mixed.
 
-    `statistics` calibrate the live scores by the snapshot's own top documents; `temperature` was fitted on the snapshot.
+    `statistics` calibrate the live scores by the snapshot's own top documents; `temperature` was fitted on it.
     """
 
     teacher: LiveTeacher
@@ -41,8 +42,9 @@ class LiveTargets:
         centre_B = torch.as_tensor(self.statistics.centre_Q[positions], dtype=torch.float32, device=live_BM.device)
         scale_B = torch.as_tensor(self.statistics.scale_Q[positions], dtype=torch.float32, device=live_BM.device)
         calibrated_BM = (live_BM - centre_B[:, None]) / scale_B[:, None]
+        if self.statistics.clip:
+            calibrated_BM = calibrated_BM.clamp(0.0, 1.0)
         excluded = torch.isneginf(frozen_BM)
-        logits = (1 - self.weight) * frozen_BM.masked_fill(
-            excluded, 0.0
-        ) + self.weight * calibrated_BM / self.temperature
-        return torch.log_softmax(logits.masked_fill(excluded, float("-inf")), dim=-1)
+        kept_BM = (1 - self.weight) * frozen_BM.masked_fill(excluded, 0.0)
+        logits_BM = kept_BM + self.weight * calibrated_BM / self.temperature
+        return masked_log_softmax(logits_BM, excluded).masked_fill(excluded, float("-inf"))

@@ -1,6 +1,6 @@
 """Listwise distillation over the documents of a batch.
 
-Legend: B queries of the batch, M distinct documents of the batch (each encoded once, however many lists hold it), D dims.
+Legend: B queries of the batch, M distinct documents of the batch (each encoded once, in however many lists), D dims.
 """
 
 from __future__ import annotations
@@ -22,30 +22,38 @@ def listwise_kl(student_BM: Tensor, target_log_probs_BM: Tensor, temperature: fl
     """Weighted mean over queries of KL(target || student), in nats.
 
     The student's distribution is softmax(scores / temperature) over the documents that the teacher scored: an excluded
-    document (target log-probability -inf) leaves the student's softmax too. Cao et al. (2007), Hinton et al. (2015).
+    document (target log-probability -inf) leaves the student's softmax too; a query without any document counts 0.
+    Cao et al. (2007), Hinton et al. (2015).
     """
     excluded = torch.isneginf(target_log_probs_BM)
-    logits = (student_BM.float() / temperature).masked_fill(excluded, float("-inf"))
-    student_log = torch.log_softmax(logits, dim=-1).masked_fill(excluded, 0.0)
+    student_log = masked_log_softmax(student_BM.float() / temperature, excluded)
     target_log = target_log_probs_BM.masked_fill(excluded, 0.0)
     target = target_log_probs_BM.exp()
     per_query = (target * (target_log - student_log)).sum(dim=-1)
     return (per_query * weight_B).sum() / weight_B.sum().clamp_min(1e-9)
 
 
+def masked_log_softmax(logits_BM: Tensor, excluded_BM: Tensor) -> Tensor:
+    """Row-wise log-softmax over what is not excluded; 0 and without gradient where excluded, also for a whole row."""
+    # The lowest finite number, not -inf: a row of -inf alone has neither a softmax nor a gradient.
+    lowest = torch.finfo(logits_BM.dtype).min
+    return torch.log_softmax(logits_BM.masked_fill(excluded_BM, lowest), dim=-1).masked_fill(excluded_BM, 0.0)
+
+
 def info_nce(student_BM: Tensor, positive_BM: Tensor, negative_BM: Tensor, temperature: float) -> Tensor:
-    """Mean over labelled queries of -log(mass of the positives / mass of positives and negatives). van den Oord et al. (2018).
+    """Mean over labelled queries of -log(mass of the positives / mass of positives and negatives).
 
     A document that is neither (a suspected false negative) is left out. Queries without a positive do not count.
+    van den Oord et al. (2018).
     """
     labelled = positive_BM.any(dim=-1)
     if not bool(labelled.any()):
         return student_BM.sum() * 0.0
-    logits = student_BM.float() / temperature
-    allowed = logits.masked_fill(~(positive_BM | negative_BM), float("-inf"))
-    hits = logits.masked_fill(~positive_BM, float("-inf"))
-    per_query = torch.logsumexp(allowed, dim=-1) - torch.logsumexp(hits, dim=-1)
-    return per_query[labelled].mean()
+    # Rows are chosen before the logarithm: that of an empty row is infinite, and its gradient not a number.
+    logits, positive = student_BM[labelled].float() / temperature, positive_BM[labelled]
+    allowed = logits.masked_fill(~(positive | negative_BM[labelled]), float("-inf"))
+    hits = logits.masked_fill(~positive, float("-inf"))
+    return (torch.logsumexp(allowed, dim=-1) - torch.logsumexp(hits, dim=-1)).mean()
 
 
 class ListwiseDistillation(nn.Module):
@@ -106,6 +114,6 @@ class ListwiseDistillation(nn.Module):
         if broken:
             raise NumericError(
                 f"training: the term {broken[0]} is not finite at step {self.step + 1}, in the batch of queries "
-                f"{labels['queries_B'].tolist()}; lower train.learning_rate or raise train.student_temperature, or train in "
-                "float32. Checkpoints up to here are kept"
+                f"{labels['queries_B'].tolist()}; lower train.learning_rate or raise train.student_temperature, "
+                "or train in float32. Checkpoints up to here are kept"
             )

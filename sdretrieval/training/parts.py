@@ -1,7 +1,7 @@
 """Which parts of the student learn, and without dropout: what makes training affordable on a CPU.
 
-Word embeddings are most of a small model's weights and learn little from a few hundred queries; dropout's random numbers
-are dear on a CPU and its noise is not needed when the target is a soft distribution.
+Word embeddings are most of a small model's weights and learn little from a few hundred queries; dropout's random
+numbers are dear on a CPU and its noise is not needed when the target is a soft distribution.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 def freeze(model: nn.Module, parts: Sequence[str]) -> int:
-    """Stop gradients of every parameter whose name holds one of `parts`; `layers:3` = the embeddings and the lowest 3 layers.
+    """Stop gradients of every parameter whose name holds one of `parts`.
 
-    Returns the number of parameters that still learn. Raises ModelError for a part that names nothing.
+    `layers:3` names the embeddings and the lowest 3 layers. Returns the number of parameters that still learn.
+    Raises ModelError for a part that names nothing, and where nothing is left to learn.
     """
     names = [name for name, _ in model.named_parameters()]
     for part in parts:
@@ -34,7 +35,10 @@ def freeze(model: nn.Module, parts: Sequence[str]) -> int:
         for name, parameter in model.named_parameters():
             if name in chosen:
                 parameter.requires_grad_(False)
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    if not learning:
+        raise ModelError(f"train.freeze: {', '.join(parts)} leaves no parameter to learn; freeze less")
+    return learning
 
 
 def _belongs(name: str, part: str) -> bool:

@@ -19,7 +19,7 @@ WORTH_IT = 1.15
 def faster_precision(
     model: SentenceTransformer, tokens: int = 128, rounds: int = 3
 ) -> tuple[Literal["float32", "bfloat16"], float]:
-    """The precision to train in and the measured ratio (float32 seconds / bfloat16 seconds), interleaved, median of rounds."""
+    """The precision to train in, and the ratio float32 / bfloat16 seconds: interleaved, the median of `rounds`."""
     import torch
 
     if model.device.type == "cuda":

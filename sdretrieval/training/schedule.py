@@ -23,7 +23,7 @@ def visiting_order(queries: int, visits: int, seed: int) -> tuple[Array, Array]:
 
 
 def sampled_entries(length: int, wanted: int, keep_first: Array, key: tuple[int, int, int]) -> Array:
-    """`wanted` entries of a list of `length`: all of `keep_first`, half of the rest from the front, half sampled behind.
+    """`wanted` entries of a list: all of `keep_first`, half of the rest from the front, half sampled behind.
 
     Deterministic in `key` = (seed, query, visit). Returned in list order.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,15 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sdretrieval.encode.student import save_student
+from sdretrieval.progress import Progress
 from sdretrieval.training.parts import dropout_at, freeze
 from sdretrieval.training.schedule import count_updates, visiting_order
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+    from sentence_transformers import SentenceTransformer
 
-    from sdretrieval.teachers.ema import LiveEma
+    from sdretrieval.teachers.ema import LiveEma, WeightAverage
     from sdretrieval.training.batches import BatchMaker
     from sdretrieval.training.losses import ListwiseDistillation
+    from sdretrieval.training.trainer import DistillationTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -77,37 +80,67 @@ def train(
     Raises NumericError naming step and batch where the loss is not finite.
     """
     from sdretrieval.teachers.ema import WeightAverage, decay_of
-    from sdretrieval.training.callbacks import AverageCallback, last_complete_checkpoint
+    from sdretrieval.training.callbacks import AverageCallback
 
+    folder.mkdir(parents=True, exist_ok=True)
     updates = updates_of(len(batches.candidates), settings)
     learning = freeze(model, settings.freeze)
+    trainer = _trainer(model, batches, loss, settings, folder, updates)  # from here on the model is on its device
+    if live is not None:
+        live.to(model.device)
     average = WeightAverage(model, decay_of(settings.half_life, updates))
-    averaging = AverageCallback(model, average, live)
-    stopping = _stopper(model, early_stop, folder)
-    trainer = _trainer(model, batches, loss, settings, folder, updates)
-    _add_callbacks(trainer, averaging, stopping, loss, folder, updates, description)
-    checkpoint = last_complete_checkpoint(folder / "trainer")
-    if checkpoint is not None:
-        logger.info("training continues from %s", checkpoint.name)
-        averaging.restore(checkpoint)
-        if stopping is not None:
-            stopping.restore(checkpoint)
-    with dropout_at(model, settings.dropout):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+    averaging, stopping = AverageCallback(model, average, live), _stopper(model, early_stop, folder)
+    with Progress(description, updates, "updates") as progress, dropout_at(model, settings.dropout):
+        _add_callbacks(trainer, averaging, stopping, loss, folder, progress)
+        done = _run(trainer, averaging, stopping, folder)
+    # Back to plain float32: mixed precision wraps the model's forward.
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     if stopping is not None:
         model.load_state_dict(stopping.best)
     model.requires_grad_(True).eval()
-    save_student(model, folder / "student")
-    save_student(average.module(model), folder / "average")
-    shutil.rmtree(folder / "trainer", ignore_errors=True)
-    done = int(trainer.state.global_step)
-    counts = {"updates": done, "queries": done * settings.queries_per_batch, "learning_parameters": learning}
+    _save(trainer, model, average, folder)
+    queries = done * settings.queries_per_batch * settings.gradient_accumulation * _processes()
+    counts = {"updates": done, "queries": queries, "learning_parameters": learning}
     return Trained(folder, done, stopping.best_step if stopping is not None else None, counts)
 
 
+def _run(trainer: DistillationTrainer, averaging: Any, stopping: Any, folder: Path) -> int:
+    """Train from the start or from the newest whole checkpoint; the number of updates that the student has had."""
+    from sdretrieval.training.callbacks import last_complete_checkpoint, step_of
+
+    checkpoint = last_complete_checkpoint(folder / "trainer")
+    if checkpoint is None:
+        trainer.train()
+        return int(trainer.state.global_step)
+    logger.info("training continues from %s", checkpoint.name)
+    averaging.restore(checkpoint)
+    if stopping is not None:
+        stopping.restore(checkpoint)
+        if stopping.out_of_patience:  # it was killed after its last update
+            return step_of(checkpoint)
+    trainer.train(resume_from_checkpoint=str(checkpoint))
+    return int(trainer.state.global_step)
+
+
+def _save(trainer: DistillationTrainer, model: SentenceTransformer, average: WeightAverage, folder: Path) -> None:
+    """Student and average as plain folders, by the first process; checkpoints are dropped, the others wait."""
+    trainer.accelerator.wait_for_everyone()
+    if trainer.is_world_process_zero():
+        save_student(model, folder / "student")
+        save_student(average.module(model), folder / "average")
+        shutil.rmtree(folder / "trainer", ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+
+
 def updates_of(queries: int, settings: TrainSettings) -> int:
-    """Optimiser updates that `settings` make of so many training queries."""
-    return count_updates(queries, settings.epochs, settings.queries_per_batch * settings.gradient_accumulation)
+    """Optimiser updates that `settings` make of so many training queries; each process takes its own batches."""
+    per_update = settings.queries_per_batch * settings.gradient_accumulation * _processes()
+    return count_updates(queries, settings.epochs, per_update)
+
+
+def _processes() -> int:
+    """Processes of a distributed training, as torchrun and accelerate announce them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _stopper(model: SentenceTransformer, early_stop: EarlyStop | None, folder: Path) -> Any:
@@ -125,9 +158,11 @@ def _trainer(
     settings: TrainSettings,
     folder: Path,
     updates: int,
-) -> SentenceTransformerTrainer:
+) -> DistillationTrainer:
     from datasets import Dataset
-    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers import SentenceTransformerTrainingArguments
+
+    from sdretrieval.training.trainer import DistillationTrainer, in_order
 
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder / "trainer"),
@@ -147,44 +182,39 @@ def _trainer(
         report_to="none",
         disable_tqdm=True,
         seed=settings.seed,
-        batch_sampler=_in_order,
+        batch_sampler=in_order,
         dataloader_drop_last=True,
         dataloader_pin_memory=model.device.type == "cuda",
     )
-    per_update = settings.queries_per_batch * settings.gradient_accumulation * max(arguments.world_size, 1)
+    # One process drives one GPU; for several GPUs start several processes (torchrun, accelerate launch).
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    per_update = settings.queries_per_batch * settings.gradient_accumulation * _processes()
     positions, visits = visiting_order(len(batches.candidates), updates * per_update, settings.seed)
-    return SentenceTransformerTrainer(
+    collate: Any = batches  # the library's type is its own class; it calls it and reads `valid_label_columns`
+    return DistillationTrainer(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_dict({"position": positions, "visit": visits}),
         loss=loss,
-        data_collator=batches,
+        data_collator=collate,
     )
 
 
-def _in_order(dataset: Any, batch_size: int, drop_last: bool, **_: Any) -> Any:
-    """The schedule is already an array: batches follow it, so that a resumed run sees what it would have seen."""
-    from torch.utils.data import BatchSampler, SequentialSampler
-
-    return BatchSampler(SequentialSampler(dataset), batch_size, drop_last)
-
-
 def _add_callbacks(
-    trainer: SentenceTransformerTrainer,
+    trainer: DistillationTrainer,
     averaging: Any,
     stopping: Any,
     loss: ListwiseDistillation,
     folder: Path,
-    updates: int,
-    description: str,
+    progress: Progress,
 ) -> None:
     from transformers.trainer_callback import PrinterCallback
 
     from sdretrieval.training.callbacks import CompleteCallback, MetricsCallback
 
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(averaging)
-    if stopping is not None:
-        trainer.add_callback(stopping)
-    trainer.add_callback(MetricsCallback(folder / "metrics.jsonl", loss, updates, description))
-    trainer.add_callback(CompleteCallback())
+    # Metrics first: it clears the file of what an earlier, killed attempt wrote. Complete last: it says all is there.
+    stopper = [stopping] if stopping is not None else []
+    metrics = MetricsCallback(folder / "metrics.jsonl", loss, progress)
+    for callback in (metrics, averaging, *stopper, CompleteCallback()):
+        trainer.add_callback(callback)

@@ -37,7 +37,7 @@ class Prepared:
 
     @cached_property
     def train_rows(self) -> Array:
-        """Rows of the training queries: the train split without queries that stand in another split, and generated ones."""
+        """Rows of the training queries: train without queries that stand in another split, and generated ones."""
         rows = self.corpus.query_row
         return np.asarray(sorted(rows[identifier] for identifier in self.notes["train_queries"]), dtype=np.int64)
 

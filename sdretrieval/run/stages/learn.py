@@ -148,7 +148,7 @@ def _judge(room: Classroom) -> Callable[[Array, Array], Array] | None:
 
 
 def _frozen(room: Classroom) -> list[tuple[FreeTeacher, Any, float]]:
-    """(teacher, its scores, weight) of the members that judge batches: of weight above 0, and not live in this lesson."""
+    """(teacher, its scores, weight) of the members that judge batches: weight above 0, not live in this lesson."""
     assert room.scores is not None
     parts = zip(room.make_teachers(), room.scores.members, room.weights, members_of(room.config.teacher), strict=True)
     return [

@@ -103,11 +103,14 @@ def known_positives(prepared: Prepared, rows: list[int], use_labels: bool) -> li
 def build_tokens(work: Work, prepared: Prepared, student: Student) -> None:
     """Token ids of all texts, prompts left to the views."""
     corpus, tokenizer = prepared.corpus, student.model.tokenizer
-    for side, texts in (("documents", corpus.document_texts()), ("queries", corpus.query_texts())):
+    for kind, side, texts in (
+        ("document", "documents", corpus.document_texts()),
+        ("query", "queries", corpus.query_texts()),
+    ):
         (work.folder / side).mkdir(exist_ok=True)
         tokens = tokenize(texts, tokenizer, f"tokenize {side}")
         save_tokens(tokens, work.folder / side)
-        work.counts[f"{side[:-1]}_tokens"] = len(tokens.values_T)
+        work.counts[f"{kind}_tokens"] = len(tokens.values_T)
 
 
 def build_lexical(work: Work, prepared: Prepared, split_identifiers: bool) -> None:

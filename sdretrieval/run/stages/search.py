@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,13 +30,11 @@ SPARE = 1
 
 def build_vectors(work: Work, student: Student, tokens: TextTokens, view: View, batch_tokens: int, what: str) -> None:
     """All windows of all documents under `view`, and all queries."""
-    for side, texts, seen, specials in (
-        ("documents", tokens.documents, view, student.document_specials),
-        ("queries", tokens.queries, student.query_view, student.query_specials),
+    for kind, side, texts, seen, specials in (
+        ("document", "documents", tokens.documents, view, student.document_specials),
+        ("query", "queries", tokens.queries, student.query_view, student.query_specials),
     ):
         (work.folder / side).mkdir(exist_ok=True)
-        if (work.folder / side / "done").exists():
-            continue
         found = encode_texts(
             student.model,
             texts,
@@ -45,8 +44,8 @@ def build_vectors(work: Work, student: Student, tokens: TextTokens, view: View, 
             batch_tokens=batch_tokens,
             description=f"{what} {side}",
         )
-        work.counts[f"{side[:-1]}_windows"] = len(found.vectors_WD)
-        work.counts[f"{side[:-1]}_tokens"] = int(
+        work.counts[f"{kind}_windows"] = len(found.vectors_WD)
+        work.counts[f"{kind}_tokens"] = int(
             sum(b - a for n in texts.lengths.tolist() for a, b in seen.spans(n, specials.count))
         )
 
@@ -54,7 +53,7 @@ def build_vectors(work: Work, student: Student, tokens: TextTokens, view: View, 
 def build_index(work: Work, vectors: Vectors, prepared: Prepared, config: Config) -> None:
     """The FAISS index of the documents' vectors, with its measured card."""
     asked = config.index
-    settings: dict[str, int | None] = {}
+    settings: dict[str, Any] = {}
     if asked.kind == "ivf":
         settings = {"lists": asked.lists, "probes": asked.probes}
     elif asked.kind == "hnsw":

@@ -142,7 +142,7 @@ def build_list_targets(
     *,
     shuffled: bool,
 ) -> None:
-    """Calibrated, mixed, tempered: one distribution a list. `shuffled` permutes the scores within each list (control)."""
+    """Calibrated, mixed, tempered: one distribution a list. `shuffled` permutes each list's scores (control)."""
     asked, rule = config.targets, config.targets.false_negatives
     mixed = scores.mixed(weights)
     if shuffled:

@@ -1,0 +1,79 @@
+"""The command line: each command is a thin shell around a plain function of `sdretrieval.run` or `sdretrieval.corpus`.
+
+Modules here import nothing heavy at the top: `sdretrieval --help` must come at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import typer
+
+from sdretrieval.cli import bundles, corpora, looking, measuring, running
+from sdretrieval.cli.logs import quiet_libraries, start_logging
+from sdretrieval.errors import SdretrievalError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="sdretrieval",
+    help="Self-distillation for retrieval: a small bi-encoder that searches your corpus better, without buying labels.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (
+    running.run, running.plan, running.probe, measuring.evaluate, looking.search, looking.show, measuring.compare,
+    looking.report, bundles.export, bundles.verify, running.gc,
+):  # fmt: skip
+    app.command()(command)
+app.add_typer(corpora.app, name="corpus")
+
+
+@app.callback()
+def everywhere(
+    verbose: bool = typer.Option(False, "--verbose", help="show what the libraries underneath log, too"),
+) -> None:
+    """Self-distillation for retrieval: a small bi-encoder that searches your corpus better, without buying labels."""
+    start_logging(verbose)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The entry point: exits with 0 (done), 1 (the work failed), 2 (the request was wrong) or 130 (interrupted)."""
+    quiet_libraries()
+    sys.exit(_called(arguments))
+
+
+def _called(arguments: Sequence[str] | None) -> int:
+    try:
+        code = app(args=arguments, prog_name="sdretrieval", standalone_mode=False)
+    except SdretrievalError as problem:
+        return _failed(str(problem), problem.exit_code)
+    except OSError as problem:
+        if problem.errno != errno.ENOSPC:
+            raise
+        return _failed(f"no space left on the disk ({problem}); make room and run again: it continues", 1)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Exception as problem:
+        # Usage errors of click, which typer carries under a private name: recognised by what they offer.
+        if not hasattr(problem, "format_message"):
+            raise
+        return _misused(problem)
+    if code == INTERRUPTED:
+        return _failed("interrupted; finished stages are in the store; run again to continue", INTERRUPTED)
+    return code if isinstance(code, int) else 0
+
+
+def _misused(problem: Any) -> int:
+    message, command = problem.format_message(), getattr(problem.ctx, "command_path", "sdretrieval")
+    return _failed(f"{message} ({command} --help shows what is understood)", 2) if message else 2  # help was printed
+
+
+def _failed(message: str, code: int) -> int:
+    sys.stderr.write(f"error: {message}\n")
+    return code

@@ -1,0 +1,142 @@
+"""`run`, `plan`, `probe`, `gc`: the staged pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sdretrieval.cli.options import ConfigFile, Json, Runs, Settings
+from sdretrieval.cli.output import TEST_COLUMNS, print_json, print_table, say, stdout_kept_clean, test_cells
+
+if TYPE_CHECKING:
+    from sdretrieval.run.api import RunResult
+    from sdretrieval.run.stages.runner import Planned
+
+
+def run(
+    config: ConfigFile,
+    settings: Settings = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="stop after this stage, such as 1/mine", show_default=False)
+    ] = None,
+    runs: Runs = None,
+    worker: Annotated[
+        bool, typer.Option("--worker", help="make stages up to --until in a store that another process uses as well")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a config to its report; what earlier runs finished is not done again."""
+    from sdretrieval.run.api import run_config
+
+    with stdout_kept_clean():
+        result = run_config(config, overrides=settings or (), runs=runs, until=until, worker=worker)
+    if result is None:
+        print_json({"stopped_after": until}) if as_json else say(f"Stopped after {until}, as asked.")
+    elif as_json:
+        print_json(result.report)
+    else:
+        _print_result(result)
+
+
+def _print_result(result: RunResult) -> None:
+    report, details = result.report, result.details
+    print_results_table(report, details["table"])
+    say("", details["headline"], *(f"* {note}" for note in details["notes"]), "")
+    say(f"report:  {result.folder / 'report.html'}", f"student: {result.folder / 'student'}")
+
+
+def print_results_table(report: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Systems by dev and test measures, with the paired test of each against the base student."""
+    from sdretrieval.run.html_report import number
+
+    measures = list(rows[0]["test"])
+    parts = {"dev": "dev", "test": report["split"]}
+    values = [f"{shown} {measure}" for shown in parts.values() for measure in measures]
+    cells = [
+        [row["system"], *(number(row[part].get(m)) for part in parts for m in measures), *test_cells(row)]
+        for row in rows
+    ]
+    say(f"{report['corpus']}, {report['split']}: {report['n_queries']} queries")
+    say(f"differences of {measures[0]}: the row's system less student_0")
+    print_table(["system", *values, *TEST_COLUMNS], cells, right=[*values, "difference", "p (Holm)"])
+
+
+def plan(config: ConfigFile, settings: Settings = None, runs: Runs = None, as_json: Json = False) -> None:
+    """Every stage of every generation: cached or to run, and why. Runs nothing."""
+    from sdretrieval.run.api import plan_config
+
+    with stdout_kept_clean():
+        lines = plan_config(config, overrides=settings or (), runs=runs)
+    if as_json:
+        print_json([_planned(line) for line in lines])
+        return
+    from sdretrieval.run.html_report import duration
+
+    rows = [[line.address, "cached" if line.cached else "run", line.why, duration(line.seconds)] for line in lines]
+    print_table(["stage", "", "why", "seen before"], rows, right=["seen before"])
+    say("", _plan_summary(lines))
+
+
+def _planned(line: Planned) -> dict[str, Any]:
+    return {"stage": line.address, "cached": line.cached, "why": line.why, "seconds": line.seconds}
+
+
+def _plan_summary(lines: list[Planned]) -> str:
+    from sdretrieval.run.html_report import duration
+
+    waiting = [line for line in lines if not line.cached]
+    known = [line.seconds for line in waiting if line.seconds is not None]
+    summary = f"{len(lines) - len(waiting)} stages cached, {len(waiting)} to run"
+    if known:
+        summary += f"; {len(known)} of these took {duration(sum(known))} last time"
+    return summary + "."
+
+
+def probe(config: ConfigFile, settings: Settings = None, runs: Runs = None, as_json: Json = False) -> None:
+    """Teacher headroom over the base student on its own candidates: is there anything to learn?"""
+    from sdretrieval.run.api import probe_config
+
+    with stdout_kept_clean():
+        record = probe_config(config, overrides=settings or (), runs=runs)
+    if as_json:
+        print_json(record)
+        return
+    from sdretrieval.run.html_report import number, p_value, signed, span
+
+    mark = " (estimate: queries made from documents)" if record["estimate"] else ""
+    say(f"dev: {record['n_queries']} queries{mark}; the student alone: {record['measure']} {number(record['student'])}")
+    rows = [
+        [row["teacher"], number(row["value"]), signed(row["difference"]), span(row["interval95"]), p_value(row["p"])]
+        for row in record["rows"]
+    ]
+    columns = ["teacher", record["measure"], "headroom", "95 % interval", "p"]
+    print_table(columns, rows, right=[record["measure"], "headroom", "p"])
+    advice = "train" if record["train"] else f"do not train: {record['reason']}"
+    say("", f"choice: {_mixture(record)}", f"advice{mark}: {advice}")
+
+
+def _mixture(record: dict[str, Any]) -> str:
+    parts = [(w, m["name"]) for w, m in zip(record["weights"], record["members"], strict=True) if w > 0]
+    return " + ".join(name if len(parts) == 1 else f"{weight:g} {name}" for weight, name in parts)
+
+
+def gc(
+    runs: Runs = None,
+    pretend: Annotated[bool, typer.Option("--pretend", help="only say what would go")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove what no run refers to from the store."""
+    from sdretrieval.run.artifacts import runs_folder
+    from sdretrieval.run.store import Store, keys_in_ledgers, readable_bytes
+
+    root: Path = runs_folder(runs)
+    removed = Store(root / "store").gc(keys_in_ledgers(root), pretend=pretend) if (root / "store").is_dir() else []
+    if as_json:
+        print_json({"pretend": pretend, "removed": [one._asdict() for one in removed]})
+        return
+    if removed:
+        print_table(["artifact", "size"], [[one.key, readable_bytes(one.bytes)] for one in removed], right=["size"])
+    total = readable_bytes(sum(one.bytes for one in removed))
+    say(f"{len(removed)} artifacts {'would be' if pretend else 'were'} removed: {total}")

@@ -1,0 +1,240 @@
+"""The model card: what the student is, where it comes from, what it gained and on what, and what nobody measured."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sdretrieval.encode.student import Prompts
+from sdretrieval.export.layout import STUDENT, Agreement
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+PROVEN = 0.05
+
+
+@dataclass(frozen=True)
+class TeacherFact:
+    """One member of the teacher: its name, what it sees that the student does not, its share of the mixture."""
+
+    name: str
+    asymmetry: str
+    weight: float | None = None
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What the run knows of the student. `report` is report.json; without it the card says that nothing was measured."""
+
+    name: str
+    base_model: str
+    base_digest: str
+    corpus: str
+    corpus_digest: str
+    command: str
+    teachers: Sequence[TeacherFact] = ()
+    report: Mapping[str, Any] | None = None
+
+    def lineage(self) -> dict[str, Any]:
+        """What bundle.json keeps of it."""
+        generations = (self.report or {}).get("generations", [])
+        return {
+            "base_model": self.base_model,
+            "base_digest": self.base_digest,
+            "corpus": self.corpus,
+            "corpus_digest": self.corpus_digest,
+            "command": self.command,
+            "teachers": [{"name": t.name, "asymmetry": t.asymmetry, "weight": t.weight} for t in self.teachers],
+            "generations": [{key: one.get(key) for key in ("generation", "decision", "proven")} for one in generations],
+        }
+
+
+@dataclass(frozen=True)
+class Served:
+    """How the student is used: prompts, limits, and the formats that lie beside it with how near they come to torch."""
+
+    prompts: Prompts
+    max_tokens: int
+    query_tokens: int | None
+    dims: int
+    agreement: Mapping[str, Agreement]
+
+
+def model_card(facts: CardFacts, served: Served, model_path: str = STUDENT) -> str:
+    """Markdown with YAML front matter; `model_path` is where the sentence-transformers folder lies, seen from the card."""
+    parts = [
+        _front_matter(facts),
+        f"# {facts.name}\n\n{_summary(facts)}",
+        _usage(served, model_path),
+        _results(facts.report),
+        _lineage(facts),
+        _limits(facts, served),
+    ]
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def _front_matter(facts: CardFacts) -> str:
+    import yaml
+
+    head: dict[str, Any] = {
+        "library_name": "sentence-transformers",
+        "pipeline_tag": "sentence-similarity",
+        "tags": ["sentence-transformers", "feature-extraction", "retrieval", "self-distillation"],
+    }
+    # A local folder means nothing to whoever reads the card elsewhere; a hub refuses it.
+    if HUB_ID.fullmatch(facts.base_model):
+        head["base_model"] = facts.base_model
+    return f"---\n{yaml.safe_dump(head, sort_keys=False).strip()}\n---"
+
+
+def _summary(facts: CardFacts) -> str:
+    base, report = f"`{_base_name(facts)}`", facts.report
+    corpus = _cell(facts.corpus)
+    if report is None:
+        return f"A bi-encoder that began as {base}, for search over {corpus}. Nothing was measured for this card."
+    if not any(one["decision"] != "rejected" for one in report.get("generations", [])):
+        return f"A bi-encoder for search over {corpus}. **No generation passed the gate: these are the weights of {base}.**"
+    return f"A bi-encoder distilled from {base} on the documents of {corpus}, to search them better."
+
+
+def _usage(served: Served, model_path: str) -> str:
+    query_tokens = served.query_tokens or served.max_tokens
+    lines = [
+        "## Use",
+        "```python\nfrom sentence_transformers import SentenceTransformer\n",
+        f'model = SentenceTransformer("{model_path}")',
+        'queries = model.encode_query(["a query"])',
+        'documents = model.encode_document(["title text"])  # title and text joined by one space\n```',
+        f"Vectors have {served.dims} dims and are compared by inner product. A text is cut at {served.max_tokens} tokens.",
+    ]
+    if query_tokens < served.max_tokens:
+        lines.append(
+            f"All measurements cut queries at {query_tokens} tokens, as `sdretrieval search` and `serve` do; "
+            f"`encode_query` reads up to {served.max_tokens}."
+        )
+    if served.prompts.query or served.prompts.document:
+        lines.append(
+            f"Prompts (stored in the model): query `{served.prompts.query!r}`, document `{served.prompts.document!r}`."
+        )
+    for name, near in served.agreement.items():
+        lines.append(
+            f"Format `{name}`: on the canary texts its lowest cosine with torch is {near.cosine:.4f}, and "
+            f"{near.shared:.0%} of the top hits are the same."
+        )
+    return "\n".join(lines)
+
+
+def _results(report: Mapping[str, Any] | None) -> str:
+    if report is None:
+        return ""
+    names = list(dict.fromkeys(measure for values in report["measures"].values() for measure in values))
+    rows = [
+        [system, *(_number(report["measures"][system].get(name)) for name in names)]
+        for system in report.get("systems") or report["measures"]
+        if system in report["measures"]
+    ]
+    parts = [
+        f"## Results\n\n{_cell(report['corpus'])}, split `{report['split']}`, {report['n_queries']} queries, "
+        f"seed {report['seed']}. `student_0` is the base before training, `final` is this model.",
+        _table(["system", *names], rows),
+    ]
+    if report.get("tests"):
+        rows = [_test_row(test) for test in report["tests"]]
+        parts.append(_table(["compared", "measure", "difference", "95 % interval", "p", "p (Holm)", "verdict"], rows))
+    if report.get("estimate"):
+        parts.append(
+            "**estimate**: no labels were used, the dev queries were made from documents, so every dev figure, the gate's too, "
+            "is an estimate."
+        )
+    return "\n\n".join(parts)
+
+
+def _test_row(test: Mapping[str, Any]) -> list[str]:
+    low, high = test["interval95"]
+    return [
+        f"{test['a']} - {test['b']}",
+        str(test["measure"]),
+        f"{test['difference']:+.4f}",
+        f"{low:+.4f} to {high:+.4f}",
+        f"{test['p']:.2g}",
+        f"{test['p_holm']:.2g}" if "p_holm" in test else "",
+        test.get("verdict") or _verdict(test),
+    ]
+
+
+def _verdict(test: Mapping[str, Any]) -> str:
+    """In words, where the report holds none: a gain or a loss only if both the interval and p say so."""
+    low, high = test["interval95"]
+    if test.get("p_holm", test["p"]) >= PROVEN or low <= 0 <= high:
+        return "no gain within noise"
+    return "gain" if test["difference"] > 0 else "loss"
+
+
+def _lineage(facts: CardFacts) -> str:
+    lines = [
+        "## Lineage\n",
+        f"* Base model: `{_base_name(facts)}`, digest `{facts.base_digest}`",
+        f"* Corpus: {_cell(facts.corpus)}, digest `{facts.corpus_digest}`",
+    ]
+    for teacher in facts.teachers:
+        weight = "" if teacher.weight is None else f", weight {teacher.weight:g}"
+        lines.append(f"* Teacher `{_cell(teacher.name)}`{weight}: {_cell(teacher.asymmetry)}")
+    for one in (facts.report or {}).get("generations", []):
+        proven = ", a proven gain" if one.get("proven") else ""
+        lines.append(
+            f"* Generation {one['generation']}: {one['decision']}{proven}. {_cell(one.get('reason', ''))}".rstrip()
+        )
+    return "\n".join([*lines, f"\nMade by\n\n```\n{facts.command}\n```"])
+
+
+def _limits(facts: CardFacts, served: Served) -> str:
+    report = facts.report
+    measured = (
+        "Nothing was measured: compare it with the base on your own queries before you use it."
+        if report is None
+        else f"Measured on {_cell(report['corpus'])} (split `{report['split']}`) only; on other collections it may be worse "
+        "than the base."
+    )
+    lines = [
+        "## Limits\n",
+        f"* {measured}",
+        f"* It sees the first {served.max_tokens} tokens of a document and no more.",
+    ]
+    if report is not None and (behind := _hybrid_ahead(report)):
+        lines.append(f"* {behind}")
+    return "\n".join(lines)
+
+
+def _hybrid_ahead(report: Mapping[str, Any]) -> str:
+    """What a reader must know where search without any training does as well or better."""
+    measures = report["measures"]
+    if not {"final", "hybrid_0"} <= set(measures):
+        return ""
+    name = next(iter(measures["final"]), "")
+    final, hybrid = measures["final"].get(name), measures["hybrid_0"].get(name)
+    if final is None or hybrid is None or hybrid <= final:
+        return ""
+    return f"The base mixed with BM25, untrained, reaches {name} {hybrid:.4f}, this model alone {final:.4f}."
+
+
+def _base_name(facts: CardFacts) -> str:
+    return (
+        facts.base_model
+        if HUB_ID.fullmatch(facts.base_model)
+        else re.split(r"[/\\]", facts.base_model.rstrip("/\\"))[-1]
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Text that stays on one line and within its cell."""
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -1,0 +1,135 @@
+"""What lies where in a bundle, and `bundle.json`, which says what the bundle is and holds the digest of every other file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from sdretrieval.encode.student import Prompts
+from sdretrieval.errors import DamagedArtifact, RequestError
+
+Format = Literal["torch", "onnx", "onnx-int8", "openvino"]
+"""What `--format` takes. Every bundle holds `torch`, the sentence-transformers folder; the others are added to it."""
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+SCHEMA = 1
+MANIFEST, IDS, TEXTS, CARD, CANARIES = "bundle.json", "ids.json", "documents.jsonl", "README.md", "canaries.safetensors"
+STUDENT, INDEX = "student", "index"
+GRAPHS: Mapping[str, str] = {
+    "onnx": "onnx/model.onnx",
+    "onnx-int8": "onnx-int8/model.onnx",
+    "openvino": "openvino/model.xml",
+}
+"""The graph of each added format, in the folder named after it."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near a format's canaries come to torch's: the lowest cosine, and the share of top-k hits in common."""
+
+    cosine: float
+    shared: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """bundle.json. `files` maps the path inside the bundle -> blake2b; `agreement` holds what each format measured."""
+
+    name: str
+    formats: Sequence[str]
+    dims: int
+    documents: int
+    max_tokens: int
+    query_tokens: int | None
+    prompts: Prompts
+    canaries: Mapping[str, Any]
+    lineage: Mapping[str, Any]
+    agreement: Mapping[str, Agreement] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Write bundle.json into `folder`."""
+        record = {"kind": "sdretrieval bundle", "schema": SCHEMA, **asdict(self)}
+        (folder / MANIFEST).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf8")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The bundle's manifest.
+
+    Raises RequestError where `folder` is no bundle or one of another schema, DamagedArtifact where it is unreadable.
+    """
+    if not (folder / MANIFEST).is_file():
+        found = _listing(folder) if folder.is_dir() else "no such folder"
+        raise RequestError(
+            f"{folder} is no bundle: it has no {MANIFEST} ({found}); "
+            "give a folder that `sdretrieval export RUN DIR` wrote"
+        )
+    try:
+        record = json.loads((folder / MANIFEST).read_text(encoding="utf8"))
+        kind, schema = record.pop("kind"), record.pop("schema")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DamagedArtifact(f"{folder / MANIFEST} cannot be read ({error!r}); export the run again") from error
+    if kind != "sdretrieval bundle" or schema != SCHEMA:
+        raise RequestError(
+            f"{folder / MANIFEST} is {kind!r} of schema {schema}, expected 'sdretrieval bundle' of {SCHEMA}"
+        )
+    try:
+        record["prompts"] = Prompts(**record["prompts"])
+        record["agreement"] = {name: Agreement(**measured) for name, measured in record["agreement"].items()}
+        return Manifest(**record)
+    except (KeyError, AttributeError, TypeError) as error:
+        raise DamagedArtifact(f"{folder / MANIFEST} is incomplete ({error!r}); export the run again") from error
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether `folder` holds a bundle's manifest, whatever became of the rest."""
+    try:
+        return bool(json.loads((folder / MANIFEST).read_text(encoding="utf8")).get("kind") == "sdretrieval bundle")
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """blake2b of every file below `folder` but the manifest and hidden ones, by its path with forward slashes."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    named = {path.relative_to(folder).as_posix(): path for path in files}
+    return {name: _digest(path) for name, path in named.items() if name != MANIFEST and not _hidden(name)}
+
+
+def read_ids(folder: Path) -> list[str]:
+    """Document ids by index row. Raises DamagedArtifact where they cannot be read."""
+    try:
+        return list(json.loads((folder / IDS).read_text(encoding="utf8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DamagedArtifact(f"{folder / IDS} cannot be read ({error}); export the run again") from error
+
+
+def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
+    """`torch` and then the formats asked for, each once. Raises RequestError for an unknown one."""
+    for name in formats:
+        if name not in FORMATS:
+            raise RequestError(f"export format {name!r} is unknown; expected one of {', '.join(FORMATS)}")
+    return tuple(dict.fromkeys(("torch", *formats)))
+
+
+def _digest(path: Path) -> str:
+    hasher = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def _hidden(name: str) -> bool:
+    # A file browser or a version control system may leave its own files in a bundle: no part of it, no damage to it.
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def _listing(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir())
+    return f"it holds {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}" if names else "it is empty"

@@ -1,0 +1,105 @@
+"""Search a bundle: text in, documents out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdretrieval.errors import DamagedArtifact, RequestError
+from sdretrieval.export.documents import IndexedDocuments, Snippets
+from sdretrieval.export.encoders import TextEncoder, open_encoder
+from sdretrieval.export.layout import IDS, INDEX, TEXTS, Manifest, read_ids, read_manifest
+from sdretrieval.indexes.hits import PADDING_ROW
+from sdretrieval.indexes.vector import VectorIndex
+
+Snippet = Callable[[int], tuple[str, str]]
+"""Index row -> (title, beginning of the text)."""
+
+
+@dataclass(frozen=True)
+class SearchHit:
+    """One document found; rank counts from 1. Title and text are empty where the bundle holds no texts."""
+
+    rank: int
+    document_id: str
+    score: float
+    title: str = ""
+    text: str = ""
+
+
+class Searcher:
+    """An opened bundle. `encoder` gives vectors as the bundle's student does, `index` finds rows, `ids` names them."""
+
+    def __init__(
+        self, manifest: Manifest, encoder: TextEncoder, index: VectorIndex, ids: Sequence[str], snippet: Snippet
+    ) -> None:
+        self.manifest, self.encoder, self.index, self.ids = manifest, encoder, index, ids
+        self._snippet = snippet
+
+    @classmethod
+    def open(
+        cls, folder: Path, *, documents: IndexedDocuments | None = None, format: str = "torch", device: str = "auto"
+    ) -> Searcher:
+        """Open the bundle `folder` in one of its formats.
+
+        `documents` show the results where the bundle was exported without texts; else its own snippets do.
+        Raises RequestError (no bundle, a format it does not hold), DamagedArtifact, MissingPackageError, ModelError.
+        """
+        manifest = read_manifest(folder)
+        if format not in manifest.formats:
+            raise RequestError(
+                f"bundle {folder} holds no format {format!r}, it holds {', '.join(manifest.formats)}; "
+                f"export the run again with --format {format}"
+            )
+        index, ids = VectorIndex.load(folder / INDEX, device), read_ids(folder)
+        if len(ids) != index.card.count:
+            raise DamagedArtifact(
+                f"{folder}: {IDS} names {len(ids)} documents, the index holds {index.card.count}; export the run again"
+            )
+        encoder = open_encoder(folder, manifest, format, device)
+        return cls(manifest, encoder, index, ids, _snippets(folder, ids, documents))
+
+    def search(self, query: str, k: int = 10) -> list[SearchHit]:
+        """The best k documents, best first (fewer where the index holds fewer). Raises RequestError for an empty query."""
+        return self.search_many([query], k)[0]
+
+    def search_many(self, queries: Sequence[str], k: int = 10) -> list[list[SearchHit]]:
+        """As `search`, for several queries at once."""
+        for query in queries:
+            if not query.strip():
+                raise RequestError("the query is empty; expected at least one word")
+        found = self.index.search(self.encoder.queries(queries), k)
+        return [
+            [self._hit(rank, int(row), float(score)) for rank, (row, score) in enumerate(zip(*pair, strict=True), 1)
+             if row != PADDING_ROW]
+            for pair in zip(found.rows_Qk, found.scores_Qk, strict=True)
+        ]  # fmt: skip
+
+    def _hit(self, rank: int, row: int, score: float) -> SearchHit:
+        title, text = self._snippet(row)
+        return SearchHit(rank, self.ids[row], score, title, text)
+
+
+def _snippets(folder: Path, ids: Sequence[str], documents: IndexedDocuments | None) -> Snippet:
+    if documents is not None:
+        return _of_documents(ids, documents)
+    if not (folder / TEXTS).is_file():
+        return lambda row: ("", "")
+    stored = Snippets(folder / TEXTS)
+    if len(stored) != len(ids):
+        raise DamagedArtifact(
+            f"{folder / TEXTS} has {len(stored)} lines for {len(ids)} documents; export the run again"
+        )
+    return stored.snippet
+
+
+def _of_documents(ids: Sequence[str], documents: IndexedDocuments) -> Snippet:
+    row_of = {identifier: row for row, identifier in enumerate(documents.ids)}
+    absent = [identifier for identifier in ids if identifier not in row_of]
+    if absent:
+        raise RequestError(
+            f"{len(absent)} of the bundle's {len(ids)} documents are not among the documents given, the first is "
+            f"{absent[0]!r}; give the corpus that was exported"
+        )
+    return lambda row: documents.snippet(row_of[ids[row]])

@@ -1,0 +1,57 @@
+"""`show`: what a run did, stage by stage, and what the gate decided. Works on unfinished runs too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sdretrieval.run.artifacts import find_run, read_report, runs_folder
+from sdretrieval.run.store import Ledger
+
+FIRST_STAGE = "0/corpus"
+"""With this every pass over the pipeline begins."""
+LAST_STAGE = "final/index"
+"""Only a pass that finished its run has this."""
+
+
+def lineage(name: str, runs: Path | None = None) -> dict[str, Any]:
+    """Stages (address, key, cached, seconds, counts, inputs) of the run's last whole pass, generations, headline.
+
+    Raises RequestError where there is no such run.
+    """
+    folder = _folder(name, runs)
+    finished = (folder / "report.json").is_file()
+    stages = last_pass(Ledger(folder / "ledger.jsonl").read(), finished)
+    report = read_report(folder) if finished else {}
+    return {
+        "run": folder.name,
+        "folder": str(folder),
+        "finished": finished,
+        "stages": stages,
+        "seconds": round(sum(record["seconds"] for record in stages), 1),
+        "generations": report.get("generations", []),
+        "measures": report.get("measures", {}),
+        "tests": report.get("tests", []),
+    }
+
+
+def last_pass(records: list[dict[str, Any]], finished: bool) -> list[dict[str, Any]]:
+    """The ledger's last pass that reached the end (any last pass where none did), each artifact once.
+
+    `cached` of the answer says whether this pass found the artifact already made by an earlier one.
+    """
+    starts = [at for at, record in enumerate(records) if record["stage"] == FIRST_STAGE] or [0]
+    passes = [records[start:end] for start, end in zip(starts, [*starts[1:], len(records)], strict=True)]
+    whole = [one for one in passes if any(record["stage"] == LAST_STAGE for record in one)]
+    chosen = whole[-1] if finished and whole else passes[-1]
+    first: dict[str, dict[str, Any]] = {}
+    for record in chosen:
+        first.setdefault(record["key"], record)
+    return list(first.values())
+
+
+def _folder(name: str, runs: Path | None) -> Path:
+    for folder in (Path(name), runs_folder(runs) / name):
+        if (folder / "ledger.jsonl").is_file():
+            return folder
+    return find_run(name, runs)  # raises, naming the runs that are there

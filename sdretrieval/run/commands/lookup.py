@@ -1,0 +1,101 @@
+"""From what a user types as MODEL to a loaded student: a hub id, a local folder, or a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdretrieval.encode.locate import locate_model
+from sdretrieval.errors import ModelError, RequestError
+from sdretrieval.run.artifacts import find_run, runs_folder
+
+if TYPE_CHECKING:
+    from sdretrieval.encode.student import Student
+
+USUAL_TOKENS = 256
+"""Of a document, where a model says nothing of its length."""
+NO_LIMIT = 1 << 20
+"""Tokenizers write a number far above this where they know no limit."""
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A model as it is to be used: its folder, and how many tokens it sees of a document and of a query."""
+
+    name: str
+    folder: Path
+    max_tokens: int
+    query_tokens: int
+    split_identifiers: bool = False
+    """Whether BM25 beside it splits identifiers (a run on code says so)."""
+
+
+def find_model(name: str, runs: Path | None = None, max_tokens: int | None = None) -> FoundModel:
+    """The model that `name` means: a folder, a run (its final student, seen as the run saw it), or a hub id.
+
+    `max_tokens` replaces the length that the run or the model itself asks for. Raises ModelError where it is nothing
+    of these, RequestError where it is a run that is not finished.
+    """
+    run = _run_of(name, runs)
+    if run is not None:
+        return _from_run(name, run, max_tokens)
+    try:
+        folder = locate_model(name)
+    except ModelError as problem:
+        raise ModelError(f"{problem}. No run has this name either (runs in {runs_folder(runs)})") from None
+    tokens = max_tokens or own_tokens(folder)
+    return FoundModel(name, folder, tokens, tokens)
+
+
+def load_found(found: FoundModel, device: str = "auto") -> Student:
+    """The model with its own prompts. Raises ModelError where it has fewer positions than were asked for."""
+    from sdretrieval.encode.student import load_student
+
+    return load_student(str(found.folder), max_tokens=found.max_tokens, query_tokens=found.query_tokens, device=device)
+
+
+def own_tokens(folder: Path) -> int:
+    """The sequence length that a model's own files ask for, never more than its positions."""
+    from sdretrieval.encode.student import ROBERTA_KIN
+
+    words = _words_folder(folder)
+    config = _read(words / "config.json")
+    asked = _read(words / "sentence_bert_config.json").get("max_seq_length") or _read(
+        words / "tokenizer_config.json"
+    ).get("model_max_length")
+    positions = config.get("max_position_embeddings")
+    if positions and config.get("model_type") in ROBERTA_KIN:
+        positions -= (config.get("pad_token_id") or 0) + 1
+    limits = [int(limit) for limit in (asked, positions) if limit and 0 < limit < NO_LIMIT]
+    return min(limits, default=USUAL_TOKENS)
+
+
+def _words_folder(folder: Path) -> Path:
+    """The folder of the transformer itself, which older sentence-transformers folders hold in a folder of its own."""
+    modules = json.loads((folder / "modules.json").read_text("utf8")) if (folder / "modules.json").is_file() else []
+    return folder / modules[0].get("path", "") if modules else folder
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf8"))) if path.is_file() else {}
+
+
+def _run_of(name: str, runs: Path | None) -> Path | None:
+    """The run's folder where `name` is one, finished or not (find_run says what is missing)."""
+    folders = [Path(name).expanduser(), runs_folder(runs) / name]
+    if any((folder / "ledger.jsonl").is_file() or (folder / "report.json").is_file() for folder in folders):
+        return find_run(name, runs)
+    return None
+
+
+def _from_run(name: str, run: Path, max_tokens: int | None) -> FoundModel:
+    from sdretrieval.run.config import load_config
+
+    serving, student = _read(run / "serving.json"), run / "student"
+    if not serving or not student.is_dir():
+        raise RequestError(f"run {name}: {run} lacks student/ or serving.json; run its config again, it writes them")
+    tokens = max_tokens or int(serving["max_tokens"])
+    queries = min(int(serving["query_tokens"]), tokens)
+    return FoundModel(name, student, tokens, queries, load_config(run / "config.yaml").mine.split_identifiers)

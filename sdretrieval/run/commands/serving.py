@@ -1,0 +1,71 @@
+"""A finished run's parts in the store: corpus, index and student, for search, comparison and export."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.errors import ModelError, RequestError
+from sdretrieval.run.store import Store
+
+if TYPE_CHECKING:
+    from sdretrieval.encode.student import Student
+    from sdretrieval.run.config import Config
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What `serving.json` of a run says, and the store beside it."""
+
+    run: Path
+    record: dict[str, Any]
+    store: Store
+
+    def artifact(self, part: str) -> Path:
+        """Folder of a part (corpus, vectors, index, base_index). Raises RequestError where the store lost it."""
+        key = str(self.record["keys"][part])
+        folder = self.store.get_or_discard(key)
+        if folder is None:
+            raise RequestError(
+                f"run {self.run.name}: its {part} is no longer in the store {self.store.root}; run its config again "
+                f"(sdretrieval run {self.run / 'config.yaml'}), only what is missing is made"
+            )
+        return folder
+
+    def corpus_folder(self) -> Path:
+        """The corpus as `load_corpus` reads it."""
+        return self.artifact("corpus") / "corpus"
+
+    def config(self) -> Config:
+        """The resolved config that the run was made with."""
+        from sdretrieval.run.config import load_config
+
+        return load_config(self.run / "config.yaml")
+
+    def student(self, base: bool = False) -> Student:
+        """The final student or, with `base`, the one that the run began with, seen as the run saw them."""
+        from sdretrieval.run.stages.inputs import student_from
+
+        return student_from(self._base() if base else self.run / "student", self.config())
+
+    def _base(self) -> Path:
+        recorded = Path(str(self.record["base"]))
+        folder = recorded if recorded.is_dir() else locate_model(self.config().student.model)
+        found = model_digest(folder)
+        if found != self.record["base_digest"]:
+            raise ModelError(
+                f"run {self.run.name}: the base student in {folder} has digest {found}, the run began with "
+                f"{self.record['base_digest']}: the model was changed in between; run the config again"
+            )
+        return folder
+
+
+def serving_of(run: Path) -> Serving:
+    """What a finished run left for serving. Raises RequestError where it left nothing."""
+    path = run / "serving.json"
+    if not path.is_file():
+        raise RequestError(f"run {run.name}: no serving.json in {run}; run its config again, it writes it")
+    return Serving(run, dict(json.loads(path.read_text(encoding="utf8"))), Store(run.resolve().parent / "store"))

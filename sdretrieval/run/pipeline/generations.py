@@ -1,0 +1,240 @@
+"""Generations: mine, score, targets, train, gate; then the controls and the final measurement.
+
+Only this module knows in which order stages run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from sdretrieval.run.config import identity_fields, members_of
+from sdretrieval.run.gate import MERGE_SHARES, GateDecision, choose_merge, decide
+from sdretrieval.run.pipeline.measuring import Measuring
+from sdretrieval.run.pipeline.shared import Weights
+from sdretrieval.run.stages import learn, search
+from sdretrieval.run.stages.inputs import Vectors
+from sdretrieval.run.stages.machine import machine_name
+from sdretrieval.run.stages.runner import Artifact
+from sdretrieval.run.store import Work
+from sdretrieval.targets.build import Targets
+from sdretrieval.teachers.ensemble import TeacherScores
+
+logger = logging.getLogger("sdretrieval")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What came of a generation."""
+
+    number: int
+    decision: Literal["accepted", "merged", "rejected"]
+    gate: dict[str, Any]
+    weights: Weights
+    mined: Artifact
+    targets: Artifact
+
+
+@dataclass
+class Pipeline(Measuring):
+    """A run of `config` over `store`, through `runner`; `systems` and `generations` fill up as it goes."""
+
+    generations: list[Generation] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Everything up to the measured systems. Raises Stopped where the runner was told to stop."""
+        base = self.base
+        self.measure_base()
+        weights = base
+        first: Artifact | None = None
+        for number in range(1, self.config.generations + 1):
+            if self.not_worth_training():
+                break
+            mined = self._mine(number, weights)
+            first = first or mined
+            weights = self._generation(number, weights, mined)
+        for control in self.config.evaluate.controls:
+            if first is not None and self.generations:
+                self._control(control, first)
+        self.measure_final(weights)
+
+    def _mine(self, number: int, weights: Weights) -> Artifact:
+        vectors = self.student_vectors(f"{number}/encode", weights)
+        index = self.index(f"{number}/index", vectors)
+        use_labels = self.config.corpus.labels
+        identity = {**identity_fields(self.config.mine), "labels": use_labels, "seed": self.config.seed}
+        return self.runner.stage(
+            f"{number}/mine", 1, identity, [vectors, index, self.lexical, self.corpus],
+            lambda work: search.build_candidates(
+                work, self.prepared.train_rows, self.prepared, Vectors(vectors), self.open_index(index),
+                self.lexical_index if self.config.mine.lexical else None, self.config, use_labels=use_labels,
+            ),
+        )  # fmt: skip
+
+    def _generation(self, number: int, old: Weights, mined: Artifact) -> Weights:
+        ema = self.ema_vectors(number, old)
+        scores = self.score(f"{number}/score", mined, ema)
+        targets = self.targets(f"{number}/targets", mined, scores, shuffled=False)
+        trained = self._train(
+            f"{number}/train", number, old, mined, targets, scores, ema, "teacher", self.config.train.epochs
+        )
+        new = Weights(trained.key, trained.path / "student", trained.path / "average")
+        vectors = self.student_vectors(f"{number + 1}/encode", new)
+        self.add_dense(f"generation_{number}", f"after generation {number}, before the gate", new, vectors, number + 1)
+        return self._gate(number, old, new, mined, targets)
+
+    def _train(
+        self, address: str, number: int, start: Weights, mined: Artifact, targets: Artifact, scores: Artifact,
+        ema: dict[int, Artifact], lesson: learn.Lesson, epochs: float,
+    ) -> Artifact:  # fmt: skip
+        identity = {
+            **identity_fields(self.config.train),
+            "epochs": epochs,
+            "lesson": lesson,
+            "modes": [getattr(member, "mode", "") for member in members_of(self.config.teacher)],
+            "half_lives": [getattr(member, "half_life", 0) for member in members_of(self.config.teacher)],
+            "student": [self.config.student.max_tokens, self.config.student.query_tokens, self._prompts()],
+            "seed": self.config.seed,
+        }
+        if lesson == "hard":  # the teacher has no part in it: another teacher's run finds the same control
+            identity = {
+                k: v for k, v in identity.items() if k not in ("modes", "half_lives", "scope", "hard_label_weight")
+            }
+        precision = self._precision()
+
+        def build(work: Work) -> None:
+            room = learn.Classroom(
+                self.config, self.prepared, self.text_tokens, search.load_candidates(mined), Targets.load(targets.path),
+                TeacherScores.load(scores.path), self.weights(), self.room(ema).teachers, start.student, start.average,
+                lesson, epochs, self._chosen_precision(precision),
+            )  # fmt: skip
+            learn.build_student(work, room)
+
+        teaching: list[Artifact] = [] if lesson == "hard" else [targets, scores, *ema.values()]
+        inputs: list[Artifact | str] = [start.key, mined, self.tokens, self.corpus, *teaching]
+        inputs += [precision] if precision else []
+        return self.runner.stage(address, 1, identity, inputs, build, resumable=True)
+
+    def _precision(self) -> Artifact | None:
+        """Measured once per store, machine and model; its digest is an input of every training."""
+        if self.config.train.precision != "auto":
+            return None
+        return self.runner.stage(
+            "0/precision", 1, {"machine": machine_name()}, [self.base.key],
+            lambda work: learn.build_precision(work, self.config, self.base.student),
+        )  # fmt: skip
+
+    def _chosen_precision(self, measured: Artifact | None) -> Literal["float32", "bfloat16"]:
+        if measured is None:
+            asked = self.config.train.precision
+            return "bfloat16" if asked == "bfloat16" else "float32"
+        record = json.loads((measured.path / "precision.json").read_text(encoding="utf8"))
+        return "bfloat16" if record["precision"] == "bfloat16" else "float32"
+
+    def _gate(self, number: int, old: Weights, new: Weights, mined: Artifact, targets: Artifact) -> Weights:
+        before, after = self.dev_measured(f"{number}", old), self.dev_measured(f"{number + 1}", new)
+        identity = {**identity_fields(self.config.gate), "seed": self.config.seed}
+
+        def build(work: Work) -> None:
+            decision = self._decide(before, after)
+            (work.folder / "gate.json").write_text(json.dumps(_record(decision)) + "\n", encoding="utf8")
+            work.counts.update(accepted=decision.accepted, difference=decision.difference)
+
+        made = self.runner.stage(f"{number}/gate", 1, identity, [before, after], build)
+        if self.runner.planning and not made.path.exists():
+            return new
+        gate = json.loads((made.path / "gate.json").read_text(encoding="utf8"))
+        if gate["accepted"]:
+            return self._close(number, "accepted", gate, new, mined, targets)
+        return self._try_merges(number, old, new, before, gate, mined, targets)
+
+    def _decide(self, before: Artifact, after: Artifact) -> GateDecision:
+        measure = self.config.gate.measure
+        base, candidate = search.read_measured(before).of(measure), search.read_measured(after).of(measure)
+        return decide(base, candidate, self.config.gate.tolerance, self.config.seed)
+
+    def _try_merges(
+        self, number: int, old: Weights, new: Weights, before: Artifact, gate: dict[str, Any], mined: Artifact,
+        targets: Artifact,
+    ) -> Weights:  # fmt: skip
+        merged, measured = {}, {}
+        for share in MERGE_SHARES:
+            made = self.runner.stage(
+                f"{number}/merge:{share}", 1, {"share": share}, [old.key, new.key],
+                partial(learn.build_merge, config=self.config, old=old.student, new=new.student, share=share),
+            )  # fmt: skip
+            merged[share] = Weights(made.key, made.path / "student", made.path / "average")
+            dev = self.dev_measured(f"{number}m{share}", merged[share])
+            measured[share] = search.read_measured(dev).of(self.config.gate.measure)
+        base = search.read_measured(before).of(self.config.gate.measure)
+        choice = choose_merge(base, measured, self.config.gate.tolerance, self.config.seed)
+        if choice is None:
+            return self._close(number, "rejected", gate, old, mined, targets)
+        share, decision = choice
+        record = {**_record(decision), "share": share, "unmerged": gate}
+        return self._close(number, "merged", record, merged[share], mined, targets)
+
+    def _close(
+        self, number: int, decision: Literal["accepted", "merged", "rejected"], gate: dict[str, Any], weights: Weights,
+        mined: Artifact, targets: Artifact,
+    ) -> Weights:  # fmt: skip
+        logger.info("generation %d: %s. %s", number, decision, gate["reason"])
+        self.generations.append(Generation(number, decision, gate, weights, mined, targets))
+        return weights
+
+    def _control(self, control: str, mined: Artifact) -> None:
+        """The same updates in all, from the base, on the first generation's lists."""
+        ema = self.ema_vectors(1, self.base)
+        scores = self.score("1/score", mined, ema)
+        lesson: learn.Lesson = "hard" if control == "hard_labels" else "shuffled"
+        if lesson == "hard" and not self.config.corpus.labels:
+            mined = self._labelled()
+            scores = self.score("1/score:labelled", mined, ema)
+        targets = self.targets(f"1/targets:{control}", mined, scores, shuffled=lesson == "shuffled")
+        epochs = self.config.train.epochs * self.config.generations
+        trained = self._train(f"1/train:{control}", 1, self.base, mined, targets, scores, ema, lesson, epochs)
+        weights = Weights(trained.key, trained.path / "student", trained.path / "average")
+        vectors = self.student_vectors(f"{control}/encode", weights)
+        text = (
+            "equal updates on the known positives, no teacher"
+            if lesson == "hard"
+            else "equal updates, teacher shuffled"
+        )
+        self.add_dense(control, text, weights, vectors, control)
+
+    def _labelled(self) -> Artifact:
+        """Lists for the hard-label control of a run without labels: the control alone reads the train judgements."""
+        vectors = self.student_vectors("1/encode", self.base)
+        index = self.index("1/index", vectors)
+        identity = {**identity_fields(self.config.mine), "labels": True, "seed": self.config.seed}
+
+        def build(work: Work) -> None:
+            prepared = self.prepared
+            judged = prepared.corpus.qrels.get("train", {})
+            rows = np.asarray(
+                [r for r in prepared.train_rows if prepared.corpus.query_ids[r] in judged], dtype=np.int64
+            )
+            search.build_candidates(
+                work, rows, prepared, Vectors(vectors), self.open_index(index),
+                self.lexical_index if self.config.mine.lexical else None, self.config, use_labels=True,
+            )  # fmt: skip
+
+        return self.runner.stage("1/mine:labelled", 1, identity, [vectors, index, self.lexical, self.corpus], build)
+
+
+def _record(decision: GateDecision) -> dict[str, Any]:
+    return {
+        "accepted": decision.accepted,
+        "proven": decision.proven,
+        "difference": decision.difference,
+        "interval90": list(decision.interval90),
+        "p": decision.p,
+        "n": decision.n,
+        "detectable": decision.detectable,
+        "reason": decision.reason,
+    }

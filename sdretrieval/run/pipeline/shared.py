@@ -1,0 +1,132 @@
+"""What all generations share: the base student, corpus, tokens, BM25, and vectors with their index.
+
+Everything a stage needs is opened inside its build function, so that the same code plans without running.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.encode.student import Student
+from sdretrieval.encode.views import View
+from sdretrieval.indexes.lexical import LexicalIndex
+from sdretrieval.indexes.vector import VectorIndex
+from sdretrieval.run.config import Config, identity_fields
+from sdretrieval.run.stages import prepare, search
+from sdretrieval.run.stages.inputs import Prepared, TextTokens, Vectors, student_from
+from sdretrieval.run.stages.runner import Artifact, Runner
+from sdretrieval.run.store import Store
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A student's weights: what stands for them in keys, and the folders of the student and of its moving average."""
+
+    key: str
+    student: Path
+    average: Path
+
+
+@dataclass
+class Shared:
+    """Roots of a run: each artifact is made, or found, when it is first asked for."""
+
+    config: Config
+    store: Store
+    runner: Runner
+    _loaded: tuple[Path, Student] | None = None
+
+    @cached_property
+    def base(self) -> Weights:
+        """The student before training."""
+        folder = locate_model(self.config.student.model)
+        return Weights(model_digest(folder), folder, folder)
+
+    @cached_property
+    def corpus(self) -> Artifact:
+        """Documents, queries and splits."""
+        identity = {**identity_fields(self.config.corpus, without={"source"}), "seed": self.config.seed}
+        identity["split"] = self.config.evaluate.split
+        return self.runner.stage(
+            "0/corpus", 1, identity, [prepare.source_digest(self.config.corpus.source)],
+            lambda work: prepare.build_corpus(work, self.config),
+        )  # fmt: skip
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """The corpus artifact, opened."""
+        return Prepared(self.corpus)
+
+    @cached_property
+    def tokens(self) -> Artifact:
+        """Token ids of all texts."""
+        return self.runner.stage(
+            "0/tokens", 1, {}, [self.corpus, self.base.key],
+            lambda work: prepare.build_tokens(work, self.prepared, self.student(self.base.student)),
+        )  # fmt: skip
+
+    @cached_property
+    def text_tokens(self) -> TextTokens:
+        """The tokens artifact, opened."""
+        return TextTokens(self.tokens)
+
+    @cached_property
+    def lexical(self) -> Artifact:
+        """The BM25 index."""
+        split = self.config.mine.split_identifiers
+        return self.runner.stage(
+            "0/lexical", 1, {"split_identifiers": split}, [self.corpus],
+            lambda work: prepare.build_lexical(work, self.prepared, split),
+        )  # fmt: skip
+
+    @cached_property
+    def lexical_index(self) -> LexicalIndex:
+        """The BM25 index, opened."""
+        return LexicalIndex.load(self.lexical.path)
+
+    def student(self, folder: Path) -> Student:
+        """A student; the one used last stays loaded, an earlier one would only cost memory."""
+        if self._loaded is None or self._loaded[0] != folder:
+            self._loaded = (folder, student_from(folder, self.config))
+        return self._loaded[1]
+
+    def _prompts(self) -> list[Any]:
+        return [identity_fields(self.config.student.prompts)]
+
+    # --- vectors, index, candidates
+
+    def vectors(self, address: str, weights_key: str, folder: Path, view: View) -> Artifact:
+        """All documents' and queries' vectors under a view."""
+        asked = self.config.student
+        identity = {
+            "view": [view.max_tokens, view.windows, view.stride],
+            "query_tokens": asked.query_tokens,
+            "prompts": self._prompts(),
+        }
+        return self.runner.stage(
+            address, 1, identity, [self.tokens, weights_key],
+            lambda work: search.build_vectors(
+                work, self.student(folder), self.text_tokens, view, asked.batch_tokens, address
+            ),
+            resumable=True,
+        )  # fmt: skip
+
+    def student_vectors(self, address: str, weights: Weights) -> Artifact:
+        """The vectors under the student's own view."""
+        return self.vectors(address, weights.key, weights.student, View(self.config.student.max_tokens))
+
+    def index(self, address: str, vectors: Artifact) -> Artifact:
+        """The FAISS index of some vectors."""
+        identity = {**identity_fields(self.config.index), "seed": self.config.seed}
+        return self.runner.stage(
+            address, 1, identity, [vectors, self.corpus],
+            lambda work: search.build_index(work, Vectors(vectors), self.prepared, self.config),
+        )  # fmt: skip
+
+    def open_index(self, index: Artifact) -> VectorIndex:
+        """A FAISS index on the device that the config names."""
+        return VectorIndex.load(index.path, self.config.index.device)
