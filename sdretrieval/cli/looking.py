@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sdretrieval.cli.options import Json, RunName, Runs
 from sdretrieval.cli.output import print_json, print_table, say, stdout_kept_clean
+
+if TYPE_CHECKING:
+    from sdretrieval.export import SearchHit
 
 EXCERPT = 160
 """Characters of a hit's text that the table shows."""
@@ -31,19 +34,19 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Ask one question."""
-    from sdretrieval.run.commands.bundles import search_bundle_or_run
+    from sdretrieval.run.commands.searching import search as ask
 
     with stdout_kept_clean():
-        record = search_bundle_or_run(where, query, k, base=base, runs=runs)
+        answer = ask(where, query, k, base=base, runs=runs)
     if as_json:
-        print_json(record)
+        print_json(answer.to_json())
         return
-    rows = [[str(hit["rank"]), f"{hit['score']:.3f}", hit["id"], _excerpt(hit)] for hit in record["hits"]]
-    print_table(["", "score", "id", f"{record['student']} student: {query}"], rows, right=["", "score"])
+    rows = [[str(hit.rank), f"{hit.score:.3f}", hit.document_id, _excerpt(hit)] for hit in answer.hits]
+    print_table(["", "score", "id", f"{answer.student} student: {query}"], rows, right=["", "score"])
 
 
-def _excerpt(hit: dict[str, Any]) -> str:
-    text = " ".join(f"{hit['title']}: {hit['text']}".removeprefix(": ").split())
+def _excerpt(hit: SearchHit) -> str:
+    text = " ".join(f"{hit.title}: {hit.text}".removeprefix(": ").split())
     return text if len(text) <= EXCERPT else text[: EXCERPT - 1].rstrip() + "…"
 
 
@@ -62,8 +65,7 @@ def show(run: RunName, runs: Runs = None, as_json: Json = False) -> None:
     state = "finished" if record["finished"] else "not finished"
     say("", f"{record['run']}: {state}, {duration(record['seconds'])} of work")
     for one in record["generations"]:
-        proven = "proven" if one["proven"] else "not proven"
-        say(f"generation {one['generation']}: {one['decision']} ({proven}). {one['reason']}")
+        say(f"generation {one['generation']}: {one['decision']}. The gate: {one['reason']}")
 
 
 def _stage_cells(stage: dict[str, Any]) -> list[str]:

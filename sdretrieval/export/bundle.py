@@ -84,8 +84,9 @@ def export_bundle(
     check_packages(names)
     _check_target(folder)
     _check_counts(documents, vectors_ND, index, canary_queries)
-    limits = {"max_tokens": max_tokens, "query_tokens": query_tokens}
-    student = load_student(str(student_folder), **limits, prompts=prompts, device="cpu")
+    student = load_student(
+        str(student_folder), max_tokens=max_tokens, query_tokens=query_tokens, prompts=prompts, device="cpu"
+    )
     if student.dims != index.card.dims:
         raise RequestError(
             f"the student gives {student.dims} dims, the index holds {index.card.dims}; index its own vectors"
@@ -138,8 +139,8 @@ def _canaries(work: Path, manifest: Manifest, parts: _Parts) -> Canaries:
     lowest = float(nearness(np.asarray(parts.vectors_ND[rows], dtype=np.float32), made.documents_CD).min())
     if lowest < SAME_VECTORS:
         raise WorkError(
-            f"export: the index was not built by this student: its vectors and the student's of the same documents have a "
-            f"cosine down to {lowest:.4f}, expected at least {SAME_VECTORS}; encode and index the documents with this "
+            f"export: the index was not built by this student: its vectors and the student's of the same documents "
+            f"have a cosine down to {lowest:.4f}, expected at least {SAME_VECTORS}; encode and index the documents with this "
             "student, its prompts and max_tokens"
         )
     return made
@@ -158,8 +159,8 @@ def _agreements(work: Path, manifest: Manifest, parts: _Parts, canaries: Canarie
         near = agreement(canaries, open_encoder(work, manifest, format), parts.index, parts.documents.ids, exact)
         if near.cosine < LEAST_COSINE[format]:
             raise WorkError(
-                f"export: format {format} gives other vectors than torch: lowest cosine {near.cosine:.4f} on the canaries, "
-                f"expected at least {LEAST_COSINE[format]}; leave this format out"
+                f"export: format {format} gives other vectors than torch: lowest cosine {near.cosine:.4f} on the "
+                f"canaries, expected at least {LEAST_COSINE[format]}; leave this format out"
             )
         found[format] = near
     return found

@@ -23,7 +23,7 @@ COUNT = 8
 """Queries, and as many documents."""
 TOP = 10
 SAME_SCORE = 1e-3
-"""Scores this near are the same: another machine adds in another order. Hits that change place within it are no fault."""
+"""Scores this near are the same: another machine adds in another order. Hits may change place within it."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class TeacherFact:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the run knows of the student. `report` is report.json; without it the card says that nothing was measured."""
+    """What the run knows of the student. `report` is report.json; without it the card says so."""
 
     name: str
     base_model: str
@@ -62,7 +62,7 @@ class Served:
 
 
 def model_card(facts: CardFacts, served: Served, model_path: str = STUDENT) -> str:
-    """Markdown with YAML front matter; `model_path` is where the sentence-transformers folder lies, seen from the card."""
+    """Markdown with YAML front matter; `model_path` is the sentence-transformers folder as seen from the card."""
     parts = [
         _front_matter(facts),
         f"# {facts.name}\n\n{_summary(facts)}",
@@ -94,7 +94,8 @@ def _summary(facts: CardFacts) -> str:
     if report is None:
         return f"A bi-encoder that began as {base}, for search over {corpus}. Nothing was measured for this card."
     if not any(one["decision"] != "rejected" for one in report.get("generations", [])):
-        return f"A bi-encoder for search over {corpus}. **No generation passed the gate: these are the weights of {base}.**"
+        rejected = f"**No generation passed the gate: these are the weights of {base}.**"
+        return f"A bi-encoder for search over {corpus}. {rejected}"
     return f"A bi-encoder distilled from {base} on the documents of {corpus}, to search them better."
 
 
@@ -106,7 +107,8 @@ def _usage(served: Served, model_path: str) -> str:
         f'model = SentenceTransformer("{model_path}")',
         'queries = model.encode_query(["a query"])',
         'documents = model.encode_document(["title text"])  # title and text joined by one space\n```',
-        f"Vectors have {served.dims} dims and are compared by inner product. A text is cut at {served.max_tokens} tokens.",
+        f"Vectors have {served.dims} dims and are compared by inner product.",
+        f"A text is cut at {served.max_tokens} tokens.",
     ]
     if query_tokens < served.max_tokens:
         lines.append(
@@ -144,8 +146,8 @@ def _results(report: Mapping[str, Any] | None) -> str:
         parts.append(_table(["compared", "measure", "difference", "95 % interval", "p", "p (Holm)", "verdict"], rows))
     if report.get("estimate"):
         parts.append(
-            "**estimate**: no labels were used, the dev queries were made from documents, so every dev figure, the gate's too, "
-            "is an estimate."
+            "**estimate**: no labels were used, the dev queries were made from documents, so every dev figure, the gate's "
+            "too, is an estimate."
         )
     return "\n\n".join(parts)
 
@@ -193,8 +195,8 @@ def _limits(facts: CardFacts, served: Served) -> str:
     measured = (
         "Nothing was measured: compare it with the base on your own queries before you use it."
         if report is None
-        else f"Measured on {_cell(report['corpus'])} (split `{report['split']}`) only; on other collections it may be worse "
-        "than the base."
+        else f"Measured on {_cell(report['corpus'])} (split `{report['split']}`) only; on other collections it may be "
+        "worse than the base."
     )
     lines = [
         "## Limits\n",

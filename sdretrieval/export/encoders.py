@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,11 @@ def open_encoder(folder: Path, manifest: Manifest, format: str, device: str = "c
     Raises MissingPackageError where the format's engine is not installed, ModelError where the student does not load.
     """
     if format == "torch":
-        limits = {"max_tokens": manifest.max_tokens, "query_tokens": manifest.query_tokens}
-        return torch_encoder(load_student(str(folder / STUDENT), **limits, prompts=manifest.prompts, device=device))
+        student = load_student(
+            str(folder / STUDENT), max_tokens=manifest.max_tokens, query_tokens=manifest.query_tokens,
+            prompts=manifest.prompts, device=device,
+        )  # fmt: skip
+        return torch_encoder(student)
     need("openvino" if format == "openvino" else "onnxruntime", format)
     from transformers import AutoTokenizer
 
@@ -95,7 +99,8 @@ def need(package: str, format: str) -> None:
     """Raise MissingPackageError, holding the pip command, where `package` is not installed."""
     if find_spec(package) is None:
         raise MissingPackageError(
-            f"format {format} needs the package {package}, which is not installed; run: pip install 'sdretrieval[export]'"
+            f"format {format} needs the package {package}, which is not installed; "
+            "run: pip install 'sdretrieval[export]'"
         )
 
 
@@ -112,16 +117,14 @@ def _graph_engine(infer: Infer, names: Sequence[str], pad_id: int, dims: int, ba
 
 
 def _onnxruntime(path: Path) -> tuple[list[str], Infer]:
-    import onnxruntime
-
+    onnxruntime = import_module("onnxruntime")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_inputs()]
     return names, lambda inputs: np.asarray(session.run(None, dict(inputs))[0], dtype=np.float32)
 
 
 def _openvino(path: Path) -> tuple[list[str], Infer]:
-    import openvino
-
+    openvino = import_module("openvino")
     # Without the hint OpenVINO computes in bfloat16 where the CPU can, and the vectors leave torch's.
     compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     names = [entry.any_name for entry in compiled.inputs]

@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ NEEDED = {
     "onnx-int8": ("onnx", "onnxruntime"),
     "openvino": ("onnx", "openvino"),
 }
-"""Format -> packages that writing it takes. The engine is among them because what is written is run before it counts."""
+"""Format -> packages that writing it takes. The engine too: what is written is run before it counts."""
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OPSET = 17
@@ -44,8 +45,8 @@ def check_graph(student: Student, formats: Sequence[str]) -> None:
     prompted = student.prompts.query or student.prompts.document
     if set(formats) & set(GRAPHS) and prompted and not all(getattr(m, "include_prompt", True) for m in student.model):
         raise ModelError(
-            f"the student leaves its prompt {prompted!r} out of pooling (include_prompt: false), which only format torch "
-            f"can do, and {', '.join(f for f in formats if f in GRAPHS)} was asked for; export --format torch"
+            f"the student leaves its prompt {prompted!r} out of pooling (include_prompt: false), which only format "
+            f"torch can do, and {', '.join(f for f in formats if f in GRAPHS)} was asked for; export --format torch"
         )
 
 
@@ -85,16 +86,16 @@ def write_onnx(student: Student, path: Path) -> None:
 
 def quantise(graph: Path, target: Path) -> None:
     """8-bit weights, one scale a channel; activations are scaled while running (dynamic)."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
+    quantization = import_module("onnxruntime.quantization")
     with _quiet_exporter():
-        quantize_dynamic(str(graph), str(target), per_channel=True, weight_type=QuantType.QInt8)
+        quantization.quantize_dynamic(
+            str(graph), str(target), per_channel=True, weight_type=quantization.QuantType.QInt8
+        )
 
 
 def to_openvino(graph: Path, target: Path) -> None:
     """OpenVINO's own files (model.xml, model.bin), in float32."""
-    import openvino
-
+    openvino = import_module("openvino")
     openvino.save_model(openvino.convert_model(str(graph)), str(target), compress_to_fp16=False)
 
 

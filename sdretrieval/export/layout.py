@@ -1,4 +1,4 @@
-"""What lies where in a bundle, and `bundle.json`, which says what the bundle is and holds the digest of every other file."""
+"""What lies where in a bundle, and `bundle.json`: what the bundle is, and the digest of every other file."""
 
 from __future__ import annotations
 

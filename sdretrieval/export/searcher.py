@@ -61,7 +61,7 @@ class Searcher:
         return cls(manifest, encoder, index, ids, _snippets(folder, ids, documents))
 
     def search(self, query: str, k: int = 10) -> list[SearchHit]:
-        """The best k documents, best first (fewer where the index holds fewer). Raises RequestError for an empty query."""
+        """The best k documents, best first; all, where there are fewer. Raises RequestError for an empty query."""
         return self.search_many([query], k)[0]
 
     def search_many(self, queries: Sequence[str], k: int = 10) -> list[list[SearchHit]]:

@@ -1,4 +1,4 @@
-"""Does a bundle still do what it did when it was made? Digests, canary vectors and top hits, in every format it holds."""
+"""Does a bundle still do what it did at export? Digests, canary vectors and top hits, in every format it holds."""
 
 from __future__ import annotations
 

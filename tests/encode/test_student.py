@@ -86,7 +86,9 @@ def test_the_query_view_is_shorter_but_never_longer_than_the_documents(tiny_stud
 
 
 def test_a_context_longer_than_the_positions_is_refused(tiny_student: Path) -> None:
-    expected = r"has 128 positions, max_tokens asks for 256; set max_tokens to at most 128 \(a teacher may .*windows: all\}\}"
+    expected = (
+        r"has 128 positions, max_tokens asks for 256; set max_tokens to at most 128 \(a teacher may .*windows: all\}\}"
+    )
     with pytest.raises(ModelError, match=expected.replace(r"\}\}", r"\}")):
         load_student(str(tiny_student), max_tokens=256, device="cpu")
 
@@ -114,7 +116,9 @@ def test_cuda_without_a_gpu_is_refused(tiny_student: Path, device: str, monkeypa
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ModelError, match=rf"device: {device} was asked for, torch sees no GPU; use device: auto or cpu"):
+    with pytest.raises(
+        ModelError, match=rf"device: {device} was asked for, torch sees no GPU; use device: auto or cpu"
+    ):
         load_student(str(tiny_student), max_tokens=64, device=device)
     assert load_student(str(tiny_student), max_tokens=64, device="auto").model.device.type == "cpu"
 

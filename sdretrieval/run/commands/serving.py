@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.errors import ModelError, RequestError
+from sdretrieval.run.artifacts import read_json
 from sdretrieval.run.store import Store
 
 if TYPE_CHECKING:
@@ -68,4 +68,4 @@ def serving_of(run: Path) -> Serving:
     path = run / "serving.json"
     if not path.is_file():
         raise RequestError(f"run {run.name}: no serving.json in {run}; run its config again, it writes it")
-    return Serving(run, dict(json.loads(path.read_text(encoding="utf8"))), Store(run.resolve().parent / "store"))
+    return Serving(run, read_json(path), Store(run.resolve().parent / "store"))

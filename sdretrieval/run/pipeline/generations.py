@@ -55,15 +55,16 @@ class Pipeline(Measuring):
         for number in range(1, self.config.generations + 1):
             if self.not_worth_training():
                 break
-            mined = self._mine(number, weights)
+            mined = self.mine(number, weights)
             first = first or mined
             weights = self._generation(number, weights, mined)
         for control in self.config.evaluate.controls:
             if first is not None and self.generations:
-                self._control(control, first)
+                self.control(control, first)
         self.measure_final(weights)
 
-    def _mine(self, number: int, weights: Weights) -> Artifact:
+    def mine(self, number: int, weights: Weights) -> Artifact:
+        """The training queries' lists, from the index of the student as it stands."""
         vectors = self.student_vectors(f"{number}/encode", weights)
         index = self.index(f"{number}/index", vectors)
         use_labels = self.config.corpus.labels
@@ -187,7 +188,7 @@ class Pipeline(Measuring):
         self.generations.append(Generation(number, decision, gate, weights, mined, targets))
         return weights
 
-    def _control(self, control: str, mined: Artifact) -> None:
+    def control(self, control: str, mined: Artifact) -> None:
         """The same updates in all, from the base, on the first generation's lists."""
         ema = self.ema_vectors(1, self.base)
         scores = self.score("1/score", mined, ema)

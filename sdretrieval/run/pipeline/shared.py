@@ -30,6 +30,11 @@ class Weights:
     student: Path
     average: Path
 
+    @property
+    def average_key(self) -> str:
+        """Stands for the average in keys; the base student is its own average."""
+        return self.key if self.average == self.student else f"{self.key}:average"
+
 
 @dataclass
 class Shared:

@@ -35,7 +35,7 @@ class Teaching(Shared):
             if isinstance(member, EmaConfig):
                 view = teach.view_of(member.view, self.config)
                 address = f"{number}/encode:teacher{position}"
-                found[position] = self.vectors(address, f"{weights.key}:average", weights.average, view)
+                found[position] = self.vectors(address, weights.average_key, weights.average, view)
         return found
 
     def room(self, ema: dict[int, Artifact]) -> teach.TeacherRoom:

@@ -1,0 +1,126 @@
+"""What each part of the teacher gives, on dev: one row a teacher, equal updates, one table.
+
+    python -m benchmarks.ablations configs/stdlib.yaml [--rows lexical,ema-full] [--runs DIR] [--set KEY=VALUE ...]
+
+The report's split is dev: test is not opened. Every row trains one student from the base (rows `generations-N`: N of
+them), measured before the gate, so that a row that fails is seen as what it is. Writes runs/ablations-NAME.json and prints a
+Markdown table for docs/ABLATIONS.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from sdretrieval import load_config
+from sdretrieval.evaluation import holm, paired_test, verdict
+from sdretrieval.run.artifacts import runs_folder, write_json
+from sdretrieval.run.pipeline import Pipeline
+from sdretrieval.run.stages import search
+from sdretrieval.run.stages.runner import Runner, Stopped
+from sdretrieval.run.store import Ledger, Store
+
+FULL, SAME = "{kind: ema, view: {windows: all, stride: %d}, weight: %g}", "{kind: ema, view: {windows: first}, weight: %g}"
+LEXICAL = "{kind: lexical, weight: %g}"
+CROSS = "{kind: cross_encoder, model: cross-encoder/ms-marco-MiniLM-L12-v2, max_tokens: 256, weight: %g}"
+
+
+def teachers(stride: int, lexical: float) -> dict[str, str]:
+    """Row name -> teacher as YAML; `lexical` is BM25's share where it is mixed with the moving average."""
+    dense = 1 - lexical
+    mixture = f"{FULL % (stride, dense)}, {LEXICAL % lexical}"
+    return {
+        "cross-encoder": CROSS % 1,
+        "ema-same-view": SAME % 1,
+        "ema-full-context": FULL % (stride, 1),
+        "lexical": LEXICAL % 1,
+        "ema-same-view + lexical": f"{{kind: ensemble, members: [{SAME % dense}, {LEXICAL % lexical}]}}",
+        "ema-full-context + lexical": f"{{kind: ensemble, members: [{mixture}]}}",
+        "all": f"{{kind: ensemble, members: [{CROSS % 0.3}, {FULL % (stride, 0.7 * dense)}, {LEXICAL % (0.7 * lexical)}]}}",
+    }
+
+
+def rows_of(stride: int, lexical: float) -> dict[str, list[str]]:
+    """Row name -> overrides of the config."""
+    rows = {name: [f"teacher={teacher}"] for name, teacher in teachers(stride, lexical).items()}
+    best = rows["ema-full-context + lexical"]
+    rows |= {name: [*best, f"evaluate.controls=[{name}]"] for name in ("hard_labels", "shuffled_teacher")}
+    return rows | {f"generations-{n}": [*best, f"generations={n}", "gate.tolerance=1"] for n in (2, 3)}
+
+
+def measure(config_path: str, name: str, overrides: list[str], runs: Path) -> dict[str, dict[str, float]]:
+    """Per-query dev values of `base` and of the row's student."""
+    config = load_config(config_path, [*overrides, "evaluate.split=dev"])
+    store = Store(runs / "store")
+    ledger = Ledger(runs / f"ablations-{config.name}" / "ledger.jsonl")
+    controls, several = config.evaluate.controls, config.generations > 1
+    pipeline = Pipeline(config, store, Runner(store, ledger, until=None if controls or several else "1/gate"))
+    with store.lock(f"ablation {name}"):
+        try:
+            if controls:
+                pipeline.measure_base()
+                pipeline.control(controls[0], pipeline.mine(1, pipeline.base))
+            else:
+                pipeline.run()
+        except Stopped:
+            pass
+    found = {s.name: dict(search.read_measured(s.runs["dev"]).of(config.gate.measure)) for s in pipeline.systems}
+    wanted = controls[0] if controls else f"generation_{config.generations}"
+    return {"base": found["student_0"], "row": found[wanted], "teacher": found["teacher@student_0"]}
+
+
+def table(results: dict[str, dict[str, dict[str, float]]], seed: int) -> list[dict[str, Any]]:
+    """One record a row: mean, difference to the base with interval, p and Holm's p."""
+    tests = {name: paired_test(values["row"], values["base"], seed) for name, values in results.items()}
+    adjusted = holm([test.p for test in tests.values()])
+    return [
+        {
+            "row": name,
+            "teacher@student_0": _mean(results[name]["teacher"]),
+            "dev": _mean(results[name]["row"]),
+            "difference": test.difference,
+            "interval95": list(test.interval95),
+            "p_holm": p,
+            "verdict": verdict(test, p),
+        }
+        for (name, test), p in zip(tests.items(), adjusted, strict=True)
+    ]
+
+
+def _mean(values: dict[str, float]) -> float:
+    return sum(values.values()) / len(values)
+
+
+def main() -> None:
+    """Run the rows that were asked for, print the table as Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config")
+    parser.add_argument("--rows", default="", help="names, separated by commas; all where empty")
+    parser.add_argument("--runs", type=Path, default=None)
+    parser.add_argument("--stride", type=int, default=112, help="of the full-context windows")
+    parser.add_argument("--lexical", type=float, default=0.5, help="BM25's share in the mixtures")
+    parser.add_argument("--set", action="append", default=[], dest="overrides")
+    asked = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    rows, runs = rows_of(asked.stride, asked.lexical), runs_folder(asked.runs)
+    names = [name.strip() for name in asked.rows.split(",") if name.strip()] or list(rows)
+    path = runs / f"ablations-{load_config(asked.config).name}.json"
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf8")) if path.exists() else {}
+    for name in names:
+        results[name] = measure(asked.config, name, [*asked.overrides, *rows[name]], runs)
+        write_json(path, results)
+    print("| row | teacher reranks | student | difference to base | 95 % interval | p (Holm) | verdict |\n|---|---|---|---|---|---|---|")
+    print(f"| base student | | {_mean(results[names[0]]['base']):.4f} | | | | |")
+    for row in table({name: results[name] for name in results}, seed=13):
+        low, high = row["interval95"]
+        print(
+            f"| {row['row']} | {row['teacher@student_0']:.4f} | {row['dev']:.4f} | {row['difference']:+.4f} | "
+            f"{low:+.4f} to {high:+.4f} | {row['p_holm']:.3g} | {row['verdict']} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

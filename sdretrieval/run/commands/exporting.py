@@ -1,0 +1,83 @@
+"""`export`: from a finished run to a bundle, with what the run knows of its student on the card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sdretrieval.corpus import Corpus, load_corpus
+from sdretrieval.encode.student import Prompts
+from sdretrieval.export import CardFacts, IndexedDocuments, Manifest, TeacherFact, export_bundle
+from sdretrieval.indexes import VectorIndex
+from sdretrieval.run.artifacts import find_run, read_json, read_report
+from sdretrieval.run.commands.serving import Serving, serving_of
+from sdretrieval.run.config import Config, members_of
+from sdretrieval.run.stages.inputs import Vectors
+from sdretrieval.run.stages.runner import Artifact, ledger_by_address
+from sdretrieval.run.store import Ledger
+from sdretrieval.teachers.ensemble import TeacherScores
+
+CANARY_POOL = 200
+"""Dev queries of which the bundle takes a few: a test query has no place in what is published."""
+
+
+def export_run(
+    name: str, folder: Path, formats: Sequence[str] = ("torch",), *, texts: bool = True, runs: Path | None = None
+) -> Manifest:
+    """Write the final student of a run, its index, prompts and card as the bundle `folder`.
+
+    `texts`: whether titles and beginnings of the documents go with it. Raises what `export_bundle` raises, and
+    RequestError where there is no such run or its parts left the store.
+    """
+    run = find_run(name, runs)
+    serving = serving_of(run)
+    record, corpus = serving.record, load_corpus(serving.corpus_folder())
+    vectors = Vectors(Artifact(record["keys"]["vectors"], serving.artifact("vectors")))
+    return export_bundle(
+        folder,
+        student_folder=run / "student",
+        prompts=Prompts(**record["prompts"]),
+        max_tokens=record["max_tokens"],
+        query_tokens=record["query_tokens"],
+        documents=IndexedDocuments.of(corpus),
+        vectors_ND=vectors.documents.vectors_WD,
+        index=VectorIndex.load(serving.artifact("index"), "cpu"),
+        card=card_facts(serving, corpus),
+        canary_queries=corpus.query_texts(corpus.split_rows("dev")[:CANARY_POOL]),
+        formats=formats,
+        include_texts=texts,
+    )
+
+
+def card_facts(serving: Serving, corpus: Corpus) -> CardFacts:
+    """Where the student comes from, what taught it, what it gained."""
+    config = serving.config()
+    return CardFacts(
+        name=config.name,
+        base_model=config.student.model,
+        base_digest=str(serving.record["base_digest"]),
+        corpus=corpus.name,
+        corpus_digest=corpus.digest,
+        command=f"sdretrieval run {config.name}.yaml\nsdretrieval export {config.name} DIR",
+        teachers=_teachers(serving, config),
+        report=read_report(serving.run),
+    )
+
+
+def _teachers(serving: Serving, config: Config) -> list[TeacherFact]:
+    """The members that scored the first generation's lists; none where nothing was trained."""
+    scored = ledger_by_address(Ledger(serving.run / "ledger.jsonl")).get("1/score")
+    folder = serving.store.get_or_discard(scored["key"]) if scored is not None else None
+    if folder is None:
+        return []
+    members = TeacherScores.load(folder).members
+    weights = _weights(config, read_json(serving.run / "details.json"))
+    return [TeacherFact(m.name, m.asymmetry, weight) for m, weight in zip(members, weights, strict=True)]
+
+
+def _weights(config: Config, details: dict[str, Any]) -> list[float]:
+    """The config's weights or, where they are auto, those of the probe's best mixture."""
+    if details["probe"]:
+        return [float(weight) for weight in details["probe"][0]["weights"]]
+    return [float(member.weight) for member in members_of(config.teacher)]

@@ -1,0 +1,90 @@
+"""Dense and lexical teachers: any pair's score, the same whichever way it is asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sdretrieval.encode.views import View
+from sdretrieval.teachers.dense import DenseTeacher
+from sdretrieval.teachers.lexical import LexicalTeacher
+from sdretrieval.teachers.protocols import FreeTeacher, Teacher
+from tests.teachers.collection import Collection
+
+ROWS = np.asarray([119, 0, 3, 3, 57, 12])
+
+
+def dense(collection: Collection, view: View) -> DenseTeacher:
+    return DenseTeacher("ema", collection.query_vectors, collection.embed(collection.documents, view))
+
+
+@pytest.fixture(scope="module")
+def whole(collection: Collection) -> DenseTeacher:
+    return dense(collection, View(64, "all"))
+
+
+@pytest.fixture(scope="module")
+def lexical(collection: Collection) -> LexicalTeacher:
+    return LexicalTeacher(collection.lexical, collection.queries)
+
+
+@pytest.fixture(params=["whole", "lexical"])
+def teacher(request: pytest.FixtureRequest) -> FreeTeacher:
+    return request.getfixturevalue(request.param)
+
+
+def test_a_dense_score_is_the_best_windows(collection: Collection, whole: DenseTeacher) -> None:
+    documents = collection.embed(collection.documents, View(64, "all"))
+    scores = whole.matrix(collection.query_rows, ROWS)
+    for q, query in enumerate(collection.query_rows):
+        for m, row in enumerate(ROWS):
+            windows = documents.vectors_WD[documents.windows[row] : documents.windows[row + 1]]
+            assert scores[q, m] == pytest.approx(max(collection.query_vectors[query] @ window for window in windows))
+    assert scores.dtype == np.float32
+
+
+def test_seeing_every_window_never_lowers_a_score(collection: Collection, whole: DenseTeacher) -> None:
+    first = dense(collection, View(64)).matrix(collection.query_rows, np.arange(120))
+    every = whole.matrix(collection.query_rows, np.arange(120))
+    assert (every >= first - 1e-6).all() and (every > first + 1e-3).any()
+
+
+def test_lexical_scores_are_the_indexs_own(collection: Collection, lexical: LexicalTeacher) -> None:
+    texts = [collection.queries[row] for row in collection.query_rows]
+    expected = collection.lexical.scores(texts, ROWS)
+    np.testing.assert_allclose(lexical.matrix(collection.query_rows, ROWS), expected, rtol=1e-6)
+
+
+def test_lists_hold_the_matrixs_scores(collection: Collection, teacher: FreeTeacher) -> None:
+    whole = teacher.matrix(collection.query_rows, np.arange(120))
+    scored = teacher.score(collection.query_rows, collection.candidates)
+    for position, rows in enumerate(collection.candidates):
+        np.testing.assert_allclose(scored[position], whole[position, rows], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 10, 120, 500])
+def test_top_is_the_matrix_sorted(collection: Collection, teacher: FreeTeacher, k: int) -> None:
+    hits = teacher.top(collection.query_rows, k)
+    best = -np.sort(-teacher.matrix(collection.query_rows, np.arange(120)), axis=1)
+    for position, row in enumerate(collection.query_rows):
+        found = hits.rows_Qk[position] >= 0
+        scores = hits.scores_Qk[position][found]
+        np.testing.assert_allclose(scores, best[position, : len(scores)], rtol=1e-5, atol=1e-6)
+        again = teacher.matrix(np.asarray([row]), hits.rows_Qk[position][found])[0]
+        np.testing.assert_allclose(again, scores, rtol=1e-5, atol=1e-6)
+        assert len(set(hits.rows_Qk[position][found].tolist())) == len(scores)
+
+
+def test_top_over_many_blocks_of_queries(collection: Collection, whole: DenseTeacher) -> None:
+    rows = np.arange(80)
+    best = whole.matrix(rows, np.arange(120)).max(axis=1)
+    np.testing.assert_allclose(whole.top(rows, 3).scores_Qk[:, 0], best, rtol=1e-5, atol=1e-6)
+
+
+def test_free_teachers_are_told_from_costly_ones(teacher: FreeTeacher) -> None:
+    assert isinstance(teacher, FreeTeacher) and isinstance(teacher, Teacher)
+
+
+def test_a_dense_teacher_says_what_it_has_over_the_student(collection: Collection, whole: DenseTeacher) -> None:
+    assert whole.asymmetry.startswith("reads every window of a document")
+    assert "sees just what the student sees" in dense(collection, View(64)).asymmetry

@@ -1,0 +1,53 @@
+"""Scored pairs are remembered by their texts, on disk, whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdretrieval.errors import NumericError
+from sdretrieval.teachers.pair_cache import PairCache, pair_key
+
+
+@given(st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), unique=True, max_size=20))
+def test_different_pairs_have_different_keys(pairs: list[tuple[str, str]]) -> None:
+    keys = [pair_key(*pair) for pair in pairs if "\x1f" not in pair[0]]
+    assert len(set(keys)) == len(keys)
+
+
+def test_known_pairs_come_back_also_in_a_later_run(tmp_path: Path) -> None:
+    keys = [pair_key("q", str(number)) for number in range(10)]
+    cache = PairCache(tmp_path)
+    cache.add(keys[:4], np.arange(4, dtype=np.float32))
+    cache.add(keys[4:8], np.arange(4, 8, dtype=np.float32))
+    cache.add([], np.empty(0))
+    for known in (cache, PairCache(tmp_path)):
+        found = known.get(keys)
+        assert found[:8].tolist() == list(range(8)) and np.isnan(found[8:]).all()
+        assert len(known) == 8 and found.dtype == np.float32
+
+
+def test_nan_is_refused_since_it_stands_for_an_unknown_pair(tmp_path: Path) -> None:
+    cache = PairCache(tmp_path)
+    with pytest.raises(NumericError, match=r"pair cache: 1 of 2 scores are NaN, expected numbers"):
+        cache.add([pair_key("q", "a"), pair_key("q", "b")], np.asarray([1.0, np.nan]))
+    assert not len(cache) and not len(PairCache(tmp_path))
+
+
+def test_a_file_cut_short_by_a_kill_is_not_read(tmp_path: Path) -> None:
+    PairCache(tmp_path).add([pair_key("q", "a")], np.asarray([1.0]))
+    (tmp_path / "half.123.new").write_bytes(b"half")
+    assert len(PairCache(tmp_path)) == 1
+
+
+def test_a_damaged_shard_is_named_and_its_pairs_are_new_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    PairCache(tmp_path).add([pair_key("q", "a")], np.asarray([1.0]))
+    shard = next(tmp_path.glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:40])
+    again = PairCache(tmp_path)
+    assert np.isnan(again.get([pair_key("q", "a")])).all()
+    assert f"{shard} is damaged" in caplog.text
