@@ -3,8 +3,8 @@
     python -m benchmarks.ablations configs/stdlib.yaml [--rows lexical,ema-full] [--runs DIR] [--set KEY=VALUE ...]
 
 The report's split is dev: test is not opened. Every row trains one student from the base (rows `generations-N`: N of
-them), measured before the gate, so that a row that fails is seen as what it is. Writes runs/ablations-NAME.json and prints a
-Markdown table for docs/ABLATIONS.md.
+them), measured before the gate, so that a row that fails is seen as what it is. Writes runs/ablations-NAME.json and
+prints a Markdown table for docs/ABLATIONS.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from sdretrieval.run.stages import search
 from sdretrieval.run.stages.runner import Runner, Stopped
 from sdretrieval.run.store import Ledger, Store
 
-FULL, SAME = "{kind: ema, view: {windows: all, stride: %d}, weight: %g}", "{kind: ema, view: {windows: first}, weight: %g}"
+FULL = "{kind: ema, view: {windows: all, stride: %d}, weight: %g}"
+SAME = "{kind: ema, view: {windows: first}, weight: %g}"
 LEXICAL = "{kind: lexical, weight: %g}"
 CROSS = "{kind: cross_encoder, model: cross-encoder/ms-marco-MiniLM-L12-v2, max_tokens: 256, weight: %g}"
 
@@ -32,6 +33,7 @@ def teachers(stride: int, lexical: float) -> dict[str, str]:
     """Row name -> teacher as YAML; `lexical` is BM25's share where it is mixed with the moving average."""
     dense = 1 - lexical
     mixture = f"{FULL % (stride, dense)}, {LEXICAL % lexical}"
+    three = f"{CROSS % 0.3}, {FULL % (stride, 0.7 * dense)}, {LEXICAL % (0.7 * lexical)}"
     return {
         "cross-encoder": CROSS % 1,
         "ema-same-view": SAME % 1,
@@ -39,7 +41,7 @@ def teachers(stride: int, lexical: float) -> dict[str, str]:
         "lexical": LEXICAL % 1,
         "ema-same-view + lexical": f"{{kind: ensemble, members: [{SAME % dense}, {LEXICAL % lexical}]}}",
         "ema-full-context + lexical": f"{{kind: ensemble, members: [{mixture}]}}",
-        "all": f"{{kind: ensemble, members: [{CROSS % 0.3}, {FULL % (stride, 0.7 * dense)}, {LEXICAL % (0.7 * lexical)}]}}",
+        "all": f"{{kind: ensemble, members: [{three}]}}",
     }
 
 
@@ -112,7 +114,8 @@ def main() -> None:
     for name in names:
         results[name] = measure(asked.config, name, [*asked.overrides, *rows[name]], runs)
         write_json(path, results)
-    print("| row | teacher reranks | student | difference to base | 95 % interval | p (Holm) | verdict |\n|---|---|---|---|---|---|---|")
+    print("| row | teacher reranks | student | difference to base | 95 % interval | p (Holm) | verdict |")
+    print("|---|---|---|---|---|---|---|")
     print(f"| base student | | {_mean(results[names[0]]['base']):.4f} | | | | |")
     for row in table({name: results[name] for name in results}, seed=13):
         low, high = row["interval95"]

@@ -139,9 +139,9 @@ def _canaries(work: Path, manifest: Manifest, parts: _Parts) -> Canaries:
     lowest = float(nearness(np.asarray(parts.vectors_ND[rows], dtype=np.float32), made.documents_CD).min())
     if lowest < SAME_VECTORS:
         raise WorkError(
-            f"export: the index was not built by this student: its vectors and the student's of the same documents "
-            f"have a cosine down to {lowest:.4f}, expected at least {SAME_VECTORS}; encode and index the documents with this "
-            "student, its prompts and max_tokens"
+            "export: the index was not built by this student: its vectors and the student's of the same documents "
+            f"have a cosine down to {lowest:.4f}, expected at least {SAME_VECTORS}; encode and index the documents "
+            "with this student, its prompts and max_tokens"
         )
     return made
 

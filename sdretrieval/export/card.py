@@ -146,8 +146,8 @@ def _results(report: Mapping[str, Any] | None) -> str:
         parts.append(_table(["compared", "measure", "difference", "95 % interval", "p", "p (Holm)", "verdict"], rows))
     if report.get("estimate"):
         parts.append(
-            "**estimate**: no labels were used, the dev queries were made from documents, so every dev figure, the gate's "
-            "too, is an estimate."
+            "**estimate**: no labels were used, the dev queries were made from documents, so every dev figure, the "
+            "gate's too, is an estimate."
         )
     return "\n\n".join(parts)
 

@@ -23,7 +23,7 @@ from sdretrieval.run.store import Ledger, Store, check_disk
 
 logger = logging.getLogger("sdretrieval")
 
-MOST_STAGES = (
+STAGES = (
     "corpus",
     "tokens",
     "lexical",
@@ -36,6 +36,8 @@ MOST_STAGES = (
     "evaluate",
     "gate",
     "probe",
+    "precision",
+    "merge",
 )
 BYTES_PER_RUN = 2_000_000_000
 """Free disk that a run asks for before it begins: vectors, checkpoints and students of a small corpus, with room."""
@@ -113,18 +115,14 @@ def probe_config(
 
 def _check_request(config: Config, store: Store, until: str | None, worker: bool) -> None:
     """Everything that can be refused before long work."""
-    from sdretrieval.run.config import members_of as members
-
     for warning in warnings(config):
         logger.warning("%s", warning)
     locate_model(config.student.model)
-    for member in members(config.teacher):
+    for member in members_of(config.teacher):
         if isinstance(member, CrossEncoderConfig):
             locate_model(member.model)
-    if until is not None and until.split("/")[-1].split(":")[0] not in MOST_STAGES:
-        raise RequestError(
-            f"--until {until}: expected GENERATION/STAGE such as 1/mine; stages: {', '.join(MOST_STAGES)}"
-        )
+    if until is not None and until.split("/")[-1].split(":")[0] not in STAGES:
+        raise RequestError(f"--until {until}: expected GENERATION/STAGE such as 1/mine; stages: {', '.join(STAGES)}")
     if worker and until is None:
         raise RequestError("--worker needs --until: the stage up to which this process works, such as 1/score")
     store.root.mkdir(parents=True, exist_ok=True)
@@ -141,9 +139,10 @@ def _check_lengths(config: Config) -> None:
     asked = [(config.student.model, config.student.max_tokens)]
     asked += [(m.model, m.max_tokens) for m in members_of(config.teacher) if isinstance(m, CrossEncoderConfig)]
     for name, tokens in asked:
-        path = next(iter(sorted(locate_model(name).glob("**/config.json"))), None)
-        if path is not None:
-            positions = json.loads(path.read_text(encoding="utf8")).get("max_position_embeddings")
+        # The folder's own config first: modules such as the pooling have files of that name in folders below.
+        paths = sorted(locate_model(name).glob("**/config.json"), key=lambda path: (len(path.parts), path))
+        if paths:
+            positions = json.loads(paths[0].read_text(encoding="utf8")).get("max_position_embeddings")
             check_positions(name, positions, tokens)
 
 

@@ -84,10 +84,9 @@ class CrossEncoderTeacher:
         with torch.inference_mode():
             for batch in budget_batches([len(ids["input_ids"]) for ids in encoded], self._batch_tokens):
                 features = self._model.tokenizer.pad([encoded[i] for i in batch], return_tensors="pt")
-                scores = (
-                    network(**features.to(network.device)).logits.float().reshape(len(batch), -1)[:, 0].cpu().numpy()
-                )
-                np.maximum.at(logits, owners[batch], scores)
+                scores = network(**features.to(network.device)).logits.float().reshape(len(batch), -1)[:, 0]
+                with np.errstate(invalid="ignore"):  # NaN goes on as NaN, and is reported with its pair
+                    np.maximum.at(logits, owners[batch], scores.cpu().numpy())
                 np.subtract.at(pieces_left, owners[batch], 1)
                 advance(int((pieces_left[np.unique(owners[batch])] == 0).sum()))
         return logits

@@ -20,9 +20,20 @@ from tests.teachers.collection import Collection
 Model = Any
 
 
+def opinionated(model: Model) -> Model:
+    """The random model's logits differ by a millionth from pair to pair: ten times its weights make them differ."""
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 2 and "embeddings" not in name:
+                parameter.mul_(10)
+    return model
+
+
 @pytest.fixture(scope="module")
 def model(tiny_cross_encoder: Path) -> Model:
-    return load_cross_encoder(str(tiny_cross_encoder), max_tokens=128, device="cpu")[0]
+    return opinionated(load_cross_encoder(str(tiny_cross_encoder), max_tokens=128, device="cpu")[0])
 
 
 def teacher_of(model: Model, collection: Collection, folder: Path, **settings: Any) -> CrossEncoderTeacher:
@@ -45,11 +56,11 @@ def test_scores_are_raw_logits_as_the_library_predicts_them(
     short = Ragged.of([[1, 2, 4], [], [7, 5]], np.int64)
     found = teacher_of(model, collection, tmp_path).score(np.asarray([3, 8, 9]), short)
     pairs = [(collection.queries[q], collection.documents[d]) for q, d in [(3, 1), (3, 2), (3, 4), (9, 7), (9, 5)]]
-    library = CrossEncoder(str(tiny_cross_encoder), device="cpu", max_length=128)
+    library = opinionated(CrossEncoder(str(tiny_cross_encoder), device="cpu", max_length=128))
     np.testing.assert_allclose(
         found.values_T, library.predict(pairs, activation_fn=torch.nn.Identity()), rtol=0, atol=1e-4
     )
-    assert found.lengths.tolist() == [3, 0, 2]
+    assert found.lengths.tolist() == [3, 0, 2] and np.ptp(found.values_T) > 0.01
 
 
 def test_scores_do_not_depend_on_the_batch(model: Model, collection: Collection, tmp_path: Path) -> None:
@@ -97,7 +108,7 @@ def test_more_windows_never_lower_a_score(model: Model, collection: Collection, 
     every = teacher_of(model, collection, tmp_path / "all", max_tokens=64, windows="all")
     asked = (collection.query_rows, collection.candidates)
     gain = every.score(*asked).values_T - first.score(*asked).values_T
-    assert gain.min() >= -1e-5 and gain.max() > 1e-4
+    assert gain.min() >= -1e-5 and gain.max() > 0.01
 
 
 def test_a_query_longer_than_half_the_view_is_cut_too(model: Model, collection: Collection, tmp_path: Path) -> None:

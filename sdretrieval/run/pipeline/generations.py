@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sdretrieval.run.config import identity_fields, members_of
+from sdretrieval.run.config.schema import EmaConfig
 from sdretrieval.run.gate import MERGE_SHARES, GateDecision, choose_merge, decide
 from sdretrieval.run.pipeline.measuring import Measuring
 from sdretrieval.run.pipeline.shared import Weights
@@ -40,6 +41,22 @@ class Generation:
     targets: Artifact
 
 
+@dataclass(frozen=True)
+class Material:
+    """What a training learns from: lists, and, where a teacher has a part in it, its targets, scores and vectors."""
+
+    mined: Artifact
+    targets: Artifact | None = None
+    scores: Artifact | None = None
+    ema: dict[int, Artifact] = field(default_factory=dict)
+    as_many_updates_as: Artifact | None = None
+    """Lists whose number decides the updates, where a control learns from fewer."""
+
+    def artifacts(self) -> list[Artifact]:
+        """All of them."""
+        return [a for a in (self.mined, self.targets, self.scores, self.as_many_updates_as, *self.ema.values()) if a]
+
+
 @dataclass
 class Pipeline(Measuring):
     """A run of `config` over `store`, through `runner`; `systems` and `generations` fill up as it goes."""
@@ -62,6 +79,7 @@ class Pipeline(Measuring):
             if first is not None and self.generations:
                 self.control(control, first)
         self.measure_final(weights)
+        self.systems.sort(key=lambda system: _place(system.name))
 
     def mine(self, number: int, weights: Weights) -> Artifact:
         """The training queries' lists, from the index of the student as it stands."""
@@ -81,45 +99,58 @@ class Pipeline(Measuring):
         ema = self.ema_vectors(number, old)
         scores = self.score(f"{number}/score", mined, ema)
         targets = self.targets(f"{number}/targets", mined, scores, shuffled=False)
-        trained = self._train(
-            f"{number}/train", number, old, mined, targets, scores, ema, "teacher", self.config.train.epochs
-        )
+        material = Material(mined, targets, scores, ema)
+        trained = self._train(f"{number}/train", old, material, "teacher", self.config.train.epochs)
         new = Weights(trained.key, trained.path / "student", trained.path / "average")
         vectors = self.student_vectors(f"{number + 1}/encode", new)
         self.add_dense(f"generation_{number}", f"after generation {number}, before the gate", new, vectors, number + 1)
         return self._gate(number, old, new, mined, targets)
 
-    def _train(
-        self, address: str, number: int, start: Weights, mined: Artifact, targets: Artifact, scores: Artifact,
-        ema: dict[int, Artifact], lesson: learn.Lesson, epochs: float,
-    ) -> Artifact:  # fmt: skip
+    def _train(self, address: str, start: Weights, material: Material, lesson: learn.Lesson, epochs: float) -> Artifact:
         identity = {
             **identity_fields(self.config.train),
             "epochs": epochs,
             "lesson": lesson,
-            "modes": [getattr(member, "mode", "") for member in members_of(self.config.teacher)],
-            "half_lives": [getattr(member, "half_life", 0) for member in members_of(self.config.teacher)],
             "student": [self.config.student.max_tokens, self.config.student.query_tokens, self._prompts()],
             "seed": self.config.seed,
         }
-        if lesson == "hard":  # the teacher has no part in it: another teacher's run finds the same control
-            identity = {
-                k: v for k, v in identity.items() if k not in ("modes", "half_lives", "scope", "hard_label_weight")
-            }
+        if lesson == "hard":  # the teacher has no part in it: a run with another teacher finds the same control
+            identity = {name: value for name, value in identity.items() if name not in ("scope", "hard_label_weight")}
+        else:
+            members = members_of(self.config.teacher)
+            identity["averages"] = [[m.mode, m.half_life] for m in members if isinstance(m, EmaConfig)]
+        if self.config.train.early_stop is not None:
+            identity["gate"] = self.config.gate.measure
         precision = self._precision()
 
         def build(work: Work) -> None:
-            room = learn.Classroom(
-                self.config, self.prepared, self.text_tokens, search.load_candidates(mined), Targets.load(targets.path),
-                TeacherScores.load(scores.path), self.weights(), self.room(ema).teachers, start.student, start.average,
-                lesson, epochs, self._chosen_precision(precision),
-            )  # fmt: skip
-            learn.build_student(work, room)
+            learn.build_student(work, self._classroom(start, material, lesson, epochs, precision))
 
-        teaching: list[Artifact] = [] if lesson == "hard" else [targets, scores, *ema.values()]
-        inputs: list[Artifact | str] = [start.key, mined, self.tokens, self.corpus, *teaching]
+        inputs: list[Artifact | str] = [start.key, self.tokens, self.corpus, *material.artifacts()]
         inputs += [precision] if precision else []
         return self.runner.stage(address, 1, identity, inputs, build, resumable=True)
+
+    def _classroom(
+        self, start: Weights, material: Material, lesson: learn.Lesson, epochs: float, precision: Artifact | None
+    ) -> learn.Classroom:
+        candidates = search.load_candidates(material.mined)
+        as_many = search.load_candidates(material.as_many_updates_as or material.mined)
+        taught = material.targets is not None and material.scores is not None
+        return learn.Classroom(
+            config=self.config,
+            prepared=self.prepared,
+            tokens=self.text_tokens,
+            candidates=candidates,
+            targets=Targets.load(material.targets.path) if material.targets else learn.no_targets(candidates),
+            scores=TeacherScores.load(material.scores.path) if material.scores else None,
+            weights=self.weights() if taught else [],
+            make_teachers=lambda: self.room(material.ema).teachers(),
+            start=start.student,
+            snapshot=start.average,
+            lesson=lesson,
+            epochs=epochs * len(as_many) / len(candidates),
+            precision=self._chosen_precision(precision),
+        )
 
     def _precision(self) -> Artifact | None:
         """Measured once per store, machine and model; its digest is an input of every training."""
@@ -189,24 +220,24 @@ class Pipeline(Measuring):
         return weights
 
     def control(self, control: str, mined: Artifact) -> None:
-        """The same updates in all, from the base, on the first generation's lists."""
+        """As many updates as all generations have, from the base, on the first generation's lists."""
+        hard = control == "hard_labels"
+        material = self._hard_material(mined) if hard else self._shuffled_material(mined)
+        epochs = self.config.train.epochs * self.config.generations
+        trained = self._train(f"1/train:{control}", self.base, material, "hard" if hard else "shuffled", epochs)
+        weights = Weights(trained.key, trained.path / "student", trained.path / "average")
+        text = "equal updates on known positives, no teacher" if hard else "equal updates, teacher shuffled"
+        self.add_dense(control, text, weights, self.student_vectors(f"{control}/encode", weights), control)
+
+    def _hard_material(self, mined: Artifact) -> Material:
+        if self.config.corpus.labels:
+            return Material(mined)
+        return Material(self._labelled(), as_many_updates_as=mined)
+
+    def _shuffled_material(self, mined: Artifact) -> Material:
         ema = self.ema_vectors(1, self.base)
         scores = self.score("1/score", mined, ema)
-        lesson: learn.Lesson = "hard" if control == "hard_labels" else "shuffled"
-        if lesson == "hard" and not self.config.corpus.labels:
-            mined = self._labelled()
-            scores = self.score("1/score:labelled", mined, ema)
-        targets = self.targets(f"1/targets:{control}", mined, scores, shuffled=lesson == "shuffled")
-        epochs = self.config.train.epochs * self.config.generations
-        trained = self._train(f"1/train:{control}", 1, self.base, mined, targets, scores, ema, lesson, epochs)
-        weights = Weights(trained.key, trained.path / "student", trained.path / "average")
-        vectors = self.student_vectors(f"{control}/encode", weights)
-        text = (
-            "equal updates on the known positives, no teacher"
-            if lesson == "hard"
-            else "equal updates, teacher shuffled"
-        )
-        self.add_dense(control, text, weights, vectors, control)
+        return Material(mined, self.targets("1/targets:shuffled", mined, scores, shuffled=True), scores, ema)
 
     def _labelled(self) -> Artifact:
         """Lists for the hard-label control of a run without labels: the control alone reads the train judgements."""
@@ -226,6 +257,12 @@ class Pipeline(Measuring):
             )  # fmt: skip
 
         return self.runner.stage("1/mine:labelled", 1, identity, [vectors, index, self.lexical, self.corpus], build)
+
+
+def _place(name: str) -> tuple[int, str]:
+    order = ("bm25", "student_0", "hybrid_0", "teacher@student_0", "hard_labels", "shuffled_teacher")
+    late = {"final": 8, "hybrid_final": 9}
+    return (order.index(name) if name in order else late.get(name, 7), name)
 
 
 def _record(decision: GateDecision) -> dict[str, Any]:

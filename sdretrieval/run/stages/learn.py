@@ -22,7 +22,7 @@ from sdretrieval.run.stages.inputs import Prepared, TextTokens, student_from
 from sdretrieval.run.stages.prepare import judgements
 from sdretrieval.run.stages.teach import judges_whole_batch, live_share
 from sdretrieval.run.store import Work
-from sdretrieval.targets.build import Targets
+from sdretrieval.targets.build import Targets, build_targets
 from sdretrieval.targets.shuffle import shuffled_columns
 from sdretrieval.teachers.ensemble import BatchTeacher, TeacherScores
 from sdretrieval.teachers.protocols import FreeTeacher, Teacher
@@ -59,6 +59,14 @@ class Classroom:
     lesson: Lesson = "teacher"
     epochs: float = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
+
+
+def no_targets(candidates: Candidates) -> Targets:
+    """For the hard-label control: no distribution to follow, every document that is no known positive is a negative."""
+    positive = candidates.positive
+    flat = positive.with_values(np.zeros(len(positive.values_T), dtype=np.float32))
+    targets, _ = build_targets(flat, positive, temperature=1.0)
+    return targets
 
 
 def build_student(work: Work, room: Classroom) -> None:

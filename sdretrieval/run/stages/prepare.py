@@ -11,6 +11,8 @@ from typing import Any
 from sdretrieval.corpus import (
     Corpus,
     carve_dev,
+    default_cache,
+    download_beir,
     open_corpus,
     repeated_queries,
     require_positives,
@@ -35,8 +37,9 @@ GENERATED_TRAIN = "generated"
 
 
 def source_digest(source: str) -> str:
-    """What the corpus is, by content: the files' digests of a folder; interpreter and builder for python-stdlib."""
-    folder = Path(source).expanduser()
+    """What the corpus is, by content: a folder's file digests (`beir:NAME` is downloaded); the interpreter."""
+    scheme, _, name = source.partition(":")
+    folder = download_beir(name, default_cache() / "beir") if scheme == "beir" else Path(source).expanduser()
     if folder.is_dir():
         files = [folder / "corpus.jsonl", folder / "queries.jsonl", *sorted((folder / "qrels").glob("*.tsv"))]
         return " ".join(f"{path.name}={digest_file(path)}" for path in files if path.is_file())
@@ -88,11 +91,12 @@ def _with_splits(raw: Corpus, config: Config) -> tuple[Corpus, list[str]]:
 
 
 def known_positives(prepared: Prepared, rows: list[int], use_labels: bool) -> list[list[int]]:
-    """Rows of the known positives of training queries; none where labels are off."""
+    """Rows of the known positives of training queries: judged ones where labels may be used, and always the document
+    that a generated query was made from."""
     corpus = prepared.corpus
-    if not use_labels:
-        return [[] for _ in rows]
-    judged: dict[str, Any] = dict(corpus.qrels.get("train", {}))
+    judged: dict[str, Any] = dict(corpus.qrels.get(GENERATED_TRAIN, {}))
+    if use_labels:
+        judged |= corpus.qrels.get("train", {})
     ids, document_row = corpus.query_ids, corpus.document_row
     return [
         sorted(document_row[d] for d, grade in judged.get(ids[row], {}).items() if grade > 0 and d in document_row)

@@ -145,12 +145,18 @@ def build_list_targets(
     """Calibrated, mixed, tempered: one distribution a list. `shuffled` permutes each list's scores (control)."""
     asked, rule = config.targets, config.targets.false_negatives
     mixed = scores.mixed(weights)
+    temperature = asked.temperature if asked.temperature == "auto" else float(asked.temperature)
     if shuffled:
         mixed = shuffled_within_lists(mixed, config.seed, candidates.query_rows_Q)
+    elif live_share(config, weights) > 0:  # training adds the live member; the temperature is the whole mixture's
+        whole, _ = build_targets(
+            mixed, candidates.positive, temperature=temperature, target_perplexity=asked.target_perplexity
+        )
+        temperature, mixed = whole.temperature, _without_live(scores, weights, config)
     targets, removed = build_targets(
         mixed,
         candidates.positive,
-        temperature=asked.temperature if asked.temperature == "auto" else float(asked.temperature),
+        temperature=temperature,
         target_perplexity=asked.target_perplexity,
         rule=rule.rule,
         margin=rule.margin,
@@ -162,6 +168,15 @@ def build_list_targets(
     histogram = {name: _histogram(raw) for name, raw in _by_member(scores, mixed).items()}
     (work.folder / "scores.json").write_text(json.dumps(histogram) + "\n", encoding="utf8")
     work.counts.update(lists=len(targets), temperature=targets.temperature)
+
+
+def _without_live(scores: TeacherScores, weights: Sequence[float], config: Config) -> Ragged:
+    members = zip(members_of(config.teacher), weights, strict=True)
+    frozen = [0.0 if getattr(member, "mode", "") == "live" else weight for member, weight in members]
+    if sum(frozen) > 0:
+        return scores.mixed(frozen)
+    raw = scores.members[0].raw
+    return raw.with_values(np.zeros(len(raw.values_T), dtype=np.float32))
 
 
 def _by_member(scores: TeacherScores, mixed: Ragged) -> dict[str, Ragged]:

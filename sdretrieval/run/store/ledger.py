@@ -10,6 +10,7 @@ from typing import Any
 from sdretrieval.errors import WorkError
 
 LEDGER = "ledger.jsonl"
+LEDGERS = (LEDGER, "worker.jsonl")
 
 
 class Ledger:
@@ -58,4 +59,4 @@ class Ledger:
 
 def keys_in_ledgers(runs: Path) -> set[str]:
     """Every artifact that some run under the folder `runs` refers to: what `Store.gc` must keep."""
-    return {key for path in runs.glob(f"*/{LEDGER}") for key in Ledger(path).keys()}  # noqa: SIM118 - no dict
+    return {key for name in LEDGERS for path in runs.glob(f"*/{name}") for key in Ledger(path).keys()}  # noqa: SIM118 - no dict

@@ -1,0 +1,88 @@
+"""`evaluate` and `compare`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Call, Finished
+
+MEASURES = ["nDCG@10", "Recall@100", "MAP@10"]
+
+
+def test_evaluate_gives_what_sentence_transformers_and_beir_give(
+    tiny_corpus: Path, tiny_student: Path, tmp_path: Path, call: Call
+) -> None:
+    from beir.retrieval.evaluation import EvaluateRetrieval
+    from sentence_transformers import SentenceTransformer
+
+    asked = ["--measures", ",".join(MEASURES), "--runs", tmp_path, "--json", "-"]
+    found = call("evaluate", tiny_student, "--corpus", tiny_corpus, *asked).json()
+    lines = [json.loads(line) for line in (tiny_corpus / "corpus.jsonl").read_text().splitlines()]
+    texts = {line["_id"]: f"{line['title']} {line['text']}" for line in lines}
+    asked_of = {q["_id"]: q["text"] for q in map(json.loads, (tiny_corpus / "queries.jsonl").read_text().splitlines())}
+    rows = [row.split("\t") for row in (tiny_corpus / "qrels" / "test.tsv").read_text().splitlines()[1:]]
+    qrels = {query: {document: int(grade)} for query, document, grade in rows}
+    model = SentenceTransformer(str(tiny_student), device="cpu")
+    documents = model.encode(list(texts.values()), normalize_embeddings=True)
+    results = {
+        query: dict(zip(texts, map(float, documents @ model.encode(asked_of[query], normalize_embeddings=True))))
+        for query in qrels
+    }
+    ndcg, mean_precision, recall, _ = EvaluateRetrieval.evaluate(qrels, results, [10, 100])
+    expected = {"nDCG@10": ndcg["NDCG@10"], "Recall@100": recall["Recall@100"], "MAP@10": mean_precision["MAP@10"]}
+    measured = found["measures"][str(tiny_student)]
+    assert {name: round(measured[name], 5) for name in MEASURES} == expected
+    assert found["n_queries"] == len(qrels)
+
+
+def test_evaluate_agrees_with_the_run_itself(
+    finished: Finished, tiny_corpus: Path, tiny_student: Path, call: Call
+) -> None:
+    report = json.loads((finished.runs / "tiny" / "report.json").read_text())
+    done = call(
+        "evaluate", "tiny", "--corpus", tiny_corpus, "--against", f"hybrid:{tiny_student}", "--max-tokens", 64,
+        "--runs", finished.runs, "--json", "-",
+    )  # fmt: skip
+    found = done.json()
+    pairs = {"bm25": "bm25", "tiny": "final", "hybrid:tiny": "hybrid_final", f"hybrid:{tiny_student}": "hybrid_0"}
+    assert found["systems"] == list(pairs)
+    for system, reported in pairs.items():
+        assert found["measures"][system] == pytest.approx(report["measures"][reported], abs=1e-9)
+    assert [(test["a"], test["b"]) for test in found["tests"]] == [("tiny", b) for b in pairs if b != "tiny"]
+    assert all(test["p_holm"] >= test["p"] for test in found["tests"])
+
+
+def test_evaluate_keeps_vectors_and_writes_json_beside_the_table(
+    finished: Finished, tiny_corpus: Path, tmp_path: Path, call: Call
+) -> None:
+    arguments = ["evaluate", "tiny", "--corpus", tiny_corpus, "--split", "dev", "--runs", finished.runs]
+    first = call(*arguments, "--json", tmp_path / "answer.json")
+    made = sorted((finished.runs / "store" / "artifacts").glob("*/*"))
+    assert call(*arguments, "--json", "-").json() == json.loads((tmp_path / "answer.json").read_text())
+    assert sorted((finished.runs / "store" / "artifacts").glob("*/*")) == made
+    assert "hybrid:tiny" in first.out
+    assert "differences of nDCG@10: tiny less the row's system" in first.out
+
+
+def test_bm25_alone_needs_no_model(tiny_corpus: Path, tmp_path: Path, call: Call) -> None:
+    found = call("evaluate", "bm25", "--corpus", tiny_corpus, "--runs", tmp_path, "--json", "-").json()
+    assert found["systems"] == ["bm25"]
+    assert found["measures"]["bm25"]["nDCG@10"] > 0.8
+
+
+def test_compare_is_a_paired_test_whose_sign_follows_the_order(finished: Finished, call: Call) -> None:
+    other = ["--set", "name=gentle", "--set", "train.learning_rate=1e-4", "--set", "train.epochs=1"]
+    assert call("run", finished.config, "--runs", finished.runs, *other).code == 0
+    found = call("compare", "tiny", "gentle", "--runs", finished.runs, "--json").json()
+    back = call("compare", "gentle", "tiny", "--runs", finished.runs, "--json").json()
+    row = found["tests"][0]
+    assert (row["system"], row["measure"]) == ("final", "nDCG@10")
+    assert row["difference"] == pytest.approx(row["value_a"] - row["value_b"])
+    assert row["difference"] > 0.1
+    assert row["verdict"] == "gain"
+    assert back["tests"][0]["difference"] == pytest.approx(-row["difference"])
+    assert back["tests"][0]["verdict"] == "loss"
+    assert "tiny less gentle" in call("compare", "tiny", "gentle", "--runs", finished.runs).out

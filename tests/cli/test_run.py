@@ -1,0 +1,119 @@
+"""`run`, `plan`, `probe`, `gc`, and what a kill leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.cli.conftest import Call, Finished
+
+SYSTEMS = ["bm25", "student_0", "hybrid_0", "teacher@student_0", "generation_1", "final", "hybrid_final"]
+
+
+def stages(runs: Path, name: str = "tiny") -> list[dict[str, object]]:
+    return [json.loads(line) for line in (runs / name / "ledger.jsonl").read_text().splitlines()]
+
+
+def test_a_run_prints_the_table_and_where_things_are(finished: Finished) -> None:
+    out = finished.done.out
+    assert [line.split()[0] for line in out.splitlines()[4:11]] == SYSTEMS
+    assert "test nDCG@10" in out
+    assert "verdict" in out
+    assert "Inside hybrid search distillation changes nDCG@10" in out
+    assert f"report:  {finished.runs / 'tiny' / 'report.html'}" in out
+    assert f"student: {finished.runs / 'tiny' / 'student'}" in out
+    assert "1/train: done" in finished.done.err
+    assert "Traceback" not in finished.done.err
+
+
+def test_a_second_run_takes_everything_from_the_store(finished: Finished, call: Call) -> None:
+    before = json.loads((finished.runs / "tiny" / "report.json").read_text())
+    made = len(stages(finished.runs))
+    again = call("run", finished.config, "--runs", finished.runs, "--json")
+    assert again.code == 0, again.err
+    assert again.json()["measures"] == before["measures"]
+    assert again.json()["seconds_this_time"] == 0
+    assert all(stage["cached"] for stage in stages(finished.runs)[made:])
+
+
+def test_plan_says_what_is_cached_and_what_is_not(finished: Finished, call: Call) -> None:
+    plan = call("plan", finished.config, "--runs", finished.runs, "--json").json()
+    assert all(stage["cached"] for stage in plan)
+    changed = call("plan", finished.config, "--runs", finished.runs, "--set", "train.epochs=3", "--json").json()
+    assert {stage["stage"]: stage["why"] for stage in changed if not stage["cached"]}["1/train"] == "changed: epochs"
+    assert next(stage for stage in changed if stage["stage"] == "1/mine")["cached"]
+    table = call("plan", finished.config, "--runs", finished.runs).out
+    assert f"{len(plan)} stages cached, 0 to run." in table
+
+
+def test_plan_runs_nothing(config: Path, tmp_path: Path, call: Call) -> None:
+    plan = call("plan", config, "--runs", tmp_path, "--json")
+    assert plan.code == 0, plan.err
+    assert not any(stage["cached"] for stage in plan.json())
+    assert {stage["why"] for stage in plan.json()} == {"not made yet"}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cost_setting_invalidates_nothing(finished: Finished, call: Call) -> None:
+    plan = call("plan", finished.config, "--runs", finished.runs, "--set", "student.batch_tokens=64", "--json")
+    assert all(stage["cached"] for stage in plan.json())
+
+
+def test_until_stops_after_a_stage_and_the_run_is_not_finished(config: Path, tmp_path: Path, call: Call) -> None:
+    done = call("run", config, "--runs", tmp_path, "--until", "0/corpus")
+    assert (done.code, done.out) == (0, "Stopped after 0/corpus, as asked.\n")
+    assert [stage["stage"] for stage in stages(tmp_path)] == ["0/corpus"]
+    assert "not finished" in call("show", "tiny", "--runs", tmp_path).out
+    report = call("report", "tiny", "--runs", tmp_path)
+    assert report.code == 2
+    assert "is not finished" in report.err
+
+
+def test_probe_ranks_the_mixtures_and_advises(finished: Finished, call: Call) -> None:
+    record = call("probe", finished.config, "--runs", finished.runs, "--json").json()
+    differences = [row["difference"] for row in record["rows"]]
+    assert differences == sorted(differences, reverse=True)
+    assert record["train"] is True
+    table = call("probe", finished.config, "--runs", finished.runs).out
+    assert "advice: train" in table
+    assert "estimate" not in table
+
+
+def test_probe_says_do_not_train_where_the_teacher_is_no_better(finished: Finished, call: Call) -> None:
+    alone = ["--set", "teacher={kind: ema, view: {windows: first}}"]
+    done = call("probe", finished.config, "--runs", finished.runs, *alone)
+    assert "advice: do not train: " in done.out
+    assert "no asymmetry" in done.err
+
+
+def test_gc_removes_what_no_run_refers_to_and_nothing_else(finished: Finished, tmp_path: Path, call: Call) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(finished.runs, runs)
+    (runs / "store" / "artifacts" / "00" / "00unused").mkdir(parents=True)
+    assert "would be removed" in call("gc", "--runs", runs, "--pretend").out
+    removed = call("gc", "--runs", runs, "--json").json()["removed"]
+    assert "00unused" in [one["key"] for one in removed]
+    assert not (runs / "store" / "artifacts" / "00" / "00unused").exists()
+    assert all(stage["cached"] for stage in call("plan", finished.config, "--runs", runs, "--json").json())
+
+
+def test_a_run_that_is_interrupted_says_so_and_goes_on(config: Path, tmp_path: Path, call: Call) -> None:
+    command = [sys.executable, "-m", "sdretrieval", "run", str(config), "--runs", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    ledger, waited = tmp_path / "tiny" / "ledger.jsonl", time.monotonic() + 120
+    while not (ledger.exists() and ledger.read_text()) and time.monotonic() < waited:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert out == ""
+    assert err.splitlines()[-1] == "error: interrupted; finished stages are in the store; run again to continue"
+    plan = {stage["stage"]: stage["cached"] for stage in call("plan", config, "--runs", tmp_path, "--json").json()}
+    assert plan["0/corpus"]
+    assert not plan["final/encode"]

@@ -1,0 +1,90 @@
+"""The model card says what a stranger must know, and nothing of the machine it was made on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sdretrieval.encode.student import Prompts
+from sdretrieval.export.card import Served, model_card
+from sdretrieval.export.layout import Agreement
+from tests.export.conftest import FACTS
+from tests.export.reports import REPORT
+
+SERVED = Served(Prompts("query: ", ""), 256, 64, 384, {"onnx-int8": Agreement(0.9876, 0.9)})
+
+
+def front(card: str) -> dict[str, Any]:
+    return dict(yaml.safe_load(card.split("---\n")[1]))
+
+
+def test_front_matter_names_library_and_base() -> None:
+    head = front(model_card(FACTS, SERVED))
+    assert head["library_name"] == "sentence-transformers"
+    assert head["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
+    assert "self-distillation" in head["tags"]
+
+
+def test_a_local_base_is_named_without_its_path() -> None:
+    card = model_card(replace(FACTS, base_model="/home/someone/models/mini"), SERVED)
+    assert "base_model" not in front(card)
+    assert "/home/someone" not in card and "Base model: `mini`" in card
+
+
+def test_before_and_after_with_interval_and_p() -> None:
+    card = model_card(FACTS, SERVED)
+    assert "tiny, split `test`, 24 queries, seed 13" in card
+    assert "| student_0 | 0.2100 | 0.9000 |" in card and "| final | 0.5300 | 0.9500 |" in card
+    assert "| final - student_0 | nDCG@10 | +0.3200 | +0.2000 to +0.4400 | 0.0001 |  | gain |" in card
+    assert (
+        "| hybrid_final - hybrid_0 | nDCG@10 | +0.0100 | -0.1000 to +0.1000 | 0.8 |  | no gain within noise |" in card
+    )
+
+
+def test_the_reports_own_verdict_after_holm_is_kept() -> None:
+    test = REPORT["tests"][0] | {"p_holm": 0.06, "verdict": "no gain within noise"}
+    card = model_card(replace(FACTS, report=REPORT | {"tests": [test]}), SERVED)
+    assert "| 0.0001 | 0.06 | no gain within noise |" in card
+
+
+def test_lineage_teachers_generations_and_command() -> None:
+    card = model_card(FACTS, SERVED)
+    for words in (
+        f"digest `{'b' * 32}`",
+        f"Corpus: tiny, digest `{'c' * 32}`",
+        "Teacher `ema`, weight 0.5: reads every window of a document",
+        "Generation 1: accepted, a proven gain. a proven gain: +0.3",
+        "Generation 2: rejected. a loss: -0.1",
+        "sdretrieval run configs/tiny.yaml",
+    ):
+        assert words in card
+
+
+def test_limits_are_plain() -> None:
+    card = model_card(FACTS, SERVED)
+    assert "Measured on tiny (split `test`) only" in card
+    assert "The base mixed with BM25, untrained, reaches nDCG@10 0.8400, this model alone 0.5300." in card
+    assert "All measurements cut queries at 64 tokens" in card
+    assert "Format `onnx-int8`: on the canary texts its lowest cosine with torch is 0.9876, and 90% of" in card
+    assert "estimate" not in card
+
+
+def test_estimates_rejections_and_the_unmeasured_are_marked() -> None:
+    assert "**estimate**: no labels were used" in model_card(replace(FACTS, report=REPORT | {"estimate": True}), SERVED)
+    rejected = REPORT | {"generations": REPORT["generations"][1:]}
+    assert "No generation passed the gate" in model_card(replace(FACTS, report=rejected), SERVED)
+    bare = model_card(replace(FACTS, report=None), SERVED)
+    assert "Nothing was measured" in bare and "## Results" not in bare
+
+
+def test_a_name_with_bars_and_line_breaks_keeps_the_table_whole() -> None:
+    report = REPORT | {"systems": ["a|b\nc"], "measures": {"a|b\nc": {"nDCG@10": 0.5}}, "tests": []}
+    assert "| a\\|b c | 0.5000 |" in model_card(replace(FACTS, report=report), SERVED)
+
+
+def test_the_bundle_and_its_student_each_have_the_card(bundle: Path) -> None:
+    assert 'SentenceTransformer("student")' in (bundle / "README.md").read_text()
+    assert 'SentenceTransformer(".")' in (bundle / "student" / "README.md").read_text()

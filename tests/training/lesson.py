@@ -1,0 +1,165 @@
+"""A small but whole lesson: the tiny collection, BM25 and a full-context average as teachers, targets, batches.
+
+`python -m tests.training.lesson CORPUS STUDENT FOLDER '{"save_every": 2}'` trains in a process of its own, slowly, so
+that it can be killed in between.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdretrieval.encode.encoder import Embeddings, encode_sequences
+from sdretrieval.encode.student import Student, load_student
+from sdretrieval.encode.tokens import tokenize
+from sdretrieval.encode.views import View
+from sdretrieval.indexes.lexical import LexicalIndex
+from sdretrieval.mining.candidates import Candidates
+from sdretrieval.ragged import Array, Ragged
+from sdretrieval.targets.build import Targets, build_targets
+from sdretrieval.teachers.dense import DenseTeacher
+from sdretrieval.teachers.ema import LiveEma, decay_of
+from sdretrieval.teachers.ensemble import BatchTeacher, TeacherScores, score_candidates
+from sdretrieval.teachers.lexical import LexicalTeacher
+from sdretrieval.training.batches import BatchMaker, Side
+from sdretrieval.training.live import LiveTargets
+from sdretrieval.training.losses import ListwiseDistillation
+from sdretrieval.training.train import EarlyStop, Trained, TrainSettings, train, updates_of
+
+SETTINGS = TrainSettings(queries_per_batch=8, epochs=2, learning_rate=2e-3)
+
+
+class SlowBatchMaker(BatchMaker):
+    """Takes its time, so that a test can kill the training between two updates."""
+
+    def __call__(self, visits: Sequence[dict[str, int]]) -> dict[str, Any]:
+        time.sleep(0.4)
+        return super().__call__(visits)
+
+
+@dataclass
+class Lesson:
+    """What the teachers said of the train queries' candidates, for one student."""
+
+    student: Student
+    queries: Side
+    documents: Side
+    candidates: Candidates
+    scores: TeacherScores
+    targets: Targets
+    judge: BatchTeacher
+    positives: dict[int, set[int]]
+
+    def batches(self, whole_batch: bool = True, kind: type[BatchMaker] = BatchMaker, wanted: int = 6) -> BatchMaker:
+        """The collator; lists of `wanted` candidates."""
+        judge = self.judge.matrix if whole_batch else None
+        return kind(self.student.model, self.queries, self.documents, self.candidates, self.targets, wanted, 13, judge)
+
+    def live(self, settings: TrainSettings, weight: float = 0.5) -> tuple[LiveEma, LiveTargets]:
+        """A live average that starts as the student."""
+        ema = LiveEma(self.student.model, decay_of(0.25, updates_of(len(self.candidates), settings)))
+        return ema, LiveTargets(ema, weight, self.scores.members[0].statistics, self.targets.temperature)
+
+    def reciprocal_rank(self) -> float:
+        """Mean reciprocal rank of the train queries' own documents among all documents."""
+        shown = [self.documents.sequence(row) for row in range(len(self.documents.tokens))]
+        asked = [self.queries.sequence(int(row)) for row in self.candidates.query_rows_Q]
+        documents = encode_sequences(self.student.model, shown, self.documents.specials)
+        scores = encode_sequences(self.student.model, asked, self.queries.specials) @ documents.T
+        own = [next(iter(self.positives[int(row)])) for row in self.candidates.query_rows_Q]
+        return float(np.mean([1 / (1 + int((line > line[row]).sum())) for line, row in zip(scores, own, strict=True)]))
+
+
+def prepare(corpus: Path, student_folder: Path, device: str = "cpu") -> Lesson:
+    """Read, encode, score, build targets: the same in every process."""
+    student = load_student(str(student_folder), max_tokens=48, device=device)
+    texts, queries, positives = _read(corpus)
+    asked = Side(tokenize(queries, student.model.tokenizer), student.query_view, student.query_specials)
+    shown = Side(tokenize(texts, student.model.tokenizer), student.view, student.document_specials)
+    teachers = [
+        DenseTeacher("ema", _embed(student, asked).vectors_WD, _embed(student, shown, View(48, "all"))),
+        LexicalTeacher(LexicalIndex.build(texts), queries),
+    ]
+    candidates = _candidates(teachers[1], positives)
+    scores = score_candidates(teachers, candidates.query_rows_Q, candidates.rows, "zscore")
+    targets, _ = build_targets(scores.mixed([0.3, 0.7]), candidates.positive, target_perplexity=2.5)
+    judge = BatchTeacher(teachers, scores, [0.3, 0.7], candidates.query_rows_Q)
+    return Lesson(student, asked, shown, candidates, scores, targets, judge, positives)
+
+
+def _read(corpus: Path) -> tuple[list[str], list[str], dict[int, set[int]]]:
+    documents = [json.loads(line) for line in (corpus / "corpus.jsonl").read_text().splitlines()]
+    queries = [json.loads(line) for line in (corpus / "queries.jsonl").read_text().splitlines()]
+    rows = {record["_id"]: row for table in (documents, queries) for row, record in enumerate(table)}
+    positives: dict[int, set[int]] = {}
+    for line in (corpus / "qrels" / "train.tsv").read_text().splitlines()[1:]:
+        query, document, _ = line.split("\t")
+        positives.setdefault(rows[query], set()).add(rows[document])
+    texts = [f"{record['title']} {record['text']}" for record in documents]
+    return texts, [record["text"] for record in queries], positives
+
+
+def _embed(student: Student, side: Side, view: View | None = None) -> Embeddings:
+    pieces = [(view or side.view).cut(ids, side.specials) for ids in side.tokens]
+    windows = np.concatenate([[0], np.cumsum([len(own) for own in pieces])])
+    vectors = encode_sequences(student.model, [piece for own in pieces for piece in own], side.specials)
+    return Embeddings(vectors, windows)
+
+
+def _candidates(lexical: LexicalTeacher, positives: dict[int, set[int]]) -> Candidates:
+    query_rows = np.asarray(sorted(positives), dtype=np.int64)
+    generator = np.random.default_rng(5)
+    lists: list[Array] = []
+    for row, found in zip(query_rows, lexical.top(query_rows, 8).rows_Qk, strict=True):
+        others = generator.permutation(120)[:6]
+        lists.append(np.asarray([*dict.fromkeys([*found[found >= 0], *positives[int(row)], *others])][:12]))
+    rows = Ragged.of(lists, np.int64)
+    truth = [np.isin(found, list(positives[int(row)])) for row, found in zip(query_rows, rows, strict=True)]
+    return Candidates(
+        query_rows,
+        rows,
+        scores=rows.with_values(np.zeros(len(rows.values_T), dtype=np.float32)),
+        positive=Ragged.of(truth, np.bool_),
+        dense_rank=rows.with_values(np.full(len(rows.values_T), -1, dtype=np.int32)),
+    )
+
+
+def teach(
+    lesson: Lesson,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    live: bool = False,
+    early_stop: EarlyStop | None = None,
+    batches: BatchMaker | None = None,
+    hard_label_weight: float = 0.1,
+) -> Trained:
+    """One training with whatever is asked for; the student is `lesson.student`."""
+    ema, targets = lesson.live(settings) if live else (None, None)
+    loss = ListwiseDistillation(
+        lesson.student.model, student_temperature=0.05, hard_label_weight=hard_label_weight, live=targets
+    )
+    return train(
+        lesson.student.model, batches or lesson.batches(), loss, settings, folder, live=ema, early_stop=early_stop
+    )
+
+
+def main(corpus: str, student: str, folder: str, options: str) -> None:
+    """Train as `options` say; `live`, `whole_batch`, `hard` and `slow` are not settings of the training."""
+    asked = json.loads(options)
+    live, whole, slow, hard = (asked.pop(name, 0) for name in ("live", "whole_batch", "slow", "hard"))
+    lesson = prepare(Path(corpus), Path(student))
+    batches = lesson.batches(bool(whole), SlowBatchMaker if slow else BatchMaker)
+    settings = TrainSettings(**{**vars(SETTINGS), **asked})
+    teach(lesson, settings, Path(folder), live=bool(live), batches=batches, hard_label_weight=hard)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,141 @@
+"""From visits to a batch: each document once, targets that sum to 1, nobody else's documents in a list."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sdretrieval.mining.candidates import Candidates
+from sdretrieval.ragged import Array, Ragged
+from sdretrieval.targets.build import build_targets
+from sdretrieval.training import batches as batches_module
+from sdretrieval.training.batches import BatchMaker
+from tests.training.lesson import Lesson
+
+VISITS = [{"position": position, "visit": 0} for position in (4, 0, 31, 7)]
+EVERY = 99
+
+
+@pytest.fixture(scope="module")
+def lesson(tiny_corpus: Any, tiny_student: Any) -> Lesson:
+    from tests.training.lesson import prepare
+
+    return prepare(tiny_corpus, tiny_student)
+
+
+def columns(lesson: Lesson) -> Array:
+    """Document rows of the batch's columns where whole lists are taken."""
+    return np.unique(np.concatenate([lesson.candidates.rows[visit["position"]] for visit in VISITS]))
+
+
+def document_ids(batch: dict[str, Any]) -> list[list[int]]:
+    """Token ids of each column's document, in column order."""
+    found: list[list[int]] = []
+    number = 0
+    while f"document{number}_input_ids" in batch:
+        ids, mask = batch[f"document{number}_input_ids"], batch[f"document{number}_attention_mask"]
+        found += [row[kept.bool()].tolist() for row, kept in zip(ids, mask, strict=True)]
+        number += 1
+    return [found[place] for place in batch["label"]["order_M"].tolist()]
+
+
+def test_each_document_stands_once_however_many_lists_hold_it(lesson: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches_module, "PART_TOKENS", 150)
+    batch = lesson.batches(wanted=EVERY)(VISITS)
+    expected = [lesson.documents.sequence(int(row)).tolist() for row in columns(lesson)]
+    assert document_ids(batch) == expected and "document3_input_ids" in batch
+    assert sum(len(lesson.candidates.rows[visit["position"]]) for visit in VISITS) > len(expected)
+
+
+def test_queries_stand_in_the_visits_order(lesson: Lesson) -> None:
+    batch = lesson.batches()(VISITS)
+    rows = lesson.candidates.query_rows_Q[[4, 0, 31, 7]]
+    assert batch["label"]["queries_B"].tolist() == rows.tolist()
+    for ids, row in zip(batch["query_input_ids"], rows, strict=True):
+        expected = lesson.queries.sequence(int(row)).tolist()
+        assert ids[: len(expected)].tolist() == expected
+
+
+@pytest.mark.parametrize("whole_batch", [True, False])
+@pytest.mark.parametrize("wanted", [4, EVERY])
+def test_targets_sum_to_one(lesson: Lesson, whole_batch: bool, wanted: int) -> None:
+    label = lesson.batches(whole_batch, wanted=wanted)(VISITS)["label"]
+    np.testing.assert_allclose(label["target_log_probs_BM"].exp().sum(dim=1).numpy(), 1.0, atol=1e-5)
+    assert np.isfinite(label["target_log_probs_BM"].numpy()).all() == whole_batch
+
+
+def test_in_list_scope_the_documents_of_other_queries_are_excluded(lesson: Lesson) -> None:
+    label = lesson.batches(whole_batch=False, wanted=EVERY)(VISITS)["label"]
+    rows = columns(lesson)
+    for b, visit in enumerate(VISITS):
+        own = np.isin(rows, lesson.candidates.rows[visit["position"]])
+        np.testing.assert_array_equal(np.isfinite(label["target_log_probs_BM"][b].numpy()), own)
+        order = np.argsort(lesson.candidates.rows[visit["position"]])
+        expected = lesson.targets.log_probs[visit["position"]][order]
+        np.testing.assert_allclose(label["target_log_probs_BM"][b].numpy()[own], expected, atol=1e-5)
+
+
+def test_in_batch_scope_the_teacher_judges_every_document(lesson: Lesson) -> None:
+    label = lesson.batches(wanted=EVERY)(VISITS)["label"]
+    scores = lesson.judge.matrix(np.asarray([4, 0, 31, 7]), columns(lesson)) / lesson.targets.temperature
+    expected = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(label["target_log_probs_BM"].numpy(), expected, atol=1e-4)
+
+
+def test_known_positives_are_always_shown_and_never_negatives(lesson: Lesson) -> None:
+    label = lesson.batches(wanted=2)(VISITS)["label"]
+    assert label["positive_BM"].sum(dim=1).tolist() == [1, 1, 1, 1]
+    assert not bool((label["positive_BM"] & label["negative_BM"]).any())
+    assert bool((label["positive_BM"] | label["negative_BM"]).all())
+
+
+def with_exclusions(lesson: Lesson, excluded: Array) -> tuple[Lesson, Ragged]:
+    """The lesson with candidates excluded from all terms."""
+    lists = lesson.candidates.rows.with_values(excluded)
+    targets, _ = build_targets(lesson.scores.mixed([0.3, 0.7]), lesson.candidates.positive, excluded=lists)
+    return replace(lesson, targets=targets), lists
+
+
+@pytest.mark.parametrize("whole_batch", [True, False])
+def test_an_excluded_candidate_is_no_target_and_no_negative(lesson: Lesson, whole_batch: bool) -> None:
+    everything = lesson.candidates.rows.values_T
+    changed, lists = with_exclusions(lesson, (everything % 3 == 0) & ~lesson.candidates.positive.values_T)
+    label = changed.batches(whole_batch, wanted=EVERY)(VISITS)["label"]
+    rows = columns(lesson)
+    for b, visit in enumerate(VISITS):
+        out = np.isin(rows, lesson.candidates.rows[visit["position"]][lists[visit["position"]]])
+        assert out.any() and np.isneginf(label["target_log_probs_BM"][b].numpy()[out]).all()
+        assert not label["negative_BM"][b].numpy()[out].any()
+    np.testing.assert_allclose(label["target_log_probs_BM"].exp().sum(dim=1).numpy(), 1.0, atol=1e-5)
+
+
+def test_a_suspected_false_negative_leaves_the_hard_term_only(lesson: Lesson) -> None:
+    targets, _ = build_targets(lesson.scores.mixed([0.3, 0.7]), lesson.candidates.positive, rule="margin", margin=0.0)
+    label = replace(lesson, targets=targets).batches(wanted=EVERY)(VISITS)["label"]
+    neither = ~(label["positive_BM"] | label["negative_BM"])
+    assert bool(neither.any()) and np.isfinite(label["target_log_probs_BM"].numpy()[neither.numpy()]).all()
+
+
+def test_lists_that_are_empty_or_wholly_excluded_weigh_nothing_and_make_no_nan(lesson: Lesson) -> None:
+    changed, _ = with_exclusions(lesson, np.ones(len(lesson.candidates.rows.values_T), dtype=bool))
+    for label in (changed.batches(whole)(VISITS)["label"] for whole in (True, False)):
+        assert label["weight_B"].tolist() == [0.0] * 4
+        assert not np.isnan(label["target_log_probs_BM"].numpy()).any()
+    empty = Ragged(np.empty(0), np.zeros(41, dtype=np.int64))
+    fields = {"rows": np.int64, "scores": np.float32, "positive": np.bool_, "dense_rank": np.int32}
+    lists = {name: Ragged(np.empty(0, dtype=dtype), empty.offsets) for name, dtype in fields.items()}
+    nothing = Candidates(lesson.candidates.query_rows_Q, **lists)
+    targets, _ = build_targets(lists["scores"], lists["positive"], temperature=1.0)
+    batch = replace(lesson, candidates=nothing, targets=targets).batches(whole_batch=False)(VISITS)
+    assert batch["label"]["target_log_probs_BM"].shape == (4, 1)
+    assert np.isneginf(batch["label"]["target_log_probs_BM"].numpy()).all()
+
+
+def test_a_visit_is_the_same_in_every_process_and_another_visit_shows_others(lesson: Lesson) -> None:
+    maker: BatchMaker = lesson.batches(wanted=4)
+    first, again = (document_ids(maker(VISITS)) for _ in range(2))
+    later = document_ids(maker([{"position": visit["position"], "visit": 1} for visit in VISITS]))
+    assert first == again and first != later

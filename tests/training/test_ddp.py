@@ -1,0 +1,42 @@
+"""Two processes train as one: each takes half of a batch, the weights are those of a single process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sdretrieval.training.callbacks import read_metrics
+from tests.training.lesson import SETTINGS, prepare, teach
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def test_two_processes_make_the_updates_of_one(tiny_corpus: Path, tiny_student: Path, tmp_path: Path) -> None:
+    if not torch.distributed.is_available():
+        pytest.skip("this torch has no torch.distributed")
+    options = json.dumps({"queries_per_batch": 4, "epochs": 1, "save_every": 2})
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    folder = [str(tiny_corpus), str(tiny_student), str(tmp_path / "two")]
+    done = subprocess.run(
+        [*launch, "tests.training.lesson", *folder, options], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    lesson = prepare(tiny_corpus, tiny_student)
+    start = {name: value.clone() for name, value in lesson.student.model[0].auto_model.state_dict().items()}
+    one = replace(SETTINGS, queries_per_batch=8, epochs=1)
+    # In list scope and without the hard term a query's loss does not depend on the rest of its batch.
+    teach(lesson, one, tmp_path / "one", batches=lesson.batches(whole_batch=False), hard_label_weight=0.0)
+    for which in ("student", "average"):
+        single, double = (load_file(tmp_path / name / which / "model.safetensors") for name in ("one", "two"))
+        for name, value in single.items():
+            moved = (value - start[name]).norm() if name in start else 0.0
+            assert (value - double[name]).norm() <= 0.02 * moved + 1e-6, (which, name)
+    assert [record["step"] for record in read_metrics(tmp_path / "two" / "metrics.jsonl")] == [1, 2, 3, 4, 5]
+    assert {path.name for path in (tmp_path / "two").iterdir()} == {"student", "average", "metrics.jsonl"}

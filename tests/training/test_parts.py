@@ -1,0 +1,80 @@
+"""Freezing and dropout: named parts stop, wrong names are told, the model comes back as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdretrieval.errors import ModelError
+from sdretrieval.training.parts import dropout_at, freeze
+from sdretrieval.training.precision import faster_precision
+
+
+@pytest.fixture
+def model(tiny_student: Path) -> Any:
+    from sdretrieval.encode.student import load_student
+
+    return load_student(str(tiny_student), max_tokens=64, device="cpu").model
+
+
+def still(model: Any) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+
+
+def test_a_part_is_frozen_by_name_and_the_rest_counted(model: Any) -> None:
+    everything = sum(parameter.numel() for parameter in model.parameters())
+    learning = freeze(model, ["word_embeddings"])
+    (frozen,) = still(model)
+    assert frozen.endswith("word_embeddings.weight")
+    assert learning == everything - model.get_parameter(frozen).numel()
+
+
+def test_the_lowest_layers_are_frozen_with_the_embeddings(model: Any) -> None:
+    freeze(model, ["layers:1"])
+    frozen = still(model)
+    assert any("layer.0." in name for name in frozen) and not any("layer.1." in name for name in frozen)
+    assert {name for name, _ in model.named_parameters() if "embeddings" in name} <= frozen
+
+
+def test_nothing_is_frozen_unless_asked(model: Any) -> None:
+    freeze(model, [])
+    assert not still(model)
+
+
+def test_a_part_that_names_nothing_is_refused_with_examples(model: Any) -> None:
+    expected = (
+        r"train.freeze: no parameter's name holds 'word_embedings'; names look like .*word_embeddings.*; 'layers:N'"
+    )
+    with pytest.raises(ModelError, match=expected):
+        freeze(model, ["word_embedings"])
+
+
+def test_a_student_that_can_learn_nothing_is_refused(model: Any) -> None:
+    with pytest.raises(ModelError, match=r"train.freeze: layers:9, pooler leaves no parameter to learn; freeze less"):
+        freeze(model, ["layers:9", "pooler"])
+
+
+def rates(model: Any) -> list[float]:
+    from torch import nn
+
+    return [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
+
+
+def test_dropout_is_set_and_comes_back_also_after_an_error(model: Any) -> None:
+    before = rates(model)
+    assert set(before) == {0.1}
+    with dropout_at(model, 0.0):
+        assert set(rates(model)) == {0.0}
+    assert rates(model) == before
+    with pytest.raises(KeyboardInterrupt), dropout_at(model, 0.3):
+        raise KeyboardInterrupt
+    assert rates(model) == before
+
+
+def test_the_faster_precision_is_measured_and_leaves_no_trace(model: Any) -> None:
+    freeze(model, ["word_embeddings"])
+    precision, ratio = faster_precision(model, tokens=16, rounds=1)
+    assert (precision == "bfloat16") == (ratio >= 1.15) and ratio > 0
+    assert all(parameter.grad is None for parameter in model.parameters())

@@ -1,0 +1,352 @@
+"""Training: the student learns, two runs are one, a killed run is continued to the same weights."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sdretrieval.encode.student import load_student
+from sdretrieval.errors import NumericError
+from sdretrieval.training import train as train_module
+from sdretrieval.training.batches import BatchMaker
+from sdretrieval.training.callbacks import MetricsCallback, last_complete_checkpoint, read_metrics
+from sdretrieval.training.losses import ListwiseDistillation
+from sdretrieval.training.train import EarlyStop, TrainSettings, train, updates_of
+from tests.training.lesson import SETTINGS, Lesson, prepare, teach
+
+Lessons = Callable[[], Lesson]
+CHECKOUT = Path(__file__).parents[2]
+
+
+def weights(folder: Path, which: str = "student") -> dict[str, torch.Tensor]:
+    return load_file(folder / which / "model.safetensors")
+
+
+def assert_same(first: Path, second: Path) -> None:
+    """Students and averages exactly equal."""
+    for which in ("student", "average"):
+        one, other = weights(first, which), weights(second, which)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one), which
+
+
+class Killed(BatchMaker):
+    """Collates until it is killed at a batch."""
+
+    last = 10**9
+
+    def __call__(self, visits: Sequence[dict[str, int]]) -> dict[str, Any]:
+        if self.last == 0:
+            raise KeyboardInterrupt
+        self.last -= 1
+        return super().__call__(visits)
+
+
+def killed_and_resumed(
+    new_lesson: Lessons, settings: TrainSettings, folder: Path, *, after: int, **asked: Any
+) -> list[dict[str, Any]]:
+    """Train, be killed after `after` batches, train again from fresh objects; the metrics of both together."""
+    first = new_lesson()
+    batches = first.batches(kind=Killed)
+    assert isinstance(batches, Killed)
+    batches.last = after
+    with pytest.raises(KeyboardInterrupt):
+        teach(first, settings, folder, batches=batches, **asked)
+    assert last_complete_checkpoint(folder / "trainer") is not None
+    teach(new_lesson(), settings, folder, **asked)
+    return read_metrics(folder / "metrics.jsonl")
+
+
+@pytest.mark.parametrize("whole_batch", [True, False])
+def test_the_student_learns_and_finds_more(lesson: Lesson, tmp_path: Path, whole_batch: bool) -> None:
+    before = lesson.reciprocal_rank()
+    settings = replace(SETTINGS, epochs=6)
+    trained = teach(lesson, settings, tmp_path, batches=lesson.batches(whole_batch))
+    losses = [record["loss"] for record in read_metrics(tmp_path / "metrics.jsonl")]
+    assert trained.updates == len(losses) == 30
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+    assert lesson.reciprocal_rank() > before + 0.1
+
+
+def test_what_is_left_is_two_plain_models_and_the_metrics(lesson: Lesson, tmp_path: Path) -> None:
+    trained = teach(lesson, replace(SETTINGS, save_every=3), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"student", "average", "metrics.jsonl"}
+    kinds = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
+    assert kinds <= {".safetensors", ".json", ".txt", ".jsonl"}
+    for which in ("student", "average"):
+        again = load_student(str(tmp_path / which), max_tokens=48, device="cpu").model
+        assert again.encode(["dough oven"]).shape == (1, 32)
+    assert trained.counts == {
+        "updates": 10,
+        "queries": 80,
+        "learning_parameters": trained.counts["learning_parameters"],
+    }
+
+
+def test_the_model_in_memory_is_the_saved_one_and_ready_for_use(lesson: Lesson, tmp_path: Path) -> None:
+    teach(lesson, SETTINGS, tmp_path)
+    model = lesson.student.model
+    saved = load_student(str(tmp_path / "student"), max_tokens=48, device="cpu").model
+    assert all(torch.equal(value, saved.state_dict()[name]) for name, value in model.state_dict().items())
+    assert not model.training and all(parameter.requires_grad for parameter in model.parameters())
+    assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.1}
+
+
+def test_frozen_word_embeddings_do_not_move_and_the_average_lags(lesson: Lesson, tmp_path: Path) -> None:
+    start = {name: value.clone() for name, value in lesson.student.model[0].auto_model.state_dict().items()}
+    teach(lesson, SETTINGS, tmp_path)
+    student, average = weights(tmp_path), weights(tmp_path, "average")
+    words, other = "embeddings.word_embeddings.weight", "encoder.layer.1.output.dense.weight"
+    assert torch.equal(student[words], start[words]) and torch.equal(average[words], start[words])
+    moved = (student[other] - start[other]).norm()
+    assert 0 < (average[other] - start[other]).norm() < moved
+
+
+def test_two_runs_give_the_same_weights_and_another_seed_others(new_lesson: Lessons, tmp_path: Path) -> None:
+    for name, seed in (("one", 13), ("two", 13), ("other", 14)):
+        teach(new_lesson(), replace(SETTINGS, seed=seed), tmp_path / name, live=True)
+    assert_same(tmp_path / "one", tmp_path / "two")
+    name = "encoder.layer.1.output.dense.weight"
+    assert not torch.equal(weights(tmp_path / "one")[name], weights(tmp_path / "other")[name])
+
+
+def test_a_training_killed_by_sigkill_is_continued_to_the_same_weights(
+    new_lesson: Lessons, tiny_corpus: Path, tiny_student: Path, tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, save_every=2)
+    options = json.dumps({"save_every": 2, "live": 1, "whole_batch": 1, "slow": 1, "hard": 0.1})
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    command = [sys.executable, "-m", "tests.training.lesson", str(tiny_corpus), str(tiny_student), str(killed), options]
+    process = subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.PIPE)
+    try:
+        while last_complete_checkpoint(killed / "trainer") is None:
+            assert process.poll() is None, process.communicate()[1].decode()
+            time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert not (killed / "student").exists()
+    teach(new_lesson(), settings, killed, live=True)
+    teach(new_lesson(), settings, whole, live=True)
+    assert_same(killed, whole)
+    assert read_metrics(killed / "metrics.jsonl") == read_metrics(whole / "metrics.jsonl")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"dropout": 0.1}, {"gradient_accumulation": 2, "queries_per_batch": 4}, {"epochs": 1.3}],
+    ids=["dropout", "accumulation", "part of an epoch"],
+)
+def test_a_killed_training_is_continued_to_the_same_weights(
+    new_lesson: Lessons, tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    settings = replace(SETTINGS, save_every=2, **changed)
+    metrics = killed_and_resumed(new_lesson, settings, tmp_path / "killed", after=11 if len(changed) > 1 else 5)
+    teach(new_lesson(), settings, tmp_path / "whole")
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+    assert metrics == read_metrics(tmp_path / "whole" / "metrics.jsonl")
+    assert [record["step"] for record in metrics] == list(range(1, updates_of(40, settings) + 1))
+
+
+def test_a_training_killed_after_its_last_update_is_only_saved(
+    new_lesson: Lessons, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(SETTINGS, save_every=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "_save", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            teach(new_lesson(), settings, tmp_path / "killed")
+    again = teach(new_lesson(), settings, tmp_path / "killed")
+    teach(new_lesson(), settings, tmp_path / "whole")
+    assert again.updates == 10
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_a_checkpoint_cut_short_is_not_continued_from(new_lesson: Lessons, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, save_every=2)
+    broken = tmp_path / "killed" / "trainer" / "checkpoint-8"
+    first = new_lesson()
+    batches = first.batches(kind=Killed)
+    assert isinstance(batches, Killed)
+    batches.last = 7
+    with pytest.raises(KeyboardInterrupt):
+        teach(first, settings, tmp_path / "killed", batches=batches)
+    broken.mkdir()
+    (broken / "model.safetensors").write_bytes(b"half")
+    (tmp_path / "killed" / "metrics.jsonl").open("a").write('{"step": 7, "lo')
+    found = last_complete_checkpoint(broken.parent)
+    assert found is not None and found.name == "checkpoint-6"
+    teach(new_lesson(), settings, tmp_path / "killed")
+    teach(new_lesson(), settings, tmp_path / "whole")
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+    assert len(read_metrics(tmp_path / "killed" / "metrics.jsonl")) == 10
+
+
+def test_accumulated_batches_make_the_update_of_one_large_batch(new_lesson: Lessons, tmp_path: Path) -> None:
+    small = replace(SETTINGS, queries_per_batch=4, gradient_accumulation=2)
+    for name, settings in (("large", SETTINGS), ("small", small)):
+        lesson = new_lesson()
+        # In list scope and without the hard term a query's loss does not depend on the rest of its batch.
+        teach(lesson, settings, tmp_path / name, batches=lesson.batches(whole_batch=False), hard_label_weight=0.0)
+    large, small_weights = weights(tmp_path / "large"), weights(tmp_path / "small")
+    start = new_lesson().student.model[0].auto_model.state_dict()
+    for name in large:
+        moved = (large[name] - start[name]).norm() if name in start else 0.0
+        assert (large[name] - small_weights[name]).norm() <= 0.02 * moved + 1e-6, name
+
+
+def test_bfloat16_trains_and_leaves_a_model_in_plain_float32(new_lesson: Lessons, tmp_path: Path) -> None:
+    for name, precision in (("before", "float32"), ("half", "bfloat16"), ("after", "float32")):
+        lesson = new_lesson()
+        teach(lesson, replace(SETTINGS, precision=precision, save_every=4), tmp_path / name)
+        saved = load_student(str(tmp_path / name / "student"), max_tokens=48, device="cpu").model
+        texts = ["dough oven", "where is the anchor"]
+        assert abs(saved.encode(texts) - lesson.student.model.encode(texts)).max() < 1e-6
+    assert_same(tmp_path / "before", tmp_path / "after")
+    name = "encoder.layer.1.output.dense.weight"
+    assert not torch.equal(weights(tmp_path / "before")[name], weights(tmp_path / "half")[name])
+    losses = [record["loss"] for record in read_metrics(tmp_path / "half" / "metrics.jsonl")]
+    assert losses[-1] < losses[0]
+
+
+class Scripted:
+    """Measurements that are known beforehand, and the weights of the student at each."""
+
+    def __init__(self, lesson: Lesson, values: list[float]) -> None:
+        self._model, self._values = lesson.student.model, values
+        self.seen: list[torch.Tensor] = []
+
+    def __call__(self) -> float:
+        self.seen.append(self._model[0].auto_model.encoder.layer[1].output.dense.weight.detach().clone())
+        return self._values[len(self.seen) - 1]
+
+
+def test_an_early_stop_keeps_the_best(lesson: Lesson, tmp_path: Path) -> None:
+    measure = Scripted(lesson, [0.1, 0.3, 0.5, 0.4, 0.5, 0.9])
+    settings = replace(SETTINGS, epochs=4)
+    trained = teach(lesson, settings, tmp_path, early_stop=EarlyStop(measure, every=3, patience=2))
+    assert (trained.updates, trained.best_step, trained.counts["updates"]) == (12, 6, 12)
+    name = "encoder.layer.1.output.dense.weight"
+    assert torch.equal(weights(tmp_path)[name], measure.seen[2])
+    assert torch.equal(lesson.student.model[0].auto_model.encoder.layer[1].output.dense.weight, measure.seen[2])
+    lines = [(record["step"], record["dev"]) for record in read_metrics(tmp_path / "metrics.jsonl") if "dev" in record]
+    assert lines == [(0, 0.1), (3, 0.3), (6, 0.5), (9, 0.4), (12, 0.5)]
+
+
+def test_an_untrained_student_that_is_best_stays(lesson: Lesson, tmp_path: Path) -> None:
+    start = lesson.student.model[0].auto_model.encoder.layer[1].output.dense.weight.detach().clone()
+    trained = teach(
+        lesson, SETTINGS, tmp_path, early_stop=EarlyStop(Scripted(lesson, [0.9, 0.1, 0.1]), every=2, patience=2)
+    )
+    assert trained.best_step == 0
+    assert torch.equal(weights(tmp_path)["encoder.layer.1.output.dense.weight"], start)
+
+
+@pytest.mark.parametrize("after", [5, 8, 9], ids=["before the best", "in doubt", "in the last measurement"])
+def test_a_killed_training_stops_where_it_would_have_stopped(new_lesson: Lessons, tmp_path: Path, after: int) -> None:
+    values = {0: 0.1, 2: 0.2, 4: 0.6, 6: 0.5, 8: 0.4, 10: 0.9}
+    settings = replace(SETTINGS, save_every=2)
+
+    def run(lesson: Lesson, folder: Path, batches: BatchMaker | None = None) -> Any:
+        checkpoint = last_complete_checkpoint(folder / "trainer")
+        done = 0 if checkpoint is None else int(checkpoint.name.split("-")[1]) // 2 + 1
+        measure = Scripted(lesson, list(values.values())[done:])
+        return teach(lesson, settings, folder, early_stop=EarlyStop(measure, 2, 2), batches=batches)
+
+    first = new_lesson()
+    batches = first.batches(kind=Killed)
+    assert isinstance(batches, Killed)
+    batches.last = after
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_module, "_save", _interrupt)  # the kill comes here if it did not come before
+        with pytest.raises(KeyboardInterrupt):
+            run(first, tmp_path / "killed", batches)
+    resumed, whole = run(new_lesson(), tmp_path / "killed"), run(new_lesson(), tmp_path / "whole")
+    assert (resumed.updates, resumed.best_step) == (whole.updates, whole.best_step) == (8, 4)
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+    assert read_metrics(tmp_path / "killed" / "metrics.jsonl") == read_metrics(tmp_path / "whole" / "metrics.jsonl")
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_trainer_does_not_put_the_student_in_the_live_teachers_place(lesson: Lesson, tmp_path: Path) -> None:
+    ema, targets = lesson.live(SETTINGS)
+    network, start = ema.network, {name: value.clone() for name, value in ema.network.state_dict().items()}
+    loss = ListwiseDistillation(lesson.student.model, student_temperature=0.05, live=targets)
+    train(lesson.student.model, lesson.batches(), loss, SETTINGS, tmp_path, live=ema)
+    assert ema.network is network and ema.network is not lesson.student.model
+    assert all(module is not network for module in loss.modules())
+    name = next(key for key in start if key.endswith("layer.1.output.dense.weight"))
+    student, teacher = lesson.student.model.state_dict()[name], ema.network.state_dict()[name]
+    assert 0 < (teacher - start[name]).norm() < (student - start[name]).norm()
+    assert all(parameter.grad is None for parameter in ema.network.parameters())
+
+
+def test_a_live_teacher_changes_what_is_learned(new_lesson: Lessons, tmp_path: Path) -> None:
+    for name, live in (("frozen", False), ("live", True)):
+        teach(new_lesson(), SETTINGS, tmp_path / name, live=live)
+    name = "encoder.layer.1.output.dense.weight"
+    assert not torch.equal(weights(tmp_path / "frozen")[name], weights(tmp_path / "live")[name])
+
+
+def test_a_loss_that_is_no_number_stops_and_names_step_and_queries(lesson: Lesson, tmp_path: Path) -> None:
+    with torch.no_grad():
+        lesson.student.model[0].auto_model.embeddings.word_embeddings.weight.fill_(float("nan"))
+    with pytest.raises(NumericError, match=r"the term kl is not finite at step 1, in the batch of queries \[\d+, "):
+        teach(lesson, SETTINGS, tmp_path)
+    assert not (tmp_path / "student").exists()
+
+
+def test_a_gradient_that_is_no_number_stops(lesson: Lesson, tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from sdretrieval.progress import Progress
+
+    loss = ListwiseDistillation(lesson.student.model, student_temperature=0.05)
+    callback = MetricsCallback(tmp_path / "metrics.jsonl", loss, Progress("train", 10, "updates"))
+    state = SimpleNamespace(global_step=7, is_world_process_zero=True)
+    with pytest.raises(NumericError, match=r"the gradient's norm is nan at step 7; lower train.learning_rate"):
+        callback.on_log(None, state, None, logs={"loss": 1.0, "grad_norm": float("nan")})
+
+
+@pytest.mark.gpu
+def test_training_on_a_gpu_learns_and_is_continued(tiny_corpus: Path, tiny_student: Path, tmp_path: Path) -> None:
+    def gpu() -> Lesson:
+        return prepare(tiny_corpus, tiny_student, device="cuda")
+
+    settings = replace(SETTINGS, save_every=2)
+    killed_and_resumed(gpu, settings, tmp_path / "killed", after=5, live=True)
+    teach(gpu(), settings, tmp_path / "whole", live=True)
+    for which in ("student", "average"):
+        one, other = weights(tmp_path / "killed", which), weights(tmp_path / "whole", which)
+        assert all(torch.allclose(one[name], other[name], atol=1e-4) for name in one)
+    losses = [record["loss"] for record in read_metrics(tmp_path / "whole" / "metrics.jsonl")]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.gpu
+def test_bfloat16_on_a_gpu_learns(tiny_corpus: Path, tiny_student: Path, tmp_path: Path) -> None:
+    lesson = prepare(tiny_corpus, tiny_student, device="cuda")
+    before = lesson.reciprocal_rank()
+    teach(lesson, replace(SETTINGS, epochs=6, precision="bfloat16"), tmp_path, live=True)
+    assert lesson.reciprocal_rank() > before + 0.05
+
+
+def test_the_metrics_say_what_the_trainer_did(lesson: Lesson, tmp_path: Path) -> None:
+    teach(lesson, SETTINGS, tmp_path)
+    for record in read_metrics(tmp_path / "metrics.jsonl"):
+        assert set(record) == {"step", "loss", "kl", "hard", "learning_rate", "grad_norm"}
+        assert record["loss"] == pytest.approx(record["kl"] + record["hard"], abs=1e-3)
