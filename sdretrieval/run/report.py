@@ -65,8 +65,8 @@ def build_report(pipeline: Pipeline, figures: Figures) -> dict[str, Any]:
 
 
 def _once(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each artifact once, however often stages asked for it."""
-    return list({record["key"]: record for record in records}.values())
+    """Each artifact once, as the first stage that asked for it met it: later ones find it cached."""
+    return list({record["key"]: record for record in reversed(records)}.values())[::-1]
 
 
 def _tests(figures: Figures, measure: str, seed: int) -> list[dict[str, Any]]:

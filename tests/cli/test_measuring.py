@@ -27,10 +27,10 @@ def test_evaluate_gives_what_sentence_transformers_and_beir_give(
     qrels = {query: {document: int(grade)} for query, document, grade in rows}
     model = SentenceTransformer(str(tiny_student), device="cpu")
     documents = model.encode(list(texts.values()), normalize_embeddings=True)
-    results = {
-        query: dict(zip(texts, map(float, documents @ model.encode(asked_of[query], normalize_embeddings=True))))
-        for query in qrels
-    }
+    results = {}
+    for query in qrels:
+        scores = documents @ model.encode(asked_of[query], normalize_embeddings=True)
+        results[query] = dict(zip(texts, map(float, scores), strict=True))
     ndcg, mean_precision, recall, _ = EvaluateRetrieval.evaluate(qrels, results, [10, 100])
     expected = {"nDCG@10": ndcg["NDCG@10"], "Recall@100": recall["Recall@100"], "MAP@10": mean_precision["MAP@10"]}
     measured = found["measures"][str(tiny_student)]

@@ -130,6 +130,9 @@ class Teaching(Shared):
             "shuffled": shuffled,
             "seed": self.config.seed,
         }
+        live = [n for n, m in enumerate(members_of(self.config.teacher)) if getattr(m, "mode", "") == "live"]
+        if live and not shuffled:  # their scores join in training, so these targets leave them out
+            identity["live"] = live
         inputs: list[Artifact | str] = [mined, scores]
         if self.auto_weights():
             inputs.append(self.probe)

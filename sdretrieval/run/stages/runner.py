@@ -68,7 +68,7 @@ class Runner:
         key = key_of(name, version, identity, keys)
         describe = {"version": version, "identity": dict(identity), "inputs": keys}
         if self.planning:
-            self._plan(address, key, describe)
+            self._plan(address, key, describe, resumable)
         else:
             self._run(address, name, key, describe, build, resumable)
         if self.until == address:
@@ -85,7 +85,7 @@ class Runner:
         resumable: bool,
     ) -> None:
         if not self.store.path_of(key).exists():
-            logger.info("%s: %s", address, self._why(address, key, describe))
+            logger.info("%s: %s", address, self._why(address, key, describe, resumable))
         made = self.store.ensure(key, name, describe, build, resumable=resumable)
         record = {
             "stage": address,
@@ -101,16 +101,16 @@ class Runner:
         self.records.append(record)
         logger.info("%s: %s (%.1f s)", address, "from the store" if made.cached else "done", made.seconds)
 
-    def _plan(self, address: str, key: str, describe: dict[str, Any]) -> None:
+    def _plan(self, address: str, key: str, describe: dict[str, Any], resumable: bool) -> None:
         if self.store.path_of(key).exists():
             self.plan.append(Planned(address, True, "finished earlier", self.store.manifest(key).seconds))
             return
         seconds = self.before.get(address, {}).get("seconds")
-        self.plan.append(Planned(address, False, self._why(address, key, describe), seconds))
+        self.plan.append(Planned(address, False, self._why(address, key, describe, resumable), seconds))
 
-    def _why(self, address: str, key: str, describe: Mapping[str, Any]) -> str:
+    def _why(self, address: str, key: str, describe: Mapping[str, Any], resumable: bool) -> str:
         if self.store.partial_of(key).exists():
-            return "was interrupted; continues"
+            return f"was interrupted; {'continues' if resumable else 'starts over'}"
         before = self.before.get(address)
         if before is None:
             return "not made yet"

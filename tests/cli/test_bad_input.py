@@ -1,0 +1,199 @@
+"""Every request that is wrong: one clear message, exit code 2, and nothing computed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from sdretrieval.run.store import Store
+from tests.cli.conftest import Call, Finished
+
+
+class Place(NamedTuple):
+    """What a bad input may need to know."""
+
+    folder: Path
+    corpus: Path
+    student: Path
+    cross_encoder: Path
+
+
+def copied(place: Place) -> Path:
+    return Path(shutil.copytree(place.corpus, place.folder / "copy"))
+
+
+def no_beir_folder(place: Place) -> str:
+    folder = place.folder / "papers"
+    folder.mkdir()
+    (folder / "one.txt").write_text("a text")
+    return f"corpus.source={folder}"
+
+
+def broken_line(place: Place) -> str:
+    folder = copied(place)
+    lines = (folder / "corpus.jsonl").read_text().splitlines()
+    (folder / "corpus.jsonl").write_text("\n".join([*lines[:4], '{"_id": "d4", "text": "unfinish', *lines[5:]]) + "\n")
+    return f"corpus.source={folder}"
+
+
+def broken_judgement(place: Place) -> str:
+    folder = copied(place)
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\tyes\n")
+    return f"corpus.source={folder}"
+
+
+def train_without_positives(place: Place) -> str:
+    folder = copied(place)
+    train = folder / "qrels" / "train.tsv"
+    train.write_text(train.read_text().replace("\t1\n", "\t0\n"))
+    return f"corpus.source={folder}"
+
+
+def no_train_split(place: Place) -> str:
+    folder = copied(place)
+    (folder / "qrels" / "train.tsv").unlink()
+    return f"corpus.source={folder}"
+
+
+def empty_model_folder(place: Place) -> str:
+    (place.folder / "model").mkdir()
+    return f"student.model={place.folder / 'model'}"
+
+
+def long_teacher(place: Place) -> str:
+    return f"teacher={{kind: cross_encoder, model: {place.cross_encoder}, max_tokens: 300}}"
+
+
+BAD_RUNS: dict[str, tuple[str | Callable[[Place], str], str]] = {
+    "unknown key": ("mine.dept=5", "mine.dept: unknown key (found 5); did you mean mine.depth? (from --set)"),
+    "wrong type": ("mine.keep=many", 'mine.keep: found "many"; expected a whole number (at least 2)'),
+    "wrong range": ("mine.keep=1", "mine.keep: found 1; expected a whole number (at least 2)"),
+    "no value": ("mine.keep", "--set mine.keep: found no dotted key and value; expected a.b=c"),
+    "missing model": ("student.model=nobody/nothing", "model 'nobody/nothing' is not there; looked in: local folder"),
+    "folder without a model": (empty_model_folder, "no modules.json or config.json in it (found nothing)"),
+    "missing corpus": ("corpus.source=/nowhere/at-all", "There is no corpus at /nowhere/at-all"),
+    "misspelt corpus": ("corpus.source=scifcat", "there is no such folder. Did you mean beir:scifact?"),
+    "no BEIR folder": (no_beir_folder, "papers is no BEIR folder: corpus.jsonl missing; it holds 'one.txt'"),
+    "broken line": (broken_line, "corpus.jsonl:5: broken line (Unterminated string"),
+    "broken judgement": (broken_judgement, "test.tsv:2: the score is 'yes', expected a whole number"),
+    "absent split": ("evaluate.split=final", "Splits with judgements: dev (16 queries), test (24"),
+    "train without positives": (train_without_positives, "has 40 judged queries, none with a positive"),
+    "no train split": (no_train_split, "has no split 'train'"),
+    "student longer than its positions": ("student.max_tokens=512", "has 128 positions, max_tokens asks for 512"),
+    "teacher longer than its positions": (long_teacher, "has 128 positions, max_tokens asks for 300"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_corpus: Path, tiny_student: Path, tiny_cross_encoder: Path) -> Place:
+    return Place(tmp_path, tiny_corpus, tiny_student, tiny_cross_encoder)
+
+
+@pytest.mark.parametrize("name", BAD_RUNS)
+def test_a_bad_run_is_refused_before_any_work(name: str, place: Place, config: Path, call: Call) -> None:
+    change, message = BAD_RUNS[name]
+    done = call("run", config, "--runs", place.folder, "--set", change if isinstance(change, str) else change(place))
+    assert message in done.err
+    assert done.err.splitlines()[-1].strip() == done.err.splitlines()[-1] or "problem" in done.err
+    assert (done.code, done.out) == (2, "")
+    assert "Traceback" not in done.err
+    assert not list(place.folder.glob("store/artifacts/*/*"))
+
+
+def test_too_little_disk(config: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    done = call("run", config, "--runs", tmp_path)
+    assert done.code == 2
+    assert "1.0 MB free, 2.0 GB needed; make room (`sdretrieval gc` removes what no run uses)" in done.err
+
+
+def test_a_store_that_another_run_holds(config: Path, tmp_path: Path, call: Call) -> None:
+    with Store(tmp_path / "store").lock("run other"):
+        done = call("run", config, "--runs", tmp_path)
+    assert done.code == 2
+    assert "is locked by process " in done.err
+    assert "(run other, since " in done.err
+    assert "--runs" in done.err
+
+
+def test_a_teacher_without_asymmetry_is_a_warning(config: Path, tmp_path: Path, call: Call) -> None:
+    same = "teacher={kind: ema, view: {windows: first}}"
+    done = call("run", config, "--runs", tmp_path, "--until", "0/corpus", "--set", same)
+    assert done.code == 0
+    assert (
+        "warning: teacher: the teacher sees just what the student sees (the first 64 tokens of a document)" in done.err
+    )
+
+
+def test_a_damaged_artifact_is_named_and_made_again(finished: Finished, tmp_path: Path, call: Call) -> None:
+    runs = Path(shutil.copytree(finished.runs, tmp_path / "runs"))
+    expected = json.loads((runs / "tiny" / "report.json").read_text())
+    stages = call("show", "tiny", "--runs", runs, "--json").json()["stages"]
+    key = next(stage["key"] for stage in stages if stage["stage"] == "1/mine")
+    victim = next(path for path in sorted(Store(runs / "store").path_of(key).iterdir()) if path.suffix == ".json")
+    victim.write_bytes(victim.read_bytes()[:-2] + b" \n")
+    done = call("run", finished.config, "--runs", runs, "--json")
+    assert done.code == 0, done.err
+    assert f"warning: artifact {key} (mine), file {victim.name}: expected digest " in done.err
+    assert "it must be made again" in done.err
+    assert done.json()["measures"] == expected["measures"]
+    plan = call("plan", finished.config, "--runs", runs, "--json").json()
+    assert all(stage["cached"] for stage in plan)
+
+
+BAD_REQUESTS: dict[str, tuple[list[str], str]] = {
+    "no such command": (["rum", "x.yaml"], "No such command 'rum'"),
+    "no such option": (["plan", "x.yaml", "--fast"], "No such option: --fast"),
+    "missing argument": (["run"], "Missing argument 'CONFIG'. (sdretrieval run --help shows what is understood)"),
+    "missing config": (["run", "nope.yaml"], "config nope.yaml: no such file"),
+    "no such stage": (["run", "{config}", "--until", "1/mien"], "--until 1/mien: expected GENERATION/STAGE"),
+    "a worker without a goal": (["run", "{config}", "--worker"], "--worker needs --until"),
+    "no such run": (["show", "nobody", "--runs", "{runs}"], "no run 'nobody'; runs in {runs}: tiny"),
+    "search without a question": (["search", "tiny", " ", "--runs", "{runs}"], "the query is empty"),
+    "search for nothing": (["search", "tiny", "x", "-k", "0", "--runs", "{runs}"], "-k 0: expected at least 1"),
+    "no model and no run": (
+        ["evaluate", "nobody/x", "--corpus", "{corpus}", "--runs", "{runs}"],
+        "model 'nobody/x' is not there",
+    ),
+    "unknown measure": (
+        ["evaluate", "bm25", "--corpus", "{corpus}", "--measures", "ndcg@10", "--runs", "{empty}"],
+        "unknown measure 'ndcg@10': did you mean nDCG@10?",
+    ),
+    "absent split": (
+        ["evaluate", "bm25", "--corpus", "{corpus}", "--split", "dve", "--runs", "{empty}"],
+        "has no split 'dve'",
+    ),
+    "too long a context": (
+        ["evaluate", "{student}", "--corpus", "{corpus}", "--max-tokens", "999", "--runs", "{empty}"],
+        "has 128 positions, max_tokens asks for 999",
+    ),
+    "no bundle": (["verify", "{corpus}"], "{corpus} is no bundle: it has no bundle.json"),
+    "export into a full folder": (
+        ["export", "tiny", "{corpus}", "--runs", "{runs}"],
+        "export target {corpus} is not empty and no bundle",
+    ),
+    "unknown format": (
+        ["export", "tiny", "{empty}/b", "--format", "tflite", "--runs", "{runs}"],
+        "export format 'tflite' is unknown; expected one of torch, onnx, onnx-int8, openvino",
+    ),
+    "tokens without a model": (["corpus", "check", "{corpus}", "--max-tokens", "9"], "--max-tokens 9 needs --model"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_REQUESTS)
+def test_a_bad_request_is_refused(
+    name: str, finished: Finished, tiny_corpus: Path, tiny_student: Path, tmp_path: Path, call: Call
+) -> None:
+    arguments, message = BAD_REQUESTS[name]
+    names = {"runs": finished.runs, "config": finished.config, "corpus": tiny_corpus, "student": tiny_student}
+    known = {**names, "empty": tmp_path}
+    done = call(*(argument.format(**known) for argument in arguments))
+    assert done.err.startswith("error: ") or "\nerror: " in done.err
+    assert message.format(**known) in done.err
+    assert (done.code, done.out) == (2, "")

@@ -1,0 +1,340 @@
+"""Whole runs over the tiny collection: what is measured, what is made again, what is accepted, what is left behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sdretrieval.errors import RequestError
+from sdretrieval.run.api import RunResult, plan_config, probe_config, run_config
+from sdretrieval.run.config import Config, load_config
+from sdretrieval.run.stages.runner import Planned
+from sdretrieval.targets.build import Targets
+from tests.run.helpers.nursery import Nursery
+from tests.run.helpers.tiny_runs import (
+    EMA,
+    LEXICAL,
+    MakeConfig,
+    artifact,
+    figures,
+    keys_of,
+    ledger_of,
+    made_in,
+    vectors_ND,
+)
+
+SYSTEMS = [
+    "bm25",
+    "student_0",
+    "hybrid_0",
+    "teacher@student_0",
+    "hard_labels",
+    "shuffled_teacher",
+    "generation_1",
+    "final",
+    "hybrid_final",
+]
+GENERATION_KEYS = {"generation", "decision", "proven", "reason", "difference", "interval90", "p", "seconds"}
+CONTROLS = "evaluate.controls=[hard_labels, shuffled_teacher]"
+
+
+def run(config: Config, runs: Path, **how: Any) -> RunResult:
+    result = run_config(config, runs=runs, **how)
+    assert result is not None
+    return result
+
+
+def to_run(plan: list[Planned]) -> dict[str, str]:
+    """Why, by address, of the stages that a plan would run."""
+    return {line.address: line.why for line in plan if not line.cached}
+
+
+# --- the report
+
+
+def test_systems_stand_in_the_order_of_the_report(finished: RunResult) -> None:
+    assert finished.report["systems"] == SYSTEMS
+
+
+def test_report_json_holds_the_promised_keys(finished: RunResult) -> None:
+    report = json.loads((finished.folder / "report.json").read_text())
+    assert report == finished.report
+    assert report["schema"] == 1
+    assert (report["corpus"], report["split"], report["n_queries"], report["seed"]) == ("tiny", "test", 24, 13)
+    for part in ("measures", "dev_measures"):
+        assert list(report[part]) == SYSTEMS
+        assert all(set(values) == {"nDCG@10", "Recall@100"} for values in report[part].values())
+        assert all(0 <= value <= 1 for values in report[part].values() for value in values.values())
+    assert report["seconds"] > 0
+    assert report["peak_rss_bytes"] > 10**7
+    assert [set(one) >= GENERATION_KEYS for one in report["generations"]] == [True]
+
+
+def test_final_is_tested_against_base_hybrid_and_controls(finished: RunResult) -> None:
+    tests, measures = finished.report["tests"], finished.report["measures"]
+    pairs = [(row["a"], row["b"]) for row in tests]
+    beaten = ["student_0", "hybrid_0", "hard_labels", "shuffled_teacher"]
+    assert pairs == [*(("final", name) for name in beaten), ("hybrid_final", "hybrid_0")]
+    for row in tests:
+        assert row["difference"] == pytest.approx(measures[row["a"]]["nDCG@10"] - measures[row["b"]]["nDCG@10"])
+        low, high = row["interval95"]
+        assert low <= row["difference"] <= high
+        assert 0 < row["p"] <= row["p_holm"] <= 1
+
+
+def test_an_accepted_generation_becomes_final(finished: RunResult) -> None:
+    (one,) = finished.report["generations"]
+    assert one["decision"] == "accepted"
+    assert finished.report["measures"]["final"] == finished.report["measures"]["generation_1"]
+    assert finished.report["measures"]["final"]["nDCG@10"] > finished.report["measures"]["student_0"]["nDCG@10"]
+    assert "gain" in finished.details["headline"]
+
+
+def test_the_run_folder_holds_what_is_promised(finished: RunResult, full_config: Config) -> None:
+    folder = finished.folder
+    assert load_config(folder / "config.yaml") == full_config
+    page = (folder / "report.html").read_text()
+    assert page.lower().startswith("<!doctype html>")
+    assert all(name in page for name in SYSTEMS)
+    runs = {f"{name}.{split}.trec" for name in SYSTEMS for split in ("dev", "test")}
+    assert {path.name for path in (folder / "runs").iterdir()} == runs
+    fields = {"stage", "key", "cached", "seconds", "counts"}
+    assert all(set(record) >= fields for record in ledger_of(folder))
+
+
+def test_stages_that_were_made_are_not_shown_as_cached(finished: RunResult) -> None:
+    """A stage that later stages ask for again stands in the report as it was first met."""
+    shown = {f"{row['generation']}/{row['stage']}": row["cached"] for row in finished.details["stages"]}
+    assert shown["1/encode"] is False
+    assert shown["1/index"] is False
+    assert not any(shown.values())
+
+
+def test_the_student_folder_gives_the_vectors_of_the_final_index(finished: RunResult, tiny_corpus: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    records = [json.loads(line) for line in (tiny_corpus / "corpus.jsonl").read_text().splitlines()]
+    student = SentenceTransformer(str(finished.folder / "student"), device="cpu")
+    found = student.encode([f"{record['title']} {record['text']}" for record in records])
+    np.testing.assert_allclose(found, vectors_ND(finished.folder, "final/encode"), atol=1e-5)
+
+
+# --- what is made again
+
+
+def test_a_second_run_makes_nothing_and_says_the_same(
+    finished: RunResult, full_config: Config, finished_copy: Path
+) -> None:
+    lines = len(ledger_of(finished_copy / "tiny"))
+    again = run(full_config, finished_copy)
+    assert len(ledger_of(again.folder)) > lines
+    assert made_in(again.folder, after=lines) == []
+    assert figures(again.report) == figures(finished.report)
+    assert again.report["seconds"] == finished.report["seconds"]
+    assert again.report["seconds_this_time"] == 0
+
+
+def test_until_stops_there_and_another_store_gives_the_same_measures(
+    finished: RunResult, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config()
+    assert run_config(config, runs=tmp_path, until="1/mine") is None
+    folder = tmp_path / "tiny"
+    stopped = len(ledger_of(folder))
+    assert ledger_of(folder)[-1]["stage"] == "1/mine"
+    assert "1/score" not in keys_of(folder)
+    assert not (folder / "report.json").exists()
+    result = run(config, tmp_path)
+    assert "1/mine" not in made_in(folder, after=stopped)
+    assert "1/score" in made_in(folder, after=stopped)
+    for part in ("measures", "dev_measures"):
+        assert result.report[part] == {name: finished.report[part][name] for name in result.report["systems"]}
+
+
+@pytest.mark.parametrize("setting", ["student.batch_tokens=512", "train.save_every=2", "index.device=auto"])
+def test_a_cost_setting_makes_nothing_again(setting: str, make_config: MakeConfig, finished: RunResult) -> None:
+    plan = plan_config(make_config(CONTROLS, setting), runs=finished.folder.parent)
+    assert len(plan) > 20
+    assert to_run(plan) == {}
+
+
+def test_a_temperature_makes_targets_and_what_follows_again(make_config: MakeConfig, finished: RunResult) -> None:
+    why = to_run(plan_config(make_config(CONTROLS, "targets.temperature=0.7"), runs=finished.folder.parent))
+    assert why["1/targets"] == "changed: temperature"
+    assert why["1/targets:shuffled"] == "changed: temperature"
+    assert why["1/train"] == "an earlier stage changed"
+    assert {"2/encode", "2/index", "1/gate", "1/train:shuffled_teacher", "final/encode"} <= set(why)
+    untouched = {"0/corpus", "0/tokens", "1/encode", "1/index", "1/mine", "1/encode:teacher0", "1/score"}
+    assert not (untouched | {"1/train:hard_labels"}) & set(why)
+
+
+def test_a_weight_does_not_score_again(make_config: MakeConfig, finished: RunResult) -> None:
+    config = make_config(CONTROLS, "teacher.members.1.weight=0.4")
+    plan = plan_config(config, runs=finished.folder.parent)
+    assert to_run(plan)["1/targets"] == "changed: weights"
+    reasons = {line.address: line.why for line in plan}
+    assert reasons["1/score"] == reasons["1/encode:teacher0"] == "finished earlier"
+
+
+def test_a_plan_runs_nothing(make_config: MakeConfig, tmp_path: Path) -> None:
+    plan = plan_config(make_config(CONTROLS, "generations=2"), runs=tmp_path)
+    assert {line.why for line in plan} == {"not made yet"}
+    assert {"1/train", "2/train", "2/gate", "1/train:hard_labels", "final/evaluate:test"} <= set(to_run(plan))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_live_teacher_shares_scores_but_not_targets_with_a_frozen_one(
+    make_config: MakeConfig, finished: RunResult, finished_copy: Path
+) -> None:
+    """Live scores join in training: targets with the frozen snapshot's share in them would count it twice."""
+    live = make_config(teacher={"kind": "ensemble", "members": [{**EMA, "mode": "live"}, LEXICAL]})
+    lines = len(ledger_of(finished_copy / "tiny"))
+    result = run(live, finished_copy)
+    made = made_in(result.folder, after=lines)
+    assert made[:2] == ["1/targets", "1/train"]
+    assert "1/score" not in made
+    taught = vectors_ND(result.folder, "2/encode")
+    assert np.isfinite(taught).all()
+    assert np.abs(taught - vectors_ND(finished.folder, "2/encode")).max() > 1e-4
+
+
+def test_the_shuffled_control_has_the_teachers_distributions_on_other_documents(finished: RunResult) -> None:
+    true, shuffled = (Targets.load(artifact(finished.folder, f"1/targets{kind}")) for kind in ("", ":shuffled"))
+    rows = range(len(true))
+    moved = [not np.allclose(true.log_probs[q], shuffled.log_probs[q], atol=1e-3) for q in rows]
+    assert np.mean(moved) > 0.9
+    taught, control = (vectors_ND(finished.folder, f"{name}/encode") for name in ("2", "shuffled_teacher"))
+    assert np.abs(taught - control).max() > 1e-3
+
+
+# --- what is accepted
+
+
+def test_a_rejected_generation_gives_the_base_back_after_trying_merges(
+    letters: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """The base finds everything, so no training can gain: neither the candidate nor a merge may pass."""
+    result = run(make_config(corpus={"source": str(letters)}), tmp_path)
+    (one,) = result.report["generations"]
+    assert (one["decision"], one["proven"]) == ("rejected", False)
+    assert one["reason"].startswith("rejected")
+    assert {"1/merge:0.25", "1/merge:0.5", "1/merge:0.75"} <= set(made_in(result.folder))
+    keys = keys_of(result.folder)
+    assert keys["final/encode"] == keys["1/encode"] != keys["2/encode"]
+    assert np.abs(vectors_ND(result.folder, "2/encode") - vectors_ND(result.folder, "1/encode")).max() > 1e-3
+    assert result.report["measures"]["final"] == result.report["measures"]["student_0"]
+    assert result.details["headline"] == "No generation passed the gate: the final student is the base."
+
+
+def test_a_useless_teacher_with_weight_auto_trains_nothing(
+    letters: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(CONTROLS, corpus={"source": str(letters)}, teacher={"kind": "lexical", "weight": "auto"})
+    probe = probe_config(config, runs=tmp_path)
+    assert probe["train"] is False
+    assert probe["rows"][0]["difference"] < 0
+    result = run(config, tmp_path)
+    assert result.report["trained"] is False
+    assert result.report["generations"] == []
+    assert not any("train" in record["stage"] for record in ledger_of(result.folder))
+    assert "hard_labels" not in result.report["systems"]
+    assert result.report["measures"]["final"] == result.report["measures"]["student_0"]
+    assert result.details["headline"].startswith("Nothing was trained: the probe found no teacher better")
+
+
+def test_weight_auto_gives_a_useful_teacher_its_weight(make_config: MakeConfig, finished_copy: Path) -> None:
+    members = [{**EMA, "weight": "auto"}, {**LEXICAL, "weight": "auto"}]
+    config = make_config(teacher={"kind": "ensemble", "members": members})
+    probe = probe_config(config, runs=finished_copy)
+    assert probe["train"] is True
+    assert sum(probe["weights"]) == 1
+    assert probe["weights"][1] > 0
+    assert len(probe["rows"]) == 5
+
+
+# --- without labels
+
+
+def test_a_run_without_labels_never_sees_dev_judgements(
+    tiny_corpus: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """Two sources that differ in their dev judgements alone give the same corpus."""
+    import shutil
+
+    other = Path(shutil.copytree(tiny_corpus, tmp_path / "other" / "tiny"))
+    judged = (other / "qrels" / "dev.tsv").read_text()
+    (other / "qrels" / "dev.tsv").write_text(judged.replace("\td", "\td1"))
+    found = []
+    for number, source in enumerate((tiny_corpus, other)):
+        config = make_config(corpus={"source": str(source), "labels": False, "dev_queries": 20})
+        assert run_config(config, runs=tmp_path / str(number), until="0/corpus") is None
+        made = artifact(tmp_path / str(number) / "tiny", "0/corpus")
+        found.append(((made / "notes.json").read_text(), (made / "corpus" / "qrels.json").read_text()))
+    assert found[0] == found[1]
+    assert all(query.startswith("generated-dev-") for query in json.loads(found[0][1])["dev"])
+
+
+def test_a_run_without_labels_is_an_estimate_and_may_have_the_hard_label_control(
+    make_config: MakeConfig, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    corpus = {"source": str(tiny_corpus), "labels": False, "dev_queries": 20}
+    result = run(make_config("evaluate.controls=[hard_labels]", corpus=corpus), tmp_path)
+    assert result.report["estimate"] is True
+    assert result.report["n_dev_queries"] == 20
+    assert result.report["n_queries"] == 24
+    assert any("estimate" in note for note in result.details["notes"])
+    assert "estimate" in (result.folder / "report.html").read_text().lower()
+    assert "hard_labels" in result.report["measures"]
+    updates = {r["stage"]: r["counts"]["updates"] for r in ledger_of(result.folder) if "updates" in r["counts"]}
+    assert updates["1/train"] == updates["1/train:hard_labels"]
+
+
+# --- teachers that cost
+
+
+def test_a_cross_encoder_scores_a_pair_once_over_all_generations(
+    make_config: MakeConfig, tiny_cross_encoder: Path, tmp_path: Path
+) -> None:
+    reader = {"kind": "cross_encoder", "model": str(tiny_cross_encoder), "max_tokens": 96, "weight": 0.1}
+    config = make_config("generations=2", teacher={"kind": "ensemble", "members": [reader, LEXICAL]})
+    result = run(config, tmp_path)
+    assert result.report["generations"][0]["decision"] == "accepted"
+    counts = {record["stage"]: record["counts"] for record in ledger_of(result.folder)}
+    lists = counts["2/mine"]["candidates"]
+    assert counts["2/score"]["pairs"] == 2 * lists
+    assert 0 < counts["2/score"]["newly_scored_pairs"] < lists
+    assert len(result.report["generations"]) == 2
+
+
+# --- more than one process
+
+
+def test_a_worker_makes_a_stage_that_the_run_then_finds(
+    make_config: MakeConfig, nursery: Nursery, tmp_path: Path
+) -> None:
+    config = make_config()
+    ended = nursery.run(config, tmp_path, until="1/score", worker=True)
+    assert ended.code == 0, ended.said
+    assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["worker.jsonl"]
+    assert run_config(config, runs=tmp_path, until="1/score") is None
+    assert made_in(tmp_path / "tiny") == []
+    assert ledger_of(tmp_path / "tiny")[-1]["stage"] == "1/score"
+
+
+# --- refused before any work
+
+
+def test_until_an_unknown_stage_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
+    with pytest.raises(
+        RequestError, match=r"--until 1/minne: expected GENERATION/STAGE such as 1/mine; stages: corpus"
+    ):
+        run_config(make_config(), runs=tmp_path, until="1/minne")
+
+
+def test_a_worker_without_a_stage_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="--worker needs --until"):
+        run_config(make_config(), runs=tmp_path, worker=True)

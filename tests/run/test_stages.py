@@ -1,0 +1,242 @@
+"""Stages: what a plan says of them, by what a source is known, and what becomes of a damaged artifact."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sdretrieval.errors import CorpusError
+from sdretrieval.ragged import Ragged
+from sdretrieval.run.api import run_config
+from sdretrieval.run.config import Config, members_of
+from sdretrieval.run.stages import probe, teach
+from sdretrieval.run.stages.prepare import build_corpus, source_digest
+from sdretrieval.run.stages.runner import Artifact, Runner, Stopped, ledger_by_address
+from sdretrieval.run.stages.search import cut
+from sdretrieval.run.store import Ledger, Store, Work
+from tests.run.helpers.tiny_runs import EMA, LEXICAL, MakeConfig, artifact, figures, ledger_of, made_in
+
+
+def runner(root: Path, **how: Any) -> Runner:
+    ledger = Ledger(root / "ledger.jsonl")
+    return Runner(Store(root / "store"), ledger, before=ledger_by_address(ledger), **how)
+
+
+def write(work: Work) -> None:
+    (work.folder / "file").write_text("made")
+    work.counts["files"] = 1
+
+
+def never(work: Work) -> None:
+    raise AssertionError("was built")
+
+
+def two_stages(one: Runner, colour: str = "red", size: int = 1, build: Any = write) -> tuple[Artifact, Artifact]:
+    """`1/mine` and, made from it, `1/score`."""
+    mined = one.stage("1/mine", 1, {"colour": colour, "size": size}, ["root"], build)
+    return mined, one.stage("1/score", 1, {}, [mined], build)
+
+
+# --- the runner
+
+
+def test_a_plan_says_why_and_builds_nothing(tmp_path: Path) -> None:
+    planning = runner(tmp_path, planning=True)
+    two_stages(planning, build=never)
+    assert [(line.address, line.cached, line.why) for line in planning.plan] == [
+        ("1/mine", False, "not made yet"),
+        ("1/score", False, "not made yet"),
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_names_finished_stages_with_their_seconds(tmp_path: Path) -> None:
+    two_stages(runner(tmp_path))
+    planning = runner(tmp_path, planning=True)
+    two_stages(planning, build=never)
+    assert {(line.cached, line.why) for line in planning.plan} == {(True, "finished earlier")}
+    assert all(line.seconds is not None and line.seconds >= 0 for line in planning.plan)
+
+
+def test_a_plan_names_changed_settings_and_what_follows_from_them(tmp_path: Path) -> None:
+    two_stages(runner(tmp_path))
+    planning = runner(tmp_path, planning=True)
+    two_stages(planning, colour="blue", size=2, build=never)
+    assert [line.why for line in planning.plan] == ["changed: colour, size", "an earlier stage changed"]
+    assert all(line.seconds is not None for line in planning.plan), "the last time's seconds are the prediction"
+
+
+def test_a_plan_tells_interrupted_from_removed(tmp_path: Path) -> None:
+    first = runner(tmp_path)
+    mined, scored = two_stages(first)
+    for one in (mined, scored):
+        shutil.rmtree(one.path)
+    first.store.partial_of(scored.key).mkdir(parents=True)
+    planning = runner(tmp_path, planning=True)
+    two_stages(planning, build=never)
+    assert [line.why for line in planning.plan] == [
+        "its artifact was damaged or removed",
+        "was interrupted; starts over",
+    ]
+
+
+@pytest.mark.parametrize(("resumable", "why"), [(True, "continues"), (False, "starts over")])
+def test_only_a_resumable_stage_is_said_to_continue(tmp_path: Path, resumable: bool, why: str) -> None:
+    planning = runner(tmp_path, planning=True)
+    made = planning.stage("1/train", 1, {}, [], never, resumable=resumable)
+    planning.store.partial_of(made.key).mkdir(parents=True)
+    planning.stage("1/train", 1, {}, [], never, resumable=resumable)
+    assert planning.plan[-1].why == f"was interrupted; {why}"
+
+
+def test_a_stage_is_made_once_and_written_into_the_ledger_each_time(tmp_path: Path) -> None:
+    two_stages(runner(tmp_path))
+    two_stages(runner(tmp_path), build=never)
+    records = Ledger(tmp_path / "ledger.jsonl").read()
+    assert [(r["stage"], r["cached"], r["counts"]) for r in records] == [
+        ("1/mine", False, {"files": 1}),
+        ("1/score", False, {"files": 1}),
+        ("1/mine", True, {"files": 1}),
+        ("1/score", True, {"files": 1}),
+    ]
+
+
+def test_until_stops_after_the_stage_was_made(tmp_path: Path) -> None:
+    with pytest.raises(Stopped, match="1/mine"):
+        two_stages(runner(tmp_path, until="1/mine"))
+    assert [record["stage"] for record in Ledger(tmp_path / "ledger.jsonl").read()] == ["1/mine"]
+
+
+def test_the_last_ledger_line_of_an_address_counts(tmp_path: Path) -> None:
+    two_stages(runner(tmp_path))
+    two_stages(runner(tmp_path), colour="blue")
+    assert runner(tmp_path).before["1/mine"]["identity"]["colour"] == "blue"
+
+
+# --- sources
+
+
+def test_a_source_is_known_by_its_content_not_by_its_place(tiny_corpus: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_corpus, tmp_path / "elsewhere"))
+    (copy / "README").write_text("notes")
+    assert source_digest(str(copy)) == source_digest(str(tiny_corpus))
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl", "qrels/dev.tsv"])
+def test_a_changed_file_makes_another_source(tiny_corpus: Path, tmp_path: Path, name: str) -> None:
+    copy = Path(shutil.copytree(tiny_corpus, tmp_path / "copy"))
+    before = source_digest(str(copy))
+    text = (copy / name).read_text()
+    (copy / name).write_text(text.replace("1", "2", 1))
+    assert source_digest(str(copy)) != before
+
+
+def test_a_corpus_without_training_queries_says_how_to_get_some(
+    tiny_corpus: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(tiny_corpus, tmp_path / "copy"))
+    (copy / "qrels" / "train.tsv").unlink()
+    config = make_config(corpus={"source": str(copy), "labels": False})
+    with pytest.raises(CorpusError, match=r"--set corpus\.generated_queries=1000"):
+        build_corpus(Work(tmp_path), config)
+
+
+def test_generated_training_queries_join_the_judged_ones(
+    tiny_corpus: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    work = Work(tmp_path / "made")
+    build_corpus(work, make_config(corpus={"source": str(tiny_corpus), "generated_queries": 30}))
+    assert work.counts == {"documents": 120, "train_queries": 70, "dev_queries": 16}
+
+
+# --- damage
+
+
+def test_a_damaged_artifact_is_named_and_made_again(
+    finished: Any, finished_copy: Path, full_config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = finished_copy / "tiny"
+    vectors = artifact(folder, "1/encode") / "documents" / "vectors.npy"
+    whole = vectors.read_bytes()
+    vectors.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    lines = len(ledger_of(folder))
+    with caplog.at_level(logging.WARNING, logger="sdretrieval"):
+        again = run_config(full_config, runs=finished_copy)
+    assert again is not None
+    damage = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert any(
+        vectors.parents[1].name in text and "documents/vectors.npy" in text and "made again" in text for text in damage
+    )
+    assert made_in(folder, after=lines) == ["1/encode"]
+    assert vectors.read_bytes() == whole
+    assert figures(again.report) == figures(finished.report)
+
+
+# --- small parts
+
+
+def test_weights_of_the_probe_are_quarters_that_sum_to_one() -> None:
+    grid = list(probe.weight_grid(3))
+    assert len(grid) == len(set(grid)) == 15
+    assert all(sum(weights) == 1 for weights in grid)
+    assert sorted(grid[:3]) == [(0, 0, 1), (0, 1, 0), (1, 0, 0)]
+
+
+def test_pooled_lists_hold_each_document_once_and_never_the_querys_own() -> None:
+    dense, lexical = np.array([[3, 1, 2], [4, 0, -1]]), np.array([[2, 7], [0, -1]])
+    lists = probe.pool_lists(dense, lexical, np.array([1, -1]))
+    assert [lists[q].tolist() for q in range(2)] == [[3, 2, 7], [4, 0]]
+
+
+def test_a_cut_run_keeps_the_best_and_breaks_ties_by_id() -> None:
+    assert cut({"q": {"c": 1.0, "b": 2.0, "a": 1.0}}, 2) == {"q": {"b": 2.0, "a": 1.0}}
+
+
+def test_scores_are_known_by_the_model_and_its_view_alone(make_config: MakeConfig, tiny_cross_encoder: Path) -> None:
+    def identities(**changed: Any) -> list[dict[str, Any]]:
+        reader = {"kind": "cross_encoder", "model": str(tiny_cross_encoder), "max_tokens": 96, **changed}
+        config = make_config(teacher={"kind": "ensemble", "members": [reader, LEXICAL]})
+        return [teach.member_identity(member, config) for member in members_of(config.teacher)]
+
+    assert identities(weight=0.3, batch_tokens=64) == identities()
+    assert identities(max_tokens=64) != identities()
+    assert str(tiny_cross_encoder) not in str(identities())
+
+
+@pytest.mark.parametrize(
+    ("members", "scope", "whole"),
+    [
+        ([EMA, LEXICAL], "auto", True),
+        ([EMA, LEXICAL], "list", False),
+        (["reader", LEXICAL], "auto", False),
+    ],
+)
+def test_only_free_teachers_judge_whole_batches(
+    make_config: MakeConfig, tiny_cross_encoder: Path, members: list[Any], scope: str, whole: bool
+) -> None:
+    reader = {"kind": "cross_encoder", "model": str(tiny_cross_encoder), "max_tokens": 96}
+    asked = [reader if member == "reader" else member for member in members]
+    config = make_config(f"train.scope={scope}", teacher={"kind": "ensemble", "members": asked})
+    assert teach.judges_whole_batch(config, [0.5, 0.5]) is whole
+
+
+def test_live_share_is_the_live_members_part_of_all_weights(make_config: MakeConfig) -> None:
+    config = make_config(teacher={"kind": "ensemble", "members": [{**EMA, "mode": "live"}, LEXICAL]})
+    assert teach.live_share(config, [1, 3]) == 0.25
+    assert teach.live_share(make_config(), [1, 3]) == 0
+
+
+def test_reranked_lists_become_runs_by_id(finished: Any) -> None:
+    from sdretrieval.run.stages.inputs import Prepared
+
+    path = artifact(finished.folder, "0/corpus")
+    prepared = Prepared(Artifact(path.name, path))
+    row = int(prepared.rows_of("dev")[0])
+    lists = Ragged.of([np.array([0, 5])], np.int64)
+    run = probe.rerank_run(prepared, np.array([row]), lists, lists.with_values(np.array([0.5, 1.5], np.float32)))
+    assert run == {prepared.corpus.query_ids[row]: {"d0": 0.5, "d5": 1.5}}
