@@ -1,8 +1,10 @@
-"""A lesson on the tiny collection; a fresh one for every test that trains."""
+"""A lesson on the tiny collection, prepared once; every test that trains gets a student of its own."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +12,14 @@ import pytest
 from tests.training.lesson import Lesson, prepare
 
 
-@pytest.fixture
-def lesson(tiny_corpus: Path, tiny_student: Path) -> Lesson:
-    """With a freshly loaded student."""
-    return prepare(tiny_corpus, tiny_student)
-
-
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_lesson(tiny_corpus: Path, tiny_student: Path) -> Callable[[], Lesson]:
-    """As many fresh ones as a test needs."""
-    return lambda: prepare(tiny_corpus, tiny_student)
+    """As many untaught students as a test needs."""
+    first = prepare(tiny_corpus, tiny_student)
+    return lambda: replace(first, student=replace(first.student, model=copy.deepcopy(first.student.model)))
+
+
+@pytest.fixture
+def lesson(new_lesson: Callable[[], Lesson]) -> Lesson:
+    """With an untaught student."""
+    return new_lesson()

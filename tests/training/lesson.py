@@ -33,6 +33,7 @@ from sdretrieval.training.live import LiveTargets
 from sdretrieval.training.losses import ListwiseDistillation
 from sdretrieval.training.train import EarlyStop, Trained, TrainSettings, train, updates_of
 
+Weights = dict[str, Any]
 SETTINGS = TrainSettings(queries_per_batch=8, epochs=2, learning_rate=2e-3)
 
 
@@ -149,6 +150,23 @@ def teach(
     return train(
         lesson.student.model, batches or lesson.batches(), loss, settings, folder, live=ema, early_stop=early_stop
     )
+
+
+def weights(folder: Path, which: str = "student") -> Weights:
+    """Tensors of a trained `student` or its `average`."""
+    from safetensors.torch import load_file
+
+    return load_file(folder / which / "model.safetensors")
+
+
+def assert_close(one: Weights, other: Weights, start: Weights) -> None:
+    """Two trainings that differ in rounding alone: apart by less than a fiftieth of the way from the start.
+
+    Without the keys' biases: a softmax does not see them, so their gradients are rounding and nothing else.
+    """
+    for name in (name for name in one if not name.endswith("key.bias")):
+        moved = (one[name] - start[name]).norm()
+        assert (one[name] - other[name]).norm() <= 0.02 * moved + 1e-6, name
 
 
 def main(corpus: str, student: str, folder: str, options: str) -> None:

@@ -19,13 +19,6 @@ VISITS = [{"position": position, "visit": 0} for position in (4, 0, 31, 7)]
 EVERY = 99
 
 
-@pytest.fixture(scope="module")
-def lesson(tiny_corpus: Any, tiny_student: Any) -> Lesson:
-    from tests.training.lesson import prepare
-
-    return prepare(tiny_corpus, tiny_student)
-
-
 def columns(lesson: Lesson) -> Array:
     """Document rows of the batch's columns where whole lists are taken."""
     return np.unique(np.concatenate([lesson.candidates.rows[visit["position"]] for visit in VISITS]))
@@ -95,7 +88,9 @@ def test_known_positives_are_always_shown_and_never_negatives(lesson: Lesson) ->
 def with_exclusions(lesson: Lesson, excluded: Array) -> tuple[Lesson, Ragged]:
     """The lesson with candidates excluded from all terms."""
     lists = lesson.candidates.rows.with_values(excluded)
-    targets, _ = build_targets(lesson.scores.mixed([0.3, 0.7]), lesson.candidates.positive, excluded=lists)
+    targets, _ = build_targets(
+        lesson.scores.mixed([0.3, 0.7]), lesson.candidates.positive, temperature=0.5, excluded=lists
+    )
     return replace(lesson, targets=targets), lists
 
 

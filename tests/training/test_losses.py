@@ -36,7 +36,7 @@ def test_kl_is_never_negative_and_its_gradient_always_a_number(
     student.requires_grad_(True)
     loss = listwise_kl(student, targets, TEMPERATURE, weight)
     loss.backward()
-    assert float(loss) >= -1e-5
+    assert float(loss.detach()) >= -1e-5
     assert student.grad is not None and bool(torch.isfinite(student.grad).all())
     assert bool((student.grad[torch.isneginf(targets)] == 0).all())
 
@@ -59,6 +59,12 @@ def test_a_constant_added_to_a_querys_scores_changes_nothing(
     assert float(listwise_kl(student + constant, targets, TEMPERATURE, weight)) == pytest.approx(before, abs=1e-3)
 
 
+def _backward_without_nan(loss: torch.Tensor) -> None:
+    """Anomaly detection finds a NaN on the way, also one that a mask would hide again."""
+    with pytest.warns(UserWarning, match="Anomaly Detection"), torch.autograd.detect_anomaly(check_nan=True):
+        loss.backward()
+
+
 def test_kl_equals_the_sum_by_hand() -> None:
     student = torch.tensor([[0.1, 0.0, 0.9], [0.2, 0.2, 0.0]])
     targets = torch.log(torch.tensor([[0.7, 0.3, 0.0], [0.5, 0.25, 0.25]]))
@@ -75,11 +81,11 @@ def test_a_query_whose_documents_are_all_left_out_counts_nothing() -> None:
     targets = torch.tensor([[-torch.inf, -torch.inf], [-0.1, -2.3522]])
     weight = torch.tensor([0.0, 1.0])
     loss = listwise_kl(student, targets, TEMPERATURE, weight)
-    assert float(loss) == pytest.approx(float(listwise_kl(student[1:], targets[1:], TEMPERATURE, weight[1:])))
-    with torch.autograd.detect_anomaly(check_nan=True):
-        loss.backward()
+    alone = listwise_kl(student[1:], targets[1:], TEMPERATURE, weight[1:])
+    torch.testing.assert_close(loss, alone)
+    _backward_without_nan(loss)
     assert student.grad is not None and student.grad[0].tolist() == [0.0, 0.0]
-    assert float(listwise_kl(student[:1], targets[:1], TEMPERATURE, weight[:1])) == 0.0
+    assert float(listwise_kl(student[:1], targets[:1], TEMPERATURE, weight[:1]).detach()) == 0.0
 
 
 def test_info_nce_equals_the_ratio_by_hand() -> None:
@@ -96,11 +102,10 @@ def test_a_query_without_positives_does_not_count_in_info_nce() -> None:
     positive = torch.tensor([[True, False, False], [False, False, False]])
     negative = torch.tensor([[False, True, True], [False, False, False]])
     loss = info_nce(student, positive, negative, TEMPERATURE)
-    assert float(loss) == float(info_nce(student[:1], positive[:1], negative[:1], TEMPERATURE))
-    with torch.autograd.detect_anomaly(check_nan=True):
-        loss.backward()
+    torch.testing.assert_close(loss, info_nce(student[:1], positive[:1], negative[:1], TEMPERATURE))
+    _backward_without_nan(loss)
     assert student.grad is not None and student.grad[1].tolist() == [0.0, 0.0, 0.0]
-    assert float(info_nce(student, torch.zeros_like(positive), negative, TEMPERATURE)) == 0.0
+    assert float(info_nce(student, torch.zeros_like(positive), negative, TEMPERATURE).detach()) == 0.0
 
 
 class Fixed(torch.nn.Module):

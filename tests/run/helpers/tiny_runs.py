@@ -33,8 +33,8 @@ def settings(corpus: Path, student: Path) -> dict[str, Any]:
         "train": {
             "candidates_per_query": 6,
             "queries_per_batch": 8,
-            "learning_rate": 5e-3,
-            "epochs": 3,
+            "learning_rate": 3e-3,
+            "epochs": 4,
             "freeze": [],
             "precision": "float32",
         },
