@@ -81,4 +81,5 @@ def test_verify_passes_as_exported_and_names_what_changed(bundle: Path, call: Ca
     assert damaged.code == 1
     assert "FAILED" in damaged.out
     assert "changed since the export: ids.json" in damaged.out
-    assert damaged.err.startswith(f"error: bundle {bundle} is not as it was exported: files")
+    last = damaged.err.splitlines()[-1]
+    assert last.startswith(f"error: bundle {bundle} is not as it was exported: files")

@@ -52,7 +52,8 @@ def test_other_weights_fail_even_with_digests_brought_up_to_date(copied: Path, t
     (copied / "student" / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
     sign_again(copied)
     found = failed(copied)
-    assert set(found) == {"torch: vectors", "torch: top 10"} and "lowest cosine 0." in found["torch: vectors"]
+    assert set(found) == {"torch: vectors", "torch: top 10"}
+    assert float(found["torch: vectors"].split()[2]) < 0.9
 
 
 def test_swapped_ids_fail_even_with_digests_brought_up_to_date(copied: Path) -> None:

@@ -76,7 +76,7 @@ class Pipeline(Measuring):
             first = first or mined
             weights = self._generation(number, weights, mined)
         for control in self.config.evaluate.controls:
-            if first is not None and self.generations:
+            if first is not None:
                 self.control(control, first)
         self.measure_final(weights)
         self.systems.sort(key=lambda system: _place(system.name))
