@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -36,7 +36,7 @@ app.add_typer(corpora.app, name="corpus")
 
 @app.callback()
 def everywhere(
-    verbose: bool = typer.Option(False, "--verbose", help="show what the libraries underneath log, too"),
+    verbose: Annotated[bool, typer.Option("--verbose", help="show what the libraries underneath log, too")] = False,
 ) -> None:
     """Self-distillation for retrieval: a small bi-encoder that searches your corpus better, without buying labels."""
     start_logging(verbose)

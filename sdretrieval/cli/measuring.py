@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from sdretrieval.cli.options import Json, RunName, Runs
-from sdretrieval.cli.output import TEST_COLUMNS, print_json, print_table, say, stdout_kept_clean, test_cells
+from sdretrieval.cli.output import TEST_COLUMNS, paired_cells, print_json, print_table, say, stdout_kept_clean
 
 
 def evaluate(
@@ -68,7 +68,7 @@ def _print_evaluation(record: dict[str, Any]) -> None:
     say(f"{record['corpus']}, {record['split']}: {record['n_queries']} queries")
     say(f"differences of {measures[0]}: {model} less the row's system")
     rows = [
-        [name, *(number(record["measures"][name][measure]) for measure in measures), *test_cells(tests.get(name, {}))]
+        [name, *(number(record["measures"][name][measure]) for measure in measures), *paired_cells(tests.get(name, {}))]
         for name in record["systems"]
     ]
     print_table(["system", *measures, *TEST_COLUMNS], rows, right=[*measures, "difference", "p (Holm)"])
@@ -93,7 +93,7 @@ def compare(
     a, b = record["a"], record["b"]
     say(f"{record['corpus']}, {record['split']}: {record['n_queries']} queries; differences: {a} less {b}")
     rows = [
-        [row["system"], row["measure"], number(row["value_a"]), number(row["value_b"]), *test_cells(row)]
+        [row["system"], row["measure"], number(row["value_a"]), number(row["value_b"]), *paired_cells(row)]
         for row in record["tests"]
     ]
     print_table(["system", "measure", a, b, *TEST_COLUMNS], rows, right=[a, b, "difference", "p (Holm)"])

@@ -48,7 +48,7 @@ def stdout_kept_clean() -> Iterator[None]:
         yield
 
 
-def test_cells(row: Mapping[str, Any]) -> list[str]:
+def paired_cells(row: Mapping[str, Any]) -> list[str]:
     """Difference, interval, p and verdict of a paired test; empty where there is none."""
     from sdretrieval.run.html_report import p_value, signed, span
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdretrieval.cli.options import ConfigFile, Json, Runs, Settings
-from sdretrieval.cli.output import TEST_COLUMNS, print_json, print_table, say, stdout_kept_clean, test_cells
+from sdretrieval.cli.output import TEST_COLUMNS, paired_cells, print_json, print_table, say, stdout_kept_clean
 
 if TYPE_CHECKING:
     from sdretrieval.run.api import RunResult
@@ -52,10 +52,10 @@ def print_results_table(report: dict[str, Any], rows: list[dict[str, Any]]) -> N
     from sdretrieval.run.html_report import number
 
     measures = list(rows[0]["test"])
-    parts = {"dev": "dev", "test": report["split"]}
+    parts = {"test": report["split"]} if report["split"] == "dev" else {"dev": "dev", "test": report["split"]}
     values = [f"{shown} {measure}" for shown in parts.values() for measure in measures]
     cells = [
-        [row["system"], *(number(row[part].get(m)) for part in parts for m in measures), *test_cells(row)]
+        [row["system"], *(number(row[part].get(m)) for part in parts for m in measures), *paired_cells(row)]
         for row in rows
     ]
     say(f"{report['corpus']}, {report['split']}: {report['n_queries']} queries")

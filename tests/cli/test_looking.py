@@ -30,8 +30,10 @@ def test_search_before_and_after(finished: Finished, call: Call) -> None:
     assert after["hits"][0]["title"] in table
 
 
-def test_show_tells_the_lineage_and_the_gate(finished: Finished, call: Call) -> None:
+def test_show_tells_the_lineage_and_the_gate(finished: Finished, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     found = call("show", "tiny", "--runs", finished.runs, "--json").json()
+    monkeypatch.setenv("SDRETRIEVAL_RUNS", str(finished.runs))
+    assert call("show", "tiny", "--json").json() == found
     by_address = {stage["stage"]: stage for stage in found["stages"]}
     assert by_address["1/mine"]["key"] in by_address["1/score"]["inputs"]
     assert [one["decision"] for one in found["generations"]] == ["accepted"]

@@ -85,6 +85,18 @@ def test_probe_ranks_the_mixtures_and_advises(finished: Finished, call: Call) ->
     assert "estimate" not in table
 
 
+def test_without_labels_every_advice_is_an_estimate(finished: Finished, call: Call) -> None:
+    done = call("probe", finished.config, "--runs", finished.runs, "--set", "corpus.labels=false")
+    assert "queries (estimate: queries made from documents)" in done.out
+    assert "advice (estimate: queries made from documents): " in done.out
+
+
+def test_a_run_reported_on_dev_shows_dev_once(finished: Finished, call: Call) -> None:
+    on_dev = ["--set", "evaluate.split=dev", "--set", "name=on-dev"]
+    out = call("run", finished.config, "--runs", finished.runs, *on_dev).out
+    assert out.splitlines()[2].count("nDCG@10") == 1
+
+
 def test_probe_says_do_not_train_where_the_teacher_is_no_better(finished: Finished, call: Call) -> None:
     alone = ["--set", "teacher={kind: ema, view: {windows: first}}"]
     done = call("probe", finished.config, "--runs", finished.runs, *alone)
