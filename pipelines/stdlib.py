@@ -1,6 +1,6 @@
 """The demo's run through the public Python API: a search engine for Python's standard library learns its corpus.
 
-    python -m pipelines.stdlib
+python -m pipelines.stdlib
 """
 
 from __future__ import annotations

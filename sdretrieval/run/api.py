@@ -91,6 +91,7 @@ def plan_config(
     """Every stage of every generation, cached or to run, and why; runs nothing, takes generations as accepted."""
     config = config if isinstance(config, Config) else load_config(config, overrides)
     root = runs_folder(runs)
+    _check_models(config)
     before = ledger_by_address(Ledger(root / config.name / "ledger.jsonl"))
     store = Store(root / "store")
     pipeline = Pipeline(
@@ -115,19 +116,34 @@ def probe_config(
 
 def _check_request(config: Config, store: Store, until: str | None, worker: bool) -> None:
     """Everything that can be refused before long work."""
+    _check_models(config)
+    if until is not None:
+        _check_until(until, config.generations)
+    if worker and until is None:
+        raise RequestError("--worker needs --until: the stage up to which this process works, such as 1/score")
+    store.root.mkdir(parents=True, exist_ok=True)
+    check_disk(store.root, BYTES_PER_RUN)
+
+
+def _check_models(config: Config) -> None:
     for warning in warnings(config):
         logger.warning("%s", warning)
     locate_model(config.student.model)
     for member in members_of(config.teacher):
         if isinstance(member, CrossEncoderConfig):
             locate_model(member.model)
-    if until is not None and until.split("/")[-1].split(":")[0] not in STAGES:
-        raise RequestError(f"--until {until}: expected GENERATION/STAGE such as 1/mine; stages: {', '.join(STAGES)}")
-    if worker and until is None:
-        raise RequestError("--worker needs --until: the stage up to which this process works, such as 1/score")
-    store.root.mkdir(parents=True, exist_ok=True)
-    check_disk(store.root, BYTES_PER_RUN)
     _check_lengths(config)
+
+
+def _check_until(until: str, generations: int) -> None:
+    """GENERATION/STAGE; the candidate of the last generation is encoded and evaluated under the next number."""
+    number, _, stage = until.partition("/")
+    if stage.split(":")[0] not in STAGES:
+        raise RequestError(f"--until {until}: expected GENERATION/STAGE such as 1/mine; stages: {', '.join(STAGES)}")
+    if number.isdigit() and int(number) > generations + 1:
+        raise RequestError(
+            f"--until {until}: the config has {generations} generation(s); expected a stage of one of them"
+        )
 
 
 def _check_lengths(config: Config) -> None:

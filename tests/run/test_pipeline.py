@@ -300,7 +300,8 @@ def test_a_cross_encoder_scores_a_pair_once_over_all_generations(
     make_config: MakeConfig, tiny_cross_encoder: Path, tmp_path: Path
 ) -> None:
     reader = {"kind": "cross_encoder", "model": str(tiny_cross_encoder), "max_tokens": 96, "weight": 0.1}
-    config = make_config("generations=2", teacher={"kind": "ensemble", "members": [reader, LEXICAL]})
+    enough = ("generations=2", "train.epochs=8", "train.hard_label_weight=1")  # else the first generation gains nothing
+    config = make_config(*enough, teacher={"kind": "ensemble", "members": [reader, LEXICAL]})
     result = run(config, tmp_path)
     assert result.report["generations"][0]["decision"] == "accepted"
     counts = {record["stage"]: record["counts"] for record in ledger_of(result.folder)}

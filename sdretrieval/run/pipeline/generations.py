@@ -215,7 +215,7 @@ class Pipeline(Measuring):
         self, number: int, decision: Literal["accepted", "merged", "rejected"], gate: dict[str, Any], weights: Weights,
         mined: Artifact, targets: Artifact,
     ) -> Weights:  # fmt: skip
-        logger.info("generation %d: %s. %s", number, decision, gate["reason"])
+        logger.info("generation %d: %s", number, gate["reason"])
         self.generations.append(Generation(number, decision, gate, weights, mined, targets))
         return weights
 

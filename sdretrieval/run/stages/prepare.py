@@ -21,6 +21,7 @@ from sdretrieval.corpus import (
     training_queries,
     with_generated_split,
 )
+from sdretrieval.corpus.open import STDLIB
 from sdretrieval.corpus.types import Qrels
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.tokens import save_tokens, tokenize
@@ -43,7 +44,9 @@ def source_digest(source: str) -> str:
     if folder.is_dir():
         files = [folder / "corpus.jsonl", folder / "queries.jsonl", *sorted((folder / "qrels").glob("*.tsv"))]
         return " ".join(f"{path.name}={digest_file(path)}" for path in files if path.is_file())
-    return f"{source} {sys.version if source == 'python-stdlib' else ''}"
+    if source != STDLIB:
+        open_corpus(source)  # raises, saying what is understood: a plan must not accept what a run refuses
+    return f"{source} {sys.version}"
 
 
 def build_corpus(work: Work, config: Config) -> None:

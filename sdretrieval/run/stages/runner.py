@@ -99,7 +99,8 @@ class Runner:
         }
         self.ledger.append(record)
         self.records.append(record)
-        logger.info("%s: %s (%.1f s)", address, "from the store" if made.cached else "done", made.seconds)
+        if not any(earlier["key"] == key for earlier in self.records[:-1]):  # said once, however many stages ask
+            logger.info("%s: %s (%.1f s)", address, "from the store" if made.cached else "done", made.seconds)
 
     def _plan(self, address: str, key: str, describe: dict[str, Any], resumable: bool) -> None:
         if self.store.path_of(key).exists():
