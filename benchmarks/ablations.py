@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +61,12 @@ def measure(config_path: str, name: str, overrides: list[str], runs: Path) -> di
     ledger = Ledger(runs / f"ablations-{config.name}" / "ledger.jsonl")
     controls, several = config.evaluate.controls, config.generations > 1
     pipeline = Pipeline(config, store, Runner(store, ledger, until=None if controls or several else "1/gate"))
-    with store.lock(f"ablation {name}"):
-        try:
-            if controls:
-                pipeline.measure_base()
-                pipeline.control(controls[0], pipeline.mine(1, pipeline.base))
-            else:
-                pipeline.run()
-        except Stopped:
-            pass
+    with store.lock(f"ablation {name}"), suppress(Stopped):  # stopped at the gate: what a row needs is measured by then
+        if controls:
+            pipeline.measure_base()
+            pipeline.control(controls[0], pipeline.mine(1, pipeline.base))
+        else:
+            pipeline.run()
     found = {s.name: dict(search.read_measured(s.runs["dev"]).of(config.gate.measure)) for s in pipeline.systems}
     wanted = controls[0] if controls else f"generation_{config.generations}"
     return {"base": found["student_0"], "row": found[wanted], "teacher": found["teacher@student_0"]}

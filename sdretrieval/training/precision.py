@@ -1,6 +1,6 @@
 """Which arithmetic trains faster on this machine: measured in a few seconds, never assumed.
 
-On some CPUs bfloat16 autocast is half again as fast as float32, on others slower; on a GPU it always pays.
+On some CPUs bfloat16 autocast is faster than float32, on others slower; a GPU that has it takes it unmeasured.
 """
 
 from __future__ import annotations

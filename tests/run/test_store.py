@@ -301,6 +301,7 @@ def test_a_forked_child_does_not_keep_the_lock_of_a_killed_run(store: Store) -> 
     try:
         with store.lock("run again"):
             os.kill(child, 0)  # it still lives
+            assert json.loads((store.root / "lock").read_text())["pid"] == os.getpid()
     finally:
         os.kill(child, signal.SIGKILL)
         process.communicate()
@@ -310,7 +311,7 @@ def test_a_lock_file_left_behind_locks_nothing(store: Store) -> None:
     store.root.mkdir()
     (store.root / "lock").write_text("half a na")
     with store.lock("run"):
-        pass
+        assert json.loads((store.root / "lock").read_text())["pid"] == os.getpid()
 
 
 def test_two_runs_in_one_process_exclude_each_other_too(store: Store) -> None:
