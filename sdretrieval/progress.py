@@ -27,7 +27,7 @@ class Progress:
 
     def __init__(self, description: str, total: int | None, unit: str) -> None:
         self.description, self.total, self.unit = description, total, unit
-        self.done = 0
+        self.done = self._resumed = 0
         self._started = self._last_log = time.monotonic()
         self._bar = _rich_bar(description, total, unit) if sys.stderr.isatty() else None
 
@@ -39,6 +39,13 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    def resume(self, amount: int) -> None:
+        """`amount` units were done by an earlier run: they count as done, and not towards the speed."""
+        self.done = self._resumed = amount
+        if self._bar is not None:
+            # A fresh start: rich's estimate looks at the speed since then, not at a jump at the beginning.
+            self._bar.reset(self._bar.task_ids[0], completed=amount)
 
     def advance(self, amount: int = 1) -> None:
         """Report `amount` further units as done."""
@@ -53,7 +60,7 @@ class Progress:
         seconds = time.monotonic() - self._started
         if not self.total:
             return f"{self.description}: {self.done:,} {self.unit}, {seconds:.0f} s"
-        left = seconds / max(self.done, 1) * max(self.total - self.done, 0)
+        left = seconds / max(self.done - self._resumed, 1) * max(self.total - self.done, 0)
         return (
             f"{self.description}: {self.done:,} of {self.total:,} {self.unit}, {seconds:.0f} s, about {left:.0f} s left"
         )

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 logger = logging.getLogger(__name__)
+
+Precision = Literal["float32", "bfloat16"]
 
 TEXTS_PER_CHUNK = 2048
 """A killed run loses at most this many texts; within a chunk texts are sorted by length."""
@@ -56,9 +58,10 @@ def encode_texts(
     folder: Path,
     *,
     batch_tokens: int = 8192,
+    precision: Precision = "float32",
     description: str = "encode",
 ) -> Embeddings:
-    """Encode every window of every text into `folder` (vectors.npy, windows.npy).
+    """Encode every window of every text into `folder` (vectors.npy, windows.npy), float32 whatever `precision`.
 
     Continues where an earlier call stopped: the folder must belong to this model, these tokens and this view.
     Raises NumericError naming the text where a vector is not finite.
@@ -70,11 +73,11 @@ def encode_texts(
     assert size is not None
     vectors_WD, done = _open(folder, (int(windows[-1]), int(size)))
     with Progress(description, int(windows[-1]), "windows") as progress:
-        progress.advance(int(windows[min(done * TEXTS_PER_CHUNK, len(tokens))]))
+        progress.resume(int(windows[min(done * TEXTS_PER_CHUNK, len(tokens))]))
         for chunk in range(done, -(-len(tokens) // TEXTS_PER_CHUNK)):
             first, last = chunk * TEXTS_PER_CHUNK, min((chunk + 1) * TEXTS_PER_CHUNK, len(tokens))
             sequences = [piece for n in range(first, last) for piece in view.cut(tokens[n], specials)]
-            block = encode_sequences(model, sequences, specials, batch_tokens, progress.advance)
+            block = encode_sequences(model, sequences, specials, batch_tokens, progress.advance, precision)
             _check_finite(block, windows, first)
             vectors_WD[windows[first] : windows[last]] = block
             if isinstance(vectors_WD, np.memmap):
@@ -90,8 +93,12 @@ def encode_sequences(
     specials: Specials,
     batch_tokens: int = 8192,
     advance: Callable[[int], None] = lambda count: None,
+    precision: Precision = "float32",
 ) -> Array:
-    """float32 vectors of ready token sequences, in their order, shape (len(sequences), D)."""
+    """float32 vectors of ready token sequences, in their order, shape (len(sequences), D).
+
+    `precision` is that of the matrix products; with bfloat16 a vector's cosine to its float32 self is about 0.9999.
+    """
     import torch
 
     from sdretrieval.encode.student import features_of
@@ -100,7 +107,8 @@ def encode_sequences(
     vectors_ND = np.empty((len(sequences), int(size or 0)), dtype=np.float32)
     model.eval()
     # Not inference_mode: a model that caches rotary tables in its first pass could not be trained afterwards.
-    with torch.no_grad():
+    reduced = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    with torch.no_grad(), reduced:
         for batch in budget_batches([len(sequence) for sequence in sequences], batch_tokens):
             features = features_of(model, [sequences[i] for i in batch], specials)
             on_device = {k: v.to(model.device) if hasattr(v, "to") else v for k, v in features.items()}

@@ -121,7 +121,7 @@ class MetricsCallback(TrainerCallback):
             done = state.global_step or -1  # a run that starts afresh keeps nothing
             keep = [record for record in read_metrics(self._path) if record["step"] <= done]
             self._path.write_text("".join(json.dumps(record) + "\n" for record in keep), encoding="utf8")
-        self._progress.advance(state.global_step)
+        self._progress.resume(state.global_step)
         self._loss.step = state.global_step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

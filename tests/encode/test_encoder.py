@@ -50,6 +50,16 @@ def test_batch_size_does_not_change_the_vectors(student: Student, tokens: Ragged
     np.testing.assert_allclose(small.vectors_WD, whole.vectors_WD, atol=1e-6)
 
 
+def test_reduced_precision_gives_nearly_the_same_vectors_and_writes_float32(
+    student: Student, tokens: Ragged, tmp_path: Path
+) -> None:
+    exact = encode(student, tokens, student.view, tmp_path / "exact")
+    reduced = encode(student, tokens, student.view, tmp_path / "reduced", precision="bfloat16")
+    assert reduced.vectors_WD.dtype == np.float32
+    assert not np.array_equal(reduced.vectors_WD, exact.vectors_WD)
+    assert (np.asarray(reduced.vectors_WD) * exact.vectors_WD).sum(axis=1).min() >= 0.999
+
+
 def test_each_text_owns_the_vectors_of_its_windows(student: Student, tokens: Ragged, tmp_path: Path) -> None:
     view = View(64, "all")
     found = encode(student, tokens, view, tmp_path)

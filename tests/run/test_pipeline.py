@@ -180,6 +180,26 @@ def test_a_weight_does_not_score_again(make_config: MakeConfig, finished: RunRes
     assert reasons["1/score"] == reasons["1/encode:teacher0"] == "finished earlier"
 
 
+def test_another_precision_of_encoding_makes_vectors_again_but_no_tokens(
+    make_config: MakeConfig, finished: RunResult
+) -> None:
+    plan = plan_config(make_config(CONTROLS, "student.encode_precision=bfloat16"), runs=finished.folder.parent)
+    why = to_run(plan)
+    assert why["1/encode"] == why["1/encode:teacher0"] == "changed: encode_precision"
+    assert not {"0/corpus", "0/tokens", "0/lexical"} & set(why)
+
+
+def test_precision_auto_encodes_in_the_measured_format(make_config: MakeConfig, tmp_path: Path) -> None:
+    vectors = {}
+    for asked in ("auto", "float32", "bfloat16"):
+        config = make_config(f"student.encode_precision={asked}", f"name={asked}")
+        assert run_config(config, runs=tmp_path, until="1/encode") is None
+        vectors[asked] = vectors_ND(tmp_path / asked, "1/encode")
+    chosen = json.loads((artifact(tmp_path / "auto", "0/precision") / "precision.json").read_text())["precision"]
+    assert np.array_equal(vectors["auto"], vectors[chosen])
+    assert not np.array_equal(vectors["float32"], vectors["bfloat16"])
+
+
 def test_a_plan_runs_nothing(make_config: MakeConfig, tmp_path: Path) -> None:
     plan = plan_config(make_config(CONTROLS, "generations=2"), runs=tmp_path)
     assert {line.why for line in plan} == {"not made yet"}

@@ -58,6 +58,9 @@ class StudentConfig(Section):
     query_tokens: int | None = identity("tokens of a query that the student sees; null means max_tokens", 64, ge=1)
     trust_remote_code: bool = identity("whether code that comes with the model may run", False)
     prompts: PromptsConfig = identity("texts put before queries and documents", PromptsConfig())
+    encode_precision: Literal["auto", "float32", "bfloat16"] = identity(
+        "number format in which texts are encoded; auto measures this machine", "float32"
+    )
     device: Device = cost("where the student encodes and trains", "auto")
     batch_tokens: int = cost("most tokens in a batch of encoding, padding included", 8192, ge=1)
 

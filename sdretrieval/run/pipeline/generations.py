@@ -17,10 +17,9 @@ from sdretrieval.run.config import identity_fields, members_of
 from sdretrieval.run.config.schema import EmaConfig
 from sdretrieval.run.gate import MERGE_SHARES, GateDecision, choose_merge, decide
 from sdretrieval.run.pipeline.measuring import Measuring
-from sdretrieval.run.pipeline.shared import Weights
+from sdretrieval.run.pipeline.shared import Weights, precision_of
 from sdretrieval.run.stages import learn, search
 from sdretrieval.run.stages.inputs import Vectors
-from sdretrieval.run.stages.machine import machine_name
 from sdretrieval.run.stages.runner import Artifact
 from sdretrieval.run.store import Work
 from sdretrieval.targets.build import Targets
@@ -121,7 +120,7 @@ class Pipeline(Measuring):
             identity["averages"] = [[m.mode, m.half_life] for m in members if isinstance(m, EmaConfig)]
         if self.config.train.early_stop is not None:
             identity["gate"] = self.config.gate.measure
-        precision = self._precision()
+        precision = self.measured_precision(self.config.train.precision)
 
         def build(work: Work) -> None:
             learn.build_student(work, self._classroom(start, material, lesson, epochs, precision))
@@ -149,24 +148,8 @@ class Pipeline(Measuring):
             snapshot=start.average,
             lesson=lesson,
             epochs=epochs * len(as_many) / len(candidates),
-            precision=self._chosen_precision(precision),
+            precision=precision_of(self.config.train.precision, precision),
         )
-
-    def _precision(self) -> Artifact | None:
-        """Measured once per store, machine and model; its digest is an input of every training."""
-        if self.config.train.precision != "auto":
-            return None
-        return self.runner.stage(
-            "0/precision", 1, {"machine": machine_name()}, [self.base.key],
-            lambda work: learn.build_precision(work, self.config, self.base.student),
-        )  # fmt: skip
-
-    def _chosen_precision(self, measured: Artifact | None) -> Literal["float32", "bfloat16"]:
-        if measured is None:
-            asked = self.config.train.precision
-            return "bfloat16" if asked == "bfloat16" else "float32"
-        record = json.loads((measured.path / "precision.json").read_text(encoding="utf8"))
-        return "bfloat16" if record["precision"] == "bfloat16" else "float32"
 
     def _gate(self, number: int, old: Weights, new: Weights, mined: Artifact, targets: Artifact) -> Weights:
         before, after = self.dev_measured(f"{number}", old), self.dev_measured(f"{number + 1}", new)

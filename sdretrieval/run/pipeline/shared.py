@@ -5,19 +5,22 @@ Everything a stage needs is opened inside its build function, so that the same c
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sdretrieval.encode.encoder import Precision
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.views import View
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.run.config import Config, identity_fields
-from sdretrieval.run.stages import prepare, search
+from sdretrieval.run.stages import learn, prepare, search
 from sdretrieval.run.stages.inputs import Prepared, TextTokens, Vectors, student_from
+from sdretrieval.run.stages.machine import machine_name
 from sdretrieval.run.stages.runner import Artifact, Runner
 from sdretrieval.run.store import Store
 
@@ -34,6 +37,14 @@ class Weights:
     def average_key(self) -> str:
         """Stands for the average in keys; the base student is its own average."""
         return self.key if self.average == self.student else f"{self.key}:average"
+
+
+def precision_of(asked: str, measured: Artifact | None) -> Precision:
+    """The format that `asked` means: `measured` says it where that is auto."""
+    chosen = asked
+    if measured is not None:
+        chosen = json.loads((measured.path / "precision.json").read_text(encoding="utf8"))["precision"]
+    return "bfloat16" if chosen == "bfloat16" else "float32"
 
 
 @dataclass
@@ -102,6 +113,15 @@ class Shared:
     def _prompts(self) -> list[Any]:
         return [identity_fields(self.config.student.prompts)]
 
+    def measured_precision(self, asked: str) -> Artifact | None:
+        """Where `asked` is auto: the faster format, measured once per store, machine and model; an input of keys."""
+        if asked != "auto":
+            return None
+        return self.runner.stage(
+            "0/precision", 1, {"machine": machine_name()}, [self.base.key],
+            lambda work: learn.build_precision(work, self.config, self.base.student),
+        )  # fmt: skip
+
     # --- vectors, index, candidates
 
     def vectors(self, address: str, weights_key: str, folder: Path, view: View) -> Artifact:
@@ -111,11 +131,14 @@ class Shared:
             "view": [view.max_tokens, view.windows, view.stride],
             "query_tokens": asked.query_tokens,
             "prompts": self._prompts(),
+            "encode_precision": asked.encode_precision,
         }
+        measured = self.measured_precision(asked.encode_precision)
         return self.runner.stage(
-            address, 1, identity, [self.tokens, weights_key],
+            address, 1, identity, [self.tokens, weights_key, *([measured] if measured else [])],
             lambda work: search.build_vectors(
-                work, self.student(folder), self.text_tokens, view, asked.batch_tokens, address
+                work, self.student(folder), self.text_tokens, view, asked.batch_tokens,
+                precision_of(asked.encode_precision, measured), address,
             ),
             resumable=True,
         )  # fmt: skip

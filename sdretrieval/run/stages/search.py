@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sdretrieval.encode.encoder import encode_texts
+from sdretrieval.encode.encoder import Precision, encode_texts
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.views import View
 from sdretrieval.evaluation import Measured, Run, evaluate, run_from_hits, write_trec
@@ -28,7 +28,9 @@ SPARE = 1
 """Hits asked for beyond the depth, so that a query's own document can be removed without a gap."""
 
 
-def build_vectors(work: Work, student: Student, tokens: TextTokens, view: View, batch_tokens: int, what: str) -> None:
+def build_vectors(
+    work: Work, student: Student, tokens: TextTokens, view: View, batch_tokens: int, precision: Precision, what: str
+) -> None:
     """All windows of all documents under `view`, and all queries."""
     for kind, side, texts, seen, specials in (
         ("document", "documents", tokens.documents, view, student.document_specials),
@@ -42,6 +44,7 @@ def build_vectors(work: Work, student: Student, tokens: TextTokens, view: View, 
             specials,
             work.folder / side,
             batch_tokens=batch_tokens,
+            precision=precision,
             description=f"{what} {side}",
         )
         work.counts[f"{kind}_windows"] = len(found.vectors_WD)

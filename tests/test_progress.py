@@ -1,0 +1,67 @@
+"""Progress: log lines off a terminal, a bar on one, and an estimate that a resumed run does not flatter."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from sdretrieval import progress
+from sdretrieval.progress import Progress, track
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that the progress sees; a test moves them."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """What is logged; `main` of the command line may have stopped propagation in another test."""
+    monkeypatch.setattr(logging.getLogger("sdretrieval"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="sdretrieval")
+    return caplog
+
+
+def test_short_work_is_silent(clock: list[float], lines: pytest.LogCaptureFixture) -> None:
+    assert list(track(range(5), "read", "lines")) == [0, 1, 2, 3, 4]
+    assert lines.messages == []
+
+
+def test_long_work_says_how_far_it_is_and_how_long_it_will_take(
+    clock: list[float], lines: pytest.LogCaptureFixture
+) -> None:
+    with Progress("encode", 4000, "windows") as shown:
+        for clock[0] in (10.0, 40.0, 41.0):
+            shown.advance(500)
+    assert lines.messages == ["encode: 1,000 of 4,000 windows, 40 s, about 120 s left"]
+
+
+def test_what_an_earlier_run_did_does_not_count_towards_the_speed(
+    clock: list[float], lines: pytest.LogCaptureFixture
+) -> None:
+    with Progress("encode", 4000, "windows") as shown:
+        shown.resume(2000)
+        clock[0] = 40.0
+        shown.advance(500)
+    assert lines.messages == ["encode: 2,500 of 4,000 windows, 40 s, about 120 s left"]
+
+
+def test_without_a_total_there_is_no_estimate(clock: list[float], lines: pytest.LogCaptureFixture) -> None:
+    with Progress("read", None, "lines") as shown:
+        clock[0] = 31.0
+        shown.advance(7)
+    assert lines.messages == ["read: 7 lines, 31 s"]
+
+
+def test_a_bar_that_is_resumed_stands_where_the_earlier_run_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
+    with Progress("encode", 100, "windows") as shown:
+        shown.resume(40)
+        shown.advance(10)
+        assert shown._bar is not None
+        task = shown._bar.tasks[0]
+        assert (task.completed, task.total) == (50, 100)
