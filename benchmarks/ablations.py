@@ -2,9 +2,10 @@
 
     python -m benchmarks.ablations configs/stdlib.yaml [--rows lexical,ema-full] [--runs DIR] [--set KEY=VALUE ...]
 
-The report's split is dev: test is not opened. Every row trains one student from the base (rows `generations-N`: N of
-them), measured before the gate, so that a row that fails is seen as what it is. Writes runs/ablations-NAME.json and
-prints a Markdown table for docs/ABLATIONS.md.
+Only dev is measured. Every row trains one student from the base (rows `generations-N`: N of them), measured before the
+gate, so that a row that fails is seen as what it is. Rows `hard_labels` and `shuffled_teacher` are the controls of
+`ema-full-context + lexical`. Writes runs/ablations-NAME.json and prints a Markdown table for docs/ABLATIONS.md; rows of
+an earlier call with the same settings stay in it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,15 @@ FULL = "{kind: ema, view: {windows: all, stride: %d}, weight: %g}"
 SAME = "{kind: ema, view: {windows: first}, weight: %g}"
 LEXICAL = "{kind: lexical, weight: %g}"
 CROSS = "{kind: cross_encoder, model: cross-encoder/ms-marco-MiniLM-L12-v2, max_tokens: 256, weight: %g}"
+
+
+class DevPipeline(Pipeline):
+    """The run's own pipeline and store keys, but no other split is measured."""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Dev alone."""
+        return ("dev",)
 
 
 def teachers(stride: int, lexical: float) -> dict[str, str]:
@@ -56,11 +66,11 @@ def rows_of(stride: int, lexical: float) -> dict[str, list[str]]:
 
 def measure(config_path: str, name: str, overrides: list[str], runs: Path) -> dict[str, dict[str, float]]:
     """Per-query dev values of `base` and of the row's student."""
-    config = load_config(config_path, [*overrides, "evaluate.split=dev"])
+    config = load_config(config_path, overrides)
     store = Store(runs / "store")
     ledger = Ledger(runs / f"ablations-{config.name}" / "ledger.jsonl")
     controls, several = config.evaluate.controls, config.generations > 1
-    pipeline = Pipeline(config, store, Runner(store, ledger, until=None if controls or several else "1/gate"))
+    pipeline = DevPipeline(config, store, Runner(store, ledger, until=None if controls or several else "1/gate"))
     with store.lock(f"ablation {name}"), suppress(Stopped):  # stopped at the gate: what a row needs is measured by then
         if controls:
             pipeline.measure_base()
@@ -95,7 +105,12 @@ def _mean(values: dict[str, float]) -> float:
 
 
 def main() -> None:
-    """Run the rows that were asked for, print the table as Markdown."""
+    """The command."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    print(run(_arguments()))
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config")
     parser.add_argument("--rows", default="", help="names, separated by commas; all where empty")
@@ -103,24 +118,46 @@ def main() -> None:
     parser.add_argument("--stride", type=int, default=112, help="of the full-context windows")
     parser.add_argument("--lexical", type=float, default=0.5, help="BM25's share in the mixtures")
     parser.add_argument("--set", action="append", default=[], dest="overrides")
-    asked = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    return parser.parse_args()
+
+
+def run(asked: argparse.Namespace) -> str:
+    """Measure the rows that were asked for; the table of all rows of these settings, as Markdown."""
     rows, runs = rows_of(asked.stride, asked.lexical), runs_folder(asked.runs)
     names = [name.strip() for name in asked.rows.split(",") if name.strip()] or list(rows)
-    path = runs / f"ablations-{load_config(asked.config).name}.json"
-    results: dict[str, Any] = json.loads(path.read_text(encoding="utf8")) if path.exists() else {}
+    if unknown := sorted(set(names) - set(rows)):
+        raise SystemExit(f"unknown rows: {', '.join(unknown)}; expected some of: {', '.join(rows)}")
+    config = load_config(asked.config, asked.overrides)
+    path = runs / f"ablations-{config.name}.json"
+    settings = {"config": config.model_dump(mode="json"), "stride": asked.stride, "lexical": asked.lexical}
+    results = _earlier(path, settings)
     for name in names:
         results[name] = measure(asked.config, name, [*asked.overrides, *rows[name]], runs)
-        write_json(path, results)
-    print("| row | teacher reranks | student | difference to base | 95 % interval | p (Holm) | verdict |")
-    print("|---|---|---|---|---|---|---|")
-    print(f"| base student | | {_mean(results[names[0]]['base']):.4f} | | | | |")
-    for row in table({name: results[name] for name in results}, seed=13):
+        write_json(path, {"settings": settings, "rows": results})
+    return markdown(results)
+
+
+def _earlier(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Rows that an earlier call measured under the same settings: others cannot stand in one table with these."""
+    record = json.loads(path.read_text(encoding="utf8")) if path.exists() else {}
+    return dict(record["rows"]) if record.get("settings") == settings else {}
+
+
+def markdown(results: dict[str, dict[str, dict[str, float]]]) -> str:
+    """The table."""
+    base = next(iter(results.values()))["base"]
+    lines = [
+        "| row | teacher reranks | student | difference to base | 95 % interval | p (Holm) | verdict |",
+        "|---|---|---|---|---|---|---|",
+        f"| base student | | {_mean(base):.4f} | | | | |",
+    ]
+    for row in table(results, seed=13):
         low, high = row["interval95"]
-        print(
+        lines.append(
             f"| {row['row']} | {row['teacher@student_0']:.4f} | {row['dev']:.4f} | {row['difference']:+.4f} | "
             f"{low:+.4f} to {high:+.4f} | {row['p_holm']:.3g} | {row['verdict']} |"
         )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,49 @@
+"""The ablation table: each row is trained and measured on dev alone, and rows of other settings do not mix."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmarks.ablations import run
+from tests.run.helpers.tiny_runs import settings
+
+
+@pytest.fixture
+def asked(tiny_corpus: Path, tiny_student: Path, tmp_path: Path) -> Any:
+    """The command's arguments, rows and overrides to be given."""
+    config = tmp_path / "tiny.yaml"
+    short = settings(tiny_corpus, tiny_student)
+    short["train"]["epochs"] = 1
+    config.write_text(yaml.safe_dump(short))
+
+    def arguments(rows: str, *overrides: str) -> Namespace:
+        return Namespace(config=str(config), rows=rows, runs=tmp_path, stride=32, lexical=0.5, overrides=[*overrides])
+
+    return arguments
+
+
+def test_rows_are_measured_on_dev_alone(asked: Any, tmp_path: Path) -> None:
+    table = run(asked("lexical,hard_labels,generations-2")).splitlines()
+    assert [line.split(" | ")[0] for line in table[2:]] == [
+        "| base student", "| lexical", "| hard_labels", "| generations-2",
+    ]  # fmt: skip
+    stages = (tmp_path / "ablations-tiny" / "ledger.jsonl").read_text()
+    assert "evaluate:dev" in stages
+    assert ":test" not in stages
+    rows = json.loads((tmp_path / "ablations-tiny.json").read_text())["rows"]
+    assert rows["lexical"]["base"] == rows["hard_labels"]["base"]
+    assert rows["lexical"]["row"] != rows["lexical"]["base"]
+    # More rows of the same settings join the table; other settings begin a new one.
+    assert len(run(asked("ema-same-view")).splitlines()) == len(table) + 1
+    assert len(run(asked("lexical", "train.warmup=0.2")).splitlines()) == 4
+
+
+def test_an_unknown_row_is_named_with_those_there_are(asked: Any) -> None:
+    with pytest.raises(SystemExit, match=r"unknown rows: lexcal; expected some of: cross-encoder, ema-same-view, "):
+        run(asked("lexcal"))
