@@ -17,6 +17,8 @@ from sdretrieval.cli.logs import quiet_libraries, start_logging
 from sdretrieval.errors import SdretrievalError
 
 INTERRUPTED = 130
+REFUSED = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS)
+"""What a file system says of a path that the user named wrongly."""
 
 app = typer.Typer(
     name="sdretrieval",
@@ -54,9 +56,7 @@ def _called(arguments: Sequence[str] | None) -> int:
     except SdretrievalError as problem:
         return _failed(str(problem), problem.exit_code)
     except OSError as problem:
-        if problem.errno != errno.ENOSPC:
-            raise
-        return _failed(f"no space left on the disk ({problem}); make room and run again: it continues", 1)
+        return _file_trouble(problem)
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as problem:
@@ -67,6 +67,14 @@ def _called(arguments: Sequence[str] | None) -> int:
     if code == INTERRUPTED:
         return _failed("interrupted; finished stages are in the store; run again to continue", INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+def _file_trouble(problem: OSError) -> int:
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _failed(f"no space left on the disk ({problem}); make room and run again: it continues", 1)
+    if problem.errno not in REFUSED or problem.filename is None:
+        raise problem
+    return _failed(f"{problem.filename}: {problem.strerror}; expected a path that can be read, or written to", 2)
 
 
 def _misused(problem: Any) -> int:

@@ -39,6 +39,7 @@ def evaluate(
     """Measure a model on a corpus, beside BM25 and hybrid search, with paired tests."""
     from sdretrieval.run.commands.evaluating import MEASURES, evaluate_models
 
+    _check_writable(json_file)
     with stdout_kept_clean():
         record = evaluate_models(
             model, corpus, against=against or (), split=split, measures=_asked(measures) or MEASURES,
@@ -53,6 +54,15 @@ def evaluate(
 
         write_json(Path(json_file), record)
         say(f"written: {json_file}")
+
+
+def _check_writable(json_file: str | None) -> None:
+    """Before the work: a path that cannot be written to would lose it."""
+    if json_file is None or json_file == "-" or Path(json_file).parent.is_dir():
+        return
+    from sdretrieval.errors import RequestError
+
+    raise RequestError(f"--json {json_file}: there is no folder {Path(json_file).parent}; make it first")
 
 
 def _asked(measures: list[str] | None) -> list[str]:

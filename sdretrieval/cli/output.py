@@ -35,9 +35,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: It
         table.add_column(column, justify="right" if column in aligned else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console(file=sys.stdout, highlight=False, markup=False)
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(file=sys.stdout, highlight=False, markup=False, width=WIDTH_OFF_A_TERMINAL)
+        console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False, width=WIDTH_OFF_A_TERMINAL)
     console.print(table)
 
 

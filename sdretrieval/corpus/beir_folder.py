@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import CorpusError
 from ..progress import track
 from .folders import finished_folder
-from .qrels import Dangling, part_dangling, read_qrels, write_qrels
+from .qrels import Dangling, own_positive_warning, own_positives, part_dangling, read_qrels, write_qrels
 from .tables import document_table, query_table, table_rows
 from .text import LIST_AT_MOST, examples
 from .types import Corpus
@@ -44,6 +44,8 @@ def read_beir(folder: Path, name: str | None = None) -> Corpus:
     raw = read_qrels(folder / "qrels")
     judgements = part_dangling(raw, documents=set(documents["id"]), queries=set(queries["id"]))
     _warn_dangling(folder, judgements.dangling)
+    for split, own in own_positives(judgements.kept).items():
+        logger.warning("%s: %s", folder, own_positive_warning(split, own, len(judgements.kept[split])))
     return Corpus(name=name, documents=documents, queries=queries, qrels=judgements.kept)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .qrels import Dangling, part_dangling
+from .qrels import Dangling, own_positive_warning, own_positives, part_dangling
 from .splits import repeated_queries
 from .text import LIST_AT_MOST, normalised
 from .types import Corpus
@@ -134,7 +134,7 @@ def check_corpus(
         query_lengths=_lengths(np.concatenate([np.empty(0, np.int64), *_counts(texts, count)])),
         cut_by_view=cut,
         **parts,
-        warnings=tuple(_warnings(splits, cut, parts)),
+        warnings=(*_warnings(splits, cut, parts), *_own_positives(corpus)),
     )
 
 
@@ -208,6 +208,11 @@ def _warnings(
     for kind, text in advice.items():
         if parts[kind].count:
             yield f"{parts[kind].count:,} {text}"
+
+
+def _own_positives(corpus: Corpus) -> Iterator[str]:
+    for split, queries in own_positives(corpus.qrels).items():
+        yield own_positive_warning(split, queries, len(corpus.qrels[split]))
 
 
 def _described(lengths: Lengths) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,11 +21,16 @@ LIMIT_SEED = 13
 """Which documents a limited corpus keeps belongs to the corpus, not to a run: the seed is fixed."""
 
 
-def open_corpus(source: str, cache: Path | None = None, max_documents: int | None = None) -> Corpus:
+def open_corpus(
+    source: str,
+    cache: Path | None = None,
+    max_documents: int | None = None,
+    keep_positives_of: Collection[str] | None = None,
+) -> Corpus:
     """The corpus that `source` names: a BEIR folder, `beir:NAME` or `python-stdlib`.
 
     `cache` is where downloads are kept (None: `default_cache()`). `max_documents` cuts the corpus, see
-    `limit_documents`; python-stdlib is built with that many at once.
+    `limit_documents` (and `keep_positives_of` there); python-stdlib is built with that many at once.
 
     Raises `CorpusError` saying what is understood, with a guess at what was meant.
     """
@@ -34,7 +39,7 @@ def open_corpus(source: str, cache: Path | None = None, max_documents: int | Non
     if source == STDLIB:
         return build_stdlib() if max_documents is None else build_stdlib(max_documents)
     corpus = _read(source, cache or default_cache())
-    return corpus if max_documents is None else limit_documents(corpus, max_documents)
+    return corpus if max_documents is None else limit_documents(corpus, max_documents, keep_positives_of)
 
 
 def default_cache() -> Path:
@@ -42,15 +47,18 @@ def default_cache() -> Path:
     return Path(os.environ.get("SDRETRIEVAL_CACHE", "~/.cache/sdretrieval")).expanduser()
 
 
-def limit_documents(corpus: Corpus, max_documents: int) -> Corpus:
+def limit_documents(corpus: Corpus, max_documents: int, keep_positives_of: Collection[str] | None = None) -> Corpus:
     """`corpus` cut to `max_documents`, for trying things out: its figures compare with no published ones.
 
     Documents with a positive judgement stay first, a hash chooses among equals. Queries that lose all positives lose
-    their judgements; the name says how many documents are left.
+    their judgements; the name says how many documents are left. `keep_positives_of`: the splits whose judgements may
+    decide what stays (None: all); the others' judgements are left as they are.
     """
     if len(corpus.documents) <= max_documents:
         return corpus
-    positive = {d for split in corpus.qrels.values() for judged in split.values() for d, g in judged.items() if g > 0}
+    deciding = set(corpus.qrels) if keep_positives_of is None else set(keep_positives_of) & set(corpus.qrels)
+    judged_lists = [judged for split in deciding for judged in corpus.qrels[split].values()]
+    positive = {document for judged in judged_lists for document, grade in judged.items() if grade > 0}
     ids = corpus.document_ids
     ranked = sorted(range(len(ids)), key=lambda row: (ids[row] not in positive, hash_rank(LIMIT_SEED, ids[row])))
     rows = sorted(ranked[:max_documents])
@@ -58,14 +66,15 @@ def limit_documents(corpus: Corpus, max_documents: int) -> Corpus:
         corpus,
         name=f"{corpus.name}-{max_documents}",
         documents=corpus.documents.select(rows),
-        qrels=_qrels_within(corpus, [ids[row] for row in rows]),
+        qrels={**corpus.qrels, **_qrels_within(corpus, [ids[row] for row in rows], deciding)},
     )
 
 
-def _qrels_within(corpus: Corpus, kept: Sequence[str]) -> dict[str, dict[str, dict[str, int]]]:
+def _qrels_within(corpus: Corpus, kept: Sequence[str], splits: Collection[str]) -> dict[str, dict[str, dict[str, int]]]:
     present = set(kept)
     limited: dict[str, dict[str, dict[str, int]]] = {}
-    for split, qrels in corpus.qrels.items():
+    for split in splits:
+        qrels = corpus.qrels[split]
         judged = {query: {d: g for d, g in grades.items() if d in present} for query, grades in qrels.items()}
         limited[split] = {query: grades for query, grades in judged.items() if any(g > 0 for g in grades.values())}
     return limited

@@ -5,7 +5,7 @@ A qrels file holds one judgement a line, `query-id <tab> corpus-id <tab> score`,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +40,23 @@ def read_qrels(folder: Path) -> dict[str, dict[str, dict[str, int]]]:
     if not folder.is_dir():
         return {}
     return {path.stem: _read_split(path) for path in sorted(folder.glob("*.tsv"))}
+
+
+def own_positives(qrels: Mapping[str, Qrels]) -> dict[str, list[str]]:
+    """By split, the queries with a positive document of their own id, which BEIR's rule never retrieves."""
+    found = {
+        split: [query for query, judged in asked.items() if judged.get(query, 0) > 0] for split, asked in qrels.items()
+    }
+    return {split: queries for split, queries in found.items() if queries}
+
+
+def own_positive_warning(split: str, queries: Sequence[str], of: int) -> str:
+    """What a user must know of `own_positives` of one split, which has `of` queries."""
+    return (
+        f"{len(queries)} of {of} {split} queries have a positive document of their own id (e.g. {queries[0]!r}), and a "
+        "query never retrieves the document with its own id: if the two are different things, give the queries other "
+        "ids (such as q1, q2)"
+    )
 
 
 def part_dangling(qrels: Mapping[str, Qrels], documents: Collection[str], queries: Collection[str]) -> Judgements:

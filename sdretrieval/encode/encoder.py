@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,8 @@ def encode_texts(
 ) -> Embeddings:
     """Encode every window of every text into `folder` (vectors.npy, windows.npy), float32 whatever `precision`.
 
-    Continues where an earlier call stopped: the folder must belong to this model, these tokens and this view.
+    Continues where an earlier call stopped, and finds all done after one that ended: the folder must belong to this
+    model, these tokens and this view.
     Raises NumericError naming the text where a vector is not finite.
     """
     counts = np.fromiter((len(view.spans(n, specials.count)) for n in tokens.lengths.tolist()), np.int64, len(tokens))
@@ -83,7 +85,6 @@ def encode_texts(
             if isinstance(vectors_WD, np.memmap):
                 vectors_WD.flush()
             _note(folder, chunk + 1)
-    (folder / "chunks.json").unlink(missing_ok=True)
     return Embeddings.load(folder)
 
 
@@ -126,7 +127,12 @@ def _open(folder: Path, shape: tuple[int, int]) -> tuple[Array, int]:
             logger.info("%s: continuing after %d finished chunks", folder.name, done)
             return stored, done
     note.unlink(missing_ok=True)  # what it counts is about to be overwritten
-    return open_memmap(path, mode="w+", dtype=np.float32, shape=shape), 0
+    fresh = open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        # Room is taken now, as an OSError where there is none: a sparse file would end the process at some later page.
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return fresh, 0
 
 
 def _note(folder: Path, done: int) -> None:

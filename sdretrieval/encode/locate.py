@@ -21,7 +21,13 @@ PACKAGED = {
 """Hub id -> (installed package that carries the weights, their sha256)."""
 
 WEIGHT_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*/*.json", "*/*.safetensors")
-"""Files that make a model what it is: weights, configuration, tokenizer, pooling. Cards and pickles are not read."""
+"""Files that make a model what it is: weights, configuration, tokenizer, pooling. Cards are not read."""
+HUB_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "README.md")
+"""What is downloaded of a hub repository; these patterns reach into folders."""
+OTHER_PATTERNS = ("*.bin", "*/*.bin")
+"""Weights of a model that has no safetensors; a hub repository that has both is read, and loaded, without these."""
+CODE_PATTERNS = ("*.py", "*/*.py")
+"""Counted where they are: they run where `trust_remote_code` is on."""
 
 
 def locate_model(name: str) -> Path:
@@ -43,7 +49,9 @@ def locate_model(name: str) -> Path:
 
 def model_digest(folder: Path) -> str:
     """blake2b over the files that make the model what it is: equal weights have equal digests wherever they stand."""
-    files = sorted({path for pattern in WEIGHT_PATTERNS for path in folder.glob(pattern)})
+    files = sorted({path for pattern in (*WEIGHT_PATTERNS, *CODE_PATTERNS) for path in folder.glob(pattern)})
+    if not any(path.suffix == ".safetensors" for path in files):
+        files = sorted({*files, *(path for pattern in OTHER_PATTERNS for path in folder.glob(pattern))})
     hasher = hashlib.blake2b(digest_size=16)
     for path in files:
         hasher.update(str(path.relative_to(folder)).encode() + b"\0")
@@ -78,7 +86,8 @@ def _cached(name: str) -> Path | None:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(name, local_files_only=True))
+        # The same patterns as `_download`: the cache remembers which files the repository has beyond these.
+        folder = Path(snapshot_download(name, local_files_only=True, allow_patterns=list(HUB_PATTERNS)))
     except (LocalEntryNotFoundError, HFValidationError):
         return None
     return folder if _is_model(folder) else None
@@ -105,8 +114,7 @@ def _download(name: str, tried: list[str]) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        patterns = ["*.safetensors", "*.json", "*.txt", "*.model", "README.md"]
-        return Path(snapshot_download(name, allow_patterns=patterns))
+        return Path(snapshot_download(name, allow_patterns=list(HUB_PATTERNS)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as problem:
         reason = str(problem).splitlines()[0][:200] if str(problem) else type(problem).__name__
         raise ModelError(_not_found(name, [*tried, f"the hub ({reason})"])) from problem

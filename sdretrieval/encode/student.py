@@ -97,6 +97,10 @@ def load_student(
         model = SentenceTransformer(str(folder), device=torch_device(device), trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as problem:
         raise ModelError(f"model {name!r} in {folder} does not load as a bi-encoder: {problem}") from problem
+    if not (folder / "modules.json").is_file():
+        logger.warning(
+            "model %r: %s has no modules.json, so mean pooling is assumed; is the folder whole?", name, folder
+        )
     _make_unit_length(model)
     check_positions(name, positions_of(model[0]), max_tokens)
     model.max_seq_length = max_tokens

@@ -112,7 +112,7 @@ def _usage(served: Served, model_path: str) -> str:
     ]
     if query_tokens < served.max_tokens:
         lines.append(
-            f"All measurements cut queries at {query_tokens} tokens, as `sdretrieval search` and `serve` do; "
+            f"All measurements cut queries at {query_tokens} tokens, as `sdretrieval search` does; "
             f"`encode_query` reads up to {served.max_tokens}."
         )
     if served.prompts.query or served.prompts.document:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from sdretrieval.errors import RequestError
 from sdretrieval.evaluation import read_trec, write_trec
 from sdretrieval.run.artifacts import replace_folder, runs_folder, write_json, write_text
 from sdretrieval.run.config import Config, dump_config, load_config, members_of, warnings
-from sdretrieval.run.config.schema import CrossEncoderConfig
+from sdretrieval.run.config.schema import CrossEncoderConfig, EmaConfig
 from sdretrieval.run.pipeline import Pipeline
 from sdretrieval.run.report import build_details, build_report, figures_of
 from sdretrieval.run.stages.runner import Planned, Runner, Stopped, ledger_by_address
@@ -23,22 +24,13 @@ from sdretrieval.run.store import Ledger, Store, check_disk
 
 logger = logging.getLogger("sdretrieval")
 
-STAGES = (
-    "corpus",
-    "tokens",
-    "lexical",
-    "encode",
-    "index",
-    "mine",
-    "score",
-    "targets",
-    "train",
-    "evaluate",
-    "gate",
-    "probe",
-    "precision",
-    "merge",
-)
+SHARED_STAGES = ("corpus", "tokens", "lexical", "probe", "precision")
+"""Of all generations: 0/corpus and so on."""
+MEASURED_STAGES = ("encode", "index", "evaluate")
+"""Of every student, the last generation's candidate (under the next number), controls and the final one included."""
+GENERATION_STAGES = (*MEASURED_STAGES, "mine", "score", "targets", "train", "gate", "merge")
+STUDENTS = ("hard_labels", "shuffled_teacher", "final")
+MERGE = re.compile(r"[0-9]+m0\.[0-9]+")
 BYTES_PER_RUN = 2_000_000_000
 """Free disk that a run asks for before it begins: vectors, checkpoints and students of a small corpus, with room."""
 
@@ -80,9 +72,12 @@ def run_config(
         except Stopped as reached:
             logger.info("stopped after %s, as asked", reached)
             return None
+        result = _finish(pipeline, folder)
         if until is not None:
-            raise RequestError(f"--until {until}: the run has no such stage; its stages: {_stages(pipeline)}")
-        return _finish(pipeline, folder)
+            raise RequestError(
+                f"--until {until}: the run has no such stage and went on to its report; its stages: {_stages(pipeline)}"
+            )
+        return result
 
 
 def plan_config(
@@ -138,11 +133,25 @@ def _check_models(config: Config) -> None:
 def _check_until(until: str, generations: int) -> None:
     """GENERATION/STAGE; the candidate of the last generation is encoded and evaluated under the next number."""
     number, _, stage = until.partition("/")
-    if stage.split(":")[0] not in STAGES:
-        raise RequestError(f"--until {until}: expected GENERATION/STAGE such as 1/mine; stages: {', '.join(STAGES)}")
-    if number.isdigit() and int(number) > generations + 1:
+    name = stage.split(":")[0]
+    if name not in SHARED_STAGES + GENERATION_STAGES:
+        stages = ", ".join(SHARED_STAGES + GENERATION_STAGES)
+        raise RequestError(f"--until {until}: expected GENERATION/STAGE such as 1/mine; stages: {stages}")
+    if number == "0":
+        if name not in (*SHARED_STAGES, "evaluate"):
+            raise RequestError(f"--until {until}: {name} belongs to a generation; expected 1/{stage}, for example")
+    elif name in SHARED_STAGES:
+        raise RequestError(f"--until {until}: {name} is shared by all generations; expected 0/{stage}")
+    elif number.isdigit():
+        last = generations + (name in MEASURED_STAGES)
+        if int(number) > last:
+            raise RequestError(
+                f"--until {until}: the config has {generations} generation(s); expected at most {last}/{stage}"
+            )
+    elif (number not in STUDENTS and not MERGE.fullmatch(number)) or name not in MEASURED_STAGES:
         raise RequestError(
-            f"--until {until}: the config has {generations} generation(s); expected a stage of one of them"
+            f"--until {until}: expected a generation's number before the /, or one of {', '.join(STUDENTS)} before "
+            f"{', '.join(MEASURED_STAGES)}"
         )
 
 
@@ -152,8 +161,10 @@ def _check_lengths(config: Config) -> None:
 
     from sdretrieval.encode.student import check_positions
 
+    members = members_of(config.teacher)
     asked = [(config.student.model, config.student.max_tokens)]
-    asked += [(m.model, m.max_tokens) for m in members_of(config.teacher) if isinstance(m, CrossEncoderConfig)]
+    asked += [(m.model, m.max_tokens) for m in members if isinstance(m, CrossEncoderConfig)]
+    asked += [(config.student.model, m.view.max_tokens or 0) for m in members if isinstance(m, EmaConfig)]
     for name, tokens in asked:
         # The folder's own config first: modules such as the pooling have files of that name in folders below.
         paths = sorted(locate_model(name).glob("**/config.json"), key=lambda path: (len(path.parts), path))
@@ -217,6 +228,8 @@ def _serving(pipeline: Pipeline) -> dict[str, Any]:
         "index": pipeline.final_index.key,
         "base_index": pipeline.index("1/index", pipeline.student_vectors("1/encode", pipeline.base)).key,
     }
+    if pipeline.generations:
+        keys["scores"] = pipeline.generations[0].scores.key
     student = pipeline.student(pipeline.final.student)
     return {
         "keys": keys,
@@ -225,4 +238,5 @@ def _serving(pipeline: Pipeline) -> dict[str, Any]:
         "max_tokens": student.view.max_tokens,
         "query_tokens": student.query_view.max_tokens,
         "prompts": {"query": student.prompts.query, "document": student.prompts.document},
+        "config": pipeline.config.model_dump(mode="json"),
     }

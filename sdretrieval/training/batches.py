@@ -37,6 +37,27 @@ class Side:
         return self.view.cut(self.tokens[row], self.specials)[0]
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is known of the training queries beyond their lists, by list position: a batch brings other lists'
+    documents to a query, and these must not be taken for its negatives.
+
+    `positives`: document rows. `own_document_Q`: row of the document with the query's own id, -1 if there is none: it
+    is never retrieved, so it is left out altogether. `duplicate_group_N`: equal where two documents' texts are.
+    """
+
+    positives: Ragged
+    own_document_Q: Array
+    duplicate_group_N: Array
+
+    def of(self, position: int, rows_M: Array) -> tuple[Array, Array, Array]:
+        """Which of `rows_M` are a positive, a copy of one, and the query's own document: three bool (M,)."""
+        positives = self.positives[position]
+        positive_M = np.isin(rows_M, positives)
+        copy_M = np.isin(self.duplicate_group_N[rows_M], self.duplicate_group_N[positives]) & ~positive_M
+        return positive_M, copy_M, rows_M == self.own_document_Q[position]
+
+
 @dataclass
 class BatchMaker:
     """Collates visits (position, visit) into model features and targets.
@@ -53,6 +74,7 @@ class BatchMaker:
     candidates_per_query: int
     seed: int
     judge: Callable[[Array, Array], Array] | None = None
+    known: Known | None = None
     valid_label_columns: list[str] = field(default_factory=lambda: ["label"])
 
     def __call__(self, visits: Sequence[dict[str, int]]) -> dict[str, Any]:
@@ -95,6 +117,11 @@ class BatchMaker:
             left_out_BM[b, columns] = np.isneginf(log_probs[present])
             positive_BM[b, columns] = positive[present]
             negative_BM[b, columns] = self.targets.hard_negative[position][present]
+            if self.known is not None:
+                known_M, copy_M, own_M = self.known.of(position, rows_M)
+                positive_BM[b] |= known_M
+                negative_BM[b] &= ~(copy_M | own_M)
+                left_out_BM[b] |= own_M
         if self.judge is not None:
             judged_BM = self.judge(positions_B, rows_M) / np.float32(self.targets.temperature)
             scores_BM = np.where(left_out_BM, np.float32(-np.inf), judged_BM)

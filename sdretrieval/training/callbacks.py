@@ -85,8 +85,8 @@ class EarlyStopCallback(TrainerCallback):
             self._take(0, log=state.is_world_process_zero)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Measure when it is time."""
-        if state.global_step % self._every == 0:
+        """Measure when it is time, and after the last update: what was learned since counts as well."""
+        if state.global_step % self._every == 0 or state.global_step == state.max_steps:
             self._take(state.global_step, log=state.is_world_process_zero)
             control.should_training_stop = control.should_training_stop or self.out_of_patience
 

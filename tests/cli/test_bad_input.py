@@ -86,6 +86,10 @@ BAD_RUNS: dict[str, tuple[str | Callable[[Place], str], str]] = {
     "no train split": (no_train_split, "has no split 'train'"),
     "student longer than its positions": ("student.max_tokens=512", "has 128 positions, max_tokens asks for 512"),
     "teacher longer than its positions": (long_teacher, "has 128 positions, max_tokens asks for 300"),
+    "average longer than its positions": (
+        "teacher={kind: ema, view: {windows: all, max_tokens: 200}}", "has 128 positions, max_tokens asks for 200",
+    ),
+    "report on what is trained on": ("evaluate.split=train", 'evaluate.split: found "train", the queries that are'),
 }  # fmt: skip
 
 
@@ -153,6 +157,16 @@ BAD_REQUESTS: dict[str, tuple[list[str], str]] = {
     "missing argument": (["run"], "Missing argument 'CONFIG'. (sdretrieval run --help shows what is understood)"),
     "missing config": (["run", "nope.yaml"], "config nope.yaml: no such file"),
     "no such stage": (["run", "{config}", "--until", "1/mien"], "--until 1/mien: expected GENERATION/STAGE"),
+    "a shared stage": (["run", "{config}", "--until", "1/probe"], "--until 1/probe: probe is shared by all"),
+    "a generation's stage": (["run", "{config}", "--until", "0/mine"], "mine belongs to a generation; expected 1/mine"),
+    "a late stage": (["run", "{config}", "--until", "2/train"], "1 generation(s); expected at most 1/train"),
+    "a later stage": (["run", "{config}", "--until", "3/encode"], "1 generation(s); expected at most 2/encode"),
+    "no generation": (["run", "{config}", "--until", "/mine"], "expected a generation's number before the /, or one"),
+    "JSON into no folder": (
+        ["evaluate", "bm25", "--corpus", "{corpus}", "--json", "{empty}/no/x.json", "--runs", "{empty}"],
+        "x.json: there is no folder {empty}/no; make it first",
+    ),
+    "runs in a file": (["run", "{config}", "--runs", "{config}"], "expected a path that can be read, or written to"),
     "a worker without a goal": (["run", "{config}", "--worker"], "--worker needs --until"),
     "no such run": (["show", "nobody", "--runs", "{runs}"], "no run 'nobody'; runs in {runs}: tiny"),
     "search without a question": (["search", "tiny", " ", "--runs", "{runs}"], "the query is empty"),
@@ -197,3 +211,10 @@ def test_a_bad_request_is_refused(
     assert done.err.startswith("error: ") or "\nerror: " in done.err
     assert message.format(**known) in done.err
     assert (done.code, done.out) == (2, "")
+
+
+def test_a_stage_that_the_run_does_not_have_is_said_after_the_report(finished: Finished, call: Call) -> None:
+    done = call("run", finished.config, "--runs", finished.runs, "--until", "0/probe")
+    assert done.code == 2
+    assert "--until 0/probe: the run has no such stage and went on to its report; its stages: 0/corpus, " in done.err
+    assert (finished.runs / "tiny" / "report.json").is_file()

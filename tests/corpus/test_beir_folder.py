@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from sdretrieval.corpus import carve_dev, dangling_judgements, load_corpus, read_beir, save_corpus, write_beir
+from sdretrieval.corpus import (
+    carve_dev,
+    check_corpus,
+    dangling_judgements,
+    load_corpus,
+    read_beir,
+    save_corpus,
+    write_beir,
+)
 from sdretrieval.errors import CorpusError, DamagedArtifact
 
 DOCUMENTS = [
@@ -219,3 +227,19 @@ def test_scifact_has_its_published_counts(real_data: Callable[[str], Path], tmp_
     assert load_corpus(tmp_path).digest == corpus.digest
     carved = carve_dev(corpus, seed=13)
     assert len(carved.qrels["dev"]) == pytest.approx(0.2 * 809, abs=2)
+
+
+def test_positives_of_the_querys_own_id_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A corpus that numbers queries and documents alike would lose its positives without a word."""
+    folder = tmp_path / "faq"
+    (folder / "qrels").mkdir(parents=True)
+    for name in ("corpus", "queries"):
+        (folder / f"{name}.jsonl").write_text(
+            "".join(json.dumps({"_id": str(n), "text": f"text {n}"}) + "\n" for n in range(3))
+        )
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n0\t0\t1\n1\t1\t1\n2\t0\t1\n")
+    with caplog.at_level(logging.WARNING, logger="sdretrieval"):
+        corpus = read_beir(folder)
+    expected = "2 of 3 test queries have a positive document of their own id (e.g. '0'), and a query never retrieves"
+    assert any(expected in message for message in caplog.messages)
+    assert any(expected in warning for warning in check_corpus(corpus).warnings)

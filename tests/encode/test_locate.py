@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -49,6 +50,19 @@ def test_the_hubs_cache(tiny_student: Path, tmp_path: Path) -> None:
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc123")
     assert locate_model("group/student") == repository / "snapshots" / "abc123"
+
+
+def test_what_was_downloaded_is_found_again(tiny_student: Path, tmp_path: Path) -> None:
+    """A download leaves out files that are not needed; the cache's own listing of the repository names them."""
+    repository = tmp_path / "no-hub" / "models--group--student"
+    snapshot = Path(shutil.copytree(tiny_student, repository / "snapshots" / "abc123"))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc123")
+    names = [*(str(path.relative_to(snapshot)) for path in snapshot.rglob("*") if path.is_file()), ".gitattributes"]
+    listing = {"format_version": 1, "files": {name: {"size": 1, "blob_id": "0" * 40} for name in names}}
+    (repository / "trees").mkdir()
+    (repository / "trees" / "abc123.json").write_text(json.dumps(listing))
+    assert locate_model("group/student") == snapshot
 
 
 def test_nowhere_and_offline_names_every_place() -> None:
@@ -115,4 +129,20 @@ def test_the_digest_stands_for_the_weights_not_for_the_place(tiny_student: Path,
     weights = bytearray((copy / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (copy / "model.safetensors").write_bytes(weights)
+    assert model_digest(copy) != model_digest(tiny_student)
+
+
+def test_weights_that_are_no_safetensors_count_where_there_are_no_others(tiny_student: Path, tmp_path: Path) -> None:
+    old = Path(shutil.copytree(tiny_student, tmp_path / "old"))
+    (old / "pytorch_model.bin").write_bytes(b"weights")
+    assert model_digest(old) == model_digest(tiny_student), "beside safetensors they are not loaded"
+    (old / "model.safetensors").unlink()
+    before = model_digest(old)
+    (old / "pytorch_model.bin").write_bytes(b"other weights")
+    assert model_digest(old) != before
+
+
+def test_code_that_comes_with_a_model_is_part_of_it(tiny_student: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_student, tmp_path / "copy"))
+    (copy / "modeling.py").write_text("x = 1")
     assert model_digest(copy) != model_digest(tiny_student)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -130,3 +131,14 @@ def test_a_student_that_was_only_encoded_with_can_still_be_trained(tiny_student:
     encode_sequences(student.model, shown, student.document_specials)
     student.model(student.features(shown, student.document_specials))["sentence_embedding"].sum().backward()
     assert student.model[0].auto_model.embeddings.word_embeddings.weight.grad is not None
+
+
+def test_a_folder_without_modules_says_what_is_assumed(
+    tiny_student: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("sdretrieval"), "propagate", True)
+    folder = Path(shutil.copytree(tiny_student, tmp_path / "part"))
+    (folder / "modules.json").unlink()
+    with caplog.at_level(logging.WARNING, logger="sdretrieval"):
+        load_student(str(folder), max_tokens=32, device="cpu")
+    assert any("has no modules.json, so mean pooling is assumed" in message for message in caplog.messages)

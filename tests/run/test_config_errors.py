@@ -115,6 +115,28 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
 
 CLASHES = [
     (
+        minimal(evaluate={"split": "train"}),
+        'evaluate.split: found "train", the queries that are trained on; expected another split',
+    ),
+    (
+        minimal(gate={"measure": "Recall@500"}),
+        'gate.measure: found "Recall@500"; expected a cut of at most evaluate.depth (100)',
+    ),
+    (
+        minimal(teacher={"kind": "lexical", "weight": "auto"}, gate={"measure": "Recall@20"}),
+        'gate.measure: found "Recall@20"; weight: auto reranks the student\'s top 20 (evaluate.teacher_depth), whose '
+        "order such a cut does not see; expected a shorter cut, or nDCG",
+    ),
+    (
+        minimal(teacher={**CROSS, "view": {"windows": "all", "max_tokens": 100}}),
+        "teacher.view.max_tokens: found 100; a cross-encoder's window is what teacher.max_tokens (512) leaves beside "
+        "the query; expected null",
+    ),
+    (
+        minimal(teacher={**CROSS, "max_tokens": 300, "view": {"windows": "all", "stride": 400}}),
+        "teacher.view.stride: found 400; expected at most the window's 300 tokens, else parts are never seen",
+    ),
+    (
         minimal(mine={"keep": 200}),
         "mine.keep: found 200; expected at most mine.depth (100): no list keeps more than was retrieved",
     ),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sdretrieval.corpus import load_corpus
 from sdretrieval.errors import RequestError
 from sdretrieval.run.api import RunResult, plan_config, probe_config, run_config
 from sdretrieval.run.config import Config, load_config
@@ -238,7 +239,11 @@ def test_a_rejected_generation_gives_the_base_back_after_trying_merges(
     letters: Path, make_config: MakeConfig, tmp_path: Path
 ) -> None:
     """The base finds everything, so no training can gain: neither the candidate nor a merge may pass."""
-    result = run(make_config(corpus={"source": str(letters)}), tmp_path)
+    config = make_config(corpus={"source": str(letters)})
+    assert run_config(config, runs=tmp_path, until="1/gate") is None
+    # A plan between the gate and the merges, as after a kill there: it names them and reads nothing of them.
+    assert {"1/merge:0.25", "1/merge:0.75"} <= set(to_run(plan_config(config, runs=tmp_path)))
+    result = run(config, tmp_path)
     (one,) = result.report["generations"]
     assert (one["decision"], one["proven"]) == ("rejected", False)
     assert one["reason"].startswith("rejected")
@@ -344,6 +349,28 @@ def test_a_worker_makes_a_stage_that_the_run_then_finds(
     assert run_config(config, runs=tmp_path, until="1/score") is None
     assert made_in(tmp_path / "tiny") == []
     assert ledger_of(tmp_path / "tiny")[-1]["stage"] == "1/score"
+
+
+# --- after the run
+
+
+def test_a_later_run_that_did_not_finish_changes_nothing_of_what_is_served(
+    make_config: MakeConfig, finished_copy: Path
+) -> None:
+    from sdretrieval.run.commands.exporting import card_facts
+    from sdretrieval.run.commands.searching import search
+    from sdretrieval.run.commands.serving import serving_of
+
+    before = search("tiny", "dough oven", runs=finished_copy)
+    facts = card_facts(
+        serving_of(finished_copy / "tiny"), load_corpus(artifact(finished_copy / "tiny", "0/corpus") / "corpus")
+    )
+    other = make_config("student.prompts.query=anchor harbour", teacher=LEXICAL)
+    assert run_config(other, runs=finished_copy, until="1/score") is None
+    assert search("tiny", "dough oven", runs=finished_copy) == before
+    corpus = load_corpus(serving_of(finished_copy / "tiny").corpus_folder())
+    assert card_facts(serving_of(finished_copy / "tiny"), corpus) == facts
+    assert [teacher.weight for teacher in facts.teachers] == [0.3, 0.7]
 
 
 # --- refused before any work

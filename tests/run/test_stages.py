@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sdretrieval.corpus import load_corpus
 from sdretrieval.errors import CorpusError
+from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Ragged
 from sdretrieval.run.api import run_config
 from sdretrieval.run.config import Config, members_of
@@ -19,6 +21,8 @@ from sdretrieval.run.stages.prepare import build_corpus, source_digest
 from sdretrieval.run.stages.runner import Artifact, Runner, Stopped, ledger_by_address
 from sdretrieval.run.stages.search import cut
 from sdretrieval.run.store import Ledger, Store, Work
+from sdretrieval.targets.build import Targets
+from sdretrieval.teachers.ensemble import TeacherScores
 from tests.run.helpers.tiny_runs import EMA, LEXICAL, MakeConfig, artifact, figures, ledger_of, made_in
 
 
@@ -240,3 +244,62 @@ def test_reranked_lists_become_runs_by_id(finished: Any) -> None:
     lists = Ragged.of([np.array([0, 5])], np.int64)
     run = probe.rerank_run(prepared, np.array([row]), lists, lists.with_values(np.array([0.5, 1.5], np.float32)))
     assert run == {prepared.corpus.query_ids[row]: {"d0": 0.5, "d5": 1.5}}
+
+
+def test_below_what_is_reranked_stands_the_rest_in_its_own_order() -> None:
+    whole = {"q": {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.6}, "r": {"a": 1.0}}
+    run = probe.with_rest({"q": {"b": -2.0, "a": -3.0}}, whole)
+    assert sorted(run["q"], key=lambda document: -run["q"][document]) == ["b", "a", "c", "d"]
+    assert run["r"] == {"a": -1.0}
+
+
+def test_the_false_negative_rule_judges_a_live_teachers_whole_mixture(
+    finished: Any, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    candidates = Candidates.load(artifact(finished.folder, "1/mine"))
+    scores = TeacherScores.load(artifact(finished.folder, "1/score"))
+    rule = {"false_negatives": {"rule": "margin", "margin": 0.1}, "temperature": 0.5}
+    masks = {}
+    for mode in ("frozen", "live"):
+        teacher = {"kind": "ensemble", "members": [{**EMA, "mode": mode}, LEXICAL]}
+        config = make_config("train.hard_label_weight=0.1", teacher=teacher, targets=rule)
+        work = Work(tmp_path / mode)
+        work.folder.mkdir()
+        teach.build_list_targets(work, candidates, scores, [0.7, 0.3], config, shuffled=False)
+        masks[mode] = Targets.load(work.folder).hard_negative.values_T
+    assert 0 < masks["frozen"].mean() < 1
+    assert np.array_equal(masks["live"], masks["frozen"])
+
+
+def test_the_hard_label_control_needs_train_judgements(
+    tiny_corpus: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(tiny_corpus, tmp_path / "copy"))
+    (copy / "qrels" / "train.tsv").unlink()
+    corpus = {"source": str(copy), "labels": False, "generated_queries": 20, "dev_queries": 20}
+    config = make_config("evaluate.controls=[hard_labels]", corpus=corpus)
+    with pytest.raises(CorpusError, match=r"has no train judgements, which the control hard_labels learns from"):
+        build_corpus(Work(tmp_path), config)
+    build_corpus(Work(tmp_path / "made"), make_config(corpus=corpus))
+
+
+def test_without_labels_no_train_or_dev_judgement_decides_what_a_cut_corpus_keeps(
+    tiny_corpus: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(tiny_corpus, tmp_path / "other"))
+    for split in ("train", "dev"):
+        path = other / "qrels" / f"{split}.tsv"
+        head, *lines = path.read_text().splitlines()
+        documents = [line.split("\t")[1] for line in lines]
+        moved = [
+            line.replace(f"\t{d}\t", f"\td{(int(d[1:]) + 7) % 120}\t") for line, d in zip(lines, documents, strict=True)
+        ]
+        path.write_text("\n".join([head, *moved]) + "\n")
+    kept = []
+    for source in (tiny_corpus, other):
+        work = Work(tmp_path / f"made-{source.name}")
+        asked = {"source": str(source), "labels": False, "max_documents": 60, "dev_queries": 20}
+        build_corpus(work, make_config(corpus=asked))
+        kept.append(load_corpus(work.folder / "corpus").document_ids)
+    assert len(kept[0]) == 60
+    assert kept[0] == kept[1]

@@ -12,7 +12,7 @@ from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.targets.build import build_targets
 from sdretrieval.training import batches as batches_module
-from sdretrieval.training.batches import BatchMaker
+from sdretrieval.training.batches import BatchMaker, Known
 from tests.training.lesson import Lesson
 
 VISITS = [{"position": position, "visit": 0} for position in (4, 0, 31, 7)]
@@ -83,6 +83,31 @@ def test_known_positives_are_always_shown_and_never_negatives(lesson: Lesson) ->
     assert label["positive_BM"].sum(dim=1).tolist() == [1, 1, 1, 1]
     assert not bool((label["positive_BM"] & label["negative_BM"]).any())
     assert bool((label["positive_BM"] | label["negative_BM"]).all())
+
+
+def test_what_another_query_brings_is_no_negative_where_it_is_known_to_be_none(lesson: Lesson) -> None:
+    """The first query's positives, copies of them and own document come in by the lists of the others."""
+    rows, first = columns(lesson), VISITS[0]["position"]
+    own_list = set(lesson.candidates.rows[first].tolist())
+    also_positive, copy, own = [row for row in rows.tolist() if row not in own_list][:3]
+    judged = lesson.candidates.rows[first][lesson.candidates.positive[first]].tolist()
+    positives = [np.empty(0, dtype=np.int64)] * len(lesson.candidates)
+    positives[first] = np.asarray([*judged, also_positive], dtype=np.int64)
+    groups = np.arange(len(lesson.documents.tokens))
+    groups[copy] = groups[also_positive]
+    own_documents = np.full(len(lesson.candidates), -1)
+    own_documents[first] = own
+    known = Known(Ragged.of(positives, np.int64), own_documents, groups)
+    before = lesson.batches(wanted=EVERY)(VISITS)["label"]
+    label = replace(lesson.batches(wanted=EVERY), known=known)(VISITS)["label"]
+    column = {row: int(np.searchsorted(rows, row)) for row in (also_positive, copy, own)}
+    assert all(bool(before["negative_BM"][0, at]) for at in column.values())
+    assert not any(bool(label["negative_BM"][0, at]) for at in column.values())
+    assert bool(label["positive_BM"][0, column[also_positive]])
+    excluded = np.isneginf(label["target_log_probs_BM"][0].numpy())
+    assert np.flatnonzero(excluded).tolist() == [column[own]]
+    for name in ("positive_BM", "negative_BM", "target_log_probs_BM"):
+        np.testing.assert_array_equal(label[name][1:].numpy(), before[name][1:].numpy())
 
 
 def with_exclusions(lesson: Lesson, excluded: Array) -> tuple[Lesson, Ragged]:

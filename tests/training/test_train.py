@@ -251,6 +251,13 @@ def test_an_early_stop_keeps_the_best(lesson: Lesson, tmp_path: Path) -> None:
     assert lines == [(0, 0.1), (3, 0.3), (6, 0.5), (9, 0.4), (12, 0.5)]
 
 
+def test_what_is_learned_after_the_last_look_counts(lesson: Lesson, tmp_path: Path) -> None:
+    measure = Scripted(lesson, [0.1, 0.3])
+    trained = teach(lesson, SETTINGS, tmp_path, early_stop=EarlyStop(measure, every=100, patience=2))
+    assert trained.updates == trained.best_step == 10
+    assert torch.equal(weights(tmp_path)[LAST], measure.seen[1])
+
+
 def test_an_untrained_student_that_is_best_stays(lesson: Lesson, tmp_path: Path) -> None:
     start = lesson.student.model[0].auto_model.encoder.layer[1].output.dense.weight.detach().clone()
     trained = teach(

@@ -14,8 +14,7 @@ from sdretrieval.run.artifacts import find_run, read_json, read_report
 from sdretrieval.run.commands.serving import Serving, serving_of
 from sdretrieval.run.config import Config, members_of
 from sdretrieval.run.stages.inputs import Vectors
-from sdretrieval.run.stages.runner import Artifact, ledger_by_address
-from sdretrieval.run.store import Ledger
+from sdretrieval.run.stages.runner import Artifact
 from sdretrieval.teachers.ensemble import TeacherScores
 
 CANARY_POOL = 200
@@ -67,8 +66,8 @@ def card_facts(serving: Serving, corpus: Corpus) -> CardFacts:
 
 def _teachers(serving: Serving, config: Config) -> list[TeacherFact]:
     """The members that scored the first generation's lists; none where nothing was trained."""
-    scored = ledger_by_address(Ledger(serving.run / "ledger.jsonl")).get("1/score")
-    folder = serving.store.get_or_discard(scored["key"]) if scored is not None else None
+    scored = serving.record["keys"].get("scores")
+    folder = serving.store.get_or_discard(scored) if scored is not None else None
     if folder is None:
         return []
     members = TeacherScores.load(folder).members

@@ -91,11 +91,9 @@ def _run_of(name: str, runs: Path | None) -> Path | None:
 
 
 def _from_run(name: str, run: Path, max_tokens: int | None) -> FoundModel:
-    from sdretrieval.run.config import load_config
-
     serving, student = _read(run / "serving.json"), run / "student"
     if not serving or not student.is_dir():
         raise RequestError(f"run {name}: {run} lacks student/ or serving.json; run its config again, it writes them")
     tokens = max_tokens or int(serving["max_tokens"])
     queries = min(int(serving["query_tokens"]), tokens)
-    return FoundModel(name, student, tokens, queries, load_config(run / "config.yaml").mine.split_identifiers)
+    return FoundModel(name, student, tokens, queries, bool(serving["config"]["mine"]["split_identifiers"]))

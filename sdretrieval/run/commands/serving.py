@@ -40,10 +40,10 @@ class Serving:
         return self.artifact("corpus") / "corpus"
 
     def config(self) -> Config:
-        """The resolved config that the run was made with."""
-        from sdretrieval.run.config import load_config
+        """The resolved config that the run was made with. Not config.yaml: a later run that did not finish wrote it."""
+        from sdretrieval.run.config import parse_config
 
-        return load_config(self.run / "config.yaml")
+        return parse_config(self.record["config"])
 
     def student(self, base: bool = False) -> Student:
         """The final student or, with `base`, the one that the run began with, seen as the run saw them."""

@@ -57,8 +57,10 @@ def _teacher(config: Config) -> Iterator[Clash]:
                 "expected auto or list"
             )
             yield Clash(("train.scope", f"{prefix}.kind"), text)
-        if not isinstance(member, LexicalConfig):
+        if isinstance(member, EmaConfig):
             yield from _gaps(member.view, f"{prefix}.view", config.student.max_tokens)
+        if isinstance(member, CrossEncoderConfig):
+            yield from _cross_encoder_view(member, prefix)
     yield from _weights([member.weight for member in members], prefixes)
 
 
@@ -66,6 +68,17 @@ def _member_paths(config: Config) -> list[str]:
     if isinstance(config.teacher, EnsembleConfig):
         return [f"teacher.members.{position}" for position in range(len(config.teacher.members))]
     return ["teacher"]
+
+
+def _cross_encoder_view(member: CrossEncoderConfig, prefix: str) -> Iterator[Clash]:
+    if member.view.max_tokens is not None:
+        text = (
+            f"found {member.view.max_tokens}; a cross-encoder's window is what {prefix}.max_tokens "
+            f"({member.max_tokens}) leaves beside the query; expected null"
+        )
+        yield Clash((f"{prefix}.view.max_tokens", f"{prefix}.max_tokens"), text)
+        return
+    yield from _gaps(member.view, f"{prefix}.view", member.max_tokens)
 
 
 def _gaps(view: ViewConfig, path: str, student_tokens: int) -> Iterator[Clash]:
@@ -88,7 +101,21 @@ def _weights(weights: list[float | str], prefixes: list[str]) -> Iterator[Clash]
 
 
 def _measures(config: Config) -> Iterator[Clash]:
-    evaluate = config.evaluate
+    evaluate, gate = config.evaluate, config.gate
+    if evaluate.split == "train":
+        text = 'found "train", the queries that are trained on; expected another split'
+        yield Clash(("evaluate.split",), text)
+    kind, cut = gate.measure.split("@")
+    if int(cut) > evaluate.depth:
+        text = f'found "{gate.measure}"; expected a cut of at most evaluate.depth ({evaluate.depth})'
+        yield Clash(("gate.measure", "evaluate.depth"), text)
+    probed = any(member.weight == "auto" for member in members_of(config.teacher))
+    if probed and kind in ("Recall", "P") and int(cut) >= evaluate.teacher_depth:
+        text = (
+            f'found "{gate.measure}"; weight: auto reranks the student\'s top {evaluate.teacher_depth} '
+            "(evaluate.teacher_depth), whose order such a cut does not see; expected a shorter cut, or nDCG"
+        )
+        yield Clash(("gate.measure", "evaluate.teacher_depth"), text)
     for position, measure in enumerate(evaluate.measures):
         if int(measure.split("@")[1]) > evaluate.depth:
             path = f"evaluate.measures.{position}"

@@ -146,7 +146,9 @@ class FalseNegativesConfig(Section):
 
     rule: Literal["none", "margin", "percent_of_positive"] = identity("how likely false negatives are found", "none")
     margin: Number = identity("a candidate scored above the positive less this is masked (margin)", 0.05, ge=0)
-    percent: Number = identity("a candidate above this percentage of the positive's score is masked", 95.0, gt=0)
+    percent: Number = identity(
+        "a candidate above this percentage of the positive's score is masked", 95.0, gt=0, le=100
+    )
 
 
 class TargetsConfig(Section):

@@ -37,6 +37,7 @@ class Generation:
     gate: dict[str, Any]
     weights: Weights
     mined: Artifact
+    scores: Artifact
     targets: Artifact
 
 
@@ -103,7 +104,7 @@ class Pipeline(Measuring):
         new = Weights(trained.key, trained.path / "student", trained.path / "average")
         vectors = self.student_vectors(f"{number + 1}/encode", new)
         self.add_dense(f"generation_{number}", f"after generation {number}, before the gate", new, vectors, number + 1)
-        return self._gate(number, old, new, mined, targets)
+        return self._gate(number, old, new, material)
 
     def _train(self, address: str, start: Weights, material: Material, lesson: learn.Lesson, epochs: float) -> Artifact:
         identity = {
@@ -127,7 +128,7 @@ class Pipeline(Measuring):
 
         inputs: list[Artifact | str] = [start.key, self.tokens, self.corpus, *material.artifacts()]
         inputs += [precision] if precision else []
-        return self.runner.stage(address, 1, identity, inputs, build, resumable=True)
+        return self.runner.stage(address, 2, identity, inputs, build, resumable=True)
 
     def _classroom(
         self, start: Weights, material: Material, lesson: learn.Lesson, epochs: float, precision: Artifact | None
@@ -151,7 +152,7 @@ class Pipeline(Measuring):
             precision=precision_of(self.config.train.precision, precision),
         )
 
-    def _gate(self, number: int, old: Weights, new: Weights, mined: Artifact, targets: Artifact) -> Weights:
+    def _gate(self, number: int, old: Weights, new: Weights, material: Material) -> Weights:
         before, after = self.dev_measured(f"{number}", old), self.dev_measured(f"{number + 1}", new)
         identity = {**identity_fields(self.config.gate), "seed": self.config.seed}
 
@@ -165,8 +166,8 @@ class Pipeline(Measuring):
             return new
         gate = json.loads((made.path / "gate.json").read_text(encoding="utf8"))
         if gate["accepted"]:
-            return self._close(number, "accepted", gate, new, mined, targets)
-        return self._try_merges(number, old, new, before, gate, mined, targets)
+            return self._close(number, "accepted", gate, new, material)
+        return self._try_merges(number, old, new, before, gate, material)
 
     def _decide(self, before: Artifact, after: Artifact) -> GateDecision:
         measure = self.config.gate.measure
@@ -174,8 +175,7 @@ class Pipeline(Measuring):
         return decide(base, candidate, self.config.gate.tolerance, self.config.seed)
 
     def _try_merges(
-        self, number: int, old: Weights, new: Weights, before: Artifact, gate: dict[str, Any], mined: Artifact,
-        targets: Artifact,
+        self, number: int, old: Weights, new: Weights, before: Artifact, gate: dict[str, Any], material: Material,
     ) -> Weights:  # fmt: skip
         merged, measured = {}, {}
         for share in MERGE_SHARES:
@@ -185,21 +185,27 @@ class Pipeline(Measuring):
             )  # fmt: skip
             merged[share] = Weights(made.key, made.path / "student", made.path / "average")
             dev = self.dev_measured(f"{number}m{share}", merged[share])
-            measured[share] = search.read_measured(dev).of(self.config.gate.measure)
+            if dev.path.exists():
+                measured[share] = search.read_measured(dev).of(self.config.gate.measure)
+        if len(measured) < len(MERGE_SHARES):  # planning, and not all were tried yet: as if the last were taken
+            return merged[MERGE_SHARES[-1]]
         base = search.read_measured(before).of(self.config.gate.measure)
         choice = choose_merge(base, measured, self.config.gate.tolerance, self.config.seed)
         if choice is None:
-            return self._close(number, "rejected", gate, old, mined, targets)
+            return self._close(number, "rejected", gate, old, material)
         share, decision = choice
         record = {**_record(decision), "share": share, "unmerged": gate}
-        return self._close(number, "merged", record, merged[share], mined, targets)
+        return self._close(number, "merged", record, merged[share], material)
 
     def _close(
         self, number: int, decision: Literal["accepted", "merged", "rejected"], gate: dict[str, Any], weights: Weights,
-        mined: Artifact, targets: Artifact,
+        material: Material,
     ) -> Weights:  # fmt: skip
         logger.info("generation %d: %s", number, gate["reason"])
-        self.generations.append(Generation(number, decision, gate, weights, mined, targets))
+        assert material.scores is not None and material.targets is not None  # a generation has a teacher
+        self.generations.append(
+            Generation(number, decision, gate, weights, material.mined, material.scores, material.targets)
+        )
         return weights
 
     def control(self, control: str, mined: Artifact) -> None:
@@ -242,10 +248,11 @@ class Pipeline(Measuring):
         return self.runner.stage("1/mine:labelled", 1, identity, [vectors, index, self.lexical, self.corpus], build)
 
 
-def _place(name: str) -> tuple[int, str]:
+def _place(name: str) -> tuple[int, int]:
     order = ("bm25", "student_0", "hybrid_0", "teacher@student_0", "hard_labels", "shuffled_teacher")
     late = {"final": 8, "hybrid_final": 9}
-    return (order.index(name) if name in order else late.get(name, 7), name)
+    number = int(name.removeprefix("generation_")) if name.startswith("generation_") else 0
+    return (order.index(name) if name in order else late.get(name, 7), number)
 
 
 def _record(decision: GateDecision) -> dict[str, Any]:

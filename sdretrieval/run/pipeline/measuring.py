@@ -88,8 +88,10 @@ class Measuring(Teaching):
         for split in self.splits:
             parts = [self._lexical_system.runs[split], dense.runs[split]]
             runs[split] = self._measured(
-                f"0/evaluate:{name}:{split}", split, {"fused": "even"}, parts,
-                lambda parts=parts: fuse([read_trec(part.path / "run.trec") for part in parts], [0.5, 0.5]),
+                f"0/evaluate:{name}:{split}", split, {"fused": "even", "over": self.config.evaluate.depth}, parts,
+                lambda parts=parts: fuse(
+                    [read_trec(part.path / "run.trec") for part in parts], [0.5, 0.5], self.config.evaluate.depth
+                ),
             )  # fmt: skip
         return self._add(name, description, runs)
 
@@ -123,6 +125,7 @@ class Measuring(Teaching):
             "members": self.member_identities(),
             "calibrate": self.config.targets.calibrate,
             "rerank": depth,
+            "below": "the student's order",
         }
         probing = [self.probe] if self.auto_weights() else []
         identity["weights"] = None if probing else self.weights()
@@ -133,7 +136,9 @@ class Measuring(Teaching):
             hits = self.open_index(index).search(opened.queries_QD[rows], depth + 1)
             lists = probe.pool_lists(hits.rows_Qk[:, :depth], None, prepared.own_documents(rows))
             scores = score_candidates(self.room(ema).teachers(), rows, lists, self.config.targets.calibrate)
-            return probe.rerank_run(prepared, rows, lists, scores.mixed(self.weights()))
+            reranked = probe.rerank_run(prepared, rows, lists, scores.mixed(self.weights()))
+            whole = search.dense_run(prepared, split, opened, self.open_index(index), self.config.evaluate.depth)
+            return probe.with_rest(reranked, whole)
 
         runs = {
             split: self._measured(

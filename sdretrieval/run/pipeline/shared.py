@@ -118,7 +118,7 @@ class Shared:
         if asked != "auto":
             return None
         return self.runner.stage(
-            "0/precision", 1, {"machine": machine_name()}, [self.base.key],
+            "0/precision", 1, {"machine": machine_name(self.config.student.device)}, [self.base.key],
             lambda work: learn.build_precision(work, self.config, self.base.student),
         )  # fmt: skip
 
@@ -129,7 +129,7 @@ class Shared:
         asked = self.config.student
         identity = {
             "view": [view.max_tokens, view.windows, view.stride],
-            "query_tokens": asked.query_tokens,
+            "query_tokens": min(asked.query_tokens or asked.max_tokens, asked.max_tokens),
             "prompts": self._prompts(),
             "encode_precision": asked.encode_precision,
         }

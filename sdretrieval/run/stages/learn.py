@@ -15,11 +15,12 @@ from sdretrieval.encode.student import Student, save_student
 from sdretrieval.evaluation import evaluate, run_from_hits
 from sdretrieval.indexes.exact import exact_search
 from sdretrieval.mining.candidates import Candidates
-from sdretrieval.ragged import Array
+from sdretrieval.mining.report import duplicate_groups
+from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.config import Config, members_of
 from sdretrieval.run.config.schema import EmaConfig
 from sdretrieval.run.stages.inputs import Prepared, TextTokens, student_from
-from sdretrieval.run.stages.prepare import judgements
+from sdretrieval.run.stages.prepare import judgements, known_positives
 from sdretrieval.run.stages.teach import judges_whole_batch, live_share
 from sdretrieval.run.store import Work
 from sdretrieval.targets.build import Targets, build_targets
@@ -29,7 +30,7 @@ from sdretrieval.teachers.protocols import FreeTeacher, Teacher
 
 if TYPE_CHECKING:
     from sdretrieval.teachers.ema import LiveEma
-    from sdretrieval.training.batches import BatchMaker
+    from sdretrieval.training.batches import BatchMaker, Known
     from sdretrieval.training.live import LiveTargets
     from sdretrieval.training.train import EarlyStop, TrainSettings
 
@@ -134,6 +135,19 @@ def _batches(room: Classroom, student: Student) -> BatchMaker:
         candidates_per_query=asked.candidates_per_query,
         seed=room.config.seed,
         judge=_judge(room),
+        known=_known(room),
+    )
+
+
+def _known(room: Classroom) -> Known:
+    from sdretrieval.training.batches import Known
+
+    rows = room.candidates.query_rows_Q
+    use_labels = room.config.corpus.labels or room.lesson == "hard"
+    return Known(
+        positives=Ragged.of(known_positives(room.prepared, rows.tolist(), use_labels), np.int64),
+        own_document_Q=room.prepared.own_documents(rows),
+        duplicate_group_N=duplicate_groups(room.prepared.corpus.document_texts()),
     )
 
 

@@ -52,7 +52,9 @@ def source_digest(source: str) -> str:
 def build_corpus(work: Work, config: Config) -> None:
     """Read the source, make the splits that the config asks for, say what was left out."""
     asked = config.corpus
-    raw = open_corpus(asked.source, max_documents=asked.max_documents)
+    # Without labels, train and dev judgements may not even decide which documents a cut corpus keeps.
+    deciding = None if asked.labels else {config.evaluate.split}
+    raw = open_corpus(asked.source, max_documents=asked.max_documents, keep_positives_of=deciding)
     require_split(raw, config.evaluate.split)
     corpus, train = _with_splits(raw, config)
     repeated = repeated_queries(raw)
@@ -80,6 +82,8 @@ def _with_splits(raw: Corpus, config: Config) -> tuple[Corpus, list[str]]:
         require_positives(raw, "train")
         corpus = raw if raw.qrels.get("dev") else carve_dev(raw, config.seed, asked.dev_share)
     else:
+        if "hard_labels" in config.evaluate.controls:
+            _require_for_control(raw)
         corpus = with_generated_split(raw, "dev", asked.dev_queries, config.seed, held_out=True)
     train = [corpus.query_ids[row] for row in training_queries(corpus)] if corpus.qrels.get("train") else []
     if asked.generated_queries:
@@ -91,6 +95,14 @@ def _with_splits(raw: Corpus, config: Config) -> tuple[Corpus, list[str]]:
             "--set corpus.generated_queries=1000"
         )
     return corpus, train
+
+
+def _require_for_control(corpus: Corpus) -> None:
+    if not any(grade > 0 for judged in corpus.qrels.get("train", {}).values() for grade in judged.values()):
+        raise CorpusError(
+            f"corpus {corpus.name} has no train judgements, which the control hard_labels learns from; leave it out: "
+            "--set evaluate.controls=[shuffled_teacher]"
+        )
 
 
 def known_positives(prepared: Prepared, rows: list[int], use_labels: bool) -> list[list[int]]:

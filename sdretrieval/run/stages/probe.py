@@ -54,6 +54,17 @@ def rerank_run(prepared: Prepared, query_rows: Array, lists: Ragged, scores: Rag
     }
 
 
+def with_rest(reranked: Run, whole: Run) -> Run:
+    """`reranked`, and below it the documents that only `whole` has, in its order: as a reranker is used."""
+    out: Run = {}
+    for query, hits in whole.items():
+        top = reranked.get(query, {})
+        lowest = min(top.values(), default=0.0)
+        rest = [d for d, _ in sorted(hits.items(), key=lambda hit: (-hit[1], hit[0])) if d not in top]
+        out[query] = {**top, **{d: lowest - 1.0 - rank for rank, d in enumerate(rest)}}
+    return out
+
+
 def build_probe(
     work: Work, prepared: Prepared, query_rows: Array, lists: Ragged, scores: TeacherScores, student: Ragged,
     measure: str, tolerance: float, seed: int,

@@ -144,10 +144,10 @@ def build_list_targets(
 ) -> None:
     """Calibrated, mixed, tempered: one distribution a list. `shuffled` permutes each list's scores (control)."""
     asked, rule = config.targets, config.targets.false_negatives
-    mixed = scores.mixed(weights)
+    judged = mixed = scores.mixed(weights)
     temperature = asked.temperature if asked.temperature == "auto" else float(asked.temperature)
     if shuffled:
-        mixed = shuffled_within_lists(mixed, config.seed, candidates.query_rows_Q)
+        judged = mixed = shuffled_within_lists(mixed, config.seed, candidates.query_rows_Q)
     elif live_share(config, weights) > 0:  # training adds the live member; the temperature is the whole mixture's
         whole, _ = build_targets(
             mixed, candidates.positive, temperature=temperature, target_perplexity=asked.target_perplexity
@@ -161,7 +161,7 @@ def build_list_targets(
         rule=rule.rule,
         margin=rule.margin,
         percent=rule.percent,
-        teacher_raw=mixed if rule.rule != "none" else None,
+        teacher_raw=judged if rule.rule != "none" else None,
     )
     targets.save(work.folder)
     (work.folder / "false_negatives.json").write_text(json.dumps(removed.to_json()) + "\n", encoding="utf8")
