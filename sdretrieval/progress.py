@@ -18,6 +18,25 @@ LOG_EVERY_SECONDS = 30.0
 """Off a terminal: one log line at most this often, so that no long work is silent and no log is flooded."""
 
 
+_interrupt_wanted = False  # module-wide, as a signal is process-wide
+
+
+def want_interrupt(wanted: bool = True) -> None:
+    """Note that the user wants the process to stop (or, with False, that a new request begins)."""
+    global _interrupt_wanted
+    _interrupt_wanted = wanted
+
+
+def check_interrupt() -> None:
+    """Raise KeyboardInterrupt where one is wanted and has not come through.
+
+    Python raises it wherever it happens to be, and in a destructor or a library's callback it is swallowed: without
+    this a run under load now and then went on to its end.
+    """
+    if _interrupt_wanted:
+        raise KeyboardInterrupt
+
+
 class Progress:
     """Counts units of work. Use as a context manager and call `advance(n)`.
 
@@ -48,7 +67,8 @@ class Progress:
             self._bar.reset(self._bar.task_ids[0], completed=amount)
 
     def advance(self, amount: int = 1) -> None:
-        """Report `amount` further units as done."""
+        """Report `amount` further units as done. Raises KeyboardInterrupt as `check_interrupt` does."""
+        check_interrupt()
         self.done += amount
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], advance=amount)

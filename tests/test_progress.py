@@ -65,3 +65,16 @@ def test_a_bar_that_is_resumed_stands_where_the_earlier_run_stopped(monkeypatch:
         assert shown._bar is not None
         task = shown._bar.tasks[0]
         assert (task.completed, task.total) == (50, 100)
+
+
+def test_an_interrupt_that_was_swallowed_comes_with_the_next_unit_of_work() -> None:
+    with Progress("encode", 100, "windows") as shown:
+        shown.advance()
+        progress.want_interrupt()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                shown.advance()
+        finally:
+            progress.want_interrupt(False)
+        shown.advance()
+        assert shown.done == 2

@@ -6,8 +6,12 @@ Modules here import nothing heavy at the top: `sdretrieval --help` must come at 
 from __future__ import annotations
 
 import errno
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -15,6 +19,7 @@ import typer
 from sdretrieval.cli import bundles, corpora, looking, measuring, running
 from sdretrieval.cli.logs import quiet_libraries, start_logging
 from sdretrieval.errors import SdretrievalError
+from sdretrieval.progress import want_interrupt
 
 INTERRUPTED = 130
 REFUSED = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -47,7 +52,28 @@ def everywhere(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point: exits with 0 (done), 1 (the work failed), 2 (the request was wrong) or 130 (interrupted)."""
     quiet_libraries()
-    sys.exit(_called(arguments))
+    with _interrupts_kept():
+        code = _called(arguments)
+    sys.exit(code)
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Ctrl-C is noted as well as raised: where a library swallows it, the next unit of work raises it again."""
+    want_interrupt(False)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupted(signal_number: int, frame: FrameType | None) -> NoReturn:
+        want_interrupt()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _called(arguments: Sequence[str] | None) -> int:

@@ -4,6 +4,7 @@ from sdretrieval.evaluation.calibration import Bin, expected_calibration_error, 
 from sdretrieval.evaluation.fusion import fuse
 from sdretrieval.evaluation.latency import Latency, latency
 from sdretrieval.evaluation.measures import Measure, Measured, evaluate
+from sdretrieval.evaluation.overlap import BySeen, by_seen, queries_with_seen_positives
 from sdretrieval.evaluation.runs import Run, read_trec, run_from_hits, write_trec
 from sdretrieval.evaluation.significance import (
     PairedTest,
@@ -19,12 +20,14 @@ from sdretrieval.evaluation.significance import (
 
 __all__ = [
     "Bin",
+    "BySeen",
     "Latency",
     "Measure",
     "Measured",
     "PairedTest",
     "Run",
     "SeedAverage",
+    "by_seen",
     "detectable_gain",
     "evaluate",
     "expected_calibration_error",
@@ -35,6 +38,7 @@ __all__ = [
     "over_seeds",
     "paired_differences",
     "paired_test",
+    "queries_with_seen_positives",
     "read_trec",
     "reliability",
     "run_from_hits",

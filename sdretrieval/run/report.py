@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdretrieval.corpus import Corpus
-from sdretrieval.evaluation import Measured, PairedTest, holm, paired_test, read_trec, verdict
+from sdretrieval.evaluation import (
+    Measured,
+    PairedTest,
+    by_seen,
+    holm,
+    paired_test,
+    queries_with_seen_positives,
+    read_trec,
+    verdict,
+)
 from sdretrieval.run.config import dump_config
 from sdretrieval.run.pipeline import Generation, Pipeline, System
 from sdretrieval.run.stages import search
@@ -56,11 +65,31 @@ def build_report(pipeline: Pipeline, figures: Figures) -> dict[str, Any]:
         "dev_measures": {name: measured.means() for name, measured in figures.dev.items()},
         "n_dev_queries": figures.dev["student_0"].n_queries,
         "tests": _tests(figures, measure, config.seed),
+        "seen_positives": _seen_positives(pipeline, figures, measure),
         "generations": [_generation(one, pipeline) for one in pipeline.generations],
         "trained": bool(pipeline.generations),
         "seconds": round(sum(record["seconds"] for record in _once(records)), 1),
         "seconds_this_time": round(sum(record["seconds"] for record in records if not record["cached"]), 1),
         "peak_rss_bytes": max((record["peak_rss_bytes"] for record in records), default=peak_rss_bytes()),
+    }
+
+
+def _seen_positives(pipeline: Pipeline, figures: Figures, measure: str) -> dict[str, Any] | None:
+    """The systems apart by whether train judges a query's positive too; None where the split does not divide so."""
+    qrels, config = pipeline.prepared.corpus.qrels, pipeline.config
+    seen = queries_with_seen_positives(qrels[config.evaluate.split], qrels.get("train", {}))
+    found = by_seen({name: one.of(measure) for name, one in figures.test.items()}, seen, config.seed)
+    if found is None:
+        return None
+    return {
+        "measure": measure,
+        "n_seen": found.n_seen,
+        "n_unseen": found.n_unseen,
+        "means": {name: {"seen": pair[0], "unseen": pair[1]} for name, pair in found.means.items()},
+        "unseen_tests": [
+            {"a": "final", "b": name, "difference": t.difference, "interval95": list(t.interval95), "p": t.p}
+            for name, t in found.unseen_tests.items()
+        ],
     }
 
 
@@ -160,6 +189,7 @@ def notes(pipeline: Pipeline, report: Mapping[str, Any]) -> list[str]:
     for row in report["tests"]:
         if row["b"] in ("hard_labels", "shuffled_teacher") and row["verdict"] != "gain":
             said.append(f"Against {row['b']} at equal updates: {row['difference']:+.4f}, {row['verdict']}.")
+    said += _seen_note(report["seen_positives"])
     if report["estimate"]:
         said.append(
             f"Dev queries were made from documents (no labels used): every dev figure is an estimate. Estimated "
@@ -169,6 +199,25 @@ def notes(pipeline: Pipeline, report: Mapping[str, Any]) -> list[str]:
     for one in report["generations"]:
         said.append(f"Generation {one['generation']}: {one['reason']}")
     return said
+
+
+def _seen_note(parts: Mapping[str, Any] | None) -> list[str]:
+    if parts is None:
+        return []
+    told = [
+        f"{name} {parts['means'][name]['seen']:.4f} and {parts['means'][name]['unseen']:.4f}"
+        for name in ("student_0", "hard_labels", "final")
+        if name in parts["means"]
+    ]
+    tests = [
+        f"{row['difference']:+.4f} against {row['b']} ({row['interval95'][0]:+.4f} to {row['interval95'][1]:+.4f})"
+        for row in parts["unseen_tests"]
+    ]
+    return [
+        f"{parts['n_seen']} queries have a positive that train judges as well, {parts['n_unseen']} have none; "
+        f"{parts['measure']} on the former and on the latter: {', '.join(told)}. On the latter final is "
+        f"{', '.join(tests)}."
+    ]
 
 
 def table_rows(pipeline: Pipeline, figures: Figures, report: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,6 +11,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.cli.conftest import Call, Finished
 
@@ -130,3 +134,24 @@ def test_a_run_that_is_interrupted_says_so_and_goes_on(config: Path, tmp_path: P
     plan = {stage["stage"]: stage["cached"] for stage in call("plan", config, "--runs", tmp_path, "--json").json()}
     assert plan["0/corpus"]
     assert not plan["final/encode"]
+
+
+def test_an_interrupt_that_a_library_swallows_ends_the_run_all_the_same(
+    config: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sdretrieval.run.stages import prepare
+
+    build = prepare.build_corpus
+
+    def swallowing(*given: Any) -> None:
+        build(*given)
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+
+    monkeypatch.setattr(prepare, "build_corpus", swallowing)
+    done = call("run", config, "--runs", tmp_path)
+    assert done.code == 130
+    assert done.err.splitlines()[-1] == "error: interrupted; finished stages are in the store; run again to continue"
+    monkeypatch.undo()
+    assert call("run", config, "--runs", tmp_path, "--until", "0/corpus").code == 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sdretrieval.progress import check_interrupt
 from sdretrieval.run.store import Ledger, Store, Work, key_of
 
 logger = logging.getLogger("sdretrieval")
@@ -84,6 +85,7 @@ class Runner:
         build: Callable[[Work], None],
         resumable: bool,
     ) -> None:
+        check_interrupt()
         if not self.store.path_of(key).exists():
             logger.info("%s: %s", address, self._why(address, key, describe, resumable))
         made = self.store.ensure(key, name, describe, build, resumable=resumable)
