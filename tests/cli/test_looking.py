@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,16 @@ def test_verify_passes_as_exported_and_names_what_changed(bundle: Path, call: Ca
     assert "changed since the export: ids.json" in damaged.out
     last = damaged.err.splitlines()[-1]
     assert last.startswith(f"error: bundle {bundle} is not as it was exported: files")
+
+
+def test_a_run_of_an_earlier_version_is_named_and_what_to_do(finished: Finished, tmp_path: Path, call: Call) -> None:
+    runs = Path(shutil.copytree(finished.runs, tmp_path / "runs"))
+    serving = runs / "tiny" / "serving.json"
+    record = json.loads(serving.read_text())
+    del record["config"]
+    serving.write_text(json.dumps(record))
+    for command in (["search", "tiny", QUERY], ["evaluate", "tiny", "--corpus", "nowhere"]):
+        done = call(*command, "--runs", runs)
+        assert done.code == 2
+        assert "run tiny: a serving.json of an earlier version in " in done.err
+        assert "run its config again, it writes it" in done.err

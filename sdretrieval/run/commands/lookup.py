@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sdretrieval.encode.locate import locate_model
 from sdretrieval.errors import ModelError, RequestError
 from sdretrieval.run.artifacts import find_run, runs_folder
+from sdretrieval.run.commands.serving import serving_record
 
 if TYPE_CHECKING:
     from sdretrieval.encode.student import Student
@@ -91,9 +92,9 @@ def _run_of(name: str, runs: Path | None) -> Path | None:
 
 
 def _from_run(name: str, run: Path, max_tokens: int | None) -> FoundModel:
-    serving, student = _read(run / "serving.json"), run / "student"
-    if not serving or not student.is_dir():
-        raise RequestError(f"run {name}: {run} lacks student/ or serving.json; run its config again, it writes them")
+    serving, student = serving_record(run), run / "student"
+    if not student.is_dir():
+        raise RequestError(f"run {name}: {run} lacks student/; run its config again, it writes it")
     tokens = max_tokens or int(serving["max_tokens"])
     queries = min(int(serving["query_tokens"]), tokens)
     return FoundModel(name, student, tokens, queries, bool(serving["config"]["mine"]["split_identifiers"]))

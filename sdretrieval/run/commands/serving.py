@@ -65,7 +65,14 @@ class Serving:
 
 def serving_of(run: Path) -> Serving:
     """What a finished run left for serving. Raises RequestError where it left nothing."""
+    return Serving(run, serving_record(run), Store(run.resolve().parent / "store"))
+
+
+def serving_record(run: Path) -> dict[str, Any]:
+    """`serving.json`. Raises RequestError where there is none, or one of an earlier version."""
     path = run / "serving.json"
-    if not path.is_file():
-        raise RequestError(f"run {run.name}: no serving.json in {run}; run its config again, it writes it")
-    return Serving(run, read_json(path), Store(run.resolve().parent / "store"))
+    record = read_json(path) if path.is_file() else {}
+    if "config" not in record:
+        found = "no serving.json" if not record else "a serving.json of an earlier version"
+        raise RequestError(f"run {run.name}: {found} in {run}; run its config again, it writes it")
+    return record
