@@ -262,9 +262,8 @@ import os, sys, time
 from pathlib import Path
 from sdretrieval.run.store import Store
 with Store(Path(sys.argv[1])).lock("run"):
-    child = os.fork()
-    if child:
-        print(child, flush=True)
+    if os.fork() == 0:  # the child speaks, so that it has let go of the lock by then
+        print(os.getpid(), flush=True)
     time.sleep(60)
 """
 
