@@ -98,7 +98,7 @@ def encode_sequences(
 ) -> Array:
     """float32 vectors of ready token sequences, in their order, shape (len(sequences), D).
 
-    `precision` is that of the matrix products; with bfloat16 a vector's cosine to its float32 self is about 0.9999.
+    `precision` is that of the matrix products; with bfloat16 a vector differs a little from its float32 self.
     """
     import torch
 
