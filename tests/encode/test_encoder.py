@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,6 +110,24 @@ def test_another_view_in_the_folder_is_not_continued(student: Student, tokens: R
     np.save(tmp_path / "vectors.npy", np.zeros((7, 32), dtype=np.float32))
     (tmp_path / "chunks.json").write_text('{"done": 1}')
     np.testing.assert_allclose(encode(student, tokens, View(64), tmp_path).vectors_WD, expected, atol=1e-6)
+
+
+def test_a_full_disk_is_met_before_the_first_text_is_encoded(
+    student: Student, tokens: Ragged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    counted = Counting(allowed=100)
+    monkeypatch.setattr(encoder, "encode_sequences", counted)
+    with monkeypatch.context() as while_full:
+        while_full.setattr(encoder.os, "posix_fallocate", full, raising=False)
+        with pytest.raises(OSError, match="No space left on device"):
+            encode(student, tokens, student.view, tmp_path / "full")
+    assert counted.windows == 0
+    found = encode(student, tokens, student.view, tmp_path / "full")
+    expected = encode(student, tokens, student.view, tmp_path / "whole")
+    np.testing.assert_array_equal(found.vectors_WD, expected.vectors_WD)
 
 
 def test_broken_weights_are_named_by_the_first_text_that_shows_them(tiny_student: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from sdretrieval.corpus import load_corpus
 from sdretrieval.errors import RequestError
+from sdretrieval.evaluation import read_trec
 from sdretrieval.run.api import RunResult, plan_config, probe_config, run_config
 from sdretrieval.run.config import Config, load_config
 from sdretrieval.run.stages.runner import Planned
@@ -92,7 +93,16 @@ def test_an_accepted_generation_becomes_final(finished: RunResult) -> None:
     assert one["decision"] == "accepted"
     assert finished.report["measures"]["final"] == finished.report["measures"]["generation_1"]
     assert finished.report["measures"]["final"]["nDCG@10"] > finished.report["measures"]["student_0"]["nDCG@10"]
-    assert "gain" in finished.details["headline"]
+
+
+def test_the_headline_says_what_the_test_against_the_base_says(finished: RunResult) -> None:
+    row = next(row for row in finished.report["tests"] if row["b"] == "student_0")
+    low, high = row["interval95"]
+    assert row["p"] < row["p_holm"], "else this could not tell which of the two is shown"
+    expected = (
+        f"({row['difference']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, p = {row['p_holm']:.2g} after Holm)"
+    )
+    assert f"{expected}: {row['verdict']}." in finished.details["headline"]
 
 
 def test_the_run_folder_holds_what_is_promised(finished: RunResult, full_config: Config) -> None:
@@ -137,6 +147,17 @@ def test_a_second_run_makes_nothing_and_says_the_same(
     assert figures(again.report) == figures(finished.report)
     assert again.report["seconds"] == finished.report["seconds"]
     assert again.report["seconds_this_time"] == 0
+
+
+def test_hybrid_search_fuses_its_parts_over_the_depth_asked_for(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config("gate.measure=nDCG@5", evaluate={"measures": ["nDCG@5"], "depth": 120, "teacher_depth": 5})
+    assert run_config(config, runs=tmp_path, until="0/evaluate:hybrid_0:dev") is None
+    words, dense, fused = (
+        read_trec(artifact(tmp_path / "tiny", address) / "run.trec")
+        for address in ("0/evaluate:bm25:dev", "1/evaluate:dev", "0/evaluate:hybrid_0:dev")
+    )
+    assert max(map(len, dense.values())) == 120
+    assert {query: set(found) for query, found in fused.items()} == {q: {*words[q], *dense[q]} for q in fused}
 
 
 def test_until_stops_there_and_another_store_gives_the_same_measures(
