@@ -5,8 +5,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-# An index with CPU builds of torch, for registries that hold only CUDA builds. Empty: the registry that pip is set to.
-TORCH_INDEX ?=
+# Where CPU builds of torch are found beside the registry that pip is set to, which may hold only CUDA builds. auto:
+# PyTorch's own index, on a machine without a GPU and if it answers; empty: the registry alone.
+TORCH_INDEX ?= auto
+CPU_BUILDS  := https://download.pytorch.org/whl/cpu
+ANSWERS     := import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/torch/", timeout=5)
 
 DEMO_RUN      := $(BIN)/sdretrieval run configs/stdlib.yaml
 DEMO_SEARCHES := $(BIN)/python -m pipelines.demo
@@ -31,7 +34,11 @@ $(STAMP): pyproject.toml constraints-cpu.txt
 	@echo "setting up $(VENV) with [$(EXTRAS)]: about 3 minutes, once"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PINS) > $(VENV)/constraints.txt
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+	@index='$(TORCH_INDEX)'; \
+	  if [ "$$index" = auto ]; then \
+	    index=; [ -n '$(GPU)' ] || ! $(PYTHON) -c '$(ANSWERS)' $(CPU_BUILDS) 2>/dev/null || index=$(CPU_BUILDS); \
+	  fi; \
+	  $(BIN)/python -m pip install -qq --disable-pip-version-check $${index:+--extra-index-url $$index} \
 	  -c $(VENV)/constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 

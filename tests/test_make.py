@@ -78,3 +78,29 @@ def test_the_machine_decides_between_cpu_and_gpu(folder: Path, gpu: int, extras:
     assert f"'.[{extras}]'" in done.stdout
     assert ("cat constraints-cpu.txt" in done.stdout) == torch_pinned
     assert ("grep -v '^torch=='" in done.stdout) == (not torch_pinned)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "answers", "asked", "expected"),
+    [
+        (1, 0, [], "--extra-index-url https://download.pytorch.org/whl/cpu"),
+        (1, 1, [], ""),
+        (0, 0, [], ""),
+        (1, 0, ["TORCH_INDEX="], ""),
+        (1, 1, ["TORCH_INDEX=https://mirror/cpu"], "--extra-index-url https://mirror/cpu"),
+    ],
+    ids=["it answers", "it does not answer", "there is a GPU", "turned off", "another is named"],
+)
+def test_cpu_builds_of_torch_are_looked_for_where_they_are_needed(
+    folder: Path, gpu: int, answers: int, asked: list[str], expected: str
+) -> None:
+    tools = _fake(folder / "tools" / "nvidia-smi", f"exit {gpu}").parent
+    script = (
+        'case "$*" in *"-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python ;; '
+        f'*urllib*) exit {answers} ;; *install*) echo "$*" > installed ;; esac'
+    )
+    python = _fake(folder / "bin" / "python3", script)
+    settings = [f"PATH={tools}:/usr/bin:/bin", "make", "setup", f"PYTHON={python}", *asked]
+    subprocess.run(["env", *settings], cwd=folder, capture_output=True, text=True, check=True)
+    found = (folder / "installed").read_text().split(" -c ")[0].split("--disable-pip-version-check")[1].strip()
+    assert found == expected
