@@ -71,6 +71,11 @@ Settings = ExactSettings | IvfSettings | HnswSettings
 _KINDS: dict[str, type[Settings]] = {"exact": ExactSettings, "ivf": IvfSettings, "hnsw": HnswSettings}
 
 
+def settings_of(kind: str) -> tuple[str, ...]:
+    """Names of what can be set on an index of `kind`. Raises KeyError where there is no such kind."""
+    return tuple(field.name for field in fields(_KINDS[kind]))
+
+
 def index_settings(kind: str, given: Mapping[str, Any]) -> Settings:
     """Settings of `kind` from keywords. Raises RequestError for an unknown kind or key, or a value out of range."""
     if kind not in _KINDS:

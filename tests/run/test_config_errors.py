@@ -149,7 +149,7 @@ CLASHES = [
         "targets.target_perplexity: found 16; expected less than mine.keep (16), a uniform list's",
     ),
     (
-        minimal(index={"kind": "ivf", "lists": 8}),
+        minimal(index={"kind": "ivf", "lists": 8, "probes": 16}),
         "index.probes: found 16; expected at most index.lists (8)",
     ),
     (
@@ -328,7 +328,7 @@ WARNINGS = [
         "targets.false_negatives.margin: 0.2 has no effect: the rule is none, not margin",
     ),
     (minimal(index={"lists": 64}), "index.lists: 64 has no effect: index.kind is exact, not ivf"),
-    (minimal(index={"kind": "ivf", "neighbours": 8}), "index.neighbours: 8 has no effect: index.kind is ivf, not hnsw"),
+    (minimal(index={"kind": "ivf", "links": 8}), "index.links: 8 has no effect: index.kind is ivf, not hnsw"),
     (
         minimal(targets={"temperature": 0.5, "target_perplexity": 4}),
         "targets.target_perplexity: 4 has no effect: targets.temperature is 0.5, not auto",

@@ -42,7 +42,7 @@ def _sizes(config: Config) -> Iterator[Clash]:
     if targets.target_perplexity >= mine.keep:
         text = f"found {targets.target_perplexity:g}; expected less than mine.keep ({mine.keep}), a uniform list's"
         yield Clash(("targets.target_perplexity", "mine.keep"), text)
-    if index.kind == "ivf" and index.lists is not None and index.probes > index.lists:
+    if index.kind == "ivf" and index.lists and index.probes and index.probes > index.lists:
         text = f"found {index.probes}; expected at most index.lists ({index.lists})"
         yield Clash(("index.probes", "index.lists", "index.kind"), text)
 
@@ -161,7 +161,7 @@ def _labels(config: Config) -> Iterator[str]:
 
 def _unused(config: Config) -> Iterator[str]:
     index, targets = config.index, config.targets
-    for kind, names in {"ivf": ("lists", "probes"), "hnsw": ("neighbours", "search_effort")}.items():
+    for kind, names in {"ivf": ("lists", "probes", "storage"), "hnsw": ("links", "ef_construction", "ef_search")}.items():
         for name in names:
             value = getattr(index, name)
             if index.kind != kind and value != IndexConfig.model_fields[name].default:

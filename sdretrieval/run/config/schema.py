@@ -71,9 +71,15 @@ class IndexConfig(Section):
     kind: Literal["exact", "ivf", "hnsw"] = identity("exact search, inverted lists or a graph", "exact")
     device: Device = cost("where the index searches", "auto")
     lists: int | None = identity("number of inverted lists (ivf); null chooses by the number of documents", None, ge=1)
-    probes: int = identity("inverted lists visited per query (ivf)", 16, ge=1)
-    neighbours: int = identity("edges per vector (hnsw)", 32, ge=2)
-    search_effort: int = identity("candidates held while searching the graph (hnsw)", 64, ge=1)
+    probes: int | None = identity("inverted lists visited per query (ivf); null fits them to recall", None, ge=1)
+    storage: Literal["auto", "float32", "float16"] = identity(
+        "number format of the vectors in the lists (ivf); auto is float16 where it loses nothing", "auto"
+    )
+    links: int = identity("edges per vector (hnsw)", 32, ge=2)
+    ef_construction: int = identity("candidates held while building the graph (hnsw)", 100, ge=1)
+    ef_search: int | None = identity(
+        "candidates held while searching the graph (hnsw); null fits them to recall", None, ge=1
+    )
 
 
 class MineConfig(Section):

@@ -13,6 +13,7 @@ from sdretrieval.encode.student import Student
 from sdretrieval.encode.views import View
 from sdretrieval.evaluation import Measured, Run, evaluate, run_from_hits, write_trec
 from sdretrieval.indexes.lexical import LexicalIndex
+from sdretrieval.indexes.settings import settings_of
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.mining.mine import mine
@@ -56,14 +57,16 @@ def build_vectors(
 def build_index(work: Work, vectors: Vectors, prepared: Prepared, config: Config) -> None:
     """The FAISS index of the documents' vectors, with its measured card."""
     asked = config.index
-    settings: dict[str, Any] = {}
-    if asked.kind == "ivf":
-        settings = {"lists": asked.lists, "probes": asked.probes}
-    elif asked.kind == "hnsw":
-        settings = {"links": asked.neighbours, "ef_search": asked.search_effort}
+    settings = {name: getattr(asked, name) for name in settings_of(asked.kind)}
     queries = vectors.queries_QD[prepared.train_rows[:200]]
     index = VectorIndex.build(
-        vectors.documents.vectors_WD, asked.kind, asked.device, queries_QD=queries, seed=config.seed, **settings
+        vectors.documents.vectors_WD,
+        asked.kind,
+        asked.device,
+        queries_QD=queries,
+        seed=config.seed,
+        threads=1 if asked.kind == "hnsw" else None,  # several threads build another graph each time
+        **settings,
     )
     index.save(work.folder)
     work.counts["vectors"] = len(vectors.documents.vectors_WD)
