@@ -1,13 +1,16 @@
-"""Which arithmetic trains faster on this machine: measured in a few seconds, never assumed.
+"""Which arithmetic is faster on this machine, in training and in encoding: measured in a few seconds, never assumed.
 
-On some CPUs bfloat16 autocast is faster than float32, on others slower; a GPU that has it takes it unmeasured.
+On some CPUs bfloat16 autocast is faster than float32, on others slower, and a step of training can gain what a mere
+forward pass does not.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from sdretrieval.encode.encoder import Precision
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -17,32 +20,47 @@ WORTH_IT = 1.15
 
 
 def faster_precision(
-    model: SentenceTransformer, tokens: int = 128, rounds: int = 3
-) -> tuple[Literal["float32", "bfloat16"], float]:
-    """The precision to train in, and the ratio float32 / bfloat16 seconds: interleaved, the median of `rounds`."""
+    model: SentenceTransformer, *, training: bool, tokens: int = 128, rounds: int = 3
+) -> tuple[Precision, float]:
+    """The faster precision, and the ratio float32 / bfloat16 seconds: interleaved, the median of `rounds`.
+
+    `training` measures a pass forward and back, else forward alone. A GPU without bfloat16 gets float32 (ratio 0).
+    """
     import torch
 
-    if model.device.type == "cuda":
-        return ("bfloat16", float("inf")) if torch.cuda.is_bf16_supported() else ("float32", 0.0)
+    if model.device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        return "float32", 0.0
     ratios = []
     for turn in range(rounds + 1):
-        seconds = {reduced: _step_seconds(model, tokens, reduced) for reduced in (False, True)}
+        seconds = {reduced: _seconds(model, tokens, reduced, training) for reduced in (False, True)}
         if turn:  # the first turn warms up
             ratios.append(seconds[False] / seconds[True])
     ratio = statistics.median(ratios)
     return ("bfloat16" if ratio >= WORTH_IT else "float32"), ratio
 
 
-def _step_seconds(model: SentenceTransformer, tokens: int, reduced: bool) -> float:
+def _seconds(model: SentenceTransformer, tokens: int, reduced: bool, training: bool) -> float:
     import torch
 
-    ids = torch.full((8, tokens), model.tokenizer.pad_token_id or 0, dtype=torch.long) + 5
+    device = model.device
+    ids = torch.full((8, tokens), (model.tokenizer.pad_token_id or 0) + 5, dtype=torch.long, device=device)
     features = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
     if "token_type_ids" not in model.tokenizer.model_input_names:
         features.pop("token_type_ids")
+    _wait(device)
     start = time.perf_counter()
-    with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+    with torch.set_grad_enabled(training), torch.autocast(device.type, torch.bfloat16, enabled=reduced):
         vectors = model(features)["sentence_embedding"]
-    vectors.float().sum().backward()
-    model.zero_grad(set_to_none=True)
+    if training:
+        vectors.float().sum().backward()
+        model.zero_grad(set_to_none=True)
+    _wait(device)
     return time.perf_counter() - start
+
+
+def _wait(device: object) -> None:
+    """A GPU works behind the caller's back: its seconds count only once it is done."""
+    import torch
+
+    if getattr(device, "type", "") == "cuda":
+        torch.cuda.synchronize(device)  # type: ignore[arg-type]

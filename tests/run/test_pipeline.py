@@ -217,7 +217,7 @@ def test_precision_auto_encodes_in_the_measured_format(make_config: MakeConfig, 
         config = make_config(f"student.encode_precision={asked}", f"name={asked}")
         assert run_config(config, runs=tmp_path, until="1/encode") is None
         vectors[asked] = vectors_ND(tmp_path / asked, "1/encode")
-    chosen = json.loads((artifact(tmp_path / "auto", "0/precision") / "precision.json").read_text())["precision"]
+    chosen = json.loads((artifact(tmp_path / "auto", "0/precision") / "precision.json").read_text())["encode"]
     assert np.array_equal(vectors["auto"], vectors[chosen])
     assert not np.array_equal(vectors["float32"], vectors["bfloat16"])
 

@@ -73,8 +73,17 @@ def test_dropout_is_set_and_comes_back_also_after_an_error(model: Any) -> None:
     assert rates(model) == before
 
 
-def test_the_faster_precision_is_measured_and_leaves_no_trace(model: Any) -> None:
+@pytest.mark.parametrize("training", [True, False])
+def test_the_faster_precision_is_measured_and_leaves_no_trace(model: Any, training: bool) -> None:
     freeze(model, ["word_embeddings"])
-    precision, ratio = faster_precision(model, tokens=16, rounds=1)
+    precision, ratio = faster_precision(model, training=training, tokens=16, rounds=1)
     assert (precision == "bfloat16") == (ratio >= 1.15) and ratio > 0
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("training", [True, False])
+def test_the_faster_precision_is_measured_on_the_gpu(model: Any, training: bool) -> None:
+    precision, ratio = faster_precision(model.to("cuda"), training=training, tokens=64, rounds=1)
+    assert ratio > 0 or precision == "float32"
     assert all(parameter.grad is None for parameter in model.parameters())

@@ -149,7 +149,7 @@ class Pipeline(Measuring):
             snapshot=start.average,
             lesson=lesson,
             epochs=epochs * len(as_many) / len(candidates),
-            precision=precision_of(self.config.train.precision, precision),
+            precision=precision_of(self.config.train.precision, precision, "train"),
         )
 
     def _gate(self, number: int, old: Weights, new: Weights, material: Material) -> Weights:

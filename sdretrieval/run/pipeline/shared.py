@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sdretrieval.encode.encoder import Precision
 from sdretrieval.encode.locate import locate_model, model_digest
@@ -39,11 +39,11 @@ class Weights:
         return self.key if self.average == self.student else f"{self.key}:average"
 
 
-def precision_of(asked: str, measured: Artifact | None) -> Precision:
-    """The format that `asked` means: `measured` says it where that is auto."""
+def precision_of(asked: str, measured: Artifact | None, task: Literal["train", "encode"]) -> Precision:
+    """The format that `asked` means for `task`: `measured` says it where that is auto."""
     chosen = asked
     if measured is not None:
-        chosen = json.loads((measured.path / "precision.json").read_text(encoding="utf8"))["precision"]
+        chosen = json.loads((measured.path / "precision.json").read_text(encoding="utf8"))[task]
     return "bfloat16" if chosen == "bfloat16" else "float32"
 
 
@@ -114,11 +114,11 @@ class Shared:
         return [identity_fields(self.config.student.prompts)]
 
     def measured_precision(self, asked: str) -> Artifact | None:
-        """Where `asked` is auto: the faster format, measured once per store, machine and model; an input of keys."""
+        """Where `asked` is auto: the faster formats, measured once per store, machine and model; an input of keys."""
         if asked != "auto":
             return None
         return self.runner.stage(
-            "0/precision", 1, {"machine": machine_name(self.config.student.device)}, [self.base.key],
+            "0/precision", 2, {"machine": machine_name(self.config.student.device)}, [self.base.key],
             lambda work: learn.build_precision(work, self.config, self.base.student),
         )  # fmt: skip
 
@@ -138,7 +138,7 @@ class Shared:
             address, 1, identity, [self.tokens, weights_key, *([measured] if measured else [])],
             lambda work: search.build_vectors(
                 work, self.student(folder), self.text_tokens, view, asked.batch_tokens,
-                precision_of(asked.encode_precision, measured), address,
+                precision_of(asked.encode_precision, measured, "encode"), address,
             ),
             resumable=True,
         )  # fmt: skip

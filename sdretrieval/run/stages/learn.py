@@ -249,10 +249,14 @@ def build_merge(work: Work, config: Config, old: Path, new: Path, share: float) 
 
 
 def build_precision(work: Work, config: Config, start: Path) -> None:
-    """`precision.json`: the faster number format of training on this machine, measured."""
+    """`precision.json`: the faster number format of training, and that of encoding, on this machine, measured."""
     from sdretrieval.training.precision import faster_precision
 
-    precision, ratio = faster_precision(student_from(start, config).model)
-    record = {"precision": precision, "float32_seconds_over_bfloat16_seconds": ratio if np.isfinite(ratio) else None}
+    model = student_from(start, config).model
+    record: dict[str, Any] = {}
+    for task in ("train", "encode"):
+        precision, ratio = faster_precision(model, training=task == "train")
+        record[task] = precision
+        record[f"{task}_float32_seconds_over_bfloat16_seconds"] = round(ratio, 3)
     (work.folder / "precision.json").write_text(json.dumps(record) + "\n", encoding="utf8")
     work.counts.update(record)
