@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ def asked(tiny_corpus: Path, tiny_student: Path, tmp_path: Path) -> Any:
     config = tmp_path / "tiny.yaml"
     short = settings(tiny_corpus, tiny_student)
     short["train"]["epochs"] = 1
+    short |= {"generations": 2, "evaluate": {"controls": ["hard_labels", "shuffled_teacher"]}}
     config.write_text(yaml.safe_dump(short))
 
     def arguments(rows: str, *overrides: str) -> Namespace:
@@ -38,7 +40,9 @@ def test_rows_are_measured_on_dev_alone(asked: Any, tmp_path: Path) -> None:
     assert ":test" not in stages
     rows = json.loads((tmp_path / "ablations-tiny.json").read_text())["rows"]
     assert rows["lexical"]["base"] == rows["hard_labels"]["base"]
-    assert rows["lexical"]["row"] != rows["lexical"]["base"]
+    students = [rows[name]["row"] for name in ("lexical", "hard_labels", "generations-2")]
+    assert all(student != rows["lexical"]["base"] for student in students)
+    assert all(one != other for one, other in combinations(students, 2)), "each row is a student of its own"
     # More rows of the same settings join the table; other settings begin a new one.
     assert len(run(asked("ema-same-view")).splitlines()) == len(table) + 1
     assert len(run(asked("lexical", "train.warmup=0.2")).splitlines()) == 4
