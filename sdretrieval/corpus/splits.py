@@ -19,8 +19,17 @@ def require_split(corpus: Corpus, split: str) -> None:
     state = "an empty" if split in corpus.qrels else "no"
     raise CorpusError(
         f"Corpus {corpus.name} has {state} split '{split}'. Splits with judgements: {present or 'none'}. "
-        f"Name one of these, or add qrels/{split}.tsv."
+        f"{_remedy(split, present)}"
     )
+
+
+def _remedy(split: str, present: str) -> str:
+    if split == "train":  # no other split can stand in for it
+        return (
+            "Add qrels/train.tsv, or learn from queries made of documents: "
+            "--set corpus.labels=false --set corpus.generated_queries=1000"
+        )
+    return f"Name one of these, or add qrels/{split}.tsv." if present else f"Add qrels/{split}.tsv."
 
 
 def require_positives(corpus: Corpus, split: str = "train") -> None:
@@ -29,7 +38,7 @@ def require_positives(corpus: Corpus, split: str = "train") -> None:
     if not any(_positives(judged) for judged in corpus.qrels[split].values()):
         raise CorpusError(
             f"Split '{split}' of corpus {corpus.name} has {len(corpus.qrels[split])} judged queries, none with a "
-            "positive (a score above 0). Add positives, or use a teacher and a loss that need no labels."
+            "positive (a score above 0). Add positives, or learn without labels: --set corpus.labels=false"
         )
 
 

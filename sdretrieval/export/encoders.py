@@ -25,6 +25,8 @@ from sdretrieval.export.layout import GRAPHS, STUDENT, Manifest
 from sdretrieval.ragged import Array
 
 BATCH_TOKENS = 8192
+PACKAGES = {"onnx": "onnx onnxruntime", "onnx-int8": "onnx onnxruntime", "openvino": "onnx openvino"}
+"""What each format but torch needs, as pip knows it: to write a bundle and to search it."""
 
 Engine = Callable[[Sequence[Array], Specials], Array]
 """Ready token sequences -> float32 vectors (N, D), in their order."""
@@ -99,8 +101,7 @@ def need(package: str, format: str) -> None:
     """Raise MissingPackageError, holding the pip command, where `package` is not installed."""
     if find_spec(package) is None:
         raise MissingPackageError(
-            f"format {format} needs the package {package}, which is not installed; "
-            "run: pip install 'sdretrieval[export]'"
+            f"format {format} needs the package {package}, which is not installed; run: pip install {PACKAGES[format]}"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sdretrieval.errors import MissingPackageError
 
-INSTALL = "pip install 'sdretrieval[cpu]'  (or, on a machine with an NVIDIA GPU: pip install 'sdretrieval[gpu]')"
+INSTALL = "pip install faiss-cpu  (or, on a machine with an NVIDIA GPU: pip install faiss-gpu)"
 
 
 def load_faiss() -> Any:

@@ -48,10 +48,10 @@ def choose_gpus(device: str, kind: str, shard_bytes: int) -> int:
         return 0
     remedy = "set device to auto or cpu"
     if kind == "hnsw":
-        raise RequestError(f"device cuda: {problem}; {remedy}, or take kind exact or ivf")
+        raise RequestError(f"index device cuda: {problem}; {remedy}, or take kind exact or ivf")
     raise ResourceError(
-        f"device cuda: {problem}; {remedy}, or check nvidia-smi and that faiss is "
-        "the GPU build (pip uninstall faiss-cpu; pip install 'sdretrieval[gpu]')"
+        f"index device cuda: {problem}; {remedy}, or check nvidia-smi and that faiss is "
+        "the GPU build (pip uninstall faiss-cpu; pip install faiss-gpu)"
     )
 
 

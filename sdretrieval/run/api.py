@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.student import save_student
-from sdretrieval.errors import RequestError
+from sdretrieval.errors import RequestError, WorkError
 from sdretrieval.evaluation import read_trec, write_trec
 from sdretrieval.run.artifacts import replace_folder, runs_folder, write_json, write_text
-from sdretrieval.run.config import Config, dump_config, load_config, members_of, warnings
-from sdretrieval.run.config.schema import CrossEncoderConfig, EmaConfig
+from sdretrieval.run.config import Config, dump_config, load_config, warnings
 from sdretrieval.run.pipeline import Pipeline
+from sdretrieval.run.pipeline.disk_needs import check_room
+from sdretrieval.run.pipeline.outline import outline
+from sdretrieval.run.pipeline.request import (
+    check_machine,
+    check_models,
+    check_stage_exists,
+    check_student,
+    check_until,
+)
 from sdretrieval.run.report import build_details, build_report, figures_of
 from sdretrieval.run.stages.runner import Planned, Runner, Stopped, ledger_by_address
-from sdretrieval.run.store import Ledger, Store, check_disk
+from sdretrieval.run.store import Ledger, Store
 
 logger = logging.getLogger("sdretrieval")
-
-SHARED_STAGES = ("corpus", "tokens", "lexical", "probe", "precision")
-"""Of all generations: 0/corpus and so on."""
-MEASURED_STAGES = ("encode", "index", "evaluate")
-"""Of every student, the last generation's candidate (under the next number), controls and the final one included."""
-GENERATION_STAGES = (*MEASURED_STAGES, "mine", "score", "targets", "train", "gate", "merge")
-STUDENTS = ("hard_labels", "shuffled_teacher", "final")
-MERGE = re.compile(r"[0-9]+m0\.[0-9]+")
-BYTES_PER_RUN = 2_000_000_000
-"""Free disk that a run asks for before it begins: vectors, checkpoints and students of a small corpus, with room."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +68,12 @@ def run_config(
         except Stopped as reached:
             logger.info("stopped after %s, as asked", reached)
             return None
-        result = _finish(pipeline, folder)
-        if until is not None:
-            raise RequestError(
-                f"--until {until}: the run has no such stage and went on to its report; its stages: {_stages(pipeline)}"
+        if until is not None:  # and never as a worker: it does not hold the lock that the run's folder needs
+            raise WorkError(
+                f"--until {until}: the run ended without that stage, since a gate or the probe decided otherwise; "
+                f"finished: {_stages(pipeline)}. Everything is in the store: run again without --until for the report"
             )
-        return result
+        return _finish(pipeline, folder)
 
 
 def plan_config(
@@ -86,7 +82,7 @@ def plan_config(
     """Every stage of every generation, cached or to run, and why; runs nothing, takes generations as accepted."""
     config = config if isinstance(config, Config) else load_config(config, overrides)
     root = runs_folder(runs)
-    _check_models(config)
+    _check_settings(config)
     before = ledger_by_address(Ledger(root / config.name / "ledger.jsonl"))
     store = Store(root / "store")
     pipeline = Pipeline(
@@ -102,75 +98,35 @@ def probe_config(
     """Teacher headroom on the base student's own candidates: each mixture's difference, interval, and the advice."""
     config = config if isinstance(config, Config) else load_config(config, overrides)
     store = Store(runs_folder(runs) / "store")
-    _check_request(config, store, None, False)
+    _check_request(config, store, None, False, lambda pipeline: pipeline.probe)
     with store.lock(f"probe {config.name}"):
         folder = runs_folder(runs) / config.name
         folder.mkdir(parents=True, exist_ok=True)
         return Pipeline(config, store, Runner(store, Ledger(folder / "ledger.jsonl"))).probe_record()
 
 
-def _check_request(config: Config, store: Store, until: str | None, worker: bool) -> None:
-    """Everything that can be refused before long work."""
-    _check_models(config)
+def _check_request(
+    config: Config, store: Store, until: str | None, worker: bool, walk: Callable[[Pipeline], object] = Pipeline.run
+) -> None:
+    """Everything that can be refused before long work, what needs least time first."""
+    _check_settings(config)
     if until is not None:
-        _check_until(until, config.generations)
+        check_until(until, config.generations)
     if worker and until is None:
         raise RequestError("--worker needs --until: the stage up to which this process works, such as 1/score")
+    stages, met = outline(config, store, until, walk)
+    if until is not None and not met:
+        check_stage_exists(until, stages, config.generations)
     store.root.mkdir(parents=True, exist_ok=True)
-    check_disk(store.root, BYTES_PER_RUN)
+    check_room(config, store, stages, check_student(config))
 
 
-def _check_models(config: Config) -> None:
+def _check_settings(config: Config) -> None:
+    """What a plan refuses as well: it loads no model."""
     for warning in warnings(config):
         logger.warning("%s", warning)
-    locate_model(config.student.model)
-    for member in members_of(config.teacher):
-        if isinstance(member, CrossEncoderConfig):
-            locate_model(member.model)
-    _check_lengths(config)
-
-
-def _check_until(until: str, generations: int) -> None:
-    """GENERATION/STAGE; the candidate of the last generation is encoded and evaluated under the next number."""
-    number, _, stage = until.partition("/")
-    name = stage.split(":")[0]
-    if name not in SHARED_STAGES + GENERATION_STAGES:
-        stages = ", ".join(SHARED_STAGES + GENERATION_STAGES)
-        raise RequestError(f"--until {until}: expected GENERATION/STAGE such as 1/mine; stages: {stages}")
-    if number == "0":
-        if name not in (*SHARED_STAGES, "evaluate"):
-            raise RequestError(f"--until {until}: {name} belongs to a generation; expected 1/{stage}, for example")
-    elif name in SHARED_STAGES:
-        raise RequestError(f"--until {until}: {name} is shared by all generations; expected 0/{stage}")
-    elif number.isdigit():
-        last = generations + (name in MEASURED_STAGES)
-        if int(number) > last:
-            raise RequestError(
-                f"--until {until}: the config has {generations} generation(s); expected at most {last}/{stage}"
-            )
-    elif (number not in STUDENTS and not MERGE.fullmatch(number)) or name not in MEASURED_STAGES:
-        raise RequestError(
-            f"--until {until}: expected a generation's number before the /, or one of {', '.join(STUDENTS)} before "
-            f"{', '.join(MEASURED_STAGES)}"
-        )
-
-
-def _check_lengths(config: Config) -> None:
-    """A context longer than a model's positions is refused before anything is computed."""
-    import json
-
-    from sdretrieval.encode.student import check_positions
-
-    members = members_of(config.teacher)
-    asked = [(config.student.model, config.student.max_tokens)]
-    asked += [(m.model, m.max_tokens) for m in members if isinstance(m, CrossEncoderConfig)]
-    asked += [(config.student.model, m.view.max_tokens or 0) for m in members if isinstance(m, EmaConfig)]
-    for name, tokens in asked:
-        # The folder's own config first: modules such as the pooling have files of that name in folders below.
-        paths = sorted(locate_model(name).glob("**/config.json"), key=lambda path: (len(path.parts), path))
-        if paths:
-            positions = json.loads(paths[0].read_text(encoding="utf8")).get("max_position_embeddings")
-            check_positions(name, positions, tokens)
+    check_models(config)
+    check_machine(config)
 
 
 def _stages(pipeline: Pipeline) -> str:

@@ -77,7 +77,7 @@ class CrossEncoderTeacher:
 
         encoded, owners = self._encode(pairs)
         logits = np.full(len(pairs), -np.inf, dtype=np.float32)
-        pieces_left = np.bincount(owners, minlength=len(pairs))
+        done = shown = 0
         network = self._model.model
         assert network is not None
         network.eval()
@@ -87,8 +87,10 @@ class CrossEncoderTeacher:
                 scores = network(**features.to(network.device)).logits.float().reshape(len(batch), -1)[:, 0]
                 with np.errstate(invalid="ignore"):  # NaN goes on as NaN, and is reported with its pair
                     np.maximum.at(logits, owners[batch], scores.cpu().numpy())
-                np.subtract.at(pieces_left, owners[batch], 1)
-                advance(int((pieces_left[np.unique(owners[batch])] == 0).sum()))
+                # By work: windows of one length share a batch, so that most pairs end in the last batches.
+                done, before = done + len(batch), shown
+                shown = len(pairs) * done // len(encoded)
+                advance(shown - before)
         return logits
 
     def _encode(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[dict[str, Any]], Array]:
@@ -125,28 +127,47 @@ def load_cross_encoder(name: str, *, max_tokens: int, device: str = "auto") -> t
     from sentence_transformers import CrossEncoder
 
     folder = locate_model(name)
-    _check_is_reranker(name, folder)
+    check_is_reranker(name, folder)
     try:
         model = CrossEncoder(str(folder), device=torch_device(device), activation_fn=torch.nn.Identity())
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as problem:
         raise ModelError(f"model {name!r} in {folder} does not load as a cross-encoder: {problem}") from problem
-    if model.num_labels != 1:
-        raise ModelError(
-            f"cross-encoder {name!r} has {model.num_labels} outputs, expected 1 relevance logit; choose a reranker"
-        )
+    _check_one_output(name, model.num_labels)
     check_positions(name, positions_of(model[0]), max_tokens)
     return model.float(), model_digest(folder)
 
 
-def _check_is_reranker(name: str, folder: Path) -> None:
-    """A bi-encoder loads as a cross-encoder without complaint: with a random head."""
+def check_is_reranker(name: str, folder: Path) -> None:
+    """Raise ModelError where the files beside the weights say that `folder` holds no reranker; loads nothing.
+
+    A bi-encoder loads as a cross-encoder without complaint: with a random head.
+    """
     card = folder / "config.json"
-    kinds = json.loads(card.read_text(encoding="utf8")).get("architectures") if card.is_file() else None
-    if kinds and not any(kind.endswith("ForSequenceClassification") for kind in kinds):
+    settings = json.loads(card.read_text(encoding="utf8")) if card.is_file() else {}
+    kinds = settings.get("architectures")
+    if not kinds:
+        _check_no_pooling(name, folder / "modules.json")
+    elif not any(kind.endswith("ForSequenceClassification") for kind in kinds):
         raise ModelError(
             f"model {name!r} is no cross-encoder: its architecture is {', '.join(kinds)}, expected one that ends in "
             "ForSequenceClassification; choose a reranker"
         )
+    else:  # transformers writes the labels unless they are its default of two
+        labels = settings.get("id2label")
+        _check_one_output(name, settings.get("num_labels", 2) if labels is None else len(labels))
+
+
+def _check_no_pooling(name: str, modules: Path) -> None:
+    if modules.is_file() and "Pooling" in modules.read_text(encoding="utf8"):
+        raise ModelError(
+            f"model {name!r} is no cross-encoder: {modules.name} names a Pooling, as a bi-encoder's does, expected a "
+            "model with a classification head; choose a reranker"
+        )
+
+
+def _check_one_output(name: str, outputs: int) -> None:
+    if outputs != 1:
+        raise ModelError(f"cross-encoder {name!r} has {outputs} outputs, expected 1 relevance logit; choose a reranker")
 
 
 def _check_finite(name: str, logits: Array, pairs: Sequence[tuple[str, str]]) -> None:

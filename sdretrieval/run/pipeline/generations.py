@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sdretrieval.errors import WorkError
 from sdretrieval.run.config import identity_fields, members_of
 from sdretrieval.run.config.schema import EmaConfig
 from sdretrieval.run.gate import MERGE_SHARES, GateDecision, choose_merge, decide
@@ -87,13 +88,25 @@ class Pipeline(Measuring):
         index = self.index(f"{number}/index", vectors)
         use_labels = self.config.corpus.labels
         identity = {**identity_fields(self.config.mine), "labels": use_labels, "seed": self.config.seed}
-        return self.runner.stage(
+        mined = self.runner.stage(
             f"{number}/mine", 1, identity, [vectors, index, self.lexical, self.corpus],
             lambda work: search.build_candidates(
                 work, self.prepared.train_rows, self.prepared, Vectors(vectors), self.open_index(index),
                 self.lexical_index if self.config.mine.lexical else None, self.config, use_labels=use_labels,
             ),
         )  # fmt: skip
+        self._require_lists(f"{number}/mine", mined)
+        return mined
+
+    def _require_lists(self, address: str, mined: Artifact) -> None:
+        """Raise WorkError where mining left no list: targets and updates would be shares of nothing."""
+        if not self.runner.planning and not len(search.load_candidates(mined)):
+            raise WorkError(
+                f"{address}: no query has a list of 2 documents or more, the least that can teach an order (the corpus "
+                f"has {len(self.prepared.corpus.documents)} documents), so there is nothing to learn; give a larger "
+                "corpus (--set corpus.max_documents=null keeps all of it), or more training queries "
+                "(--set corpus.generated_queries=1000)"
+            )
 
     def _generation(self, number: int, old: Weights, mined: Artifact) -> Weights:
         ema = self.ema_vectors(number, old)
@@ -245,7 +258,10 @@ class Pipeline(Measuring):
                 self.lexical_index if self.config.mine.lexical else None, self.config, use_labels=True,
             )  # fmt: skip
 
-        return self.runner.stage("1/mine:labelled", 1, identity, [vectors, index, self.lexical, self.corpus], build)
+        inputs = [vectors, index, self.lexical, self.corpus]
+        mined = self.runner.stage("1/mine:labelled", 1, identity, inputs, build)
+        self._require_lists("1/mine:labelled", mined)
+        return mined
 
 
 def _place(name: str) -> tuple[int, int]:

@@ -39,14 +39,26 @@ GENERATED_TRAIN = "generated"
 
 def source_digest(source: str) -> str:
     """What the corpus is, by content: a folder's file digests (`beir:NAME` is downloaded); the interpreter."""
+    folder = source_folder(source)
+    if folder is None:
+        return f"{source} {sys.version}"
+    files = [folder / "corpus.jsonl", folder / "queries.jsonl", *sorted((folder / "qrels").glob("*.tsv"))]
+    return " ".join(f"{path.name}={digest_file(path)}" for path in files if path.is_file())
+
+
+def source_folder(source: str) -> Path | None:
+    """The BEIR folder of a source (`beir:NAME` is downloaded); None for the interpreter, which has none.
+
+    Raises CorpusError where there is no such folder, or it is no BEIR folder.
+    """
+    if source == STDLIB:
+        return None
     scheme, _, name = source.partition(":")
     folder = download_beir(name, default_cache() / "beir") if scheme == "beir" else Path(source).expanduser()
-    if folder.is_dir():
-        files = [folder / "corpus.jsonl", folder / "queries.jsonl", *sorted((folder / "qrels").glob("*.tsv"))]
-        return " ".join(f"{path.name}={digest_file(path)}" for path in files if path.is_file())
-    if source != STDLIB:
+    judged_alone = (folder / "qrels").is_dir() and not (folder / "queries.jsonl").is_file()
+    if judged_alone or not (folder / "corpus.jsonl").is_file():
         open_corpus(source)  # raises, saying what is understood: a plan must not accept what a run refuses
-    return f"{source} {sys.version}"
+    return folder
 
 
 def build_corpus(work: Work, config: Config) -> None:

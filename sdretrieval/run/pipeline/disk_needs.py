@@ -1,0 +1,110 @@
+"""How much disk a run will fill, estimated from what is to be made: on the safe side, merges of students left out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from itertools import islice
+from math import ceil
+from pathlib import Path
+from typing import NamedTuple
+
+from sdretrieval.encode.student import Student
+from sdretrieval.errors import ResourceError
+from sdretrieval.run.config import Config, EmaConfig, members_of
+from sdretrieval.run.pipeline.outline import Outlined
+from sdretrieval.run.stages.prepare import source_folder
+from sdretrieval.run.stages.teach import view_of
+from sdretrieval.run.store import Store, check_disk, readable_bytes
+
+RESERVE = 100_000_000
+"""For what is small whatever the corpus: lists, scores, runs, ledger and report."""
+CHECKPOINTS = 3
+"""Of one training on the disk at a time: two are kept while the third is written."""
+CHECKPOINT_WEIGHTS = 4
+"""A checkpoint in units of the student: its weights, AdamW's two moments, the moving average."""
+BYTES_PER_TOKEN = 4
+"""Of English text, and of a stored token id."""
+SAMPLED_LINES = 1000
+STDLIB_SIZE = (4000, 2000)
+"""Documents of python-stdlib unless the config says otherwise, and more bytes than one of them has."""
+
+
+class TextSize(NamedTuple):
+    """How large a collection is, about."""
+
+    documents: int
+    queries: int
+    bytes: int
+
+
+def check_room(config: Config, store: Store, stages: Mapping[str, Outlined], student: Student) -> None:
+    """Raise ResourceError, saying what is needed for what, where the store's disk cannot hold what is to be made."""
+    weights = sum(4 * parameter.numel() for parameter in student.model.parameters())
+    needs = disk_needs(config, stages, text_size(config), student.dims, weights)
+    try:
+        check_disk(store.root, sum(needs.values()))
+    except ResourceError as error:
+        listed = ", ".join(f"{readable_bytes(size)} for {what}" for what, size in needs.items() if size)
+        raise ResourceError(
+            f"{error}. Estimated: {listed}; fewer documents (corpus.max_documents), generations or controls need less"
+        ) from None
+
+
+def disk_needs(
+    config: Config, stages: Mapping[str, Outlined], size: TextSize, dims: int, student_bytes: int
+) -> dict[str, int]:
+    """Bytes by what they are for, of the stages that are not finished."""
+    needs: dict[str, int] = defaultdict(int)
+    todo = {stage.key: address for address, stage in stages.items() if not stage.finished}  # one key, one artifact
+    for address in todo.values():
+        name = address.split("/")[-1].split(":")[0]
+        if name in ("corpus", "tokens", "lexical"):
+            needs["texts, tokens and BM25"] += size.bytes
+        elif name == "encode":
+            vectors = ceil(size.documents * _windows(config, address, size)) + size.queries
+            needs["vectors"] += 4 * dims * vectors
+        elif name == "index":
+            edges = 8 * config.index.links if config.index.kind == "hnsw" else 0
+            needs["indexes"] += size.documents * (4 * dims + edges)
+        elif name == "train":
+            needs["students"] += 2 * student_bytes  # the student and its moving average
+    if needs["students"]:
+        needs["students"] += student_bytes  # the run's own copy
+        needs["a training's checkpoints"] = CHECKPOINTS * CHECKPOINT_WEIGHTS * student_bytes
+    needs["lists, runs and the report"] = RESERVE
+    return dict(needs)
+
+
+def _windows(config: Config, address: str, size: TextSize) -> float:
+    """Most windows of an average document: a full-context teacher has a new one every stride."""
+    _, teacher, position = address.partition(":teacher")
+    member = members_of(config.teacher)[int(position)] if teacher else None
+    if not isinstance(member, EmaConfig) or member.view.windows == "first":
+        return 1.0
+    view = view_of(member.view, config)
+    tokens = size.bytes / BYTES_PER_TOKEN / max(size.documents, 1)
+    return 1 + tokens / (view.stride or max(view.max_tokens // 2, 1))
+
+
+def text_size(config: Config) -> TextSize:
+    """Of the collection that the config names; lines are counted by the length of the first ones."""
+    asked = config.corpus
+    made = asked.generated_queries + (0 if asked.labels else asked.dev_queries)
+    folder = source_folder(asked.source)
+    if folder is None:
+        documents = asked.max_documents or STDLIB_SIZE[0]
+        return TextSize(documents, documents + made, documents * STDLIB_SIZE[1])
+    found, size = _lines(folder / "corpus.jsonl")
+    documents = min(found, asked.max_documents or found)
+    return TextSize(documents, _lines(folder / "queries.jsonl")[0] + made, ceil(size * documents / max(found, 1)))
+
+
+def _lines(path: Path) -> tuple[int, int]:
+    """About how many lines a file has, and its bytes; none where there is no such file."""
+    if not path.is_file():
+        return 0, 0
+    with path.open("rb") as stream:
+        sample = [len(line) for line in islice(stream, SAMPLED_LINES)]
+    size = path.stat().st_size
+    return ceil(size * len(sample) / max(sum(sample), 1)), size

@@ -1,0 +1,61 @@
+"""Which stages a run has, known before it makes any: what `--until` may name, and what will need disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from sdretrieval.run.config import Config
+from sdretrieval.run.pipeline.generations import Pipeline
+from sdretrieval.run.stages.runner import Artifact, Runner, Stopped
+from sdretrieval.run.store import Ledger, Store, Work
+
+
+class Outlined(NamedTuple):
+    """A stage's key, and whether the store has it."""
+
+    key: str
+    finished: bool
+
+
+@dataclass
+class Outline(Runner):
+    """Walks the pipeline as if nothing were there: every generation is accepted, every probe finds something to learn.
+
+    A plan opens what was finished; this does not, so that a damaged artifact, which a run makes anew, cannot stop it.
+    """
+
+    stages: dict[str, Outlined] = field(default_factory=dict)
+
+    def stage(
+        self,
+        address: str,
+        version: int,
+        identity: Mapping[str, Any],
+        inputs: Sequence[Artifact | str],
+        build: Callable[[Work], None],
+        *,
+        resumable: bool = False,
+    ) -> Artifact:
+        """See Runner.stage; the artifact lies where nothing is."""
+        made = super().stage(address, version, identity, inputs, build, resumable=resumable)
+        return Artifact(made.key, self.store.root / "outline" / made.key)
+
+    def _plan(self, address: str, key: str, describe: dict[str, Any], resumable: bool) -> None:
+        self.stages[address] = Outlined(key, self.store.path_of(key).exists())
+
+
+def outline(
+    config: Config, store: Store, until: str | None = None, walk: Callable[[Pipeline], object] = Pipeline.run
+) -> tuple[dict[str, Outlined], bool]:
+    """Stages by address, in the order in which they are asked for, and whether `until` was met; merges are not in it.
+
+    Raises CorpusError and ModelError where source or student are not there.
+    """
+    runner = Outline(store, Ledger(store.root / "outline.jsonl"), planning=True, until=until)
+    try:
+        walk(Pipeline(config, store, runner))
+    except Stopped:
+        return runner.stages, True
+    return runner.stages, False

@@ -1,0 +1,55 @@
+"""Disk is asked for by what is to be made: it grows with the corpus, and a finished run needs next to none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sdretrieval.run.pipeline.disk_needs import RESERVE, TextSize, disk_needs, text_size
+from sdretrieval.run.pipeline.outline import Outlined, outline
+from sdretrieval.run.store import Store
+from tests.run.helpers.tiny_runs import MakeConfig
+
+MILLION = TextSize(documents=10**6, queries=1000, bytes=10**9)
+
+
+def made(*addresses: str, finished: bool = False) -> dict[str, Outlined]:
+    return {address: Outlined(f"key-{address}", finished) for address in addresses}
+
+
+def test_vectors_of_a_full_context_teacher_take_a_window_every_stride(make_config: MakeConfig) -> None:
+    config = make_config("teacher.members.0.view.stride=50")
+    plain = disk_needs(config, made("1/encode"), MILLION, 384, 10**8)["vectors"]
+    wide = disk_needs(config, made("1/encode:teacher0"), MILLION, 384, 10**8)["vectors"]
+    assert plain == 4 * 384 * (10**6 + 1000)
+    assert wide == 4 * 384 * (6 * 10**6 + 1000)  # 250 tokens a document
+
+
+def test_students_checkpoints_and_indexes(make_config: MakeConfig) -> None:
+    stages = made("0/corpus", "0/tokens", "0/lexical", "1/index", "1/train", "1/train:hard_labels", "1/gate")
+    assert disk_needs(make_config(), stages, MILLION, 384, 10**8) == {
+        "texts, tokens and BM25": 3 * 10**9,
+        "indexes": 4 * 384 * 10**6,
+        "students": 5 * 10**8,
+        "a training's checkpoints": 12 * 10**8,
+        "lists, runs and the report": RESERVE,
+    }
+
+
+def test_what_is_finished_or_one_artifact_under_two_names_is_not_counted_again(make_config: MakeConfig) -> None:
+    stages = {"2/index": Outlined("same", False), "final/index": Outlined("same", False)}
+    needs = disk_needs(make_config(), {**stages, **made("1/train", finished=True)}, MILLION, 10, 10**8)
+    assert needs == {"indexes": 40 * 10**6, "students": 0, "lists, runs and the report": RESERVE}
+
+
+def test_size_is_estimated_from_the_folder(make_config: MakeConfig, tiny_corpus: Path) -> None:
+    size = (tiny_corpus / "corpus.jsonl").stat().st_size
+    assert text_size(make_config()) == TextSize(120, 80, size)
+    limited = text_size(make_config("corpus.max_documents=30", "corpus.labels=false", "corpus.generated_queries=7"))
+    assert limited == TextSize(30, 80 + 7 + 300, -(-size * 30 // 120))
+    assert text_size(make_config(corpus={"source": "python-stdlib"})).documents == 4000
+
+
+def test_until_leaves_out_what_comes_later(make_config: MakeConfig, tmp_path: Path) -> None:
+    stages, met = outline(make_config(), Store(tmp_path), "1/mine")
+    assert met and "1/encode" in stages and "1/train" not in stages
+    assert not list(tmp_path.iterdir())
