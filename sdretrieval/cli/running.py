@@ -49,16 +49,17 @@ def _print_result(result: RunResult) -> None:
 
 def print_results_table(report: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Systems by dev and test measures, with the paired test of each against the base student."""
-    from sdretrieval.run.html_report import number
+    from sdretrieval.run.html_report import dev_name, number
 
     measures = list(rows[0]["test"])
-    parts = {"test": report["split"]} if report["split"] == "dev" else {"dev": "dev", "test": report["split"]}
+    dev = dev_name(report["estimate"])
+    parts = {"test": dev} if report["split"] == "dev" else {"dev": dev, "test": report["split"]}
     values = [f"{shown} {measure}" for shown in parts.values() for measure in measures]
     cells = [
         [row["system"], *(number(row[part].get(m)) for part in parts for m in measures), *paired_cells(row)]
         for row in rows
     ]
-    say(f"{report['corpus']}, {report['split']}: {report['n_queries']} queries")
+    say(f"{report['corpus']}, {parts['test']}: {report['n_queries']} queries")
     say(f"differences of {measures[0]}: the row's system less student_0")
     print_table(["system", *values, *TEST_COLUMNS], cells, right=[*values, "difference", "p (Holm)"])
 
@@ -100,19 +101,28 @@ def probe(config: ConfigFile, settings: Settings = None, runs: Runs = None, as_j
 
     with stdout_kept_clean():
         record = probe_config(config, overrides=settings or (), runs=runs)
+    from sdretrieval.run.stages.probe import with_holm
+
+    record["rows"] = with_holm(record["rows"])
     if as_json:
         print_json(record)
         return
-    from sdretrieval.run.html_report import number, p_value, signed, span
+    from sdretrieval.run.html_report import dev_name, number, p_value, signed, span
 
     mark = " (estimate: queries made from documents)" if record["estimate"] else ""
     say(f"dev: {record['n_queries']} queries{mark}; the student alone: {record['measure']} {number(record['student'])}")
     rows = [
-        [row["teacher"], number(row["value"]), signed(row["difference"]), span(row["interval95"]), p_value(row["p"])]
+        [
+            row["teacher"],
+            number(row["value"]),
+            signed(row["difference"]),
+            span(row["interval95"]),
+            p_value(row["p_holm"]),
+        ]
         for row in record["rows"]
     ]
-    columns = ["teacher", record["measure"], "headroom", "95 % interval", "p"]
-    print_table(columns, rows, right=[record["measure"], "headroom", "p"])
+    numbers = [f"{dev_name(record['estimate'])} {record['measure']}", "headroom", "p (Holm)"]
+    print_table(["teacher", *numbers[:2], "95 % interval", "p (Holm)"], rows, right=numbers)
     advice = "train" if record["train"] else f"do not train: {record['reason']}"
     say("", f"choice: {_mixture(record)}", f"advice{mark}: {advice}")
 

@@ -29,8 +29,8 @@ def render(report: Mapping[str, Any], details: Mapping[str, Any]) -> str:
     """The page. `report` is report.json; `details` holds what report.json does not, every part of it optional.
 
     Parts of `details`: headline, table, by_generation, score_histograms, entropy_histograms, mining, wins, losses,
-    stages, probe, notes, config, versions. A part that is absent leaves its section out; without `table` the table
-    is made from `report` alone. All texts are escaped.
+    stages, probe, notes, config, versions, comparisons (how many tests Holm's p goes over). A part that is
+    absent leaves its section out; without `table` the table is made from `report` alone. All texts are escaped.
     """
     return _page().render(**_view({**report, "tests": _judged(report.get("tests") or [])}, details))
 
@@ -50,11 +50,14 @@ def _view(report: Mapping[str, Any], details: Mapping[str, Any]) -> Row:
     rows = [dict(row) for row in details.get("table") or _table_of(report)]
     measure = _main_measure(report, rows)
     findings = _findings(report, measure)
-    generations = details.get("by_generation") or []
+    generations, dev = details.get("by_generation") or [], dev_name(bool(report.get("estimate")))
+    split = dev if report.get("split") == "dev" else report.get("split") or "test"
     return {
         "report": report,
         "details": details,
         "measure": measure,
+        "dev": dev,
+        "split": split,
         "rows": rows,
         "dev_measures": _columns(rows, "dev"),
         "test_measures": _columns(rows, "test"),
@@ -62,7 +65,7 @@ def _view(report: Mapping[str, Any], details: Mapping[str, Any]) -> Row:
         "findings": findings if details.get("headline") else findings[1:],
         "tests": report["tests"],
         "dots": _dot_chart([row for row in rows if row.get("interval95") and _is_number(row.get("difference"))]),
-        "lines": _line_chart(generations, measure),
+        "lines": _line_chart(generations, measure, {"dev": dev, "test": split}),
         "scores": [_histogram(name, shape) for name, shape in (details.get("score_histograms") or {}).items()],
         "entropies": [_histogram(name, shape) for name, shape in (details.get("entropy_histograms") or {}).items()],
         "mining": {name: _mined(counts) for name, counts in (details.get("mining") or {}).items()},
@@ -180,8 +183,9 @@ def _dot_chart(rows: Sequence[Row]) -> Row | None:
     return {"rows": dots, "zero": x(0.0), "ticks": [(x(tick), tick) for tick in ticks(low, high)]}
 
 
-def _line_chart(generations: Sequence[Mapping[str, Any]], measure: str) -> Row | None:
-    """A measure by generation, one line for dev and one for test; a generation without a value is passed over."""
+def _line_chart(generations: Sequence[Mapping[str, Any]], measure: str, names: Mapping[str, str]) -> Row | None:
+    """A measure by generation, one line for dev and one for test, called `names`; where a value is missing, the line
+    goes past it."""
     series = {split: _known_points(generations, split, measure) for split in ("dev", "test")}
     values = [value for points in series.values() for _, value in points]
     if not values:
@@ -192,6 +196,7 @@ def _line_chart(generations: Sequence[Mapping[str, Any]], measure: str) -> Row |
     placed = {split: [(x(at), y(value), value) for at, value in points] for split, points in series.items() if points}
     return {
         "series": placed,
+        "names": names,
         "labels": _end_labels({split: points[-1] for split, points in placed.items()}),
         "x_ticks": [(x(at), row.get("generation")) for at, row in enumerate(generations)],
         "y_ticks": [(y(tick), tick) for tick in ticks(min(values) - margin, max(values) + margin)],
@@ -232,7 +237,7 @@ def _histogram(name: str, shape: Mapping[str, Sequence[float]]) -> Row:
 def _mined(counts: Mapping[str, Any]) -> Row:
     removed = [{"label": reason, "count": count} for reason, count in (counts.get("removed") or {}).items()]
     bars = _bars([{"label": "kept", "count": counts.get("kept", 0), "kept": True}, *removed], "count")
-    return {"bars": bars, "examples": counts.get("examples") or []}
+    return {**counts, "bars": bars, "examples": counts.get("examples") or []}
 
 
 def _bars(rows: Sequence[Mapping[str, Any]], key: str) -> list[Row]:
@@ -245,6 +250,11 @@ def _bars(rows: Sequence[Mapping[str, Any]], key: str) -> list[Row]:
 
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def dev_name(estimate: bool) -> str:
+    """How dev is called: where its queries were made from documents, no figure of it stands without saying so."""
+    return "dev (estimate)" if estimate else "dev"
 
 
 def number(value: Any, digits: int = 3) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from sdretrieval.cli.running import print_results_table
+from sdretrieval.evaluation import holm
 from tests.cli.conftest import Call, Finished
 
 SYSTEMS = ["bm25", "student_0", "hybrid_0", "teacher@student_0", "generation_1", "final", "hybrid_final"]
@@ -84,7 +86,10 @@ def test_probe_ranks_the_mixtures_and_advises(finished: Finished, call: Call) ->
     differences = [row["difference"] for row in record["rows"]]
     assert differences == sorted(differences, reverse=True)
     assert record["train"] is True
+    assert [row["p_holm"] for row in record["rows"]] == pytest.approx(holm([row["p"] for row in record["rows"]]))
     table = call("probe", finished.config, "--runs", finished.runs).out
+    assert "dev nDCG@10" in table
+    assert "p (Holm)" in table
     assert "advice: train" in table
     assert "estimate" not in table
 
@@ -92,7 +97,17 @@ def test_probe_ranks_the_mixtures_and_advises(finished: Finished, call: Call) ->
 def test_without_labels_every_advice_is_an_estimate(finished: Finished, call: Call) -> None:
     done = call("probe", finished.config, "--runs", finished.runs, "--set", "corpus.labels=false")
     assert "queries (estimate: queries made from documents)" in done.out
+    assert "dev (estimate) nDCG@10" in done.out
     assert "advice (estimate: queries made from documents): " in done.out
+
+
+@pytest.mark.parametrize("split", ["test", "dev"])
+def test_without_labels_every_dev_column_is_an_estimate(split: str, capsys: pytest.CaptureFixture[str]) -> None:
+    report = {"corpus": "tiny", "split": split, "n_queries": 3, "estimate": True}
+    print_results_table(report, [{"system": "bm25", "dev": {"M": 0.5}, "test": {"M": 0.5}}])
+    out = capsys.readouterr().out
+    assert "dev (estimate) M" in out
+    assert "dev M" not in out
 
 
 def test_a_run_reported_on_dev_shows_dev_once(finished: Finished, call: Call) -> None:

@@ -147,6 +147,44 @@ def test_an_empty_report_and_every_single_part_make_a_page(report: dict[str, Any
         assert Page(render(report, {**details, part: None})).open == []
 
 
+def test_every_dev_figure_of_a_run_without_labels_is_called_an_estimate(
+    report: dict[str, Any], details: dict[str, Any]
+) -> None:
+    plain = Page(render(report, details)).text
+    assert "estimate)" not in plain
+    text = Page(render({**report, "estimate": True}, details)).text
+    assert text.count("dev (estimate)") == plain.count("dev") - details["notes"][0].count("dev")
+    on_dev = Page(render({**report, "estimate": True, "split": "dev"}, details)).text
+    assert "split dev (estimate)" in on_dev
+    assert "on the dev (estimate) queries" in on_dev
+
+
+def test_a_peak_that_is_not_the_stages_own_says_so(report: dict[str, Any], details: dict[str, Any]) -> None:
+    assert Page(render(report, details)).text.count("up to this stage") == 1
+    details["stages"] = [{**row, "peak_is_own": True} for row in details["stages"]]
+    assert "up to this stage" not in Page(render(report, details)).text
+
+
+def test_the_probes_table_shows_p_after_holm(report: dict[str, Any], details: dict[str, Any]) -> None:
+    details["probe"] = [{**details["probe"][0], "p_holm": 0.0123}]
+    text = Page(render(report, details)).text
+    assert "Holm 0.012" in text
+    assert "p corrected by Holm over the rows" in text
+
+
+def test_what_was_left_out_of_the_lists_is_counted(report: dict[str, Any], details: dict[str, Any]) -> None:
+    example = {"query": ATTACK, "document": "a lost answer", "score": 0.9, "threshold": 0.7}
+    suspects = {"rule": "margin", "negatives": 1200, "removed": 34, "lists_touched": 20, "lists_emptied": 1,
+                "lists_without_positive": 2, "examples": [example]}  # fmt: skip
+    details["mining"][1] |= {"lists": 1600, "lists_left_out": 3, "false_negatives": suspects}
+    html = render(report, details)
+    text = Page(html).text
+    assert "<script" not in html
+    for words in ("3 of 1,600 lists held fewer than 2 documents", "34 of 1,200 negatives left the hard-label term",
+                  "a lost answer", "score 0.900, above 0.700"):  # fmt: skip
+        assert words in text, words
+
+
 def test_gaps_in_the_numbers_are_dashes(report: dict[str, Any]) -> None:
     row = {"system": "bm25", "dev": None, "test": {"nDCG@10": math.nan}, "difference": None, "interval95": None}
     assert Page(render(report, {"table": [row]})).text.count("–") >= 3

@@ -20,6 +20,7 @@ from sdretrieval.run.commands.lookup import FoundModel, find_model, load_found
 from sdretrieval.run.store import Store, Work, check_disk, key_of
 
 if TYPE_CHECKING:
+    from sdretrieval.encode.encoder import Precision
     from sdretrieval.encode.student import Student
     from sdretrieval.encode.views import Specials, View
     from sdretrieval.indexes import LexicalIndex
@@ -162,14 +163,16 @@ class Bench:
         from sdretrieval.indexes import VectorIndex
 
         student = load_found(found)
-        documents = self._vectors(student, "documents")
-        queries = self._vectors(student, f"queries:{self.split}")
+        documents = self._vectors(student, "documents", found.precision)
+        queries = self._vectors(student, f"queries:{self.split}", found.precision)
         index = VectorIndex.build(Embeddings.load(documents).vectors_WD, "exact")
         return self._run(*index.search(Embeddings.load(queries).vectors_WD, self._asked))
 
-    def _vectors(self, student: Student, side: str) -> Path:
+    def _vectors(self, student: Student, side: str, precision: Precision) -> Path:
         view, prompt, specials = _seen(student, side)
         identity = {"side": side, "max_tokens": view.max_tokens, "prompt": prompt}
+        if precision != "float32":  # left out before there was a choice: what was encoded then is still found
+            identity["precision"] = precision
 
         def build(work: Work) -> None:
             from sdretrieval.encode.encoder import encode_texts
@@ -178,7 +181,9 @@ class Bench:
             texts = self.corpus.document_texts() if side == "documents" else self.corpus.query_texts(self.rows)
             check_disk(self.store.root, 4 * student.dims * len(texts))
             tokens = tokenize(texts, student.model.tokenizer, f"tokenize {side}")
-            encode_texts(student.model, tokens, view, specials, work.folder, description=f"encode {side}")
+            encode_texts(
+                student.model, tokens, view, specials, work.folder, precision=precision, description=f"encode {side}"
+            )
 
         return self._made("evaluate-vectors", identity, [self.corpus.digest, student.digest], build)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sdretrieval.corpus import Corpus, load_corpus
 from sdretrieval.encode.student import Prompts
+from sdretrieval.errors import ModelError
 from sdretrieval.export import CardFacts, IndexedDocuments, Manifest, TeacherFact, export_bundle
 from sdretrieval.indexes import VectorIndex
 from sdretrieval.run.artifacts import find_run, read_json, read_report
@@ -33,20 +35,35 @@ def export_run(
     serving = serving_of(run)
     record, corpus = serving.record, load_corpus(serving.corpus_folder())
     vectors = Vectors(Artifact(record["keys"]["vectors"], serving.artifact("vectors")))
-    return export_bundle(
-        folder,
-        student_folder=run / "student",
-        prompts=Prompts(**record["prompts"]),
-        max_tokens=record["max_tokens"],
-        query_tokens=record["query_tokens"],
-        documents=IndexedDocuments.of(corpus),
-        vectors_ND=vectors.documents.vectors_WD,
-        index=VectorIndex.load(serving.artifact("index"), "cpu"),
-        card=card_facts(serving, corpus),
-        canary_queries=corpus.query_texts(corpus.split_rows("dev")[:CANARY_POOL]),
-        formats=formats,
-        include_texts=texts,
-    )
+    with _own_code_named(serving):
+        return export_bundle(
+            folder,
+            student_folder=run / "student",
+            prompts=Prompts(**record["prompts"]),
+            max_tokens=record["max_tokens"],
+            query_tokens=record["query_tokens"],
+            documents=IndexedDocuments.of(corpus),
+            vectors_ND=vectors.documents.vectors_WD,
+            index=VectorIndex.load(serving.artifact("index"), "cpu"),
+            card=card_facts(serving, corpus),
+            canary_queries=corpus.query_texts(corpus.split_rows("dev")[:CANARY_POOL]),
+            formats=formats,
+            include_texts=texts,
+        )
+
+
+@contextmanager
+def _own_code_named(serving: Serving) -> Iterator[None]:
+    """A bundle is opened by strangers, so it never runs a model's own code; where the run did, the error says so."""
+    try:
+        yield
+    except ModelError as problem:
+        if not serving.config().student.trust_remote_code:
+            raise
+        raise ModelError(
+            f"{problem}; the run trusts the model's own code (student.trust_remote_code: true), a bundle is opened "
+            f"without it: serve {serving.run / 'student'} itself, or train a base that needs no code of its own"
+        ) from problem
 
 
 def card_facts(serving: Serving, corpus: Corpus) -> CardFacts:
@@ -58,10 +75,16 @@ def card_facts(serving: Serving, corpus: Corpus) -> CardFacts:
         base_digest=str(serving.record["base_digest"]),
         corpus=corpus.name,
         corpus_digest=corpus.digest,
-        command=f"sdretrieval run {config.name}.yaml\nsdretrieval export {config.name} DIR",
+        command=f"sdretrieval run {_config_of(serving.run)}\nsdretrieval export {config.name} DIR",
         teachers=_teachers(serving, config),
         report=read_report(serving.run),
     )
+
+
+def _config_of(run: Path) -> Path:
+    """RUNS/NAME/config.yaml, as seen from beside RUNS: what is published says nothing of the machine's folders."""
+    whole = run.resolve()
+    return Path(whole.parent.name, whole.name, "config.yaml")
 
 
 def _teachers(serving: Serving, config: Config) -> list[TeacherFact]:

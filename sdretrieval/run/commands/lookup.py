@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from sdretrieval.encode.locate import locate_model
 from sdretrieval.errors import ModelError, RequestError
 from sdretrieval.run.artifacts import find_run, runs_folder
-from sdretrieval.run.commands.serving import serving_record
+from sdretrieval.run.commands.serving import serving_of
 
 if TYPE_CHECKING:
+    from sdretrieval.encode.encoder import Precision
     from sdretrieval.encode.student import Student
 
 USUAL_TOKENS = 256
@@ -31,6 +32,10 @@ class FoundModel:
     query_tokens: int
     split_identifiers: bool = False
     """Whether BM25 beside it splits identifiers (a run on code says so)."""
+    trust_remote_code: bool = False
+    """Whether the model may run code of its own: only a run's config says so, never a name that was typed."""
+    precision: Precision = "float32"
+    """What it encodes in: the run's own, so that its vectors are those that the run measured."""
 
 
 def find_model(name: str, runs: Path | None = None, max_tokens: int | None = None) -> FoundModel:
@@ -54,7 +59,10 @@ def load_found(found: FoundModel, device: str = "auto") -> Student:
     """The model with its own prompts. Raises ModelError where it has fewer positions than were asked for."""
     from sdretrieval.encode.student import load_student
 
-    return load_student(str(found.folder), max_tokens=found.max_tokens, query_tokens=found.query_tokens, device=device)
+    return load_student(
+        str(found.folder), max_tokens=found.max_tokens, query_tokens=found.query_tokens, device=device,
+        trust_remote_code=found.trust_remote_code,
+    )  # fmt: skip
 
 
 def own_tokens(folder: Path) -> int:
@@ -92,9 +100,11 @@ def _run_of(name: str, runs: Path | None) -> Path | None:
 
 
 def _from_run(name: str, run: Path, max_tokens: int | None) -> FoundModel:
-    serving, student = serving_record(run), run / "student"
+    serving, student = serving_of(run), run / "student"
     if not student.is_dir():
         raise RequestError(f"run {name}: {run} lacks student/; run its config again, it writes it")
-    tokens = max_tokens or int(serving["max_tokens"])
-    queries = min(int(serving["query_tokens"]), tokens)
-    return FoundModel(name, student, tokens, queries, bool(serving["config"]["mine"]["split_identifiers"]))
+    config, tokens = serving.config(), max_tokens or int(serving.record["max_tokens"])
+    return FoundModel(
+        name, student, tokens, min(int(serving.record["query_tokens"]), tokens), config.mine.split_identifiers,
+        config.student.trust_remote_code, serving.precision(),
+    )  # fmt: skip

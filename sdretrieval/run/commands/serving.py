@@ -12,6 +12,7 @@ from sdretrieval.run.artifacts import read_json
 from sdretrieval.run.store import Store
 
 if TYPE_CHECKING:
+    from sdretrieval.encode.encoder import Precision
     from sdretrieval.encode.student import Student
     from sdretrieval.run.config import Config
 
@@ -44,6 +45,23 @@ class Serving:
         from sdretrieval.run.config import parse_config
 
         return parse_config(self.record["config"])
+
+    def precision(self) -> Precision:
+        """What the run encoded its texts in; where its config says auto, what was measured for its final vectors.
+
+        float32 where that measurement left the store.
+        """
+        asked = self.config().student.encode_precision
+        measured = self._measured_precision() if asked == "auto" else None
+        return "bfloat16" if asked == "bfloat16" or measured == "bfloat16" else "float32"
+
+    def _measured_precision(self) -> str | None:
+        made_of = self.store.manifest(self.artifact("vectors").name).inputs
+        for key in made_of:
+            folder = self.store.path_of(key)
+            if (folder / "precision.json").is_file():
+                return str(read_json(folder / "precision.json")["precision"])
+        return None
 
     def student(self, base: bool = False) -> Student:
         """The final student or, with `base`, the one that the run began with, seen as the run saw them."""

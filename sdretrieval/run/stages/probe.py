@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sdretrieval.evaluation import Run, evaluate, paired_test
+from sdretrieval.evaluation import Run, evaluate, holm, paired_test
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.gate import decide
 from sdretrieval.run.stages.inputs import Prepared
@@ -99,6 +99,15 @@ def build_probe(
     }
     (work.folder / "probe.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")
     work.counts.update(queries=len(base), mixtures=len(rows))
+
+
+def with_holm(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of `probe.json` with p adjusted by Holm over them: of many mixtures, some look better by chance.
+
+    Not written by `build_probe`: it follows from the rows, and targets are made anew wherever the probe is.
+    """
+    adjusted = holm([row["p"] for row in rows])
+    return [{**row, "p_holm": p_holm} for row, p_holm in zip(rows, adjusted, strict=True)]
 
 
 def _row(

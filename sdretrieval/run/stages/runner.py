@@ -6,8 +6,6 @@ The same pipeline code runs and plans: a planning runner asks the store only whe
 from __future__ import annotations
 
 import logging
-import resource
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,7 +93,8 @@ class Runner:
             "cached": made.cached,
             "seconds": made.seconds,
             "counts": dict(made.counts),
-            "peak_rss_bytes": peak_rss_bytes(),
+            "peak_rss_bytes": made.peak_rss_bytes,
+            "peak_is_own": made.peak_is_own,
             "identity": describe["identity"],
             "inputs": describe["inputs"],
         }
@@ -127,12 +126,6 @@ class Runner:
         if changed:
             return f"changed: {', '.join(changed)}"
         return "an earlier stage changed"
-
-
-def peak_rss_bytes() -> int:
-    """Most resident memory of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
 def ledger_by_address(ledger: Ledger) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ from sdretrieval.run.store.disk import check_disk, readable_bytes
 from sdretrieval.run.store.fingerprint import digest_file, digest_files, key_of
 from sdretrieval.run.store.ledger import Ledger, keys_in_ledgers
 from sdretrieval.run.store.manifest import FileRecord, Manifest
+from sdretrieval.run.store.memory import peak_rss_bytes
 
 __all__ = [
     "FileRecord",
@@ -21,5 +22,6 @@ __all__ = [
     "digest_files",
     "key_of",
     "keys_in_ledgers",
+    "peak_rss_bytes",
     "readable_bytes",
 ]

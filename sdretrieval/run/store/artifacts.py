@@ -24,6 +24,7 @@ from sdretrieval.errors import DamagedArtifact, ResourceError, WorkError
 from sdretrieval.run.store.fingerprint import digest_file
 from sdretrieval.run.store.lock import held, holder_of
 from sdretrieval.run.store.manifest import MANIFEST, Manifest, git_commit, record_files, sync_folder, versions
+from sdretrieval.run.store.memory import peak_of_work
 
 logger = logging.getLogger("sdretrieval")
 
@@ -40,12 +41,17 @@ class Work:
 
 
 class Made(NamedTuple):
-    """An artifact that is there now: `cached` says that it was there before, `seconds` what making it took."""
+    """An artifact that is there now: `cached` says that it was there before, `seconds` what making it took.
+
+    `peak_rss_bytes` and `peak_is_own`: the memory that making it took, as its manifest says.
+    """
 
     path: Path
     cached: bool
     seconds: float
     counts: Mapping[str, Any]
+    peak_rss_bytes: int | None
+    peak_is_own: bool
 
 
 class Removed(NamedTuple):
@@ -148,10 +154,12 @@ class Store:
                 if path is None:
                     with self._making(key, stage, describe, resumable=resumable) as work:
                         build(work)
-                    manifest = self.manifest(key)
-                    return Made(self.path_of(key), cached=False, seconds=manifest.seconds, counts=manifest.counts)
-        manifest = self.manifest(key)
-        return Made(path, cached=True, seconds=manifest.seconds, counts=manifest.counts)
+                    return self._made(key, cached=False)
+        return self._made(key, cached=True)
+
+    def _made(self, key: str, *, cached: bool) -> Made:
+        told = self.manifest(key)
+        return Made(self.path_of(key), cached, told.seconds, told.counts, told.peak_rss_bytes, told.peak_is_own)
 
     @contextmanager
     def make(self, key: str, stage: str, describe: Mapping[str, Any], *, resumable: bool = True) -> Iterator[Work]:
@@ -173,7 +181,8 @@ class Store:
         work.folder.mkdir(parents=True, exist_ok=True)
         (work.folder / MANIFEST).unlink(missing_ok=True)  # a kill between manifest and rename
         started = time.monotonic()
-        yield work
+        with peak_of_work() as peak:
+            yield work
         if (work.folder / MANIFEST).exists():
             raise WorkError(f"stage {stage} wrote a file {MANIFEST}; the store keeps that name for itself")
         Manifest(
@@ -188,6 +197,8 @@ class Store:
             seconds=round(time.monotonic() - started, 3),
             counts=work.counts,
             files=record_files(work.folder),
+            peak_rss_bytes=peak.rss_bytes,
+            peak_is_own=peak.own,
         ).write(work.folder)
         self._publish(key)
 

@@ -35,7 +35,8 @@ class Manifest:
 
     `identity`: the settings that the key was made from; `inputs`: keys and digests of what it was made of; `counts`:
     what the stage reports of itself; `seconds`: of the attempt that finished (earlier, killed ones not counted);
-    `files`: by path with `/`.
+    `files`: by path with `/`; `peak_rss_bytes`: most memory while it was made (None: made by an earlier version), with
+    `peak_is_own` False where that is the peak of the process up to then.
     """
 
     key: str
@@ -50,6 +51,8 @@ class Manifest:
     counts: Mapping[str, Any]
     files: Mapping[str, FileRecord]
     schema: int = SCHEMA
+    peak_rss_bytes: int | None = None
+    peak_is_own: bool = False
 
     def size(self) -> int:
         """Bytes of all files."""

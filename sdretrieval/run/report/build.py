@@ -1,0 +1,93 @@
+"""`report.json`: what a run measured, in a schema that stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sdretrieval.evaluation import by_seen, holm, queries_with_seen_positives
+from sdretrieval.run.html_report import dev_name
+from sdretrieval.run.pipeline import Generation, Pipeline
+from sdretrieval.run.report.figures import BASE, Figures, final_pairs
+from sdretrieval.run.store import peak_rss_bytes
+
+
+def build_report(pipeline: Pipeline, figures: Figures) -> dict[str, Any]:
+    """`report.json` as docs/ARCHITECTURE.md describes it."""
+    config, measure = pipeline.config, pipeline.config.evaluate.measures[0]
+    records = pipeline.runner.records
+    return {
+        "schema": 1,
+        "name": config.name,
+        "corpus": pipeline.prepared.notes["name"],
+        "split": config.evaluate.split,
+        "n_queries": figures.test[BASE].n_queries,
+        "seed": config.seed,
+        "estimate": bool(pipeline.prepared.notes["estimate"]),
+        "systems": [system.name for system in pipeline.systems],
+        "measures": {name: measured.means() for name, measured in figures.test.items()},
+        "dev_measures": {name: measured.means() for name, measured in figures.dev.items()},
+        "n_dev_queries": figures.dev[BASE].n_queries,
+        "tests": [figures.compared[pair] for pair in final_pairs(figures.test)],
+        "seen_positives": _seen_positives(pipeline, figures, measure),
+        "generations": [_generation(one, pipeline) for one in pipeline.generations],
+        "trained": bool(pipeline.generations),
+        "seconds": round(sum(record["seconds"] for record in once(records)), 1),
+        "seconds_this_time": round(sum(record["seconds"] for record in records if not record["cached"]), 1),
+        "peak_rss_bytes": _peak(records),
+    }
+
+
+def _peak(records: list[dict[str, Any]]) -> int:
+    """Of the run's stages as they were made, so that a run from the store says the same; this process's where no
+    artifact holds its peak (those of earlier versions)."""
+    return max((record["peak_rss_bytes"] for record in records if record["peak_rss_bytes"]), default=peak_rss_bytes())
+
+
+def _seen_positives(pipeline: Pipeline, figures: Figures, measure: str) -> dict[str, Any] | None:
+    """The systems apart by whether train judges a query's positive too; None where the split does not divide so."""
+    qrels, config = pipeline.prepared.corpus.qrels, pipeline.config
+    seen = queries_with_seen_positives(qrels[config.evaluate.split], qrels.get("train", {}))
+    found = by_seen({name: one.of(measure) for name, one in figures.test.items()}, seen, config.seed)
+    if found is None:
+        return None
+    adjusted = holm([test.p for test in found.unseen_tests.values()])
+    return {
+        "measure": measure,
+        "n_seen": found.n_seen,
+        "n_unseen": found.n_unseen,
+        "means": {name: {"seen": pair[0], "unseen": pair[1]} for name, pair in found.means.items()},
+        "unseen_tests": [
+            {
+                "a": "final",
+                "b": name,
+                "difference": t.difference,
+                "interval95": list(t.interval95),
+                "p": t.p,
+                "p_holm": p_holm,
+            }
+            for (name, t), p_holm in zip(found.unseen_tests.items(), adjusted, strict=True)
+        ],
+    }
+
+
+def once(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each artifact once, as the first stage that asked for it met it: later ones find it cached."""
+    return list({record["key"]: record for record in reversed(records)}.values())[::-1]
+
+
+def _generation(one: Generation, pipeline: Pipeline) -> dict[str, Any]:
+    estimate = bool(pipeline.prepared.notes["estimate"])
+    prefix = f"{one.number}/"
+    mine = [r for r in once(pipeline.runner.records) if r["stage"].startswith(prefix) and ":" not in r["stage"]]
+    return {
+        "generation": one.number,
+        "decision": one.decision,
+        "proven": bool(one.gate["proven"]),
+        "reason": f"by {dev_name(estimate)}: {one.gate['reason']}" if estimate else one.gate["reason"],
+        "difference": one.gate["difference"],
+        "interval90": one.gate["interval90"],
+        "p": one.gate["p"],
+        "detectable": one.gate["detectable"],
+        "merge_share": one.gate.get("share"),
+        "seconds": round(sum(record["seconds"] for record in mine), 1),
+    }

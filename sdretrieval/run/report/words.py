@@ -1,0 +1,95 @@
+"""The report's plain words: its headline, and what a reader must not overlook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sdretrieval.run.html_report import dev_name
+from sdretrieval.run.pipeline import Pipeline
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """One sentence: what became of the student."""
+    against = next(row for row in report["tests"] if row["b"] == "student_0")
+    before, after = (report["measures"][name][against["measure"]] for name in ("student_0", "final"))
+    numbers, (low, high) = f"{before:.4f} to {after:.4f}", against["interval95"]
+    if not report["trained"]:
+        return f"Nothing was trained: the probe found no teacher better than the student ({numbers})."
+    if all(one["decision"] == "rejected" for one in report["generations"]):
+        return "No generation passed the gate: the final student is the base."
+    split = dev_name(report["estimate"]) if report["split"] == "dev" else report["split"]
+    return (
+        f"{against['measure']} on {report['corpus']} {split}: {numbers} "
+        f"({against['difference']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, "
+        f"p = {against['p_holm']:.2g} after Holm): {against['verdict']}."
+    )
+
+
+def notes(pipeline: Pipeline, report: Mapping[str, Any]) -> list[str]:
+    """What a reader must not overlook: hybrid search, estimates, controls that do as well, the power of dev."""
+    return [
+        *_hybrid_notes(report),
+        *_control_notes(pipeline, report),
+        *_seen_note(report["seen_positives"]),
+        *_repeated_note(pipeline),
+        *_dev_notes(report),
+    ]
+
+
+def _hybrid_notes(report: Mapping[str, Any]) -> Iterator[str]:
+    measure = report["tests"][0]["measure"]
+    final, hybrid = report["measures"]["final"][measure], report["measures"]["hybrid_0"][measure]
+    if hybrid > final:
+        yield (
+            f"Untrained hybrid search ({hybrid:.4f}) is ahead of the distilled student alone ({final:.4f}): where you "
+            "can run BM25 beside the index, compare with that."
+        )
+    fused = next(row for row in report["tests"] if row["a"] == "hybrid_final")
+    yield f"Inside hybrid search distillation changes {measure} by {fused['difference']:+.4f}: {fused['verdict']}."
+
+
+def _control_notes(pipeline: Pipeline, report: Mapping[str, Any]) -> Iterator[str]:
+    asked = pipeline.config.evaluate.controls
+    if asked and not report["trained"]:
+        yield f"Nothing was trained, so neither were the controls that the config asks for: {', '.join(asked)}."
+    for row in report["tests"]:
+        if row["b"] in ("hard_labels", "shuffled_teacher") and row["verdict"] != "gain":
+            yield f"Against {row['b']} at equal updates: {row['difference']:+.4f}, {row['verdict']}."
+
+
+def _repeated_note(pipeline: Pipeline) -> Iterator[str]:
+    if repeated := pipeline.prepared.notes["repeated_queries"]:
+        yield f"{repeated} query text(s) stand in two splits; training leaves these queries out."
+
+
+def _dev_notes(report: Mapping[str, Any]) -> Iterator[str]:
+    measure = report["tests"][0]["measure"]
+    if report["estimate"]:
+        yield (
+            f"Dev queries were made from documents (no labels used): every dev figure is an estimate. Estimated "
+            f"{measure} on {dev_name(True)}, base to final: {report['dev_measures']['student_0'][measure]:.4f} to "
+            f"{report['dev_measures']['final'][measure]:.4f}."
+        )
+    for one in report["generations"]:
+        yield f"Generation {one['generation']}: {one['reason']}"
+
+
+def _seen_note(parts: Mapping[str, Any] | None) -> list[str]:
+    if parts is None:
+        return []
+    told = [
+        f"{name} {parts['means'][name]['seen']:.4f} and {parts['means'][name]['unseen']:.4f}"
+        for name in ("student_0", "hard_labels", "final")
+        if name in parts["means"]
+    ]
+    tests = [
+        f"{row['difference']:+.4f} against {row['b']} ({row['interval95'][0]:+.4f} to {row['interval95'][1]:+.4f}, "
+        f"p = {row['p_holm']:.2g} after Holm)"
+        for row in parts["unseen_tests"]
+    ]
+    return [
+        f"{parts['n_seen']} queries have a positive that train judges as well, {parts['n_unseen']} have none; "
+        f"{parts['measure']} on the former and on the latter: {', '.join(told)}. On the latter final is "
+        f"{', '.join(tests)}."
+    ]

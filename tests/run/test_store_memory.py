@@ -1,0 +1,62 @@
+"""The memory that a piece of work held: its own where the system can tell, and never lost to work inside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sdretrieval.run.store import memory
+from sdretrieval.run.store.memory import peak_of_work, peak_rss_bytes
+
+MUCH = 120_000_000
+
+
+def test_work_after_a_peak_has_a_peak_of_its_own_and_the_work_around_keeps_it() -> None:
+    with peak_of_work() as outer:
+        held = b"x" * MUCH
+        del held
+        with peak_of_work() as inner:
+            pass
+    if not inner.own:
+        pytest.skip("this system cannot forget a process's peak (/proc/self/clear_refs)")
+    assert outer.rss_bytes - inner.rss_bytes > 0.8 * MUCH
+
+
+def test_work_inside_counts_for_the_work_around_it() -> None:
+    with peak_of_work() as outer:
+        with peak_of_work() as inner:
+            held = b"x" * MUCH
+            del held
+        with peak_of_work():
+            pass
+        after = list(memory._open)
+    assert outer.rss_bytes >= inner.rss_bytes
+    assert after == [outer], "of two works with one peak the inner one is closed"
+
+
+def test_where_nothing_can_be_forgotten_the_peak_is_the_processs_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(memory, "FORGET", tmp_path / "no" / "such")
+    held = b"x" * MUCH
+    del held
+    before = peak_rss_bytes()
+    with peak_of_work() as peak:
+        pass
+    assert not peak.own
+    assert peak.rss_bytes >= before
+
+
+def test_without_proc_the_system_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(memory, "STATUS", tmp_path / "none")
+    assert peak_rss_bytes() > 10**7
+    with peak_of_work() as peak:
+        pass
+    assert not peak.own
+
+
+def test_an_error_closes_the_work() -> None:
+    with pytest.raises(ValueError, match="inside"), peak_of_work():
+        raise ValueError("inside")
+    assert memory._open == []
