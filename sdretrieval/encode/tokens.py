@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +59,3 @@ def save_tokens(tokens: Ragged, folder: Path) -> None:
 def load_tokens(folder: Path) -> Ragged:
     """Open what `save_tokens` wrote, the ids memory-mapped."""
     return Ragged(np.load(folder / "tokens.npy", mmap_mode="r"), np.load(folder / "offsets.npy"))
-
-
-def token_counts(tokens: Ragged, view_tokens: Iterable[int], specials: int) -> dict[int, float]:
-    """For each view length the share of texts that it cuts off."""
-    return {size: float(np.mean(tokens.lengths + specials > size)) for size in view_tokens}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from sdretrieval.targets.calibrate import (
     statistics_for,
     top_statistics,
 )
-from sdretrieval.targets.mix import mix, mix_matrices, normalised
+from sdretrieval.targets.mix import mix, mix_matrices
 from sdretrieval.teachers.protocols import FreeTeacher, Teacher
 
 CALIBRATION_DEPTH = 100
@@ -125,11 +125,3 @@ class BatchTeacher:
             for teacher, member in zip(self.teachers, self.scores.members, strict=True)
         ]
         return mix_matrices(matrices, self.weights)
-
-    def without_zero_weights(self) -> BatchTeacher:
-        """The same mixture, members of weight 0 dropped: they would cost time and say nothing."""
-        kept = [i for i, weight in enumerate(normalised(self.weights)) if weight > 0]
-        scores = TeacherScores(tuple(self.scores.members[i] for i in kept))
-        return replace(
-            self, teachers=[self.teachers[i] for i in kept], scores=scores, weights=[self.weights[i] for i in kept]
-        )

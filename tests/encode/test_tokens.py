@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sdretrieval.encode import tokens
-from sdretrieval.encode.tokens import load_tokens, save_tokens, specials_of, token_counts, tokenize
+from sdretrieval.encode.tokens import load_tokens, save_tokens, specials_of, tokenize
 
 TEXTS = ["dough oven", "", "anchor " * 300, "zqx, unseen!"]
 
@@ -50,8 +50,3 @@ def test_specials_and_prompt_make_what_the_tokenizer_makes_of_prompt_and_text(to
     content = tokenize(["the dough"], tokenizer)[0].tolist()
     joined = [*specials.prefix, *specials.prompt, *content, *specials.suffix]
     assert joined == tokenizer("where is: the dough")["input_ids"]
-
-
-def test_share_of_texts_that_a_view_cuts_off(tokenizer: Any) -> None:
-    found = tokenize(["dough", "dough oven yeast", "dough oven yeast crust"], tokenizer)
-    assert token_counts(found, (3, 5, 6), specials=2) == {3: pytest.approx(2 / 3), 5: pytest.approx(1 / 3), 6: 0.0}

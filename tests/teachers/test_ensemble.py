@@ -93,15 +93,6 @@ def test_a_batchs_matrix_holds_the_lists_scores(
         np.testing.assert_allclose(whole[row, collection.candidates[position]], mixed[position], rtol=1e-4, atol=1e-5)
 
 
-def test_members_of_weight_zero_are_not_asked(collection: Collection, free: list[FreeTeacher]) -> None:
-    scores = score_candidates(free, collection.query_rows, collection.candidates, "zscore")
-    whole = BatchTeacher(free, scores, [0.0, 0.7], collection.query_rows)
-    kept = whole.without_zero_weights()
-    assert [teacher.name for teacher in kept.teachers] == ["lexical"]
-    rows = np.arange(120)
-    np.testing.assert_allclose(kept.matrix(np.arange(3), rows), whole.matrix(np.arange(3), rows), rtol=1e-6)
-
-
 class Broken(Lengths):
     """Says NaN once."""
 

@@ -13,7 +13,6 @@ from sdretrieval.corpus import Corpus, load_corpus
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.student import Prompts, Student, load_student
 from sdretrieval.encode.tokens import load_tokens
-from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.config import Config
 from sdretrieval.run.stages.runner import Artifact
@@ -83,11 +82,6 @@ class Vectors:
     def queries_QD(self) -> Array:
         """By query row, in memory."""
         return np.asarray(Embeddings.load(self._path / "queries").vectors_WD)
-
-
-def open_lexical(artifact: Artifact) -> LexicalIndex:
-    """The BM25 index."""
-    return LexicalIndex.load(artifact.path)
 
 
 def student_from(folder: Path | str, config: Config, prompts: Prompts | None = None) -> Student:
