@@ -14,6 +14,7 @@ from sdretrieval.errors import RequestError
 from sdretrieval.evaluation import read_trec
 from sdretrieval.run.api import RunResult, plan_config, probe_config, run_config
 from sdretrieval.run.config import Config
+from sdretrieval.run.gate import decide
 from sdretrieval.run.stages.runner import Planned
 from sdretrieval.targets.build import Targets
 from tests.run.helpers.nursery import Nursery
@@ -164,6 +165,15 @@ def test_the_shuffled_control_has_the_teachers_distributions_on_other_documents(
 
 
 # --- what is accepted
+
+
+def test_the_gate_refuses_what_a_shuffled_teacher_taught(finished: RunResult) -> None:
+    before, shuffled, taught = (
+        json.loads((artifact(finished.folder, address) / "measured.json").read_text())["per_query"]["nDCG@10"]
+        for address in ("1/evaluate:dev", "shuffled_teacher/evaluate:dev", "2/evaluate:dev")
+    )
+    assert decide(before, taught, tolerance=0.01, seed=13).accepted
+    assert not decide(before, shuffled, tolerance=0.01, seed=13).accepted
 
 
 def test_a_rejected_generation_gives_the_base_back_after_trying_merges(
