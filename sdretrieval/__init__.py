@@ -4,7 +4,7 @@
 
     config = load_config("configs/scifact.yaml")
     probe_config(config)    # does any configured teacher know more than the student?
-    run_config(config)      # mine, score, train, gate, measure, report
+    run_config(config)      # mine, score, train, gate, measure, report; `open_run` gives these one by one
 
 Domain code needs no YAML: see `sdretrieval.corpus`, `.encode`, `.indexes`, `.mining`, `.teachers`, `.targets`,
 `.training`, `.evaluation`, `.export`.
@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sdretrieval.run.api import RunResult, plan_config, probe_config, run_config
+    from sdretrieval.run.api import RunResult, finish_run, open_run, plan_config, probe_config, run_config
     from sdretrieval.run.config import Config, load_config, parse_config
 
 __version__ = "0.1.0"
@@ -24,14 +24,26 @@ __version__ = "0.1.0"
 _HOMES = {
     "Config": "sdretrieval.run.config",
     "RunResult": "sdretrieval.run.api",
+    "finish_run": "sdretrieval.run.api",
     "load_config": "sdretrieval.run.config",
+    "open_run": "sdretrieval.run.api",
     "parse_config": "sdretrieval.run.config",
     "plan_config": "sdretrieval.run.api",
     "probe_config": "sdretrieval.run.api",
     "run_config": "sdretrieval.run.api",
 }
 
-__all__ = ["Config", "RunResult", "load_config", "parse_config", "plan_config", "probe_config", "run_config"]
+__all__ = [
+    "Config",
+    "RunResult",
+    "finish_run",
+    "load_config",
+    "open_run",
+    "parse_config",
+    "plan_config",
+    "probe_config",
+    "run_config",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -54,6 +54,29 @@ def run_config(
     run folder. Raises what errors.py draws; whatever was finished stays in the store.
     """
     config = config if isinstance(config, Config) else load_config(config, overrides)
+    with open_run(config, runs=runs, until=until, worker=worker) as run:
+        try:
+            run.run()
+        except Stopped as reached:
+            logger.info("stopped after %s, as asked", reached)
+            return None
+        if until is not None:  # and never as a worker: it does not hold the lock that the run's folder needs
+            raise WorkError(
+                f"--until {until}: the run ended without that stage, since a gate or the probe decided otherwise; "
+                f"finished: {_stages(run)}. Everything is in the store: run again without --until for the report"
+            )
+        return finish_run(run, runs=runs)
+
+
+@contextmanager
+def open_run(
+    config: Config, *, runs: Path | None = None, until: str | None = None, worker: bool = False
+) -> Iterator[Pipeline]:
+    """A run whose stages the caller asks for one by one (`pipelines/stdlib.py`); the store is locked meanwhile.
+
+    What is asked for twice, or was made by an earlier run, is not made again. `finish_run` writes the report.
+    Raises what `run_config` raises.
+    """
     folder = runs_folder(runs) / config.name
     store = Store(runs_folder(runs) / "store")
     _check_request(config, store, until, worker)
@@ -62,18 +85,7 @@ def run_config(
         ledger = Ledger(folder / ("ledger.jsonl" if not worker else "worker.jsonl"))
         if not worker:
             write_text(folder / "config.yaml", dump_config(config))
-        pipeline = Pipeline(config, store, Runner(store, ledger, until=until, before=ledger_by_address(ledger)))
-        try:
-            pipeline.run()
-        except Stopped as reached:
-            logger.info("stopped after %s, as asked", reached)
-            return None
-        if until is not None:  # and never as a worker: it does not hold the lock that the run's folder needs
-            raise WorkError(
-                f"--until {until}: the run ended without that stage, since a gate or the probe decided otherwise; "
-                f"finished: {_stages(pipeline)}. Everything is in the store: run again without --until for the report"
-            )
-        return _finish(pipeline, folder)
+        yield Pipeline(config, store, Runner(store, ledger, until=until, before=ledger_by_address(ledger)))
 
 
 def plan_config(
@@ -133,7 +145,9 @@ def _stages(pipeline: Pipeline) -> str:
     return ", ".join(dict.fromkeys(record["stage"] for record in pipeline.runner.records))
 
 
-def _finish(pipeline: Pipeline, folder: Path) -> RunResult:
+def finish_run(pipeline: Pipeline, *, runs: Path | None = None) -> RunResult:
+    """Write the student, runs and report of a run that was measured to its end into its folder."""
+    folder = runs_folder(runs) / pipeline.config.name
     figures = figures_of(pipeline)
     report = build_report(pipeline, figures)
     details = build_details(pipeline, figures, report)

@@ -66,20 +66,23 @@ class Pipeline(Measuring):
 
     def run(self) -> None:
         """Everything up to the measured systems. Raises Stopped where the runner was told to stop."""
-        base = self.base
         self.measure_base()
-        weights = base
-        first: Artifact | None = None
-        for number in range(1, self.config.generations + 1):
+        student, first = self.base, None
+        for generation in range(1, self.config.generations + 1):
             if self.not_worth_training():
                 break
-            mined = self.mine(number, weights)
-            first = first or mined
-            weights = self._generation(number, weights, mined)
-        for control in self.config.evaluate.controls:
-            if first is not None:
-                self.control(control, first)
-        self.measure_final(weights)
+            lists = self.mine(generation, student)
+            taught = self.teach(generation, student, lists)
+            candidate = self.train(generation, student, taught)
+            student = self.gate(generation, student, candidate, taught)
+            first = first or lists
+        if first is not None:
+            self.measure_controls(first)
+        self.measure_final(student)
+
+    def measure_final(self, weights: Weights) -> None:
+        """What was accepted, alone and beside BM25; from here on `systems` stand in the report's order."""
+        super().measure_final(weights)
         self.systems.sort(key=lambda system: _place(system.name))
 
     def mine(self, number: int, weights: Weights) -> Artifact:
@@ -108,16 +111,20 @@ class Pipeline(Measuring):
                 "(--set corpus.generated_queries=1000)"
             )
 
-    def _generation(self, number: int, old: Weights, mined: Artifact) -> Weights:
-        ema = self.ema_vectors(number, old)
+    def teach(self, number: int, student: Weights, mined: Artifact) -> Material:
+        """Stages score and targets: what the teachers say of the lists, and the distributions that teach."""
+        ema = self.ema_vectors(number, student)
         scores = self.score(f"{number}/score", mined, ema)
         targets = self.targets(f"{number}/targets", mined, scores, shuffled=False)
-        material = Material(mined, targets, scores, ema)
-        trained = self._train(f"{number}/train", old, material, "teacher", self.config.train.epochs)
+        return Material(mined, targets, scores, ema)
+
+    def train(self, number: int, student: Weights, taught: Material) -> Weights:
+        """The candidate: `student` trained on what was taught, and measured before the gate."""
+        trained = self._train(f"{number}/train", student, taught, "teacher", self.config.train.epochs)
         new = Weights(trained.key, trained.path / "student", trained.path / "average")
         vectors = self.student_vectors(f"{number + 1}/encode", new)
         self.add_dense(f"generation_{number}", f"after generation {number}, before the gate", new, vectors, number + 1)
-        return self._gate(number, old, new, material)
+        return new
 
     def _train(self, address: str, start: Weights, material: Material, lesson: learn.Lesson, epochs: float) -> Artifact:
         identity = {
@@ -165,7 +172,8 @@ class Pipeline(Measuring):
             precision=precision_of(self.config.train.precision, precision, "train"),
         )
 
-    def _gate(self, number: int, old: Weights, new: Weights, material: Material) -> Weights:
+    def gate(self, number: int, old: Weights, new: Weights, material: Material) -> Weights:
+        """The student to go on with: the candidate `new`, its mixture with `old`, or `old`, as dev decides."""
         before, after = self.dev_measured(f"{number}", old), self.dev_measured(f"{number + 1}", new)
         identity = {**identity_fields(self.config.gate), "seed": self.config.seed}
 
@@ -220,6 +228,11 @@ class Pipeline(Measuring):
             Generation(number, decision, gate, weights, material.mined, material.scores, material.targets)
         )
         return weights
+
+    def measure_controls(self, mined: Artifact) -> None:
+        """Train and measure the controls that the config asks for, on the first generation's lists."""
+        for control in self.config.evaluate.controls:
+            self.control(control, mined)
 
     def control(self, control: str, mined: Artifact) -> None:
         """As many updates as all generations have, from the base, on the first generation's lists."""

@@ -1,0 +1,42 @@
+"""The scripts in `pipelines/` do what `sdretrieval run` does, in the same store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines import scifact, stdlib
+from sdretrieval.run.api import RunResult
+from sdretrieval.run.config import Config, dump_config
+from tests.run.helpers.tiny_runs import figures, ledger_of, made_in
+
+
+def test_stage_by_stage_is_the_whole_run(
+    finished: RunResult, finished_copy: Path, full_config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(dump_config(full_config))
+    monkeypatch.setenv("SDRETRIEVAL_RUNS", str(finished_copy))
+    (finished_copy / "tiny" / "report.json").unlink()
+    lines = len(ledger_of(finished_copy / "tiny"))
+    result = stdlib.main(str(config))
+    assert made_in(result.folder, after=lines) == [], "the script asks for just the stages of the run"
+    assert figures(result.report) == figures(finished.report)
+    assert (result.folder / "report.json").exists()
+
+
+def test_the_probe_may_say_that_there_is_nothing_to_learn(
+    finished_copy: Path,
+    full_config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = yaml.safe_load(dump_config(full_config))
+    data["teacher"] = {"kind": "ema", "view": {"windows": "first"}}  # sees just what the student sees
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(data))
+    monkeypatch.setenv("SDRETRIEVAL_RUNS", str(finished_copy))
+    scifact.main(str(tmp_path / "config.yaml"))
+    assert "nothing to distil" in capsys.readouterr().out
