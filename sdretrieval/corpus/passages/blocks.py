@@ -1,0 +1,74 @@
+"""What every parser makes of a file: its title and its blocks, in reading order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+"""Thai, Lao, Burmese, Khmer, kana and Han: scripts without spaces between words."""
+WORD = re.compile(f"[{UNSPACED}]|[^\\s{UNSPACED}]+")
+UNSPACED_STOPS = ("。", "！", "？")
+"""Full stops that no space follows."""
+SENTENCE_END = re.compile(r"(?<=[.!?…])(?:(?<=\w\w[.!?…])|(?<=\W[.!?…]))\s+(?![a-z])|(?<=[。！？])")
+
+
+class Kind(Enum):
+    """What a block is."""
+
+    HEADING = "heading"
+    PARAGRAPH = "paragraph"
+    LIST_ITEM = "list item"
+    CODE = "code"
+    TABLE_ROW = "table row"
+
+
+class Block(NamedTuple):
+    """One heading, paragraph, list item, piece of code or row of a table, without markup."""
+
+    kind: Kind
+    text: str
+    level: int = 0
+    """Of a heading: 1 is the highest. 0 for all other blocks."""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A file as its parser saw it."""
+
+    blocks: list[Block]
+    title: str = ""
+    """What the file's metadata call it; empty where they do not."""
+    lost_pages: int = 0
+    """Pages of a PDF that could not be read."""
+
+
+def table_row(cells: Iterable[str]) -> Block:
+    """A row of a table; empty cells leave no trace."""
+    return Block(Kind.TABLE_ROW, " | ".join(cell for cell in cells if cell))
+
+
+def word_count(text: str) -> int:
+    """Words between spaces; in scripts without spaces each character counts, as it does to a model's tokenizer."""
+    return len(text.split()) if text.isascii() else len(WORD.findall(text))
+
+
+def runs_of_words(text: str, most: int) -> list[str]:
+    """`text` itself where it holds at most `most` words, else runs of that many; joined they are `text`."""
+    if word_count(text) <= most:
+        return [text]
+    starts = [word.start() for word in WORD.finditer(text)][most::most]
+    return [text[start:end] for start, end in zip([0, *starts], [*starts, len(text)], strict=True)]
+
+
+def one_line(text: str) -> str:
+    """`text` with single spaces and no line ends."""
+    return " ".join(text.split())
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a paragraph. A full stop after a single letter (an initial, `e.g.`) ends none."""
+    return [part for part in SENTENCE_END.split(text) if part.strip()]

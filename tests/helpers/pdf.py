@@ -1,0 +1,64 @@
+"""Small PDFs made by hand, so that a test knows every line that stands on a page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from pypdf import PdfReader, PdfWriter
+
+
+def pdf(pages: Sequence[Sequence[str]]) -> bytes:
+    """A PDF with the given lines on its pages; a page without lines holds nothing."""
+    objects = ["<< /Type /Catalog /Pages 2 0 R >>", "", "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"]
+    for lines in pages:
+        shown = "".join(f"({_escaped(line)}) Tj 0 -14 Td\n" for line in lines)
+        content = f"BT /F1 11 Tf 50 800 Td\n{shown}ET" if lines else ""
+        objects.append(f"<< /Length {len(content.encode('latin-1'))} >>\nstream\n{content}\nendstream")
+        objects.append(
+            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents {len(objects)} 0 R "
+            "/Resources << /Font << /F1 3 0 R >> >> >>"
+        )
+    kids = " ".join(f"{number} 0 R" for number in range(5, len(objects) + 1, 2))
+    objects[1] = f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>"
+    return _file(objects)
+
+
+def with_outline(data: bytes, titles: Sequence[tuple[str, int, int]], name: str = "") -> bytes:
+    """The PDF with an outline of (title, page, level from 1) and, in its metadata, a name."""
+    writer = PdfWriter(clone_from=PdfReader(io.BytesIO(data)))
+    parents: list[object] = [None]
+    for title, page, level in titles:
+        del parents[level:]
+        parents.append(writer.add_outline_item(title=title, page_number=page, parent=parents[-1]))  # type: ignore[arg-type]
+    if name:
+        writer.add_metadata({"/Title": name})
+    return _written(writer)
+
+
+def encrypted(data: bytes, password: str) -> bytes:
+    """The PDF, locked."""
+    writer = PdfWriter(clone_from=PdfReader(io.BytesIO(data)))
+    writer.encrypt(password, owner_password="owner", algorithm="RC4-128")
+    return _written(writer)
+
+
+def _written(writer: PdfWriter) -> bytes:
+    buffer = io.BytesIO()
+    writer.write(buffer)
+    return buffer.getvalue()
+
+
+def _escaped(line: str) -> str:
+    return line.replace("\\", r"\\").replace("(", r"\(").replace(")", r"\)")
+
+
+def _file(objects: Sequence[str]) -> bytes:
+    data, places = b"%PDF-1.4\n", []
+    for number, body in enumerate(objects, start=1):
+        places.append(len(data))
+        data += f"{number} 0 obj\n{body}\nendobj\n".encode("latin-1")
+    table = "".join(f"{place:010d} 00000 n \n" for place in places)
+    size = len(objects) + 1
+    end = f"xref\n0 {size}\n0000000000 65535 f \n{table}trailer\n<< /Size {size} /Root 1 0 R >>\n"
+    return data + f"{end}startxref\n{len(data)}\n%%EOF\n".encode("latin-1")
