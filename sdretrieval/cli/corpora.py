@@ -12,9 +12,19 @@ from sdretrieval.cli.output import print_json, say, stdout_kept_clean
 
 if TYPE_CHECKING:
     from sdretrieval.corpus import Corpus
+    from sdretrieval.corpus.tabular import Asking, Columns
 
 app = typer.Typer(help="Make a corpus, convert it, look for what is wrong with it.", no_args_is_help=True)
 
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SRC",
+        help="a BEIR folder, beir:NAME, a table (.jsonl, .csv, .tsv, also .gz and .zst; .parquet), a saved dataset, "
+        "hf:NAME[:config[:split]] or python-stdlib",
+        show_default=False,
+    ),
+]
 Target = Annotated[Path, typer.Argument(metavar="DIR", help="the folder to write, absent or empty", show_default=False)]
 MaxDocuments = Annotated[int | None, typer.Option(min=1, help="at most so many", show_default=False)]
 
@@ -27,25 +37,68 @@ def python_stdlib(folder: Target, max_documents: MaxDocuments = None, as_json: J
 
 @app.command()
 def convert(
-    source: Annotated[
-        str, typer.Argument(metavar="SRC", help="a BEIR folder, beir:NAME or python-stdlib", show_default=False)
-    ],
+    source: Source,
     folder: Target,
+    queries: Annotated[
+        str | None, typer.Option(metavar="FILE", help="queries: a table, saved dataset or hf:NAME", show_default=False)
+    ] = None,
+    qrels: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[SPLIT=]FILE",
+            help="judgements: a table (query, document, score) or TREC qrels; may be given several times",
+            show_default=False,
+        ),
+    ] = None,
+    topics: Annotated[str | None, typer.Option(metavar="FILE", help="TREC topics", show_default=False)] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="query log: text, clicked ids and count if known", show_default=False),
+    ] = None,
+    identifier: Annotated[
+        str | None, typer.Option("--id", metavar="COLUMN", help="of the documents' ids (default: _id, id, doc_id)")
+    ] = None,
+    title: Annotated[str | None, typer.Option(metavar="COLUMN", help="of their titles (default: title)")] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN", help="of their texts; several are joined (default: text, body, content, passage)"
+        ),
+    ] = None,
     max_documents: MaxDocuments = None,
     as_json: Json = False,
 ) -> None:
-    """Write a corpus as a clean BEIR folder: broken judgements left out, one layout."""
-    _write(source, folder, max_documents, as_json)
+    """Write any corpus as a clean BEIR folder, and say what was left out on the way."""
+    from sdretrieval.corpus.tabular import Asking, Columns, split_and_source
+
+    asking = Asking(queries, topics, log, tuple(split_and_source(given) for given in qrels or ()))
+    columns = Columns(identifier, title, tuple(text or ()))
+    _write(source, folder, max_documents, as_json, asking, columns)
 
 
-def _write(source: str, folder: Path, max_documents: int | None, as_json: bool) -> None:
-    from sdretrieval.corpus import open_corpus, write_beir
+def _write(
+    source: str,
+    folder: Path,
+    max_documents: int | None,
+    as_json: bool,
+    asking: Asking | None = None,
+    columns: Columns | None = None,
+) -> None:
+    from sdretrieval.corpus import import_corpus, limit_documents, require_absent, with_questions, write_beir
 
     with stdout_kept_clean():
-        corpus = open_corpus(source, max_documents=max_documents)
-        write_beir(corpus, folder)
-    record = _card(corpus, folder)
-    print_json(record) if as_json else say(
+        require_absent(folder)
+        imported = import_corpus(source, max_documents=max_documents, columns=columns)
+        if asking is not None:
+            imported = with_questions(imported, asking)
+        corpus = limit_documents(imported.corpus, max_documents) if max_documents else imported.corpus
+        write_beir(corpus, folder, imported.counts)
+    record = _card(corpus, folder) | {"imports": [report.to_json() for report in imported.reports]}
+    if as_json:
+        print_json(record)
+        return
+    say(*(line for report in imported.reports for line in report.lines()))
+    say(
         f"{folder}: {len(corpus.documents):,} documents, {len(corpus.queries):,} queries; judged queries: "
         + (", ".join(f"{split} {len(judged):,}" for split, judged in corpus.qrels.items()) or "none")
     )
@@ -64,9 +117,7 @@ def _card(corpus: Corpus, folder: Path) -> dict[str, object]:
 
 @app.command()
 def check(
-    source: Annotated[
-        str, typer.Argument(metavar="DIR", help="a BEIR folder, beir:NAME or python-stdlib", show_default=False)
-    ],
+    source: Source,
     model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="count lengths in this model's tokens, not in words")
     ] = None,

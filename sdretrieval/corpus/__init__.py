@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from .beir_folder import dangling_judgements, read_beir, write_beir
+from .beir_folder import dangling_judgements, read_beir, require_absent, write_beir
 from .check import CorpusCheck, check_corpus
 from .download import download_beir
 from .generated import (
@@ -15,20 +15,25 @@ from .generated import (
     hold_out_documents,
     with_generated_split,
 )
-from .open import default_cache, limit_documents, open_corpus
+from .open import default_cache, import_corpus, limit_documents, open_corpus
 from .python_stdlib import build_stdlib
 from .qrels import Dangling
 from .splits import carve_dev, repeated_queries, require_positives, require_split, training_queries
 from .storage import load_corpus, save_corpus
 from .tables import document_table, query_table
+from .tabular import Asking, Columns, Imported, ImportReport, with_questions
 from .text import normalised
 from .types import Corpus, Qrels, joined
 
 __all__ = [
+    "Asking",
+    "Columns",
     "Corpus",
     "CorpusCheck",
     "Dangling",
     "GeneratedQuery",
+    "ImportReport",
+    "Imported",
     "Qrels",
     "build_stdlib",
     "carve_dev",
@@ -40,6 +45,7 @@ __all__ = [
     "generated_queries",
     "generated_sources",
     "hold_out_documents",
+    "import_corpus",
     "joined",
     "limit_documents",
     "load_corpus",
@@ -48,10 +54,12 @@ __all__ = [
     "query_table",
     "read_beir",
     "repeated_queries",
+    "require_absent",
     "require_positives",
     "require_split",
     "save_corpus",
     "training_queries",
     "with_generated_split",
+    "with_questions",
     "write_beir",
 ]

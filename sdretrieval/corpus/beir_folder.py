@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from ..progress import track
 from .folders import finished_folder
 from .qrels import Dangling, own_positive_warning, own_positives, part_dangling, read_qrels, write_qrels
 from .tables import document_table, query_table, table_rows
+from .tabular.streams import open_bytes
 from .text import LIST_AT_MOST, examples
 from .types import Corpus
 
 logger = logging.getLogger("sdretrieval")
+PACKED_AS = ("", ".gz", ".zst")
 EXPECTED = "A BEIR folder holds corpus.jsonl, queries.jsonl and qrels/*.tsv (corpus.jsonl alone: documents only)"
 
 
@@ -36,11 +38,12 @@ def read_beir(folder: Path, name: str | None = None) -> Corpus:
     """
     _require_beir_folder(folder)
     name = name or folder.resolve().name
-    documents = document_table(track(_records(folder / "corpus.jsonl", titled=True), f"{name}: reading", "documents"))
+    path = beir_file(folder, "corpus.jsonl") or folder / "corpus.jsonl"
+    documents = document_table(track(_records(path, titled=True), f"{name}: reading", "documents"))
     if not len(documents):
-        raise CorpusError(f"{folder / 'corpus.jsonl'} holds no documents: expected one JSON object a line.")
-    with_queries = (folder / "queries.jsonl").exists()
-    queries = query_table(_records(folder / "queries.jsonl", titled=False) if with_queries else ())
+        raise CorpusError(f"{path} holds no documents: expected one JSON object a line.")
+    asked = beir_file(folder, "queries.jsonl")
+    queries = query_table(_records(asked, titled=False) if asked else ())
     raw = read_qrels(folder / "qrels")
     judgements = part_dangling(raw, documents=set(documents["id"]), queries=set(queries["id"]))
     _warn_dangling(folder, judgements.dangling)
@@ -49,26 +52,44 @@ def read_beir(folder: Path, name: str | None = None) -> Corpus:
     return Corpus(name=name, documents=documents, queries=queries, qrels=judgements.kept)
 
 
+def beir_file(folder: Path, name: str) -> Path | None:
+    """`name` in a BEIR folder, as it is or packed (.gz, .zst); None where it is absent."""
+    return next((path for end in PACKED_AS if (path := folder / (name + end)).is_file()), None)
+
+
 def dangling_judgements(folder: Path, corpus: Corpus) -> list[Dangling]:
     """The judgements of a BEIR folder that `read_beir` left out, since their query or document does not exist."""
     return part_dangling(read_qrels(folder / "qrels"), corpus.document_row, corpus.query_row).dangling
 
 
-def write_beir(corpus: Corpus, folder: Path) -> None:
+def write_beir(corpus: Corpus, folder: Path, counts: Mapping[str, int] | None = None) -> None:
     """Write `corpus` as a BEIR folder: all of it or, on a kill, nothing. Reading it gives the same digest.
+
+    `counts` (query id -> how often it was asked) go into the queries' `metadata`, where BEIR's loaders pass them over.
 
     Raises `CorpusError` where `folder` exists and is not empty, or an id cannot stand in a qrels file.
     """
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise CorpusError(f"{folder} exists and is not empty: nothing was written. Remove it or name another folder.")
+    require_absent(folder)
     _require_plain_ids([*corpus.document_ids, *corpus.query_ids])
     with finished_folder(folder) as temporary:
         rows = ({"_id": i, "title": title, "text": text} for i, title, text in table_rows(corpus.documents))
         _write_lines(temporary / "corpus.jsonl", rows)
-        _write_lines(temporary / "queries.jsonl", ({"_id": i, "text": text} for i, text in table_rows(corpus.queries)))
+        _write_lines(temporary / "queries.jsonl", _query_records(corpus, counts or {}))
         (temporary / "qrels").mkdir()
         for split, qrels in corpus.qrels.items():
             write_qrels(qrels, temporary / "qrels" / f"{split}.tsv")
+
+
+def require_absent(folder: Path) -> None:
+    """Raise `CorpusError` where `write_beir` would not write: `folder` exists and is not empty."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise CorpusError(f"{folder} exists and is not empty: nothing was written. Remove it or name another folder.")
+
+
+def _query_records(corpus: Corpus, counts: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    for identifier, text in table_rows(corpus.queries):
+        asked = {"metadata": {"asked": counts[identifier]}} if identifier in counts else {}
+        yield {"_id": identifier, "text": text, **asked}
 
 
 def _require_beir_folder(folder: Path) -> None:
@@ -77,8 +98,8 @@ def _require_beir_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise CorpusError(f"{folder} is a file, expected a folder. {EXPECTED}.")
     found = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
-    lacking = [] if "corpus.jsonl" in found else ["corpus.jsonl"]
-    if "queries.jsonl" not in found and "qrels/" in found:
+    lacking = [] if beir_file(folder, "corpus.jsonl") else ["corpus.jsonl"]
+    if not beir_file(folder, "queries.jsonl") and "qrels/" in found:
         lacking.append("queries.jsonl")
     if lacking:
         held = f"it holds {examples(found)}" if found else "it is empty"
@@ -89,7 +110,7 @@ def _records(path: Path, titled: bool) -> Iterator[tuple[str, ...]]:
     """Rows (id, title, text) or, without titles, (id, text). Raises at the end of the file where ids occur twice."""
     line_of: dict[str, int] = {}
     twice: list[str] = []
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
@@ -151,7 +172,7 @@ def _require_plain_ids(identifiers: list[str]) -> None:
         )
 
 
-def _write_lines(path: Path, records: Iterable[dict[str, str]]) -> None:
+def _write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
     with path.open("w", encoding="utf8", newline="\n") as file:
         for record in records:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -12,11 +13,17 @@ from ..errors import CorpusError
 from .beir_folder import read_beir
 from .download import BEIR_NAMES, download_beir
 from .python_stdlib import build_stdlib
+from .tabular import Columns, Imported, import_documents, understands
 from .text import hash_rank
 from .types import Corpus
 
+logger = logging.getLogger("sdretrieval")
+
 STDLIB = "python-stdlib"
-UNDERSTOOD = f"a BEIR folder, beir:NAME (e.g. beir:scifact), or {STDLIB}"
+UNDERSTOOD = (
+    "a BEIR folder, beir:NAME (e.g. beir:scifact), a table of documents (.jsonl, .csv, .tsv, .parquet), a folder "
+    f"saved by datasets, hf:NAME, or {STDLIB}"
+)
 LIMIT_SEED = 13
 """Which documents a limited corpus keeps belongs to the corpus, not to a run: the seed is fixed."""
 
@@ -27,19 +34,38 @@ def open_corpus(
     max_documents: int | None = None,
     keep_positives_of: Collection[str] | None = None,
 ) -> Corpus:
-    """The corpus that `source` names: a BEIR folder, `beir:NAME` or `python-stdlib`.
+    """The corpus that `source` names: a BEIR folder, `beir:NAME`, a table of documents, a saved dataset, `hf:NAME` or
+    `python-stdlib`. What was wrong with a table is logged; `import_corpus` returns it.
 
     `cache` is where downloads are kept (None: `default_cache()`). `max_documents` cuts the corpus, see
     `limit_documents` (and `keep_positives_of` there); python-stdlib is built with that many at once.
 
     Raises `CorpusError` saying what is understood, with a guess at what was meant.
     """
+    imported = import_corpus(source, cache, max_documents)
+    for report in imported.reports:
+        if report.troubles:
+            logger.warning("%s", "\n".join(report.lines()))
+    corpus = imported.corpus
+    return corpus if max_documents is None else limit_documents(corpus, max_documents, keep_positives_of)
+
+
+def import_corpus(
+    source: str, cache: Path | None = None, max_documents: int | None = None, columns: Columns | None = None
+) -> Imported:
+    """As `open_corpus`, with what was met while reading. `columns` names those of a table of documents.
+
+    `max_documents` limits what is built (python-stdlib) only; cut the rest by `limit_documents` when judgements are in.
+    """
     if max_documents is not None and max_documents < 1:
         raise CorpusError(f"max_documents is {max_documents}, expected 1 or more.")
+    if source != STDLIB and understands(source):
+        return import_documents(source, columns)
+    if columns is not None and columns != Columns():
+        raise CorpusError(f"Columns can be named for tables only, and {source} is none.")
     if source == STDLIB:
-        return build_stdlib() if max_documents is None else build_stdlib(max_documents)
-    corpus = _read(source, cache or default_cache())
-    return corpus if max_documents is None else limit_documents(corpus, max_documents, keep_positives_of)
+        return Imported(build_stdlib() if max_documents is None else build_stdlib(max_documents))
+    return Imported(_read(source, cache or default_cache()))
 
 
 def default_cache() -> Path:
@@ -89,7 +115,9 @@ def _read(source: str, cache: Path) -> Corpus:
         return read_beir(folder)
     if "/" in source and ":" not in source:
         return read_beir(folder)  # raises, naming the path
-    raise CorpusError(f"No corpus '{source}': there is no such folder.{_guess(source)} Understood: {UNDERSTOOD}.")
+    raise CorpusError(
+        f"No corpus '{source}': there is no such folder or file.{_guess(source)} Understood: {UNDERSTOOD}."
+    )
 
 
 def _guess(source: str) -> str:

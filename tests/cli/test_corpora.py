@@ -55,3 +55,57 @@ def test_python_stdlib_is_written_as_a_beir_folder(tmp_path: Path, call: Call, m
     assert "60 documents" in done.out
     first = json.loads((tmp_path / "stdlib" / "corpus.jsonl").read_text().splitlines()[0])
     assert set(first) == {"_id", "title", "text"}
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    lines = "".join(f"d{n};Heading {n};{'' if n == 7 else f'words of {n}'}\n" for n in range(20))
+    (tmp_path / "docs.csv").write_text(f"nr;heading;words\n{lines}d1;again;x\nbroken\n")
+    (tmp_path / "topics.txt").write_text(
+        "<top><num> Number: 1 <title> first\n</top>\n<top><num>2<title>second\n</top>\n"
+    )
+    (tmp_path / "all.qrels").write_text("1 0 d1 1\n2 0 d2 2\n2 0 d99 1\n")
+    (tmp_path / "log.tsv").write_text("query\tclicked\tcount\nThird\td3 d4\t5\nthird\t\t\n")
+    return tmp_path / "docs.csv"
+
+
+def test_convert_takes_tables_topics_qrels_and_logs(table: Path, tmp_path: Path, call: Call) -> None:
+    columns = ("--id", "nr", "--title", "heading", "--text", "words")
+    asking = (
+        "--topics",
+        tmp_path / "topics.txt",
+        "--qrels",
+        f"dev={tmp_path}/all.qrels",
+        "--log",
+        tmp_path / "log.tsv",
+    )
+    done = call("corpus", "convert", table, tmp_path / "out", *columns, *asking)
+    assert done.code == 0, done.err
+    for expected in (
+        "docs.csv: 22 read, 20 documents kept",
+        "1 broken lines, left out: line 23: 1 fields, expected 3",
+        "1 ids that stood on an earlier line, left out: line 22: 'd1' with another text",
+        "topics.txt: 2 read, 2 topics kept",
+        "log.tsv: 2 read, 1 distinct queries kept",
+        "all.qrels: 3 read, 2 dev judgements kept",
+        "1 judgements that point nowhere, left out: line 3: 2 -> d99 (no such document)",
+        "out: 20 documents, 3 queries; judged queries: train 1, dev 2",
+    ):
+        assert expected in done.out
+    record = call("corpus", "convert", table, tmp_path / "again", *columns, *asking, "--json").json()
+    assert record["splits"] == {"train": 1, "dev": 2}
+    assert [report["kept"] for report in record["imports"]] == [20, 2, 1, 2]
+    assert call("corpus", "check", tmp_path / "out", "--json").json()["digest"] == record["digest"]
+
+
+def test_convert_says_which_columns_there_are_and_writes_nothing(table: Path, tmp_path: Path, call: Call) -> None:
+    done = call("corpus", "convert", table, tmp_path / "out", "--text", "word")
+    assert done.code == 2 and not (tmp_path / "out").exists()
+    assert "no column 'word'; the columns found are 'nr', 'heading', 'words'. Did you mean 'words'?" in done.err
+
+
+def test_check_judges_a_table_and_says_what_was_left_out(tmp_path: Path, call: Call) -> None:
+    (tmp_path / "docs.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n{"text": ""}\n')
+    found = call("corpus", "check", tmp_path / "docs.jsonl", "--json").json()
+    assert found["documents"] == 2
+    assert "1 empty texts, left out: line 3: (no id)" in found["warnings"][0]

@@ -91,13 +91,14 @@ def test_an_answer_that_is_no_archive(server: str, tmp_path: Path) -> None:
     [
         (
             "scifact",
-            r"No corpus 'scifact': there is no such folder\. Did you mean beir:scifact\? Understood: a BEIR folder",
+            r"No corpus 'scifact': there is no such folder or file\. Did you mean beir:scifact\? Understood: a",
         ),
         ("nfcorpsu", r"Did you mean beir:nfcorpus\?"),
         ("stdlib", r"Did you mean python-stdlib\?"),
         (
             "ftp:thing",
-            r"No corpus 'ftp:thing'.*Understood: a BEIR folder, beir:NAME \(e\.g\. beir:scifact\), or python-s",
+            r"No corpus 'ftp:thing'.*Understood: a BEIR folder, beir:NAME \(e\.g\. beir:scifact\), a table of "
+            r"documents \(\.jsonl, .*hf:NAME, or python-stdlib",
         ),
         ("beir:", r"Understood: a BEIR folder"),
         ("beir:scifcat", r"beir:scifcat is not among BEIR's collections\. Did you mean beir:scifact\? Known: arguana"),

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 
 from sdretrieval.run.pipeline.disk_needs import RESERVE, TextSize, disk_needs, text_size
 from sdretrieval.run.pipeline.outline import Outlined, outline
@@ -47,6 +52,17 @@ def test_size_is_estimated_from_the_folder(make_config: MakeConfig, tiny_corpus:
     limited = text_size(make_config("corpus.max_documents=30", "corpus.labels=false", "corpus.generated_queries=7"))
     assert limited == TextSize(30, 80 + 7 + 300, -(-size * 30 // 120))
     assert text_size(make_config(corpus={"source": "python-stdlib"})).documents == 4000
+
+
+@pytest.mark.parametrize("name", ["docs.csv", "docs.csv.gz", "docs.parquet"])
+def test_size_of_a_table_is_estimated(make_config: MakeConfig, tmp_path: Path, name: str) -> None:
+    content = ("text\n" + "".join(f"words of document {1000 + n}\n" for n in range(499))).encode()
+    if name.endswith("parquet"):
+        pq.write_table(pa.table({"text": [f"words of document {n}" for n in range(499)]}), tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    size = text_size(make_config("corpus.labels=false", corpus={"source": str(tmp_path / name)}))
+    assert 100 < size.documents <= 1000 and size.queries == 300 and size.bytes > 1000
 
 
 def test_until_leaves_out_what_comes_later(make_config: MakeConfig, tmp_path: Path) -> None:

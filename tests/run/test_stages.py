@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdretrieval.corpus import load_corpus
+from sdretrieval.corpus import load_corpus, open_corpus
 from sdretrieval.errors import CorpusError
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Ragged
@@ -138,6 +139,38 @@ def test_a_changed_file_makes_another_source(tiny_corpus: Path, tmp_path: Path, 
     text = (copy / name).read_text()
     (copy / name).write_text(text.replace("1", "2", 1))
     assert source_digest(str(copy)) != before
+
+
+def test_a_table_is_known_by_its_content(tmp_path: Path) -> None:
+    for name, text in (("a.csv", "x"), ("b.csv", "x"), ("c.csv", "y"), ("d.tsv", "x")):
+        (tmp_path / name).write_text(f"text\n{text}\n")
+    digests = {name: source_digest(str(tmp_path / name)) for name in ("a.csv", "b.csv", "c.csv", "d.tsv")}
+    assert digests["a.csv"] == digests["b.csv"]
+    assert len(set(digests.values())) == 3, "another text and another way to read it are other sources"
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(CorpusError, match=r"notes\.txt is no table by its name"):
+        source_digest(str(tmp_path / "notes.txt"))
+
+
+def test_a_saved_dataset_is_known_by_its_rows(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    from sdretrieval.corpus.tables import quiet_datasets
+
+    with quiet_datasets():
+        for name, text in (("a", "x"), ("b", "x"), ("c", "y")):
+            Dataset.from_dict({"text": [text]}).save_to_disk(str(tmp_path / name))
+    a, b, c = (source_digest(str(tmp_path / name)) for name in "abc")
+    assert a == b != c
+
+
+def test_a_packed_beir_folder_is_read_as_it_is(tiny_corpus: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_corpus, tmp_path / "copy"))
+    for name in ("corpus.jsonl", "queries.jsonl"):
+        (copy / f"{name}.gz").write_bytes(gzip.compress((copy / name).read_bytes()))
+        (copy / name).unlink()
+    assert open_corpus(str(copy)).digest == open_corpus(str(tiny_corpus)).digest
+    assert "corpus.jsonl.gz=" in source_digest(str(copy))
 
 
 def test_a_corpus_without_training_queries_says_how_to_get_some(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from sdretrieval.corpus import CorpusCheck, check_corpus, dangling_judgements, open_corpus
+from sdretrieval.corpus import CorpusCheck, check_corpus, dangling_judgements, import_corpus
 from sdretrieval.corpus.check import CountTokens
 from sdretrieval.errors import RequestError
 from sdretrieval.run.commands.lookup import find_model
@@ -22,12 +23,16 @@ def check_source(
     if max_tokens is not None and model is None:
         raise RequestError(f"--max-tokens {max_tokens} needs --model: without a model lengths are counted in words")
     found = find_model(model, runs, max_tokens) if model is not None else None
-    corpus = open_corpus(source)
+    imported = import_corpus(source)
+    corpus = imported.corpus
     folder = Path(source).expanduser()
     dangling = dangling_judgements(folder, corpus) if folder.is_dir() else ()
     if found is None:
-        return check_corpus(corpus, dangling=dangling)
-    return check_corpus(corpus, _counter(found.folder), {"student": found.max_tokens}, dangling)
+        checked = check_corpus(corpus, dangling=dangling)
+    else:
+        checked = check_corpus(corpus, _counter(found.folder), {"student": found.max_tokens}, dangling)
+    met = tuple("\n".join(report.lines()) for report in imported.reports if report.troubles)
+    return replace(checked, warnings=(*met, *checked.warnings))
 
 
 def _counter(model: Path) -> CountTokens:

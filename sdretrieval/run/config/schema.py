@@ -33,7 +33,7 @@ Measure = Annotated[str, Field(pattern=MEASURE)]
 class CorpusConfig(Section):
     """Which texts, and which judgements of them may be used."""
 
-    source: str = identity("BEIR folder, beir:NAME or python-stdlib", min_length=1)
+    source: str = identity("BEIR folder, beir:NAME, table, saved dataset, hf:NAME or python-stdlib", min_length=1)
     labels: bool = identity("whether judgements of train and dev may be used; where false, dev queries are made", True)
     generated_queries: int = identity("extra training queries made from documents", 0, ge=0)
     dev_share: Number = identity(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from itertools import islice
 from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
+from sdretrieval.corpus.beir_folder import beir_file
+from sdretrieval.corpus.open import STDLIB
+from sdretrieval.corpus.tabular import table_size
 from sdretrieval.encode.student import Student
 from sdretrieval.errors import ResourceError
 from sdretrieval.run.config import Config, EmaConfig, members_of
@@ -25,7 +27,6 @@ CHECKPOINT_WEIGHTS = 4
 """A checkpoint in units of the student: its weights, AdamW's two moments, the moving average."""
 BYTES_PER_TOKEN = 4
 """Of English text, and of a stored token id."""
-SAMPLED_LINES = 1000
 STDLIB_SIZE = (4000, 2000)
 """Documents of python-stdlib unless the config says otherwise, and more bytes than one of them has."""
 
@@ -88,23 +89,24 @@ def _windows(config: Config, address: str, size: TextSize) -> float:
 
 
 def text_size(config: Config) -> TextSize:
-    """Of the collection that the config names; lines are counted by the length of the first ones."""
+    """Of the collection that the config names; lines are counted by the length of the first ones (`table_size`)."""
     asked = config.corpus
     made = asked.generated_queries + (0 if asked.labels else asked.dev_queries)
     folder = source_folder(asked.source)
+    if folder is None and asked.source != STDLIB:
+        table = table_size(asked.source)
+        documents = min(table.documents, asked.max_documents or table.documents)
+        return TextSize(documents, made, ceil(table.bytes * documents / max(table.documents, 1)))
     if folder is None:
         documents = asked.max_documents or STDLIB_SIZE[0]
         return TextSize(documents, documents + made, documents * STDLIB_SIZE[1])
-    found, size = _lines(folder / "corpus.jsonl")
+    found, size = _lines(beir_file(folder, "corpus.jsonl"))
     documents = min(found, asked.max_documents or found)
-    return TextSize(documents, _lines(folder / "queries.jsonl")[0] + made, ceil(size * documents / max(found, 1)))
+    return TextSize(
+        documents, _lines(beir_file(folder, "queries.jsonl"))[0] + made, ceil(size * documents / max(found, 1))
+    )
 
 
-def _lines(path: Path) -> tuple[int, int]:
+def _lines(path: Path | None) -> tuple[int, int]:
     """About how many lines a file has, and its bytes; none where there is no such file."""
-    if not path.is_file():
-        return 0, 0
-    with path.open("rb") as stream:
-        sample = [len(line) for line in islice(stream, SAMPLED_LINES)]
-    size = path.stat().st_size
-    return ceil(size * len(sample) / max(sum(sample), 1)), size
+    return (0, 0) if path is None else table_size(str(path))

@@ -21,7 +21,9 @@ from sdretrieval.corpus import (
     training_queries,
     with_generated_split,
 )
+from sdretrieval.corpus.beir_folder import beir_file
 from sdretrieval.corpus.open import STDLIB
+from sdretrieval.corpus.tabular import source_files, understands
 from sdretrieval.corpus.types import Qrels
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.tokens import save_tokens, tokenize
@@ -38,25 +40,31 @@ GENERATED_TRAIN = "generated"
 
 
 def source_digest(source: str) -> str:
-    """What the corpus is, by content: a folder's file digests (`beir:NAME` is downloaded); the interpreter."""
+    """What the corpus is, by content: its files' digests (`beir:NAME` and `hf:NAME` are downloaded); the interpreter.
+
+    Of a table only the ending of its name counts, since that is how it is read.
+    """
+    if source != STDLIB and understands(source):
+        return " ".join(f"table{path.suffix}={digest_file(path)}" for path in source_files(source))
     folder = source_folder(source)
     if folder is None:
         return f"{source} {sys.version}"
-    files = [folder / "corpus.jsonl", folder / "queries.jsonl", *sorted((folder / "qrels").glob("*.tsv"))]
-    return " ".join(f"{path.name}={digest_file(path)}" for path in files if path.is_file())
+    texts = [path for name in ("corpus.jsonl", "queries.jsonl") if (path := beir_file(folder, name))]
+    files = [*texts, *sorted((folder / "qrels").glob("*.tsv"))]
+    return " ".join(f"{path.name}={digest_file(path)}" for path in files)
 
 
 def source_folder(source: str) -> Path | None:
-    """The BEIR folder of a source (`beir:NAME` is downloaded); None for the interpreter, which has none.
+    """The BEIR folder of a source (`beir:NAME` is downloaded); None for the interpreter and tables, which have none.
 
     Raises CorpusError where there is no such folder, or it is no BEIR folder.
     """
-    if source == STDLIB:
+    if source == STDLIB or understands(source):
         return None
     scheme, _, name = source.partition(":")
     folder = download_beir(name, default_cache() / "beir") if scheme == "beir" else Path(source).expanduser()
-    judged_alone = (folder / "qrels").is_dir() and not (folder / "queries.jsonl").is_file()
-    if judged_alone or not (folder / "corpus.jsonl").is_file():
+    judged_alone = (folder / "qrels").is_dir() and beir_file(folder, "queries.jsonl") is None
+    if judged_alone or beir_file(folder, "corpus.jsonl") is None:
         open_corpus(source)  # raises, saying what is understood: a plan must not accept what a run refuses
     return folder
 

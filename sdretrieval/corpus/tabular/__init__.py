@@ -1,0 +1,27 @@
+"""Tables, datasets, judgements, topics and query logs as a corpus.
+
+`records` gives the rows of any table; `documents`, `queries`, `judgements`, `topics` and `query_log` each say what
+rows of one kind mean; `assemble` puts them together, and every trouble on the way stands in an `ImportReport`.
+"""
+
+from __future__ import annotations
+
+from .assemble import Asking, Imported, import_documents, split_and_source, with_questions
+from .columns import Columns
+from .report import ImportReport, Trouble
+from .sources import TableSize, source_files, table_size, understands
+
+__all__ = [
+    "Asking",
+    "Columns",
+    "ImportReport",
+    "Imported",
+    "TableSize",
+    "Trouble",
+    "import_documents",
+    "source_files",
+    "split_and_source",
+    "table_size",
+    "understands",
+    "with_questions",
+]
