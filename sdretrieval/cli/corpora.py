@@ -21,7 +21,7 @@ Source = Annotated[
     typer.Argument(
         metavar="SRC",
         help="a BEIR folder, beir:NAME, a table (.jsonl, .csv, .tsv, also .gz and .zst; .parquet), a saved dataset, "
-        "hf:NAME[:config[:split]] or python-stdlib",
+        "hf:NAME[:config[:split]], a folder of .txt, .md, .rst, .html or .pdf files, or python-stdlib",
         show_default=False,
     ),
 ]

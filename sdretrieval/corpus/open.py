@@ -12,6 +12,7 @@ from pathlib import Path
 from ..errors import CorpusError
 from .beir_folder import read_beir
 from .download import BEIR_NAMES, download_beir
+from .passages import is_document_folder, read_folder
 from .python_stdlib import build_stdlib
 from .tabular import Columns, Imported, import_documents, understands
 from .text import hash_rank
@@ -22,7 +23,7 @@ logger = logging.getLogger("sdretrieval")
 STDLIB = "python-stdlib"
 UNDERSTOOD = (
     "a BEIR folder, beir:NAME (e.g. beir:scifact), a table of documents (.jsonl, .csv, .tsv, .parquet), a folder "
-    f"saved by datasets, hf:NAME, or {STDLIB}"
+    f"saved by datasets, hf:NAME, a folder of .txt, .md, .rst, .html or .pdf files, or {STDLIB}"
 )
 LIMIT_SEED = 13
 """Which documents a limited corpus keeps belongs to the corpus, not to a run: the seed is fixed."""
@@ -34,8 +35,8 @@ def open_corpus(
     max_documents: int | None = None,
     keep_positives_of: Collection[str] | None = None,
 ) -> Corpus:
-    """The corpus that `source` names: a BEIR folder, `beir:NAME`, a table of documents, a saved dataset, `hf:NAME` or
-    `python-stdlib`. What was wrong with a table is logged; `import_corpus` returns it.
+    """The corpus that `source` names: a BEIR folder, `beir:NAME`, a table of documents, a saved dataset, `hf:NAME`, a
+    folder of text files or `python-stdlib`. What was wrong with texts is logged; `import_corpus` returns it.
 
     `cache` is where downloads are kept (None: `default_cache()`). `max_documents` cuts the corpus, see
     `limit_documents` (and `keep_positives_of` there); python-stdlib is built with that many at once.
@@ -65,7 +66,16 @@ def import_corpus(
         raise CorpusError(f"Columns can be named for tables only, and {source} is none.")
     if source == STDLIB:
         return Imported(build_stdlib() if max_documents is None else build_stdlib(max_documents))
+    if documents := document_folder(source):
+        corpus, report = read_folder(documents)
+        return Imported(corpus, (report,))
     return Imported(_read(source, cache or default_cache()))
+
+
+def document_folder(source: str) -> Path | None:
+    """The folder of text files that `source` names, if it names one."""
+    folder = Path(source).expanduser()
+    return folder if source != STDLIB and not understands(source) and is_document_folder(folder) else None
 
 
 def default_cache() -> Path:

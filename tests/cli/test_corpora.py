@@ -109,3 +109,35 @@ def test_check_judges_a_table_and_says_what_was_left_out(tmp_path: Path, call: C
     found = call("corpus", "check", tmp_path / "docs.jsonl", "--json").json()
     assert found["documents"] == 2
     assert "1 empty texts, left out: line 3: (no id)" in found["warnings"][0]
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    """A folder of text files, one of them empty."""
+    pytest.importorskip("markdown_it")
+    pytest.importorskip("bs4")
+    folder = tmp_path / "notes"
+    (folder / "more").mkdir(parents=True)
+    (folder / "bread.md").write_text("# Bread\n\n## Oven\n\nHeat the oven first.\n\n## Dough\n\nKnead it twice.\n")
+    (folder / "more" / "sail.txt").write_text("Hoist the sail when the wind turns.\n")
+    (folder / "more" / "empty.txt").write_text("")
+    return folder
+
+
+def test_a_folder_of_text_files_becomes_passages(notes: Path, tmp_path: Path, call: Call) -> None:
+    done = call("corpus", "convert", notes, tmp_path / "out")
+    assert done.code == 0, done.err
+    assert "passages from 2 files" in done.out
+    assert "empty files: 1, e.g. more/empty.txt: no text" in done.out
+    records = [json.loads(line) for line in (tmp_path / "out" / "corpus.jsonl").read_text().splitlines()]
+    assert "Hoist the sail when the wind turns." in [record["text"] for record in records]
+    assert all(record["_id"].startswith(("bread.md#", "more/sail.txt#")) for record in records)
+    found = call("corpus", "check", notes, "--json").json()
+    assert found["documents"] == len(records)
+    assert any("more/empty.txt" in warning for warning in found["warnings"])
+
+
+def test_a_broken_beir_folder_is_not_taken_for_text_files(notes: Path, call: Call) -> None:
+    (notes / "qrels").mkdir()
+    done = call("corpus", "check", notes)
+    assert done.code == 2 and "is no BEIR folder: corpus.jsonl" in done.err

@@ -98,7 +98,7 @@ def test_an_answer_that_is_no_archive(server: str, tmp_path: Path) -> None:
         (
             "ftp:thing",
             r"No corpus 'ftp:thing'.*Understood: a BEIR folder, beir:NAME \(e\.g\. beir:scifact\), a table of "
-            r"documents \(\.jsonl, .*hf:NAME, or python-stdlib",
+            r"documents \(\.jsonl, .*hf:NAME, a folder of .*, or python-stdlib",
         ),
         ("beir:", r"Understood: a BEIR folder"),
         ("beir:scifcat", r"beir:scifcat is not among BEIR's collections\. Did you mean beir:scifact\? Known: arguana"),

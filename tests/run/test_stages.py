@@ -336,3 +336,15 @@ def test_without_labels_no_train_or_dev_judgement_decides_what_a_cut_corpus_keep
         kept.append(load_corpus(work.folder / "corpus").document_ids)
     assert len(kept[0]) == 60
     assert kept[0] == kept[1]
+
+
+def test_a_folder_of_text_files_is_known_by_what_is_read_of_it(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "one.txt").write_text("The oven is hot.")
+    (tmp_path / "b" / ".hidden.txt").write_text("not read")
+    (tmp_path / "b" / "picture.png").write_text("not read")
+    before = source_digest(str(tmp_path / "a"))
+    assert source_digest(str(tmp_path / "b")) == before
+    (tmp_path / "b" / "one.txt").rename(tmp_path / "b" / "two.txt")
+    assert source_digest(str(tmp_path / "b")) != before, "passages bear the file's name"

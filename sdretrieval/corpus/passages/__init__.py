@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from .read import read_folder
 from .report import FolderReport
-from .walk import is_document_folder
+from .walk import is_document_folder, read_files
 
-__all__ = ["FolderReport", "is_document_folder", "read_folder"]
+__all__ = ["FolderReport", "is_document_folder", "read_files", "read_folder"]

@@ -88,7 +88,7 @@ def _files(folder: Path, passed: PassedOver) -> list[Path]:
 
 
 def _nothing_read(report: FolderReport, files: int) -> str:
-    found = "; ".join(f"{what}: {found.count} ({'; '.join(found.examples)})" for what, found in report.troubles())
+    found = "; ".join(f"{what}: {found.count} ({'; '.join(found.examples)})" for what, found in report.troubles)
     return (
         f"None of the {files:,} files in {report.folder} could be read. {found}. "
         "Mend or remove them: unlock encrypted PDFs, run text recognition (e.g. ocrmypdf) over scanned ones."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
@@ -67,14 +67,15 @@ class FolderReport:
         """The report for a person to read: one line for the whole, one for each trouble that occurred."""
         return [
             f"{self.folder}: {self.passages:,} passages from {self.files:,} files",
-            *(f"{what}: {found.count:,}, e.g. {'; '.join(found.examples)}" for what, found in self.troubles()),
+            *(f"{what}: {found.count:,}, e.g. {'; '.join(found.examples)}" for what, found in self.troubles),
             *([f"skipped, other extensions: {described(self.skipped)}"] if self.skipped else []),
             *([f"skipped, hidden: {self.hidden:,}"] if self.hidden else []),
         ]
 
-    def troubles(self) -> Iterator[tuple[str, Found]]:
+    @property
+    def troubles(self) -> list[tuple[str, Found]]:
         """Every kind of trouble that occurred, the worst first."""
-        for what, found in (
+        kinds = (
             (TroubleKind.UNREADABLE.value, self.unreadable),
             (TroubleKind.ENCRYPTED.value, self.encrypted),
             (TroubleKind.IMAGE_ONLY.value, self.image_only),
@@ -83,9 +84,8 @@ class FolderReport:
             ("files with bytes that are not in their encoding", self.replaced),
             ("passages that repeat an earlier one", self.duplicates),
             ("links to what is read anyway", self.links),
-        ):
-            if found.count:
-                yield what, found
+        )
+        return [(what, found) for what, found in kinds if found.count]
 
 
 @dataclass

@@ -27,11 +27,19 @@ class PassedOver:
     unreadable: list[str] = field(default_factory=list)
 
 
+BEIR_PARTS = ("corpus.jsonl", "corpus.jsonl.gz", "corpus.jsonl.zst", "queries.jsonl", "qrels")
+
+
 def is_document_folder(folder: Path) -> bool:
-    """Whether `folder` holds files that `read_folder` reads, and is no BEIR folder (no `corpus.jsonl`)."""
-    if not folder.is_dir() or (folder / "corpus.jsonl").exists():
+    """Whether `folder` holds files that `read_folder` reads, and no part of a BEIR folder (which may be broken)."""
+    if not folder.is_dir() or any((folder / part).exists() for part in BEIR_PARTS):
         return False
     return next(document_files(folder, PassedOver()), None) is not None
+
+
+def read_files(folder: Path) -> list[Path]:
+    """The files that `read_folder` reads, broken links among them left out."""
+    return [path for path in document_files(folder, PassedOver()) if path.is_file()]
 
 
 def extension_of(name: str) -> str:

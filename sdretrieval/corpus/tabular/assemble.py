@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...errors import CorpusError
+from ..passages.report import FolderReport
 from ..qrels import own_positive_warning, own_positives
 from ..tables import document_table, query_table
 from ..text import normalised
@@ -48,7 +49,7 @@ class Imported:
     """A corpus, and what was met while it was read."""
 
     corpus: Corpus
-    reports: tuple[ImportReport, ...] = ()
+    reports: tuple[ImportReport | FolderReport, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     """Query id -> how often a log holds it."""
 

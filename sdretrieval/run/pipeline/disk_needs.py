@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sdretrieval.corpus.beir_folder import beir_file
-from sdretrieval.corpus.open import STDLIB
+from sdretrieval.corpus.open import STDLIB, document_folder
+from sdretrieval.corpus.passages import read_files
 from sdretrieval.corpus.tabular import table_size
 from sdretrieval.encode.student import Student
 from sdretrieval.errors import ResourceError
@@ -27,6 +28,8 @@ CHECKPOINT_WEIGHTS = 4
 """A checkpoint in units of the student: its weights, AdamW's two moments, the moving average."""
 BYTES_PER_TOKEN = 4
 """Of English text, and of a stored token id."""
+PASSAGE_BYTES = 1000
+"""Of a passage of 160 words; many are shorter."""
 STDLIB_SIZE = (4000, 2000)
 """Documents of python-stdlib unless the config says otherwise, and more bytes than one of them has."""
 
@@ -93,6 +96,10 @@ def text_size(config: Config) -> TextSize:
     asked = config.corpus
     made = asked.generated_queries + (0 if asked.labels else asked.dev_queries)
     folder = source_folder(asked.source)
+    if texts := document_folder(asked.source):
+        size = sum(path.stat().st_size for path in read_files(texts))
+        documents = asked.max_documents or size // PASSAGE_BYTES + 1
+        return TextSize(documents, made, min(size, documents * PASSAGE_BYTES))
     if folder is None and asked.source != STDLIB:
         table = table_size(asked.source)
         documents = min(table.documents, asked.max_documents or table.documents)

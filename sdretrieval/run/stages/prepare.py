@@ -22,7 +22,8 @@ from sdretrieval.corpus import (
     with_generated_split,
 )
 from sdretrieval.corpus.beir_folder import beir_file
-from sdretrieval.corpus.open import STDLIB
+from sdretrieval.corpus.open import STDLIB, document_folder
+from sdretrieval.corpus.passages import read_files
 from sdretrieval.corpus.tabular import source_files, understands
 from sdretrieval.corpus.types import Qrels
 from sdretrieval.encode.student import Student
@@ -46,6 +47,8 @@ def source_digest(source: str) -> str:
     """
     if source != STDLIB and understands(source):
         return " ".join(f"table{path.suffix}={digest_file(path)}" for path in source_files(source))
+    if documents := document_folder(source):
+        return " ".join(f"{path.relative_to(documents)}={digest_file(path)}" for path in read_files(documents))
     folder = source_folder(source)
     if folder is None:
         return f"{source} {sys.version}"
@@ -55,11 +58,11 @@ def source_digest(source: str) -> str:
 
 
 def source_folder(source: str) -> Path | None:
-    """The BEIR folder of a source (`beir:NAME` is downloaded); None for the interpreter and tables, which have none.
+    """The BEIR folder of a source (`beir:NAME` is downloaded); None for the interpreter, tables and text files.
 
     Raises CorpusError where there is no such folder, or it is no BEIR folder.
     """
-    if source == STDLIB or understands(source):
+    if source == STDLIB or understands(source) or document_folder(source):
         return None
     scheme, _, name = source.partition(":")
     folder = download_beir(name, default_cache() / "beir") if scheme == "beir" else Path(source).expanduser()
