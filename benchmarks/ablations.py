@@ -70,8 +70,9 @@ def measure(config_path: str, name: str, overrides: list[str], runs: Path) -> di
     config = load_config(config_path, overrides)
     store = Store(runs / "store")
     ledger = Ledger(runs / f"ablations-{config.name}" / "ledger.jsonl")
-    controls, several = config.evaluate.controls, config.generations > 1
-    pipeline = DevPipeline(config, store, Runner(store, ledger, until=None if controls or several else "1/gate"))
+    controls = config.evaluate.controls
+    last = None if controls else f"{config.generations}/gate"  # what it decides, and its merges, are no part of a row
+    pipeline = DevPipeline(config, store, Runner(store, ledger, until=last))
     with store.lock(f"ablation {name}"), suppress(Stopped):  # stopped at the gate: what a row needs is measured by then
         if controls:
             pipeline.measure_base()
