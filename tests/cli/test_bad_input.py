@@ -31,7 +31,7 @@ def copied(place: Place) -> Path:
 def no_beir_folder(place: Place) -> str:
     folder = place.folder / "papers"
     folder.mkdir()
-    (folder / "one.txt").write_text("a text")
+    (folder / "one.docx").write_text("a text")
     return f"corpus.source={folder}"
 
 
@@ -91,8 +91,8 @@ BAD_RUNS: dict[str, tuple[str | Callable[[Place], str], str]] = {
     "missing model": ("student.model=nobody/nothing", "model 'nobody/nothing' is not there; looked in: local folder"),
     "folder without a model": (empty_model_folder, "no modules.json or config.json in it (found nothing)"),
     "missing corpus": ("corpus.source=/nowhere/at-all", "There is no corpus at /nowhere/at-all"),
-    "misspelt corpus": ("corpus.source=scifcat", "there is no such folder. Did you mean beir:scifact?"),
-    "no BEIR folder": (no_beir_folder, "papers is no BEIR folder: corpus.jsonl missing; it holds 'one.txt'"),
+    "misspelt corpus": ("corpus.source=scifcat", "there is no such folder or file. Did you mean beir:scifact?"),
+    "no BEIR folder": (no_beir_folder, "papers is no BEIR folder: corpus.jsonl missing; it holds 'one.docx'"),
     "broken line": (broken_line, "corpus.jsonl:5: broken line (Unterminated string"),
     "broken query": (broken_query, "queries.jsonl:3: broken line (Expecting ',' delimiter"),
     "broken judgement": (broken_judgement, "test.tsv:2: the score is 'yes', expected a whole number"),
