@@ -99,6 +99,24 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def family(tests: Mapping[tuple[str, str], PairedTest], measure: str) -> list[dict[str, Any]]:
+    """Rows for a report, one a test of (a, b) by `measure`, with Holm's correction over all of them and a verdict."""
+    adjusted = holm([test.p for test in tests.values()])
+    return [
+        {
+            "a": a,
+            "b": b,
+            "measure": measure,
+            "difference": test.difference,
+            "interval95": list(test.interval95),
+            "p": test.p,
+            "p_holm": p_holm,
+            "verdict": verdict(test, p_holm),
+        }
+        for ((a, b), test), p_holm in zip(tests.items(), adjusted, strict=True)
+    ]
+
+
 def over_seeds(seeds: Sequence[Mapping[str, float]]) -> SeedAverage:
     """Average each query's measure over the seeds, to be tested over queries; with the spread of the seeds' means.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sdretrieval.encode.encoder import Precision
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
 WORTH_IT = 1.15
@@ -58,9 +59,9 @@ def _seconds(model: SentenceTransformer, tokens: int, reduced: bool, training: b
     return time.perf_counter() - start
 
 
-def _wait(device: object) -> None:
+def _wait(device: torch.device) -> None:
     """A GPU works behind the caller's back: its seconds count only once it is done."""
     import torch
 
-    if getattr(device, "type", "") == "cuda":
-        torch.cuda.synchronize(device)  # type: ignore[arg-type]
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

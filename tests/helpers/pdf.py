@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 
 from pypdf import PdfReader, PdfWriter
+from pypdf.generic import IndirectObject
 
 
 def pdf(pages: Sequence[Sequence[str]]) -> bytes:
@@ -27,10 +28,10 @@ def pdf(pages: Sequence[Sequence[str]]) -> bytes:
 def with_outline(data: bytes, titles: Sequence[tuple[str, int, int]], name: str = "") -> bytes:
     """The PDF with an outline of (title, page, level from 1) and, in its metadata, a name."""
     writer = PdfWriter(clone_from=PdfReader(io.BytesIO(data)))
-    parents: list[object] = [None]
+    parents: list[IndirectObject | None] = [None]
     for title, page, level in titles:
         del parents[level:]
-        parents.append(writer.add_outline_item(title=title, page_number=page, parent=parents[-1]))  # type: ignore[arg-type]
+        parents.append(writer.add_outline_item(title=title, page_number=page, parent=parents[-1]))
     if name:
         writer.add_metadata({"/Title": name})
     return _written(writer)

@@ -16,7 +16,7 @@ from sdretrieval.evaluation import holm
 from sdretrieval.mining import Candidates
 from sdretrieval.run.api import RunResult, run_config
 from sdretrieval.run.config import Config, load_config
-from sdretrieval.run.pipeline import Generation
+from sdretrieval.run.pipeline import Generation, Weights
 from sdretrieval.run.report.removed import mining_of
 from sdretrieval.run.stages.runner import Artifact
 from tests.run.helpers.tiny_runs import MakeConfig, artifact, ledger_of, vectors_ND
@@ -202,7 +202,8 @@ def test_lists_that_are_too_short_to_teach_are_counted(finished: RunResult, tmp_
     whole.take(np.arange(len(whole) - 3)).save(folder)
     corpus = load_corpus(artifact(finished.folder, "0/corpus") / "corpus")
     mined, targets = Artifact("mine", folder), Artifact("targets", artifact(finished.folder, "1/targets"))
-    one = Generation(1, "accepted", {}, None, mined, targets, targets)  # type: ignore[arg-type]
+    weights = Weights("base", folder, folder)
+    one = Generation(1, "accepted", {}, weights, mined, targets, targets)
     found = mining_of(one, corpus)
     assert (found["lists"], found["lists_left_out"], found["false_negatives"]) == (len(whole), 3, None)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdretrieval.corpus import Corpus, open_corpus, require_split
 from sdretrieval.corpus.open import STDLIB
-from sdretrieval.evaluation import Measured, Run, evaluate, fuse, holm, paired_test, run_from_hits, verdict
+from sdretrieval.evaluation import Measured, Run, evaluate, family, fuse, paired_test, run_from_hits
 from sdretrieval.evaluation.measures import Measure
 from sdretrieval.run.artifacts import runs_folder
 from sdretrieval.run.commands.lookup import FoundModel, find_model, load_found
@@ -83,21 +83,8 @@ def systems_of(model: str, against: Sequence[str]) -> list[str]:
 def tests_against(model: str, measured: dict[str, Measured], measure: str) -> list[dict[str, Any]]:
     """The model against every other system by `measure`, Holm's correction over the rows."""
     mine = measured[model].of(measure)
-    tests = {name: paired_test(mine, found.of(measure), SEED) for name, found in measured.items() if name != model}
-    adjusted = holm([test.p for test in tests.values()])
-    return [
-        {
-            "a": model,
-            "b": name,
-            "measure": measure,
-            "difference": test.difference,
-            "interval95": list(test.interval95),
-            "p": test.p,
-            "p_holm": p_holm,
-            "verdict": verdict(test, p_holm),
-        }
-        for (name, test), p_holm in zip(tests.items(), adjusted, strict=True)
-    ]
+    others = {name: found.of(measure) for name, found in measured.items() if name != model}
+    return family({(model, name): paired_test(mine, theirs, SEED) for name, theirs in others.items()}, measure)
 
 
 def _model_names(systems: Sequence[str]) -> list[str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sdretrieval.run.config import Config
 from sdretrieval.run.pipeline.generations import Pipeline
-from sdretrieval.run.stages.runner import Artifact, Runner, Stopped
-from sdretrieval.run.store import Ledger, Store, Work
+from sdretrieval.run.stages.runner import Runner, Stopped
+from sdretrieval.run.store import Ledger, Store
 
 
 class Outlined(NamedTuple):
@@ -28,19 +29,9 @@ class Outline(Runner):
 
     stages: dict[str, Outlined] = field(default_factory=dict)
 
-    def stage(
-        self,
-        address: str,
-        version: int,
-        identity: Mapping[str, Any],
-        inputs: Sequence[Artifact | str],
-        build: Callable[[Work], None],
-        *,
-        resumable: bool = False,
-    ) -> Artifact:
-        """See Runner.stage; the artifact lies where nothing is."""
-        made = super().stage(address, version, identity, inputs, build, resumable=resumable)
-        return Artifact(made.key, self.store.root / "outline" / made.key)
+    def _place(self, key: str) -> Path:
+        """Where nothing lies."""
+        return self.store.root / "outline" / key
 
     def _plan(self, address: str, key: str, describe: dict[str, Any], resumable: bool) -> None:
         self.stages[address] = Outlined(key, self.store.path_of(key).exists())

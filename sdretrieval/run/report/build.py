@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sdretrieval.evaluation import by_seen, holm, queries_with_seen_positives
+from sdretrieval.evaluation import by_seen, family, queries_with_seen_positives
 from sdretrieval.run.html_report import dev_name
 from sdretrieval.run.pipeline import Generation, Pipeline
 from sdretrieval.run.report.figures import BASE, Figures, final_pairs
@@ -50,23 +50,12 @@ def _seen_positives(pipeline: Pipeline, figures: Figures, measure: str) -> dict[
     found = by_seen({name: one.of(measure) for name, one in figures.test.items()}, seen, config.seed)
     if found is None:
         return None
-    adjusted = holm([test.p for test in found.unseen_tests.values()])
     return {
         "measure": measure,
         "n_seen": found.n_seen,
         "n_unseen": found.n_unseen,
         "means": {name: {"seen": pair[0], "unseen": pair[1]} for name, pair in found.means.items()},
-        "unseen_tests": [
-            {
-                "a": "final",
-                "b": name,
-                "difference": t.difference,
-                "interval95": list(t.interval95),
-                "p": t.p,
-                "p_holm": p_holm,
-            }
-            for (name, t), p_holm in zip(found.unseen_tests.items(), adjusted, strict=True)
-        ],
+        "unseen_tests": family({("final", name): test for name, test in found.unseen_tests.items()}, measure),
     }
 
 

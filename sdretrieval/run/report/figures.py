@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sdretrieval.evaluation import Measured, holm, paired_test, verdict
+from sdretrieval.evaluation import Measured, family, paired_test
 from sdretrieval.run.pipeline import Pipeline
 from sdretrieval.run.stages import search
 
@@ -51,17 +51,4 @@ def compared(systems: Mapping[str, Measured], measure: str, seed: int) -> dict[P
     """
     pairs = dict.fromkeys([*final_pairs(systems), *((name, BASE) for name in systems if name != BASE)])
     found = {(a, b): paired_test(systems[a].of(measure), systems[b].of(measure), seed) for a, b in pairs}
-    adjusted = holm([test.p for test in found.values()])
-    return {
-        (a, b): {
-            "a": a,
-            "b": b,
-            "measure": measure,
-            "difference": test.difference,
-            "interval95": list(test.interval95),
-            "p": test.p,
-            "p_holm": p_holm,
-            "verdict": verdict(test, p_holm),
-        }
-        for ((a, b), test), p_holm in zip(found.items(), adjusted, strict=True)
-    }
+    return {(row["a"], row["b"]): row for row in family(found, measure)}

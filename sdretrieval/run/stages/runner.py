@@ -72,7 +72,11 @@ class Runner:
             self._run(address, name, key, describe, build, resumable)
         if self.until == address:
             raise Stopped(address)
-        return Artifact(key, self.store.path_of(key))
+        return Artifact(key, self._place(key))
+
+    def _place(self, key: str) -> Path:
+        """Where the artifact lies, or would lie."""
+        return self.store.path_of(key)
 
     def _run(
         self,

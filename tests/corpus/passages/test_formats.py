@@ -22,8 +22,9 @@ H, P, L, C, T = Kind.HEADING, Kind.PARAGRAPH, Kind.LIST_ITEM, Kind.CODE, Kind.TA
 
 
 def said(parse: Callable[[str], Parsed], text: str) -> list[tuple[Kind, str] | tuple[Kind, str, int]]:
+    """Kind, text and, of a heading, level of each block that has a text."""
     blocks = parse(textwrap.dedent(text).strip("\n")).blocks
-    return [tuple(b) if b.level else (b.kind, b.text) for b in blocks if b.text]  # type: ignore[misc]
+    return [(b.kind, b.text, b.level) if b.level else (b.kind, b.text) for b in blocks if b.text]
 
 
 def test_plain_text() -> None:
@@ -116,7 +117,7 @@ def test_front_matter_gives_the_title() -> None:
     assert parsed.title == "On Boats" and [block.text for block in parsed.blocks] == ["They swim."]
 
 
-def test_restructuredtext() -> None:
+def test_restructuredtext_title_and_paragraphs() -> None:
     text = """
         =========
         The Title
@@ -139,7 +140,19 @@ def test_restructuredtext() -> None:
         * item one
           goes on
         #. item two
+    """
+    assert said(parse_rst, text) == [
+        (H, "The Title", 1),
+        (P, "See open, code, this and a page:"),
+        (C, "x = 1\n\ny = 2"),
+        (H, "Part", 2),
+        (L, "item one goes on"),
+        (L, "item two"),
+    ]
 
+
+def test_restructuredtext_directives_and_definitions() -> None:
+    text = """
         .. note:: Mind the *gap*.
 
            It is wide.
@@ -156,7 +169,20 @@ def test_restructuredtext() -> None:
             Its definition.
 
         :param x: the thing
+    """
+    assert said(parse_rst, text) == [
+        (P, "Mind the gap."),
+        (P, "It is wide."),
+        (C, "z = 3"),
+        (C, ">>> 1 + 1\n2"),
+        (P, "term"),
+        (P, "Its definition."),
+        (P, "param x the thing"),
+    ]
 
+
+def test_restructuredtext_tables_and_quotations() -> None:
+    text = """
         ====  =====
         a     b
         ====  =====
@@ -178,19 +204,6 @@ def test_restructuredtext() -> None:
         +---+---+
     """
     assert said(parse_rst, text) == [
-        (H, "The Title", 1),
-        (P, "See open, code, this and a page:"),
-        (C, "x = 1\n\ny = 2"),
-        (H, "Part", 2),
-        (L, "item one goes on"),
-        (L, "item two"),
-        (P, "Mind the gap."),
-        (P, "It is wide."),
-        (C, "z = 3"),
-        (C, ">>> 1 + 1\n2"),
-        (P, "term"),
-        (P, "Its definition."),
-        (P, "param x the thing"),
         (T, "a | b"),
         (T, "c | d e"),
         (P, "What follows is code."),
