@@ -268,6 +268,17 @@ def test_a_run_is_evaluated_as_its_config_says(finished_copy: Path, tiny_student
     assert find_model(str(tiny_student), finished_copy).trust_remote_code is False
 
 
+def test_a_run_with_precision_auto_is_evaluated_in_what_was_measured(make_config: MakeConfig, tmp_path: Path) -> None:
+    from sdretrieval.run.commands.lookup import find_model
+
+    assert run_config(make_config("student.encode_precision=auto"), runs=tmp_path) is not None
+    path = artifact(tmp_path / "tiny", "0/precision") / "precision.json"
+    measured = json.loads(path.read_text())
+    for chosen in ("float32", "bfloat16"):  # whichever this machine is faster in
+        path.write_text(json.dumps({**measured, "encode": chosen}))
+        assert find_model("tiny", tmp_path).precision == chosen
+
+
 def test_evaluate_encodes_a_run_in_its_own_precision(finished_copy: Path, tiny_corpus: Path) -> None:
     from sdretrieval.run.commands.evaluating import evaluate_models
 

@@ -60,7 +60,7 @@ class Serving:
         for key in made_of:
             folder = self.store.path_of(key)
             if (folder / "precision.json").is_file():
-                return str(read_json(folder / "precision.json")["precision"])
+                return str(read_json(folder / "precision.json").get("encode"))  # absent in earlier versions
         return None
 
     def student(self, base: bool = False) -> Student:
