@@ -52,7 +52,8 @@ def fit_temperature(lists: Ragged, target_perplexity: float) -> float:
     A list's perplexity never falls as the temperature rises, nor then does the median: bisection in log space finds
     it. Lists with fewer than two candidates are left out, their perplexity is 1 at any temperature.
 
-    Raises WorkError where no temperature gives the target, with the range that can be had.
+    Raises WorkError where no temperature from a thousandth of the smallest spread on gives the target (two candidates
+    in a dead heat keep a list at 2 down to nearly 0), with the range that can be had.
     """
     _check_scores(lists)
     usable = _with_choice(lists)
