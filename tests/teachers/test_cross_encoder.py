@@ -71,6 +71,18 @@ def test_scores_do_not_depend_on_the_batch(model: Model, collection: Collection,
     )
 
 
+def test_progress_goes_by_work_though_most_pairs_end_in_the_last_batches(
+    model: Model, collection: Collection, tmp_path: Path
+) -> None:
+    every = teacher_of(model, collection, tmp_path, max_tokens=40, windows="all", batch_tokens=400)
+    pairs = [(collection.queries[query], collection.documents[row]) for query in range(3) for row in range(0, 60, 3)]
+    steps: list[int] = []
+    every._logits(pairs, steps.append)
+    assert sum(steps) == len(pairs)
+    half = sum(steps[: len(steps) // 2]) / len(pairs)
+    assert 0.4 < half < 0.7, "half of the batches are about half of the work"
+
+
 def logits_by_hand(model: Model, query: str, document: str, max_tokens: int, stride: int) -> list[float]:
     """One logit a window, each run alone."""
     import torch
