@@ -29,11 +29,11 @@ USABLE = 0.8
 Move = Callable[[Any, int], Any]
 
 
-def choose_gpus(device: str, kind: str, shard_bytes: int) -> int:
+def choose_gpus(device: str, kind: str, shard_bytes: int, level: int = logging.INFO) -> int:
     """How many GPUs to use: 0 = CPU. `shard_bytes` is what all shards together need.
 
-    `auto` falls back to the CPU and logs why. `cuda` raises ResourceError without a GPU or with too little memory on
-    them, and RequestError for HNSW, which faiss has on the CPU only.
+    `auto` falls back to the CPU and logs why, at `level`. `cuda` raises ResourceError without a GPU or with too little
+    memory on them, and RequestError for HNSW, which faiss has on the CPU only.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise RequestError(f"device {device!r} is unknown; expected auto, cpu or cuda")
@@ -44,7 +44,7 @@ def choose_gpus(device: str, kind: str, shard_bytes: int) -> int:
     if problem is None:
         return gpus
     if device == "auto":
-        logger.info("index on the CPU: %s", problem)
+        logger.log(level, "index on the CPU: %s", problem)
         return 0
     remedy = "set device to auto or cpu"
     if kind == "hnsw":

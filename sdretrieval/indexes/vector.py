@@ -151,7 +151,7 @@ class VectorIndex:
                 "build the index again"
             )
         needed = shard_bytes(card.count, card.dims, card.settings.get("storage"))
-        return cls(index, card, choose_gpus(device, card.kind, needed))
+        return cls(index, card, choose_gpus(device, card.kind, needed, logging.DEBUG))  # its build said why
 
 
 def _check_input(vectors_ND: NDArray[Any], queries_QD: NDArray[Any] | None) -> None:

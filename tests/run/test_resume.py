@@ -53,7 +53,7 @@ def test_a_killed_training_continues_from_its_checkpoint(nursery: Nursery, make_
     assert killed.code == -signal.SIGKILL, killed.said
     ended = nursery.run(config, tmp_path, until="1/train")
     assert ended.code == 0, ended.said
-    assert any("1/train: was interrupted; continues" in line for line in ended.said)
+    assert any("1/train: begins (was interrupted; continues)" in line for line in ended.said)
     assert any("training continues from checkpoint-" in line for line in ended.said)
 
 

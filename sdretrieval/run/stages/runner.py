@@ -89,7 +89,7 @@ class Runner:
     ) -> None:
         check_interrupt()
         if not self.store.path_of(key).exists():
-            logger.info("%s: %s", address, self._why(address, key, describe, resumable))
+            logger.info("%s: begins (%s)", address, self._why(address, key, describe, resumable))
         made = self.store.ensure(key, name, describe, build, resumable=resumable)
         record = {
             "stage": address,

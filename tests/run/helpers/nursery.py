@@ -81,7 +81,7 @@ def _child(config: dict[str, Any], runs: str, until: str | None, worker: bool, k
     with os.fdopen(reading, encoding="utf8", errors="replace") as lines:
         for line in lines:
             said.append(line.rstrip("\n"))
-            if kill_at and (f"{kill_at}: not made yet" in line or f"{kill_at}: was interrupted" in line):
+            if kill_at and f"{kill_at}: begins (" in line:
                 _wait_for(Path(runs), kill_when)
                 os.kill(child, signal.SIGKILL)
     return Ended(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said)._asdict()
