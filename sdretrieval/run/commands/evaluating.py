@@ -164,13 +164,15 @@ class Bench:
         def build(work: Work) -> None:
             from sdretrieval.encode.encoder import encode_texts
             from sdretrieval.encode.tokens import tokenize
+            from sdretrieval.run.stages.inputs import donors_among
 
             texts = self.corpus.document_texts() if side == "documents" else self.corpus.query_texts(self.rows)
             check_disk(self.store.root, 4 * student.dims * len(texts))
             tokens = tokenize(texts, student.model.tokenizer, f"tokenize {side}")
             encode_texts(
-                student.model, tokens, view, specials, work.folder, precision=precision, description=f"encode {side}"
-            )
+                student.model, tokens, view, specials, work.folder, precision=precision, description=f"encode {side}",
+                donors=donors_among(work.kin()),
+            )  # fmt: skip
 
         return self._made("evaluate-vectors", identity, [self.corpus.digest, student.digest], build)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import numpy as np
 
 from sdretrieval.corpus import Corpus, load_corpus
 from sdretrieval.encode.encoder import Embeddings
+from sdretrieval.encode.known import Donor
 from sdretrieval.encode.student import Prompts, Student, load_student
 from sdretrieval.encode.tokens import load_tokens
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.config import Config
 from sdretrieval.run.stages.runner import Artifact
+from sdretrieval.run.store import Kin
 
 
 class Prepared:
@@ -82,6 +85,11 @@ class Vectors:
     def queries_QD(self) -> Array:
         """By query row, in memory."""
         return np.asarray(Embeddings.load(self._path / "queries").vectors_WD)
+
+
+def donors_among(kin: Sequence[Kin], part: str = ".") -> list[Donor]:
+    """Folder `part` of earlier artifacts, to copy what the same texts gave then."""
+    return [Donor(one.path / part, one.sound) for one in kin]
 
 
 def student_from(folder: Path | str, config: Config, prompts: Prompts | None = None) -> Student:

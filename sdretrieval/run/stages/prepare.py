@@ -27,11 +27,11 @@ from sdretrieval.corpus.passages import read_files
 from sdretrieval.corpus.tabular import source_files, understands
 from sdretrieval.corpus.types import Qrels
 from sdretrieval.encode.student import Student
-from sdretrieval.encode.tokens import save_tokens, tokenize
+from sdretrieval.encode.tokens import tokenize_into
 from sdretrieval.errors import CorpusError
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.run.config import Config
-from sdretrieval.run.stages.inputs import Prepared
+from sdretrieval.run.stages.inputs import Prepared, donors_among
 from sdretrieval.run.store import Work, digest_file
 
 logger = logging.getLogger("sdretrieval")
@@ -142,17 +142,19 @@ def known_positives(prepared: Prepared, rows: list[int], use_labels: bool) -> li
     ]
 
 
-def build_tokens(work: Work, prepared: Prepared, student: Student) -> None:
-    """Token ids of all texts, prompts left to the views."""
+def build_tokens(work: Work, prepared: Prepared, student: Student, what: str = "0/tokens") -> None:
+    """Token ids of all texts, prompts left to the views; those of texts that an earlier corpus had are copied."""
     corpus, tokenizer = prepared.corpus, student.model.tokenizer
+    kin = work.kin()
     for kind, side, texts in (
         ("document", "documents", corpus.document_texts()),
         ("query", "queries", corpus.query_texts()),
     ):
         (work.folder / side).mkdir(exist_ok=True)
-        tokens = tokenize(texts, tokenizer, f"tokenize {side}")
-        save_tokens(tokens, work.folder / side)
+        donors = donors_among(kin, side)
+        tokens, reused = tokenize_into(work.folder / side, texts, tokenizer, f"{what} {side}", donors)
         work.counts[f"{kind}_tokens"] = len(tokens.values_T)
+        work.counts[f"{side}_reused"] = reused
 
 
 def build_lexical(work: Work, prepared: Prepared, split_identifiers: bool) -> None:

@@ -19,7 +19,7 @@ from sdretrieval.mining.mine import mine
 from sdretrieval.mining.report import duplicate_groups
 from sdretrieval.ragged import Array
 from sdretrieval.run.config import Config
-from sdretrieval.run.stages.inputs import Prepared, TextTokens, Vectors
+from sdretrieval.run.stages.inputs import Prepared, TextTokens, Vectors, donors_among
 from sdretrieval.run.stages.prepare import judgements, known_positives
 from sdretrieval.run.stages.runner import Artifact
 from sdretrieval.run.store import Work
@@ -31,13 +31,14 @@ SPARE = 1
 def build_vectors(
     work: Work, student: Student, tokens: TextTokens, view: View, batch_tokens: int, precision: Precision, what: str
 ) -> None:
-    """All windows of all documents under `view`, and all queries."""
+    """All windows of all documents under `view`, and all queries; what an earlier corpus had is copied."""
+    kin = work.kin()
     for kind, side, texts, seen, specials in (
         ("document", "documents", tokens.documents, view, student.document_specials),
         ("query", "queries", tokens.queries, student.query_view, student.query_specials),
     ):
         (work.folder / side).mkdir(exist_ok=True)
-        found = encode_texts(
+        found, reused = encode_texts(
             student.model,
             texts,
             seen,
@@ -46,8 +47,10 @@ def build_vectors(
             batch_tokens=batch_tokens,
             precision=precision,
             description=f"{what} {side}",
+            donors=donors_among(kin, side),
         )
         work.counts[f"{kind}_windows"] = len(found.vectors_WD)
+        work.counts[f"{kind}_windows_reused"] = reused
         work.counts[f"{kind}_tokens"] = int(
             sum(b - a for n in texts.lengths.tolist() for a, b in seen.spans(n, specials.count))
         )
