@@ -15,9 +15,10 @@ from .generated import (
     hold_out_documents,
     with_generated_split,
 )
-from .open import default_cache, import_corpus, limit_documents, open_corpus
+from .open import import_corpus, limit_documents, open_corpus
 from .python_stdlib import build_stdlib
 from .qrels import Dangling
+from .sources import Source, TextSize, default_cache, find_source
 from .splits import carve_dev, repeated_queries, require_positives, require_split, training_queries
 from .storage import load_corpus, save_corpus
 from .tables import document_table, query_table
@@ -35,6 +36,8 @@ __all__ = [
     "ImportReport",
     "Imported",
     "Qrels",
+    "Source",
+    "TextSize",
     "build_stdlib",
     "carve_dev",
     "check_corpus",
@@ -42,6 +45,7 @@ __all__ = [
     "default_cache",
     "document_table",
     "download_beir",
+    "find_source",
     "generated_queries",
     "generated_sources",
     "hold_out_documents",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdretrieval.corpus import Corpus, open_corpus, require_split
-from sdretrieval.corpus.open import STDLIB
+from sdretrieval.corpus.sources import STDLIB
 from sdretrieval.evaluation import Measured, Run, evaluate, family, fuse, paired_test, run_from_hits
 from sdretrieval.evaluation.measures import Measure
 from sdretrieval.run.artifacts import runs_folder

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
-from pathlib import Path
 from typing import Any
 
 from sdretrieval.corpus import (
     Corpus,
     carve_dev,
-    default_cache,
-    download_beir,
+    find_source,
     open_corpus,
     repeated_queries,
     require_positives,
@@ -21,10 +18,6 @@ from sdretrieval.corpus import (
     training_queries,
     with_generated_split,
 )
-from sdretrieval.corpus.beir_folder import beir_file
-from sdretrieval.corpus.open import STDLIB, document_folder
-from sdretrieval.corpus.passages import read_files
-from sdretrieval.corpus.tabular import source_files, understands
 from sdretrieval.corpus.types import Qrels
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.tokens import tokenize_into
@@ -32,7 +25,7 @@ from sdretrieval.errors import CorpusError
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.run.config import Config
 from sdretrieval.run.stages.inputs import Prepared, donors_among
-from sdretrieval.run.store import Work, digest_file
+from sdretrieval.run.store import Work
 
 logger = logging.getLogger("sdretrieval")
 
@@ -41,35 +34,8 @@ GENERATED_TRAIN = "generated"
 
 
 def source_digest(source: str) -> str:
-    """What the corpus is, by content: its files' digests (`beir:NAME` and `hf:NAME` are downloaded); the interpreter.
-
-    Of a table only the ending of its name counts, since that is how it is read.
-    """
-    if source != STDLIB and understands(source):
-        return " ".join(f"table{path.suffix}={digest_file(path)}" for path in source_files(source))
-    if documents := document_folder(source):
-        return " ".join(f"{path.relative_to(documents)}={digest_file(path)}" for path in read_files(documents))
-    folder = source_folder(source)
-    if folder is None:
-        return f"{source} {sys.version}"
-    texts = [path for name in ("corpus.jsonl", "queries.jsonl") if (path := beir_file(folder, name))]
-    files = [*texts, *sorted((folder / "qrels").glob("*.tsv"))]
-    return " ".join(f"{path.name}={digest_file(path)}" for path in files)
-
-
-def source_folder(source: str) -> Path | None:
-    """The BEIR folder of a source (`beir:NAME` is downloaded); None for the interpreter, tables and text files.
-
-    Raises CorpusError where there is no such folder, or it is no BEIR folder.
-    """
-    if source == STDLIB or understands(source) or document_folder(source):
-        return None
-    scheme, _, name = source.partition(":")
-    folder = download_beir(name, default_cache() / "beir") if scheme == "beir" else Path(source).expanduser()
-    judged_alone = (folder / "qrels").is_dir() and beir_file(folder, "queries.jsonl") is None
-    if judged_alone or beir_file(folder, "corpus.jsonl") is None:
-        open_corpus(source)  # raises, saying what is understood: a plan must not accept what a run refuses
-    return folder
+    """What the corpus is by content, and so its part of every key."""
+    return find_source(source).digest()
 
 
 def build_corpus(work: Work, config: Config) -> None:

@@ -21,8 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sdretrieval.digests import digest_file
 from sdretrieval.errors import DamagedArtifact, ResourceError, WorkError
-from sdretrieval.run.store.fingerprint import digest_file
 from sdretrieval.run.store.kin import Kin, find_kin
 from sdretrieval.run.store.lock import held, holder_of
 from sdretrieval.run.store.manifest import MANIFEST, Manifest, git_commit, record_files, sync_folder, versions
