@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -18,6 +19,7 @@ from sdretrieval.encode.tokens import load_tokens, tokenize
 from sdretrieval.encode.views import View
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.run.api import run_config
+from sdretrieval.run.commands.evaluating import evaluate_models
 from sdretrieval.run.config import Config
 from sdretrieval.run.store import Store, keys_in_ledgers
 from tests.helpers import tiny
@@ -206,3 +208,17 @@ def test_another_split_of_the_same_texts_is_known_whole(runs: Path, configs: dic
         counts = counts_of(folder / "again", address)
         for kind in ("document", "query"):
             assert counts[f"{kind}_windows_reused"] == counts[f"{kind}_windows"] > 0
+
+
+def test_evaluate_encodes_only_what_is_new(
+    corpora: dict[str, Path], tiny_student: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    evaluate_models(str(tiny_student), str(corpora["old"]), max_tokens=64, runs=tmp_path / "runs")
+    with caplog.at_level("INFO", "sdretrieval"):
+        grown = evaluate_models(str(tiny_student), str(corpora["grown"]), max_tokens=64, runs=tmp_path / "runs")
+    found = re.search(r"encode documents: (\d+) of (\d+) windows known from an earlier corpus", caplog.text)
+    assert found
+    known, windows = map(int, found.groups())
+    assert ADDED < windows - known <= ADDED + CHANGED
+    fresh = evaluate_models(str(tiny_student), str(corpora["grown"]), max_tokens=64, runs=tmp_path / "fresh")
+    assert grown["measures"] == fresh["measures"]

@@ -169,10 +169,11 @@ class Bench:
             texts = self.corpus.document_texts() if side == "documents" else self.corpus.query_texts(self.rows)
             check_disk(self.store.root, 4 * student.dims * len(texts))
             tokens = tokenize(texts, student.model.tokenizer, f"tokenize {side}")
-            encode_texts(
+            found, reused = encode_texts(
                 student.model, tokens, view, specials, work.folder, precision=precision, description=f"encode {side}",
                 donors=donors_among(work.kin()),
             )  # fmt: skip
+            work.counts.update(windows=len(found.vectors_WD), windows_reused=reused)
 
         return self._made("evaluate-vectors", identity, [self.corpus.digest, student.digest], build)
 
