@@ -58,7 +58,7 @@ class Measuring(Teaching):
         def build(work: Work) -> None:
             search.write_measured(work, run(), self.prepared, split, measures, address)
 
-        return self.runner.stage(address, 1, whole, [*inputs, self.corpus], build)
+        return self.runner.stage(address, 1, whole, [*inputs, self.judged], build)
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -133,9 +133,9 @@ class Measuring(Teaching):
         def rerank(split: str) -> Run:
             prepared, opened = self.prepared, Vectors(vectors)
             rows = prepared.rows_of(split)
-            hits = self.open_index(index).search(opened.queries_QD[rows], depth + 1)
-            lists = probe.pool_lists(hits.rows_Qk[:, :depth], None, prepared.own_documents(rows))
-            scores = score_candidates(self.room(ema).teachers(), rows, lists, self.config.targets.calibrate)
+            hits = search.dense_hits(prepared, split, opened, self.open_index(index), depth)
+            lists = probe.pool_lists(hits.rows_Qk, None, prepared.own_documents(rows))
+            scores = score_candidates(self.room(ema).teachers(split), rows, lists, self.config.targets.calibrate)
             reranked = probe.rerank_run(prepared, rows, lists, scores.mixed(self.weights()))
             whole = search.dense_run(prepared, split, opened, self.open_index(index), self.config.evaluate.depth)
             return probe.with_rest(reranked, whole)

@@ -15,7 +15,7 @@ from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.config import identity_fields, members_of
 from sdretrieval.run.config.schema import EmaConfig
 from sdretrieval.run.pipeline.shared import Shared, Weights
-from sdretrieval.run.stages import probe, search, teach
+from sdretrieval.run.stages import masks, probe, search, teach
 from sdretrieval.run.stages.inputs import Vectors
 from sdretrieval.run.stages.runner import Artifact
 from sdretrieval.run.store import Work
@@ -55,7 +55,7 @@ class Teaching(Shared):
             candidates = search.load_candidates(lists)
             teach.build_scores(work, self.room(ema), candidates.query_rows_Q, candidates.rows)
 
-        return self.runner.stage(address, 1, identity, [lists, self.lexical, self.corpus, *ema.values()], build)
+        return self.runner.stage(address, 1, identity, [lists, self.lexical, self.judged, *ema.values()], build)
 
     @cached_property
     def probe(self) -> Artifact:
@@ -78,21 +78,23 @@ class Teaching(Shared):
             rows = prepared.rows_of("dev")
             lists = self._pool(rows, opened, self.open_index(index))
             student = lists.with_values(_student_scores(lists, opened, rows))
+            student = masks.dense_masks(prepared, "dev", opened).correct(rows, lists, student)
             room = self.room(ema)
-            scores = score_candidates(room.teachers(), rows, lists, asked.targets.calibrate)
+            scores = score_candidates(room.teachers("dev"), rows, lists, asked.targets.calibrate)
             probe.build_probe(
                 work, prepared, rows, lists, scores, student, asked.gate.measure, asked.gate.tolerance, asked.seed
             )
 
-        inputs = [vectors, index, self.lexical, self.corpus, *ema.values()]
+        inputs = [vectors, index, self.lexical, self.judged, *ema.values()]
         return self.runner.stage("0/probe", 1, identity, inputs, build)
 
     def _pool(self, rows: Array, vectors: Vectors, index: VectorIndex) -> Ragged:
         depth = self.config.evaluate.teacher_depth
-        dense = index.search(vectors.queries_QD[rows], depth + 1)
-        texts = self.prepared.corpus.query_texts(rows.tolist())
-        lexical = self.lexical_index.search(texts, depth).rows_Qk if self.config.mine.lexical else None
-        return probe.pool_lists(dense.rows_Qk[:, :depth], lexical, self.prepared.own_documents(rows))
+        dense = search.dense_hits(self.prepared, "dev", vectors, index, depth)
+        lexical = None
+        if self.config.mine.lexical:
+            lexical = search.lexical_hits(self.prepared, "dev", self.lexical_index, depth).rows_Qk
+        return probe.pool_lists(dense.rows_Qk, lexical, self.prepared.own_documents(rows))
 
     @property
     def probe_was_made(self) -> bool:

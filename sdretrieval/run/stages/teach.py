@@ -17,6 +17,7 @@ from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.config import Config, identity_fields, members_of
 from sdretrieval.run.config.schema import CrossEncoderConfig, EmaConfig, LexicalConfig, ViewConfig
 from sdretrieval.run.stages.inputs import Prepared, Vectors
+from sdretrieval.run.stages.masks import dense_masks, lexical_masks, text_masks
 from sdretrieval.run.store import Store, Work, key_of
 from sdretrieval.targets.build import build_targets
 from sdretrieval.targets.shuffle import shuffled_within_lists
@@ -24,6 +25,7 @@ from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_e
 from sdretrieval.teachers.dense import DenseTeacher
 from sdretrieval.teachers.ensemble import TeacherScores, score_candidates
 from sdretrieval.teachers.lexical import LexicalTeacher
+from sdretrieval.teachers.masked import Masks, masked_teacher
 from sdretrieval.teachers.pair_cache import PairCache
 from sdretrieval.teachers.protocols import Teacher
 
@@ -65,9 +67,20 @@ class TeacherRoom:
     lexical: LexicalIndex
     ema_vectors: Mapping[int, Vectors]
 
-    def teachers(self) -> list[Teacher]:
-        """The members, in the config's order."""
-        return [self._make(number, member) for number, member in enumerate(members_of(self.config.teacher))]
+    def teachers(self, split: str | None = None) -> list[Teacher]:
+        """The members, in the config's order; for the queries of `split`, if these were made from documents, each
+        judges a query's own document without the query."""
+        made = [self._make(number, member) for number, member in enumerate(members_of(self.config.teacher))]
+        if split is None or not self.prepared.has_masked(split):
+            return made
+        return [masked_teacher(teacher, self._masks(number, teacher, split)) for number, teacher in enumerate(made)]
+
+    def _masks(self, number: int, teacher: Teacher, split: str) -> Masks:
+        if isinstance(teacher, CrossEncoderTeacher):
+            return text_masks(self.prepared, split, teacher.score_texts)
+        if isinstance(teacher, LexicalTeacher):
+            return lexical_masks(self.prepared, split, self.lexical)
+        return dense_masks(self.prepared, split, self.ema_vectors[number])
 
     def _make(self, number: int, member: MemberConfig) -> Teacher:
         if isinstance(member, CrossEncoderConfig):
