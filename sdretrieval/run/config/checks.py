@@ -57,8 +57,8 @@ def _queries(config: Config) -> Iterator[Clash]:
     asked = config.corpus.generate
     if asked.written > 0 and asked.model is None:
         text = (
-            f"found {asked.written:g}, but corpus.generate.model is null; expected a seq2seq model that writes queries, "
-            "such as doc2query/msmarco-t5-small-v1, or 0"
+            f"found {asked.written:g}, but corpus.generate.model is null; expected a seq2seq model that writes "
+            "queries, such as doc2query/msmarco-t5-small-v1, or 0"
         )
         yield Clash(("corpus.generate.written", "corpus.generate.model"), text)
     if not any(getattr(asked, kind) > 0 for kind in KINDS):
