@@ -18,7 +18,7 @@ from sdretrieval.encode.views import View
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.run.config import Config, identity_fields
-from sdretrieval.run.stages import learn, prepare, search
+from sdretrieval.run.stages import learn, prepare, search, wording
 from sdretrieval.run.stages.inputs import Prepared, TextTokens, Vectors, student_from
 from sdretrieval.run.stages.machine import machine_name
 from sdretrieval.run.stages.runner import Artifact, Runner
@@ -93,10 +93,13 @@ class Shared:
     @cached_property
     def lexical(self) -> Artifact:
         """The BM25 index."""
-        split = self.config.mine.split_identifiers
+        asked = self.config.mine
+        # Where the store has it, not where a runner would have it lie: an outline must find the same keys as a run.
+        with_care = wording.saved_needs_care(self.store.path_of(self.corpus.key))
+        identity = wording.lexical_identity(asked.split_identifiers, asked.language, with_care)
         return self.runner.stage(
-            "0/lexical", 1, {"split_identifiers": split}, [self.corpus],
-            lambda work: prepare.build_lexical(work, self.prepared, split),
+            "0/lexical", 1, identity, [self.corpus],
+            lambda work: prepare.build_lexical(work, self.prepared, asked.split_identifiers, asked.language),
         )  # fmt: skip
 
     @cached_property

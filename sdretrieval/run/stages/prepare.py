@@ -29,9 +29,9 @@ from sdretrieval.corpus.types import Qrels
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.tokens import save_tokens, tokenize
 from sdretrieval.errors import CorpusError
-from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.run.config import Config
 from sdretrieval.run.stages.inputs import Prepared
+from sdretrieval.run.stages.wording import build_index
 from sdretrieval.run.store import Work, digest_file
 
 logger = logging.getLogger("sdretrieval")
@@ -155,9 +155,9 @@ def build_tokens(work: Work, prepared: Prepared, student: Student) -> None:
         work.counts[f"{kind}_tokens"] = len(tokens.values_T)
 
 
-def build_lexical(work: Work, prepared: Prepared, split_identifiers: bool) -> None:
+def build_lexical(work: Work, prepared: Prepared, split_identifiers: bool, language: str) -> None:
     """BM25 over whole documents."""
-    index = LexicalIndex.build(prepared.corpus.document_texts(), split_identifiers=split_identifiers)
+    index = build_index(prepared.corpus.document_texts(), split_identifiers, language)
     index.save(work.folder)
     work.counts["documents"] = index.count
 
