@@ -129,3 +129,9 @@ def lower_words(text: str, shortest_word: int = 1) -> Iterator[str]:
             yield from run.ngrams()
         else:
             yield from (word for word in marked_words(run.text) if len(word) >= shortest_word)
+
+
+def neighbours(text: str) -> Iterator[str]:
+    """Words in their order; of a script without spaces, its characters."""
+    for run in runs(tidied(text).lower()):
+        yield from run.units or marked_words(run.text)

@@ -39,7 +39,7 @@ LISTED_STOP_WORDS = (
     "danish", "dutch", "french", "german", "italian", "norwegian", "portuguese", "russian", "spanish", "swedish",
     "turkish",
 )  # fmt: skip
-"""Languages whose stop words come with bm25s; of others none are dropped, which costs little: common words weigh little."""
+"""Languages whose stop words come with bm25s; of others none are dropped: common words weigh little anyway."""
 K1, B = 0.9, 0.4
 """Anserini's values for BEIR."""
 CHUNK_ENTRIES = 1 << 23

@@ -7,6 +7,7 @@ longer than the model's limit is read in overlapping windows; its logit is the b
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +24,8 @@ from sdretrieval.teachers.pair_cache import PairCache, pair_key
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
+
+logger = logging.getLogger("sdretrieval")
 
 PAIRS_PER_SHARD = 512
 """A killed run loses at most this many scored pairs."""
@@ -134,7 +137,15 @@ def load_cross_encoder(name: str, *, max_tokens: int, device: str = "auto") -> t
         raise ModelError(f"model {name!r} in {folder} does not load as a cross-encoder: {problem}") from problem
     _check_one_output(name, model.num_labels)
     check_positions(name, positions_of(model[0]), max_tokens)
+    _warn_of_prompt(name, model)
     return model.float(), model_digest(folder)
+
+
+def _warn_of_prompt(name: str, model: CrossEncoder) -> None:
+    """Pairs are read as they are: a reranker that wants an instruction must not get worse unnoticed."""
+    prompt = model.prompts.get(model.default_prompt_name or "")
+    if prompt:
+        logger.warning("cross-encoder %s asks for the prompt %r, which is not put before its pairs", name, prompt)
 
 
 def check_is_reranker(name: str, folder: Path) -> None:

@@ -6,7 +6,7 @@ Vectors and the BM25 index are kept in the store under what they were made from,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sdretrieval.corpus import Corpus, open_corpus, require_split
 from sdretrieval.corpus.language import AUTO, ENGLISH, detect, sample
 from sdretrieval.corpus.open import STDLIB
+from sdretrieval.encode.prompts import find_prompts
 from sdretrieval.evaluation import Measured, Run, evaluate, family, fuse, paired_test, run_from_hits
 from sdretrieval.evaluation.measures import Measure
 from sdretrieval.run.artifacts import runs_folder
@@ -71,6 +72,7 @@ def evaluate_models(
         "n_queries": measured[model].n_queries,
         "model": model,
         "max_tokens": {name: found.max_tokens for name, found in models.items()},
+        "prompts": {name: asdict(find_prompts(found.folder).prompts) for name, found in models.items()},
         "systems": systems,
         "measures": {name: found.means() for name, found in measured.items()},
         "tests": tests_against(model, measured, measures[0]),
