@@ -97,8 +97,12 @@ class Language:
 
 def sample(texts: Sequence[str]) -> list[str]:
     """The beginnings of up to `TEXTS` texts, evenly spread."""
-    step = max(1, len(texts) // TEXTS)
-    return [texts[n][:LETTERS_PER_TEXT] for n in range(0, len(texts), step)]
+    return [texts[n][:LETTERS_PER_TEXT] for n in range(0, len(texts), sample_step(len(texts)))]
+
+
+def sample_step(count: int) -> int:
+    """Which of `count` texts are looked at: each so many."""
+    return max(1, count // TEXTS)
 
 
 def detect(beginnings: Iterable[str]) -> Language:
