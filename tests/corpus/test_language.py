@@ -16,14 +16,15 @@ TEXTS = {
     "Stadt nach der Einwohnerzahl ist auch Berlin. Das Land grenzt an neun Staaten.",
     "french": "La France est un pays dont le territoire est situé en Europe de l'Ouest. C'est une république dont la "
     "capitale est Paris, qui est aussi la ville la plus peuplée du pays.",
-    "danish": "Danmark er et land i Skandinavien. Landet består af halvøen Jylland samt flere hundrede øer. Hovedstaden "
-    "er København, der også er den største by i landet, og der er en bro til Sverige.",
+    "danish": "Danmark er et land i Skandinavien. Landet består af halvøen Jylland samt flere hundrede øer. "
+    "Hovedstaden er København, der også er den største by i landet, og der er en bro til Sverige.",
     "norwegian": "Norge er et nordisk land som ligger på den vestlige delen av den skandinaviske halvøya. Hovedstaden "
     "er Oslo, som også er den største byen i landet, og det er mange fjorder langs kysten av landet etter havet.",
     "polish": "Polska jest państwem w Europie Środkowej. Stolicą jest Warszawa, która jest też największym miastem w "
     "kraju, a językiem urzędowym jest język polski i nie ma innego.",
     "russian": "Россия — государство в Восточной Европе и Северной Азии. Она является крупнейшей страной мира по "
-    "площади. Столица — Москва, и это самый большой город в стране, а государственный язык — русский, но есть и другие языки.",
+    "площади. Столица — Москва, и это самый большой город в стране, а государственный язык — русский, но не "
+    "единственный.",
     "ukrainian": "Україна — держава у Східній Європі. Вона є другою за площею країною на континенті. Столиця — Київ, "
     "і це найбільше місто в країні, а державна мова — українська, яка належить до мов, що поширені в регіоні.",
     "greek": "Η Ελλάδα είναι χώρα της νοτιοανατολικής Ευρώπης.",

@@ -26,7 +26,7 @@ def model(folder: Path, **card: Any) -> Path:
         ({"prompts": {"query": "q: ", "document": "d: "}}, Prompts("q: ", "d: ")),
         ({"prompts": {"query": "q: ", "passage": "p: "}}, Prompts("q: ", "p: ")),
         ({"prompts": {"query": "q: ", "document": "", "passage": "p: "}}, Prompts("q: ", "p: ")),
-        ({"prompts": {"retrieval.query": "q: ", "retrieval.passage": "p: ", "separation": "s: "}}, Prompts("q: ", "p: ")),
+        ({"prompts": {"retrieval.query": "q: ", "retrieval.passage": "p: ", "x": "s: "}}, Prompts("q: ", "p: ")),
         ({"prompts": {"s2p_query": "q: ", "s2s_query": "s: "}}, Prompts("q: ", "")),
         ({"prompts": {"web": "w: "}, "default_prompt_name": "web"}, Prompts("w: ", "w: ")),
         ({"prompts": {"query": "q: "}, "default_prompt_name": "query"}, Prompts("q: ", "")),

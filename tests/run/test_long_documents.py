@@ -23,8 +23,9 @@ from tests.helpers import tiny
 from tests.run.helpers.tiny_runs import MakeConfig, artifact
 
 WORDS = 100_000
-FACT = "astronomy comet telescope geneva"
-"""Stands once, at the very end."""
+FACT = " ".join(["astronomy comet telescope geneva"] * 8)
+"""Stands at the very end: half of the last window."""
+FACT_WORDS = len(FACT.split())
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def with_book(tiny_corpus: Path, tmp_path: Path) -> Path:
     with (folder / "corpus.jsonl").open("a") as file:
         file.write(json.dumps({"_id": "book", "title": "", "text": f"{filler} {FACT}"}) + "\n")
     with (folder / "queries.jsonl").open("a") as file:
-        file.write(json.dumps({"_id": "asks", "text": FACT}) + "\n")
+        file.write(json.dumps({"_id": "asks", "text": FACT[:32]}) + "\n")
     with (folder / "qrels" / "test.tsv").open("a") as file:
         file.write("asks\tbook\t1\n")
     return folder
@@ -59,16 +60,20 @@ def test_the_teacher_finds_a_fact_at_the_end_that_the_student_cannot_see(
     with caplog.at_level(logging.INFO, logger="sdretrieval"):
         assert run_config(config, runs=tmp_path / "runs", until="0/evaluate:teacher:test") is None
     folder = tmp_path / "runs" / "tiny"
-    row, windows = 120, 1 + -(-(WORDS + 4 - 62) // 31)
+    row, length = 120, WORDS + FACT_WORDS
+    windows = 1 + -(-(length - 62) // 31)
     assert max(batches) <= 4096, "memory is bounded by the batch, not by the document"
     student = Embeddings.load(artifact(folder, "1/encode") / "documents")
     teacher = Embeddings.load(artifact(folder, "1/encode:teacher0") / "documents")
     assert student.one_window
-    assert np.diff(teacher.windows)[row] == windows == View(64, "all").counts(np.array([WORDS + 4]), 2)[0]
-    assert teachers_score(folder, row) > float(student.vectors_WD[row] @ query(folder)) + 0.05
+    assert np.diff(teacher.windows)[row] == windows == View(64, "all").counts(np.array([length]), 2)[0]
+    scores_W = teacher.vectors_WD[teacher.windows[row] : teacher.windows[row + 1]] @ query(folder)
+    assert int(np.argmax(scores_W)) == windows - 1, "the fact is in the last window"
+    assert teachers_score(folder, row) == pytest.approx(scores_W[-1], abs=1e-6)
+    assert scores_W[-1] > float(student.vectors_WD[row] @ query(folder)) + 0.02
     said = [line for line in caplog.messages if "the student sees" in line]
     assert len(said) == 1
-    assert "41 of 121 documents are longer; of the longest, book (100,004 tokens), it sees 0.1 %" in said[0]
+    assert "41 of 121 documents are longer; of the longest, book (100,032 tokens), it sees 0.1 %" in said[0]
     assert any(f"{windows:,} of the longest" in line for line in caplog.messages)
 
 
@@ -88,5 +93,5 @@ def teachers_score(folder: Path, row: int) -> float:
 def test_check_names_the_book_and_how_much_of_it_the_student_sees(with_book: Path, tiny_student: Path) -> None:
     found = check_source(str(with_book), str(tiny_student), 64)
     book = found.longest[0]
-    assert (book.identifier, book.length, dict(book.seen)) == ("book", WORDS + 6, {"student": 64})
+    assert (book.identifier, book.length, dict(book.seen)) == ("book", WORDS + FACT_WORDS + 2, {"student": 64})
     assert found.seen_by_view["student"] < 0.1
