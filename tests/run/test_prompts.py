@@ -162,7 +162,7 @@ def test_the_same_text_has_the_same_vector_on_every_way(
         "query": QUERY,
         "document": DOCUMENT,
     }
-    settings = ["student.prompts.query=", "student.prompts.document=", "name=bare"]
+    settings = ['student.prompts.query=""', 'student.prompts.document=""', "name=bare"]
     bare = run_config(
         make_config(f"corpus.source={source}", f"student.model={model}", *settings),
         runs=tmp_path / "runs", until="1/encode",
@@ -259,7 +259,7 @@ def test_bge_small_with_its_published_prompt(
     report = assert_every_way_agrees(parse_config(settings, ONE_BY_ONE), tmp_path / "runs", monkeypatch)
     recorded = json.loads((tmp_path / "runs" / "bge" / "serving.json").read_text())["prompts"]
     assert Prompts(**recorded) == Prompts("Represent this sentence for searching relevant passages: ", "")
-    bare = parse_config(settings, ["student.prompts.query=", "name=bare"])
+    bare = parse_config(settings, ['student.prompts.query=""', "name=bare"])
     run_config(bare, runs=tmp_path / "runs", until="1/evaluate:dev")
     measured = json.loads((artifact(tmp_path / "runs" / "bare", "1/evaluate:dev") / "measured.json").read_text())
     without = np.mean(list(measured["per_query"]["nDCG@10"].values()))
