@@ -30,7 +30,7 @@ from sdretrieval.training.losses import ListwiseDistillation
 from tests.run.helpers.tiny_runs import MakeConfig, artifact, keys_of
 
 QUERY, DOCUMENT = "where is: ", "dust: "
-LIVE = {"kind": "ema", "mode": "live", "weight": 0.5}
+LIVE = {"kind": "ema", "mode": "live", "view": {"windows": "first"}, "weight": 0.5}
 ONE_BY_ONE = ("student.batch_tokens=1", "train.queries_per_batch=1", "train.epochs=0.1")
 """Batches of one text: in a batch of another size the last bits of a vector differ, whatever the prompt."""
 
@@ -223,12 +223,12 @@ def test_a_plan_says_which_prompts_are_used_and_which_are_left_unused(
 
 
 def cut_scifact(corpus: Corpus, folder: Path) -> Path:
-    """40 dev queries, 6 of train and one of test with their documents, and others up to 120."""
+    """30 dev queries, 3 of train and one of test with their documents, and others up to 60."""
     judged = corpus.qrels["test"]
-    asked = [query for query in judged if any(d in corpus.document_row for d in judged[query])][:47]
+    asked = [query for query in judged if any(d in corpus.document_row for d in judged[query])][:34]
     wanted = [d for query in asked for d in judged[query]]
-    kept = list(dict.fromkeys([*wanted, *corpus.document_ids]))[:120]
-    parts = {"dev": asked[:40], "train": asked[40:46], "test": asked[46:]}
+    kept = list(dict.fromkeys([*wanted, *corpus.document_ids]))[:60]
+    parts = {"dev": asked[:30], "train": asked[30:33], "test": asked[33:]}
     qrels = {split: {query: judged[query] for query in queries} for split, queries in parts.items()}
     documents = corpus.documents.select(sorted(corpus.document_row[d] for d in kept))
     queries = corpus.queries.select([corpus.query_row[query] for query in asked])
@@ -248,8 +248,8 @@ def test_bge_small_with_its_published_prompt(
         "corpus": {"source": str(source)},
         "student": {
             "model": str(real_model("bge-small-en-v1.5")),
-            "max_tokens": 48,
-            "query_tokens": 48,
+            "max_tokens": 32,
+            "query_tokens": 32,
             "device": "cpu",
         },
         "mine": {"depth": 30, "keep": 6},
