@@ -13,6 +13,7 @@ from sdretrieval.run.pipeline.teaching import Teaching
 from sdretrieval.run.stages import probe, search
 from sdretrieval.run.stages.inputs import Vectors
 from sdretrieval.run.stages.runner import Artifact
+from sdretrieval.run.stages.seeing import say_coverage
 from sdretrieval.run.store import Work
 from sdretrieval.teachers.ensemble import score_candidates
 
@@ -111,10 +112,16 @@ class Measuring(Teaching):
     def measure_base(self) -> None:
         """BM25, the base student, their even mix, and the teacher."""
         self.systems.append(self._lexical_system)
+        self._say_coverage()
         vectors = self.student_vectors("1/encode", self.base)
         base = self.add_dense("student_0", "the base student", self.base, vectors, 1)
         self._add_fused("hybrid_0", "base student + BM25, even mix", base)
         self._measure_teacher(vectors)
+
+    def _say_coverage(self) -> None:
+        if not self.runner.planning and self.tokens.path.exists():
+            specials = self.student(self.base.student).document_specials.count
+            say_coverage(self.config, self.prepared, self.text_tokens.documents.lengths, specials)
 
     def _measure_teacher(self, vectors: Artifact) -> None:
         """The teacher reranking the base student's own top documents: what there is to learn."""

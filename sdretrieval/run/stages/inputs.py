@@ -15,7 +15,9 @@ from sdretrieval.corpus import Corpus, load_corpus
 from sdretrieval.corpus.generated import GeneratedQuery, QueryTally
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.known import Donor
-from sdretrieval.encode.student import Prompts, Student, load_student
+from sdretrieval.encode.locate import locate_model
+from sdretrieval.encode.prompts import FoundPrompts, Prompts, find_prompts
+from sdretrieval.encode.student import Student, load_student
 from sdretrieval.encode.tokens import load_tokens
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.config import Config
@@ -200,19 +202,20 @@ def donors_among(kin: Sequence[Kin], part: str = ".") -> list[Donor]:
 def student_from(folder: Path | str, config: Config, prompts: Prompts | None = None) -> Student:
     """A student with the views, prompts and device that the config asks for."""
     asked = config.student
-    student = load_student(
+    return load_student(
         str(folder),
         max_tokens=asked.max_tokens,
         query_tokens=asked.query_tokens,
         device=asked.device,
         trust_remote_code=asked.trust_remote_code,
-        prompts=prompts,
+        prompts=prompts or prompts_of(config).prompts,
     )
-    if prompts is not None or (asked.prompts.query is None and asked.prompts.document is None):
-        return student
-    own = student.prompts
-    chosen = Prompts(
-        own.query if asked.prompts.query is None else asked.prompts.query,
-        own.document if asked.prompts.document is None else asked.prompts.document,
-    )
-    return student_from(folder, config, chosen)
+
+
+def prompts_of(config: Config) -> FoundPrompts:
+    """The prompts of the run: the config's, else those of the model that it begins with. Every later student has them.
+
+    Raises ModelError where the model is not there.
+    """
+    asked = config.student
+    return find_prompts(locate_model(asked.model), asked.model, asked.prompts.query, asked.prompts.document)

@@ -15,10 +15,10 @@ from sdretrieval.corpus import (
 from sdretrieval.corpus.types import Qrels
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.tokens import tokenize_into
-from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.run.config import Config
 from sdretrieval.run.stages.inputs import GENERATED, GENERATED_TRAIN, Prepared, donors_among
 from sdretrieval.run.stages.queries import Queries
+from sdretrieval.run.stages.wording import build_index
 from sdretrieval.run.store import Work
 
 logger = logging.getLogger("sdretrieval")
@@ -90,9 +90,9 @@ def build_tokens(work: Work, prepared: Prepared, student: Student, what: str = "
         work.counts[f"{side}_reused"] = reused
 
 
-def build_lexical(work: Work, prepared: Prepared, split_identifiers: bool) -> None:
+def build_lexical(work: Work, prepared: Prepared, split_identifiers: bool, language: str) -> None:
     """BM25 over whole documents."""
-    index = LexicalIndex.build(prepared.corpus.document_texts(), split_identifiers=split_identifiers)
+    index = build_index(prepared.corpus.document_texts(), split_identifiers, language)
     index.save(work.folder)
     work.counts["documents"] = index.count
 
