@@ -23,6 +23,7 @@ from sdretrieval.run.pipeline.request import (
     check_stage_exists,
     check_student,
     check_until,
+    check_verdicts,
 )
 from sdretrieval.run.report import build_details, build_report, figures_of
 from sdretrieval.run.stages.runner import Planned, Runner, Stopped, ledger_by_address
@@ -137,6 +138,7 @@ def _check_settings(config: Config) -> None:
     """What a plan refuses as well: it loads no model."""
     for warning in warnings(config):
         logger.warning("%s", warning)
+    check_verdicts(config)
     check_models(config)
     check_machine(config)
 

@@ -30,7 +30,7 @@ from sdretrieval.teachers.ensemble import BatchTeacher, TeacherScores, score_can
 from sdretrieval.teachers.lexical import LexicalTeacher
 from sdretrieval.training.batches import BatchMaker, Side
 from sdretrieval.training.live import LiveTargets
-from sdretrieval.training.losses import ListwiseDistillation
+from sdretrieval.training.distillation import ListwiseDistillation
 from sdretrieval.training.train import EarlyStop, Trained, TrainSettings, train, updates_of
 
 Weights = dict[str, Any]

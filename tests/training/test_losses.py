@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdretrieval.errors import NumericError
-from sdretrieval.training.losses import ListwiseDistillation, info_nce, listwise_kl
+from sdretrieval.training.distillation import ListwiseDistillation
+from sdretrieval.training.losses import info_nce, listwise_kl
 
 TEMPERATURE = 0.05
 

@@ -65,7 +65,8 @@ class Shared:
     @cached_property
     def corpus(self) -> Artifact:
         """Documents, queries and splits."""
-        identity = {**identity_fields(self.config.corpus, without={"source"}), "seed": self.config.seed}
+        # Verdicts touch training alone, so they are in the keys of what trains: see `with_verdicts`.
+        identity = {**identity_fields(self.config.corpus, without={"source", "verdicts"}), "seed": self.config.seed}
         identity["split"] = self.config.evaluate.split
         return self.runner.stage(
             "0/corpus", 1, identity, [prepare.source_digest(self.config.corpus.source)],
@@ -73,9 +74,24 @@ class Shared:
         )  # fmt: skip
 
     @cached_property
+    def verdicts(self) -> Artifact | None:
+        """What a person said of training pairs, where the config names a file."""
+        if self.config.corpus.verdicts is None:
+            return None
+        path = Path(self.config.corpus.verdicts).expanduser()
+        return self.runner.stage(
+            "0/verdicts", 1, {}, [self.corpus, prepare.verdicts_digest(path)],
+            lambda work: prepare.build_verdicts(work, Prepared(self.corpus), path),
+        )  # fmt: skip
+
+    def with_verdicts(self, *inputs: Artifact) -> list[Artifact]:
+        """Inputs of a stage that reads known positives."""
+        return [*inputs, *([self.verdicts] if self.verdicts else [])]
+
+    @cached_property
     def prepared(self) -> Prepared:
         """The corpus artifact, opened."""
-        return Prepared(self.corpus)
+        return Prepared(self.corpus, self.verdicts)
 
     @cached_property
     def tokens(self) -> Artifact:

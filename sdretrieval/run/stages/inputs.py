@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sdretrieval.corpus import Corpus, load_corpus
+from sdretrieval.corpus import Corpus, Verdicts, load_corpus
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.student import Prompts, Student, load_student
 from sdretrieval.encode.tokens import load_tokens
@@ -21,8 +21,16 @@ from sdretrieval.run.stages.runner import Artifact
 class Prepared:
     """The corpus artifact: the corpus with all its splits, and what was noted while it was made."""
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: Artifact, verdicts: Artifact | None = None) -> None:
         self._path = artifact.path
+        self._verdicts = verdicts
+
+    @cached_property
+    def verdicts(self) -> Verdicts:
+        """What a person said of training queries and documents; nothing where the config names no file."""
+        if self._verdicts is None:
+            return Verdicts()
+        return Verdicts.from_json(json.loads((self._verdicts.path / "verdicts.json").read_text(encoding="utf8")))
 
     @cached_property
     def corpus(self) -> Corpus:
