@@ -192,3 +192,43 @@ def _table_records(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, An
     reader.fieldnames = columns
     for record in reader:
         yield reader.line_num, record
+
+
+COLUMNS = (
+    "verdict", "query", "document", "known_positive", "teacher_score", "threshold", "student_score", "query_id",
+    "document_id", "query_digest", "document_digest",
+)  # fmt: skip
+"""Of a file to mark, what a person reads first."""
+
+
+def kept_records(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file that a person has marked, whole; none where there is no file yet.
+
+    Raises what `read_marks` raises: a file that is something else is never written over.
+    """
+    if not path.exists():
+        return []
+    read_marks(path)
+    return [dict(record) for _, record in _records(path) if str(record.get("verdict") or "").strip()]
+
+
+def pair_of(record: Mapping[str, Any]) -> tuple[str, str]:
+    """What a line speaks of."""
+    query, document = (_name(record, side) for side in SIDES)
+    return query, document
+
+
+def marks_text(records: Iterable[Mapping[str, Any]], ending: str) -> str:
+    """The contents of a file to mark, `ending` being one of `ENDINGS`: one line a record, texts on one line each."""
+    lines = [{name: _on_one_line(record.get(name, "")) for name in COLUMNS} for record in records]
+    if ending == ".jsonl":
+        return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, delimiter="\t" if ending == ".tsv" else ",", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return out.getvalue()
+
+
+def _on_one_line(value: Any) -> Any:
+    return " ".join(value.split()) if isinstance(value, str) else "" if value is None else value
