@@ -121,10 +121,9 @@ def refuse(path: Path, problems: Sequence[str], hint: str = "") -> None:
     shown = list(problems[:LIST_AT_MOST])
     if len(problems) > LIST_AT_MOST:
         shown.append(f"and {len(problems) - LIST_AT_MOST} more")
+    what = "the line" if len(problems) == 1 else "these lines"
     tail = f" ({hint})" if hint else ""
-    raise RequestError(
-        f"verdicts {path}: {'; '.join(shown)}; correct or remove the line{'s'[: len(problems) > 1]}{tail}"
-    )
+    raise RequestError(f"verdicts {path}: {'; '.join(shown)}; correct or remove {what}{tail}")
 
 
 def _sides(said: Mapping[tuple[int, int], Mark]) -> Verdicts:

@@ -32,7 +32,9 @@ def render(report: Mapping[str, Any], details: Mapping[str, Any]) -> str:
     stages, probe, notes, config, versions, comparisons (how many tests Holm's p goes over). A part that is
     absent leaves its section out; without `table` the table is made from `report` alone. All texts are escaped.
     """
-    return page_template("report.html").render(**_view({**report, "tests": _judged(report.get("tests") or [])}, details))
+    return page_template("report.html").render(
+        **_view({**report, "tests": _judged(report.get("tests") or [])}, details)
+    )
 
 
 @cache

@@ -20,6 +20,10 @@ from sdretrieval.run.config.schema import (
 )
 
 
+VECTOR_KINDS = ("ema", "dense")
+"""Kinds of teachers whose class is a `HasVectors`."""
+
+
 class Clash(NamedTuple):
     """Settings that cannot stand together: the dotted paths involved (the first is blamed) and what is wrong."""
 
@@ -114,7 +118,7 @@ def _loss(config: Config) -> Iterator[Clash]:
         if not has_vectors(member):
             text = (
                 f'found "embedding", but {prefix} ({member.kind}) has scores and no vectors; expected listwise_kl or '
-                "margin_mse, or a teacher of ema members (weight: 0 leaves a member out)"
+                "margin_mse, or members that all have vectors, such as ema (weight: 0 leaves one out)"
             )
             yield Clash(("train.loss", f"{prefix}.kind", f"{prefix}.weight"), text)
         elif isinstance(member, EmaConfig) and member.mode == "live":
@@ -127,7 +131,7 @@ def _loss(config: Config) -> Iterator[Clash]:
 
 def has_vectors(member: object) -> bool:
     """Whether a member is a bi-encoder, which has a vector for each text."""
-    return isinstance(member, EmaConfig)
+    return getattr(member, "kind", "") in VECTOR_KINDS
 
 
 def _query_weights(config: Config) -> Iterator[Clash]:
@@ -235,7 +239,7 @@ def _labels(config: Config) -> Iterator[str]:
             f"corpus.dev_share: {corpus.dev_share:g} has no effect: corpus.labels is false, so dev is generated "
             "(corpus.dev_queries), not carved off train"
         )
-    no_positives = not config.corpus.labels and config.corpus.generated_queries == 0
+    no_positives = not corpus.labels and corpus.generated_queries == 0 and corpus.verdicts is None
     if config.train.hard_label_weight > 0 and no_positives:
         yield (
             f"train.hard_label_weight: {config.train.hard_label_weight:g} has no effect: corpus.labels is false and no "
