@@ -211,10 +211,10 @@ def kept_records(path: Path) -> list[dict[str, Any]]:
     return [dict(record) for _, record in _records(path) if str(record.get("verdict") or "").strip()]
 
 
-def pair_of(record: Mapping[str, Any]) -> tuple[str, str]:
-    """What a line speaks of."""
-    query, document = (_name(record, side) for side in SIDES)
-    return query, document
+def pairs_of(record: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """What a line speaks of, by digests, by ids, or by both: as far as it brings them."""
+    names = [{_name({key: record.get(key)}, side) for key in (f"{side}_digest", f"{side}_id")} - {""} for side in SIDES]
+    return {(query, document) for query in names[0] for document in names[1]}
 
 
 def marks_text(records: Iterable[Mapping[str, Any]], ending: str) -> str:

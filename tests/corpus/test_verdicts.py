@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdretrieval.corpus import Corpus, Verdicts, content_digest, document_table, query_table, read_marks, resolve
-from sdretrieval.corpus.verdicts import COLUMNS, kept_records, marks_text, pair_of
+from sdretrieval.corpus.verdicts import COLUMNS, kept_records, marks_text, pairs_of
 from sdretrieval.errors import RequestError
 
 HEAD = "verdict\tquery_id\tdocument_id\n"
@@ -133,6 +133,11 @@ def test_what_is_written_to_mark_is_read_again(tmp_path: Path, ending: str) -> N
     path = written(tmp_path, marks_text([record, {**record, "verdict": ""}], ending), f"a{ending}")
     (kept,) = kept_records(path)
     assert kept["query"] == 'query "with" a,b and;c'
-    assert pair_of(kept) == ('digest:query_digest "with" a,b and;c', 'digest:document_digest "with" a,b and;c')
+    assert ('digest:query_digest "with" a,b and;c', 'id:document_id "with" a,b and;c') in pairs_of(kept)
+    assert (
+        pairs_of({"query_id": "q0", "document_id": "d0"})
+        == {("id:q0", "id:d0")}
+        <= pairs_of({**kept, "query_id": "q0", "document_id": "d0"})
+    )
     assert float(kept["teacher_score"]) == 0.5
     assert kept_records(tmp_path / f"none{ending}") == []

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sdretrieval.corpus import Corpus, content_digest
-from sdretrieval.corpus.verdicts import ENDINGS, kept_records, marks_text, pair_of
+from sdretrieval.corpus.verdicts import ENDINGS, kept_records, marks_text, pairs_of
 from sdretrieval.errors import RequestError
 from sdretrieval.mining import Candidates
 from sdretrieval.ragged import Array, Ragged
@@ -53,7 +53,7 @@ def suspects_of(
 
     Raises RequestError for a rule or number out of range, and what a run raises.
     """
-    config = _config_of(what, overrides, runs)
+    config, runs = _config_of(what, overrides, runs)
     asked = config.targets.false_negatives
     chosen = _rule(rule, margin, percent, asked.rule)
     numbers = {
@@ -76,8 +76,8 @@ def write_to_mark(record: dict[str, Any], path: Path) -> int:
     """
     check_to_mark(path)
     kept = kept_records(path)
-    known = {pair_of(line) for line in kept}
-    fresh = [row for row in record["suspects"] if pair_of(row) not in known]
+    known = {pair for line in kept for pair in pairs_of(line)}
+    fresh = [row for row in record["suspects"] if not known.intersection(pairs_of(row))]
     write_text(path, marks_text([*kept, *fresh], path.suffix.lower()))
     return len(kept)
 
@@ -89,12 +89,14 @@ def check_to_mark(path: Path) -> None:
     kept_records(path)
 
 
-def _config_of(what: str, overrides: Sequence[str], runs: Path | None) -> Config:
+def _config_of(what: str, overrides: Sequence[str], runs: Path | None) -> tuple[Config, Path | None]:
+    """The config, and the folder of runs whose store holds what was made with it."""
     if Path(what).suffix in (".yaml", ".yml") or Path(what).is_file():
-        return load_config(what, overrides)
+        return load_config(what, overrides), runs
     if overrides:
         raise RequestError(f"--set changes a config; {what} is a run, whose settings stand; name its YAML instead")
-    return serving_of(find_run(what, runs)).config()
+    folder = find_run(what, runs)
+    return serving_of(folder).config(), folder.parent
 
 
 def _rule(rule: str | None, margin: float | None, percent: float | None, configured: Rule) -> Rule:

@@ -19,7 +19,6 @@ from sdretrieval.run.config.schema import (
     members_of,
 )
 
-
 VECTOR_KINDS = ("ema", "dense")
 """Kinds of teachers whose class is a `HasVectors`."""
 
@@ -138,9 +137,7 @@ def _query_weights(config: Config) -> Iterator[Clash]:
     by = config.targets.query_weights.by
     counting = [member for member in members_of(config.teacher) if member.weight != 0]
     if by in ("agreement", "both") and len(counting) < 2:
-        text = (
-            f'found "{by}", but {len(counting)} teacher counts, which agrees with itself; expected confidence or none'
-        )
+        text = f'found "{by}", but one teacher alone counts, and agrees with itself; expected confidence or none'
         yield Clash(("targets.query_weights.by", "teacher"), text)
 
 
