@@ -63,12 +63,14 @@ def info_nce(student_BM: Tensor, positive_BM: Tensor, negative_BM: Tensor, tempe
 def margin_mse(
     student_BM: Tensor, teacher_BM: Tensor, anchor_BM: Tensor, excluded_BM: Tensor, scale: float, temperature: float
 ) -> Tensor:
-    """Each query's mean over pairs of ((student's margin - scale x teacher's margin) / temperature)^2, shape (B,).
+    """Each query's mean over pairs of ((student's margin - scale x teacher's margin) / temperature)^2 / 4, shape (B,).
 
     A margin is an anchor's score less another document's; the pairs are every anchor of a query with each of its other
     documents. `teacher_BM` is wanted up to a constant a query, which no margin sees. `scale` turns its unit into
-    cosines; `temperature` is the student's, so that the term is of the order of a divergence in nats. A query without
-    an anchor or without a second document counts 0. Hofstaetter et al. (2020), arXiv 2010.02666.
+    cosines; `temperature` is the student's. A quarter, since the divergence of two softmaxes is to second order half
+    the variance of their logits' differences, which is a quarter of the mean square over pairs: so the term is of the
+    order of `listwise_kl`. A query without an anchor or without a second document counts 0.
+    Hofstaetter et al. (2020), arXiv 2010.02666.
     """
     kept_BM = ~excluded_BM
     error_BM = (student_BM.float() - scale * teacher_BM.masked_fill(excluded_BM, 0.0)).masked_fill(excluded_BM, 0.0)
@@ -80,7 +82,7 @@ def margin_mse(
     of_anchor_BM = count_B[:, None] * centred_BM.square() + spread_B[:, None]
     anchors_BM = anchor_BM & kept_BM
     pairs_B = anchors_BM.sum(dim=-1) * (count_B - 1)
-    return (of_anchor_BM * anchors_BM).sum(dim=-1) / pairs_B.clamp_min(1) / temperature**2
+    return (of_anchor_BM * anchors_BM).sum(dim=-1) / pairs_B.clamp_min(1) / (4 * temperature**2)
 
 
 def anchors(positive_BM: Tensor, target_log_probs_BM: Tensor) -> Tensor:

@@ -153,7 +153,7 @@ def plain_margins(
     found = []
     for s, t, a, out in zip(student.tolist(), teacher.tolist(), anchor.tolist(), excluded.tolist(), strict=True):
         pairs = [
-            (((s[i] - s[j]) - scale * (t[i] - t[j])) / TEMPERATURE) ** 2
+            (((s[i] - s[j]) - scale * (t[i] - t[j])) / TEMPERATURE) ** 2 / 4
             for i, j in product(range(len(s)), repeat=2)
             if i != j and a[i] and not out[i] and not out[j]
         ]
@@ -189,7 +189,7 @@ def test_the_gradient_of_margin_mse_is_that_of_its_pairs() -> None:
         pairs = [(i, j) for i in range(5) for j in range(5) if anchor[b, i] and i != j]
         for i, j in pairs:
             error = (again[b, i] - again[b, j]) - 0.3 * (teacher[b, i] - teacher[b, j])
-            total = total + (error / 0.5) ** 2 / len(pairs)
+            total = total + (error / 0.5) ** 2 / 4 / len(pairs)
     total.backward()
     torch.testing.assert_close(student.grad, again.grad, rtol=1e-4, atol=1e-5)
 
@@ -203,6 +203,18 @@ def test_margins_do_not_see_a_constant_of_either_side(
     one = margin_mse(student, targets, anchor, excluded, 0.1, 1.0)
     other = margin_mse(student + of_student, targets + of_teacher, anchor, excluded, 0.1, 1.0)
     torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_near_the_target_margins_of_all_pairs_are_the_divergence() -> None:
+    generator = torch.Generator().manual_seed(5)
+    logits = 1e-2 * torch.randn(1, 2000, generator=generator)
+    error = 1e-2 * torch.randn(1, 2000, generator=generator)
+    targets = torch.log_softmax(logits, dim=-1)
+    student = (logits + error) * TEMPERATURE
+    everyone, nobody = torch.ones(1, 2000, dtype=torch.bool), torch.zeros(1, 2000, dtype=torch.bool)
+    margins = margin_mse(student, targets, everyone, nobody, TEMPERATURE, TEMPERATURE)
+    kl = listwise_kl(student, targets, TEMPERATURE, torch.ones(1))
+    assert float(margins) == pytest.approx(float(kl), rel=0.05)
 
 
 def test_anchors_are_the_known_positives_else_the_teachers_best() -> None:
