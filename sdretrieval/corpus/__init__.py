@@ -17,8 +17,9 @@ from .splits import carve_dev, repeated_queries, require_positives, require_spli
 from .storage import load_corpus, save_corpus
 from .tables import document_table, query_table
 from .tabular import Asking, Columns, Imported, ImportReport, with_questions
-from .text import normalised
+from .text import content_digest, normalised
 from .types import Corpus, Qrels, joined
+from .verdicts import Mark, Verdicts, read_marks, resolve
 
 __all__ = [
     "Asking",
@@ -28,12 +29,15 @@ __all__ = [
     "Dangling",
     "ImportReport",
     "Imported",
+    "Mark",
     "Qrels",
     "Source",
     "TextSize",
+    "Verdicts",
     "build_stdlib",
     "carve_dev",
     "check_corpus",
+    "content_digest",
     "dangling_judgements",
     "default_cache",
     "document_table",
@@ -50,10 +54,12 @@ __all__ = [
     "open_corpus",
     "query_table",
     "read_beir",
+    "read_marks",
     "repeated_queries",
     "require_absent",
     "require_positives",
     "require_split",
+    "resolve",
     "save_corpus",
     "training_queries",
     "with_generated_split",

@@ -16,6 +16,11 @@ def normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).split())
 
 
+def content_digest(text: str) -> bytes:
+    """16 bytes that are equal exactly where two texts agree up to runs of white space."""
+    return hashlib.blake2b(" ".join(text.split()).encode("utf8", "surrogatepass"), digest_size=16).digest()
+
+
 def hash_rank(seed: int, *parts: Hashable) -> int:
     """A 64-bit number that depends on `seed` and `parts` only: sorting by it shuffles, whatever the order before.
 

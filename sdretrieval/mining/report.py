@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,6 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sdretrieval.corpus.text import content_digest
 
 Reason = Literal["own_document", "identical_to_positive", "duplicate_text"]
 REASONS: tuple[Reason, ...] = ("own_document", "identical_to_positive", "duplicate_text")
@@ -91,8 +92,4 @@ def duplicate_groups(texts: Iterable[str]) -> NDArray[np.int64]:
     Groups are numbered by first appearance. Only 16-byte digests are held, so a corpus may be streamed through.
     """
     numbers: dict[bytes, int] = {}
-    return np.fromiter((numbers.setdefault(_digest(text), len(numbers)) for text in texts), dtype=np.int64)
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(" ".join(text.split()).encode("utf8", "surrogatepass"), digest_size=16).digest()
+    return np.fromiter((numbers.setdefault(content_digest(text), len(numbers)) for text in texts), dtype=np.int64)

@@ -24,6 +24,7 @@ from sdretrieval.run.pipeline.request import (
     check_stage_exists,
     check_student,
     check_until,
+    check_verdicts,
 )
 from sdretrieval.run.report import build_details, build_report, figures_of
 from sdretrieval.run.stages.inputs import prompts_of
@@ -111,12 +112,24 @@ def probe_config(
 ) -> dict[str, Any]:
     """Teacher headroom on the base student's own candidates: each mixture's difference, interval, and the advice."""
     config = config if isinstance(config, Config) else load_config(config, overrides)
+    with open_stages(config, lambda pipeline: pipeline.probe, "probe", runs=runs) as pipeline:
+        return pipeline.probe_record()
+
+
+@contextmanager
+def open_stages(
+    config: Config, walk: Callable[[Pipeline], object], what: str, *, runs: Path | None = None
+) -> Iterator[Pipeline]:
+    """A pipeline of which only the stages that `walk` asks for are wanted, for `what`; no report is written.
+
+    They are checked before long work, made under the store's lock, and found again by a later run.
+    """
     store = Store(runs_folder(runs) / "store")
-    _check_request(config, store, None, False, lambda pipeline: pipeline.probe)
-    with store.lock(f"probe {config.name}"):
+    _check_request(config, store, None, False, walk)
+    with store.lock(f"{what} {config.name}"):
         folder = runs_folder(runs) / config.name
         folder.mkdir(parents=True, exist_ok=True)
-        return Pipeline(config, store, Runner(store, Ledger(folder / "ledger.jsonl"))).probe_record()
+        yield Pipeline(config, store, Runner(store, Ledger(folder / "ledger.jsonl")))
 
 
 def _check_request(
@@ -139,6 +152,7 @@ def _check_settings(config: Config) -> None:
     """What a plan refuses as well: it loads no model."""
     for warning in warnings(config):
         logger.warning("%s", warning)
+    check_verdicts(config)
     check_models(config)
     check_machine(config)
     _say_prompts(config)

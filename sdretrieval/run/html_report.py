@@ -32,18 +32,21 @@ def render(report: Mapping[str, Any], details: Mapping[str, Any]) -> str:
     stages, probe, notes, config, versions, comparisons (how many tests Holm's p goes over). A part that is
     absent leaves its section out; without `table` the table is made from `report` alone. All texts are escaped.
     """
-    return _page().render(**_view({**report, "tests": _judged(report.get("tests") or [])}, details))
+    return page_template("report.html").render(
+        **_view({**report, "tests": _judged(report.get("tests") or [])}, details)
+    )
 
 
 @cache
-def _page() -> Template:
+def page_template(name: str) -> Template:
+    """A page of `templates/`, which writes numbers as a report does and escapes every text."""
     from jinja2 import Environment, PackageLoader
 
     pages = Environment(loader=PackageLoader("sdretrieval.run"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     pages.filters.update(
         number=number, signed=signed, span=span, p=p_value, seconds=duration, size=size, excerpts=excerpts
     )
-    return pages.get_template("report.html")
+    return pages.get_template(name)
 
 
 def _view(report: Mapping[str, Any], details: Mapping[str, Any]) -> Row:
@@ -65,7 +68,7 @@ def _view(report: Mapping[str, Any], details: Mapping[str, Any]) -> Row:
         "findings": findings if details.get("headline") else findings[1:],
         "tests": report["tests"],
         "dots": _dot_chart([row for row in rows if row.get("interval95") and _is_number(row.get("difference"))]),
-        "lines": _line_chart(generations, measure, {"dev": dev, "test": split}),
+        "lines": line_chart(generations, measure, {"dev": dev, "test": split}),
         "scores": [_histogram(name, shape) for name, shape in (details.get("score_histograms") or {}).items()],
         "entropies": [_histogram(name, shape) for name, shape in (details.get("entropy_histograms") or {}).items()],
         "mining": {name: _mined(counts) for name, counts in (details.get("mining") or {}).items()},
@@ -183,7 +186,7 @@ def _dot_chart(rows: Sequence[Row]) -> Row | None:
     return {"rows": dots, "zero": x(0.0), "ticks": [(x(tick), tick) for tick in ticks(low, high)]}
 
 
-def _line_chart(generations: Sequence[Mapping[str, Any]], measure: str, names: Mapping[str, str]) -> Row | None:
+def line_chart(generations: Sequence[Mapping[str, Any]], measure: str, names: Mapping[str, str]) -> Row | None:
     """A measure by generation, one line for dev and one for test, called `names`; where a value is missing, the line
     goes past it."""
     series = {split: _known_points(generations, split, measure) for split in ("dev", "test")}
@@ -237,7 +240,9 @@ def _histogram(name: str, shape: Mapping[str, Sequence[float]]) -> Row:
 def _mined(counts: Mapping[str, Any]) -> Row:
     removed = [{"label": reason, "count": count} for reason, count in (counts.get("removed") or {}).items()]
     bars = _bars([{"label": "kept", "count": counts.get("kept", 0), "kept": True}, *removed], "count")
-    return {**counts, "bars": bars, "examples": counts.get("examples") or []}
+    trusted = counts.get("query_weights")
+    trust = _histogram("trust", {"edges": trusted["edges"], "counts": trusted["trust_histogram"]}) if trusted else None
+    return {**counts, "bars": bars, "examples": counts.get("examples") or [], "trust": trust}
 
 
 def _bars(rows: Sequence[Mapping[str, Any]], key: str) -> list[Row]:

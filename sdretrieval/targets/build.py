@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from sdretrieval.errors import DamagedArtifact, RequestError, WorkError
 from sdretrieval.ragged import Ragged
 from sdretrieval.targets.calibrate import calibrate, corpus_statistics
-from sdretrieval.targets.confidence import corpus_confidence
 from sdretrieval.targets.false_negatives import FalseNegativeReport, Rule, false_negative_report, hard_mask
 from sdretrieval.targets.reduce import check_same_lists, reduced
 from sdretrieval.targets.temperature import entropy, fit_temperature, tempered_log_softmax
@@ -112,8 +111,8 @@ def build_targets(
     margin: float = 0.05,
     percent: float = 95.0,
     teacher_raw: Ragged | None = None,
-    confidence: bool = False,
     excluded: Ragged | None = None,
+    confirmed: Ragged | None = None,
 ) -> tuple[Targets, FalseNegativeReport]:
     """Targets of calibrated and mixed scores, and what the false-negative rule removed from the hard-label term.
 
@@ -122,35 +121,35 @@ def build_targets(
     `rule`, `margin`, `percent`: see `hard_mask`.
     `teacher_raw`: one teacher's raw scores, or the mix of members each calibrated over the corpus. Where given it is
     min-max calibrated over the corpus and the rule judges on that 0..1 scale (a margin of 0.05 is then a twentieth of
-    the teacher's range); otherwise the rule judges on `mixed`. `percent_of_positive` and `confidence` need it: a share
-    of a z-score means nothing, and z-scores hold no confidence.
-    `confidence`: weight each query as `corpus_confidence` says; otherwise every query weighs 1.
+    the teacher's range); otherwise the rule judges on `mixed`. `percent_of_positive` needs it: a share of a z-score
+    means nothing.
     `excluded` bool: candidates that leave the teacher's and the student's softmax and the hard-label term.
+    `confirmed` bool: candidates that a person found not relevant; no rule takes them out of the hard-label term.
+    Every query weighs 1, one without any candidate 0.
 
     Raises RequestError where `teacher_raw` is needed and missing, and what the functions named here raise.
     """
-    _check_request(mixed, positive, rule, teacher_raw, confidence)
+    _check_request(mixed, positive, rule, teacher_raw)
     scores = mixed if excluded is None else _without(mixed, excluded)
     heat = fit_temperature(scores, target_perplexity) if temperature == "auto" else float(temperature)
     log_probs = tempered_log_softmax(scores, heat)
     judged = mixed if teacher_raw is None else calibrate(teacher_raw, corpus_statistics(teacher_raw))
-    mask = hard_mask(rule, judged, positive, margin, percent)
+    mask = hard_mask(rule, judged, positive, margin, percent, confirmed)
     included_T = ~np.isneginf(log_probs.values_T)
-    weight_Q = np.ones(len(mixed), dtype=np.float32)
-    if confidence and teacher_raw is not None:
-        weight_Q = corpus_confidence(teacher_raw)
-    weight_Q = np.where(reduced(np.add, included_T, mixed, 0.0) > 0, weight_Q, np.float32(0.0)).astype(np.float32)
+    weight_Q = (reduced(np.add, included_T, mixed, 0.0) > 0).astype(np.float32)
     targets = Targets(log_probs, mask.with_values(mask.values_T & included_T), weight_Q, heat, _histogram(log_probs))
-    return targets, false_negative_report(rule, judged, positive, margin, percent)
+    return targets, false_negative_report(rule, judged, positive, margin, percent, confirmed)
 
 
-def _check_request(mixed: Ragged, positive: Ragged, rule: Rule, teacher_raw: Ragged | None, confidence: bool) -> None:
+def _check_request(mixed: Ragged, positive: Ragged, rule: Rule, teacher_raw: Ragged | None) -> None:
     check_same_lists("positive", positive, "mixed", mixed)
     if teacher_raw is not None:
         check_same_lists("teacher_raw", teacher_raw, "mixed", mixed)
-    elif rule == "percent_of_positive" or confidence:
-        wanted = "confidence weights" if confidence else "false_negatives.rule percent_of_positive"
-        raise RequestError(f"{wanted} needs scores on the corpus' scale (teacher_raw); per-query scores have none")
+    elif rule == "percent_of_positive":
+        raise RequestError(
+            "false_negatives.rule percent_of_positive needs scores on the corpus' scale (teacher_raw); per-query "
+            "scores have none"
+        )
 
 
 def _without(mixed: Ragged, excluded: Ragged) -> Ragged:

@@ -1,33 +1,135 @@
-"""How much a query should count, from how sure the teacher is of its list.
+"""How much a query should count: from how sure the teacher is of its list, and how far its members agree on it.
 
-Legend: Q queries, T candidates in all lists together.
+Legend: M members, Q queries, T candidates in all lists together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
+from sdretrieval.errors import WorkError
 from sdretrieval.ragged import Ragged
+from sdretrieval.targets.agreement import list_agreement
 from sdretrieval.targets.calibrate import calibrate, corpus_statistics
+from sdretrieval.targets.mix import mix
 from sdretrieval.targets.reduce import Floats, reduced
 
+WeightBy = Literal["none", "confidence", "agreement", "both"]
+EXAMPLES = 10
+BINS = 20
 
-def corpus_confidence(raw: Ragged) -> NDArray[np.float32]:
-    """Weights in (0.5, 1.5) with mean 1, float32 (Q,).
 
-    The confidence of a list is its best score less the mean of its other scores, after min-max calibration over the
-    corpus; z-scores of each query would give every list the same spread and erase just this. The weight is
-    0.5 + (rank - 0.5) / Q, where rank 1 is the least sure list and equal lists share their mean rank: bounded whatever
-    the teacher's scale, and no query is silenced. A list of fewer than two candidates has confidence 0.
+class Distrusted(NamedTuple):
+    """A query that counts nothing, and how far it was trusted."""
 
-    Raises NumericError for scores that are not finite.
+    query_position: int
+    trust: float
+
+
+@dataclass(frozen=True)
+class QueryWeightReport:
+    """What queries were weighed by, and which of them count nothing.
+
+    `trust_histogram`: how many queries have a trust in each twentieth of 0 to 1, from which to choose `below`.
+    `silenced`: queries under `below`; `examples`: those trusted least.
+    """
+
+    by: str
+    below: float
+    queries: int
+    silenced: int
+    mean_trust: float
+    trust_histogram: tuple[int, ...]
+    examples: tuple[Distrusted, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return {**asdict(self), "examples": [list(example) for example in self.examples]}
+
+    @staticmethod
+    def from_json(stored: Mapping[str, Any]) -> QueryWeightReport:
+        """The inverse of `to_json`."""
+        examples = tuple(Distrusted(*example) for example in stored["examples"])
+        return QueryWeightReport(
+            **{**stored, "trust_histogram": tuple(stored["trust_histogram"]), "examples": examples}
+        )
+
+
+def list_confidence(raw: Ragged) -> Floats:
+    """How sure a teacher is of each list, 0 to 1, float64 (Q,): the best score less the mean of the others.
+
+    After min-max calibration over the corpus: z-scores of each query would give every list the same spread and erase
+    just this. A list of fewer than two candidates has confidence 0. Raises NumericError for scores that are not finite.
     """
     scores = calibrate(raw, corpus_statistics(raw))
     best_Q = reduced(np.maximum, scores.values_T, scores, 0.0)
     others_Q = (reduced(np.add, scores.values_T, scores, 0.0) - best_Q) / np.maximum(scores.lengths - 1, 1)
-    gap_Q = np.where(scores.lengths > 1, best_Q - others_Q, 0.0)
-    return (0.5 + (_mean_ranks(gap_Q) - 0.5) / max(len(raw), 1)).astype(np.float32)
+    return np.where(scores.lengths > 1, best_Q - others_Q, 0.0)
+
+
+def corpus_confidence(raw: Ragged) -> NDArray[np.float32]:
+    """`ranked_weights` of one teacher's `list_confidence`, float32 (Q,)."""
+    return ranked_weights(list_confidence(raw)).astype(np.float32)
+
+
+def ranked_weights(trust_Q: Floats) -> Floats:
+    """0.5 + (rank - 0.5) / Q: in (0.5, 1.5) with mean 1, float64 (Q,).
+
+    Rank 1 is the least trusted query, equal ones share their mean rank. Bounded whatever the teacher's scale, and no
+    query is silenced by its rank alone.
+    """
+    return np.asarray(0.5 + (_mean_ranks(trust_Q) - 0.5) / max(len(trust_Q), 1))
+
+
+def query_trust(
+    by: WeightBy, raw: Sequence[Ragged], calibrated: Sequence[Ragged], weights: Sequence[float], temperature: float
+) -> Floats:
+    """How far each query's target is trusted, 0 to 1, float64 (Q,).
+
+    `confidence`: of the mixture of the members' `raw` scores, each calibrated over the corpus; `agreement`: of the
+    members' `calibrated` scores at the targets' `temperature`; `both`: the product; `none`: 1.
+    """
+    trust_Q = np.ones(len(raw[0]))
+    if by in ("confidence", "both"):
+        trust_Q = trust_Q * list_confidence(mix([calibrate(m, corpus_statistics(m)) for m in raw], weights))
+    if by in ("agreement", "both"):
+        trust_Q = trust_Q * list_agreement(calibrated, weights, temperature)
+    return trust_Q
+
+
+def query_weights(by: WeightBy, trust_Q: Floats, below: float) -> tuple[NDArray[np.float32], QueryWeightReport]:
+    """Weights with mean 1 over the queries that count, float32 (Q,), and the report.
+
+    A query trusted less than `below` weighs 0; the others weigh `ranked_weights` of their trust among themselves.
+
+    Raises WorkError where no query is left.
+    """
+    kept_Q = trust_Q >= below
+    if len(trust_Q) and not kept_Q.any():
+        raise WorkError(
+            f"targets.query_weights.below is {below:g}, but no query is trusted as much by {by}: the highest trust of "
+            f"{len(trust_Q)} queries is {trust_Q.max():.3f}, the median {np.median(trust_Q):.3f}; lower it"
+        )
+    weight_Q = np.zeros(len(trust_Q), dtype=np.float32)
+    weight_Q[kept_Q] = ranked_weights(trust_Q[kept_Q])
+    gone = np.flatnonzero(~kept_Q)
+    worst = gone[np.argsort(trust_Q[gone], kind="stable")][:EXAMPLES]
+    counts, _ = np.histogram(trust_Q, bins=BINS, range=(0.0, 1.0))
+    report = QueryWeightReport(
+        by=by,
+        below=below,
+        queries=len(trust_Q),
+        silenced=len(gone),
+        mean_trust=float(trust_Q.mean()) if len(trust_Q) else 0.0,
+        trust_histogram=tuple(int(count) for count in counts),
+        examples=tuple(Distrusted(int(q), float(trust_Q[q])) for q in worst),
+    )
+    return weight_Q, report
 
 
 def _mean_ranks(values_Q: Floats) -> Floats:

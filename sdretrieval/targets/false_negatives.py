@@ -61,7 +61,12 @@ class FalseNegativeReport:
 
 
 def hard_mask(
-    rule: Rule, teacher_scores: Ragged, positive: Ragged, margin: float = 0.05, percent: float = 95.0
+    rule: Rule,
+    teacher_scores: Ragged,
+    positive: Ragged,
+    margin: float = 0.05,
+    percent: float = 95.0,
+    confirmed: Ragged | None = None,
 ) -> Ragged:
     """True where a candidate may serve as a negative of the hard-label term; never for a known positive.
 
@@ -71,22 +76,28 @@ def hard_mask(
     * `percent_of_positive`  p - (1 - percent / 100) x |p|, which is percent % of p where p is positive and lies as far
                              below p where it is negative. Scores calibrated over the corpus (0..1) are meant.
 
-    `none` removes nothing, nor does any rule in a list without a known positive.
+    `none` removes nothing, nor does any rule in a list without a known positive, nor any rule a candidate of
+    `confirmed` (bool): a person found it not relevant.
     `margin`: 0 or more. `percent`: above 0, at most 100.
 
     Raises RequestError for an unknown rule or a number out of range, WorkError where the lists do not agree.
     """
-    threshold_T = per_entry(_threshold(rule, teacher_scores, positive, margin, percent), positive)
-    return positive.with_values(~positive.values_T & ~(teacher_scores.values_T > threshold_T))
+    threshold_Q = thresholds(rule, teacher_scores, positive, margin, percent)
+    return positive.with_values(~positive.values_T & ~_removed(teacher_scores, positive, threshold_Q, confirmed))
 
 
 def false_negative_report(
-    rule: Rule, teacher_scores: Ragged, positive: Ragged, margin: float = 0.05, percent: float = 95.0
+    rule: Rule,
+    teacher_scores: Ragged,
+    positive: Ragged,
+    margin: float = 0.05,
+    percent: float = 95.0,
+    confirmed: Ragged | None = None,
 ) -> FalseNegativeReport:
     """What `hard_mask` removes for the same arguments."""
-    threshold_T = per_entry(_threshold(rule, teacher_scores, positive, margin, percent), positive)
+    threshold_Q = thresholds(rule, teacher_scores, positive, margin, percent)
     negative_T = ~positive.values_T
-    removed_T = negative_T & (teacher_scores.values_T > threshold_T)
+    removed_T = _removed(teacher_scores, positive, threshold_Q, confirmed)
     removed_Q = reduced(np.add, removed_T, positive, 0.0)
     negatives_Q = reduced(np.add, negative_T, positive, 0.0)
     return FalseNegativeReport(
@@ -96,11 +107,15 @@ def false_negative_report(
         lists_touched=int((removed_Q > 0).sum()),
         lists_emptied=int(((removed_Q > 0) & (removed_Q == negatives_Q)).sum()),
         lists_without_positive=int((reduced(np.add, positive.values_T, positive, 0.0) == 0).sum()),
-        examples=_examples(removed_T, teacher_scores, threshold_T),
+        examples=_examples(removed_T, teacher_scores, per_entry(threshold_Q, positive)),
     )
 
 
-def _threshold(rule: Rule, scores: Ragged, positive: Ragged, margin: float, percent: float) -> Floats:
+def thresholds(rule: Rule, scores: Ragged, positive: Ragged, margin: float = 0.05, percent: float = 95.0) -> Floats:
+    """The score above which an unlabelled candidate of each list is a suspect, +inf where no rule judges, float64 (Q,).
+
+    Arguments and errors are those of `hard_mask`.
+    """
     _check(rule, margin, percent)
     check_same_lists("positive", positive, "teacher_scores", scores)
     best_Q = reduced(np.maximum, np.where(positive.values_T, scores.values_T, -np.inf), scores, -np.inf)
@@ -108,6 +123,14 @@ def _threshold(rule: Rule, scores: Ragged, positive: Ragged, margin: float, perc
     best_Q = np.where(judged_Q, best_Q, 0.0)
     room_Q = np.full(len(scores), margin) if rule == "margin" else (1.0 - percent / 100.0) * np.abs(best_Q)
     return np.where(judged_Q & (rule != "none"), best_Q - room_Q, np.inf)
+
+
+def _removed(scores: Ragged, positive: Ragged, threshold_Q: Floats, confirmed: Ragged | None) -> NDArray[np.bool_]:
+    removed_T = ~positive.values_T & (scores.values_T > per_entry(threshold_Q, positive))
+    if confirmed is not None:
+        check_same_lists("confirmed", confirmed, "positive", positive)
+        removed_T &= ~confirmed.values_T
+    return np.asarray(removed_T, dtype=np.bool_)
 
 
 def _examples(removed_T: NDArray[np.bool_], scores: Ragged, threshold_T: Floats) -> tuple[RemovedNegative, ...]:

@@ -43,7 +43,7 @@ def tempered_log_softmax(lists: Ragged, temperature: float) -> Ragged:
         raise RequestError(f"temperature is {temperature}, expected a number above 0, or auto")
     _check_scores(lists)
     _check_spread(lists, temperature)
-    return lists.with_values(_log_softmax(lists, temperature).values_T.astype(np.float32))
+    return lists.with_values(log_softmax(lists, temperature).values_T.astype(np.float32))
 
 
 def fit_temperature(lists: Ragged, target_perplexity: float) -> float:
@@ -70,7 +70,8 @@ def fit_temperature(lists: Ragged, target_perplexity: float) -> float:
     return temperature
 
 
-def _log_softmax(lists: Ragged, temperature: float) -> Ragged:
+def log_softmax(lists: Ragged, temperature: float) -> Ragged:
+    """`tempered_log_softmax` in float64 and unchecked: for what is measured, not taught."""
     scaled_T = lists.values_T.astype(np.float64) / temperature
     best_Q = reduced(np.maximum, scaled_T, lists, 0.0)
     shifted_T = scaled_T - per_entry(np.where(np.isneginf(best_Q), 0.0, best_Q), lists)
@@ -79,7 +80,7 @@ def _log_softmax(lists: Ragged, temperature: float) -> Ragged:
 
 
 def _median_perplexity(lists: Ragged, temperature: float) -> float:
-    return float(np.median(perplexity(_log_softmax(lists, temperature))))
+    return float(np.median(perplexity(log_softmax(lists, temperature))))
 
 
 def _spreads(lists: Ragged) -> Floats:

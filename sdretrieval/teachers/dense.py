@@ -41,6 +41,19 @@ class DenseTeacher:
         firsts = np.concatenate([[0], np.cumsum(ends - starts)[:-1]])
         return np.maximum.reduceat(scores_QW, firsts, axis=1).astype(np.float32)
 
+    def query_vectors(self, query_rows: Array) -> Array:
+        """See HasVectors."""
+        return unit(np.asarray(self._queries_QD[query_rows]))
+
+    def document_vectors(self, document_rows: Array) -> Array:
+        """See HasVectors: the mean of a document's windows, of length 1.
+
+        One vector cannot be each window's maximum; the mean is nearest to them all, and speaks of the whole document.
+        """
+        starts, ends = self._documents.windows[document_rows], self._documents.windows[np.asarray(document_rows) + 1]
+        vectors = [np.asarray(self._documents.vectors_WD[a:b]).mean(axis=0) for a, b in zip(starts, ends, strict=True)]
+        return unit(np.stack(vectors))
+
     def score(self, query_rows_Q: Array, candidates: Ragged) -> Ragged:
         """See Teacher.score."""
         return lists_from_matrix(self, query_rows_Q, candidates)
@@ -60,3 +73,9 @@ class DenseTeacher:
             rows_Qk[block] = np.take_along_axis(best, order, axis=1)
             scores_Qk[block] = np.take_along_axis(scores_QN, rows_Qk[block], axis=1)
         return Hits(rows_Qk, scores_Qk)
+
+
+def unit(vectors_XD: Array) -> Array:
+    """Rows of length 1, float32; a row of zeros stays."""
+    lengths_X1 = np.linalg.norm(vectors_XD, axis=1, keepdims=True)
+    return np.asarray(vectors_XD / np.where(lengths_X1 > 0, lengths_X1, 1.0), dtype=np.float32)

@@ -42,6 +42,19 @@ class FreeTeacher(Teacher, Protocol):
         ...
 
 
+@runtime_checkable
+class HasVectors(Protocol):
+    """Whoever has a vector for each text, float32, of length 1: a student may regress on these themselves."""
+
+    def query_vectors(self, query_rows: Array) -> Array:
+        """Vectors of queries by row, shape (number of rows, dims)."""
+        ...
+
+    def document_vectors(self, document_rows: Array) -> Array:
+        """One vector a document, by row, shape (number of rows, dims)."""
+        ...
+
+
 class LiveTeacher(Protocol):
     """A teacher that moves with the student during training."""
 

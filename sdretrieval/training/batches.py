@@ -20,6 +20,8 @@ from sdretrieval.training.schedule import sampled_entries
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from sdretrieval.teachers.protocols import HasVectors
+
 PART_TOKENS = 4096
 """Documents of similar length share a forward pass of about this many tokens: less padding than one pass for all."""
 
@@ -80,6 +82,7 @@ class BatchMaker:
 
     `judge`, where given, scores every query against every document of the batch (free teachers): the target spans the
     whole batch. Otherwise a query's target spans its own sampled list and all other documents are excluded.
+    `vectors`, where given, brings the teacher's vectors, in the student's dimensions, of all texts of the batch.
     """
 
     model: SentenceTransformer
@@ -92,6 +95,7 @@ class BatchMaker:
     judge: Callable[[Array, Array], Array] | None = None
     known: Known | None = None
     hidden: Hidden | None = None
+    vectors: HasVectors | None = None
     valid_label_columns: list[str] = field(default_factory=lambda: ["label"])
 
     def __call__(self, visits: Sequence[dict[str, int]]) -> dict[str, Any]:
@@ -112,6 +116,10 @@ class BatchMaker:
             "weight_B": torch.from_numpy(self.targets.weight_Q[positions_B]),
             **{name: torch.from_numpy(mask) for name, mask in masks.items()},
         }
+        if self.vectors is not None:
+            query_rows_B = self.candidates.query_rows_Q[positions_B]
+            labels["teacher_queries_BD"] = torch.from_numpy(self.vectors.query_vectors(query_rows_B))
+            labels["teacher_documents_MD"] = torch.from_numpy(self.vectors.document_vectors(rows_M))
         return {**batch, "label": labels}
 
     def _sample(self, position: int, visit: int) -> Array:

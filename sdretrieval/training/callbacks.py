@@ -17,13 +17,13 @@ from sdretrieval.errors import NumericError
 if TYPE_CHECKING:
     from sdretrieval.progress import Progress
     from sdretrieval.teachers.ema import LiveEma, WeightAverage
-    from sdretrieval.training.losses import ListwiseDistillation
+    from sdretrieval.training.distillation import Distillation
 
 COMPLETE = "complete.json"
 """Written last into a checkpoint: one without it was cut short by a kill and is not continued from."""
 
 
-LOGGED = ("loss", "kl", "hard", "learning_rate", "grad_norm")
+LOGGED = ("loss", "kl", "margin_mse", "embedding", "hard", "learning_rate", "grad_norm")
 
 
 class AverageCallback(TrainerCallback):
@@ -112,7 +112,7 @@ class EarlyStopCallback(TrainerCallback):
 class MetricsCallback(TrainerCallback):
     """One JSON line an update in `metrics.jsonl`; a progress bar; the step number for the loss's messages."""
 
-    def __init__(self, path: Path, loss: ListwiseDistillation, progress: Progress) -> None:
+    def __init__(self, path: Path, loss: Distillation, progress: Progress) -> None:
         self._path, self._loss, self._progress = path, loss, progress
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -1,21 +1,12 @@
-"""Listwise distillation over the documents of a batch.
+"""What a term of the loss is, as plain functions; `distillation.py` puts them together.
 
 Legend: B queries of the batch, M distinct documents of the batch (each encoded once, in however many lists), D dims.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import torch
-from torch import Tensor, nn
-
-from sdretrieval.errors import NumericError
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
-    from sdretrieval.training.live import LiveTargets
+from torch import Tensor
 
 
 def listwise_kl(student_BM: Tensor, target_log_probs_BM: Tensor, temperature: float, weight_B: Tensor) -> Tensor:
@@ -24,13 +15,26 @@ def listwise_kl(student_BM: Tensor, target_log_probs_BM: Tensor, temperature: fl
     The student's distribution is softmax(scores / temperature) over the documents that the teacher scored: an excluded
     document (target log-probability -inf) leaves the student's softmax too; a query without any document counts 0.
     Cao et al. (2007), Hinton et al. (2015).
+
+    Not multiplied by a squared temperature, as Hinton's is: there one temperature divides both sides and the hard term
+    has none. Here the teacher's temperature shapes the target alone, the student's divides the scores of `info_nce`
+    too, and so both terms' gradients are (student's - target's probability) / temperature.
     """
     excluded = torch.isneginf(target_log_probs_BM)
     student_log = masked_log_softmax(student_BM.float() / temperature, excluded)
     target_log = target_log_probs_BM.masked_fill(excluded, 0.0)
     target = target_log_probs_BM.exp()
     per_query = (target * (target_log - student_log)).sum(dim=-1)
-    return (per_query * weight_B).sum() / weight_B.sum().clamp_min(1e-9)
+    return weighted_mean(per_query, weight_B)
+
+
+def weighted_mean(values_B: Tensor, weight_B: Tensor) -> Tensor:
+    """Mean of weight x value over the batch, divided by its size and not by its weights.
+
+    Weights have mean 1 over the training: so a query counts the same whichever queries share its batch, and batches
+    that are accumulated, or spread over processes, make the update of one large batch.
+    """
+    return (values_B * weight_B).sum() / len(weight_B)
 
 
 def masked_log_softmax(logits_BM: Tensor, excluded_BM: Tensor) -> Tensor:
@@ -56,64 +60,44 @@ def info_nce(student_BM: Tensor, positive_BM: Tensor, negative_BM: Tensor, tempe
     return (torch.logsumexp(allowed, dim=-1) - torch.logsumexp(hits, dim=-1)).mean()
 
 
-class ListwiseDistillation(nn.Module):
-    """KL to the teacher's distribution plus `hard_label_weight` x InfoNCE on known positives.
+def margin_mse(
+    student_BM: Tensor, teacher_BM: Tensor, anchor_BM: Tensor, excluded_BM: Tensor, scale: float, temperature: float
+) -> Tensor:
+    """Each query's mean over pairs of ((student's margin - scale x teacher's margin) / temperature)^2 / 4, shape (B,).
 
-    Regime: `features` = [queries, documents part 1, part 2, ...]: model inputs, documents in parts of similar length.
-    `labels` (from `BatchMaker`): order_M puts the parts' rows back in column order; target_log_probs_BM (-inf =
-    excluded); positive_BM, negative_BM for the hard term; weight_B; queries_B (for messages).
-
-    | inputs                         | labels                               | term      |
-    |--------------------------------|--------------------------------------|-----------|
-    | B queries, M documents         | log-probabilities (B, M)             | KL        |
-    | B queries, M documents         | positive, negative masks (B, M)      | InfoNCE   |
-
-    Relation to other losses: DistillKLDivLoss takes a fixed list per query; here columns are shared by all queries of
-    the batch, and a teacher that can judge every pair gives the whole matrix.
-
-    The teacher is never a child module of this loss: the trainer replaces every child called `model` by the student.
+    A margin is an anchor's score less another document's; the pairs are every anchor of a query with each of its other
+    documents. `teacher_BM` is wanted up to a constant a query, which no margin sees. `scale` turns its unit into
+    cosines; `temperature` is the student's. A quarter, since the divergence of two softmaxes is to second order half
+    the variance of their logits' differences, which is a quarter of the mean square over pairs: so the term is of the
+    order of `listwise_kl`. A query without an anchor or without a second document counts 0.
+    Hofstaetter et al. (2020), arXiv 2010.02666.
     """
+    kept_BM = ~excluded_BM
+    error_BM = (student_BM.float() - scale * teacher_BM.masked_fill(excluded_BM, 0.0)).masked_fill(excluded_BM, 0.0)
+    count_B = kept_BM.sum(dim=-1)
+    # Margins do not see a constant; without it the sums below do not cancel.
+    centred_BM = (error_BM - error_BM.sum(dim=-1, keepdim=True) / count_B.clamp_min(1)[:, None]) * kept_BM
+    # Sum over d of (e_a - e_d)^2 = n e_a^2 + sum of e_d^2, since the e_d sum to 0: no (B, M, M) is needed.
+    spread_B = centred_BM.square().sum(dim=-1)
+    of_anchor_BM = count_B[:, None] * centred_BM.square() + spread_B[:, None]
+    anchors_BM = anchor_BM & kept_BM
+    pairs_B = anchors_BM.sum(dim=-1) * (count_B - 1)
+    return (of_anchor_BM * anchors_BM).sum(dim=-1) / pairs_B.clamp_min(1) / (4 * temperature**2)
 
-    def __init__(
-        self,
-        model: SentenceTransformer,
-        *,
-        student_temperature: float,
-        kl_weight: float = 1.0,
-        hard_label_weight: float = 0.0,
-        live: LiveTargets | None = None,
-    ) -> None:
-        super().__init__()
-        self.model = model
-        self.student_temperature = student_temperature
-        self.kl_weight, self.hard_label_weight = kl_weight, hard_label_weight
-        self._live = live
-        self.step = 0
 
-    def forward(self, features: list[dict[str, Any]], labels: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The weighted terms by name; the trainer sums and logs them. Raises NumericError naming step and batch."""
-        queries, parts = features[0], features[1:]
-        query_vectors_BD = self.model(queries)["sentence_embedding"]
-        document_vectors_MD = torch.cat([self.model(part)["sentence_embedding"] for part in parts])[labels["order_M"]]
-        student_BM = query_vectors_BD @ document_vectors_MD.T
-        targets_BM = labels["target_log_probs_BM"]
-        if self._live is not None:
-            targets_BM = self._live.targets(queries, parts, labels)
-        terms = {}
-        if self.kl_weight:
-            kl = listwise_kl(student_BM, targets_BM, self.student_temperature, labels["weight_B"])
-            terms["kl"] = self.kl_weight * kl
-        if self.hard_label_weight:
-            hard = info_nce(student_BM, labels["positive_BM"], labels["negative_BM"], self.student_temperature)
-            terms["hard"] = self.hard_label_weight * hard
-        self._check_finite(terms, labels)
-        return terms
+def anchors(positive_BM: Tensor, target_log_probs_BM: Tensor) -> Tensor:
+    """The documents whose margins are learned, bool (B, M): the known positives, or the teacher's best where a query
+    has none among the documents that the teacher scored."""
+    excluded_BM = torch.isneginf(target_log_probs_BM)
+    known_BM = positive_BM & ~excluded_BM
+    best_B1 = target_log_probs_BM.argmax(dim=-1, keepdim=True)
+    best_BM = torch.zeros_like(known_BM).scatter_(1, best_B1, True) & ~excluded_BM
+    return torch.where(known_BM.any(dim=-1, keepdim=True), known_BM, best_BM)
 
-    def _check_finite(self, terms: dict[str, Tensor], labels: dict[str, Tensor]) -> None:
-        broken = [name for name, value in terms.items() if not bool(torch.isfinite(value))]
-        if broken:
-            raise NumericError(
-                f"training: the term {broken[0]} is not finite at step {self.step + 1}, in the batch of queries "
-                f"{labels['queries_B'].tolist()}; lower train.learning_rate or raise train.student_temperature, "
-                "or train in float32. Checkpoints up to here are kept"
-            )
+
+def embedding_distance(student_XD: Tensor, teacher_XD: Tensor) -> Tensor:
+    """Squared distance of unit vectors, 2 - 2 cos, of each text, shape (X,): 0 where the direction is the teacher's.
+
+    Vujanic and Rueckstiess (2025), LEAF, arXiv 2509.12539.
+    """
+    return (torch.nn.functional.normalize(student_XD.float(), dim=-1) - teacher_XD.float()).square().sum(dim=-1)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sdretrieval.teachers.ema import LiveEma, WeightAverage
     from sdretrieval.training.batches import BatchMaker
-    from sdretrieval.training.losses import ListwiseDistillation
+    from sdretrieval.training.distillation import Distillation
     from sdretrieval.training.trainer import DistillationTrainer
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Trained:
 def train(
     model: SentenceTransformer,
     batches: BatchMaker,
-    loss: ListwiseDistillation,
+    loss: Distillation,
     settings: TrainSettings,
     folder: Path,
     *,
@@ -154,7 +154,7 @@ def _stopper(model: SentenceTransformer, early_stop: EarlyStop | None, folder: P
 def _trainer(
     model: SentenceTransformer,
     batches: BatchMaker,
-    loss: ListwiseDistillation,
+    loss: Distillation,
     settings: TrainSettings,
     folder: Path,
     updates: int,
@@ -204,7 +204,7 @@ def _add_callbacks(
     trainer: DistillationTrainer,
     averaging: Any,
     stopping: Any,
-    loss: ListwiseDistillation,
+    loss: Distillation,
     folder: Path,
     progress: Progress,
 ) -> None:

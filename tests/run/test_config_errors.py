@@ -44,6 +44,20 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
     (minimal(mine={"top_share": 1.5}), "mine.top_share: found 1.5; expected a number (at least 0, at most 1)"),
     (minimal(train={"learning_rate": "fast"}), 'train.learning_rate: found "fast"; expected a number (above 0)'),
     (minimal(train={"epochs": float("inf")}), "train.epochs: found Infinity; expected a number (above 0)"),
+    (minimal(train={"margin_scale": 0}), "train.margin_scale: found 0; expected a number above 0, or auto"),
+    (
+        minimal(train={"loss": "margin"}),
+        'train.loss: found "margin"; expected one of listwise_kl, margin_mse, embedding; did you mean margin_mse?',
+    ),
+    (
+        minimal(targets={"query_weights": {"by": "confidence", "below": 1}}),
+        "targets.query_weights.below: found 1; expected a number (at least 0, below 1)",
+    ),
+    (
+        minimal(targets={"query_weights": "both"}),
+        'targets.query_weights: found "both"; expected a section with the keys by, below',
+    ),
+    (minimal(corpus={"source": "x", "verdicts": ""}), 'corpus.verdicts: found ""; expected text (not empty) or null'),
     (minimal(train={"save_every": 0}), "train.save_every: found 0; expected a whole number (at least 1) or null"),
     (minimal(targets={"temperature": 0}), "targets.temperature: found 0; expected a number above 0, or auto"),
     (minimal(targets={"target_perplexity": 1}), "targets.target_perplexity: found 1; expected a number (above 1)"),
@@ -196,6 +210,21 @@ CLASHES = [
             corpus={"source": "x", "generate": dict.fromkeys(["title", "heading", "leading", "span", "keywords"], 0)}
         ),
         "corpus.generate.span: found 0, as every other kind; expected a share above 0 somewhere, else no query is made",
+    ),
+    (
+        minimal(train={"loss": "embedding"}),
+        'train.loss: found "embedding", but teacher (lexical) has scores and no vectors; expected listwise_kl or '
+        "margin_mse, or members that all have vectors, such as ema (weight: 0 leaves one out)",
+    ),
+    (
+        {**ensemble({"kind": "ema"}, {"kind": "ema", "mode": "live"}), "train": {"loss": "embedding"}},
+        'train.loss: found "embedding", but teacher.members.1 is live: its vectors move while the student regresses on '
+        "them; expected mode: frozen, or another loss",
+    ),
+    (
+        {**ensemble({"kind": "ema"}, {"kind": "lexical", "weight": 0}), "targets": {"query_weights": {"by": "both"}}},
+        'targets.query_weights.by: found "both", but one teacher alone counts, and agrees with itself; expected '
+        "confidence or none",
     ),
 ]
 
@@ -387,6 +416,38 @@ WARNINGS = [
         "teacher.members.2.mode: a second live ema adds nothing but its weight: there is one live average, that of "
         "teacher.members.1; remove this member",
     ),
+    (
+        minimal(train={"margin_scale": 0.1}),
+        "train.margin_scale: 0.1 has no effect: train.loss is listwise_kl, not margin_mse",
+    ),
+    (
+        minimal(teacher={"kind": "ema"}, train={"loss": "embedding", "scope": "list"}),
+        "train.scope: list has no effect: train.loss is embedding, which follows vectors, not lists",
+    ),
+    (
+        minimal(train={"loss": "margin_mse"}, targets={"target_perplexity": 4}),
+        "targets.target_perplexity: 4 has no effect: train.loss is margin_mse, which follows scores, not the tempered",
+    ),
+    (
+        minimal(targets={"query_weights": {"below": 0.2}}),
+        "targets.query_weights.below: 0.2 has no effect: targets.query_weights.by is none",
+    ),
+    (
+        minimal(
+            teacher={"kind": "ensemble", "weights_by": "agreement", "members": [{"kind": "lexical"}, {"kind": "ema"}]}
+        ),
+        "teacher.weights_by: agreement has no effect: no member's weight is auto",
+    ),
+    (
+        minimal(
+            teacher={
+                "kind": "ensemble",
+                "weights_by": "agreement",
+                "members": [{"kind": "lexical", "weight": "auto"}, {"kind": "ema", "weight": "auto"}],
+            }
+        ),
+        "teacher.weights_by: agreement gives two members an even mix, since each agrees with the other as much as",
+    ),
 ]
 
 
@@ -405,6 +466,11 @@ def test_settings_without_effect_are_named(data: Any, text: str) -> None:
         ensemble({"kind": "ema", "view": {"windows": "first"}}, {"kind": "lexical"}),
         ensemble({"kind": "ema"}, {"kind": "ema", "mode": "live", "half_life": 0.5}),
         minimal(index={"kind": "ivf", "lists": 64}),
+        minimal(teacher={"kind": "ema"}, train={"loss": "embedding"}),
+        {**ensemble({"kind": "ema"}, {"kind": "lexical", "weight": 0}), "train": {"loss": "embedding"}},
+        minimal(train={"loss": "margin_mse", "margin_scale": 0.1}),
+        {**ensemble({"kind": "ema"}, {"kind": "lexical"}), "targets": {"query_weights": {"by": "both", "below": 0.2}}},
+        minimal(corpus={"source": "x", "labels": False, "verdicts": "marks.tsv"}, train={"hard_label_weight": 0.1}),
     ],
 )
 def test_sound_settings_raise_no_warning(data: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -69,24 +68,17 @@ def test_rules_judge_on_the_corpus_scale_where_it_is_given() -> None:
     assert report.examples[0].score == pytest.approx(0.38, abs=0.01)
 
 
-def test_confidence_only_where_asked_for() -> None:
-    raw = Ragged.of([[0.5, 0.4], [9.0, 0.1]], np.float32)
-    plain, _ = build_targets(raw, first_positive(raw), temperature=1.0, teacher_raw=raw)
-    weighted, _ = build_targets(raw, first_positive(raw), temperature=1.0, teacher_raw=raw, confidence=True)
-    assert plain.weight_Q.tolist() == [1.0, 1.0]
-    assert weighted.weight_Q.tolist() == [0.75, 1.25]
+def test_what_a_person_found_not_relevant_is_a_hard_negative_whatever_the_rule_says() -> None:
+    mixed = Ragged.of([[1.0, 2.0, 3.0, -1.0]], np.float32)
+    confirmed = Ragged.of([[False, False, True, False]], np.bool_)
+    targets, report = build_targets(mixed, first_positive(mixed), temperature=1.0, rule="margin", confirmed=confirmed)
+    assert targets.hard_negative[0].tolist() == [False, False, True, True]
+    assert (report.removed, [example.candidate_position for example in report.examples]) == (1, [1])
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"confidence": True}, "confidence weights needs scores on the corpus' scale"),
-        ({"rule": "percent_of_positive"}, "percent_of_positive needs scores on the corpus' scale"),
-    ],
-)
-def test_what_needs_the_corpus_scale_says_so(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(RequestError, match=message):
-        build_targets(gaussian(2, 3), first_positive(gaussian(2, 3)), temperature=1.0, **options)
+def test_a_share_of_a_z_score_is_refused() -> None:
+    with pytest.raises(RequestError, match="percent_of_positive needs scores on the corpus' scale"):
+        build_targets(gaussian(2, 3), first_positive(gaussian(2, 3)), temperature=1.0, rule="percent_of_positive")
 
 
 def test_lists_that_do_not_fit_are_named() -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,20 @@ from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.targets.build import Targets, build_targets
-from sdretrieval.teachers.dense import DenseTeacher
+from sdretrieval.teachers.aligned import AlignedVectors, alignment
+from sdretrieval.teachers.dense import DenseTeacher, unit
 from sdretrieval.teachers.ema import LiveEma, decay_of
 from sdretrieval.teachers.ensemble import BatchTeacher, TeacherScores, score_candidates
 from sdretrieval.teachers.lexical import LexicalTeacher
+from sdretrieval.teachers.protocols import HasVectors
 from sdretrieval.training.batches import BatchMaker, Side
+from sdretrieval.training.distillation import (
+    Distillation,
+    EmbeddingDistillation,
+    ListwiseDistillation,
+    MarginDistillation,
+)
 from sdretrieval.training.live import LiveTargets
-from sdretrieval.training.losses import ListwiseDistillation
 from sdretrieval.training.train import EarlyStop, Trained, TrainSettings, train, updates_of
 
 Weights = dict[str, Any]
@@ -57,11 +65,22 @@ class Lesson:
     targets: Targets
     judge: BatchTeacher
     positives: dict[int, set[int]]
+    words: HasVectors
+    """A teacher with vectors of other dimensions, in the student's: words and their rarity."""
 
-    def batches(self, whole_batch: bool = True, kind: type[BatchMaker] = BatchMaker, wanted: int = 6) -> BatchMaker:
+    def batches(
+        self,
+        whole_batch: bool = True,
+        kind: type[BatchMaker] = BatchMaker,
+        wanted: int = 6,
+        vectors: HasVectors | None = None,
+    ) -> BatchMaker:
         """The collator; lists of `wanted` candidates."""
         judge = self.judge.matrix if whole_batch else None
-        return kind(self.student.model, self.queries, self.documents, self.candidates, self.targets, wanted, 13, judge)
+        return kind(
+            self.student.model, self.queries, self.documents, self.candidates, self.targets, wanted, 13, judge,
+            vectors=vectors,
+        )  # fmt: skip
 
     def live(self, settings: TrainSettings, weight: float = 0.5) -> tuple[LiveEma, LiveTargets]:
         """A live average that starts as the student."""
@@ -92,7 +111,21 @@ def prepare(corpus: Path, student_folder: Path, device: str = "cpu") -> Lesson:
     scores = score_candidates(teachers, candidates.query_rows_Q, candidates.rows, "zscore")
     targets, _ = build_targets(scores.mixed([0.3, 0.7]), candidates.positive, target_perplexity=2.5)
     judge = BatchTeacher(teachers, scores, [0.3, 0.7], candidates.query_rows_Q)
-    return Lesson(student, asked, shown, candidates, scores, targets, judge, positives)
+    ours = [_embed(student, side).vectors_WD for side in (shown, asked)]
+    words = _words(texts, queries, np.concatenate(ours))
+    return Lesson(student, asked, shown, candidates, scores, targets, judge, positives, words)
+
+
+def _words(texts: list[str], queries: list[str], ours: Array) -> HasVectors:
+    """Words in 96 random directions, rare ones longer, turned towards `ours`: documents, then queries."""
+    held = [set(text.lower().replace("?", " ").replace(".", " ").split()) for text in [*texts, *queries]]
+    count = Counter(word for words in held for word in words)
+    generator = np.random.default_rng(11)
+    direction = {word: generator.normal(size=96) / times for word, times in sorted(count.items())}
+    vectors = unit(np.stack([np.sum([direction[word] for word in sorted(words)], axis=0) for words in held]))
+    documents = Embeddings(vectors[: len(texts)], np.arange(len(texts) + 1))
+    map_ED, kept = alignment(vectors, unit(ours))
+    return AlignedVectors(DenseTeacher("words", vectors[len(texts) :], documents), map_ED, kept)
 
 
 def _read(corpus: Path) -> tuple[list[str], list[str], dict[int, set[int]]]:
@@ -141,15 +174,23 @@ def teach(
     early_stop: EarlyStop | None = None,
     batches: BatchMaker | None = None,
     hard_label_weight: float = 0.1,
+    kind: str = "kl",
 ) -> Trained:
     """One training with whatever is asked for; the student is `lesson.student`."""
     ema, targets = lesson.live(settings) if live else (None, None)
-    loss = ListwiseDistillation(
-        lesson.student.model, student_temperature=0.05, hard_label_weight=hard_label_weight, live=targets
-    )
-    return train(
-        lesson.student.model, batches or lesson.batches(), loss, settings, folder, live=ema, early_stop=early_stop
-    )
+    loss = loss_of(lesson, kind, student_temperature=0.05, hard_label_weight=hard_label_weight, live=targets)
+    made = batches or lesson.batches()
+    if kind == "embedding":
+        made = replace(made, vectors=lesson.words)
+    return train(lesson.student.model, made, loss, settings, folder, live=ema, early_stop=early_stop)
+
+
+def loss_of(lesson: Lesson, kind: str, **asked: Any) -> Distillation:
+    """`kl`, `margin_mse` or `embedding`."""
+    model = lesson.student.model
+    if kind == "margin_mse":
+        return MarginDistillation(model, target_temperature=lesson.targets.temperature, scale=0.1, **asked)
+    return (EmbeddingDistillation if kind == "embedding" else ListwiseDistillation)(model, **asked)
 
 
 def weights(folder: Path, which: str = "student") -> Weights:
@@ -170,13 +211,14 @@ def assert_close(one: Weights, other: Weights, start: Weights) -> None:
 
 
 def main(corpus: str, student: str, folder: str, options: str) -> None:
-    """Train as `options` say; `live`, `whole_batch`, `hard` and `slow` are not settings of the training."""
+    """Train as `options` say; `live`, `whole_batch`, `hard`, `slow` and `kind` are not settings of the training."""
     asked = json.loads(options)
+    kind = asked.pop("kind", "kl")
     live, whole, slow, hard = (asked.pop(name, 0) for name in ("live", "whole_batch", "slow", "hard"))
     lesson = prepare(Path(corpus), Path(student))
     batches = lesson.batches(bool(whole), SlowBatchMaker if slow else BatchMaker)
     settings = TrainSettings(**{**vars(SETTINGS), **asked})
-    teach(lesson, settings, Path(folder), live=bool(live), batches=batches, hard_label_weight=hard)
+    teach(lesson, settings, Path(folder), live=bool(live), batches=batches, hard_label_weight=hard, kind=kind)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,13 @@ from tests.training.lesson import SETTINGS, assert_close, prepare, teach, weight
 CHECKOUT = Path(__file__).parents[2]
 
 
-def test_two_processes_make_the_updates_of_one(tiny_corpus: Path, tiny_student: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["kl", "margin_mse"])
+def test_two_processes_make_the_updates_of_one(
+    tiny_corpus: Path, tiny_student: Path, tmp_path: Path, kind: str
+) -> None:
     if not torch.distributed.is_available():
         pytest.skip("this torch has no torch.distributed")
-    options = json.dumps({"queries_per_batch": 4, "epochs": 1, "save_every": 2})
+    options = json.dumps({"queries_per_batch": 4, "epochs": 1, "save_every": 2, "kind": kind})
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     folder = [str(tiny_corpus), str(tiny_student), str(tmp_path / "two")]
     done = subprocess.run(
@@ -31,7 +34,7 @@ def test_two_processes_make_the_updates_of_one(tiny_corpus: Path, tiny_student: 
     start = {name: value.clone() for name, value in lesson.student.model[0].auto_model.state_dict().items()}
     one = replace(SETTINGS, queries_per_batch=8, epochs=1)
     # In list scope and without the hard term a query's loss does not depend on the rest of its batch.
-    teach(lesson, one, tmp_path / "one", batches=lesson.batches(whole_batch=False), hard_label_weight=0.0)
+    teach(lesson, one, tmp_path / "one", batches=lesson.batches(whole_batch=False), hard_label_weight=0.0, kind=kind)
     for which in ("student", "average"):
         assert_close(weights(tmp_path / "one", which), weights(tmp_path / "two", which), start)
     assert [record["step"] for record in read_metrics(tmp_path / "two" / "metrics.jsonl")] == [1, 2, 3, 4, 5]

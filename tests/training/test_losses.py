@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdretrieval.errors import NumericError
-from sdretrieval.training.losses import ListwiseDistillation, info_nce, listwise_kl
+from sdretrieval.training.distillation import EmbeddingDistillation, ListwiseDistillation, MarginDistillation
+from sdretrieval.training.losses import anchors, embedding_distance, info_nce, listwise_kl, margin_mse
 
 TEMPERATURE = 0.05
 
@@ -73,7 +75,7 @@ def test_kl_equals_the_sum_by_hand() -> None:
     second = np.exp([4.0, 4.0, 0.0])
     second = float(np.sum([p * np.log(p / q) for p, q in zip([0.5, 0.25, 0.25], second / second.sum(), strict=True)]))
     found = listwise_kl(student, targets, TEMPERATURE, torch.tensor([3.0, 1.0]))
-    assert float(found) == pytest.approx((3 * first + second) / 4, rel=1e-5)
+    assert float(found) == pytest.approx((3 * first + second) / 2, rel=1e-5)
 
 
 def test_a_query_whose_documents_are_all_left_out_counts_nothing() -> None:
@@ -82,7 +84,7 @@ def test_a_query_whose_documents_are_all_left_out_counts_nothing() -> None:
     weight = torch.tensor([0.0, 1.0])
     loss = listwise_kl(student, targets, TEMPERATURE, weight)
     alone = listwise_kl(student[1:], targets[1:], TEMPERATURE, weight[1:])
-    torch.testing.assert_close(loss, alone)
+    torch.testing.assert_close(2 * loss, alone)
     _backward_without_nan(loss)
     assert student.grad is not None and student.grad[0].tolist() == [0.0, 0.0]
     assert float(listwise_kl(student[:1], targets[:1], TEMPERATURE, weight[:1]).detach()) == 0.0
@@ -106,6 +108,129 @@ def test_a_query_without_positives_does_not_count_in_info_nce() -> None:
     _backward_without_nan(loss)
     assert student.grad is not None and student.grad[1].tolist() == [0.0, 0.0, 0.0]
     assert float(info_nce(student, torch.zeros_like(positive), negative, TEMPERATURE).detach()) == 0.0
+
+
+@given(batches())
+def test_a_query_counts_the_same_whichever_queries_share_its_batch(
+    batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+) -> None:
+    student, targets, weight = batch
+    alone = [
+        listwise_kl(student[b : b + 1], targets[b : b + 1], TEMPERATURE, weight[b : b + 1]) for b in range(len(weight))
+    ]
+    torch.testing.assert_close(listwise_kl(student, targets, TEMPERATURE, weight), torch.stack(alone).mean())
+
+
+def test_with_a_one_hot_teacher_kl_and_info_nce_have_the_same_gradient() -> None:
+    """So no squared temperature is wanted: both terms are divided by the student's temperature, once."""
+    gradients = []
+    for hard in (False, True):
+        student = torch.tensor([[0.3, 0.1, 0.2], [0.0, 0.4, 0.1]], requires_grad=True)
+        positive = torch.tensor([[True, False, False], [False, False, True]])
+        one_hot = torch.where(positive, 0.0, -60.0)
+        loss = (
+            info_nce(student, positive, ~positive, TEMPERATURE)
+            if hard
+            else listwise_kl(student, one_hot, TEMPERATURE, torch.ones(2))
+        )
+        loss.backward()
+        gradients.append(student.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_the_gradient_of_kl_is_the_difference_of_probabilities_over_the_temperature() -> None:
+    student = torch.tensor([[0.3, 0.1, 0.2]], requires_grad=True)
+    targets = torch.log(torch.tensor([[0.2, 0.5, 0.3]]))
+    listwise_kl(student, targets, TEMPERATURE, torch.tensor([1.5])).backward()
+    expected = 1.5 * (torch.softmax(student.detach() / TEMPERATURE, dim=-1) - targets.exp()) / TEMPERATURE
+    torch.testing.assert_close(student.grad, expected)
+
+
+def plain_margins(
+    student: torch.Tensor, teacher: torch.Tensor, anchor: torch.Tensor, excluded: torch.Tensor, scale: float
+) -> list[float]:
+    """MarginMSE pair by pair, query by query."""
+    found = []
+    for s, t, a, out in zip(student.tolist(), teacher.tolist(), anchor.tolist(), excluded.tolist(), strict=True):
+        pairs = [
+            (((s[i] - s[j]) - scale * (t[i] - t[j])) / TEMPERATURE) ** 2 / 4
+            for i, j in product(range(len(s)), repeat=2)
+            if i != j and a[i] and not out[i] and not out[j]
+        ]
+        found.append(sum(pairs) / len(pairs) if pairs else 0.0)
+    return found
+
+
+@given(batches(), st.floats(0.01, 2), st.integers(0, 1000))
+def test_margin_mse_is_its_definition_pair_by_pair(
+    batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor], scale: float, seed: int
+) -> None:
+    student, targets, _ = batch
+    anchor = torch.tensor(np.random.default_rng(seed).random(student.shape) < 0.4)
+    excluded = torch.isneginf(targets)
+    student.requires_grad_(True)
+    found = margin_mse(student, targets, anchor, excluded, scale, TEMPERATURE)
+    expected = plain_margins(student, targets, anchor, excluded, scale)
+    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=2e-3, atol=1e-2)
+    found.sum().backward()
+    assert student.grad is not None and bool(torch.isfinite(student.grad).all())
+    assert bool((student.grad[excluded] == 0).all())
+
+
+def test_the_gradient_of_margin_mse_is_that_of_its_pairs() -> None:
+    generator = torch.Generator().manual_seed(3)
+    student = torch.randn(2, 5, generator=generator, dtype=torch.float64).float().requires_grad_(True)
+    teacher, excluded = torch.randn(2, 5, generator=generator), torch.zeros(2, 5, dtype=torch.bool)
+    anchor = torch.tensor([[True, False, True, False, False], [False, False, False, False, True]])
+    margin_mse(student, teacher, anchor, excluded, 0.3, 0.5).sum().backward()
+    again = student.detach().clone().requires_grad_(True)
+    total = torch.zeros(())
+    for b in range(2):
+        pairs = [(i, j) for i in range(5) for j in range(5) if anchor[b, i] and i != j]
+        for i, j in pairs:
+            error = (again[b, i] - again[b, j]) - 0.3 * (teacher[b, i] - teacher[b, j])
+            total = total + (error / 0.5) ** 2 / 4 / len(pairs)
+    total.backward()
+    torch.testing.assert_close(student.grad, again.grad, rtol=1e-4, atol=1e-5)
+
+
+@given(batches(), st.floats(-5, 5), st.floats(-0.5, 0.5))
+def test_margins_do_not_see_a_constant_of_either_side(
+    batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor], of_teacher: float, of_student: float
+) -> None:
+    student, targets, _ = batch
+    anchor, excluded = torch.ones_like(targets, dtype=torch.bool), torch.isneginf(targets)
+    one = margin_mse(student, targets, anchor, excluded, 0.1, 1.0)
+    other = margin_mse(student + of_student, targets + of_teacher, anchor, excluded, 0.1, 1.0)
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_near_the_target_margins_of_all_pairs_are_the_divergence() -> None:
+    generator = torch.Generator().manual_seed(5)
+    logits = 1e-2 * torch.randn(1, 2000, generator=generator)
+    error = 1e-2 * torch.randn(1, 2000, generator=generator)
+    targets = torch.log_softmax(logits, dim=-1)
+    student = (logits + error) * TEMPERATURE
+    everyone, nobody = torch.ones(1, 2000, dtype=torch.bool), torch.zeros(1, 2000, dtype=torch.bool)
+    margins = margin_mse(student, targets, everyone, nobody, TEMPERATURE, TEMPERATURE)
+    kl = listwise_kl(student, targets, TEMPERATURE, torch.ones(1))
+    assert float(margins) == pytest.approx(float(kl), rel=0.05)
+
+
+def test_anchors_are_the_known_positives_else_the_teachers_best() -> None:
+    targets = torch.tensor([[-3.0, -0.1, -2.0], [-3.0, -0.1, -2.0], [-3.0, -torch.inf, -0.1], [-torch.inf] * 3])
+    positive = torch.tensor([[True, False, True], [False] * 3, [False, True, False], [True, False, False]])
+    assert anchors(positive, targets).tolist() == [
+        [True, False, True],
+        [False, True, False],
+        [False, False, True],  # its positive was left out by the teacher
+        [False, False, False],
+    ]
+
+
+def test_embedding_distance_is_two_less_two_cosines() -> None:
+    student, teacher = torch.tensor([[3.0, 0.0], [0.0, 2.0], [1.0, 1.0]]), torch.tensor([[1.0, 0.0]] * 3)
+    torch.testing.assert_close(embedding_distance(student, teacher), torch.tensor([0.0, 2.0, 2 - 2 * 0.5**0.5]))
 
 
 class Fixed(torch.nn.Module):
@@ -141,6 +266,33 @@ def test_parts_of_the_documents_are_put_back_in_column_order() -> None:
     torch.testing.assert_close(terms["kl"], listwise_kl(scores, targets, 1.0, torch.ones(2)))
     hard = info_nce(scores, labels["positive_BM"], labels["negative_BM"], 1.0)
     torch.testing.assert_close(terms["hard"], 0.5 * hard)
+
+
+def test_margins_are_those_of_the_scores_behind_the_log_probabilities() -> None:
+    scores_BM = torch.tensor([[2.0, 0.0, -1.0], [0.5, 1.0, 3.0]])
+    targets = torch.log_softmax(scores_BM / 0.7, dim=-1)
+    queries, documents = torch.nn.functional.normalize(torch.randn(5, 4), dim=-1).split([2, 3])
+    loss = MarginDistillation(Fixed(), target_temperature=0.7, scale=0.05, student_temperature=TEMPERATURE)
+    labels = labels_of(targets, [0, 1, 2]) | {"weight_B": torch.tensor([0.5, 1.5])}
+    found = loss([{"vectors": queries}, {"vectors": documents}], labels)
+    anchor = labels["positive_BM"]
+    each = plain_margins(queries @ documents.T, scores_BM, anchor, torch.zeros_like(anchor), 0.05)
+    assert float(found["margin_mse"]) == pytest.approx((0.5 * each[0] + 1.5 * each[1]) / 2, rel=1e-3)
+
+
+def test_the_embedding_term_is_the_queries_weighted_mean_and_the_documents_plain_one() -> None:
+    vectors = torch.nn.functional.normalize(torch.randn(10, 4), dim=-1)
+    asked, shown, asked_wanted, shown_wanted = vectors.split([2, 3, 2, 3])
+    labels = labels_of(torch.log_softmax(torch.randn(2, 3), dim=-1), [1, 2, 0]) | {
+        "weight_B": torch.tensor([0.0, 2.0]),
+        "teacher_queries_BD": asked_wanted,
+        "teacher_documents_MD": shown_wanted,
+    }
+    loss = EmbeddingDistillation(Fixed(), student_temperature=1.0, hard_label_weight=0.3)
+    found = loss([{"vectors": asked}, {"vectors": shown[[2, 0, 1]]}], labels)
+    expected = (asked[1] - asked_wanted[1]).square().sum() + (shown - shown_wanted).square().sum(dim=-1).mean()
+    torch.testing.assert_close(found["embedding"], expected)
+    assert set(found) == {"embedding", "hard"}
 
 
 @pytest.mark.parametrize(

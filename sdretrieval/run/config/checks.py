@@ -21,6 +21,9 @@ from sdretrieval.run.config.schema import (
     members_of,
 )
 
+VECTOR_KINDS = ("ema", "dense")
+"""Kinds of teachers whose class is a `HasVectors`."""
+
 
 class Clash(NamedTuple):
     """Settings that cannot stand together: the dotted paths involved (the first is blamed) and what is wrong."""
@@ -31,7 +34,10 @@ class Clash(NamedTuple):
 
 def clashes(config: Config) -> list[Clash]:
     """All contradictions between fields that are each well-formed."""
-    return [*_sizes(config), *_queries(config), *_teacher(config), *_measures(config)]
+    return [
+        *_sizes(config), *_queries(config), *_teacher(config), *_loss(config), *_query_weights(config),
+        *_measures(config),
+    ]  # fmt: skip
 
 
 def _sizes(config: Config) -> Iterator[Clash]:
@@ -119,6 +125,40 @@ def _weights(weights: list[float | str], prefixes: list[str]) -> Iterator[Clash]
         yield Clash(paths, f"found {found}; expected a weight above 0 somewhere, else nothing teaches")
 
 
+def _loss(config: Config) -> Iterator[Clash]:
+    """Vectors can be followed only where every member that may count has some."""
+    if config.train.loss != "embedding":
+        return
+    for prefix, member in zip(_member_paths(config), members_of(config.teacher), strict=True):
+        if member.weight == 0:
+            continue
+        if not has_vectors(member):
+            text = (
+                f'found "embedding", but {prefix} ({member.kind}) has scores and no vectors; expected listwise_kl or '
+                "margin_mse, or members that all have vectors, such as ema (weight: 0 leaves one out)"
+            )
+            yield Clash(("train.loss", f"{prefix}.kind", f"{prefix}.weight"), text)
+        elif isinstance(member, EmaConfig) and member.mode == "live":
+            text = (
+                f'found "embedding", but {prefix} is live: its vectors move while the student regresses on them; '
+                "expected mode: frozen, or another loss"
+            )
+            yield Clash(("train.loss", f"{prefix}.mode", f"{prefix}.weight"), text)
+
+
+def has_vectors(member: object) -> bool:
+    """Whether a member is a bi-encoder, which has a vector for each text."""
+    return getattr(member, "kind", "") in VECTOR_KINDS
+
+
+def _query_weights(config: Config) -> Iterator[Clash]:
+    by = config.targets.query_weights.by
+    counting = [member for member in members_of(config.teacher) if member.weight != 0]
+    if by in ("agreement", "both") and len(counting) < 2:
+        text = f'found "{by}", but one teacher alone counts, and agrees with itself; expected confidence or none'
+        yield Clash(("targets.query_weights.by", "teacher"), text)
+
+
 def _measures(config: Config) -> Iterator[Clash]:
     evaluate, gate = config.evaluate, config.gate
     if evaluate.split == "train":
@@ -128,7 +168,7 @@ def _measures(config: Config) -> Iterator[Clash]:
     if int(cut) > evaluate.depth:
         text = f'found "{gate.measure}"; expected a cut of at most evaluate.depth ({evaluate.depth})'
         yield Clash(("gate.measure", "evaluate.depth"), text)
-    probed = any(member.weight == "auto" for member in members_of(config.teacher))
+    probed = by_dev(config)
     if probed and kind in ("Recall", "P") and int(cut) >= evaluate.teacher_depth:
         text = (
             f'found "{gate.measure}"; weight: auto reranks the student\'s top {evaluate.teacher_depth} '
@@ -145,9 +185,23 @@ def _measures(config: Config) -> Iterator[Clash]:
         yield Clash(("evaluate.teacher_depth", "evaluate.depth"), text)
 
 
+def by_dev(config: Config) -> bool:
+    """Whether the probe on dev chooses the weights."""
+    by_agreement = isinstance(config.teacher, EnsembleConfig) and config.teacher.weights_by == "agreement"
+    return not by_agreement and any(member.weight == "auto" for member in members_of(config.teacher))
+
+
 def warnings(config: Config) -> list[str]:
     """Settings that are allowed but achieve nothing, or harm: one line each, with the dotted path first."""
-    return [*_asymmetry(config), *_averages(config), *_labels(config), *_unused(config), *_views(config)]
+    return [
+        *_asymmetry(config),
+        *_averages(config),
+        *_labels(config),
+        *_unused(config),
+        *_unused_by_loss(config),
+        *_weighing(config),
+        *_views(config),
+    ]
 
 
 def _asymmetry(config: Config) -> Iterator[str]:
@@ -208,7 +262,7 @@ def _labels(config: Config) -> Iterator[str]:
         )
     elif corpus.generate.model is not None and corpus.generate.written == 0:
         yield "corpus.generate.model: has no effect: corpus.generate.written is 0, so it writes nothing"
-    no_positives = not config.corpus.labels and config.corpus.generated_queries == 0
+    no_positives = not corpus.labels and corpus.generated_queries == 0 and corpus.verdicts is None
     if config.train.hard_label_weight > 0 and no_positives:
         yield (
             f"train.hard_label_weight: {config.train.hard_label_weight:g} has no effect: corpus.labels is false and no "
@@ -237,6 +291,36 @@ def _unused(config: Config) -> Iterator[str]:
             f"{targets.temperature:g}, not auto"
         )
     yield from _unused_thresholds(targets.false_negatives)
+
+
+def _unused_by_loss(config: Config) -> Iterator[str]:
+    train, targets = config.train, config.targets
+    if train.margin_scale != "auto" and train.loss != "margin_mse":
+        yield f"train.margin_scale: {train.margin_scale:g} has no effect: train.loss is {train.loss}, not margin_mse"
+    if train.loss == "embedding" and train.scope != "auto":
+        yield f"train.scope: {train.scope} has no effect: train.loss is embedding, which follows vectors, not lists"
+    heated = targets.temperature != "auto" or targets.target_perplexity != _default(TargetsConfig, "target_perplexity")
+    if train.loss != "listwise_kl" and heated and targets.query_weights.by in ("none", "confidence"):
+        name = "temperature" if targets.temperature != "auto" else "target_perplexity"
+        yield (
+            f"targets.{name}: {getattr(targets, name):g} has no effect: train.loss is {train.loss}, which follows "
+            f"{'scores' if train.loss == 'margin_mse' else 'vectors'}, not the tempered distribution"
+        )
+
+
+def _weighing(config: Config) -> Iterator[str]:
+    asked, teacher = config.targets.query_weights, config.teacher
+    if asked.below > 0 and asked.by == "none":
+        yield f"targets.query_weights.below: {asked.below:g} has no effect: targets.query_weights.by is none"
+    if not isinstance(teacher, EnsembleConfig) or teacher.weights_by == "dev":
+        return
+    if all(member.weight != "auto" for member in teacher.members):
+        yield "teacher.weights_by: agreement has no effect: no member's weight is auto"
+    elif len(teacher.members) == 2:
+        yield (
+            "teacher.weights_by: agreement gives two members an even mix, since each agrees with the other as much as "
+            "the other with it; a third member makes it mean something"
+        )
 
 
 def _unused_thresholds(rule: FalseNegativesConfig) -> Iterator[str]:

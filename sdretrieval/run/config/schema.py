@@ -13,8 +13,10 @@ from sdretrieval.run.config.fields import Number, Section, auto_or, cost, identi
 Device = Literal["auto", "cpu", "cuda"]
 AUTO_WEIGHT = auto_or(lambda weight: 0 <= weight < math.inf, "a number of at least 0, or auto")
 AUTO_TEMPERATURE = auto_or(lambda temperature: 0 < temperature < math.inf, "a number above 0, or auto")
+AUTO_SCALE = auto_or(lambda scale: 0 < scale < math.inf, "a number above 0, or auto")
 Weight = Annotated[float | Literal["auto"], AUTO_WEIGHT]
 Temperature = Annotated[float | Literal["auto"], AUTO_TEMPERATURE]
+Scale = Annotated[float | Literal["auto"], AUTO_SCALE]
 MEASURE = r"^(nDCG|MAP|Recall|P|MRR)@[1-9][0-9]*$"
 MEASURE_TEXT = "a measure such as nDCG@10, Recall@100, MAP@10, P@5 or MRR@10"
 RESERVED_NAMES = ("store",)
@@ -69,6 +71,11 @@ class CorpusConfig(Section):
     )
     dev_queries: int = identity("most generated dev queries where labels is false", 300, ge=1)
     max_documents: int | None = identity("keep only so many documents; null keeps all", None, ge=1)
+    verdicts: str | None = identity(
+        "table of (query, document) pairs that a person judged, as fn-report writes it; truth in training",
+        None,
+        min_length=1,
+    )
 
 
 class PromptsConfig(Section):
@@ -178,6 +185,9 @@ class EnsembleConfig(Section):
 
     kind: Literal["ensemble"] = identity("ensemble")
     members: tuple[MemberConfig, ...] = identity("two or more teachers; no ensembles", min_length=2, strict=False)
+    weights_by: Literal["dev", "agreement"] = identity(
+        "what weight: auto goes by: the probe on dev, or how members agree on the lists, without any label", "dev"
+    )
 
 
 TeacherConfig = Annotated[CrossEncoderConfig | EmaConfig | LexicalConfig | EnsembleConfig, Field(discriminator="kind")]
@@ -193,6 +203,17 @@ class FalseNegativesConfig(Section):
     )
 
 
+class QueryWeightsConfig(Section):
+    """How much each training query counts in the teacher's term."""
+
+    by: Literal["none", "confidence", "agreement", "both"] = identity(
+        "how sure the teacher is of the query's list, how far its members agree on it, or the product", "none"
+    )
+    below: Number = identity(
+        "queries trusted less than this (0 to 1) count nothing; the report names them", 0.0, ge=0, lt=1
+    )
+
+
 class TargetsConfig(Section):
     """How raw teacher scores become distributions."""
 
@@ -202,6 +223,7 @@ class TargetsConfig(Section):
     )
     target_perplexity: Number = identity("median perplexity that temperature auto aims at", 3.0, gt=1)
     false_negatives: FalseNegativesConfig = identity("rule for the hard-label term", FalseNegativesConfig())
+    query_weights: QueryWeightsConfig = identity("how much each query counts", QueryWeightsConfig())
 
 
 class EarlyStopConfig(Section):
@@ -214,7 +236,14 @@ class EarlyStopConfig(Section):
 class TrainConfig(Section):
     """One generation's training."""
 
-    loss: Literal["listwise_kl"] = identity("divergence of the student's list from the teacher's", "listwise_kl")
+    loss: Literal["listwise_kl", "margin_mse", "embedding"] = identity(
+        "follow the teacher's distribution, its differences of scores, or its vectors", "listwise_kl"
+    )
+    margin_scale: Scale = identity(
+        "cosines for one unit of the teacher's score (margin_mse); auto keeps the spread of the student's lists",
+        "auto",
+        expects="a number above 0, or auto",
+    )
     scope: Literal["auto", "list", "batch"] = identity(
         "KL over the query's list, or over all documents of the batch", "auto"
     )

@@ -50,12 +50,15 @@ class Material:
     targets: Artifact | None = None
     scores: Artifact | None = None
     ema: dict[int, Artifact] = field(default_factory=dict)
+    student: Artifact | None = None
+    """The student's own vectors, towards which a teacher's are turned (`loss: embedding`)."""
     as_many_updates_as: Artifact | None = None
     """Lists whose number decides the updates, where a control learns from fewer."""
 
     def artifacts(self) -> list[Artifact]:
         """All of them."""
-        return [a for a in (self.mined, self.targets, self.scores, self.as_many_updates_as, *self.ema.values()) if a]
+        others = (self.targets, self.scores, self.student, self.as_many_updates_as)
+        return [self.mined, *(a for a in (*others, *self.ema.values()) if a)]
 
 
 @dataclass
@@ -66,6 +69,7 @@ class Pipeline(Measuring):
 
     def run(self) -> None:
         """Everything up to the measured systems. Raises Stopped where the runner was told to stop."""
+        self.with_verdicts()  # what a person marked wrongly is refused before any work
         self.measure_base()
         student, first = self.base, None
         for generation in range(1, self.config.generations + 1):
@@ -92,7 +96,7 @@ class Pipeline(Measuring):
         use_labels = self.config.corpus.labels
         identity = {**self._mine_fields(), "labels": use_labels, "seed": self.config.seed}
         mined = self.runner.stage(
-            f"{number}/mine", 1, identity, [vectors, index, self.lexical, self.judged],
+            f"{number}/mine", 1, identity, self.with_verdicts(vectors, index, self.lexical, self.judged),
             lambda work: search.build_candidates(
                 work, self.prepared.train_rows, self.prepared, Vectors(vectors), self.open_index(index),
                 self.lexical_index if self.config.mine.lexical else None, self.config, use_labels=use_labels,
@@ -120,7 +124,12 @@ class Pipeline(Measuring):
         ema = self.ema_vectors(number, student)
         scores = self.score(f"{number}/score", mined, ema)
         targets = self.targets(f"{number}/targets", mined, scores, shuffled=False)
-        return Material(mined, targets, scores, ema)
+        return Material(mined, targets, scores, ema, self._turned_to(number, student))
+
+    def _turned_to(self, number: int, student: Weights) -> Artifact | None:
+        """The student's vectors, where the loss regresses on a teacher's."""
+        embedding = self.config.train.loss == "embedding"
+        return self.student_vectors(f"{number}/encode", student) if embedding else None
 
     def train(self, number: int, student: Weights, taught: Material) -> Weights:
         """The candidate: `student` trained on what was taught, and measured before the gate."""
@@ -131,15 +140,18 @@ class Pipeline(Measuring):
         return new
 
     def _train(self, address: str, start: Weights, material: Material, lesson: learn.Lesson, epochs: float) -> Artifact:
+        asked = self.config.train
+        # A setting of one loss is in that loss's key alone: other trainings do not depend on it.
         identity = {
-            **identity_fields(self.config.train),
+            **identity_fields(asked, without=() if asked.loss == "margin_mse" else {"margin_scale"}),
             "epochs": epochs,
             "lesson": lesson,
             "student": [self.config.student.max_tokens, self.config.student.query_tokens, self._prompts()],
             "seed": self.config.seed,
         }
         if lesson == "hard":  # the teacher has no part in it: a run with another teacher finds the same control
-            identity = {name: value for name, value in identity.items() if name not in ("scope", "hard_label_weight")}
+            others = ("scope", "hard_label_weight", "margin_scale")
+            identity = {name: value for name, value in identity.items() if name not in others} | {"loss": "listwise_kl"}
         else:
             members = members_of(self.config.teacher)
             identity["averages"] = [[m.mode, m.half_life] for m in members if isinstance(m, EmaConfig)]
@@ -169,6 +181,7 @@ class Pipeline(Measuring):
             scores=TeacherScores.load(material.scores.path) if material.scores else None,
             weights=self.weights() if taught else [],
             make_teachers=lambda: self.room(material.ema).teachers(),
+            student_vectors=Vectors(material.student) if material.student else None,
             start=start.student,
             snapshot=start.average,
             lesson=lesson,
@@ -256,7 +269,8 @@ class Pipeline(Measuring):
     def _shuffled_material(self, mined: Artifact) -> Material:
         ema = self.ema_vectors(1, self.base)
         scores = self.score("1/score", mined, ema)
-        return Material(mined, self.targets("1/targets:shuffled", mined, scores, shuffled=True), scores, ema)
+        targets = self.targets("1/targets:shuffled", mined, scores, shuffled=True)
+        return Material(mined, targets, scores, ema, self._turned_to(1, self.base))
 
     def _labelled(self) -> Artifact:
         """Lists for the hard-label control of a run without labels: the control alone reads the train judgements."""
@@ -275,7 +289,7 @@ class Pipeline(Measuring):
                 self.lexical_index if self.config.mine.lexical else None, self.config, use_labels=True,
             )  # fmt: skip
 
-        inputs = [vectors, index, self.lexical, self.judged]
+        inputs = self.with_verdicts(vectors, index, self.lexical, self.judged)
         mined = self.runner.stage("1/mine:labelled", 1, identity, inputs, build)
         self._require_lists("1/mine:labelled", mined)
         return mined

@@ -134,8 +134,8 @@ class Measuring(Teaching):
             "rerank": depth,
             "below": "the student's order",
         }
-        probing = [self.probe] if self.auto_weights() else []
-        identity["weights"] = None if probing else self.weights()
+        weighing = self.weighing()
+        identity["weights"] = None if weighing else self.weights()
 
         def rerank(split: str) -> Run:
             prepared, opened = self.prepared, Vectors(vectors)
@@ -147,9 +147,10 @@ class Measuring(Teaching):
             whole = search.dense_run(prepared, split, opened, self.open_index(index), self.config.evaluate.depth)
             return probe.with_rest(reranked, whole)
 
+        inputs = [vectors, index, self.lexical, *ema.values(), *weighing]
         runs = {
             split: self._measured(
-                f"0/evaluate:teacher:{split}", split, identity, [vectors, index, self.lexical, *ema.values(), *probing],
+                f"0/evaluate:teacher:{split}", split, identity, inputs,
                 lambda split=split: rerank(split),
             )
             for split in self.splits

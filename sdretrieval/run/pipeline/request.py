@@ -8,6 +8,7 @@ from collections.abc import Collection
 from difflib import get_close_matches
 from pathlib import Path
 
+from sdretrieval.corpus import read_marks
 from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.student import ROBERTA_KIN, Student, check_positions, torch_device
 from sdretrieval.errors import RequestError
@@ -15,7 +16,7 @@ from sdretrieval.run.config import Config, CrossEncoderConfig, EmaConfig, member
 from sdretrieval.run.gate import MERGE_SHARES
 from sdretrieval.run.stages.inputs import student_from
 
-SHARED_STAGES = ("corpus", "queries", "tokens", "lexical", "probe", "precision")
+SHARED_STAGES = ("corpus", "queries", "verdicts", "tokens", "lexical", "probe", "agreement", "precision")
 """Of all generations: 0/corpus and so on."""
 MEASURED_STAGES = ("encode", "index", "evaluate")
 """Of every student, the last generation's candidate (under the next number), controls and the final one included."""
@@ -25,6 +26,8 @@ MERGE = re.compile(r"[0-9]+m0\.[0-9]+")
 ON_DEMAND = {
     "0/queries": "only a run that makes queries from documents has it (corpus.labels: false, corpus.generated_queries)",
     "0/probe": "only weight: auto makes a run probe; `sdretrieval probe` does it alone",
+    "0/agreement": "only weight: auto with teacher.weights_by: agreement makes it",
+    "0/verdicts": "only corpus.verdicts makes it",
     "0/precision": "only train.precision: auto or student.encode_precision: auto make a run measure it",
 }
 
@@ -71,6 +74,12 @@ def _positions(folder: Path) -> int | None:
         return size
     padding = settings.get("pad_token_id")
     return size - (1 if padding is None else int(padding)) - 1  # positions are counted from the padding id on
+
+
+def check_verdicts(config: Config) -> None:
+    """Raise RequestError where `corpus.verdicts` is no file of verdicts; its texts are looked for later."""
+    if config.corpus.verdicts is not None:
+        read_marks(Path(config.corpus.verdicts).expanduser())
 
 
 def check_student(config: Config) -> Student:

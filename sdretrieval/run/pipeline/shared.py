@@ -66,10 +66,9 @@ class Shared:
     def corpus(self) -> Artifact:
         """Documents, queries and splits."""
         asked = self.config.corpus
-        identity = {
-            **identity_fields(asked, without={"source", "generate", "unjudged_queries", "train_queries"}),
-            "seed": self.config.seed,
-        }
+        # Verdicts touch training alone, so they are in the keys of what trains: see `with_verdicts`.
+        elsewhere = {"source", "generate", "unjudged_queries", "train_queries", "verdicts"}
+        identity = {**identity_fields(asked, without=elsewhere), "seed": self.config.seed}
         identity["split"] = self.config.evaluate.split
         for name in ("unjudged_queries", "train_queries"):  # younger than stores: where not asked for, no part of a key
             if getattr(asked, name):
@@ -106,10 +105,28 @@ class Shared:
         )  # fmt: skip
 
     @cached_property
+    def verdicts(self) -> Artifact | None:
+        """What a person said of training pairs, where the config names a file."""
+        if self.config.corpus.verdicts is None:
+            return None
+        path = Path(self.config.corpus.verdicts).expanduser()
+        return self.runner.stage(
+            "0/verdicts", 1, {}, [self.judged, prepare.verdicts_digest(path)],
+            lambda work: prepare.build_verdicts(work, Prepared(self.corpus, self._kept), path),
+        )  # fmt: skip
+
+    def with_verdicts(self, *inputs: Artifact) -> list[Artifact]:
+        """Inputs of a stage that reads known positives."""
+        return [*inputs, *([self.verdicts] if self.verdicts else [])]
+
+    @cached_property
     def prepared(self) -> Prepared:
         """The corpus as it learns and measures, opened."""
-        judged = self.judged
-        return Prepared(self.corpus, None if judged is self.corpus else judged)
+        return Prepared(self.corpus, self._kept, self.verdicts)
+
+    @property
+    def _kept(self) -> Artifact | None:
+        return None if self.judged is self.corpus else self.judged
 
     @cached_property
     def tokens(self) -> Artifact:

@@ -12,6 +12,7 @@ import numpy as np
 
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.ragged import Array, Ragged
+from sdretrieval.run.artifacts import read_json
 from sdretrieval.run.config import identity_fields, members_of
 from sdretrieval.run.config.schema import EmaConfig
 from sdretrieval.run.pipeline.shared import Shared, Weights
@@ -107,7 +108,34 @@ class Teaching(Shared):
 
     def auto_weights(self) -> bool:
         """Whether the probe chooses the members' weights."""
+        return self._any_auto() and getattr(self.config.teacher, "weights_by", "dev") == "dev"
+
+    def agreed_weights(self) -> bool:
+        """Whether the members' agreement chooses their weights."""
+        return self._any_auto() and not self.auto_weights()
+
+    def _any_auto(self) -> bool:
         return any(member.weight == "auto" for member in members_of(self.config.teacher))
+
+    def mine(self, number: int, weights: Weights) -> Artifact:
+        """The training queries' lists; `Pipeline` knows how."""
+        raise NotImplementedError
+
+    @cached_property
+    def agreement(self) -> Artifact:
+        """How the members agree on the base student's lists, and the weights that follow: no label is read."""
+        lists = self.mine(1, self.base)
+        scores = self.score("1/score", lists, self.ema_vectors(1, self.base))
+        return self.runner.stage(
+            "0/agreement", 1, {}, [scores],
+            lambda work: teach.build_agreement(work, TeacherScores.load(scores.path)),
+        )  # fmt: skip
+
+    def weighing(self) -> list[Artifact]:
+        """What chose the members' weights, an input of whatever mixes them; nothing where the config gives numbers."""
+        if not self._any_auto():
+            return []
+        return [self.probe] if self.auto_weights() else [self.agreement]
 
     def not_worth_training(self) -> bool:
         """With `weight: auto`, the probe may find no mixture better than the student: then nothing is trained."""
@@ -122,32 +150,36 @@ class Teaching(Shared):
         return not record["train"]
 
     def weights(self) -> list[float]:
-        """The members' weights, the probe's where the config says auto."""
+        """The members' weights; where the config says auto, the probe's or those of their agreement."""
+        if self.agreed_weights():
+            return teach.chosen_weights(self.config, read_json(self.agreement.path / "agreement.json"))
         return teach.chosen_weights(self.config, self.probe_record() if self.auto_weights() else None)
 
     def targets(self, address: str, mined: Artifact, scores: Artifact, *, shuffled: bool) -> Artifact:
         """The distributions that teach; `shuffled` is the control."""
         identity: dict[str, Any] = {
-            **identity_fields(self.config.targets),
+            # At their default query weights change nothing: the keys of targets made before there were any stay.
+            **identity_fields(self.config.targets, without={"query_weights"}),
             "shuffled": shuffled,
             "seed": self.config.seed,
         }
         live = [n for n, m in enumerate(members_of(self.config.teacher)) if getattr(m, "mode", "") == "live"]
         if live and not shuffled:  # their scores join in training, so these targets leave them out
             identity["live"] = live
-        inputs: list[Artifact | str] = [mined, scores]
-        if self.auto_weights():
-            inputs.append(self.probe)
-        else:
+        if self.config.targets.query_weights.by != "none":
+            identity["query_weights"] = identity_fields(self.config.targets.query_weights)
+        weighing = self.weighing()
+        if not weighing:
             identity["weights"] = self.weights()
 
         def build(work: Work) -> None:
+            candidates = search.load_candidates(mined)
             teach.build_list_targets(
-                work, search.load_candidates(mined), TeacherScores.load(scores.path), self.weights(), self.config,
-                shuffled=shuffled,
+                work, candidates, TeacherScores.load(scores.path), self.weights(), self.config,
+                shuffled=shuffled, confirmed=teach.confirmed_negatives(self.prepared.verdicts, candidates),
             )  # fmt: skip
 
-        return self.runner.stage(address, 1, identity, inputs, build)
+        return self.runner.stage(address, 1, identity, [mined, scores, *weighing], build)
 
 
 def _student_scores(lists: Ragged, vectors: Vectors, rows: Array) -> Array:

@@ -13,7 +13,7 @@ from sdretrieval.run.pipeline import Pipeline, System
 from sdretrieval.run.report.build import once
 from sdretrieval.run.report.figures import BASE, Figures
 from sdretrieval.run.report.removed import mining_of
-from sdretrieval.run.report.words import headline, notes
+from sdretrieval.run.report.words import headline, notes, weight_notes
 from sdretrieval.run.stages.probe import with_holm
 
 SHOWN_QUERIES = 8
@@ -23,6 +23,7 @@ SHOWN_QUERIES = 8
 def build_details(pipeline: Pipeline, figures: Figures, report: Mapping[str, Any]) -> dict[str, Any]:
     """What the HTML page shows beyond report.json."""
     split, measure = pipeline.config.evaluate.split, pipeline.config.evaluate.measures[0]
+    mining = {str(one.number): mining_of(one, pipeline.prepared.corpus) for one in pipeline.generations}
     return {
         "headline": headline(report),
         "table": table_rows(pipeline, figures),
@@ -30,11 +31,11 @@ def build_details(pipeline: Pipeline, figures: Figures, report: Mapping[str, Any
         "by_generation": _by_generation(figures, measure),
         "score_histograms": _histograms(pipeline, "scores.json", None),
         "entropy_histograms": _histograms(pipeline, "targets.json", "entropy_histogram"),
-        "mining": {str(one.number): mining_of(one, pipeline.prepared.corpus) for one in pipeline.generations},
+        "mining": mining,
         **_wins_and_losses(pipeline, figures, split, measure),
         "stages": _stage_rows(pipeline),
         "probe": with_holm(pipeline.probe_record()["rows"]) if pipeline.probe_was_made else [],
-        "notes": notes(pipeline, report),
+        "notes": [*notes(pipeline, report), *weight_notes(pipeline, mining)],
         "config": dump_config(pipeline.config),
         "versions": pipeline.store.manifest(pipeline.corpus.key).versions,
     }

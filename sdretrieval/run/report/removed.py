@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from sdretrieval.corpus import Corpus
 from sdretrieval.mining import Candidates, MiningReport
 from sdretrieval.run.artifacts import read_json
 from sdretrieval.run.pipeline import Generation
 from sdretrieval.run.stages import search
-from sdretrieval.targets import FalseNegativeReport
+from sdretrieval.targets import FalseNegativeReport, QueryWeightReport, Targets
 
 EXCERPT = 200
 """Characters of a query or document."""
@@ -19,7 +21,8 @@ def mining_of(one: Generation, corpus: Corpus) -> dict[str, Any]:
     """Candidates kept; documents removed, by reason; lists left out as too short to teach; examples.
 
     `lists_left_out` of `lists` held fewer than two documents. `false_negatives`: what the rule took out of the
-    hard-label term, None where the config has no rule.
+    hard-label term, None where the config has no rule. `query_weights`: how far queries are trusted, and those that
+    count nothing, None where all count alike.
     """
     report = MiningReport.from_json(read_json(one.mined.path / "report.json"))
     candidates = search.load_candidates(one.mined)
@@ -34,6 +37,7 @@ def mining_of(one: Generation, corpus: Corpus) -> dict[str, Any]:
         "lists_left_out": report.queries - len(candidates),
         "examples": examples,
         "false_negatives": _false_negatives(one, candidates, corpus),
+        "query_weights": _query_weights(one, candidates, corpus),
     }
 
 
@@ -54,6 +58,20 @@ def _false_negatives(one: Generation, candidates: Candidates, corpus: Corpus) ->
         for example in report.examples
     ]
     return {**report.to_json(), "examples": examples}
+
+
+def _query_weights(one: Generation, candidates: Candidates, corpus: Corpus) -> dict[str, Any] | None:
+    path = one.targets.path / "query_weights.json"
+    if not path.exists():
+        return None
+    report, log_probs = QueryWeightReport.from_json(read_json(path)), Targets.load(one.targets.path).log_probs
+    examples = []
+    for example in report.examples:
+        position = example.query_position
+        best = int(candidates.rows[position][int(np.argmax(log_probs[position]))])
+        examples.append({"trust": example.trust, **_texts(corpus, int(candidates.query_rows_Q[position]), best)})
+    edges = [float(edge) for edge in np.linspace(0.0, 1.0, len(report.trust_histogram) + 1)]
+    return {**report.to_json(), "examples": examples, "edges": edges}
 
 
 def _texts(corpus: Corpus, query_row: int, document_row: int) -> dict[str, str]:

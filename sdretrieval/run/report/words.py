@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sdretrieval.run.artifacts import read_json
 from sdretrieval.run.html_report import dev_name
 from sdretrieval.run.pipeline import Pipeline
 
@@ -36,6 +37,26 @@ def notes(pipeline: Pipeline, report: Mapping[str, Any]) -> list[str]:
         *_repeated_note(pipeline),
         *_dev_notes(report),
     ]
+
+
+def weight_notes(pipeline: Pipeline, mining: Mapping[str, Any]) -> Iterator[str]:
+    """Queries that count nothing, by generation, and weights that no dev query chose."""
+    for number, mined in mining.items():
+        found = mined["query_weights"]
+        if found and found["silenced"]:
+            yield (
+                f"Generation {number}: {found['silenced']} of {found['queries']} training queries count nothing in the "
+                f"teacher's term, since they are trusted less than {found['below']:g} (by {found['by']}); the section "
+                "Mining names the least trusted."
+            )
+    if pipeline.agreed_weights():
+        found = read_json(pipeline.agreement.path / "agreement.json")
+        shares = zip(found["members"], found["weights"], strict=True)
+        yield (
+            f"The teacher's weights come from the members' agreement, not from labels: "
+            f"{', '.join(f'{name} {weight:.2f}' for name, weight in shares)}. Nothing says that this teacher is better "
+            "than the student but the gate."
+        )
 
 
 def _hybrid_notes(report: Mapping[str, Any]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sdretrieval.corpus import Corpus, load_corpus
+from sdretrieval.corpus import Corpus, Verdicts, load_corpus
 from sdretrieval.corpus.generated import GeneratedQuery, QueryTally
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.known import Donor
@@ -42,11 +42,17 @@ class Prepared:
     """The corpus artifact: the corpus with all its splits, and what was noted while it was made.
 
     `kept`: the artifact that says which generated queries stay; without it all of them are there, and more than asked.
+    `verdicts`: the artifact that holds what a person said.
     """
 
-    def __init__(self, artifact: Artifact, kept: Artifact | None = None) -> None:
+    def __init__(self, artifact: Artifact, kept: Artifact | None = None, verdicts: Artifact | None = None) -> None:
         self._path = artifact.path
-        self._kept = kept
+        self._kept, self._verdicts = kept, verdicts
+
+    @cached_property
+    def verdicts(self) -> Verdicts:
+        """What a person said of training queries and documents; nothing where the config names no file."""
+        return Verdicts.from_json(_json(self._verdicts.path / "verdicts.json")) if self._verdicts else Verdicts()
 
     @cached_property
     def corpus(self) -> Corpus:

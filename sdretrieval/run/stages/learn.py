@@ -20,7 +20,8 @@ from sdretrieval.mining.report import duplicate_groups
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.config import Config, members_of
 from sdretrieval.run.config.schema import EmaConfig
-from sdretrieval.run.stages.inputs import Prepared, TextTokens, student_from
+from sdretrieval.run.stages.inputs import Prepared, TextTokens, Vectors, student_from
+from sdretrieval.run.stages.objective import make_loss, teacher_vectors
 from sdretrieval.run.stages.prepare import judgements, known_positives
 from sdretrieval.run.stages.teach import judges_whole_batch, live_share
 from sdretrieval.run.store import Work
@@ -59,6 +60,7 @@ class Classroom:
     make_teachers: Callable[[], list[Teacher]]
     start: Path
     snapshot: Path
+    student_vectors: Vectors | None = None
     lesson: Lesson = "teacher"
     epochs: float = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -74,21 +76,12 @@ def no_targets(candidates: Candidates) -> Targets:
 
 def build_student(work: Work, room: Classroom) -> None:
     """Train from `room.start`; `student/`, `average/`, `metrics.jsonl`."""
-    from sdretrieval.training.losses import ListwiseDistillation
     from sdretrieval.training.train import train
 
-    asked = room.config.train
     student = student_from(room.start, room.config)
     ema, live = _live(room, student) if room.lesson == "teacher" else (None, None)
-    hard = room.lesson == "hard"
-    loss = ListwiseDistillation(
-        student.model,
-        student_temperature=asked.student_temperature,
-        kl_weight=0.0 if hard else 1.0,
-        hard_label_weight=1.0 if hard else asked.hard_label_weight,
-        live=live,
-    )
-    batches = _batches(room, student)
+    loss = make_loss(work, room, student.model, live)
+    batches = _batches(work, room, student)
     trained = train(
         student.model, batches, loss, _settings(room, len(room.candidates)), work.folder,
         live=ema, early_stop=_early_stop(room, student), description=f"train ({room.lesson})",
@@ -121,7 +114,7 @@ def _settings(room: Classroom, queries: int) -> TrainSettings:
     return replace(settings, save_every=often)
 
 
-def _batches(room: Classroom, student: Student) -> BatchMaker:
+def _batches(work: Work, room: Classroom, student: Student) -> BatchMaker:
     from sdretrieval.training.batches import BatchMaker, Side
 
     asked = room.config.train
@@ -139,6 +132,7 @@ def _batches(room: Classroom, student: Student) -> BatchMaker:
         judge=_judge(room),
         known=_known(room),
         hidden=_hidden(room),
+        vectors=teacher_vectors(work, room),
     )
 
 
@@ -171,7 +165,9 @@ def _known(room: Classroom) -> Known:
 
 def _judge(room: Classroom) -> Callable[[Array, Array], Array] | None:
     """The free teachers as judges of whole batches, where the target may span one."""
-    if room.lesson == "hard" or room.scores is None or not judges_whole_batch(room.config, room.weights):
+    if room.lesson == "hard" or room.config.train.loss == "embedding" or room.scores is None:
+        return None
+    if not judges_whole_batch(room.config, room.weights):
         return None
     rows = room.candidates.query_rows_Q
     kept = _frozen(room)

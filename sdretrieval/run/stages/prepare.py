@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 from sdretrieval.corpus import (
     find_source,
     open_corpus,
+    read_marks,
     repeated_queries,
+    resolve,
     save_corpus,
 )
+from sdretrieval.corpus.text import examples
 from sdretrieval.corpus.types import Qrels
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.tokens import tokenize_into
@@ -60,17 +65,38 @@ def build_corpus(work: Work, config: Config) -> None:
 
 
 def known_positives(prepared: Prepared, rows: list[int], use_labels: bool) -> list[list[int]]:
-    """Rows of the known positives of training queries: judged ones where labels may be used, and always the document
-    that a generated query was made from."""
+    """Rows of the known positives of training queries: judged ones where labels may be used, always the document that a
+    generated query was made from, and above both what a person said (`corpus.verdicts`)."""
     corpus = prepared.corpus
     judged: dict[str, Any] = dict(corpus.qrels.get(GENERATED_TRAIN, {}))
     if use_labels:
         judged |= corpus.qrels.get("train", {})
-    ids, document_row = corpus.query_ids, corpus.document_row
-    return [
-        sorted(document_row[d] for d, grade in judged.get(ids[row], {}).items() if grade > 0 and d in document_row)
-        for row in rows
-    ]
+    ids, document_row, said = corpus.query_ids, corpus.document_row, prepared.verdicts
+
+    def known(row: int) -> set[int]:
+        found = {document_row[d] for d, grade in judged.get(ids[row], {}).items() if grade > 0 and d in document_row}
+        return (found | said.relevant.get(row, frozenset())) - said.refused.get(row, frozenset())
+
+    return [sorted(known(row)) for row in rows]
+
+
+def verdicts_digest(path: Path) -> str:
+    """What the file says, whatever its name, its order, and its lines without a verdict."""
+    said = sorted(f"{mark.query} {mark.document} {mark.verdict}" for mark in read_marks(path))
+    return hashlib.blake2b("\n".join(said).encode("utf8", "surrogatepass"), digest_size=20).hexdigest()
+
+
+def build_verdicts(work: Work, prepared: Prepared, path: Path) -> None:
+    """`verdicts.json`: the file's marks as rows. Those of queries that are not trained on are counted and named."""
+    found, idle = resolve(read_marks(path), prepared.corpus, prepared.train_rows.tolist(), path)
+    if idle:
+        logger.warning(
+            "verdicts %s: %d line(s) speak of queries that are not trained on (dev, test, or left out), and say "
+            "nothing here: line %s", path, len(idle), examples([str(mark.line) for mark in idle]).replace("'", ""),
+        )  # fmt: skip
+    (work.folder / "verdicts.json").write_text(json.dumps(found.to_json()) + "\n", encoding="utf8")
+    relevant, refused = found.pairs
+    work.counts.update(relevant=relevant, refused=refused, idle=len(idle))
 
 
 def build_tokens(work: Work, prepared: Prepared, student: Student, what: str = "0/tokens") -> None:

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from sdretrieval.corpus import Verdicts
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.views import View
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.config import Config, identity_fields, members_of
-from sdretrieval.run.config.schema import CrossEncoderConfig, EmaConfig, LexicalConfig, ViewConfig
+from sdretrieval.run.config.schema import (
+    CrossEncoderConfig,
+    EmaConfig,
+    LexicalConfig,
+    QueryWeightsConfig,
+    ViewConfig,
+)
 from sdretrieval.run.stages.inputs import Prepared, Vectors
 from sdretrieval.run.stages.masks import dense_masks, lexical_masks, text_masks
 from sdretrieval.run.store import Store, Work, key_of
-from sdretrieval.targets.build import build_targets
+from sdretrieval.targets.agreement import agreement_weights, consensus_correlations
+from sdretrieval.targets.build import Targets, build_targets
+from sdretrieval.targets.confidence import query_trust, query_weights
 from sdretrieval.targets.shuffle import shuffled_within_lists
 from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
 from sdretrieval.teachers.dense import DenseTeacher
@@ -29,7 +39,10 @@ from sdretrieval.teachers.masked import Masks, masked_teacher
 from sdretrieval.teachers.pair_cache import PairCache
 from sdretrieval.teachers.protocols import Teacher
 
+logger = logging.getLogger("sdretrieval")
+
 MemberConfig = CrossEncoderConfig | EmaConfig | LexicalConfig
+WORDS_FOR = {"confidence": "confidence", "agreement": "agreement", "both": "confidence times agreement"}
 
 
 def view_of(asked: ViewConfig, config: Config) -> View:
@@ -121,12 +134,12 @@ def build_scores(work: Work, room: TeacherRoom, query_rows: Array, candidates: R
     work.counts["newly_scored_pairs"] = sum(getattr(teacher, "newly_scored", 0) for teacher in teachers)
 
 
-def chosen_weights(config: Config, probe: Mapping[str, Any] | None) -> list[float]:
-    """The members' weights: the config's, or the probe's choice where they are `auto`."""
+def chosen_weights(config: Config, choice: Mapping[str, Any] | None) -> list[float]:
+    """The members' weights: the config's, or where they are `auto` the `choice` of the probe or of their agreement."""
     members = members_of(config.teacher)
     if any(member.weight == "auto" for member in members):
-        assert probe is not None, "weight: auto runs the probe first"
-        return [float(weight) for weight in probe["weights"]]
+        assert choice is not None, "weight: auto runs the probe, or asks for agreement, first"
+        return [float(weight) for weight in choice["weights"]]
     return [float(member.weight) for member in members]
 
 
@@ -154,6 +167,7 @@ def build_list_targets(
     config: Config,
     *,
     shuffled: bool,
+    confirmed: Ragged | None = None,
 ) -> None:
     """Calibrated, mixed, tempered: one distribution a list. `shuffled` permutes each list's scores (control)."""
     asked, rule = config.targets, config.targets.false_negatives
@@ -175,12 +189,58 @@ def build_list_targets(
         margin=rule.margin,
         percent=rule.percent,
         teacher_raw=judged if rule.rule != "none" else None,
+        confirmed=confirmed,
     )
+    if asked.query_weights.by != "none":
+        targets = _weighted(work, targets, scores, weights, asked.query_weights)
     targets.save(work.folder)
     (work.folder / "false_negatives.json").write_text(json.dumps(removed.to_json()) + "\n", encoding="utf8")
     histogram = {name: _histogram(raw) for name, raw in _by_member(scores, mixed).items()}
     (work.folder / "scores.json").write_text(json.dumps(histogram) + "\n", encoding="utf8")
     work.counts.update(lists=len(targets), temperature=targets.temperature)
+
+
+def _weighted(
+    work: Work, targets: Targets, scores: TeacherScores, weights: Sequence[float], asked: QueryWeightsConfig
+) -> Targets:
+    """The targets with each query's weight, and `query_weights.json`. The shuffled control weighs queries the same."""
+    raw, calibrated = [member.raw for member in scores.members], scores.calibrated()
+    trust_Q = query_trust(asked.by, raw, calibrated, weights, targets.temperature)
+    weight_Q, report = query_weights(asked.by, trust_Q, asked.below)
+    (work.folder / "query_weights.json").write_text(json.dumps(report.to_json()) + "\n", encoding="utf8")
+    work.counts["silenced_queries"] = report.silenced
+    if report.silenced:
+        logger.warning(
+            "%d of %d training queries count nothing: the teacher's %s is below targets.query_weights.below (%g); the "
+            "report names the least trusted", report.silenced, report.queries, WORDS_FOR[asked.by], asked.below,
+        )  # fmt: skip
+    return replace(targets, weight_Q=targets.weight_Q * weight_Q)
+
+
+def confirmed_negatives(verdicts: Verdicts, candidates: Candidates) -> Ragged | None:
+    """Which candidates a person found not relevant, bool; None where nobody said so of any query."""
+    if not verdicts.refused:
+        return None
+    said = [
+        np.isin(rows, sorted(verdicts.refused.get(query, ())))
+        for query, rows in zip(candidates.query_rows_Q.tolist(), candidates.rows, strict=True)
+    ]
+    return Ragged.of(said, np.bool_)
+
+
+def build_agreement(work: Work, scores: TeacherScores) -> None:
+    """`agreement.json`: each member's mean rank correlation with the others' mixture, and the weights that follow."""
+    correlations_M = consensus_correlations(scores.calibrated())
+    weights_M = agreement_weights(correlations_M)
+    names = [member.name for member in scores.members]
+    told = ", ".join(
+        f"{name} {weight:.2f} (correlation {found:.2f})"
+        for name, weight, found in zip(names, weights_M, correlations_M, strict=True)
+    )
+    logger.info("weights by agreement: %s", told)
+    record = {"members": names, "correlations": correlations_M.tolist(), "weights": weights_M.tolist()}
+    (work.folder / "agreement.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")
+    work.counts.update(lists=len(scores.members[0].raw))
 
 
 def _without_live(scores: TeacherScores, weights: Sequence[float], config: Config) -> Ragged:

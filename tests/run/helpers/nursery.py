@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[3]
 HEAVY = (
     "datasets", "faiss", "beir.retrieval.evaluation", "scipy.sparse", "sentence_transformers", "accelerate",
     "sdretrieval.run.api", "sdretrieval.run.html_report", "sdretrieval.training.train", "sdretrieval.training.trainer",
-    "sdretrieval.training.callbacks", "sdretrieval.training.losses", "sdretrieval.teachers.ema",
+    "sdretrieval.training.callbacks", "sdretrieval.training.distillation", "sdretrieval.teachers.ema",
 )  # fmt: skip
 
 

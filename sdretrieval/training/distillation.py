@@ -1,0 +1,150 @@
+"""The losses that the trainer calls: the teacher's term, and InfoNCE on known positives beside it.
+
+Legend: B queries of the batch, M distinct documents of the batch (each encoded once, in however many lists), D dims.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from sdretrieval.errors import NumericError
+from sdretrieval.training.losses import anchors, embedding_distance, info_nce, listwise_kl, margin_mse, weighted_mean
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from sdretrieval.training.live import LiveTargets
+
+Labels = dict[str, Tensor]
+
+
+class Distillation(nn.Module):
+    """A teacher's term (`teacher_term` of a subclass) plus `hard_label_weight` x InfoNCE on known positives.
+
+    Regime: `features` = [queries, documents part 1, part 2, ...]: model inputs, documents in parts of similar length.
+    `labels` (from `BatchMaker`): order_M puts the parts' rows back in column order; target_log_probs_BM (-inf =
+    excluded); positive_BM, negative_BM for the hard term; weight_B; queries_B (for messages); for
+    `EmbeddingDistillation` also the teacher's vectors, teacher_queries_BD and teacher_documents_MD.
+
+    | inputs                         | labels                               | term      |
+    |--------------------------------|--------------------------------------|-----------|
+    | B queries, M documents         | log-probabilities (B, M)             | KL        |
+    | B queries, M documents         | log-probabilities, positives (B, M)  | MarginMSE |
+    | B queries, M documents         | vectors (B, D), (M, D)               | embedding |
+    | B queries, M documents         | positive, negative masks (B, M)      | InfoNCE   |
+
+    Relation to other losses: DistillKLDivLoss and MarginMSELoss take a fixed list per query; here columns are shared by
+    all queries of the batch, and a teacher that can judge every pair gives the whole matrix.
+
+    The teacher is never a child module of this loss: the trainer replaces every child called `model` by the student.
+    """
+
+    name = "teacher"
+    """Of the teacher's term in the metrics."""
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        *,
+        student_temperature: float,
+        hard_label_weight: float = 0.0,
+        live: LiveTargets | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.student_temperature = student_temperature
+        self.hard_label_weight = hard_label_weight
+        self._live = live
+        self.step = 0
+
+    def teacher_term(
+        self, queries_BD: Tensor, documents_MD: Tensor, scores_BM: Tensor, labels: Labels
+    ) -> Tensor | None:
+        """The term that follows the teacher; None where there is none."""
+        raise NotImplementedError
+
+    def forward(self, features: list[dict[str, Any]], labels: Labels) -> dict[str, Tensor]:
+        """The weighted terms by name; the trainer sums and logs them. Raises NumericError naming step and batch."""
+        queries, parts = features[0], features[1:]
+        queries_BD = self.model(queries)["sentence_embedding"]
+        documents_MD = torch.cat([self.model(part)["sentence_embedding"] for part in parts])[labels["order_M"]]
+        scores_BM = queries_BD @ documents_MD.T
+        if self._live is not None:
+            labels = {**labels, "target_log_probs_BM": self._live.targets(queries, parts, labels)}
+        taught = self.teacher_term(queries_BD, documents_MD, scores_BM, labels)
+        terms = {} if taught is None else {self.name: taught}
+        if self.hard_label_weight:
+            hard = info_nce(scores_BM, labels["positive_BM"], labels["negative_BM"], self.student_temperature)
+            terms["hard"] = self.hard_label_weight * hard
+        self._check_finite(terms, labels)
+        return terms
+
+    def _check_finite(self, terms: dict[str, Tensor], labels: Labels) -> None:
+        broken = [name for name, value in terms.items() if not bool(torch.isfinite(value))]
+        if broken:
+            raise NumericError(
+                f"training: the term {broken[0]} is not finite at step {self.step + 1}, in the batch of queries "
+                f"{labels['queries_B'].tolist()}; lower train.learning_rate or raise train.student_temperature, "
+                "or train in float32. Checkpoints up to here are kept"
+            )
+
+
+class ListwiseDistillation(Distillation):
+    """KL to the teacher's distribution over each query's documents; see `listwise_kl`. `kl_weight` 0 leaves it out."""
+
+    name = "kl"
+
+    def __init__(self, model: SentenceTransformer, *, kl_weight: float = 1.0, **others: Any) -> None:
+        super().__init__(model, **others)
+        self.kl_weight = kl_weight
+
+    def teacher_term(
+        self, queries_BD: Tensor, documents_MD: Tensor, scores_BM: Tensor, labels: Labels
+    ) -> Tensor | None:
+        """See Distillation."""
+        if not self.kl_weight:
+            return None
+        kl = listwise_kl(scores_BM, labels["target_log_probs_BM"], self.student_temperature, labels["weight_B"])
+        return self.kl_weight * kl
+
+
+class MarginDistillation(Distillation):
+    """Differences of the student's scores regress on those of the teacher's; see `margin_mse` and `margin_scale`.
+
+    `target_temperature`: the targets', by which log-probabilities become scores again, up to a constant a query.
+    `scale`: cosines for one unit of the teacher's calibrated score.
+    """
+
+    name = "margin_mse"
+
+    def __init__(self, model: SentenceTransformer, *, target_temperature: float, scale: float, **others: Any) -> None:
+        super().__init__(model, **others)
+        self.target_temperature, self.scale = target_temperature, scale
+
+    def teacher_term(
+        self, queries_BD: Tensor, documents_MD: Tensor, scores_BM: Tensor, labels: Labels
+    ) -> Tensor | None:
+        """See Distillation."""
+        targets_BM = labels["target_log_probs_BM"]
+        excluded_BM = torch.isneginf(targets_BM)
+        anchor_BM = anchors(labels["positive_BM"], targets_BM)
+        teacher_BM = targets_BM * self.target_temperature
+        per_query = margin_mse(scores_BM, teacher_BM, anchor_BM, excluded_BM, self.scale, self.student_temperature)
+        return weighted_mean(per_query, labels["weight_B"])
+
+
+class EmbeddingDistillation(Distillation):
+    """The student's vectors regress on the teacher's, both sides counting alike; see `embedding_distance`."""
+
+    name = "embedding"
+
+    def teacher_term(
+        self, queries_BD: Tensor, documents_MD: Tensor, scores_BM: Tensor, labels: Labels
+    ) -> Tensor | None:
+        """See Distillation. A query weighs what `weight_B` says, every document 1."""
+        asked_B = embedding_distance(queries_BD, labels["teacher_queries_BD"])
+        shown_M = embedding_distance(documents_MD, labels["teacher_documents_MD"])
+        return weighted_mean(asked_B, labels["weight_B"]) + shown_M.mean()
