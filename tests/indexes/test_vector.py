@@ -115,8 +115,14 @@ def test_vectors_not_of_length_one_are_reported(caplog: pytest.LogCaptureFixture
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"kind": "hsnw"}, "index kind 'hsnw' is unknown; expected one of exact, ivf, hnsw .did you mean 'hnsw'"),
-        ({"kind": "ivf", "list": 3}, "ivf index has no setting 'list'; it has: lists, probes, storage"),
+        (
+            {"kind": "hsnw"},
+            "index kind 'hsnw' is unknown; expected one of exact, ivf, hnsw, .*auto .did you mean 'hnsw'",
+        ),
+        (
+            {"kind": "ivf", "list": 3},
+            "ivf index has no setting 'list'; it has: lists, probes, storage, rescore, rescore_storage .did you mean",
+        ),
         ({"kind": "exact", "probes": 3}, "exact index has no setting 'probes'; it has: none"),
         ({"kind": "ivf", "lists": 0}, "index setting lists is 0; expected a whole number of at least 1"),
         ({"kind": "hnsw", "links": None}, "index setting links is None; expected a whole number"),
