@@ -157,7 +157,8 @@ def _commit() -> str:
 
 def main() -> None:
     """The command."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")  # faiss says much at INFO while it loads
+    logger.setLevel(logging.INFO)
     run(_arguments())
 
 

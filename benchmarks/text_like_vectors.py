@@ -1,7 +1,7 @@
 """Vectors that look like text embeddings, any number of them, drawn without a model or a corpus.
 
 A text's vector is the sum of four parts, scaled to length 1: what all texts share, its field (one of 100), its topic
-(about 15 texts each, each topic within a field), and its own. Each part is Gaussian, with a spectrum that falls like
+(15 texts each where there are 5,000, 200 each of a million), and its own. Each part is Gaussian, with a spectrum that falls like
 that of text embeddings, in randomly rotated directions. A query is a text of its own that lies near a document's.
 Spectrum and shares are fitted to what paraphrase-MiniLM-L3 gives for SciFact (5,183 abstracts and their claims; the
 figures of both stand in `indexes/README.md`).
@@ -26,7 +26,8 @@ from sdretrieval.progress import Progress
 Floats = NDArray[np.float32]
 
 FIELDS = 100
-TEXTS_A_TOPIC = 15
+TOPICS_BY_ROOT = 4.8
+"""Topics grow as the root of the number of texts: a larger collection has more of them, and more texts on each."""
 SHARES = {"common": 0.14, "field": 0.08, "topic": 0.33, "own": 0.45}
 """Of a vector's squared length."""
 QUERY_OWN = 1.4
@@ -56,7 +57,7 @@ def recipe(count: int, dims: int, seed: int) -> Recipe:
     directions_DD = (np.sqrt(spectrum_D / spectrum_D.sum())[:, None] * rotation_DD.T).astype(np.float32)
     common_D = chance.standard_normal(dims) / np.sqrt(dims)
     fields_FD = _parts(chance, FIELDS, directions_DD)
-    topics = max(FIELDS, count // TEXTS_A_TOPIC)
+    topics = max(FIELDS, round(TOPICS_BY_ROOT * count**0.5))
     topics_TD = np.sqrt(SHARES["topic"]) * _parts(chance, topics, directions_DD)
     topics_TD += np.sqrt(SHARES["field"]) * fields_FD[chance.integers(FIELDS, size=topics)]
     return Recipe(directions_DD, (np.sqrt(SHARES["common"]) * common_D).astype(np.float32), topics_TD)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 from sdretrieval.errors import RequestError
@@ -30,7 +30,7 @@ KINDS: dict[str, type[Settings]] = {
 
 def settings_of(kind: str) -> tuple[str, ...]:
     """Names of what can be set on an index of `kind`, its own first. Raises KeyError where there is no such kind."""
-    return tuple(field.name for field in sorted(fields(KINDS[kind]), key=lambda field: bool(field.kw_only)))
+    return KINDS[kind].names()
 
 
 def kinds_with(name: str) -> tuple[str, ...]:

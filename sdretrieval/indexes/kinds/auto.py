@@ -130,10 +130,11 @@ def _code_sizes(dims: int) -> Iterator[int]:
 
 
 def named(settings: Settings) -> str:
-    """The settings as a config has them: `opq, bytes: 32, rescore: 4`."""
+    """The settings as a config has them: `opq, bytes: 32, rescore: 4`; what is left out is as usual."""
     usual = type(settings)()
-    set_ = {name: value for name, value in vars(settings).items() if value != getattr(usual, name)}
-    return ", ".join([settings.kind, *(f"{name}: {value}" for name, value in set_.items())])
+    set_ = {name: getattr(settings, name) for name in settings.names()}
+    told = [f"{name}: {str(value).lower()}" for name, value in set_.items() if value != getattr(usual, name)]
+    return ", ".join([settings.kind, *told])
 
 
 def _reason(

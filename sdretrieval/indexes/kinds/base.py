@@ -44,6 +44,11 @@ class Settings:
     kind: ClassVar[str]
     no_gpu: ClassVar[str] = ""
 
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Names of what can be set, its own first."""
+        return tuple(each.name for each in sorted(fields(cls), key=lambda each: bool(each.kw_only)))
+
     @property
     def one_thread(self) -> bool:
         """Whether only one thread builds the same index again."""
