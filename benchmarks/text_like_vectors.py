@@ -1,10 +1,10 @@
 """Vectors that look like text embeddings, any number of them, drawn without a model or a corpus.
 
 A text's vector is the sum of four parts, scaled to length 1: what all texts share, its field (one of 100), its topic
-(15 texts each where there are 5,000, 200 each of a million), and its own. Each part is Gaussian, with a spectrum that falls like
-that of text embeddings, in randomly rotated directions. A query is a text of its own that lies near a document's.
-Spectrum and shares are fitted to what paraphrase-MiniLM-L3 gives for SciFact (5,183 abstracts and their claims; the
-figures of both stand in `indexes/README.md`).
+(each within a field; 15 texts where there are 5,000, 200 where there are a million), and its own. Each part is
+Gaussian, with a spectrum that falls like that of text embeddings, in randomly rotated directions. A query is a text of
+its own that lies near a document's. Spectrum and shares are fitted to what paraphrase-MiniLM-L3 gives for SciFact
+(5,183 abstracts and their claims; the figures of both stand in `indexes/README.md`).
 
 Why not plain Gaussian vectors: they have no near neighbours, so quantisation looks hopeless and inverted lists useless.
 Why not tight clusters: any code finds the cluster, so it looks perfect. Why not real vectors enlarged by noise between

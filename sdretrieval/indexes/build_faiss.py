@@ -97,6 +97,8 @@ def _seed(index: Any, seed: int) -> tuple[int, bool]:
         if isinstance(getattr(part, "pq", None), faiss.ProductQuantizer):
             coded = True
             _seed_clustering(part.pq.cp, seed)
+            if hasattr(part, "do_polysemous_training"):  # minutes of annealing, of use only to a Hamming filter
+                part.do_polysemous_training = False
         if isinstance(part, faiss.IndexPreTransform):
             _shorten_rotations(part)
         if isinstance(getattr(part, "cp", None), faiss.ClusteringParameters):

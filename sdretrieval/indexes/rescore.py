@@ -68,10 +68,10 @@ class Rescorer:
 
     def _coded(self, vectors_BD: NDArray[Any]) -> NDArray[Any]:
         if self._scales_D is None:
-            rounded_BD: NDArray[Any] = vectors_BD.astype(self._storage)
-            return rounded_BD
+            return vectors_BD.astype(self._storage)
         steps = np.rint(vectors_BD.astype(np.float32) / self._scales_D)
-        return np.clip(steps, -INT8_MOST, INT8_MOST).astype(np.int8)
+        coded_BD: NDArray[Any] = np.clip(steps, -INT8_MOST, INT8_MOST).astype(np.int8)
+        return coded_BD
 
     def save(self, folder: Path) -> None:
         """Write rescore.npy (N, D), and rescore_scales.npy (D) for int8, into `folder`."""

@@ -75,9 +75,9 @@ def test_sizes() -> None:
 
 def test_the_card_and_the_log_say_what_was_chosen_and_why(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    built = VectorIndex.build(VECTORS, "auto", "cpu", queries_QD=QUERIES, max_memory="100kB")
-    assert built.card.kind == "opq" and "of the 100 kB allowed" in built.card.reason
+    built = VectorIndex.build(VECTORS, "auto", "cpu", queries_QD=QUERIES, max_memory="60kB")
+    assert built.card.kind == "sq8" and "of the 60 kB allowed" in built.card.reason
     assert f"index auto takes {built.card.reason}" in caplog.text
-    assert built.card.bytes_per_vector * len(VECTORS) < 100_000
+    assert built.card.bytes_per_vector * len(VECTORS) < 60_000
     built.save(tmp_path)
     assert VectorIndex.load(tmp_path).card.reason == built.card.reason

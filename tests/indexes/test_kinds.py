@@ -1,4 +1,4 @@
-"""Every kind of index: it finds what its codes can, comes back from the disk as it was, and its card tells the truth."""
+"""Every kind of index finds what its codes can, comes back from the disk as it was, and its card tells the truth."""
 
 from __future__ import annotations
 
@@ -16,28 +16,27 @@ from sdretrieval.indexes.card import IndexCard, read_card
 from sdretrieval.indexes.faiss_library import load_faiss
 from sdretrieval.indexes.settings import KINDS
 
-DIMS, COUNT = 64, 2000
+DIMS, COUNT = 32, 1000
 SHARED = text_like_vectors.recipe(COUNT, DIMS, seed=5)
 VECTORS = text_like_vectors.documents(SHARED, 0, COUNT, seed=5)
 QUERIES = text_like_vectors.queries_near(VECTORS[::20], SHARED, seed=5)
 TRUE = exact_search(VECTORS, QUERIES, 100)
 
-CODED = "codes of 256 centroids a byte trained on 2000 vectors"
+CODED = "codes of 256 centroids a byte trained on 1000 vectors"
 KINDS_AND_RECALL: list[tuple[str, dict[str, Any], tuple[float, float], str]] = [
-    ("sq8", {}, (0.97, 1.0), "SQ8"),
-    ("pq", {"bytes": 16}, (0.6, 0.97), "PQ16"),
-    ("pq", {"bytes": 4}, (0.15, 0.7), "PQ4"),
-    ("pq", {"bytes": 4, "rescore": 8}, (0.8, 0.999), "PQ4"),
-    ("opq", {"bytes": 16}, (0.6, 0.98), "OPQ16,PQ16"),
-    ("ivf_pq", {"bytes": 16, "lists": 16}, (0.6, 0.98), "IVF16,PQ16"),
-    ("ivf_pq", {"bytes": 16, "lists": 16, "rotate": True, "rescore": 4}, (0.9, 1.0), "OPQ16,IVF16,PQ16"),
-    ("ivf", {"storage": "sq8", "lists": 16, "probes": 16}, (0.97, 1.0), "IVF16,SQ8"),
+    ("sq8", {}, (0.95, 1.0), "SQ8"),
+    ("pq", {"bytes": 8}, (0.6, 0.97), "PQ8"),
+    ("pq", {"bytes": 2, "rescore": 4}, (0.6, 0.999), "PQ2"),
+    ("opq", {"bytes": 4}, (0.4, 0.95), "OPQ4,PQ4"),
+    ("ivf_pq", {"bytes": 4, "lists": 8}, (0.4, 0.95), "IVF8,PQ4"),
+    ("ivf_pq", {"bytes": 4, "lists": 8, "rotate": True, "rescore": 4}, (0.8, 1.0), "OPQ4,IVF8,PQ4"),
+    ("ivf", {"storage": "sq8", "lists": 8, "probes": 8}, (0.95, 1.0), "IVF8,SQ8"),
     ("binary", {}, (0.7, 0.999), "LSH"),
-    ("binary", {"rescore": 10, "rescore_storage": "int8"}, (0.9, 1.0), "LSH"),
+    ("binary", {"rescore": 8, "rescore_storage": "int8"}, (0.9, 1.0), "LSH"),
     ("hnsw", {"storage": "sq8", "rescore": 2}, (0.95, 1.0), "HNSW32,SQ8"),
-    ("hnsw", {"storage": "pq", "bytes": 16}, (0.55, 0.97), "HNSW32,PQ16"),
-    ("factory", {"factory": "OPQ16_32,IVF16,PQ16x4fs", "rescore": 4}, (0.8, 1.0), "OPQ16_32,IVF16,PQ16x4fs"),
-    ("factory", {"factory": "PCA32,HNSW16"}, (0.5, 0.999), "PCA32,HNSW16"),
+    ("hnsw", {"storage": "pq", "bytes": 8}, (0.5, 0.97), "HNSW32,PQ8"),
+    ("factory", {"factory": "OPQ8_16,IVF8,PQ8x4fs", "rescore": 4}, (0.7, 1.0), "OPQ8_16,IVF8,PQ8x4fs"),
+    ("factory", {"factory": "PCA16,HNSW16"}, (0.4, 0.999), "PCA16,HNSW16"),
 ]
 IDS = [f"{kind}-{'-'.join(map(str, given.values()))}" for kind, given, *_ in KINDS_AND_RECALL]
 
@@ -82,9 +81,9 @@ def test_a_kind_finds_what_it_should_and_survives_the_disk(
 @pytest.mark.parametrize(
     ("kind", "given"),
     [
-        ("opq", {"bytes": 4}),
-        ("ivf_pq", {"bytes": 4, "rotate": True}),
-        ("hnsw", {"storage": "pq", "bytes": 4}),
+        ("opq", {"bytes": 2}),
+        ("ivf_pq", {"bytes": 2, "rotate": True}),
+        ("hnsw", {"storage": "pq", "bytes": 2}),
         ("factory", {"factory": "IVF4_HNSW8,PQ8x4fs"}),
     ],
 )
@@ -95,15 +94,14 @@ def test_one_seed_builds_one_index(kind: str, given: dict[str, Any], tmp_path: P
 
 
 def test_the_seed_draws_the_codes(tmp_path: Path) -> None:
-    rows = [VectorIndex.build(VECTORS, "pq", "cpu", bytes=8, seed=s).search(QUERIES, 50).rows_Qk for s in (1, 1, 2)]
+    rows = [VectorIndex.build(VECTORS, "pq", "cpu", bytes=2, seed=s).search(QUERIES, 50).rows_Qk for s in (1, 1, 2)]
     np.testing.assert_array_equal(rows[0], rows[1])
     assert (rows[0] != rows[2]).any()
 
 
 def test_left_open_a_code_has_the_most_bytes_up_to_32_that_divide_the_dims() -> None:
-    for dims, expected in ((64, 32), (48, 24), (30, 30), (62, 31)):
-        card = VectorIndex.build(np.ascontiguousarray(VECTORS[:300, :dims]), "pq", "cpu").card
-        assert card.settings == {"bytes": expected}
+    for dims, expected in ((384, 32), (300, 30), (100, 25), (62, 31), (16, 16), (37, 1)):
+        assert KINDS["pq"]().fitted(COUNT, dims, False).factory_string() == f"PQ{expected}"
 
 
 def test_few_vectors_for_codes_are_told(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
@@ -113,9 +111,9 @@ def test_few_vectors_for_codes_are_told(caplog: pytest.LogCaptureFixture, capfd:
 
 
 def test_open_probes_over_codes_stop_where_more_find_no_more() -> None:
-    card = VectorIndex.build(VECTORS, "ivf_pq", "cpu", queries_QD=QUERIES, bytes=4, lists=32).card
+    card = VectorIndex.build(VECTORS, "ivf_pq", "cpu", queries_QD=QUERIES, bytes=2, lists=16).card
     assert card.recall_at_100 < 0.9, "codes so short cannot reach the target"
-    assert card.settings["probes"] < 32
+    assert card.settings["probes"] < 16
 
 
 def test_rescoring_more_finds_more() -> None:
@@ -144,7 +142,7 @@ def test_a_card_of_an_earlier_version_still_loads(tmp_path: Path) -> None:
 def test_missing_or_cut_vectors_for_rescoring_are_named(tmp_path: Path) -> None:
     VectorIndex.build(VECTORS, "binary", "cpu").save(tmp_path)
     np.save(tmp_path / "rescore.npy", VECTORS[:5].astype(np.float16))
-    with pytest.raises(DamagedArtifact, match=r"rescore.npy holds \(5, 64\) of float16, expected \(2000, 64\)"):
+    with pytest.raises(DamagedArtifact, match=r"rescore.npy holds \(5, 32\) of float16, expected \(1000, 32\)"):
         VectorIndex.load(tmp_path)
     (tmp_path / "rescore.npy").unlink()
     with pytest.raises(DamagedArtifact, match="lacks the vectors that hits are rescored with"):
@@ -156,38 +154,38 @@ def test_missing_or_cut_vectors_for_rescoring_are_named(tmp_path: Path) -> None:
     [
         (
             {"kind": "pq", "bytes": 10},
-            "pq index: bytes is 10, but 64 dims cannot be cut into 10 equal parts; expected one of 1, 2, 4, 8, 16, 32, 64",
+            "pq index: bytes is 10, but 32 dims cannot be cut into 10 equal parts; expected one of 1, 2, 4, 8, 16, 32",
         ),
         ({"kind": "opq", "bytes": 0}, "index setting bytes is 0; expected a whole number of at least 1"),
         (
             {"kind": "ivf_pq", "few": 200},
-            "ivf_pq index: 200 vectors cannot train 256 centroids a byte; expected at least 256, better 9984; take kind "
-            "exact, or sq8, for so few",
+            "ivf_pq index: 200 vectors cannot train 256 centroids a byte; expected at least 256, better 9984; take "
+            "kind exact, or sq8, for so few",
         ),
-        ({"kind": "ivf_pq", "lists": 3000}, "ivf_pq lists is 3000 but there are 2000 vectors"),
+        ({"kind": "ivf_pq", "lists": 3000}, "ivf_pq lists is 3000 but there are 1000 vectors"),
         ({"kind": "ivf_pq", "rotate": 1}, "index setting rotate is 1; expected true or false"),
         ({"kind": "sq8", "bytes": 8}, "sq8 index has no setting 'bytes'; it has: rescore, rescore_storage"),
         ({"kind": "exact", "rescore": 4}, "exact index has no setting 'rescore'; it has: none"),
         ({"kind": "ivf", "rescore": 4}, "rescore is 4, but ivf with storage auto holds the vectors themselves"),
-        ({"kind": "pq", "rescore_storage": "int8"}, "rescore_storage is 'int8', but nothing is rescored; set rescore to"),
+        ({"kind": "pq", "rescore_storage": "int8"}, "rescore_storage is 'int8', but nothing is rescored; set rescore"),
         ({"kind": "pq", "rescore": 2, "rescore_storage": "int4"}, "expected one of float16, float32, int8"),
         ({"kind": "hnsw", "bytes": 8}, "bytes is 8, but hnsw has storage auto; set storage to pq, or leave bytes out"),
         ({"kind": "hnsw", "storage": "float16"}, "hnsw storage 'float16' is unknown; one of auto, float32, sq8, pq"),
         ({"kind": "hnsw", "storage": "pq", "few": 200}, "hnsw with storage pq index: 200 vectors cannot train 256"),
         ({"kind": "binary", "rescore": 0}, "index setting rescore is 0; expected a whole number of at least 1"),
         ({"kind": "binary", "rescore": None}, "index setting rescore is None; expected a whole number"),
-        ({"kind": "factory"}, "index setting factory is ''; expected a FAISS factory string, such as OPQ16_64,IVF1024,PQ16"),
+        ({"kind": "factory"}, "index setting factory is ''; expected a FAISS factory string, such as OPQ16_64,IVF10"),
         (
             {"kind": "factory", "factory": "IVF10,Flatt"},
-            "index factory 'IVF10,Flatt' makes no index by inner product of 64 dims: could not parse index string",
+            "index factory 'IVF10,Flatt' makes no index by inner product of 32 dims: could not parse index string",
         ),
         ({"kind": "factory", "factory": "PQ7"}, "should be a multiple of the number of subquantizers"),
-        ({"kind": "factory", "factory": "LSH"}, "'LSH' makes no index by inner product of 64 dims: .*METRIC_L2"),
-        ({"kind": "factory", "factory": "HNSW32,PQ8"}, "cannot search by inner product; .*kind hnsw with storage pq"),
-        ({"kind": "factory", "factory": "IDMap,Flat"}, "faiss cannot build an index 'IDMap,Flat' of these vectors: add does"),
-        ({"kind": "factory", "factory": "IVF3000,Flat"}, r"Number of training points \(2000\) should be at least"),
-        ({"kind": "factory", "factory": "PQ8", "probes": 4}, "probes is 4, but the factory string 'PQ8' has no IVF; leave"),
-        ({"kind": "factory", "factory": "IVF8_HNSW8,Flat", "ef_search": 4}, "has no HNSW without IVF; leave ef_search out"),
+        ({"kind": "factory", "factory": "LSH"}, "'LSH' makes no index by inner product of 32 dims: .*METRIC_L2"),
+        ({"kind": "factory", "factory": "HNSW32,PQ8"}, "cannot search by inner product; .*hnsw with storage pq"),
+        ({"kind": "factory", "factory": "IDMap,Flat"}, "cannot build an index 'IDMap,Flat' of these vectors: add does"),
+        ({"kind": "factory", "factory": "IVF3000,Flat"}, r"Number of training points \(1000\) should be at least"),
+        ({"kind": "factory", "factory": "PQ8", "probes": 4}, "probes is 4, but the factory string 'PQ8' has no IVF"),
+        ({"kind": "factory", "factory": "IVF8_HNSW8,Flat", "ef_search": 4}, "has no HNSW without IVF; leave ef_search"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_built_is_refused_in_words(keywords: dict[str, Any], message: str) -> None:
@@ -199,7 +197,7 @@ def test_what_cannot_be_built_is_refused_in_words(keywords: dict[str, Any], mess
 @pytest.mark.parametrize("kind", ["sq8", "pq", "opq", "ivf_pq", "binary", "factory"])
 def test_kinds_without_a_gpu_form_say_so(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    given = {"factory": "Flat"} if kind == "factory" else {}
+    given: dict[str, Any] = {"factory": "Flat"} if kind == "factory" else {"bytes": 1} if "pq" in kind else {}
     assert VectorIndex.build(VECTORS[:300], kind, "auto", **given).card.device == "cpu"
     assert f"index on the CPU: {KINDS[kind].no_gpu}" in caplog.text
     with pytest.raises(RequestError, match="set device to auto or cpu, or take kind exact or ivf"):
@@ -208,8 +206,8 @@ def test_kinds_without_a_gpu_form_say_so(kind: str, caplog: pytest.LogCaptureFix
 
 def test_a_graph_over_codes_is_walked_by_inner_product() -> None:
     faiss = load_faiss()
-    index = VectorIndex.build(VECTORS, "hnsw", "cpu", storage="pq", bytes=16, ef_search=400)
+    index = VectorIndex.build(VECTORS, "hnsw", "cpu", storage="pq", bytes=4, ef_search=400)
     assert index._cpu.metric_type == faiss.METRIC_INNER_PRODUCT
-    flat = VectorIndex.build(VECTORS, "pq", "cpu", bytes=16)
+    flat = VectorIndex.build(VECTORS, "pq", "cpu", bytes=4)
     both = recall(index.search(QUERIES, 10).rows_Qk, flat.search(QUERIES, 10).rows_Qk)
     assert both > 0.95, "the same codes, so the graph finds what comparing all of them finds"
