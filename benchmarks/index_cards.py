@@ -7,7 +7,7 @@ Vectors: `--embeddings`, a float matrix (a run's: STORE/KEY/documents/vectors.np
 text embeddings (`benchmarks/text_like_vectors.py`). Queries that recall is measured on are not those that a breadth
 was fitted on. One thread; seconds are this process' own (CPU time), so that other work on the machine does not count.
 One card a recipe and size, `OUT/NAME-COUNT.json`, written when it is measured: a call that was stopped goes on after
-the last card; `--again` measures anew what is there. The table in `OUT/../README.md` is written from all cards there are.
+the last card; `--again` measures anew what is there. The table in `OUT/../README.md` shows all cards there are.
 
 Memory: drawn vectors are memory-mapped; what is held is one index at a time, at most 4 D + 280 bytes a vector (HNSW:
 1.8 GB for a million vectors of 384 dims), and some 0.5 GB of samples and blocks.

@@ -56,7 +56,8 @@ def test_the_reason_names_numbers_and_what_did_not_fit() -> None:
 
 def test_a_limit_below_everything_says_what_is_needed() -> None:
     with pytest.raises(
-        RequestError, match=r"max_memory is 1MB, but 1,000,000 vectors of 384 dims need at least 32"
+        RequestError,
+        match=r"max_memory is 1MB, but 1,000,000 vectors of 384 dims need at least 25 MB .opq, bytes: 24, ",
     ) as no:
         AutoSettings("1MB").check(384, MILLION)
     assert "raise max_memory to" in str(no.value)

@@ -59,7 +59,7 @@ def test_a_kind_finds_what_it_should_and_survives_the_disk(
     assert card.recall_at_100 == pytest.approx(found, abs=1e-4)
     first = recall(built.search(QUERIES, 10).rows_Qk, TRUE.rows_Qk[:, :10])
     assert card.recall_at_10 == pytest.approx(first, abs=1e-4)
-    assert card.build_seconds > 0 and card.search_ms_per_query > 0 and (card.single_ms_per_query or 0) > 0
+    assert card.build_seconds >= 0 and card.search_ms_per_query > 0 and (card.single_ms_per_query or 0) > 0
 
     if kind != "factory":  # of which nothing is known before
         assert KINDS[kind](**given).memory_bytes(COUNT, DIMS) == pytest.approx(card.bytes_per_vector, rel=0.1)
@@ -177,7 +177,7 @@ def test_missing_or_cut_vectors_for_rescoring_are_named(tmp_path: Path) -> None:
         ({"kind": "factory"}, "index setting factory is ''; expected a FAISS factory string, such as OPQ16_64,IVF10"),
         (
             {"kind": "factory", "factory": "IVF10,Flatt"},
-            "index factory 'IVF10,Flatt' makes no index by inner product of 32 dims: could not parse index string",
+            "'IVF10,Flatt' makes no index by inner product of 32 dims: .*could not parse code description Flatt",
         ),
         ({"kind": "factory", "factory": "PQ7"}, "should be a multiple of the number of subquantizers"),
         ({"kind": "factory", "factory": "LSH"}, "'LSH' makes no index by inner product of 32 dims: .*METRIC_L2"),

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 from sdretrieval.errors import RequestError
 from sdretrieval.indexes.faiss_library import load_faiss
 from sdretrieval.indexes.kinds.base import Compressed
-from sdretrieval.indexes.kinds.codes import check_codes, fitted_bytes
+from sdretrieval.indexes.kinds.codes import CENTROIDS, check_codes, fitted_bytes
 
 HnswStorage = Literal["auto", "float32", "sq8", "pq"]
 
@@ -86,8 +86,11 @@ class HnswSettings(Compressed):
         """A graph linked by L2 is walked by inner product: among vectors of length 1 both know the same neighbours."""
         faiss = load_faiss()
         index.metric_type = index.storage.metric_type = faiss.METRIC_INNER_PRODUCT
+        if hasattr(index.hnsw, "is_similarity"):  # versions before 1.14 ask metric_type alone
+            index.hnsw.is_similarity = True
 
     def memory_bytes(self, count: int, dims: int) -> float:
         """Vector or code, and the links: twice as many on the lowest layer."""
-        vector = {"sq8": dims, "pq": fitted_bytes(self.bytes, dims)}.get(self.storage, 4 * dims)
+        codes = fitted_bytes(self.bytes, dims) + 4 * CENTROIDS * dims / count
+        vector = {"sq8": dims, "pq": codes}.get(self.storage, 4 * dims)
         return vector + 8 * self.links + 16
