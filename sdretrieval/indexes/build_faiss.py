@@ -115,8 +115,10 @@ def _seed_clustering(parameters: Any, seed: int) -> None:
 def _rotations(index: Any, seed: int) -> Iterator[None]:
     """Inside, OPQ fits its rotation on fewer vectors and in fewer rounds than faiss would, by codes of our seed."""
     faiss = load_faiss()
-    chain = index.chain if isinstance(index, faiss.IndexPreTransform) else None
-    transforms = [faiss.downcast_VectorTransform(chain.at(place)) for place in range(chain.size() if chain else 0)]
+    transforms = []
+    if isinstance(index, faiss.IndexPreTransform):
+        places = range(index.chain.size())
+        transforms = [faiss.downcast_VectorTransform(index.chain.at(place)) for place in places]
     rotations = [(one, faiss.ProductQuantizer(one.d_out, one.M, 8)) for one in transforms if hasattr(one, "pq")]
     for rotation, codes in rotations:
         rotation.max_train_points, rotation.niter = ROTATION_VECTORS, ROTATION_ROUNDS
