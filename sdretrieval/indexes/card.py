@@ -16,10 +16,13 @@ CARD_FILE = "card.json"
 class IndexCard:
     """Facts of one build.
 
-    recall_at_100 is measured against exact search on `recall_queries` sampled queries; these are real queries where
-    the caller gave some, else documents of the index itself (easier: each finds itself).
-    settings are as resolved; device is `cpu` or `cuda x GPUs`; bytes_per_vector is the size of the saved index.
-    search_ms_per_query: milliseconds, the whole sample searched as one batch.
+    Recall is measured against exact search on `recall_queries` sampled queries, each depth by a search of its own;
+    these are real queries where the caller gave some, else documents of the index itself (easier: each finds itself).
+    settings are as resolved; device is `cpu` or `cuda x GPUs`; reason says why `auto` chose this kind.
+    bytes_per_vector is the size of the saved index, which is what it takes in memory; rescore_bytes_per_vector that of
+    the vectors on the disk that hits are rescored with.
+    search_ms_per_query: milliseconds, the whole sample searched as one batch, 100 hits each; single_ms_per_query: one
+    query after the other, 10 hits each.
     """
 
     kind: str
@@ -33,6 +36,11 @@ class IndexCard:
     recall_queries: int = 0
     recall_source: Literal["queries", "documents"] = "documents"
     search_ms_per_query: float = 0.0
+    recall_at_10: float | None = None  # None in cards of earlier versions, and so below
+    single_ms_per_query: float | None = None
+    rescore_bytes_per_vector: int = 0
+    factory: str = ""
+    reason: str = ""
 
     def write(self, folder: Path) -> None:
         """Write card.json into `folder`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,6 +29,12 @@ def load_faiss() -> Any:
 
 def _broken(error: Exception) -> str:
     return f"faiss is installed but does not start ({error}); install it anew: {INSTALL}"
+
+
+def reason_of(error: RuntimeError) -> str:
+    """What faiss says is wrong, without the C++ signature and source line around it."""
+    last = str(error).strip().splitlines()[-1]
+    return re.sub(r"^Error in .*?\.(cpp|h):\d+: ", "", last).removeprefix("Error: ").strip()
 
 
 def gpu_count() -> int:

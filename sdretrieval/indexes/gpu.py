@@ -18,6 +18,8 @@ from sdretrieval.errors import RequestError, ResourceError
 from sdretrieval.indexes.blocks import Floats
 from sdretrieval.indexes.faiss_library import gpu_count, load_faiss
 from sdretrieval.indexes.hits import Rows, Scores
+from sdretrieval.indexes.kinds.base import VECTOR_BYTES
+from sdretrieval.indexes.settings import KINDS
 
 logger = logging.getLogger("sdretrieval")
 
@@ -33,7 +35,7 @@ def choose_gpus(device: str, kind: str, shard_bytes: int, level: int = logging.I
     """How many GPUs to use: 0 = CPU. `shard_bytes` is what all shards together need.
 
     `auto` falls back to the CPU and logs why, at `level`. `cuda` raises ResourceError without a GPU or with too little
-    memory on them, and RequestError for HNSW, which faiss has on the CPU only.
+    memory on them, and RequestError for a kind that is searched on the CPU only.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise RequestError(f"device {device!r} is unknown; expected auto, cpu or cuda")
@@ -47,7 +49,7 @@ def choose_gpus(device: str, kind: str, shard_bytes: int, level: int = logging.I
         logger.log(level, "index on the CPU: %s", problem)
         return 0
     remedy = "set device to auto or cpu"
-    if kind == "hnsw":
+    if KINDS[kind].no_gpu:
         raise RequestError(f"index device cuda: {problem}; {remedy}, or take kind exact or ivf")
     raise ResourceError(
         f"index device cuda: {problem}; {remedy}, or check nvidia-smi and that faiss is "
@@ -56,8 +58,8 @@ def choose_gpus(device: str, kind: str, shard_bytes: int, level: int = logging.I
 
 
 def _problem(kind: str, gpus: int, shard_bytes: int) -> str | None:
-    if kind == "hnsw":
-        return "faiss has no HNSW on the GPU"
+    if KINDS[kind].no_gpu:
+        return KINDS[kind].no_gpu
     if gpus == 0:
         return "faiss sees 0 GPUs"
     free = free_bytes(gpus)
@@ -70,8 +72,8 @@ def _problem(kind: str, gpus: int, shard_bytes: int) -> str | None:
 
 
 def shard_bytes(count: int, dims: int, storage: str | None) -> int:
-    """GPU memory of all shards together: float16 unless IVF was asked to store float32, and 8 bytes an id."""
-    return count * (dims * (4 if storage == "float32" else 2) + 8)
+    """GPU memory of all shards together: float16 unless IVF was asked for another storage, and 8 bytes an id."""
+    return count * (dims * VECTOR_BYTES.get(storage or "float16", 2) + 8)
 
 
 def free_bytes(gpus: int) -> list[int] | None:
@@ -116,7 +118,9 @@ def _ivf_part(index: Any, first: int, last: int) -> Any:
     faiss = load_faiss()
     metric = faiss.METRIC_INNER_PRODUCT
     if isinstance(index, faiss.IndexIVFScalarQuantizer):
-        part = faiss.IndexIVFScalarQuantizer(index.quantizer, index.d, index.nlist, index.sq.qtype, metric, False)
+        part = faiss.IndexIVFScalarQuantizer(
+            index.quantizer, index.d, index.nlist, index.sq.qtype, metric, index.by_residual
+        )
         part.sq = index.sq
     else:
         part = faiss.IndexIVFFlat(index.quantizer, index.d, index.nlist, metric)

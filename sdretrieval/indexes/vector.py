@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from numpy.typing import NDArray
 
 from sdretrieval.errors import DamagedArtifact, RequestError
 from sdretrieval.indexes.blocks import Floats, check_finite, check_matrix, warn_unless_unit
-from sdretrieval.indexes.build_faiss import bytes_per_vector, fit_breadth, make_index, resolved, sample_rows
+from sdretrieval.indexes.build_faiss import bytes_per_vector, fit_breadth, make_index, sample_rows
 from sdretrieval.indexes.card import IndexCard, read_card
 from sdretrieval.indexes.exact import exact_search, recall
 from sdretrieval.indexes.faiss_library import faiss_threads, load_faiss
 from sdretrieval.indexes.gpu import GPU_LIMIT, choose_gpus, shard_bytes, to_gpus
 from sdretrieval.indexes.hits import Hits, empty_hits, ordered
+from sdretrieval.indexes.kinds.base import Settings
+from sdretrieval.indexes.rescore import Rescorer
 from sdretrieval.indexes.settings import TARGET_RECALL, as_record, index_settings
 
 logger = logging.getLogger("sdretrieval")
@@ -29,6 +32,7 @@ logger = logging.getLogger("sdretrieval")
 INDEX_FILE = "index.faiss"
 CARD_QUERIES = 100
 CARD_DEPTH = 100
+CARD_FIRST = 10
 QUERIES_AT_ONCE = 1024
 EXTRA_HITS = 8
 """Hits asked beyond k and cut again, so that among equal scores (duplicate documents) the lowest rows stay."""
@@ -41,9 +45,10 @@ class VectorIndex:
     warning. Row numbers are those of the matrix that was built from.
     """
 
-    def __init__(self, index: Any, card: IndexCard, gpus: int = 0) -> None:
+    def __init__(self, index: Any, card: IndexCard, gpus: int = 0, rescorer: Rescorer | None = None) -> None:
         self._cpu = index
         self._gpu = to_gpus(index, gpus) if gpus else None
+        self._rescorer = rescorer
         self.card = replace(card, device=f"cuda x {gpus}" if gpus else "cpu")
 
     @classmethod
@@ -57,33 +62,54 @@ class VectorIndex:
         target_recall: float = TARGET_RECALL,
         seed: int = 13,
         threads: int | None = None,
+        repeatable: bool = False,
+        clock: Callable[[], float] = time.perf_counter,
         **settings: Any,
     ) -> VectorIndex:
         """Build an index over `vectors_ND` (numpy or memory map, float16 or float32; streamed by blocks).
 
-        kind: exact | ivf | hnsw, whose `settings` are the fields in `indexes/settings.py`. device: auto | cpu | cuda.
+        kind: see `indexes/settings.py`; its `settings` are the fields in `indexes/kinds/`. device: auto | cpu | cuda.
+        Where hits are rescored, `vectors_ND` must stay as they are until the index is saved.
         queries_QD: real queries to fit and measure recall on; without them, sampled documents stand in.
-        threads: OpenMP threads of faiss while building; None leaves the process' count alone.
-        Raises RequestError (shape, kind, setting), ResourceError (no GPU), NumericError (NaN or infinity).
+        threads: OpenMP threads of faiss while building; None leaves the process' count alone. repeatable: one thread
+        where several would build another index each time. clock: whose seconds the card holds (`time.process_time` on a
+        machine that does other work as well, with one thread).
+        Raises RequestError (shape, kind, setting, too few vectors for it), ResourceError (no GPU), NumericError (NaN
+        or infinity).
         """
-        chosen = index_settings(kind, settings)
+        asked = index_settings(kind, settings)
         _check_input(vectors_ND, queries_QD)
-        gpus = choose_gpus(device, kind, shard_bytes(len(vectors_ND), vectors_ND.shape[1], settings.get("storage")))
-        chosen = resolved(chosen, vectors_ND, on_gpu=gpus > 0)
-        with faiss_threads(threads):
-            started = time.perf_counter()
-            index = make_index(vectors_ND, chosen, seed, gpus)
-            seconds = time.perf_counter() - started
-            sample, truth = _sample(vectors_ND, queries_QD, seed)
-            chosen = fit_breadth(index, chosen, sample, truth.rows_Qk, target_recall)
+        count, dims = vectors_ND.shape
+        chosen, reason = asked.chosen(count, dims)
+        chosen.check(dims, count)
+        if reason:
+            logger.info("index %s takes %s", kind, reason)
+        gpus = choose_gpus(device, chosen.kind, shard_bytes(count, dims, getattr(chosen, "storage", None)))
+        fitted = chosen.fitted(count, dims, gpus > 0 or vectors_ND.dtype == np.float16)
+        with faiss_threads(1 if repeatable and fitted.one_thread else threads):
+            started = clock()
+            index = make_index(vectors_ND, fitted, seed, gpus)
+            seconds = clock() - started
+        rescorer = Rescorer.of(vectors_ND, fitted.rescoring.storage) if fitted.rescoring else None
         card = IndexCard(
-            kind=kind, count=len(vectors_ND), dims=vectors_ND.shape[1], device="cpu", settings=as_record(chosen),
+            kind=fitted.kind, count=count, dims=dims, device="cpu", settings=as_record(fitted),
             build_seconds=round(seconds, 3), bytes_per_vector=round(bytes_per_vector(index), 1),
-            recall_source="documents" if queries_QD is None else "queries",
+            recall_source="documents" if queries_QD is None else "queries", factory=fitted.factory_string(),
+            rescore_bytes_per_vector=rescorer.bytes_per_vector if rescorer else 0, reason=reason,
         )  # fmt: skip
-        built = cls(index, card, gpus)
-        built._measure(sample, truth)
+        sample, truth = _sample(vectors_ND, queries_QD, seed)
+        on_cpu = cls(index, card, 0, rescorer)
+        with faiss_threads(threads):
+            card = on_cpu._fit_breadth(fitted, sample, truth, target_recall)
+        built = cls(index, card, gpus, rescorer)
+        built.measure(sample, truth, clock)
         return built
+
+    def _fit_breadth(self, settings: Settings, queries_QD: Floats, truth: Hits, target: float) -> IndexCard:
+        fitted = fit_breadth(
+            self._cpu, settings, lambda queries, k: self.search(queries, k).rows_Qk, queries_QD, truth.rows_Qk, target
+        )
+        return replace(self.card, settings=as_record(fitted))
 
     def search(self, queries_QD: NDArray[Any], k: int) -> Hits:
         """The best k documents of each query, best first, equal scores by row; lists shorter than k are padded.
@@ -104,8 +130,11 @@ class VectorIndex:
 
     def _search_chunk(self, queries_QD: Floats, k: int) -> Hits:
         extra = EXTRA_HITS if k > GPU_LIMIT else min(EXTRA_HITS, GPU_LIMIT - k)
-        depth = min(k + extra, self.card.count)
+        factor = self.card.settings.get("rescore", 1) if self._rescorer else 1
+        depth = min(max(k + extra, factor * k), self.card.count)
         scores, rows = self._searcher(depth).search(queries_QD, depth)
+        if self._rescorer is not None:
+            scores = self._rescorer.scores(queries_QD, rows)
         return ordered(Hits(rows, scores), k)
 
     def _searcher(self, depth: int) -> Any:
@@ -116,22 +145,35 @@ class VectorIndex:
         logger.info("k or probes above %d: faiss cannot search that on a GPU, so the CPU index is used", GPU_LIMIT)
         return self._cpu
 
-    def _measure(self, queries_QD: Floats, truth: Hits) -> None:
-        started = time.perf_counter()
-        found = self.search(queries_QD, truth.rows_Qk.shape[1])
-        seconds = time.perf_counter() - started
+    def measure(self, queries_QD: NDArray[Any], truth: Hits, clock: Callable[[], float] = time.perf_counter) -> None:
+        """Put recall@10, recall@100 and time by these queries and their true hits (`exact_search`) on the card."""
+        depth = truth.rows_Qk.shape[1]
+        started = clock()
+        found = self.search(queries_QD, depth)
+        batch = clock() - started
+        started = clock()
+        first = min(CARD_FIRST, depth)
+        singly = np.concatenate([self.search(query_D[None], first).rows_Qk for query_D in queries_QD])
+        single = clock() - started
         self.card = replace(
             self.card,
+            recall_at_10=round(recall(singly, truth.rows_Qk[:, :first]), 4),
             recall_at_100=round(recall(found.rows_Qk, truth.rows_Qk), 4),
             recall_queries=len(queries_QD),
-            search_ms_per_query=round(1000 * seconds / len(queries_QD), 4),
+            search_ms_per_query=round(1000 * batch / len(queries_QD), 4),
+            single_ms_per_query=round(1000 * single / len(queries_QD), 4),
         )
 
     def save(self, folder: str | Path) -> None:
-        """Write index.faiss (always a CPU index, loadable anywhere) and card.json into `folder`."""
+        """Write index.faiss (always a CPU index, loadable anywhere) and card.json into `folder`.
+
+        Where hits are rescored, the vectors for that as well.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         load_faiss().write_index(self._cpu, str(folder / INDEX_FILE))
+        if self._rescorer is not None:
+            self._rescorer.save(folder)
         self.card.write(folder)
 
     @classmethod
@@ -150,8 +192,11 @@ class VectorIndex:
                 f"{folder} holds {index.ntotal} vectors of {index.d} dims, its card says {card.count} of {card.dims}; "
                 "build the index again"
             )
+        rescorer = None
+        if card.settings.get("rescore"):
+            rescorer = Rescorer.open(folder, card.settings["rescore_storage"], card.count, card.dims)
         needed = shard_bytes(card.count, card.dims, card.settings.get("storage"))
-        return cls(index, card, choose_gpus(device, card.kind, needed, logging.DEBUG))  # its build said why
+        return cls(index, card, choose_gpus(device, card.kind, needed, logging.DEBUG), rescorer)  # its build said why
 
 
 def _check_input(vectors_ND: NDArray[Any], queries_QD: NDArray[Any] | None) -> None:

@@ -61,8 +61,22 @@ def test_a_gpu_is_asked_for_where_there_is_none(refused: Refused) -> None:
 
 
 def test_a_graph_on_the_gpu(refused: Refused) -> None:
-    expected = 'index.device: found "cuda", but index.kind is hnsw, which faiss has on the CPU only; expected auto or'
+    expected = 'index.device: found "cuda", but index.kind is hnsw: faiss has no HNSW on the GPU; expected auto or'
     assert expected in refused("--set", "index={kind: hnsw, device: cuda}").err
+
+
+def test_codes_that_do_not_fit_the_students_dims(refused: Refused) -> None:
+    expected = (
+        "pq index: bytes is 12, but 32 dims cannot be cut into 12 equal parts; expected one of 1, 2, 4, 8, 16, 32"
+    )
+    assert expected in refused("--set", "index={kind: pq, bytes: 12}").err
+
+
+def test_a_factory_string_that_faiss_does_not_know(refused: Refused) -> None:
+    said = refused("--set", "index={kind: factory, factory: PQ16x}").err
+    assert (
+        "index factory 'PQ16x' makes no index by inner product of 32 dims: could not parse index string PQ16x" in said
+    )
 
 
 def test_a_bi_encoder_as_cross_encoder(refused: Refused, tiny_student: Path, tmp_path: Path) -> None:

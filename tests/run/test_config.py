@@ -189,14 +189,27 @@ def another_value(path: str, field: Any, now: Any) -> str:
     return str(0.3) if isinstance(now, float) and now < 1 else str((now or 1) + 1)
 
 
+KIND_WITH = {
+    "lists": "{kind: ivf}", "probes": "{kind: ivf}", "storage": "{kind: ivf}", "links": "{kind: hnsw}",
+    "ef_construction": "{kind: hnsw}", "ef_search": "{kind: hnsw}", "bytes": "{kind: pq}", "rotate": "{kind: ivf_pq}",
+    "rescore": "{kind: pq}", "rescore_storage": "{kind: pq, rescore: 2}", "factory": "{kind: factory, factory: PQ8}",
+    "max_memory": "{kind: auto}",
+}  # fmt: skip
+"""An index setting is refused where the kind does not have it: sections that do."""
+OTHER_TEXT = {"index.factory": "PQ16", "index.max_memory": "2GB"}
+
+
 @pytest.mark.parametrize(("path", "kind", "field"), list(leaves()))
 def test_each_single_field_changes_the_key_exactly_if_it_is_identity(path: str, kind: str, field: Any) -> None:
-    now: Any = parse_config(minimal())
+    section = KIND_WITH.get(path.removeprefix("index."), "{}") if path.startswith("index.") else "{}"
+    first = [f"index={section}"]
+    now: Any = parse_config(minimal(), first)
     for part in path.split("."):
         now = getattr(now, part)
     needed = ["corpus.generate.model=writer"] if path == "corpus.generate.written" else []
+    other = OTHER_TEXT.get(path) or another_value(path, field, now)
     keys = [
         key_of("all", 1, identity_fields(parse_config(minimal(), [*needed, *overrides])), [])
-        for overrides in ([], [f"{path}={another_value(path, field, now)}"])
+        for overrides in (first, [*first, f"{path}={other}"])
     ]
     assert (keys[0] != keys[1]) == (kind == "identity")

@@ -34,8 +34,15 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
     (minimal(mine={"dept": 5}), "mine.dept: unknown key (found 5); did you mean mine.depth?"),
     (minimal(depth=5), "depth: unknown key (found 5); did you mean mine.depth or evaluate.depth?"),
     (minimal(gate={"zzz": 1}), "gate.zzz: unknown key (found 1); expected one of measure, tolerance"),
-    (minimal(index={"kind": "hnws"}), 'index.kind: found "hnws"; expected one of exact, ivf, hnsw; did you mean hnsw?'),
-    (minimal(index={"kind": "foo"}), 'index.kind: found "foo"; expected one of exact, ivf, hnsw'),
+    (
+        minimal(index={"kind": "hnws"}),
+        'index.kind: found "hnws"; expected one of exact, ivf, hnsw, sq8, pq, opq, ivf_pq, binary, factory, auto; did '
+        "you mean hnsw?",
+    ),
+    (
+        minimal(index={"kind": "pq", "bytes": 0}),
+        "index.bytes: found 0; expected a whole number (at least 1) or null",
+    ),
     (minimal(mine={"keep": "16"}), 'mine.keep: found "16"; expected a whole number (at least 2)'),
     (minimal(mine={"keep": 1}), "mine.keep: found 1; expected a whole number (at least 2)"),
     (minimal(seed=True), "seed: found true; expected a whole number (at least 0, below 4294967296)"),
@@ -168,7 +175,41 @@ CLASHES = [
     ),
     (
         minimal(index={"kind": "hnsw", "device": "cuda"}),
-        'index.device: found "cuda", but index.kind is hnsw, which faiss has on the CPU only; expected auto or cpu',
+        'index.device: found "cuda", but index.kind is hnsw: faiss has no HNSW on the GPU; expected auto or cpu',
+    ),
+    (
+        minimal(index={"kind": "auto", "device": "cuda"}),
+        'index.device: found "cuda", but index.kind is auto: kind auto may choose an index that is searched on the CPU '
+        "only; expected auto or cpu",
+    ),
+    (
+        minimal(index={"lists": 64}),
+        "index.lists: found 64; index.kind is exact, which has no lists (ivf, ivf_pq has it)",
+    ),
+    (
+        minimal(index={"kind": "ivf", "links": 8}),
+        "index.links: found 8; index.kind is ivf, which has no links (hnsw has it)",
+    ),
+    (
+        minimal(index={"factory": "PQ16"}),
+        'index.factory: found "PQ16"; index.kind is exact, which has no factory (factory has it)',
+    ),
+    (
+        minimal(index={"kind": "pq", "max_memory": "2GB"}),
+        'index.max_memory: found "2GB"; index.kind is pq, which has no max_memory (auto has it)',
+    ),
+    (
+        minimal(index={"kind": "ivf", "rescore": 4}),
+        "index: index setting rescore is 4, but ivf with storage auto holds the vectors themselves, so there is "
+        "nothing to rescore; leave rescore out",
+    ),
+    (
+        minimal(index={"kind": "factory"}),
+        "index: index setting factory is ''; expected a FAISS factory string, such as OPQ16_64,IVF1024,PQ16",
+    ),
+    (
+        minimal(index={"kind": "auto", "max_memory": "much"}),
+        "index: index setting max_memory is 'much'; expected a size such as 2GB, 512MB or 1.5GiB",
     ),
     (
         minimal(teacher=CROSS, train={"scope": "batch"}),
@@ -371,8 +412,6 @@ WARNINGS = [
         minimal(targets={"false_negatives": {"margin": 0.2}}),
         "targets.false_negatives.margin: 0.2 has no effect: the rule is none, not margin",
     ),
-    (minimal(index={"lists": 64}), "index.lists: 64 has no effect: index.kind is exact, not ivf"),
-    (minimal(index={"kind": "ivf", "links": 8}), "index.links: 8 has no effect: index.kind is ivf, not hnsw"),
     (
         minimal(targets={"temperature": 0.5, "target_perplexity": 4}),
         "targets.target_perplexity: 4 has no effect: targets.temperature is 0.5, not auto",

@@ -41,6 +41,17 @@ def test_students_checkpoints_and_indexes(make_config: MakeConfig) -> None:
     }
 
 
+def test_an_index_takes_what_its_kind_takes(make_config: MakeConfig) -> None:
+    def needed(**index: object) -> int:
+        return disk_needs(make_config(index=index), made("1/index"), MILLION, 384, 10**8)["indexes"]
+
+    assert needed(kind="hnsw") == (4 * 384 + 8 * 32 + 16) * 10**6
+    assert needed(kind="sq8") == 384 * 10**6
+    assert 16 * 10**6 < needed(kind="pq", bytes=16) < 17 * 10**6
+    assert needed(kind="binary", rescore_storage="int8") == (48 + 384) * 10**6
+    assert needed(kind="auto", max_memory="1GB") >= needed(kind="exact")
+
+
 def test_what_is_finished_or_one_artifact_under_two_names_is_not_counted_again(make_config: MakeConfig) -> None:
     stages = {"2/index": Outlined("same", False), "final/index": Outlined("same", False)}
     needs = disk_needs(make_config(), {**stages, **made("1/train", finished=True)}, MILLION, 10, 10**8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sdretrieval.run.config.checks import warnings
 from sdretrieval.run.config.fields import identity_fields
+from sdretrieval.run.config.index_section import index_identity, index_keywords, settings_from
 from sdretrieval.run.config.load import dump_config, load_config, parse_config
 from sdretrieval.run.config.schema import (
     Config,
@@ -52,8 +53,11 @@ __all__ = [
     "ViewConfig",
     "dump_config",
     "identity_fields",
+    "index_identity",
+    "index_keywords",
     "load_config",
     "members_of",
     "parse_config",
+    "settings_from",
     "warnings",
 ]

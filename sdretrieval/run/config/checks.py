@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from sdretrieval.corpus.generated.recipe import KINDS
+from sdretrieval.corpus.generated.recipe import KINDS as QUERY_KINDS
+from sdretrieval.errors import RequestError
+from sdretrieval.indexes.settings import KINDS
+from sdretrieval.run.config.index_section import foreign_fields, settings_from
 from sdretrieval.run.config.schema import (
     Config,
     CorpusConfig,
@@ -35,13 +39,13 @@ class Clash(NamedTuple):
 def clashes(config: Config) -> list[Clash]:
     """All contradictions between fields that are each well-formed."""
     return [
-        *_sizes(config), *_queries(config), *_teacher(config), *_loss(config), *_query_weights(config),
-        *_measures(config),
+        *_sizes(config), *_index(config.index), *_queries(config), *_teacher(config), *_loss(config),
+        *_query_weights(config), *_measures(config),
     ]  # fmt: skip
 
 
 def _sizes(config: Config) -> Iterator[Clash]:
-    mine, train, targets, index = config.mine, config.train, config.targets, config.index
+    mine, train, targets = config.mine, config.train, config.targets
     if mine.keep > mine.depth:
         text = f"found {mine.keep}; expected at most mine.depth ({mine.depth}): no list keeps more than was retrieved"
         yield Clash(("mine.keep", "mine.depth"), text)
@@ -51,12 +55,23 @@ def _sizes(config: Config) -> Iterator[Clash]:
     if targets.target_perplexity >= mine.keep:
         text = f"found {targets.target_perplexity:g}; expected less than mine.keep ({mine.keep}), a uniform list's"
         yield Clash(("targets.target_perplexity", "mine.keep"), text)
-    if index.kind == "ivf" and index.lists and index.probes and index.probes > index.lists:
+
+
+def _index(index: IndexConfig) -> Iterator[Clash]:
+    foreign = list(foreign_fields(index))
+    for name, value, kinds in foreign:
+        text = f"found {json.dumps(value)}; index.kind is {index.kind}, which has no {name} ({', '.join(kinds)} has it)"
+        yield Clash((f"index.{name}", "index.kind"), text)
+    if index.lists and index.probes and index.probes > index.lists and not foreign:
         text = f"found {index.probes}; expected at most index.lists ({index.lists})"
         yield Clash(("index.probes", "index.lists", "index.kind"), text)
-    if index.kind == "hnsw" and index.device == "cuda":
-        text = 'found "cuda", but index.kind is hnsw, which faiss has on the CPU only; expected auto or cpu'
+    if index.device == "cuda" and (reason := KINDS[index.kind].no_gpu):
+        text = f'found "cuda", but index.kind is {index.kind}: {reason}; expected auto or cpu'
         yield Clash(("index.device", "index.kind"), text)
+    try:
+        settings_from(index)
+    except RequestError as error:
+        yield Clash(("index",), str(error))
 
 
 def _queries(config: Config) -> Iterator[Clash]:
@@ -67,7 +82,7 @@ def _queries(config: Config) -> Iterator[Clash]:
             "queries, such as doc2query/msmarco-t5-small-v1, or 0"
         )
         yield Clash(("corpus.generate.written", "corpus.generate.model"), text)
-    if not any(getattr(asked, kind) > 0 for kind in KINDS):
+    if not any(getattr(asked, kind) > 0 for kind in QUERY_KINDS):
         text = "found 0, as every other kind; expected a share above 0 somewhere, else no query is made"
         yield Clash(("corpus.generate.span",), text)
 
@@ -276,15 +291,7 @@ def _labels(config: Config) -> Iterator[str]:
 
 
 def _unused(config: Config) -> Iterator[str]:
-    index, targets = config.index, config.targets
-    for kind, names in {
-        "ivf": ("lists", "probes", "storage"),
-        "hnsw": ("links", "ef_construction", "ef_search"),
-    }.items():
-        for name in names:
-            value = getattr(index, name)
-            if index.kind != kind and value != IndexConfig.model_fields[name].default:
-                yield f"index.{name}: {value} has no effect: index.kind is {index.kind}, not {kind}"
+    targets = config.targets
     if targets.temperature != "auto" and targets.target_perplexity != _default(TargetsConfig, "target_perplexity"):
         yield (
             f"targets.target_perplexity: {targets.target_perplexity:g} has no effect: targets.temperature is "

@@ -103,18 +103,26 @@ class StudentConfig(Section):
 class IndexConfig(Section):
     """The FAISS index of the student's vectors."""
 
-    kind: Literal["exact", "ivf", "hnsw"] = identity("exact search, inverted lists or a graph", "exact")
+    kind: Literal["exact", "ivf", "hnsw", "sq8", "pq", "opq", "ivf_pq", "binary", "factory", "auto"] = identity(
+        "how vectors are held and searched; auto picks by their number, dims and max_memory", "exact"
+    )
     device: Device = cost("where the index searches", "auto")
-    lists: int | None = identity("number of inverted lists (ivf); null chooses by the number of documents", None, ge=1)
-    probes: int | None = identity("inverted lists visited per query (ivf); null fits them to recall", None, ge=1)
-    storage: Literal["auto", "float32", "float16"] = identity(
-        "number format of the vectors in the lists (ivf); auto is float16 where it loses nothing", "auto"
+    lists: int | None = identity(
+        "number of inverted lists (ivf, ivf_pq); null chooses by the number of documents", None, ge=1
+    )
+    probes: int | None = identity("inverted lists visited per query; null fits them to recall", None, ge=1)
+    storage: Literal["auto", "float32", "float16", "sq8", "pq"] = identity(
+        "how vectors lie in the lists (ivf) or under the links (hnsw); auto loses nothing", "auto"
     )
     links: int = identity("edges per vector (hnsw)", 32, ge=2)
     ef_construction: int = identity("candidates held while building the graph (hnsw)", 100, ge=1)
-    ef_search: int | None = identity(
-        "candidates held while searching the graph (hnsw); null fits them to recall", None, ge=1
-    )
+    ef_search: int | None = identity("candidates held while searching the graph; null fits them to recall", None, ge=1)
+    bytes: int | None = identity("of a code (pq, opq, ivf_pq, hnsw over pq); null: at most 32", None, ge=1)
+    rotate: bool = identity("whether OPQ's rotation comes first (ivf_pq)", False)
+    rescore: int | None = identity("the best rescore x k hits are ranked again by the vectors; null: none", None, ge=1)
+    rescore_storage: Literal["float16", "float32", "int8"] = identity("number format of these vectors", "float16")
+    factory: str | None = identity("FAISS factory string (factory), such as OPQ16_64,IVF1024,PQ16", None, min_length=1)
+    max_memory: str | None = identity("of the index (auto), such as 2GB; null: no limit", None, min_length=1)
 
 
 Stemming = Literal[

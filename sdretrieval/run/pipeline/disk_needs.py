@@ -9,7 +9,7 @@ from math import ceil
 from sdretrieval.corpus import TextSize, find_source
 from sdretrieval.encode.student import Student
 from sdretrieval.errors import ResourceError
-from sdretrieval.run.config import Config, EmaConfig, members_of
+from sdretrieval.run.config import Config, EmaConfig, members_of, settings_from
 from sdretrieval.run.pipeline.outline import Outlined
 from sdretrieval.run.stages.teach import view_of
 from sdretrieval.run.store import Store, check_disk, readable_bytes
@@ -51,8 +51,8 @@ def disk_needs(
             vectors = ceil(size.documents * _windows(config, address, size)) + size.queries
             needs["vectors"] += 4 * dims * vectors
         elif name == "index":
-            edges = 8 * config.index.links if config.index.kind == "hnsw" else 0
-            needs["indexes"] += size.documents * (4 * dims + edges)
+            count = max(size.documents, 1)
+            needs["indexes"] += ceil(count * settings_from(config.index).disk_bytes(count, dims))
         elif name == "train":
             needs["students"] += 2 * student_bytes  # the student and its moving average
     if needs["students"]:

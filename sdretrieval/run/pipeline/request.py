@@ -12,7 +12,7 @@ from sdretrieval.corpus import read_marks
 from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.student import ROBERTA_KIN, Student, check_positions, torch_device
 from sdretrieval.errors import RequestError
-from sdretrieval.run.config import Config, CrossEncoderConfig, EmaConfig, members_of
+from sdretrieval.run.config import Config, CrossEncoderConfig, EmaConfig, members_of, settings_from
 from sdretrieval.run.gate import MERGE_SHARES
 from sdretrieval.run.stages.inputs import student_from
 
@@ -83,7 +83,8 @@ def check_verdicts(config: Config) -> None:
 
 
 def check_student(config: Config) -> Student:
-    """The base student. Raises ModelError where it does not load, or `train.freeze` names no part of it.
+    """The base student. Raises ModelError where it does not load, or `train.freeze` names no part of it, and
+    RequestError where its vectors' dims do not suit the index.
 
     Names of parameters are known for certain only once it is loaded.
     """
@@ -91,6 +92,7 @@ def check_student(config: Config) -> Student:
 
     student = student_from(locate_model(config.student.model), config)
     frozen_names([name for name, _ in student.model.named_parameters()], config.train.freeze)
+    settings_from(config.index).check(student.dims)
     return student
 
 

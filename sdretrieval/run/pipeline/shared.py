@@ -17,12 +17,12 @@ from sdretrieval.encode.student import Student
 from sdretrieval.encode.views import View
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.indexes.vector import VectorIndex
-from sdretrieval.run.config import Config, identity_fields
+from sdretrieval.run.config import Config, identity_fields, index_identity, settings_from
 from sdretrieval.run.stages import learn, prepare, queries, search
 from sdretrieval.run.stages.inputs import Prepared, TextTokens, Vectors, prompts_of, student_from
 from sdretrieval.run.stages.machine import machine_name
 from sdretrieval.run.stages.runner import Artifact, Runner
-from sdretrieval.run.store import Store
+from sdretrieval.run.store import Store, Work
 
 
 @dataclass(frozen=True)
@@ -189,14 +189,22 @@ class Shared:
             "encode_precision": asked.encode_precision,
         }
         measured = self.measured_precision(asked.encode_precision)
-        return self.runner.stage(
-            address, 1, identity, [self.tokens, weights_key, *([measured] if measured else [])],
-            lambda work: search.build_vectors(
-                work, self.student(folder), self.text_tokens, view, asked.batch_tokens,
+
+        def build(work: Work) -> None:
+            student = self.student(folder)
+            self._check_index(student.dims)
+            search.build_vectors(
+                work, student, self.text_tokens, view, asked.batch_tokens,
                 precision_of(asked.encode_precision, measured, "encode"), address, self.collected.measuring,
-            ),
-            resumable=True,
-        )  # fmt: skip
+            )  # fmt: skip
+
+        inputs: list[Artifact | str] = [self.tokens, weights_key, *([measured] if measured else [])]
+        return self.runner.stage(address, 1, identity, inputs, build, resumable=True)
+
+    def _check_index(self, dims: int) -> None:
+        """Raise RequestError, before hours of encoding, where the index asked for does not suit so many documents."""
+        count = len(self.collected.corpus.documents)
+        settings_from(self.config.index).chosen(count, dims).settings.check(dims, count)
 
     def student_vectors(self, address: str, weights: Weights) -> Artifact:
         """The vectors under the student's own view."""
@@ -204,7 +212,7 @@ class Shared:
 
     def index(self, address: str, vectors: Artifact) -> Artifact:
         """The FAISS index of some vectors."""
-        identity = {**identity_fields(self.config.index), "seed": self.config.seed}
+        identity = {**index_identity(self.config.index), "seed": self.config.seed}
         return self.runner.stage(
             address, 1, identity, [vectors, self.judged],
             lambda work: search.build_index(work, Vectors(vectors), self.prepared, self.config),

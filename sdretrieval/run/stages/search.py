@@ -13,13 +13,12 @@ from sdretrieval.encode.views import View
 from sdretrieval.evaluation import Measured, Run, evaluate, run_from_hits, write_trec
 from sdretrieval.indexes.hits import Hits
 from sdretrieval.indexes.lexical import LexicalIndex
-from sdretrieval.indexes.settings import settings_of
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.mining.mine import mine
 from sdretrieval.mining.report import duplicate_groups
 from sdretrieval.ragged import Array
-from sdretrieval.run.config import Config
+from sdretrieval.run.config import Config, index_keywords
 from sdretrieval.run.stages.inputs import Prepared, TextTokens, Vectors, donors_among
 from sdretrieval.run.stages.masks import dense_masks, lexical_masks
 from sdretrieval.run.stages.prepare import judgements, known_positives
@@ -68,7 +67,6 @@ def build_vectors(
 def build_index(work: Work, vectors: Vectors, prepared: Prepared, config: Config) -> None:
     """The FAISS index of the documents' vectors, with its measured card."""
     asked = config.index
-    settings = {name: getattr(asked, name) for name in settings_of(asked.kind)}
     queries = vectors.queries_QD[prepared.train_rows[:200]]
     index = VectorIndex.build(
         vectors.documents.vectors_WD,
@@ -76,12 +74,14 @@ def build_index(work: Work, vectors: Vectors, prepared: Prepared, config: Config
         asked.device,
         queries_QD=queries,
         seed=config.seed,
-        threads=1 if asked.kind == "hnsw" else None,  # several threads build another graph each time
-        **settings,
+        repeatable=True,
+        **index_keywords(asked),
     )
     index.save(work.folder)
     work.counts["vectors"] = len(vectors.documents.vectors_WD)
     work.counts["recall_at_100"] = index.card.recall_at_100
+    if index.card.recall_at_10 is not None:
+        work.counts["recall_at_10"] = index.card.recall_at_10
 
 
 def build_candidates(
