@@ -109,12 +109,25 @@ def probe_config(
 ) -> dict[str, Any]:
     """Teacher headroom on the base student's own candidates: each mixture's difference, interval, and the advice."""
     config = config if isinstance(config, Config) else load_config(config, overrides)
+    with open_stages(config, lambda pipeline: pipeline.probe, "probe", runs=runs) as pipeline:
+        return pipeline.probe_record()
+
+
+@contextmanager
+def open_stages(
+    config: Config, walk: Callable[[Pipeline], object], what: str, *, runs: Path | None = None
+) -> Iterator[Pipeline]:
+    """A pipeline of which only the stages that `walk` asks for are checked beforehand; `what` names the lock's holder.
+
+    Raises what `run_config` raises.
+    """
     store = Store(runs_folder(runs) / "store")
-    _check_request(config, store, None, False, lambda pipeline: pipeline.probe)
-    with store.lock(f"probe {config.name}"):
+    _check_request(config, store, None, False, walk)
+    with store.lock(f"{what} {config.name}"):
         folder = runs_folder(runs) / config.name
         folder.mkdir(parents=True, exist_ok=True)
-        return Pipeline(config, store, Runner(store, Ledger(folder / "ledger.jsonl"))).probe_record()
+        ledger = Ledger(folder / "ledger.jsonl")
+        yield Pipeline(config, store, Runner(store, ledger, before=ledger_by_address(ledger)))
 
 
 def _check_request(

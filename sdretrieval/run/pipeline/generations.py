@@ -49,13 +49,17 @@ class Material:
     mined: Artifact
     targets: Artifact | None = None
     scores: Artifact | None = None
-    ema: dict[int, Artifact] = field(default_factory=dict)
+    teacher_vectors: dict[int, Artifact] = field(default_factory=dict)
     as_many_updates_as: Artifact | None = None
     """Lists whose number decides the updates, where a control learns from fewer."""
 
     def artifacts(self) -> list[Artifact]:
         """All of them."""
-        return [a for a in (self.mined, self.targets, self.scores, self.as_many_updates_as, *self.ema.values()) if a]
+        return [
+            a
+            for a in (self.mined, self.targets, self.scores, self.as_many_updates_as, *self.teacher_vectors.values())
+            if a
+        ]
 
 
 @dataclass
@@ -113,10 +117,10 @@ class Pipeline(Measuring):
 
     def teach(self, number: int, student: Weights, mined: Artifact) -> Material:
         """Stages score and targets: what the teachers say of the lists, and the distributions that teach."""
-        ema = self.ema_vectors(number, student)
-        scores = self.score(f"{number}/score", mined, ema)
+        teacher_vectors = self.teacher_vectors(number, student)
+        scores = self.score(f"{number}/score", mined, teacher_vectors)
         targets = self.targets(f"{number}/targets", mined, scores, shuffled=False)
-        return Material(mined, targets, scores, ema)
+        return Material(mined, targets, scores, teacher_vectors)
 
     def train(self, number: int, student: Weights, taught: Material) -> Weights:
         """The candidate: `student` trained on what was taught, and measured before the gate."""
@@ -164,7 +168,7 @@ class Pipeline(Measuring):
             targets=Targets.load(material.targets.path) if material.targets else learn.no_targets(candidates),
             scores=TeacherScores.load(material.scores.path) if material.scores else None,
             weights=self.weights() if taught else [],
-            make_teachers=lambda: self.room(material.ema).teachers(),
+            make_teachers=lambda: self.room(material.teacher_vectors).teachers(),
             start=start.student,
             snapshot=start.average,
             lesson=lesson,
@@ -250,9 +254,11 @@ class Pipeline(Measuring):
         return Material(self._labelled(), as_many_updates_as=mined)
 
     def _shuffled_material(self, mined: Artifact) -> Material:
-        ema = self.ema_vectors(1, self.base)
-        scores = self.score("1/score", mined, ema)
-        return Material(mined, self.targets("1/targets:shuffled", mined, scores, shuffled=True), scores, ema)
+        teacher_vectors = self.teacher_vectors(1, self.base)
+        scores = self.score("1/score", mined, teacher_vectors)
+        return Material(
+            mined, self.targets("1/targets:shuffled", mined, scores, shuffled=True), scores, teacher_vectors
+        )
 
     def _labelled(self) -> Artifact:
         """Lists for the hard-label control of a run without labels: the control alone reads the train judgements."""
