@@ -212,10 +212,10 @@ def _lines(path: Path, column: str | None) -> Iterator[_Line]:
 
 
 def _has_names(path: Path) -> bool:
-    """Whether the last field of the first line is no number."""
+    """Whether the first line holds no score where one is expected."""
     first = next((line for _, line in text_lines(path, Tally(str(path), "")) if line.strip()), "")
     fields = _fields(first)
-    return bool(fields) and len(fields) != TREC_FIELDS and not _is_number(fields[-1])
+    return bool(fields) and not _is_number(fields[4 if len(fields) == TREC_FIELDS else -1])
 
 
 def _fields(line: str) -> list[str]:

@@ -57,10 +57,13 @@ def parquet(folder: Path, name: str = "s.parquet", **columns: Any) -> str:
         ("s.tsv", "".join(f"{q}\tQ0\t{d}\t{rank}\t{s}\tmodel\n" for rank, (q, d, s) in enumerate(ROWS, 1))),
         ("s.tsv.gz", gzip.compress(LINES.encode())),
         ("s.tsv.zst", zstandard.compress(LINES.encode())),
-        ("s.tsv", "query\tdocument\tquery_text\tdocument_text\tscore\n" + "".join(f"{q}\t{d}\tsome text\tthe \"other\"\t{s}\n" for q, d, s in ROWS)),
+        ("s.tsv", "query\tdocument\tquery_text\tdocument_text\tscore\n"
+         + "".join(f'{q}\t{d}\tsome text\tthe "other"\t{s}\n' for q, d, s in ROWS)),
+        ("s.tsv", "query\tdocument\tscore\tema\tlexical\tdense\n" + LINES.replace("\n", "\t1\t2\t3\n")),
         ("s.tsv", LINES + LINES),
     ],
-    ids=["bare", "names", "windows", "spaces", "csv", "jsonl", "trec", "trec_tabs", "gz", "zst", "texts", "twice"],
+    ids=["bare", "names", "windows", "spaces", "csv", "jsonl", "trec", "trec_tabs", "gz", "zst", "texts", "six_names",
+         "twice"],
 )  # fmt: skip
 def test_every_layout_gives_the_same_pairs(tmp_path: Path, name: str, content: str | bytes) -> None:
     assert pairs(read_scores(written(tmp_path, name, content))) == EXPECTED
@@ -98,7 +101,7 @@ def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
 
 BROKEN: list[tuple[str, str | bytes, str]] = [
     ("s.tsv", "q\td\t1\nq\te\n", r"scores .*s\.tsv: 1 broken line: line 2: 2 fields, expected 3; expected query, docu"),
-    ("s.tsv", "q\td\t1\nq\te\tgood\n", r"line 2: the score is 'good', expected a number; .* mend it, or write it again"),
+    ("s.tsv", "q\td\t1\nq\te\tgood\n", r"line 2: the score is 'good', expected a number; .* mend it, or write it"),
     ("s.tsv", "q\td\t1\nq\te\t\n", r"line 2: the score is '', expected a number"),
     ("s.tsv", "q\td\t1\n\te\t2\n", r"line 2: no query"),
     ("s.tsv", "q\td\t1\nq\t \t2\n", r"line 2: no document"),

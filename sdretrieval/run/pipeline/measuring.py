@@ -131,7 +131,7 @@ class Measuring(Teaching):
             logger.warning(
                 "the report has no row teacher@student_0 (the teacher reranking the base student on %s): %s. "
                 "`sdretrieval score CONFIG --pairs FILE --teacher-row` writes all pairs that it needs",
-                " and ".join(self.splits), lack,
+                " and ".join(self.splits), str(lack).removesuffix("."),
             )  # fmt: skip
 
     def _measure_teacher(self) -> None:
