@@ -11,6 +11,7 @@ from sdretrieval.errors import ConfigError
 from sdretrieval.run.config import load_config, parse_config, warnings
 
 CROSS = {"kind": "cross_encoder", "model": "c"}
+DENSE = {"kind": "dense", "model": "d"}
 
 
 def minimal(**changes: Any) -> dict[str, Any]:
@@ -114,6 +115,20 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
         ensemble({"kind": "lexical"}, {"kind": "ema", "veiw": {}}),
         "teacher.members.1.veiw: unknown key (found {}); did you mean teacher.members.1.view?",
     ),
+    (minimal(teacher={"kind": "dense"}), "teacher.model: missing; expected text (not empty)"),
+    (
+        minimal(teacher={"kind": "dense", "model": "m", "promts": {}}),
+        "teacher.promts: unknown key (found {}); did you mean teacher.prompts?",
+    ),
+    (minimal(teacher={"kind": "scores"}), "teacher.file: missing; expected text (not empty)"),
+    (
+        minimal(teacher={"kind": "scores", "file": "a.tsv", "missing": "skipp"}),
+        'teacher.missing: found "skipp"; expected one of error, lowest, skip; did you mean skip?',
+    ),
+    (
+        minimal(teacher={"kind": "scores", "file": ["a.tsv", "b.tsv"]}),
+        'teacher.file: found ["a.tsv", "b.tsv"]; expected text (not empty)',
+    ),
     (dict([*minimal().items(), (1, 2)]), "1: the key 1 is no text; expected keys that are text"),
 ]
 
@@ -164,6 +179,15 @@ CLASHES = [
         minimal(teacher=CROSS, train={"scope": "batch"}),
         'train.scope: found "batch", but teacher is a cross_encoder, which scores only the pairs of the lists; '
         "expected auto or list",
+    ),
+    (
+        minimal(teacher={"kind": "scores", "file": "a.tsv"}, train={"scope": "batch"}),
+        'train.scope: found "batch", but teacher is scores, which has only the pairs of the lists; expected auto or '
+        "list",
+    ),
+    (
+        ensemble({"kind": "lexical"}, {**DENSE, "view": {"windows": "all", "max_tokens": 64, "stride": 65}}),
+        "teacher.members.1.view.stride: found 65; expected at most the window's 64 tokens, else parts are never seen",
     ),
     (
         minimal(teacher={"kind": "ema", "view": {"windows": "all", "stride": 300}}),
@@ -319,6 +343,9 @@ NO_ASYMMETRY = "no asymmetry"
 WARNINGS = [
     (minimal(teacher={"kind": "ema", "view": {"windows": "first"}}), NO_ASYMMETRY),
     (minimal(teacher={"kind": "ema", "view": {"windows": "first", "max_tokens": 256}}), NO_ASYMMETRY),
+    (minimal(teacher={**DENSE, "model": "m"}), "give the dense teacher view: {windows: all}, or another model, or add"),
+    (ensemble({**DENSE, "model": "m/"}, {"kind": "ema", "view": {}}), NO_ASYMMETRY),
+    (minimal(teacher={**DENSE, "view": {"stride": 9}}), "teacher.view.stride: 9 has no effect: view.windows is first"),
     (
         ensemble({"kind": "ema", "view": {}}, {"kind": "ema", "mode": "live", "view": {"max_tokens": 128}}),
         NO_ASYMMETRY,
@@ -390,6 +417,10 @@ def test_settings_without_effect_are_named(data: Any, text: str) -> None:
         ensemble({"kind": "ema", "view": {"windows": "first"}}, {"kind": "lexical"}),
         ensemble({"kind": "ema"}, {"kind": "ema", "mode": "live", "half_life": 0.5}),
         minimal(index={"kind": "ivf", "lists": 64}),
+        minimal(teacher=DENSE),
+        minimal(teacher={**DENSE, "model": "m", "view": {"windows": "all"}}),
+        minimal(teacher={**DENSE, "model": "m", "prompts": {"query": "query: "}}),
+        minimal(teacher={"kind": "scores", "file": "a.tsv"}),
     ],
 )
 def test_sound_settings_raise_no_warning(data: Any) -> None:
