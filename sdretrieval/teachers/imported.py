@@ -5,7 +5,6 @@ Legend: Q queries, T candidates of all lists, P pairs of the file, N documents o
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Literal
@@ -16,8 +15,6 @@ from sdretrieval.errors import MissingScores
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.targets.reduce import per_entry
 from sdretrieval.teachers.score_file import ScoreTable
-
-logger = logging.getLogger(__name__)
 
 Missing = Literal["error", "lowest", "skip"]
 SHOWN = 3
@@ -52,8 +49,7 @@ class ImportedTeacher:
         self._keys_P, self._scores_P = keys_P[order_P], table.score_P[known_P][order_P]
         self._query_P = self._keys_P // max(len(document_ids), 1)
         self.strangers = _strangers(table, queries_P, documents_P)
-        if self.strangers:
-            logger.warning("scores %s: %s", table.source, self.strangers)
+        """Ids of the file that the corpus lacks, counted and named; empty where it has them all."""
 
     def score(self, query_rows_Q: Array, candidates: Ragged) -> Ragged:
         """See Teacher.score. Raises MissingScores, with the pairs, where `missing` allows no gap."""
@@ -126,7 +122,7 @@ class ImportedTeacher:
         pairs = list(self._pairs(lacking, query_rows_Q, candidates))
         shown = ", ".join(f"({query}, {document})" for query, document in pairs[:SHOWN])
         return MissingScores(
-            f"teacher {self.name}: scores {self._table.source} lacks {len(pairs):,} of {len(lacking.values_T):,} pairs "
+            f"teacher {self.name}: {self._table.source} lacks {len(pairs):,} of {len(lacking.values_T):,} pairs "
             f"({len(pairs) / len(lacking.values_T):.1%}), the first of query and document: {shown}.{more}"
             + (f" {self.strangers[0].upper()}{self.strangers[1:]}." if self.strangers else ""),
             pairs,

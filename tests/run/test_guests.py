@@ -260,7 +260,7 @@ def test_the_reports_row_of_the_teacher_is_there_where_its_pairs_are(
 
 
 def test_missing_pairs_are_named_and_written_to_be_scored(
-    make_config: MakeConfig, asked: tuple[Path, Any], tmp_path: Path
+    make_config: MakeConfig, asked: tuple[Path, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     runs, pairs = asked
     file = write_lines(tmp_path / "scores.tsv", [overlap(pair) for pair in pairs[2:]])
@@ -274,7 +274,11 @@ def test_missing_pairs_are_named_and_written_to_be_scored(
     assert [line.split("\t") for line in missing.read_text().splitlines()[1:]] == pairs[:2]
     with Path(file).open("a") as stream:  # the user comes back
         stream.writelines(overlap(pair) + "\n" for pair in pairs[:2])
+        stream.write("a-stranger\td0\t1.0\n")
+    caplog.clear()
     assert run_config(config, runs=runs, until="1/score") is None
+    assert any("1 of its 41 query ids are not in the corpus ('a-stranger')" in r.getMessage() for r in caplog.records)
+    assert not missing.exists(), "what was lacking has been scored"
 
 
 def test_the_second_generation_asks_for_what_it_mined(

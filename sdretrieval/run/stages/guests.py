@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -118,15 +119,23 @@ def with_written(lack: MissingScores, folder: Path, corpus: Corpus) -> MissingSc
     )
 
 
-def note_gaps(teacher: ImportedTeacher, query_rows: Array, lists: Ragged, folder: Path, corpus: Corpus) -> None:
-    """Warn of the pairs that `missing: lowest | skip` passes over, and write them."""
-    pairs = teacher.missing_pairs(query_rows, lists)
-    if not pairs:
-        return
-    file = write_missing(folder, corpus, pairs)
-    what = "rank below all others" if teacher.missing == "lowest" else "leave their query's target"
-    logger.warning(
-        "teacher %s lacks %d of %d pairs (%.1f %%), which %s (missing: %s); they are in %s",
-        teacher.name, len(pairs), len(lists.values_T), 100 * len(pairs) / len(lists.values_T), what,
-        teacher.missing, file,
-    )  # fmt: skip
+def note_gaps(
+    teachers: Sequence[ImportedTeacher], query_rows: Array, lists: Ragged, folder: Path, corpus: Corpus
+) -> None:
+    """Warn of ids that the corpus lacks, and of the pairs that `missing: lowest | skip` passes over; write these."""
+    gaps: list[Pair] = []
+    for teacher in teachers:
+        if teacher.strangers:
+            logger.warning("teacher %s: %s", teacher.name, teacher.strangers)
+        if own := teacher.missing_pairs(query_rows, lists):
+            what = "rank below all others" if teacher.missing == "lowest" else "leave their query's target"
+            logger.warning(
+                "teacher %s lacks %d of %d pairs (%.1f %%), which %s (missing: %s); they are in %s",
+                teacher.name, len(own), len(lists.values_T), 100 * len(own) / len(lists.values_T), what,
+                teacher.missing, folder / MISSING_PAIRS,
+            )  # fmt: skip
+            gaps += own
+    if gaps:
+        write_missing(folder, corpus, list(dict.fromkeys(gaps)))
+    elif teachers:  # what an earlier run lacked has been scored since
+        (folder / MISSING_PAIRS).unlink(missing_ok=True)

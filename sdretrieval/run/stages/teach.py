@@ -162,9 +162,8 @@ def scored_with_gaps_written(
         teachers, scores = scored(room, query_rows, lists, ranking=ranking)
     except MissingScores as lack:
         raise guests.with_written(lack, room.folder, room.prepared.corpus) from None
-    for teacher in teachers:
-        if isinstance(teacher, ImportedTeacher):
-            guests.note_gaps(teacher, query_rows, lists, room.folder, room.prepared.corpus)
+    imported = [teacher for teacher in teachers if isinstance(teacher, ImportedTeacher)]
+    guests.note_gaps(imported, query_rows, lists, room.folder, room.prepared.corpus)
     return teachers, scores
 
 
