@@ -39,6 +39,10 @@ class Ragged:
     def __iter__(self) -> Iterator[Array]:
         return (self[position] for position in range(len(self)))
 
+    def first(self, count: int) -> Ragged:
+        """The first `count` lists, not copied."""
+        return Ragged(self.values_T[: self.offsets[count]], self.offsets[: count + 1])
+
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Length of each list, shape (Q,)."""

@@ -8,13 +8,7 @@ from __future__ import annotations
 from .beir_folder import dangling_judgements, read_beir, require_absent, write_beir
 from .check import CorpusCheck, check_corpus
 from .download import download_beir
-from .generated import (
-    GeneratedQuery,
-    generated_queries,
-    generated_sources,
-    hold_out_documents,
-    with_generated_split,
-)
+from .generated import generated_sources, hold_out_documents, is_generated, with_generated_split
 from .open import default_cache, import_corpus, limit_documents, open_corpus
 from .python_stdlib import build_stdlib
 from .qrels import Dangling
@@ -31,7 +25,6 @@ __all__ = [
     "Corpus",
     "CorpusCheck",
     "Dangling",
-    "GeneratedQuery",
     "ImportReport",
     "Imported",
     "Qrels",
@@ -42,10 +35,10 @@ __all__ = [
     "default_cache",
     "document_table",
     "download_beir",
-    "generated_queries",
     "generated_sources",
     "hold_out_documents",
     "import_corpus",
+    "is_generated",
     "joined",
     "limit_documents",
     "load_corpus",

@@ -48,8 +48,11 @@ class LexicalIndex:
     idf(t) tf / (tf + k1 (1 - b + b length / mean length)). So scores are >= 0, and 0 means no shared term.
     """
 
-    def __init__(self, weights_NV: csr_matrix, vocabulary: Vocabulary, k1: float, b: float) -> None:
+    def __init__(
+        self, weights_NV: csr_matrix, vocabulary: Vocabulary, k1: float, b: float, mean_length: float | None = None
+    ) -> None:
         self.weights_NV, self.vocabulary, self.k1, self.b = weights_NV, vocabulary, k1, b
+        self.mean_length = mean_length
 
     @classmethod
     def build(
@@ -67,7 +70,8 @@ class LexicalIndex:
         numbers = [array("i", vocabulary.ids(text, grow=True)) for text in track(texts, "BM25 terms", "texts")]
         if not vocabulary.numbers:
             raise RequestError(f"BM25: none of {len(texts)} texts holds a word of two letters; check the corpus")
-        return cls(_bm25_weights(numbers, vocabulary.numbers, k1, b), vocabulary, k1, b)
+        mean_length = sum(map(len, numbers)) / len(numbers)
+        return cls(_bm25_weights(numbers, vocabulary.numbers, k1, b), vocabulary, k1, b, mean_length)
 
     @property
     def count(self) -> int:
@@ -85,6 +89,24 @@ class LexicalIndex:
     def scores(self, query_texts: Sequence[str], document_rows: NDArray[np.int64] | Sequence[int]) -> Scores:
         """scores_QM of every query for every chosen document row (any order, repeats allowed)."""
         return self.prepare(query_texts).scores(range(len(query_texts)), document_rows)
+
+    def score_outside(self, query_texts: Sequence[str], texts: Sequence[str]) -> Scores:
+        """The score of each query for the text beside it, scores_Q, as if the text were a document of this corpus.
+
+        The corpus' term and length statistics stay as they are. Raises DamagedArtifact where the index was saved by a
+        version that did not keep its mean length.
+        """
+        if self.mean_length is None:
+            raise DamagedArtifact("this BM25 index holds no mean document length; build it again")
+        df_V = np.diff(self._postings_NV.indptr)
+        idf_V = np.log1p((self.count - df_V + 0.5) / (df_V + 0.5))
+        scores = np.zeros(len(texts), dtype=np.float32)
+        for position, (query, text) in enumerate(zip(query_texts, texts, strict=True)):
+            terms, counts = np.unique(np.asarray(self.vocabulary.ids(text), dtype=np.int64), return_counts=True)
+            pull = self.k1 * (1 - self.b + self.b * counts.sum() / self.mean_length)
+            weight = dict(zip(terms.tolist(), (idf_V[terms] * counts / (counts + pull)).tolist(), strict=True))
+            scores[position] = sum(weight.get(term, 0.0) for term in self.vocabulary.ids(query))
+        return scores
 
     def search(self, query_texts: Sequence[str], k: int) -> Hits:
         """The best k documents of each query that share a term with it; equal scores are ordered by row."""
@@ -111,7 +133,7 @@ class LexicalIndex:
         record = {
             "k1": self.k1, "b": self.b, "count": self.count, "stemmer": self.vocabulary.stemmer,
             "split_identifiers": self.vocabulary.split_identifiers, "stop_words": sorted(self.vocabulary.stop_words),
-            "terms": list(self.vocabulary.numbers),
+            "terms": list(self.vocabulary.numbers), "mean_length": self.mean_length,
         }  # fmt: skip
         (folder / CARD_FILE).write_text(json.dumps(record), encoding="utf8")
 
@@ -129,7 +151,7 @@ class LexicalIndex:
             vocabulary = _vocabulary(record)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedArtifact(f"{folder} holds no readable BM25 index ({error}); build it again") from error
-        return cls(weights_NV, vocabulary, record["k1"], record["b"])
+        return cls(weights_NV, vocabulary, record["k1"], record["b"], record.get("mean_length"))
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,13 @@ class CrossEncoderTeacher:
             for query, documents in zip(query_rows_Q, candidates, strict=True)
             for document in documents
         ]
+        return candidates.with_values(self.score_texts(pairs))
+
+    def score_texts(self, pairs: Sequence[tuple[str, str]]) -> Array:
+        """The logit of each pair of a query's and a document's text."""
         keys = [pair_key(*pair) for pair in pairs]
         unknown = np.isnan(self._cache.get(keys))
-        todo = sorted({keys[i]: i for i in np.flatnonzero(unknown)}.values())
+        todo = sorted({keys[i]: i for i in np.flatnonzero(unknown).tolist()}.values())
         self.newly_scored += len(todo)
         with Progress(f"score with {self.name}", len(todo), "pairs") as progress:
             for start in range(0, len(todo), PAIRS_PER_SHARD):
@@ -70,7 +74,7 @@ class CrossEncoderTeacher:
                 logits = self._logits([pairs[i] for i in block], progress.advance)
                 _check_finite(self.name, logits, [pairs[i] for i in block])
                 self._cache.add([keys[i] for i in block], logits)
-        return candidates.with_values(self._cache.get(keys))
+        return self._cache.get(keys)
 
     def _logits(self, pairs: Sequence[tuple[str, str]], advance: Callable[[int], None]) -> Array:
         import torch

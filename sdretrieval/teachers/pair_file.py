@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -35,11 +35,9 @@ def check_target(file: Path) -> None:
         raise RequestError(f"{file} is a folder, expected a file")
 
 
-def write_pairs(
-    file: Path, pairs: Sequence[Pair], query_texts: Mapping[str, str], document_texts: Mapping[str, str]
-) -> None:
+def write_pairs(file: Path, pairs: Sequence[Pair], texts: Callable[[Pair], tuple[str, str]]) -> None:
     """Write query, document, query_text, document_text of each pair; whole or not at all."""
-    rows = ((query, document, query_texts[query], document_texts[document]) for query, document in pairs)
+    rows = ((*pair, *texts(pair)) for pair in pairs)
     if file.suffix == ".parquet":
         _write_parquet(file, PAIR_COLUMNS, rows)
     else:

@@ -5,7 +5,7 @@ Legend: B queries of the batch, M distinct documents of the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,22 @@ class Known:
         return positive_M, copy_M, rows_M == self.own_document_Q[position]
 
 
+@dataclass(frozen=True)
+class Hidden:
+    """Documents that are shown without the words of the query that was made from them: a title would tell all.
+
+    `by_query`: query row -> (document row, row in `tokens`).
+    """
+
+    tokens: Ragged
+    by_query: Mapping[int, tuple[int, int]]
+
+    def rows_of(self, query_rows_B: Array) -> dict[int, int]:
+        """Document row -> row in `tokens`, for a batch of queries. Where two queries of a batch were made from one
+        document, the words of the later one are hidden."""
+        return dict(self.by_query[row] for row in query_rows_B.tolist() if row in self.by_query)
+
+
 @dataclass
 class BatchMaker:
     """Collates visits (position, visit) into model features and targets.
@@ -75,6 +91,7 @@ class BatchMaker:
     seed: int
     judge: Callable[[Array, Array], Array] | None = None
     known: Known | None = None
+    hidden: Hidden | None = None
     valid_label_columns: list[str] = field(default_factory=lambda: ["label"])
 
     def __call__(self, visits: Sequence[dict[str, int]]) -> dict[str, Any]:
@@ -138,12 +155,23 @@ class BatchMaker:
         batch: dict[str, Any] = {}
         asked = [self.queries.sequence(int(row)) for row in self.candidates.query_rows_Q[positions_B]]
         self._add(batch, "query", features_of(self.model, asked, self.queries.specials))
-        shown = [self.documents.sequence(int(row)) for row in rows_M]
+        shown = self._shown(positions_B, rows_M)
         parts = list(budget_batches([len(ids) for ids in shown], PART_TOKENS))
         for number, part in enumerate(parts):
             features = features_of(self.model, [shown[i] for i in part], self.documents.specials)
             self._add(batch, f"document{number}", features)
         return batch, np.argsort(np.concatenate(parts))
+
+    def _shown(self, positions_B: Array, rows_M: Array) -> list[Array]:
+        documents, hidden = self.documents, dict[int, int]()
+        if self.hidden is not None:
+            hidden = self.hidden.rows_of(self.candidates.query_rows_Q[positions_B])
+        return [
+            documents.view.cut(self.hidden.tokens[hidden[row]], documents.specials)[0]
+            if self.hidden is not None and row in hidden
+            else documents.sequence(row)
+            for row in rows_M.tolist()
+        ]
 
     @staticmethod
     def _add(batch: dict[str, Any], side: str, features: dict[str, Any]) -> None:

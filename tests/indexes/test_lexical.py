@@ -162,3 +162,23 @@ def test_scifact_reaches_the_known_ndcg(real_data: Callable[[str], Path]) -> Non
     }
     measured = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10"}).evaluate(run)
     assert 0.66 <= np.mean([values["ndcg_cut_10"] for values in measured.values()]) <= 0.69
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.text("abc ", min_size=4, max_size=30), min_size=3, max_size=8), st.integers(0, 7))
+def test_a_text_outside_scores_as_the_document_it_is(texts: list[str], row: int) -> None:
+    texts = [*texts, "aa bb cc"]
+    row %= len(texts)
+    index, queries = LexicalIndex.build(texts), ["aa bb", "ab cc cc ca"]
+    inside = index.scores(queries, [row])[:, 0]
+    np.testing.assert_allclose(index.score_outside(queries, [texts[row]] * 2), inside, rtol=1e-5, atol=1e-6)
+
+
+def test_a_text_outside_scores_the_same_after_saving(tmp_path: Path) -> None:
+    index = LexicalIndex.build(["aa bb", "bb cc", "cc dd ee"])
+    index.save(tmp_path)
+    scores = LexicalIndex.load(tmp_path).score_outside(["bb"], ["bb and bb"])
+    assert scores == index.score_outside(["bb"], ["bb and bb"]) and scores[0] > 0
+    old = LexicalIndex(index.weights_NV, index.vocabulary, index.k1, index.b)
+    with pytest.raises(DamagedArtifact, match="no mean document length; build it again"):
+        old.score_outside(["bb"], ["bb"])

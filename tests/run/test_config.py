@@ -168,6 +168,9 @@ def leaves(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[
 
 OTHER = {"name": "y", "corpus.source": "other", "student.model": "other", "gate.measure": "MAP@10"}
 CHANGES = {
+    "corpus.generate.model": "some/writer",
+    "corpus.generate.prompt": "ask: ",
+    "corpus.generate.masked": "[span]",
     "evaluate.measures": "[MAP@10]", "evaluate.controls": "[hard_labels]", "train.freeze": "[]",
     "evaluate.split": "dev", "targets.temperature": "0.5", "student.prompts.query": "q",
     "student.prompts.document": "d", **OTHER,

@@ -19,6 +19,7 @@ from sdretrieval.run.stages import teach
 from sdretrieval.targets.build import Targets
 from sdretrieval.teachers.ensemble import TeacherScores
 from sdretrieval.teachers.score_file import read_scores
+from tests.helpers import tiny
 from tests.run.helpers.tiny_runs import EMA, LEXICAL, MakeConfig, artifact, keys_of, ledger_of, made_in
 
 
@@ -362,3 +363,19 @@ def test_imported_scores_judge_lists_only(make_config: MakeConfig) -> None:
     config = make_config(teacher=ensemble({"kind": "scores", "file": "x.tsv"}, LEXICAL))
     assert not teach.judges_whole_batch(config, [0.5, 0.5])
     assert teach.judges_whole_batch(config, [0.0, 1.0])
+
+
+def test_queries_made_from_documents_are_scored_elsewhere_without_their_own_words(
+    make_config: MakeConfig, tiny_corpus: Path, tiny_guest: Path, tmp_path: Path
+) -> None:
+    made = {"source": str(tiny_corpus), "labels": False, "dev_queries": 12, "generated_queries": 30}
+    members = [{"kind": "scores", "file": str(tmp_path / "scores.tsv")}, dense(tiny_guest)]
+    config = make_config(corpus=made, teacher=ensemble(*({**member, "weight": "auto"} for member in members)))
+    pairs_to_score(config, tmp_path / "pairs.tsv", runs=tmp_path / "runs")
+    pairs = [line.split("\t") for line in (tmp_path / "pairs.tsv").read_text().splitlines()[1:]]
+    whole = {f"{record['_id']}": f"{record['title']} {record['text']}" for record in tiny.documents()}
+    changed = [(asked, text, whole[document]) for _, document, asked, text in pairs if text != whole[document]]
+    assert changed and all(asked in full and asked not in text for asked, text, full in changed)
+    write_lines(tmp_path / "scores.tsv", [overlap(pair) for pair in pairs])
+    record = probe_config(config, runs=tmp_path / "runs")
+    assert record["estimate"] and record["members"][0]["name"] == "scores:scores"

@@ -254,7 +254,7 @@ def test_a_run_without_labels_is_an_estimate_and_may_have_the_hard_label_control
     corpus = {"source": str(tiny_corpus), "labels": False, "dev_queries": 20}
     result = run(make_config("evaluate.controls=[hard_labels]", corpus=corpus), tmp_path)
     assert result.report["estimate"] is True
-    assert result.report["n_dev_queries"] == 20
+    assert 10 <= result.report["n_dev_queries"] <= 20  # as many as find their document
     assert result.report["n_queries"] == 24
     assert any("estimate" in note for note in result.details["notes"])
     page = (result.folder / "report.html").read_text()

@@ -205,7 +205,7 @@ def test_pairs_are_written_with_texts_that_do_not_break_lines(tmp_path: Path, en
     from sdretrieval.corpus.tabular.report import Tally
 
     file = tmp_path / f"pairs.{ending}"
-    write_pairs(file, [("q", "d")], {"q": "a\tb"}, {"d": "one\r\ntwo\u2028three"})
+    write_pairs(file, [("q", "d")], lambda pair: ("a\tb", "one\r\ntwo\u2028three"))
     if ending == "parquet":
         assert pq.read_table(file).to_pylist() == [
             {"query": "q", "document": "d", "query_text": "a\tb", "document_text": "one\r\ntwo\u2028three"}

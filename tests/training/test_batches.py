@@ -12,7 +12,7 @@ from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.targets.build import build_targets
 from sdretrieval.training import batches as batches_module
-from sdretrieval.training.batches import BatchMaker, Known
+from sdretrieval.training.batches import BatchMaker, Hidden, Known
 from tests.training.lesson import Lesson
 
 VISITS = [{"position": position, "visit": 0} for position in (4, 0, 31, 7)]
@@ -159,3 +159,15 @@ def test_a_visit_is_the_same_in_every_process_and_another_visit_shows_others(les
     first, again = (document_ids(maker(VISITS)) for _ in range(2))
     later = document_ids(maker([{"position": visit["position"], "visit": 1} for visit in VISITS]))
     assert first == again and first != later
+
+
+def test_a_document_is_shown_without_the_query_that_was_made_from_it(lesson: Lesson) -> None:
+    plain = lesson.batches(wanted=EVERY)
+    query, document = int(lesson.candidates.query_rows_Q[31]), int(lesson.candidates.rows[31][0])
+    other = int(lesson.candidates.query_rows_Q[12])  # not in this batch
+    hidden = Hidden(Ragged.of([[7], [8, 9]], np.int32), {query: (document, 1), other: (int(columns(lesson)[-1]), 0)})
+    shown = document_ids(replace(plain, hidden=hidden)(VISITS))
+    specials = plain.documents.specials
+    for row, ids, before in zip(columns(lesson), shown, document_ids(plain(VISITS)), strict=True):
+        left = [*specials.prefix, *specials.prompt, 8, 9, *specials.suffix]
+        assert ids == (left if row == document else before)

@@ -78,7 +78,7 @@ def pairs_to_score(
         if generation == 1:
             parts |= _measured(pipeline, teacher_row)
         pairs = list(dict.fromkeys(pair for part in parts.values() for pair in part))
-        write_texts_of(file, pipeline.prepared.corpus, pairs)
+        write_texts_of(file, pipeline.prepared, pairs)
     return {
         "file": str(file),
         "generation": generation,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from sdretrieval.corpus.generated.recipe import DEFAULT_SHARES
 from sdretrieval.run.config.fields import Number, Section, auto_or, cost, identity
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -30,12 +31,36 @@ Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"), After
 Measure = Annotated[str, Field(pattern=MEASURE)]
 
 
+class GenerateConfig(Section):
+    """How queries are made from documents, and which of them are kept. The shares say how often a kind is tried."""
+
+    title: Number = identity("share of titles", DEFAULT_SHARES["title"], ge=0)
+    heading: Number = identity("share of headings", DEFAULT_SHARES["heading"], ge=0)
+    leading: Number = identity("share of first sentences, shortened", DEFAULT_SHARES["leading"], ge=0)
+    span: Number = identity("share of runs of words from a sentence", DEFAULT_SHARES["span"], ge=0)
+    keywords: Number = identity("share of words that tell a document from the others", DEFAULT_SHARES["keywords"], ge=0)
+    written: Number = identity("share of queries that a model writes", DEFAULT_SHARES["written"], ge=0)
+    model: str | None = identity("hub id or folder of a seq2seq model that writes queries", None)
+    prompt: str = identity("put before each document that the model writes a query for", "")
+    masked: tuple[Literal["title", "heading", "leading", "span"], ...] = identity(
+        "kinds whose words are hidden from their document in training", ("title", "heading"), strict=False
+    )
+    within: int | None = identity(
+        "keep a query only if dense search and BM25 together find its document among so many; null keeps all",
+        10,
+        ge=1,
+        le=100,
+    )
+
+
 class CorpusConfig(Section):
     """Which texts, and which judgements of them may be used."""
 
     source: str = identity("BEIR folder, beir:NAME, table, saved dataset, hf:NAME or python-stdlib", min_length=1)
     labels: bool = identity("whether judgements of train and dev may be used; where false, dev queries are made", True)
     generated_queries: int = identity("extra training queries made from documents", 0, ge=0)
+    generate: GenerateConfig = identity("how queries are made from documents", GenerateConfig())
+    unjudged_queries: bool = identity("whether queries without a judgement, as of a log, are trained on too", False)
     dev_share: Number = identity(
         "share of train carved off as dev where the corpus has no dev split", 0.2, gt=0, le=0.5
     )

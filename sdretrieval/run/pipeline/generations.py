@@ -20,7 +20,7 @@ from sdretrieval.run.gate import MERGE_SHARES, GateDecision, choose_merge, decid
 from sdretrieval.run.pipeline.measuring import Measuring
 from sdretrieval.run.pipeline.shared import Weights, precision_of
 from sdretrieval.run.stages import learn, search
-from sdretrieval.run.stages.inputs import Vectors
+from sdretrieval.run.stages.inputs import GENERATED_TRAIN, Vectors
 from sdretrieval.run.stages.runner import Artifact
 from sdretrieval.run.store import Work
 from sdretrieval.targets.build import Targets
@@ -96,7 +96,7 @@ class Pipeline(Measuring):
         use_labels = self.config.corpus.labels
         identity = {**identity_fields(self.config.mine), "labels": use_labels, "seed": self.config.seed}
         mined = self.runner.stage(
-            f"{number}/mine", 1, identity, [vectors, index, self.lexical, self.corpus],
+            f"{number}/mine", 1, identity, [vectors, index, self.lexical, self.judged],
             lambda work: search.build_candidates(
                 work, self.prepared.train_rows, self.prepared, Vectors(vectors), self.open_index(index),
                 self.lexical_index if self.config.mine.lexical else None, self.config, use_labels=use_labels,
@@ -150,7 +150,7 @@ class Pipeline(Measuring):
         def build(work: Work) -> None:
             learn.build_student(work, self._classroom(start, material, lesson, epochs, precision))
 
-        inputs: list[Artifact | str] = [start.key, self.tokens, self.corpus, *material.artifacts()]
+        inputs: list[Artifact | str] = [start.key, self.tokens, self.judged, *material.artifacts()]
         inputs += [precision] if precision else []
         return self.runner.stage(address, 2, identity, inputs, build, resumable=True)
 
@@ -268,7 +268,7 @@ class Pipeline(Measuring):
 
         def build(work: Work) -> None:
             prepared = self.prepared
-            judged = prepared.corpus.qrels.get("train", {})
+            judged = {**prepared.corpus.qrels.get(GENERATED_TRAIN, {}), **prepared.corpus.qrels.get("train", {})}
             rows = np.asarray(
                 [r for r in prepared.train_rows if prepared.corpus.query_ids[r] in judged], dtype=np.int64
             )
@@ -277,7 +277,7 @@ class Pipeline(Measuring):
                 self.lexical_index if self.config.mine.lexical else None, self.config, use_labels=True,
             )  # fmt: skip
 
-        inputs = [vectors, index, self.lexical, self.corpus]
+        inputs = [vectors, index, self.lexical, self.judged]
         mined = self.runner.stage("1/mine:labelled", 1, identity, inputs, build)
         self._require_lists("1/mine:labelled", mined)
         return mined

@@ -61,7 +61,7 @@ class Measuring(Teaching):
         def build(work: Work) -> None:
             search.write_measured(work, run(), self.prepared, split, measures, address)
 
-        return self.runner.stage(address, 1, whole, [*inputs, self.corpus], build)
+        return self.runner.stage(address, 1, whole, [*inputs, self.judged], build)
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -151,7 +151,7 @@ class Measuring(Teaching):
         def rerank(split: str) -> Run:
             prepared, opened = self.prepared, Vectors(vectors)
             rows, lists = self.rerank_pool(split)
-            _, scores = teach.scored(self.room(teacher_vectors), rows, lists, ranking=True)
+            _, scores = teach.scored(self.room(teacher_vectors), rows, lists, split)
             reranked = probe.rerank_run(prepared, rows, lists, scores.mixed(self.weights()))
             whole = search.dense_run(prepared, split, opened, self.open_index(index), self.config.evaluate.depth)
             return probe.with_rest(reranked, whole)

@@ -15,7 +15,7 @@ from sdretrieval.run.config import Config, CrossEncoderConfig, DenseConfig, EmaC
 from sdretrieval.run.gate import MERGE_SHARES
 from sdretrieval.run.stages.inputs import student_from
 
-SHARED_STAGES = ("corpus", "tokens", "lexical", "probe", "precision")
+SHARED_STAGES = ("corpus", "queries", "tokens", "lexical", "probe", "precision")
 """Of all generations: 0/corpus and so on."""
 MEASURED_STAGES = ("encode", "index", "evaluate")
 """Of every student, the last generation's candidate (under the next number), controls and the final one included."""
@@ -23,6 +23,7 @@ GENERATION_STAGES = (*MEASURED_STAGES, "mine", "score", "targets", "train", "gat
 STUDENTS = ("hard_labels", "shuffled_teacher", "final")
 MERGE = re.compile(r"[0-9]+m0\.[0-9]+")
 ON_DEMAND = {
+    "0/queries": "only a run that makes queries from documents has it (corpus.labels: false, corpus.generated_queries)",
     "0/probe": "only weight: auto makes a run probe; `sdretrieval probe` does it alone",
     "0/precision": "only train.precision: auto or student.encode_precision: auto make a run measure it",
 }

@@ -18,7 +18,7 @@ from sdretrieval.encode.views import View
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.run.config import Config, identity_fields
-from sdretrieval.run.stages import learn, prepare, search
+from sdretrieval.run.stages import learn, prepare, queries, search
 from sdretrieval.run.stages.inputs import Prepared, TextTokens, Vectors, student_from
 from sdretrieval.run.stages.machine import machine_name
 from sdretrieval.run.stages.runner import Artifact, Runner
@@ -65,24 +65,57 @@ class Shared:
     @cached_property
     def corpus(self) -> Artifact:
         """Documents, queries and splits."""
-        identity = {**identity_fields(self.config.corpus, without={"source"}), "seed": self.config.seed}
+        asked = self.config.corpus
+        identity = {
+            **identity_fields(asked, without={"source", "generate", "unjudged_queries"}),
+            "seed": self.config.seed,
+        }
         identity["split"] = self.config.evaluate.split
+        if asked.unjudged_queries:
+            identity["unjudged_queries"] = True
+        if queries.generates(self.config):  # a corpus without generated queries is the same whatever their recipe
+            identity["generate"] = self._recipe()
         return self.runner.stage(
             "0/corpus", 1, identity, [prepare.source_digest(self.config.corpus.source)],
             lambda work: prepare.build_corpus(work, self.config),
         )  # fmt: skip
 
+    def _recipe(self) -> dict[str, Any]:
+        asked = self.config.corpus.generate
+        recipe = {**identity_fields(asked, without={"within", "model", "prompt"}), "version": 2}
+        if asked.model is not None and asked.written > 0:
+            recipe |= {"model": model_digest(locate_model(asked.model)), "prompt": asked.prompt}
+        return recipe
+
+    @cached_property
+    def collected(self) -> Prepared:
+        """The corpus artifact, opened: with all the queries that were made from documents."""
+        return Prepared(self.corpus)
+
+    @cached_property
+    def judged(self) -> Artifact:
+        """What learns and measures: the corpus, or, where queries were made from its documents, those that are kept."""
+        if not queries.generates(self.config):
+            return self.corpus
+        within = self.config.corpus.generate.within
+        vectors = self.student_vectors("1/encode", self.base)
+        return self.runner.stage(
+            "0/queries", 1, {"within": within}, [self.corpus, vectors, self.lexical],
+            lambda work: queries.build_queries(work, self.collected, Vectors(vectors), self.lexical_index, within),
+        )  # fmt: skip
+
     @cached_property
     def prepared(self) -> Prepared:
-        """The corpus artifact, opened."""
-        return Prepared(self.corpus)
+        """The corpus as it learns and measures, opened."""
+        judged = self.judged
+        return Prepared(self.corpus, None if judged is self.corpus else judged)
 
     @cached_property
     def tokens(self) -> Artifact:
         """Token ids of all texts."""
         return self.runner.stage(
             "0/tokens", 1, {}, [self.corpus, self.base.key],
-            lambda work: prepare.build_tokens(work, self.prepared, self.student(self.base.student)),
+            lambda work: prepare.build_tokens(work, self.collected, self.student(self.base.student)),
         )  # fmt: skip
 
     @cached_property
@@ -96,7 +129,7 @@ class Shared:
         split = self.config.mine.split_identifiers
         return self.runner.stage(
             "0/lexical", 1, {"split_identifiers": split}, [self.corpus],
-            lambda work: prepare.build_lexical(work, self.prepared, split),
+            lambda work: prepare.build_lexical(work, self.collected, split),
         )  # fmt: skip
 
     @cached_property
@@ -138,7 +171,7 @@ class Shared:
             address, 1, identity, [self.tokens, weights_key, *([measured] if measured else [])],
             lambda work: search.build_vectors(
                 work, self.student(folder), self.text_tokens, view, asked.batch_tokens,
-                precision_of(asked.encode_precision, measured, "encode"), address,
+                precision_of(asked.encode_precision, measured, "encode"), address, self.collected.measuring,
             ),
             resumable=True,
         )  # fmt: skip
@@ -151,7 +184,7 @@ class Shared:
         """The FAISS index of some vectors."""
         identity = {**identity_fields(self.config.index), "seed": self.config.seed}
         return self.runner.stage(
-            address, 1, identity, [vectors, self.corpus],
+            address, 1, identity, [vectors, self.judged],
             lambda work: search.build_index(work, Vectors(vectors), self.prepared, self.config),
         )  # fmt: skip
 

@@ -14,7 +14,7 @@ from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.config import DenseConfig, EmaConfig, ScoresConfig, identity_fields, members_of
 from sdretrieval.run.pipeline.shared import Shared, Weights, precision_of
-from sdretrieval.run.stages import prepare, probe, search, teach
+from sdretrieval.run.stages import masks, prepare, probe, search, teach
 from sdretrieval.run.stages.guests import Guest
 from sdretrieval.run.stages.inputs import TextTokens, Vectors
 from sdretrieval.run.stages.runner import Artifact
@@ -49,7 +49,7 @@ class Teaching(Shared):
         )
         tokens = self.runner.stage(
             f"0/tokens:teacher{position}", 1, {}, [self.corpus, guest.digest],
-            lambda work: prepare.build_tokens(work, self.prepared, guest.model()),
+            lambda work: prepare.build_tokens(work, self.collected, guest.model()),
         )  # fmt: skip
         precision = self.config.student.encode_precision
         measured = self.measured_precision(precision)
@@ -64,7 +64,7 @@ class Teaching(Shared):
         def build(work: Work) -> None:
             search.build_vectors(
                 work, guest.model(), TextTokens(tokens), guest.view, member.batch_tokens,
-                precision_of(precision, measured, "encode"), address,
+                precision_of(precision, measured, "encode"), address, self.collected.measuring,
             )  # fmt: skip
             guest.unload()
 
@@ -93,7 +93,7 @@ class Teaching(Shared):
             teach.build_scores(work, self.room(teacher_vectors), candidates.query_rows_Q, candidates.rows)
 
         return self.runner.stage(
-            address, 1, identity, [lists, self.lexical, self.corpus, *teacher_vectors.values()], build
+            address, 1, identity, [lists, self.lexical, self.judged, *teacher_vectors.values()], build
         )
 
     @cached_property
@@ -116,12 +116,13 @@ class Teaching(Shared):
             rows = prepared.rows_of("dev")
             lists = self._pool(rows, opened, self.open_index(index))
             student = lists.with_values(_student_scores(lists, opened, rows))
-            _, scores = teach.scored_with_gaps_written(self.room(teacher_vectors), rows, lists, ranking=True)
+            student = masks.dense_masks(prepared, "dev", opened).correct(rows, lists, student)
+            _, scores = teach.scored_with_gaps_written(self.room(teacher_vectors), rows, lists, "dev")
             probe.build_probe(
                 work, prepared, rows, lists, scores, student, asked.gate.measure, asked.gate.tolerance, asked.seed
             )
 
-        inputs = [vectors, index, self.lexical, self.corpus, *teacher_vectors.values()]
+        inputs = [vectors, index, self.lexical, self.judged, *teacher_vectors.values()]
         return self.runner.stage("0/probe", 1, identity, inputs, build)
 
     def _base_searched(self) -> tuple[Artifact, Artifact]:
@@ -139,15 +140,16 @@ class Teaching(Shared):
         """Rows of a split's queries, and the base student's top documents, which the teacher reranks in the report."""
         vectors, index = self._base_searched()
         rows, depth = self.prepared.rows_of(split), self.config.evaluate.teacher_depth
-        hits = self.open_index(index).search(Vectors(vectors).queries_QD[rows], depth + 1)
-        return rows, probe.pool_lists(hits.rows_Qk[:, :depth], None, self.prepared.own_documents(rows))
+        hits = search.dense_hits(self.prepared, split, Vectors(vectors), self.open_index(index), depth)
+        return rows, probe.pool_lists(hits.rows_Qk, None, self.prepared.own_documents(rows))
 
     def _pool(self, rows: Array, vectors: Vectors, index: VectorIndex) -> Ragged:
         depth = self.config.evaluate.teacher_depth
-        dense = index.search(vectors.queries_QD[rows], depth + 1)
-        texts = self.prepared.corpus.query_texts(rows.tolist())
-        lexical = self.lexical_index.search(texts, depth).rows_Qk if self.config.mine.lexical else None
-        return probe.pool_lists(dense.rows_Qk[:, :depth], lexical, self.prepared.own_documents(rows))
+        dense = search.dense_hits(self.prepared, "dev", vectors, index, depth)
+        lexical = None
+        if self.config.mine.lexical:
+            lexical = search.lexical_hits(self.prepared, "dev", self.lexical_index, depth).rows_Qk
+        return probe.pool_lists(dense.rows_Qk, lexical, self.prepared.own_documents(rows))
 
     @property
     def probe_was_made(self) -> bool:

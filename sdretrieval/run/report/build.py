@@ -8,6 +8,7 @@ from sdretrieval.evaluation import by_seen, family, queries_with_seen_positives
 from sdretrieval.run.html_report import dev_name
 from sdretrieval.run.pipeline import Generation, Pipeline
 from sdretrieval.run.report.figures import BASE, Figures, final_pairs
+from sdretrieval.run.report.generated import estimate_against_truth, is_made, queries_made
 from sdretrieval.run.store import peak_rss_bytes
 
 
@@ -23,6 +24,9 @@ def build_report(pipeline: Pipeline, figures: Figures) -> dict[str, Any]:
         "n_queries": figures.test[BASE].n_queries,
         "seed": config.seed,
         "estimate": bool(pipeline.prepared.notes["estimate"]),
+        "split_is_made": is_made(pipeline.prepared, config.evaluate.split),
+        "queries_made": queries_made(pipeline.prepared),
+        "estimate_against_truth": estimate_against_truth(pipeline.prepared, figures, config.evaluate.split, measure),
         "systems": [system.name for system in pipeline.systems],
         "measures": {name: measured.means() for name, measured in figures.test.items()},
         "dev_measures": {name: measured.means() for name, measured in figures.dev.items()},

@@ -18,7 +18,8 @@ def headline(report: Mapping[str, Any]) -> str:
         return f"Nothing was trained: the probe found no teacher better than the student ({numbers})."
     if all(one["decision"] == "rejected" for one in report["generations"]):
         return "No generation passed the gate: the final student is the base."
-    split = dev_name(report["estimate"]) if report["split"] == "dev" else report["split"]
+    made = " (generated queries: estimate)" if report["split_is_made"] else ""
+    split = dev_name(report["estimate"]) if report["split"] == "dev" else report["split"] + made
     return (
         f"{against['measure']} on {report['corpus']} {split}: {numbers} "
         f"({against['difference']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, "
@@ -70,6 +71,13 @@ def _dev_notes(report: Mapping[str, Any]) -> Iterator[str]:
             f"Dev queries were made from documents (no labels used): every dev figure is an estimate. Estimated "
             f"{measure} on {dev_name(True)}, base to final: {report['dev_measures']['student_0'][measure]:.4f} to "
             f"{report['dev_measures']['final'][measure]:.4f}."
+        )
+    if found := report["estimate_against_truth"]:
+        final = next(row for row in found["rows"] if row["system"] == "final")
+        order = "" if found["agreement"] is None else f"; order of the systems: Kendall's tau {found['agreement']:.2f}"
+        yield (
+            f"The estimate beside the truth, {found['measure']} of final against the base: {final['estimated']:+.4f} "
+            f"on generated dev queries, {final['true']:+.4f} on judged {report['split']} queries{order}."
         )
     for one in report["generations"]:
         yield f"Generation {one['generation']}: {one['reason']}"

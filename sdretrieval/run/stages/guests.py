@@ -16,6 +16,7 @@ from sdretrieval.encode.views import View
 from sdretrieval.errors import MissingScores
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.config import DenseConfig, ScoresConfig
+from sdretrieval.run.stages.inputs import Prepared
 from sdretrieval.run.store import digest_file
 from sdretrieval.teachers.imported import ImportedTeacher
 from sdretrieval.teachers.pair_file import Pair, write_pairs
@@ -92,25 +93,29 @@ def imported_teacher(member: ScoresConfig, name: str, corpus: Corpus) -> Importe
     )
 
 
-def write_missing(folder: Path, corpus: Corpus, pairs: list[Pair]) -> Path:
+def write_missing(folder: Path, prepared: Prepared, pairs: list[Pair]) -> Path:
     """`missing-pairs.tsv` in the run's folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_texts_of(folder / MISSING_PAIRS, corpus, pairs)
+    write_texts_of(folder / MISSING_PAIRS, prepared, pairs)
     return folder / MISSING_PAIRS
 
 
-def write_texts_of(file: Path, corpus: Corpus, pairs: list[Pair]) -> None:
-    """Pairs with their texts, as a teacher reads them."""
+def write_texts_of(file: Path, prepared: Prepared, pairs: list[Pair]) -> None:
+    """Pairs with their texts, as a teacher reads them: a query that was made from a document, and measures, meets that
+    document without its own words."""
+    corpus = prepared.corpus
     queries = sorted({corpus.query_row[query] for query, _ in pairs})
     documents = sorted({corpus.document_row[document] for _, document in pairs})
-    query_texts = dict(zip((corpus.query_ids[row] for row in queries), corpus.query_texts(queries), strict=True))
+    asked = dict(zip((corpus.query_ids[row] for row in queries), corpus.query_texts(queries), strict=True))
     texts = dict(zip((corpus.document_ids[row] for row in documents), corpus.document_texts(documents), strict=True))
-    write_pairs(file, pairs, query_texts, texts)
+    measuring = prepared.masked[: prepared.measuring]
+    masked = {(one.query, corpus.document_ids[one.document_row]): one.text for one in measuring}
+    write_pairs(file, pairs, lambda pair: (asked[pair[0]], masked.get(pair) or texts[pair[1]]))
 
 
-def with_written(lack: MissingScores, folder: Path, corpus: Corpus) -> MissingScores:
+def with_written(lack: MissingScores, folder: Path, prepared: Prepared) -> MissingScores:
     """The same error, its pairs written, and what to do about it."""
-    file = write_missing(folder, corpus, list(lack.pairs))
+    file = write_missing(folder, prepared, list(lack.pairs))
     return MissingScores(
         f"{lack} All of them, with their texts, are in {file}: score these, add them to the file (or name several "
         "files by a pattern with *), and run again; `sdretrieval score CONFIG --pairs FILE` writes all pairs that a "
@@ -120,7 +125,7 @@ def with_written(lack: MissingScores, folder: Path, corpus: Corpus) -> MissingSc
 
 
 def note_gaps(
-    teachers: Sequence[ImportedTeacher], query_rows: Array, lists: Ragged, folder: Path, corpus: Corpus
+    teachers: Sequence[ImportedTeacher], query_rows: Array, lists: Ragged, folder: Path, prepared: Prepared
 ) -> None:
     """Warn of ids that the corpus lacks, and of the pairs that `missing: lowest | skip` passes over; write these."""
     gaps: list[Pair] = []
@@ -136,6 +141,6 @@ def note_gaps(
             )  # fmt: skip
             gaps += own
     if gaps:
-        write_missing(folder, corpus, list(dict.fromkeys(gaps)))
+        write_missing(folder, prepared, list(dict.fromkeys(gaps)))
     elif teachers:  # what an earlier run lacked has been scored since
         (folder / MISSING_PAIRS).unlink(missing_ok=True)

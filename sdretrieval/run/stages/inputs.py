@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sdretrieval.corpus import Corpus, load_corpus
+from sdretrieval.corpus.generated import GeneratedQuery, QueryTally
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.student import Prompts, Student, load_student
 from sdretrieval.encode.tokens import load_tokens
@@ -17,22 +19,109 @@ from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.config import Config
 from sdretrieval.run.stages.runner import Artifact
 
+GENERATED, KEPT = "generated.json", "kept.json"
+GENERATED_TRAIN = "generated"
+"""Split of training queries made from documents."""
+
+
+class Masked(NamedTuple):
+    """A document without the words of the query that was made from it."""
+
+    query: str
+    document_row: int
+    split: str
+    text: str
+
 
 class Prepared:
-    """The corpus artifact: the corpus with all its splits, and what was noted while it was made."""
+    """The corpus artifact: the corpus with all its splits, and what was noted while it was made.
 
-    def __init__(self, artifact: Artifact) -> None:
+    `kept`: the artifact that says which generated queries stay; without it all of them are there, and more than asked.
+    """
+
+    def __init__(self, artifact: Artifact, kept: Artifact | None = None) -> None:
         self._path = artifact.path
+        self._kept = kept
 
     @cached_property
     def corpus(self) -> Corpus:
         """Documents, queries and judgements."""
-        return load_corpus(self._path / "corpus")
+        corpus = load_corpus(self._path / "corpus")
+        kept = {split: {q: corpus.qrels[split][q] for q in ids} for split, ids in self.kept.items()}
+        return replace(corpus, qrels={**corpus.qrels, **kept}) if kept else corpus
+
+    @cached_property
+    def kept(self) -> dict[str, list[str]]:
+        """Ids of the generated queries that stay, by split."""
+        return dict(_json(self._kept.path / KEPT)["kept"]) if self._kept else {}
 
     @cached_property
     def notes(self) -> dict[str, Any]:
         """Training query ids, whether dev is an estimate, warnings."""
-        return dict(json.loads((self._path / "notes.json").read_text(encoding="utf8")))
+        notes = _json(self._path / "notes.json")
+        dropped = set(self.generated.get(GENERATED_TRAIN, {})) - set(self.kept.get(GENERATED_TRAIN, ()))
+        if self._kept and dropped:
+            notes["train_queries"] = [query for query in notes["train_queries"] if query not in dropped]
+        return notes
+
+    @cached_property
+    def _generation(self) -> dict[str, Any]:
+        path = self._path / GENERATED
+        return _json(path) if path.exists() else {"queries": {}, "wanted": {}, "tallies": {}}
+
+    @cached_property
+    def generated(self) -> dict[str, dict[str, GeneratedQuery]]:
+        """The queries that were made from documents, by split and id."""
+        texts = dict(zip(self._table.query_ids, self._table.query_texts(), strict=True))
+        return {
+            split: {i: GeneratedQuery(texts[i], row, kind, masked) for i, (row, kind, masked) in queries.items()}
+            for split, queries in self._generation["queries"].items()
+        }
+
+    @cached_property
+    def _table(self) -> Corpus:
+        return load_corpus(self._path / "corpus")
+
+    def wanted(self, split: str) -> int:
+        """How many generated queries of a split the config asks for."""
+        return int(self._generation["wanted"][split])
+
+    def tally(self, split: str) -> QueryTally:
+        """What was made of a split's queries, and dropped: so far, or in the end where `kept` is given."""
+        record = _json(self._kept.path / KEPT) if self._kept else self._generation
+        return QueryTally.from_json(record["tallies"][split])
+
+    @cached_property
+    def masked(self) -> list[Masked]:
+        """Documents without their generated query, those of splits that measure first."""
+        found = [
+            Masked(identifier, query.document_row, split, query.masked)
+            for split, queries in self.generated.items()
+            for identifier, query in queries.items()
+            if query.masked is not None
+        ]
+        return sorted(found, key=lambda one: one.split == GENERATED_TRAIN)
+
+    @property
+    def measuring(self) -> int:
+        """How many of `masked` belong to splits that measure: these come first."""
+        return sum(one.split != GENERATED_TRAIN for one in self.masked)
+
+    def has_masked(self, split: str) -> bool:
+        """Whether the queries of a split were made from documents, and are measured without themselves."""
+        return any(one.split == split for one in self.masked[: self.measuring])
+
+    def masked_of(self, split: str) -> list[tuple[int, Masked]]:
+        """(position in `masked`, it) of a split's queries that are kept."""
+        qrels = self.corpus.qrels.get(split, {})
+        return [
+            (n, one) for n, one in enumerate(self.masked[: self.measuring]) if one.split == split and one.query in qrels
+        ]
+
+    @cached_property
+    def masked_position(self) -> dict[int, int]:
+        """Query row -> position in `masked`."""
+        return {self.corpus.query_row[one.query]: position for position, one in enumerate(self.masked)}
 
     @cached_property
     def train_rows(self) -> Array:
@@ -48,6 +137,10 @@ class Prepared:
         """For each query the row of the document with its own id, -1 where there is none."""
         own, ids = self.corpus.document_row, self.corpus.query_ids
         return np.asarray([own.get(ids[row], -1) for row in query_rows], dtype=np.int64)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf8")))
 
 
 class TextTokens:
@@ -66,6 +159,12 @@ class TextTokens:
         """By query row."""
         return load_tokens(self._path / "queries")
 
+    @cached_property
+    def masked(self) -> Ragged | None:
+        """By position in `Prepared.masked`; None where no query was made from a document."""
+        folder = self._path / "masked"
+        return load_tokens(folder) if folder.exists() else None
+
 
 class Vectors:
     """An encode artifact: document windows' vectors and one vector for each query."""
@@ -82,6 +181,12 @@ class Vectors:
     def queries_QD(self) -> Array:
         """By query row, in memory."""
         return np.asarray(Embeddings.load(self._path / "queries").vectors_WD)
+
+    @cached_property
+    def masked(self) -> Embeddings | None:
+        """Of `Prepared.masked`, those that measure; None where there are none."""
+        folder = self._path / "masked"
+        return Embeddings.load(folder) if folder.exists() else None
 
 
 def student_from(folder: Path | str, config: Config, prompts: Prompts | None = None) -> Student:

@@ -14,6 +14,7 @@ from sdretrieval.encode.encoder import encode_sequences
 from sdretrieval.encode.student import Student, save_student
 from sdretrieval.evaluation import evaluate, run_from_hits
 from sdretrieval.indexes.exact import exact_search
+from sdretrieval.indexes.hits import Hits
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.mining.report import duplicate_groups
 from sdretrieval.ragged import Array, Ragged
@@ -26,11 +27,12 @@ from sdretrieval.run.store import Work
 from sdretrieval.targets.build import Targets, build_targets
 from sdretrieval.targets.shuffle import shuffled_columns
 from sdretrieval.teachers.ensemble import BatchTeacher, TeacherScores
+from sdretrieval.teachers.masked import Masks
 from sdretrieval.teachers.protocols import FreeTeacher, Teacher
 
 if TYPE_CHECKING:
     from sdretrieval.teachers.ema import LiveEma
-    from sdretrieval.training.batches import BatchMaker, Known
+    from sdretrieval.training.batches import BatchMaker, Hidden, Known
     from sdretrieval.training.live import LiveTargets
     from sdretrieval.training.train import EarlyStop, TrainSettings
 
@@ -136,7 +138,23 @@ def _batches(room: Classroom, student: Student) -> BatchMaker:
         seed=room.config.seed,
         judge=_judge(room),
         known=_known(room),
+        hidden=_hidden(room),
     )
+
+
+def _hidden(room: Classroom) -> Hidden | None:
+    from sdretrieval.training.batches import Hidden
+
+    if room.tokens.masked is None:
+        return None
+    training = set(room.candidates.query_rows_Q.tolist())
+    masked = room.prepared.masked
+    by_query = {
+        row: (masked[position].document_row, position)
+        for row, position in room.prepared.masked_position.items()
+        if row in training
+    }
+    return Hidden(room.tokens.masked, by_query)
 
 
 def _known(room: Classroom) -> Known:
@@ -220,18 +238,32 @@ def _dev_measure(room: Classroom, student: Student) -> Callable[[], float]:
     pool = np.asarray(sorted(positives | set(others.tolist())), dtype=np.int64)
     shown = [student.view.cut(room.tokens.documents[d], student.document_specials)[0] for d in pool]
     asked = [student.query_view.cut(room.tokens.queries[q], student.query_specials)[0] for q in rows]
+    left, sources = _masked_dev(room, student)
     measure, qrels = room.config.gate.measure, judgements(room.prepared, "dev")
 
     def value() -> float:
         vectors = encode_sequences(student.model, shown, student.document_specials)
         queries = encode_sequences(student.model, asked, student.query_specials)
-        hits = exact_search(vectors, queries, min(100, len(pool)))
-        ids = [corpus.document_ids[d] for d in pool]
-        run = run_from_hits([corpus.query_ids[q] for q in rows], ids, *hits)
+        found = exact_search(vectors, queries, min(101, len(pool)))
+        hits = Hits(np.where(found.rows_Qk < 0, -1, pool[found.rows_Qk]), found.scores_Qk)
+        if left:
+            masked = encode_sequences(student.model, left, student.document_specials)
+            position = {row: q for q, row in enumerate(rows.tolist())}
+            scores = {row: float(masked[n] @ queries[position[row]]) for n, row in enumerate(sources)}
+            hits = Masks(sources, scores).correct_hits(rows, hits, 100)
+        run = run_from_hits([corpus.query_ids[q] for q in rows], corpus.document_ids, *hits)
         student.model.train()
         return evaluate(qrels, run, [measure]).mean(measure)
 
     return value
+
+
+def _masked_dev(room: Classroom, student: Student) -> tuple[list[Array], dict[int, int]]:
+    """What the student sees of the documents that dev queries were made from, without these; query row -> document."""
+    found = room.prepared.masked_of("dev")
+    tokens, specials = room.tokens.masked, student.document_specials
+    left = [student.view.cut(tokens[n], specials)[0] for n, _ in found] if tokens is not None else []
+    return left, {room.prepared.corpus.query_row[one.query]: one.document_row for _, one in found}
 
 
 def build_merge(work: Work, config: Config, old: Path, new: Path, share: float) -> None:

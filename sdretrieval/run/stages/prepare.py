@@ -9,17 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from sdretrieval.corpus import (
-    Corpus,
-    carve_dev,
     default_cache,
     download_beir,
     open_corpus,
     repeated_queries,
-    require_positives,
-    require_split,
     save_corpus,
-    training_queries,
-    with_generated_split,
 )
 from sdretrieval.corpus.beir_folder import beir_file
 from sdretrieval.corpus.open import STDLIB, document_folder
@@ -28,16 +22,13 @@ from sdretrieval.corpus.tabular import source_files, understands
 from sdretrieval.corpus.types import Qrels
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.tokens import save_tokens, tokenize
-from sdretrieval.errors import CorpusError
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.run.config import Config
-from sdretrieval.run.stages.inputs import Prepared
+from sdretrieval.run.stages.inputs import GENERATED, GENERATED_TRAIN, Prepared
+from sdretrieval.run.stages.queries import Queries
 from sdretrieval.run.store import Work, digest_file
 
 logger = logging.getLogger("sdretrieval")
-
-GENERATED_TRAIN = "generated"
-"""Split of training queries made from documents."""
 
 
 def source_digest(source: str) -> str:
@@ -78,8 +69,9 @@ def build_corpus(work: Work, config: Config) -> None:
     # Without labels, train and dev judgements may not even decide which documents a cut corpus keeps.
     deciding = None if asked.labels else {config.evaluate.split}
     raw = open_corpus(asked.source, max_documents=asked.max_documents, keep_positives_of=deciding)
-    require_split(raw, config.evaluate.split)
-    corpus, train = _with_splits(raw, config)
+    queries = Queries(raw, config)
+    queries.fill()
+    corpus, train = queries.corpus, queries.train
     repeated = repeated_queries(raw)
     if repeated:
         logger.warning(
@@ -96,36 +88,9 @@ def build_corpus(work: Work, config: Config) -> None:
         "splits": {split: len(judged) for split, judged in corpus.qrels.items()},
     }
     (work.folder / "notes.json").write_text(json.dumps(notes) + "\n", encoding="utf8")
+    if queries.generated:
+        (work.folder / GENERATED).write_text(json.dumps(queries.record(), ensure_ascii=False) + "\n", encoding="utf8")
     work.counts.update(documents=len(corpus.documents), train_queries=len(train), dev_queries=len(corpus.qrels["dev"]))
-
-
-def _with_splits(raw: Corpus, config: Config) -> tuple[Corpus, list[str]]:
-    asked = config.corpus
-    if asked.labels:
-        require_positives(raw, "train")
-        corpus = raw if raw.qrels.get("dev") else carve_dev(raw, config.seed, asked.dev_share)
-    else:
-        if "hard_labels" in config.evaluate.controls:
-            _require_for_control(raw)
-        corpus = with_generated_split(raw, "dev", asked.dev_queries, config.seed, held_out=True)
-    train = [corpus.query_ids[row] for row in training_queries(corpus)] if corpus.qrels.get("train") else []
-    if asked.generated_queries:
-        corpus = with_generated_split(corpus, GENERATED_TRAIN, asked.generated_queries, config.seed, held_out=False)
-        train += list(corpus.qrels[GENERATED_TRAIN])
-    if not train:
-        raise CorpusError(
-            f"corpus {raw.name} has no train split, so there are no queries to train on; make some from its documents: "
-            "--set corpus.generated_queries=1000"
-        )
-    return corpus, train
-
-
-def _require_for_control(corpus: Corpus) -> None:
-    if not any(grade > 0 for judged in corpus.qrels.get("train", {}).values() for grade in judged.values()):
-        raise CorpusError(
-            f"corpus {corpus.name} has no train judgements, which the control hard_labels learns from; leave it out: "
-            "--set evaluate.controls=[shuffled_teacher]"
-        )
 
 
 def known_positives(prepared: Prepared, rows: list[int], use_labels: bool) -> list[list[int]]:
@@ -143,12 +108,12 @@ def known_positives(prepared: Prepared, rows: list[int], use_labels: bool) -> li
 
 
 def build_tokens(work: Work, prepared: Prepared, student: Student) -> None:
-    """Token ids of all texts, prompts left to the views."""
+    """Token ids of all texts, prompts left to the views; `masked`: of documents without the query made from them."""
     corpus, tokenizer = prepared.corpus, student.model.tokenizer
-    for kind, side, texts in (
-        ("document", "documents", corpus.document_texts()),
-        ("query", "queries", corpus.query_texts()),
-    ):
+    sides = [("document", "documents", corpus.document_texts()), ("query", "queries", corpus.query_texts())]
+    if prepared.masked:
+        sides.append(("masked", "masked", [one.text for one in prepared.masked]))
+    for kind, side, texts in sides:
         (work.folder / side).mkdir(exist_ok=True)
         tokens = tokenize(texts, tokenizer, f"tokenize {side}")
         save_tokens(tokens, work.folder / side)

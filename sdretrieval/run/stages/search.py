@@ -11,6 +11,7 @@ from sdretrieval.encode.encoder import Precision, encode_texts
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.views import View
 from sdretrieval.evaluation import Measured, Run, evaluate, run_from_hits, write_trec
+from sdretrieval.indexes.hits import Hits
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.indexes.settings import settings_of
 from sdretrieval.indexes.vector import VectorIndex
@@ -20,6 +21,7 @@ from sdretrieval.mining.report import duplicate_groups
 from sdretrieval.ragged import Array
 from sdretrieval.run.config import Config
 from sdretrieval.run.stages.inputs import Prepared, TextTokens, Vectors
+from sdretrieval.run.stages.masks import dense_masks, lexical_masks
 from sdretrieval.run.stages.prepare import judgements, known_positives
 from sdretrieval.run.stages.runner import Artifact
 from sdretrieval.run.store import Work
@@ -29,13 +31,17 @@ SPARE = 1
 
 
 def build_vectors(
-    work: Work, student: Student, tokens: TextTokens, view: View, batch_tokens: int, precision: Precision, what: str
-) -> None:
-    """All windows of all documents under `view`, and all queries."""
-    for kind, side, texts, seen, specials in (
+    work: Work, student: Student, tokens: TextTokens, view: View, batch_tokens: int, precision: Precision, what: str,
+    measuring: int = 0,
+) -> None:  # fmt: skip
+    """All windows of all documents under `view`, all queries, and the `measuring` masked documents that measure."""
+    sides = [
         ("document", "documents", tokens.documents, view, student.document_specials),
         ("query", "queries", tokens.queries, student.query_view, student.query_specials),
-    ):
+    ]
+    if measuring and tokens.masked is not None:
+        sides.append(("masked", "masked", tokens.masked.first(measuring), view, student.document_specials))
+    for kind, side, texts, seen, specials in sides:
         (work.folder / side).mkdir(exist_ok=True)
         found = encode_texts(
             student.model,
@@ -106,18 +112,36 @@ def load_candidates(artifact: Artifact) -> Candidates:
     return Candidates.load(artifact.path)
 
 
+def dense_hits(prepared: Prepared, split: str, vectors: Vectors, index: VectorIndex, k: int) -> Hits:
+    """The student's best k documents of each of a split's queries; one made from a document meets it masked."""
+    rows, k = prepared.rows_of(split), min(k, len(prepared.corpus.documents))
+    hits = index.search(vectors.queries_QD[rows], k + SPARE)
+    masks = dense_masks(prepared, split, vectors)
+    return masks.correct_hits(rows, hits, k) if masks.document else Hits(hits.rows_Qk[:, :k], hits.scores_Qk[:, :k])
+
+
+def lexical_hits(prepared: Prepared, split: str, lexical: LexicalIndex, k: int) -> Hits:
+    """The same of BM25."""
+    rows, k = prepared.rows_of(split), min(k, len(prepared.corpus.documents))
+    hits = lexical.search(prepared.corpus.query_texts(rows.tolist()), k + SPARE)
+    masks = lexical_masks(prepared, split, lexical)
+    return masks.correct_hits(rows, hits, k) if masks.document else Hits(hits.rows_Qk[:, :k], hits.scores_Qk[:, :k])
+
+
 def dense_run(prepared: Prepared, split: str, vectors: Vectors, index: VectorIndex, depth: int) -> Run:
     """The student's run over a split."""
-    corpus, rows = prepared.corpus, prepared.rows_of(split)
-    hits = index.search(vectors.queries_QD[rows], min(depth + SPARE, len(corpus.documents)))
-    return cut(run_from_hits([corpus.query_ids[r] for r in rows], corpus.document_ids, *hits), depth)
+    return _run(prepared, split, dense_hits(prepared, split, vectors, index, depth + SPARE), depth)
 
 
 def lexical_run(prepared: Prepared, split: str, lexical: LexicalIndex, depth: int) -> Run:
     """BM25's run over a split."""
-    corpus, rows = prepared.corpus, prepared.rows_of(split)
-    hits = lexical.search(corpus.query_texts(rows.tolist()), min(depth + SPARE, len(corpus.documents)))
-    return cut(run_from_hits([corpus.query_ids[r] for r in rows], corpus.document_ids, *hits), depth)
+    return _run(prepared, split, lexical_hits(prepared, split, lexical, depth + SPARE), depth)
+
+
+def _run(prepared: Prepared, split: str, hits: Hits, depth: int) -> Run:
+    corpus = prepared.corpus
+    ids = [corpus.query_ids[row] for row in prepared.rows_of(split)]
+    return cut(run_from_hits(ids, corpus.document_ids, *hits), depth)
 
 
 def cut(run: Run, depth: int) -> Run:

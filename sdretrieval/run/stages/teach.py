@@ -30,6 +30,7 @@ from sdretrieval.run.config import (
 )
 from sdretrieval.run.stages import guests
 from sdretrieval.run.stages.inputs import Prepared, Vectors
+from sdretrieval.run.stages.masks import dense_masks, lexical_masks, text_masks
 from sdretrieval.run.store import Store, Work, key_of
 from sdretrieval.targets.build import build_targets
 from sdretrieval.targets.shuffle import shuffled_within_lists
@@ -38,6 +39,7 @@ from sdretrieval.teachers.dense import DenseTeacher, knows_more
 from sdretrieval.teachers.ensemble import TeacherScores, score_candidates
 from sdretrieval.teachers.imported import ImportedTeacher
 from sdretrieval.teachers.lexical import LexicalTeacher
+from sdretrieval.teachers.masked import Masks, masked_teacher
 from sdretrieval.teachers.pair_cache import PairCache
 from sdretrieval.teachers.protocols import Teacher
 
@@ -97,10 +99,26 @@ class TeacherRoom:
         """The run's."""
         return self.store.root.parent / self.config.name
 
-    def teachers(self) -> list[Teacher]:
-        """The members, in the config's order."""
+    def teachers(self, split: str | None = None) -> list[Teacher]:
+        """The members, in the config's order; for the queries of `split`, if these were made from documents, each
+        judges a query's own document without the query."""
         members = zip(member_names(self.config), members_of(self.config.teacher), strict=True)
-        return [self._make(number, name, member) for number, (name, member) in enumerate(members)]
+        made = [self._make(number, name, member) for number, (name, member) in enumerate(members)]
+        if split is None or not self.prepared.has_masked(split):
+            return made
+        return [self._masked(number, teacher, split) for number, teacher in enumerate(made)]
+
+    def _masked(self, number: int, teacher: Teacher, split: str) -> Teacher:
+        if isinstance(teacher, ImportedTeacher):  # what it was asked elsewhere was the masked text
+            return teacher
+        return masked_teacher(teacher, self._masks(number, teacher, split))
+
+    def _masks(self, number: int, teacher: Teacher, split: str) -> Masks:
+        if isinstance(teacher, CrossEncoderTeacher):
+            return text_masks(self.prepared, split, teacher.score_texts)
+        if isinstance(teacher, LexicalTeacher):
+            return lexical_masks(self.prepared, split, self.lexical)
+        return dense_masks(self.prepared, split, self.vectors[number])
 
     def _make(self, number: int, name: str, member: Member) -> Teacher:
         if isinstance(member, CrossEncoderConfig):
@@ -140,30 +158,31 @@ class TeacherRoom:
 
 
 def scored(
-    room: TeacherRoom, query_rows: Array, lists: Ragged, *, ranking: bool = False
+    room: TeacherRoom, query_rows: Array, lists: Ragged, split: str | None = None
 ) -> tuple[list[Teacher], TeacherScores]:
     """The members, and each one's scores of every candidate.
 
-    `ranking`: the lists are to be ranked, so that a file of scores must know something of each.
+    `split`: that of the queries, whose lists are to be ranked and measured, so that a file of scores must know
+    something of each; None for lists that teach.
     Raises MissingScores where such a file lacks pairs that it must not.
     """
-    teachers = room.teachers()
+    teachers = room.teachers(split)
     for teacher in teachers:
-        if ranking and isinstance(teacher, ImportedTeacher):
+        if split is not None and isinstance(teacher, ImportedTeacher):
             teacher.require_some(query_rows, lists)
     return teachers, score_candidates(teachers, query_rows, lists, room.config.targets.calibrate)
 
 
 def scored_with_gaps_written(
-    room: TeacherRoom, query_rows: Array, lists: Ragged, *, ranking: bool = False
+    room: TeacherRoom, query_rows: Array, lists: Ragged, split: str | None = None
 ) -> tuple[list[Teacher], TeacherScores]:
     """As `scored`; the pairs that a file of scores lacks are written into the run's folder, to be scored elsewhere."""
     try:
-        teachers, scores = scored(room, query_rows, lists, ranking=ranking)
+        teachers, scores = scored(room, query_rows, lists, split)
     except MissingScores as lack:
-        raise guests.with_written(lack, room.folder, room.prepared.corpus) from None
+        raise guests.with_written(lack, room.folder, room.prepared) from None
     imported = [teacher for teacher in teachers if isinstance(teacher, ImportedTeacher)]
-    guests.note_gaps(imported, query_rows, lists, room.folder, room.prepared.corpus)
+    guests.note_gaps(imported, query_rows, lists, room.folder, room.prepared)
     return teachers, scores
 
 

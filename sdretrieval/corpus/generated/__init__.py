@@ -1,0 +1,25 @@
+"""Queries made from documents alone: training texts without labels, and dev splits whose figures are estimates."""
+
+from __future__ import annotations
+
+from .consistency import Kept, keep_consistent
+from .make import made_queries
+from .recipe import GeneratedQuery, Kind, QueryTally, Recipe, Writer
+from .split import generated_sources, hold_out_documents, is_generated, with_generated_split
+from .writer import load_writer
+
+__all__ = [
+    "GeneratedQuery",
+    "Kept",
+    "Kind",
+    "QueryTally",
+    "Recipe",
+    "Writer",
+    "generated_sources",
+    "hold_out_documents",
+    "is_generated",
+    "keep_consistent",
+    "load_writer",
+    "made_queries",
+    "with_generated_split",
+]

@@ -1,0 +1,85 @@
+"""A teacher asked by queries that were made from documents: each one's own document is judged without the query.
+
+Such a query stands in its document word for word. Whoever looks for words would find it at once, and a teacher would
+be praised for what no real query gives it. So the score of that one document is that of what is left of it.
+
+Legend: Q queries, T candidates of all lists together, k hits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from sdretrieval.indexes.hits import Hits, ordered
+from sdretrieval.ragged import Array, Ragged
+from sdretrieval.teachers.protocols import FreeTeacher, Teacher
+
+
+class Masks(NamedTuple):
+    """By query row: the document that the query was made from, and the score of what is left of it."""
+
+    document: Mapping[int, int]
+    score: Mapping[int, float]
+
+    def correct_hits(self, query_rows_Q: Array, hits: Hits, k: int) -> Hits:
+        """Hits with each query's own document put where its masked score belongs, the best k of them.
+
+        Ask for one hit more than k: a document that falls behind leaves a gap.
+        """
+        rows_Qk, scores_Qk = hits.rows_Qk.astype(np.int64), hits.scores_Qk.astype(np.float32)
+        own_Q = np.asarray([self.document.get(int(row), -1) for row in query_rows_Q], dtype=np.int64)
+        scores_Q = np.asarray([self.score.get(int(row), -np.inf) for row in query_rows_Q], dtype=np.float32)
+        gone_Qk = (rows_Qk == own_Q[:, None]) & (rows_Qk >= 0)
+        rows_Qk, scores_Qk = np.where(gone_Qk, -1, rows_Qk), np.where(gone_Qk, -np.inf, scores_Qk)
+        rows_Qk = np.concatenate([rows_Qk, own_Q[:, None]], axis=1)
+        scores_Qk = np.concatenate([scores_Qk, scores_Q[:, None]], axis=1)
+        return ordered(Hits(rows_Qk, scores_Qk), k)
+
+    def correct(self, query_rows_Q: Array, candidates: Ragged, scores: Ragged) -> Ragged:
+        """Scores of candidates with those of the queries' own documents replaced."""
+        values_T = scores.values_T.copy()
+        for position, row in enumerate(query_rows_Q.tolist()):
+            if row in self.document:
+                span = slice(candidates.offsets[position], candidates.offsets[position + 1])
+                values_T[span][candidates[position] == self.document[row]] = self.score[row]
+        return scores.with_values(values_T)
+
+
+class MaskedTeacher:
+    """`teacher`, its scores corrected by `masks`."""
+
+    def __init__(self, teacher: Teacher, masks: Masks) -> None:
+        self.name, self.asymmetry = teacher.name, teacher.asymmetry
+        self._teacher, self._masks = teacher, masks
+
+    def score(self, query_rows_Q: Array, candidates: Ragged) -> Ragged:
+        """See Teacher.score."""
+        return self._masks.correct(query_rows_Q, candidates, self._teacher.score(query_rows_Q, candidates))
+
+
+class MaskedFreeTeacher(MaskedTeacher):
+    """The same for a free teacher."""
+
+    def __init__(self, teacher: FreeTeacher, masks: Masks) -> None:
+        super().__init__(teacher, masks)
+        self._free = teacher
+
+    def matrix(self, query_rows_Q: Array, document_rows_M: Array) -> Array:
+        """See FreeTeacher.matrix."""
+        scores_QM = self._free.matrix(query_rows_Q, document_rows_M).copy()
+        for position, row in enumerate(np.asarray(query_rows_Q).tolist()):
+            if row in self._masks.document:
+                scores_QM[position, np.asarray(document_rows_M) == self._masks.document[row]] = self._masks.score[row]
+        return scores_QM
+
+    def top(self, query_rows_Q: Array, k: int) -> Hits:
+        """See FreeTeacher.top."""
+        return self._masks.correct_hits(query_rows_Q, self._free.top(query_rows_Q, k + 1), k)
+
+
+def masked_teacher(teacher: Teacher, masks: Masks) -> Teacher:
+    """The teacher under `masks`, free if it was."""
+    return MaskedFreeTeacher(teacher, masks) if isinstance(teacher, FreeTeacher) else MaskedTeacher(teacher, masks)

@@ -1,0 +1,155 @@
+"""Runs on documents alone: queries are made, filtered, kept apart; what they measure is marked an estimate."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdretrieval.corpus import load_corpus
+from sdretrieval.errors import CorpusError
+from sdretrieval.run.api import run_config
+from sdretrieval.run.stages.inputs import Prepared
+from sdretrieval.run.stages.prepare import build_corpus
+from sdretrieval.run.stages.runner import Artifact
+from sdretrieval.run.store import Work
+from tests.run.helpers.tiny_runs import MakeConfig, keys_of, ledger_of
+
+COUNTS = {"labels": False, "dev_queries": 12, "generated_queries": 40}
+
+
+@pytest.fixture(scope="module")
+def documents_only(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy = Path(shutil.copytree(tiny_corpus, tmp_path_factory.mktemp("corpus") / "documents"))
+    shutil.rmtree(copy / "qrels")
+    (copy / "queries.jsonl").unlink()
+    return copy
+
+
+@pytest.fixture(scope="module")
+def bare(make_config: MakeConfig, documents_only: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A finished run on documents alone."""
+    corpus = {"source": str(documents_only), "generate": {"masked": ["span"]}, **COUNTS}
+    config = make_config("evaluate.controls=[hard_labels]", "train.hard_label_weight=0.1", corpus=corpus)
+    return run_config(config, runs=tmp_path_factory.mktemp("runs"))
+
+
+def prepared_of(folder: Path) -> Prepared:
+    keys, store = keys_of(folder), folder.parent / "store"
+    made = {name: next(store.glob(f"**/{keys[f'0/{name}']}*")) for name in ("corpus", "queries")}
+    return Prepared(*(Artifact(keys[f"0/{name}"], made[name]) for name in ("corpus", "queries")))
+
+
+def test_documents_alone_go_to_a_report_whose_every_figure_is_an_estimate(bare: Any) -> None:
+    report = bare.report
+    assert report["estimate"] and report["split_is_made"] and report["split"] == "test"
+    assert report["estimate_against_truth"] is None
+    assert set(report["queries_made"]) == {"dev", "test", "generated"}
+    assert 4 <= report["n_queries"] <= 12 and 4 <= report["n_dev_queries"] <= 12
+    assert "(generated queries: estimate)" in bare.details["headline"] or not report["generations"][0]["proven"]
+    assert "hard_labels" in report["measures"], "the queries' own documents are labels for the control"
+
+
+def test_the_record_adds_up(bare: Any) -> None:
+    for split, made in bare.report["queries_made"].items():
+        kinds = made["kinds"].values()
+        assert sum(kind["kept"] for kind in kinds) == made["kept"] <= made["wanted"]
+        assert all(kind["kept"] + sum(kind["dropped"].values()) <= kind["made"] for kind in kinds), split
+        assert made["examples"]
+    page = (bare.folder / "report.html").read_text()
+    assert "Queries made from documents" in page and "kept of 40 wanted" in page
+
+
+def test_splits_share_no_source_and_kept_queries_alone_train_and_measure(bare: Any) -> None:
+    prepared = prepared_of(bare.folder)
+    sources = {
+        split: {d for judged in prepared.corpus.qrels[split].values() for d in judged}
+        for split in ("dev", "test", "generated")
+    }
+    assert not sources["dev"] & sources["test"] | sources["generated"] & (sources["dev"] | sources["test"])
+    trained = {prepared.corpus.query_ids[row] for row in prepared.train_rows}
+    assert trained == set(prepared.kept["generated"]) and len(trained) <= 40
+    assert set(prepared.corpus.qrels["dev"]) == set(prepared.kept["dev"])
+
+
+def test_bm25_does_not_find_a_dev_query_just_because_it_stands_in_its_document(bare: Any) -> None:
+    prepared = prepared_of(bare.folder)
+    for _, one in prepared.masked_of("dev"):
+        text = prepared.corpus.query_texts([prepared.corpus.query_row[one.query]])[0]
+        assert text in " ".join(prepared.corpus.document_texts([one.document_row])[0].split())
+        assert text not in " ".join(one.text.split())
+    assert bare.report["dev_measures"]["bm25"]["nDCG@10"] < 1
+
+
+def test_where_the_report_has_labels_the_estimate_stands_beside_the_truth(
+    tiny_corpus: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    corpus = {"source": str(tiny_corpus), "labels": False, "dev_queries": 15}
+    result = run_config(make_config(corpus=corpus), runs=tmp_path)
+    assert result is not None
+    found = result.report["estimate_against_truth"]
+    assert {row["system"] for row in found["rows"]} == set(result.report["systems"]) - {"student_0"}
+    final = next(row for row in found["rows"] if row["system"] == "final")
+    means = result.report["measures"], result.report["dev_measures"]
+    assert final["true"] == pytest.approx(means[0]["final"]["nDCG@10"] - means[0]["student_0"]["nDCG@10"])
+    assert final["estimated"] == pytest.approx(means[1]["final"]["nDCG@10"] - means[1]["student_0"]["nDCG@10"])
+    assert any(note.startswith("The estimate beside the truth, nDCG@10") for note in result.details["notes"])
+    assert "The estimate beside the truth" in (result.folder / "report.html").read_text()
+
+
+def test_another_filter_makes_no_vector_anew(
+    make_config: MakeConfig, documents_only: Path, bare: Any, tmp_path: Path
+) -> None:
+    runs = Path(shutil.copytree(bare.folder.parent, tmp_path / "runs"))
+    corpus = {"source": str(documents_only), "generate": {"masked": ["span"], "within": 50}, **COUNTS}
+    wider = make_config(corpus=corpus)
+    run_config(wider, runs=runs, until="1/mine")
+    made = {record["stage"] for record in ledger_of(runs / "tiny")[before:] if not record["cached"]}
+    assert "0/queries" in made and not made & {"0/corpus", "0/tokens", "1/encode"}
+
+
+def test_queries_of_a_log_are_trained_on_if_asked(
+    tiny_corpus: Path, make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = Path(shutil.copytree(tiny_corpus, tmp_path / "copy"))
+    (copy / "qrels" / "train.tsv").unlink()
+    corpus = {"source": str(copy), "labels": False, "dev_queries": 12}
+    with pytest.raises(CorpusError, match=r"train on the \d+ queries without a judgement \(--set corpus\.unjudged"):
+        build_corpus(Work(tmp_path / "refused"), make_config(corpus=corpus))
+    work = Work(tmp_path / "made")
+    build_corpus(work, make_config(corpus={**corpus, "unjudged_queries": True}))
+    notes = json.loads((work.folder / "notes.json").read_text())
+    judged = {query for qrels in load_corpus(work.folder / "corpus").qrels.values() for query in qrels}
+    assert len(notes["train_queries"]) == 40 and not set(notes["train_queries"]) & judged
+
+
+def test_a_mistyped_split_is_not_made_from_documents(
+    tiny_corpus: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    corpus = {"source": str(tiny_corpus), "labels": False}
+    with pytest.raises(CorpusError, match="has no split 'tset'"):
+        build_corpus(Work(tmp_path), make_config("evaluate.split=tset", corpus=corpus))
+
+
+def test_documents_all_alike_make_no_query_that_finds_its_own(make_config: MakeConfig, tmp_path: Path) -> None:
+    folder = tmp_path / "alike"
+    folder.mkdir()
+    text = "The same words stand in every one of these documents here. And then a second sentence of eight words."
+    lines = [json.dumps({"_id": f"d{n}", "title": "", "text": text}) for n in range(40)]
+    (folder / "corpus.jsonl").write_text("\n".join(lines) + "\n")
+    corpus = {"source": str(folder), "labels": False, "dev_queries": 4, "generated_queries": 10}
+    with pytest.raises(CorpusError, match="none of the .* queries made from documents for 'dev' finds its document"):
+        run_config(make_config(corpus=corpus), runs=tmp_path / "runs")
+
+
+def test_training_may_hide_its_queries_too(bare: Any) -> None:
+    prepared = prepared_of(bare.folder)
+    training = {one.query for one in prepared.masked if one.split == "generated"}
+    kinds = {prepared.generated["generated"][query].kind for query in training}
+    assert kinds == {"span"} and len(training) > 20
+    assert all(one.split != "generated" for one in prepared.masked[: prepared.measuring]), (
+        "those that measure come first"
+    )

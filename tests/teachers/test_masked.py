@@ -1,0 +1,72 @@
+"""A query's own document is judged without the query: in hits, in lists, in matrices alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sdretrieval.indexes.hits import Hits
+from sdretrieval.ragged import Array, Ragged
+from sdretrieval.targets.calibrate import Calibration
+from sdretrieval.teachers.ensemble import score_candidates
+from sdretrieval.teachers.lexical import LexicalTeacher
+from sdretrieval.teachers.masked import MaskedTeacher, Masks, masked_teacher
+from sdretrieval.teachers.protocols import FreeTeacher
+from tests.teachers.collection import Collection
+
+ROWS = np.asarray([5, 8])
+
+
+def test_a_document_moves_to_where_its_masked_score_belongs() -> None:
+    hits = Hits(np.asarray([[1, 2, 3], [1, 2, 3]]), np.asarray([[0.9, 0.8, 0.7]] * 2, dtype=np.float32))
+    found = Masks({5: 1}, {5: 0.75}).correct_hits(ROWS, hits, 3)
+    assert found.rows_Qk.tolist() == [[2, 1, 3], [1, 2, 3]]
+    np.testing.assert_allclose(found.scores_Qk[0], [0.8, 0.75, 0.7])
+
+
+def test_a_document_that_falls_behind_leaves_and_one_that_was_not_found_enters() -> None:
+    hits = Hits(np.asarray([[1, 2, 3], [1, 2, 3]]), np.asarray([[0.9, 0.8, 0.7]] * 2, dtype=np.float32))
+    found = Masks({5: 1, 8: 9}, {5: 0.1, 8: 0.85}).correct_hits(ROWS, hits, 2)
+    assert found.rows_Qk.tolist() == [[2, 3], [1, 9]]
+
+
+@pytest.fixture
+def teacher(collection: Collection) -> LexicalTeacher:
+    return LexicalTeacher(collection.lexical, collection.queries)
+
+
+@pytest.fixture
+def masks(collection: Collection) -> Masks:
+    """Each query's first candidate is its own document, of which nothing is left."""
+    own = {int(row): int(rows[0]) for row, rows in zip(collection.query_rows, collection.candidates, strict=True)}
+    return Masks(own, dict.fromkeys(own, 0.0))
+
+
+def test_lists_and_matrices_say_the_same(collection: Collection, teacher: LexicalTeacher, masks: Masks) -> None:
+    masked = masked_teacher(teacher, masks)
+    assert isinstance(masked, FreeTeacher) and masked.asymmetry == teacher.asymmetry
+    whole, plain = (
+        masked.matrix(collection.query_rows, np.arange(120)),
+        teacher.score(collection.query_rows, collection.candidates),
+    )
+    scored = masked.score(collection.query_rows, collection.candidates)
+    for q, rows in enumerate(collection.candidates):
+        np.testing.assert_allclose(scored[q], whole[q, rows], rtol=1e-5, atol=1e-6)
+        assert scored[q][0] == 0 and (scored[q][1:] == plain[q][1:]).all()
+    assert max(values[0] for values in plain) > 0, "the teacher itself is left as it was"
+    for q, row in enumerate(collection.query_rows):
+        assert masks.document[int(row)] not in masked.top(collection.query_rows, 3).rows_Qk[q]
+
+
+def test_a_teacher_of_lists_stays_one(collection: Collection, masks: Masks) -> None:
+    class Ones:
+        name, asymmetry = "ones", "none"
+
+        def score(self, query_rows_Q: Array, candidates: Ragged) -> Ragged:
+            return candidates.with_values(np.ones(len(candidates.values_T), dtype=np.float32))
+
+    masked = masked_teacher(Ones(), masks)
+    assert isinstance(masked, MaskedTeacher) and not isinstance(masked, FreeTeacher)
+    calibration: Calibration = "none"
+    scores = score_candidates([masked], collection.query_rows, collection.candidates, calibration)
+    assert all(values[0] == 0 and (values[1:] == 1).all() for values in scores.members[0].raw)
