@@ -214,6 +214,17 @@ CLASHES = [
         minimal(evaluate={"teacher_depth": 200}),
         "evaluate.teacher_depth: found 200; expected at most evaluate.depth (100)",
     ),
+    (
+        minimal(corpus={"source": "x", "generate": {"written": 0.5}}),
+        "corpus.generate.written: found 0.5, but corpus.generate.model is null; expected a seq2seq model that writes "
+        "queries, such as doc2query/msmarco-t5-small-v1, or 0",
+    ),
+    (
+        minimal(
+            corpus={"source": "x", "generate": dict.fromkeys(["title", "heading", "leading", "span", "keywords"], 0)}
+        ),
+        "corpus.generate.span: found 0, as every other kind; expected a share above 0 somewhere, else no query is made",
+    ),
 ]
 
 
@@ -384,6 +395,14 @@ WARNINGS = [
     (
         minimal(corpus={"source": "x", "labels": False, "dev_share": 0.3}),
         "corpus.dev_share: 0.3 has no effect: corpus.labels is false",
+    ),
+    (
+        minimal(corpus={"source": "x", "generate": {"within": 20}}),
+        "corpus.generate: has no effect: no query is made from documents",
+    ),
+    (
+        minimal(corpus={"source": "x", "generated_queries": 50, "generate": {"model": "writer"}}),
+        "corpus.generate.model: has no effect: corpus.generate.written is 0, so it writes nothing",
     ),
     (
         minimal(teacher={"kind": "ema", "mode": "live", "view": {"windows": "all"}}),

@@ -105,7 +105,7 @@ def test_another_filter_makes_no_vector_anew(
 ) -> None:
     runs = Path(shutil.copytree(bare.folder.parent, tmp_path / "runs"))
     corpus = {"source": str(documents_only), "generate": {"masked": ["span"], "within": 50}, **COUNTS}
-    wider = make_config(corpus=corpus)
+    before, wider = len(ledger_of(runs / "tiny")), make_config(corpus=corpus)
     run_config(wider, runs=runs, until="1/mine")
     made = {record["stage"] for record in ledger_of(runs / "tiny")[before:] if not record["cached"]}
     assert "0/queries" in made and not made & {"0/corpus", "0/tokens", "1/encode"}

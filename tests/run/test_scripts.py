@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines import scifact, score_elsewhere, stdlib
+from pipelines import own_documents, scifact, score_elsewhere, stdlib
 from sdretrieval.run.api import RunResult
 from sdretrieval.run.config import Config, dump_config
-from tests.run.helpers.tiny_runs import figures, ledger_of, made_in
+from tests.helpers import tiny
+from tests.run.helpers.tiny_runs import MakeConfig, figures, ledger_of, made_in
 
 
 def test_stage_by_stage_is_the_whole_run(
@@ -62,3 +63,22 @@ def test_pairs_go_elsewhere_and_their_scores_teach(
     out = capsys.readouterr().out
     assert "pairs of 40 queries to score" in out and "generation_1" in out and "report:" in out
     assert result.report["trained"] and (tmp_path / "scores" / "pairs.tsv").is_file()
+
+
+def test_a_folder_of_documents_becomes_a_searching_student(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manuals = tmp_path / "manuals"
+    manuals.mkdir()
+    for number, record in enumerate(tiny.documents()[:60]):
+        (manuals / f"page{number}.md").write_text(
+            f"# All about {record['title']} number {number}\n\n{record['text']}\n\nMore on it: {record['text']}\n"
+        )
+    asked = {"source": "elsewhere", "labels": False, "dev_queries": 8, "generated_queries": 20}
+    (tmp_path / "config.yaml").write_text(dump_config(make_config(corpus=asked)))
+    monkeypatch.setenv("SDRETRIEVAL_RUNS", str(tmp_path / "runs"))
+    result = own_documents.main(str(manuals), ["an oven"], config=str(tmp_path / "config.yaml"))
+    said = capsys.readouterr().out
+    assert "queries made for generated: " in said and "estimated nDCG@10" in said
+    assert said.split("an oven\n")[1].count("  All about ") == 3
+    assert result.report["estimate"] and (result.folder / "student").is_dir()

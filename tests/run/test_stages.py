@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -189,6 +190,16 @@ def test_generated_training_queries_join_the_judged_ones(
     work = Work(tmp_path / "made")
     build_corpus(work, make_config(corpus={"source": str(tiny_corpus), "generated_queries": 30}))
     assert work.counts == {"documents": 120, "train_queries": 85, "dev_queries": 16}  # spare ones, for the filter
+
+
+def test_a_run_may_train_on_a_part_of_the_queries(tiny_corpus: Path, make_config: MakeConfig, tmp_path: Path) -> None:
+    chosen = []
+    for count in (None, 15, 10, 900):
+        work = Work(tmp_path / str(count))
+        build_corpus(work, make_config(corpus={"source": str(tiny_corpus), "train_queries": count}))
+        chosen.append(set(json.loads((work.folder / "notes.json").read_text())["train_queries"]))
+    assert [len(queries) for queries in chosen] == [40, 15, 10, 40]
+    assert chosen[2] < chosen[1] < chosen[0], "a smaller part of the same order"
 
 
 # --- damage

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from sdretrieval.corpus.generated.recipe import KINDS
 from sdretrieval.run.config.schema import (
     Config,
     CorpusConfig,
@@ -13,6 +14,7 @@ from sdretrieval.run.config.schema import (
     EmaConfig,
     EnsembleConfig,
     FalseNegativesConfig,
+    GenerateConfig,
     IndexConfig,
     LexicalConfig,
     Member,
@@ -32,7 +34,7 @@ class Clash(NamedTuple):
 
 def clashes(config: Config) -> list[Clash]:
     """All contradictions between fields that are each well-formed."""
-    return [*_sizes(config), *_teacher(config), *_measures(config)]
+    return [*_sizes(config), *_queries(config), *_teacher(config), *_measures(config)]
 
 
 def _sizes(config: Config) -> Iterator[Clash]:
@@ -52,6 +54,19 @@ def _sizes(config: Config) -> Iterator[Clash]:
     if index.kind == "hnsw" and index.device == "cuda":
         text = 'found "cuda", but index.kind is hnsw, which faiss has on the CPU only; expected auto or cpu'
         yield Clash(("index.device", "index.kind"), text)
+
+
+def _queries(config: Config) -> Iterator[Clash]:
+    asked = config.corpus.generate
+    if asked.written > 0 and asked.model is None:
+        text = (
+            f"found {asked.written:g}, but corpus.generate.model is null; expected a seq2seq model that writes "
+            "queries, such as doc2query/msmarco-t5-small-v1, or 0"
+        )
+        yield Clash(("corpus.generate.written", "corpus.generate.model"), text)
+    if not any(getattr(asked, kind) > 0 for kind in KINDS):
+        text = "found 0, as every other kind; expected a share above 0 somewhere, else no query is made"
+        yield Clash(("corpus.generate.span",), text)
 
 
 def _teacher(config: Config) -> Iterator[Clash]:
@@ -194,6 +209,14 @@ def _labels(config: Config) -> Iterator[str]:
             f"corpus.dev_share: {corpus.dev_share:g} has no effect: corpus.labels is false, so dev is generated "
             "(corpus.dev_queries), not carved off train"
         )
+    made = not corpus.labels or corpus.generated_queries > 0
+    if not made and corpus.generate != GenerateConfig():
+        yield (
+            "corpus.generate: has no effect: no query is made from documents (corpus.labels is true and "
+            "corpus.generated_queries is 0)"
+        )
+    elif corpus.generate.model is not None and corpus.generate.written == 0:
+        yield "corpus.generate.model: has no effect: corpus.generate.written is 0, so it writes nothing"
     no_positives = not config.corpus.labels and config.corpus.generated_queries == 0
     if config.train.hard_label_weight > 0 and no_positives:
         yield (

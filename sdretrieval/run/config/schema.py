@@ -60,6 +60,9 @@ class CorpusConfig(Section):
     labels: bool = identity("whether judgements of train and dev may be used; where false, dev queries are made", True)
     generated_queries: int = identity("extra training queries made from documents", 0, ge=0)
     generate: GenerateConfig = identity("how queries are made from documents", GenerateConfig())
+    train_queries: int | None = identity(
+        "train on at most so many of the corpus' own queries, chosen by a hash; null takes all", None, ge=1
+    )
     unjudged_queries: bool = identity("whether queries without a judgement, as of a log, are trained on too", False)
     dev_share: Number = identity(
         "share of train carved off as dev where the corpus has no dev split", 0.2, gt=0, le=0.5

@@ -67,12 +67,13 @@ class Shared:
         """Documents, queries and splits."""
         asked = self.config.corpus
         identity = {
-            **identity_fields(asked, without={"source", "generate", "unjudged_queries"}),
+            **identity_fields(asked, without={"source", "generate", "unjudged_queries", "train_queries"}),
             "seed": self.config.seed,
         }
         identity["split"] = self.config.evaluate.split
-        if asked.unjudged_queries:
-            identity["unjudged_queries"] = True
+        for name in ("unjudged_queries", "train_queries"):  # younger than stores: where not asked for, no part of a key
+            if getattr(asked, name):
+                identity[name] = getattr(asked, name)
         if queries.generates(self.config):  # a corpus without generated queries is the same whatever their recipe
             identity["generate"] = self._recipe()
         return self.runner.stage(

@@ -23,6 +23,7 @@ from sdretrieval.corpus.generated import (
     load_writer,
     with_generated_split,
 )
+from sdretrieval.corpus.text import hash_rank
 from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.student import torch_device
 from sdretrieval.errors import CorpusError
@@ -87,6 +88,10 @@ class Queries:
                 "%d queries have no judgement and are not trained on; with --set corpus.unjudged_queries=true they are",
                 len(unjudged),
             )
+        if asked.train_queries is not None and len(self.train) > asked.train_queries:
+            self.train = sorted(self.train, key=lambda query: hash_rank(self._config.seed, query))[
+                : asked.train_queries
+            ]
         if asked.generated_queries:
             self._generate(GENERATED_TRAIN, asked.generated_queries, held_out=False)
             self.train += list(self.generated[GENERATED_TRAIN])
