@@ -58,3 +58,28 @@ class Ragged:
         if len(values_T) != len(self.values_T):
             raise ValueError(f"{len(values_T)} values for lists of {len(self.values_T)} entries in all")
         return Ragged(values_T, self.offsets)
+
+
+LISTS_PER_COPY = 65_536
+
+
+def gathered(count: int, parts: Sequence[tuple[Array, Ragged, Array]], dtype: Any) -> Ragged:
+    """`count` lists put together from `parts` (rows here, source, rows there), which name each row here once."""
+    lengths = np.zeros(count, dtype=np.int64)
+    for rows, source, their_rows in parts:
+        lengths[rows] = source.lengths[their_rows]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    values_T = np.empty(offsets[-1], dtype=dtype)
+    for rows, source, their_rows in parts:
+        for start in range(0, len(rows), LISTS_PER_COPY):  # positions take twice what 32-bit values take
+            here, there = rows[start : start + LISTS_PER_COPY], their_rows[start : start + LISTS_PER_COPY]
+            values_T[_positions(offsets[here], lengths[here])] = source.values_T[
+                _positions(source.offsets[there], lengths[here])
+            ]
+    return Ragged(values_T, offsets)
+
+
+def _positions(starts: Array, lengths: Array) -> Array:
+    """Positions of the entries of lists that start at `starts`, list after list."""
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(lengths.sum())

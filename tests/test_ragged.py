@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdretrieval.ragged import Ragged
+from sdretrieval.ragged import Ragged, gathered
 
 LISTS = st.lists(st.lists(st.integers(-1000, 1000), max_size=6), max_size=8)
 
@@ -45,3 +47,20 @@ def test_a_list_is_a_view() -> None:
 def test_no_lists_at_all() -> None:
     ragged = Ragged.of([], np.float32)
     assert (len(ragged), len(ragged.values_T), ragged.offsets.tolist()) == (0, 0, [0])
+
+
+@given(LISTS, LISTS, st.randoms(use_true_random=False))
+def test_lists_are_gathered_from_several_sources(
+    first: list[list[int]], second: list[list[int]], chance: random.Random
+) -> None:
+    sources = [first, second]
+    taken = [(n, row) for n, lists in enumerate(sources) for row in range(len(lists))]
+    taken = chance.sample(taken, chance.randint(0, len(taken)))
+    parts = []
+    for n, lists in enumerate(sources):
+        rows = [place for place, (source, _) in enumerate(taken) if source == n]
+        theirs = [taken[place][1] for place in rows]
+        parts.append((np.array(rows, dtype=np.int64), Ragged.of(lists, np.int32), np.array(theirs, dtype=np.int64)))
+    found = gathered(len(taken), parts, np.int32)
+    assert [entries.tolist() for entries in found] == [sources[source][row] for source, row in taken]
+    assert found.values_T.dtype == np.int32

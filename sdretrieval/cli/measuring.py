@@ -76,6 +76,9 @@ def _print_evaluation(record: dict[str, Any]) -> None:
     model, tests = record["model"], {test["b"]: test for test in record["tests"]}
     measures = list(record["measures"][model])
     say(f"{record['corpus']}, {record['split']}: {record['n_queries']} queries")
+    for name, prompts in record["prompts"].items():
+        if any(prompts.values()):
+            say(f"{name} reads query prompt {prompts['query']!r}, document prompt {prompts['document']!r}")
     say(f"differences of {measures[0]}: {model} less the row's system")
     rows = [
         [name, *(number(record["measures"][name][measure]) for measure in measures), *paired_cells(tests.get(name, {}))]

@@ -9,9 +9,10 @@ from .beir_folder import dangling_judgements, read_beir, require_absent, write_b
 from .check import CorpusCheck, check_corpus
 from .download import download_beir
 from .generated import generated_sources, hold_out_documents, is_generated, with_generated_split
-from .open import default_cache, import_corpus, limit_documents, open_corpus
+from .open import import_corpus, limit_documents, open_corpus
 from .python_stdlib import build_stdlib
 from .qrels import Dangling
+from .sources import Source, TextSize, default_cache, find_source
 from .splits import carve_dev, repeated_queries, require_positives, require_split, training_queries
 from .storage import load_corpus, save_corpus
 from .tables import document_table, query_table
@@ -28,6 +29,8 @@ __all__ = [
     "ImportReport",
     "Imported",
     "Qrels",
+    "Source",
+    "TextSize",
     "build_stdlib",
     "carve_dev",
     "check_corpus",
@@ -35,6 +38,7 @@ __all__ = [
     "default_cache",
     "document_table",
     "download_beir",
+    "find_source",
     "generated_sources",
     "hold_out_documents",
     "import_corpus",

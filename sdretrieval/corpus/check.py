@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .coverage import LongDocument, longest_cut, seen_line, share_seen
+from .language import ENGLISH, LETTERS_PER_TEXT, Language, detect, sample_step
+from .passages.blocks import word_count
 from .qrels import Dangling, own_positive_warning, own_positives, part_dangling
 from .splits import repeated_queries
 from .text import LIST_AT_MOST, normalised
@@ -61,6 +64,11 @@ class CorpusCheck:
     query_lengths: Lengths
     cut_by_view: Mapping[str, float]
     """View -> share of the documents that are longer than it (0 to 1)."""
+    seen_by_view: Mapping[str, float]
+    """View -> share of all documents' tokens that it shows (0 to 1)."""
+    longest: tuple[LongDocument, ...]
+    """The longest documents that a view cuts."""
+    language: Language
     duplicates: Findings
     """Documents whose text (title and text, one case, single spaces) stood in an earlier document."""
     empty_documents: Findings
@@ -83,10 +91,15 @@ class CorpusCheck:
             f"{self.name}: {self.documents:,} documents, {self.queries:,} queries; digest {self.digest}",
             f"judged queries by split: {splits}",
             f"document length in {self.unit}: {_described(self.document_lengths)}" + (f"; {cut}" if cut else ""),
+            *(seen_line(view, self.unit, share, self._cut(view)) for view, share in self.seen_by_view.items()),
             f"query length in {self.unit}: {_described(self.query_lengths)}",
+            self.language.line(),
             *(_finding_line(what, found) for what, found in self._findings()),
             *(f"warning: {warning}" for warning in self.warnings),
         ]
+
+    def _cut(self, view: str) -> list[LongDocument]:
+        return [document for document in self.longest if document.seen[view] < document.length]
 
     def _findings(self) -> Iterator[tuple[str, Findings]]:
         yield "documents that repeat an earlier one", self.duplicates
@@ -109,11 +122,12 @@ def check_corpus(
     `dangling_judgements`; those in `corpus.qrels` itself are found here.
     """
     count = count_tokens or _count_words
-    survey = _survey_documents(corpus, count)
+    survey, views = _survey_documents(corpus, count), views or {}
+    language = detect(survey.beginnings)
     found = [*dangling, *part_dangling(corpus.qrels, corpus.document_row, corpus.query_row).dangling]
     splits = {split: _split_counts(corpus, split) for split in corpus.qrels}
     texts = corpus.query_texts()
-    cut = {name: float(np.mean(survey.lengths > most)) for name, most in (views or {}).items()}
+    cut = {name: float(np.mean(survey.lengths > most)) for name, most in views.items()}
     parts = {
         "duplicates": _findings(survey.duplicates),
         "empty_documents": _findings(survey.empty),
@@ -133,8 +147,11 @@ def check_corpus(
         document_lengths=_lengths(survey.lengths),
         query_lengths=_lengths(np.concatenate([np.empty(0, np.int64), *_counts(texts, count)])),
         cut_by_view=cut,
+        seen_by_view={name: share_seen(survey.lengths, most) for name, most in views.items()},
+        longest=longest_cut(corpus.document_ids, survey.lengths, views),
+        language=language,
         **parts,
-        warnings=(*_warnings(splits, cut, parts), *_own_positives(corpus)),
+        warnings=(*_warnings(splits, cut, parts), *_own_positives(corpus), *_language_warning(language)),
     )
 
 
@@ -143,16 +160,19 @@ class _Survey:
     lengths: NDArray[np.int64]
     duplicates: list[str]
     empty: list[str]
+    beginnings: list[str]
 
 
 def _survey_documents(corpus: Corpus, count: CountTokens) -> _Survey:
-    """One pass over the documents. Of each text only 16 bytes are kept, so that a large corpus fits."""
+    """One pass over the documents. Of each text only 16 bytes are kept, and some beginnings: a large corpus fits."""
     first_with: dict[bytes, str] = {}
-    lengths, duplicates, empty = [np.empty(0, np.int64)], [], []
+    lengths, duplicates, empty, beginnings = [np.empty(0, np.int64)], [], [], []
+    step = sample_step(len(corpus.documents))
     for start in range(0, len(corpus.documents), TEXTS_A_BATCH):
         rows = range(start, min(start + TEXTS_A_BATCH, len(corpus.documents)))
         texts = corpus.document_texts(rows)
         lengths.append(np.asarray(count(texts)))
+        beginnings += [text[:LETTERS_PER_TEXT] for row, text in zip(rows, texts, strict=True) if row % step == 0]
         for row, text in zip(rows, texts, strict=True):
             identifier = corpus.document_ids[row]
             key = blake2b(normalised(text).encode("utf8", "surrogatepass"), digest_size=16).digest()
@@ -160,7 +180,7 @@ def _survey_documents(corpus: Corpus, count: CountTokens) -> _Survey:
                 empty.append(identifier)
             elif first_with.setdefault(key, identifier) != identifier:
                 duplicates.append(f"{identifier} = {first_with[key]}")
-    return _Survey(np.concatenate(lengths), duplicates, empty)
+    return _Survey(np.concatenate(lengths), duplicates, empty, beginnings)
 
 
 def _counts(texts: list[str], count: CountTokens) -> Iterator[NDArray[np.int64]]:
@@ -169,7 +189,7 @@ def _counts(texts: list[str], count: CountTokens) -> Iterator[NDArray[np.int64]]
 
 
 def _count_words(texts: list[str]) -> NDArray[np.int64]:
-    return np.array([len(text.split()) for text in texts], dtype=np.int64)
+    return np.array([word_count(text) for text in texts], dtype=np.int64)
 
 
 def _lengths(lengths: NDArray[np.int64]) -> Lengths:
@@ -208,6 +228,12 @@ def _warnings(
     for kind, text in advice.items():
         if parts[kind].count:
             yield f"{parts[kind].count:,} {text}"
+
+
+def _language_warning(language: Language) -> Iterator[str]:
+    doubt = language.doubt(ENGLISH)
+    if doubt:
+        yield f"{doubt} (english is the default)"
 
 
 def _own_positives(corpus: Corpus) -> Iterator[str]:

@@ -12,19 +12,26 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from typing import TypeVar
 
+from .scripts import lower_words, needs_care, neighbours
+
 Element = TypeVar("Element", bound=Hashable)
 
 WORD = re.compile(r"\w+")
 
 
 def words_of(text: str) -> frozenset[str]:
-    """The set of words in `text`, in one case."""
+    """The set of words in `text`, in one case; n-grams of characters where there are no spaces (`scripts`)."""
+    if needs_care(text):
+        return frozenset(lower_words(text.casefold()))
     return frozenset(WORD.findall(text.casefold()))
 
 
 def shingles_of(text: str, size: int = 5) -> frozenset[tuple[str, ...]]:
-    """The set of runs of `size` neighbouring words (one run of all words where there are fewer)."""
-    words = WORD.findall(text.casefold())
+    """The set of runs of `size` neighbouring words (one run of all words where there are fewer).
+
+    Where there are no spaces between words, characters take their place.
+    """
+    words = list(neighbours(text.casefold())) if needs_care(text) else WORD.findall(text.casefold())
     return frozenset(tuple(words[start : start + size]) for start in range(max(1, len(words) - size + 1)))
 
 

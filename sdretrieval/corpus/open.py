@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 
 from ..errors import CorpusError
-from .beir_folder import read_beir
-from .download import BEIR_NAMES, download_beir
-from .passages import is_document_folder, read_folder
-from .python_stdlib import build_stdlib
-from .tabular import Columns, Imported, import_documents, understands
+from .sources import find_source
+from .tabular import Columns, Imported
 from .text import hash_rank
 from .types import Corpus
 
 logger = logging.getLogger("sdretrieval")
 
-STDLIB = "python-stdlib"
-UNDERSTOOD = (
-    "a BEIR folder, beir:NAME (e.g. beir:scifact), a table of documents (.jsonl, .csv, .tsv, .parquet), a folder "
-    f"saved by datasets, hf:NAME, a folder of .txt, .md, .rst, .html or .pdf files, or {STDLIB}"
-)
 LIMIT_SEED = 13
 """Which documents a limited corpus keeps belongs to the corpus, not to a run: the seed is fixed."""
 
@@ -60,27 +50,7 @@ def import_corpus(
     """
     if max_documents is not None and max_documents < 1:
         raise CorpusError(f"max_documents is {max_documents}, expected 1 or more.")
-    if source != STDLIB and understands(source):
-        return import_documents(source, columns)
-    if columns is not None and columns != Columns():
-        raise CorpusError(f"Columns can be named for tables only, and {source} is none.")
-    if source == STDLIB:
-        return Imported(build_stdlib() if max_documents is None else build_stdlib(max_documents))
-    if documents := document_folder(source):
-        corpus, report = read_folder(documents)
-        return Imported(corpus, (report,))
-    return Imported(_read(source, cache or default_cache()))
-
-
-def document_folder(source: str) -> Path | None:
-    """The folder of text files that `source` names, if it names one."""
-    folder = Path(source).expanduser()
-    return folder if source != STDLIB and not understands(source) and is_document_folder(folder) else None
-
-
-def default_cache() -> Path:
-    """Where downloaded collections are kept: the variable SDRETRIEVAL_CACHE, else `~/.cache/sdretrieval`."""
-    return Path(os.environ.get("SDRETRIEVAL_CACHE", "~/.cache/sdretrieval")).expanduser()
+    return find_source(source, cache, columns).read(max_documents)
 
 
 def limit_documents(corpus: Corpus, max_documents: int, keep_positives_of: Collection[str] | None = None) -> Corpus:
@@ -114,23 +84,3 @@ def _qrels_within(corpus: Corpus, kept: Sequence[str], splits: Collection[str]) 
         judged = {query: {d: g for d, g in grades.items() if d in present} for query, grades in qrels.items()}
         limited[split] = {query: grades for query, grades in judged.items() if any(g > 0 for g in grades.values())}
     return limited
-
-
-def _read(source: str, cache: Path) -> Corpus:
-    scheme, _, name = source.partition(":")
-    if scheme == "beir" and name:
-        return read_beir(download_beir(name, cache / "beir"), name=name.replace("/", "-"))
-    folder = Path(source).expanduser()
-    if folder.exists():
-        return read_beir(folder)
-    if "/" in source and ":" not in source:
-        return read_beir(folder)  # raises, naming the path
-    raise CorpusError(
-        f"No corpus '{source}': there is no such folder or file.{_guess(source)} Understood: {UNDERSTOOD}."
-    )
-
-
-def _guess(source: str) -> str:
-    meant = {**{name: f"beir:{name}" for name in BEIR_NAMES}, STDLIB: STDLIB, "stdlib": STDLIB}
-    near = get_close_matches(source.rpartition(":")[2].lower(), meant, n=1)
-    return f" Did you mean {meant[near[0]]}?" if near else ""

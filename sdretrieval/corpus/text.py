@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Hashable
 
 LIST_AT_MOST = 5
@@ -10,8 +11,9 @@ LIST_AT_MOST = 5
 
 
 def normalised(text: str) -> str:
-    """`text` in one case and with single spaces: two texts are taken as the same where these agree."""
-    return " ".join(text.casefold().split())
+    """`text` in one case, with single spaces and composed letters (NFC): two texts are taken as the same where these
+    agree. An accent is one character or two, depending on who wrote the file."""
+    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).split())
 
 
 def hash_rank(seed: int, *parts: Hashable) -> int:

@@ -5,32 +5,28 @@ Legend: N texts, W windows in all (W = N where the view has one window a text), 
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-from numpy.lib.format import open_memmap
 
 from sdretrieval.encode.batches import budget_batches
+from sdretrieval.encode.known import Donor, digests_of, say_known
+from sdretrieval.encode.vector_file import VectorFile
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import NumericError
-from sdretrieval.progress import Progress
+from sdretrieval.progress import Progress, track
 from sdretrieval.ragged import Array, Ragged
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-logger = logging.getLogger(__name__)
-
 Precision = Literal["float32", "bfloat16"]
 
-TEXTS_PER_CHUNK = 2048
-"""A killed run loses at most this many texts; within a chunk texts are sorted by length."""
+WINDOWS_PER_CHUNK = 2048
+"""A killed run loses at most this many windows; within a chunk they are sorted by length."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +47,13 @@ class Embeddings:
         return Embeddings(np.load(folder / "vectors.npy", mmap_mode="r"), np.load(folder / "windows.npy"))
 
 
+class Encoded(NamedTuple):
+    """The vectors, and how many of them an earlier collection's result already held."""
+
+    embeddings: Embeddings
+    reused: int
+
+
 def encode_texts(
     model: SentenceTransformer,
     tokens: Ragged,
@@ -61,31 +64,55 @@ def encode_texts(
     batch_tokens: int = 8192,
     precision: Precision = "float32",
     description: str = "encode",
-) -> Embeddings:
+    donors: Sequence[Donor] = (),
+) -> Encoded:
     """Encode every window of every text into `folder` (vectors.npy, windows.npy), float32 whatever `precision`.
 
     Continues where an earlier call stopped, and finds all done after one that ended: the folder must belong to this
-    model, these tokens and this view.
+    model, these tokens and this view. Windows whose token ids some of `donors` (results of the same model at the same
+    precision) has encoded are copied from there; copied and computed vectors are equal up to rounding, as vectors are
+    that were computed in batches of another size.
     Raises NumericError naming the text where a vector is not finite.
     """
-    counts = np.fromiter((len(view.spans(n, specials.count)) for n in tokens.lengths.tolist()), np.int64, len(tokens))
-    windows = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    windows = _windows(tokens, view, specials)
     np.save(folder / "windows.npy", windows)
     size = model.get_embedding_dimension()
     assert size is not None
-    vectors_WD, done = _open(folder, (int(windows[-1]), int(size)))
-    with Progress(description, int(windows[-1]), "windows") as progress:
-        progress.resume(int(windows[min(done * TEXTS_PER_CHUNK, len(tokens))]))
-        for chunk in range(done, -(-len(tokens) // TEXTS_PER_CHUNK)):
-            first, last = chunk * TEXTS_PER_CHUNK, min((chunk + 1) * TEXTS_PER_CHUNK, len(tokens))
-            sequences = [piece for n in range(first, last) for piece in view.cut(tokens[n], specials)]
+    count = int(windows[-1])
+    file = VectorFile.resume(folder, (count, int(size)))
+    if file is None:
+        digests_W = _window_digests(tokens, view, specials, count, description)
+        file = VectorFile.begin(folder, (count, int(size)), digests_W, donors)
+        say_known(description, count - len(file.todo), count, "windows")
+    with Progress(description, count, "windows") as progress:
+        progress.resume(count - len(file.todo) + file.done)
+        for rows in file.chunks(WINDOWS_PER_CHUNK):
+            sequences = _sequences(tokens, view, specials, windows, rows)
             block = encode_sequences(model, sequences, specials, batch_tokens, progress.advance, precision)
-            _check_finite(block, windows, first)
-            vectors_WD[windows[first] : windows[last]] = block
-            if isinstance(vectors_WD, np.memmap):
-                vectors_WD.flush()
-            _note(folder, chunk + 1)
-    return Embeddings.load(folder)
+            _check_finite(block, windows, rows)
+            file.write(block)
+    return Encoded(Embeddings.load(folder), count - len(file.todo))
+
+
+def _windows(tokens: Ragged, view: View, specials: Specials) -> Array:
+    counts = np.fromiter((len(view.spans(n, specials.count)) for n in tokens.lengths.tolist()), np.int64, len(tokens))
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def _window_digests(tokens: Ragged, view: View, specials: Specials, count: int, description: str) -> Array:
+    """Of what the model is given: the token ids of each window, special and prompt tokens included."""
+    texts = track(tokens, f"{description}: digests", "texts", len(tokens))
+    return digests_of((piece.tobytes() for ids in texts for piece in view.cut(ids, specials)), count)
+
+
+def _sequences(tokens: Ragged, view: View, specials: Specials, windows: Array, rows: Array) -> list[Array]:
+    """The token ids of some windows, `rows` ascending."""
+    texts, firsts = np.unique(np.searchsorted(windows, rows, side="right") - 1, return_index=True)
+    found: list[Array] = []
+    for text, own in zip(texts.tolist(), np.split(rows, firsts[1:]), strict=True):
+        pieces = view.cut(tokens[text], specials)
+        found += [pieces[window] for window in (own - windows[text]).tolist()]
+    return found
 
 
 def encode_sequences(
@@ -118,33 +145,10 @@ def encode_sequences(
     return vectors_ND
 
 
-def _open(folder: Path, shape: tuple[int, int]) -> tuple[Array, int]:
-    path, note = folder / "vectors.npy", folder / "chunks.json"
-    if path.exists() and note.exists():
-        stored = open_memmap(path, mode="r+")
-        if stored.shape == shape:
-            done = int(json.loads(note.read_text())["done"])
-            logger.info("%s: continuing after %d finished chunks", folder.name, done)
-            return stored, done
-    note.unlink(missing_ok=True)  # what it counts is about to be overwritten
-    fresh = open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        # Room is taken now, as an OSError where there is none: a sparse file would end the process at some later page.
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return fresh, 0
-
-
-def _note(folder: Path, done: int) -> None:
-    temporary = folder / "chunks.json.new"
-    temporary.write_text(json.dumps({"done": done}))
-    temporary.replace(folder / "chunks.json")
-
-
-def _check_finite(block_WD: Array, windows: Array, first_text: int) -> None:
+def _check_finite(block_WD: Array, windows: Array, rows: Array) -> None:
     bad = np.flatnonzero(~np.isfinite(block_WD).all(axis=1))
     if len(bad):
-        text = int(np.searchsorted(windows, windows[first_text] + bad[0], side="right")) - 1
+        text = int(np.searchsorted(windows, rows[bad[0]], side="right")) - 1
         raise NumericError(
             f"encode: {len(bad)} vectors are not finite, the first for text row {text}; "
             "the model's weights are broken or its precision is too low: load it in float32"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdretrieval.encode.batches import pad
 from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.encode.prompts import Prompts, find_prompts
 from sdretrieval.encode.tokens import specials_of
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import ModelError
@@ -21,14 +22,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """Text put before every query and every document: part of the model, in mining, training and serving alike."""
-
-    query: str = ""
-    document: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,7 +78,9 @@ def load_student(
     device: str = "auto",
     trust_remote_code: bool = False,
 ) -> Student:
-    """Load a bi-encoder by hub id or folder; its own prompts are used unless `prompts` says otherwise.
+    """Load a bi-encoder by hub id or folder; its own prompts (`find_prompts`) are used unless `prompts` says otherwise.
+
+    The loaded model holds the prompts as `query` and `document`, so that whatever saves it keeps them.
 
     Raises ModelError where it is not there, is no bi-encoder, or has fewer positions than `max_tokens`.
     """
@@ -105,9 +100,17 @@ def load_student(
     check_positions(name, positions_of(model[0]), max_tokens)
     model.max_seq_length = max_tokens
     model.eval()
-    found = prompts or Prompts(model.prompts.get("query", "") or "", model.prompts.get("document", "") or "")
+    found = prompts or find_prompts(folder, name).prompts
+    _hold_prompts(model, found)
     query_view = View(min(query_tokens or max_tokens, max_tokens))
     return Student(model, model_digest(folder), found, View(max_tokens), query_view)
+
+
+def _hold_prompts(model: SentenceTransformer, prompts: Prompts) -> None:
+    """A default that stands for another prompt would be put before texts by a plain `encode`, or not load again."""
+    model.prompts = {"query": prompts.query, "document": prompts.document}
+    if model.default_prompt_name not in model.prompts:
+        model.default_prompt_name = None
 
 
 def _make_unit_length(model: SentenceTransformer) -> None:

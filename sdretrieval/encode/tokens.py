@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sdretrieval.encode.known import DIGESTS, Donor, find_known, say_known, text_digests, unknown_rows
 from sdretrieval.encode.views import Specials
 from sdretrieval.progress import Progress
-from sdretrieval.ragged import Array, Ragged
+from sdretrieval.ragged import Array, Ragged, gathered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +48,23 @@ def tokenize(texts: Sequence[str], tokenizer: Any, description: str = "tokenize"
             lists += [np.asarray(ids, dtype=np.int32) for ids in found]
             progress.advance(len(block))
     return Ragged.of(lists, np.int32)
+
+
+def tokenize_into(
+    folder: Path, texts: Sequence[str], tokenizer: Any, description: str = "tokenize", donors: Sequence[Donor] = ()
+) -> tuple[Ragged, int]:
+    """Token ids of each text, saved in `folder`, and how many texts' ids came from `donors`, which are results of the
+    same tokenizer: they are the very ids that it would give again."""
+    digests_N = text_digests(texts)
+    known = find_known(digests_N, donors)
+    new_rows = unknown_rows(len(texts), known)
+    say_known(description, len(texts) - len(new_rows), len(texts), "texts")
+    new = tokenize([texts[row] for row in new_rows.tolist()], tokenizer, description)
+    parts = [(one.rows_N, load_tokens(one.folder), one.their_rows_N) for one in known]
+    tokens = gathered(len(texts), [*parts, (new_rows, new, np.arange(len(new)))], np.int32)
+    save_tokens(tokens, folder)
+    np.save(folder / DIGESTS, digests_N)
+    return tokens, len(texts) - len(new_rows)
 
 
 def save_tokens(tokens: Ragged, folder: Path) -> None:

@@ -57,6 +57,15 @@ class View:
         starts = range(0, length - room + step, step)
         return [(min(start, length - room), min(start, length - room) + room) for start in starts]
 
+    def counts(self, lengths_N: Array, specials: int) -> Array:
+        """How many windows `spans` gives texts of these lengths, shape (N,)."""
+        room = self.max_tokens - specials
+        if self.windows == "first" or room < 1:
+            return np.ones(len(lengths_N), dtype=np.int64)
+        step = min(self.stride or max(room // 2, 1), room)
+        beyond_N = np.maximum(np.asarray(lengths_N, dtype=np.int64) - room, 0)
+        return 1 + -(-beyond_N // step)
+
     def cut(self, content: Array, specials: Specials) -> list[Array]:
         """The windows of one text as token id arrays ready for the model."""
         return [

@@ -25,7 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sdretrieval.encode.student import Prompts, Student, load_student, save_student
+from sdretrieval.encode.prompts import Prompts
+from sdretrieval.encode.student import Student, load_student, save_student
 from sdretrieval.errors import RequestError, WorkError
 from sdretrieval.export.canaries import Canaries, agreement, make_canaries, nearness, spread
 from sdretrieval.export.card import CardFacts, Served, model_card
@@ -122,10 +123,6 @@ def _fill(work: Path, parts: _Parts, formats: Sequence[str]) -> Manifest:
 
 def _write_student(student: Student, folder: Path) -> None:
     """The student with its prompts and length inside, so that `SentenceTransformer(folder)` alone does the same."""
-    student.model.prompts = dict(student.model.prompts) | {
-        "query": student.prompts.query,
-        "document": student.prompts.document,
-    }
     student.model.max_seq_length = student.view.max_tokens
     save_student(student.model, folder)
 

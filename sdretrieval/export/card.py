@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sdretrieval.encode.student import Prompts
+from sdretrieval.encode.prompts import Prompts
 from sdretrieval.export.layout import STUDENT, Agreement
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

@@ -17,7 +17,8 @@ import numpy as np
 
 from sdretrieval.encode.batches import budget_batches, pad
 from sdretrieval.encode.encoder import encode_sequences
-from sdretrieval.encode.student import Prompts, Student, load_student
+from sdretrieval.encode.prompts import Prompts
+from sdretrieval.encode.student import Student, load_student
 from sdretrieval.encode.tokens import specials_of, tokenize
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import MissingPackageError

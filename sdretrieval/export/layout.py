@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from sdretrieval.encode.student import Prompts
+from sdretrieval.encode.prompts import Prompts
 from sdretrieval.errors import DamagedArtifact, RequestError
 
 Format = Literal["torch", "onnx", "onnx-int8", "openvino"]

@@ -1,12 +1,17 @@
-"""Texts to BM25 terms: words in lower case, stop words dropped, stemmed; identifiers of code split as well."""
+"""Texts to BM25 terms: words in lower case, stop words dropped, stemmed; identifiers of code split as well.
+
+Where a script has no spaces between words, n-grams of characters are the terms (see `corpus.scripts`).
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
+from sdretrieval.corpus.scripts import JOINER, lower_words, needs_care, patterns, runs, tidied
 from sdretrieval.errors import MissingPackageError
 
 WORD = re.compile(r"\b\w\w+\b")
@@ -21,7 +26,11 @@ def identifier_words(text: str) -> Iterator[str]:
     `json.JSONDecoder.raw_decode` gives itself, json, JSONDecoder, JSON, Decoder, raw_decode, raw, decode.
     Single characters are dropped, as in plain text.
     """
-    for match in IDENTIFIER.finditer(text):
+    return _identifier_words(text, IDENTIFIER)
+
+
+def _identifier_words(text: str, identifier: re.Pattern[str]) -> Iterator[str]:
+    for match in identifier.finditer(text):
         seen: dict[str, None] = {match.group(): None}
         for part in match.group().split("."):
             seen[part] = None
@@ -30,11 +39,19 @@ def identifier_words(text: str) -> Iterator[str]:
         yield from (word for word in seen if len(word) > 1)
 
 
+@cache
+def _marked_identifier() -> re.Pattern[str]:
+    """IDENTIFIER for a text with combining marks."""
+    sign = rf"[\w{patterns().marks}{JOINER}]"
+    return re.compile(rf"[^\W\d]{sign}*(?:\.[^\W\d]{sign}*)*|\w{sign}+")
+
+
 @dataclass
 class Vocabulary:
     """Terms and their numbers. `ids(text)` numbers the terms of a text; only `grow=True` adds new ones.
 
-    stop_words: dropped before stemming. stemmer: a Snowball language. split_identifiers: see `identifier_words`.
+    stop_words: dropped before stemming. stemmer: a Snowball language, or `none`. split_identifiers: see
+    `identifier_words`.
     """
 
     split_identifiers: bool = False
@@ -45,10 +62,22 @@ class Vocabulary:
     _snowball: Any = field(default=None, repr=False)
 
     def words(self, text: str) -> Iterator[str]:
-        """Words of a text in lower case, before stop words and stemming."""
+        """Words of a text in lower case, before stop words and stemming; n-grams where it has no words to part."""
+        if needs_care(text):
+            return self._words_with_care(text)
         if self.split_identifiers:
             return (word.lower() for word in identifier_words(text))
         return iter(WORD.findall(text.lower()))
+
+    def _words_with_care(self, text: str) -> Iterator[str]:
+        if not self.split_identifiers:
+            yield from lower_words(text, shortest_word=2)
+            return
+        for run in runs(tidied(text)):
+            if run.sizes:
+                yield from run.ngrams()
+            else:
+                yield from (word.lower() for word in _identifier_words(run.text, _marked_identifier()))
 
     def ids(self, text: str, grow: bool = False) -> list[int]:
         """Numbers of the terms of `text`, with repetition; terms that no document holds are left out."""
@@ -70,6 +99,8 @@ class Vocabulary:
         return number
 
     def _stem(self, word: str) -> str:
+        if self.stemmer == "none":
+            return word
         if self._snowball is None:
             self._snowball = _snowball(self.stemmer)
         return str(self._snowball.stemWord(word))

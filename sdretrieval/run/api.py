@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import save_student
 from sdretrieval.errors import RequestError, WorkError
 from sdretrieval.evaluation import read_trec, write_trec
@@ -25,6 +26,7 @@ from sdretrieval.run.pipeline.request import (
     check_until,
 )
 from sdretrieval.run.report import build_details, build_report, figures_of
+from sdretrieval.run.stages.inputs import prompts_of
 from sdretrieval.run.stages.runner import Planned, Runner, Stopped, ledger_by_address
 from sdretrieval.run.store import Ledger, Store
 
@@ -152,6 +154,16 @@ def _check_settings(config: Config) -> None:
         logger.warning("%s", warning)
     check_models(config)
     check_machine(config)
+    _say_prompts(config)
+
+
+def _say_prompts(config: Config) -> None:
+    found = prompts_of(config)
+    if found.prompts != Prompts():
+        logger.info("%s", found.line(config.student.model))
+    doubt = found.doubt(config.student.model)
+    if doubt:
+        logger.warning("%s", doubt)
 
 
 def _stages(pipeline: Pipeline) -> str:
@@ -179,7 +191,6 @@ def _write_student(pipeline: Pipeline, folder: Path) -> None:
     """The final student with its views and prompts, as a plain sentence-transformers folder."""
     fresh = folder.with_name("student.made")
     student = pipeline.student(pipeline.final.student)
-    student.model.prompts = {"query": student.prompts.query, "document": student.prompts.document}
     with _emptied(fresh):
         save_student(student.model, fresh)
         replace_folder(fresh, folder)

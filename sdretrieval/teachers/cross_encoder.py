@@ -7,7 +7,8 @@ longer than the model's limit is read in overlapping windows; its logit is the b
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,8 +25,12 @@ from sdretrieval.teachers.pair_cache import PairCache, pair_key
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
+logger = logging.getLogger("sdretrieval")
+
 PAIRS_PER_SHARD = 512
 """A killed run loses at most this many scored pairs."""
+WINDOWS_AT_ONCE = 4096
+"""About how many windows are held as tokens: a shard of book-long documents has hundreds of thousands."""
 
 
 class CrossEncoderTeacher:
@@ -77,10 +82,18 @@ class CrossEncoderTeacher:
         return self._cache.get(keys)
 
     def _logits(self, pairs: Sequence[tuple[str, str]], advance: Callable[[int], None]) -> Array:
+        logits = np.full(len(pairs), -np.inf, dtype=np.float32)
+        for encoded, owners in self._blocks(pairs):
+            self._add_logits(encoded, owners, logits, advance)
+        return logits
+
+    def _add_logits(
+        self, encoded: Sequence[dict[str, Any]], owners: Array, logits: Array, advance: Callable[[int], None]
+    ) -> None:
+        """The best window's logit of each pair in `owners`, into `logits`."""
         import torch
 
-        encoded, owners = self._encode(pairs)
-        logits = np.full(len(pairs), -np.inf, dtype=np.float32)
+        count = int(owners[-1] - owners[0]) + 1
         done = shown = 0
         network = self._model.model
         assert network is not None
@@ -93,19 +106,22 @@ class CrossEncoderTeacher:
                     np.maximum.at(logits, owners[batch], scores.cpu().numpy())
                 # By work: windows of one length share a batch, so that most pairs end in the last batches.
                 done, before = done + len(batch), shown
-                shown = len(pairs) * done // len(encoded)
+                shown = count * done // len(encoded)
                 advance(shown - before)
-        return logits
 
-    def _encode(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[dict[str, Any]], Array]:
-        """Token windows of each pair, and the pair that each window belongs to."""
+    def _blocks(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[list[dict[str, Any]], Array]]:
+        """Token windows, and the pair that each belongs to, some `WINDOWS_AT_ONCE` at a time; no pair is parted."""
         encoded: list[dict[str, Any]] = []
         owners: list[int] = []
         for position, (query, document) in enumerate(pairs):
-            for window in self._pair_windows(query, document):
-                encoded.append(window)
-                owners.append(position)
-        return encoded, np.asarray(owners)
+            windows = self._pair_windows(query, document)
+            encoded += windows
+            owners += [position] * len(windows)
+            if len(encoded) >= WINDOWS_AT_ONCE:
+                yield encoded, np.asarray(owners)
+                encoded, owners = [], []
+        if encoded:
+            yield encoded, np.asarray(owners)
 
     def _pair_windows(self, query: str, document: str) -> list[dict[str, Any]]:
         tokenizer = self._model.tokenizer
@@ -138,7 +154,15 @@ def load_cross_encoder(name: str, *, max_tokens: int, device: str = "auto") -> t
         raise ModelError(f"model {name!r} in {folder} does not load as a cross-encoder: {problem}") from problem
     _check_one_output(name, model.num_labels)
     check_positions(name, positions_of(model[0]), max_tokens)
+    _warn_of_prompt(name, model)
     return model.float(), model_digest(folder)
+
+
+def _warn_of_prompt(name: str, model: CrossEncoder) -> None:
+    """Pairs are read as they are: a reranker that wants an instruction must not get worse unnoticed."""
+    prompt = model.prompts.get(model.default_prompt_name or "")
+    if prompt:
+        logger.warning("cross-encoder %s asks for the prompt %r, which is not put before its pairs", name, prompt)
 
 
 def check_is_reranker(name: str, folder: Path) -> None:

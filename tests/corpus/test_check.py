@@ -62,3 +62,31 @@ def test_a_clean_corpus_has_no_warnings_and_one_without_judgements_has_one() -> 
     bare = check_corpus(Corpus("bare", documents, query_table([]), {}))
     assert bare.query_lengths.longest == 0
     assert bare.warnings == ("no judgements: nothing can be measured but estimates from generated queries",)
+
+
+def test_the_longest_documents_are_named_with_what_each_view_sees(messy: Corpus) -> None:
+    found = check_corpus(messy, views={"student": 24, "teacher": 48})
+    assert [(one.identifier, one.length, dict(one.seen)) for one in found.longest] == [
+        ("d", 96, {"student": 24, "teacher": 48})
+    ]
+    assert found.seen_by_view == {"student": pytest.approx(30 / 102), "teacher": pytest.approx(54 / 102)}
+    text = "\n".join(found.lines())
+    assert "view student sees 29.4% of all words; the longest documents: d 96 (25.0% seen)" in text
+    assert json.loads(json.dumps(found.to_json()))["longest"][0]["identifier"] == "d"
+    assert check_corpus(messy, views={"student": 100}).longest == ()
+
+
+def test_a_language_that_bm25_would_stem_wrongly_is_a_warning() -> None:
+    text = "Die Stadt ist nicht groß, und der Fluss ist auch nicht lang, aber das Land ist schön und die Luft ist gut. "
+    documents = document_table([("a", "", text * 10), ("b", "", text * 11)])
+    found = check_corpus(Corpus("deutsch", documents, query_table([("q", "welche")]), {"test": {"q": {"a": 1}}}))
+    assert [line for line in found.warnings if "German" in line] == [
+        "the texts look German, but BM25 stems them, and drops stop words, as English: set mine.language: german "
+        "(english is the default)"
+    ]
+    assert "letters: Latin 100%; language: German, by its commonest words and letters" in found.lines()
+
+
+def test_words_are_counted_by_characters_where_there_are_no_spaces() -> None:
+    corpus = Corpus("c", document_table([("a", "", "北京是首都。")]), query_table([]), {})
+    assert check_corpus(corpus).document_lengths.longest == 6

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdretrieval.encode import encoder
+from sdretrieval.encode import encoder, vector_file
 from sdretrieval.encode.encoder import Embeddings, encode_sequences, encode_texts
 from sdretrieval.encode.student import Student, load_student
 from sdretrieval.encode.tokens import tokenize
@@ -35,7 +35,7 @@ def tokens(student: Student) -> Ragged:
 
 def encode(student: Student, tokens: Ragged, view: View, folder: Path, **settings: Any) -> Embeddings:
     folder.mkdir(exist_ok=True)
-    return encode_texts(student.model, tokens, view, student.document_specials, folder, **settings)
+    return encode_texts(student.model, tokens, view, student.document_specials, folder, **settings).embeddings
 
 
 def test_vectors_are_those_of_sentence_transformers(student: Student, tokens: Ragged, tmp_path: Path) -> None:
@@ -77,12 +77,15 @@ def test_a_killed_run_continues_after_its_last_chunk(
 ) -> None:
     view = View(64, "all")
     expected = encode(student, tokens, view, tmp_path / "whole")
-    monkeypatch.setattr(encoder, "TEXTS_PER_CHUNK", 25)
+    monkeypatch.setattr(encoder, "WINDOWS_PER_CHUNK", 25)
     counted = Counting(allowed=3)
     monkeypatch.setattr(encoder, "encode_sequences", counted)
     with pytest.raises(KeyboardInterrupt):
         encode(student, tokens, view, tmp_path / "killed")
-    assert json.loads((tmp_path / "killed" / "chunks.json").read_text()) == {"done": 3}
+    assert json.loads((tmp_path / "killed" / "chunks.json").read_text()) == {
+        "done": 75,
+        "new": len(expected.vectors_WD),
+    }
     before, counted.allowed = counted.windows, 100
     found = encode(student, tokens, view, tmp_path / "killed")
     assert counted.windows == len(expected.vectors_WD) and 0 < before < counted.windows
@@ -108,7 +111,7 @@ class Counting:
 def test_another_view_in_the_folder_is_not_continued(student: Student, tokens: Ragged, tmp_path: Path) -> None:
     expected = np.array(encode(student, tokens, View(64), tmp_path / "whole").vectors_WD)
     np.save(tmp_path / "vectors.npy", np.zeros((7, 32), dtype=np.float32))
-    (tmp_path / "chunks.json").write_text('{"done": 1}')
+    (tmp_path / "chunks.json").write_text('{"done": 7, "new": 7}')
     np.testing.assert_allclose(encode(student, tokens, View(64), tmp_path).vectors_WD, expected, atol=1e-6)
 
 
@@ -121,7 +124,7 @@ def test_a_full_disk_is_met_before_the_first_text_is_encoded(
     counted = Counting(allowed=100)
     monkeypatch.setattr(encoder, "encode_sequences", counted)
     with monkeypatch.context() as while_full:
-        while_full.setattr(encoder.os, "posix_fallocate", full, raising=False)
+        while_full.setattr(vector_file.os, "posix_fallocate", full, raising=False)
         with pytest.raises(OSError, match="No space left on device"):
             encode(student, tokens, student.view, tmp_path / "full")
     assert counted.windows == 0

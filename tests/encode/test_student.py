@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from sdretrieval.encode.encoder import encode_sequences
-from sdretrieval.encode.student import Prompts, Student, load_student, save_student
+from sdretrieval.encode.prompts import Prompts
+from sdretrieval.encode.student import Student, load_student, save_student
 from sdretrieval.encode.tokens import tokenize
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import ModelError

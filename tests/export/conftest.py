@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from sdretrieval.corpus import open_corpus
-from sdretrieval.encode.student import Prompts, load_student
+from sdretrieval.encode.prompts import Prompts
+from sdretrieval.encode.student import load_student
 from sdretrieval.export import CardFacts, IndexedDocuments, TeacherFact
 from sdretrieval.export.encoders import torch_encoder
 from sdretrieval.indexes.vector import VectorIndex

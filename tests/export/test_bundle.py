@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from sdretrieval.encode.student import Prompts
+from sdretrieval.encode.prompts import Prompts
 from sdretrieval.errors import RequestError, WorkError
 from sdretrieval.export import IndexedDocuments, export_bundle, is_bundle, read_manifest, verify_bundle
 from sdretrieval.export.canaries import spread

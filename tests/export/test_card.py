@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from sdretrieval.encode.student import Prompts
+from sdretrieval.encode.prompts import Prompts
 from sdretrieval.export.card import Served, model_card
 from sdretrieval.export.layout import Agreement
 from tests.export.conftest import FACTS

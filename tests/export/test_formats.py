@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdretrieval.encode.student import Prompts, load_student
+from sdretrieval.encode.prompts import Prompts
+from sdretrieval.encode.student import load_student
 from sdretrieval.errors import MissingPackageError, ModelError, WorkError
 from sdretrieval.export import Searcher, encoders, export_bundle, formats, read_manifest, verify_bundle
 from sdretrieval.export.canaries import nearness

@@ -124,6 +124,61 @@ def test_saved_and_loaded_gives_the_same_hits(split_identifiers: bool, tmp_path:
     assert (loaded.k1, loaded.b, loaded.count) == (0.9, 0.4, 7)
 
 
+SENTENCES = {
+    "chinese": ("北京是中华人民共和国的首都。", "上海有很多高楼大厦，黄浦江穿城而过。", "中国首都"),
+    "one character": ("龙井是一种绿茶，产于杭州。", "咖啡原产于埃塞俄比亚。", "茶"),
+    "japanese": ("東京都の人口は約1400万人です。", "京都には古い寺がたくさんあります。", "人口の多い東京"),
+    "katakana": ("コンピューターの歴史について。", "桜の花が咲きました。", "ｺﾝﾋﾟｭｰﾀｰ"),
+    "thai": ("กรุงเทพมหานครเป็นเมืองหลวงของประเทศไทย", "ภูเขาและทะเลสวยงามมาก", "เมืองหลวง"),
+    "lao": ("ວຽງຈັນເປັນນະຄອນຫຼວງຂອງລາວ", "ແມ່ນ້ຳຂອງຍາວຫຼາຍ", "ນະຄອນຫຼວງ"),
+    "khmer": ("ភ្នំពេញជារាជធានីរបស់កម្ពុជា", "ទន្លេមេគង្គវែងណាស់", "រាជធានី"),
+    "burmese": ("နေပြည်တော်သည် မြန်မာနိုင်ငံ၏ မြို့တော်ဖြစ်သည်", "ဧရာဝတီ မြစ်", "မြို့တော်"),
+    "korean": ("서울은 대한민국의 수도입니다.", "부산에는 바다가 있습니다.", "수도"),
+    "arabic": ("القاهرة عاصمة مصر وأكبر مدنها.", "النيل نهر طويل في إفريقيا.", "عَاصِمَة"),
+    "russian": ("Москва является столицей России.", "Волга впадает в Каспийское море.", "столицей"),
+    "greek": ("Η Αθήνα είναι η πρωτεύουσα της Ελλάδας.", "Ο Όλυμπος είναι ψηλό βουνό.", "ΠΡΩΤΕΥΟΥΣΑ αθήνα"),
+    "hindi": ("दिल्ली भारत की राजधानी है।", "गंगा एक लंबी नदी है।", "राजधानी"),
+    "german": ("Die Hauptstadt von Österreich ist Wien.", "Der Rhein ist ein langer Fluss.", "O\u0308sterreich"),
+    "marks": ("Le cafe\u0301 est ferme\u0301.", "Le pain est bon.", "café"),
+    "mixed": ("请在 config.yaml 里设置 batch_size 参数。", "安装 Python 之后重启电脑。", "batch_size 怎么设置"),
+    "emoji": ("I ❤️ hiking 👩‍💻", "I like the sea 🌊", "❤️ hiking"),
+}
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+@pytest.mark.parametrize("split_identifiers", [False, True])
+def test_a_text_in_any_script_is_found_by_a_part_of_it(name: str, split_identifiers: bool, tmp_path: Path) -> None:
+    right, wrong, query = SENTENCES[name]
+    built = LexicalIndex.build([wrong, right], split_identifiers=split_identifiers)
+    built.save(tmp_path)
+    for index in (built, LexicalIndex.load(tmp_path)):
+        assert index.search([query], 1).rows_Qk[0, 0] == 1
+        assert index.scores([query], [1])[0, 0] > index.scores([query], [0])[0, 0]
+
+
+def test_identifiers_beside_chinese_are_split_as_ever() -> None:
+    index = LexicalIndex.build(["调用parse_config函数", "安装软件"], split_identifiers=True)
+    assert index.search(["parse config"], 1).rows_Qk[0, 0] == 0
+    assert {"parse_config", "函数"} <= set(index.vocabulary.numbers)
+
+
+def test_a_language_stems_and_drops_its_own_words(tmp_path: Path) -> None:
+    texts = ["Die Katzen schlafen auf den Dächern", "Der Hund bellt in der Nacht"]
+    german = LexicalIndex.build(texts, language="german")
+    assert german.search(["Katze", "Dach", "die der"], 1).rows_Qk[:, 0].tolist() == [0, 0, -1]
+    german.save(tmp_path)
+    assert LexicalIndex.load(tmp_path).search(["Katze"], 1).rows_Qk[0, 0] == 0
+    assert LexicalIndex.build(texts).search(["Katze"], 1).rows_Qk[0, 0] == -1
+    assert LexicalIndex.build(texts, language="none").search(["die", "Katze"], 1).rows_Qk[:, 0].tolist() == [0, -1]
+
+
+def test_a_book_in_one_document_takes_time_by_its_length_alone() -> None:
+    """100,000 words and as many characters without spaces: terms by the thousand, no term of the whole text."""
+    index = LexicalIndex.build(["word " * 100_000 + "needle", "北京上海广州" * 20_000 + "针", "short"])
+    assert index.search(["needle", "针"], 1).rows_Qk[:, 0].tolist() == [0, 1]
+    assert max(map(len, index.vocabulary.numbers)) <= 6
+
+
 def test_a_damaged_index_is_named(tmp_path: Path) -> None:
     LexicalIndex.build(TEXTS).save(tmp_path)
     record = json.loads((tmp_path / "lexical.json").read_text())

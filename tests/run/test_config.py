@@ -76,6 +76,7 @@ def test_dump_names_every_default() -> None:
         "lexical": True,
         "top_share": 0.5,
         "split_identifiers": False,
+        "language": "english",
     }
 
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sdretrieval.run.pipeline.disk_needs import RESERVE, TextSize, disk_needs, text_size
+from sdretrieval.corpus import TextSize
+from sdretrieval.run.pipeline.disk_needs import RESERVE, disk_needs, text_size
 from sdretrieval.run.pipeline.outline import Outlined, outline
 from sdretrieval.run.store import Store
 from tests.run.helpers.tiny_runs import MakeConfig

@@ -71,6 +71,22 @@ def test_scores_do_not_depend_on_the_batch(model: Model, collection: Collection,
     )
 
 
+def test_few_windows_are_held_at_a_time_whatever_the_documents(
+    model: Model, collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"max_tokens": 40, "windows": "all"}
+    asked = (collection.query_rows, collection.candidates)
+    whole = teacher_of(model, collection, tmp_path / "whole", **settings).score(*asked)
+    monkeypatch.setattr("sdretrieval.teachers.cross_encoder.WINDOWS_AT_ONCE", 4)
+    parted = teacher_of(model, collection, tmp_path / "parted", **settings)
+    pairs = [(collection.queries[0], collection.documents[row]) for row in range(12)]
+    blocks = list(parted._blocks(pairs))
+    assert sorted({owner for _, owners in blocks for owner in owners.tolist()}) == list(range(12))
+    most = max(len(parted._pair_windows(*pair)) for pair in pairs)
+    assert len(blocks) > 1 and max(len(encoded) for encoded, _ in blocks) < 4 + most
+    np.testing.assert_allclose(parted.score(*asked).values_T, whole.values_T, atol=1e-5)
+
+
 def test_progress_goes_by_work_though_most_pairs_end_in_the_last_batches(
     model: Model, collection: Collection, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from sdretrieval.corpus import CorpusCheck, check_corpus, dangling_judgements, import_corpus
 from sdretrieval.corpus.check import CountTokens
+from sdretrieval.encode.prompts import find_prompts
 from sdretrieval.errors import RequestError
 from sdretrieval.run.commands.lookup import find_model
 
@@ -31,8 +32,12 @@ def check_source(
         checked = check_corpus(corpus, dangling=dangling)
     else:
         checked = check_corpus(corpus, _counter(found.folder), {"student": found.max_tokens}, dangling)
+    doubts: tuple[str, ...] = ()
+    if found is not None:
+        doubt = find_prompts(found.folder, found.name).doubt(found.name)
+        doubts = (doubt,) if doubt else ()
     met = tuple("\n".join(report.lines()) for report in imported.reports if report.troubles)
-    return replace(checked, warnings=(*met, *checked.warnings))
+    return replace(checked, warnings=(*met, *checked.warnings, *doubts))
 
 
 def _counter(model: Path) -> CountTokens:

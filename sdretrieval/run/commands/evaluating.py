@@ -6,13 +6,15 @@ Vectors and the BM25 index are kept in the store under what they were made from,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdretrieval.corpus import Corpus, open_corpus, require_split
-from sdretrieval.corpus.open import STDLIB
+from sdretrieval.corpus.language import AUTO, ENGLISH, detect, sample
+from sdretrieval.corpus.sources import STDLIB
+from sdretrieval.encode.prompts import find_prompts
 from sdretrieval.evaluation import Measured, Run, evaluate, family, fuse, paired_test, run_from_hits
 from sdretrieval.evaluation.measures import Measure
 from sdretrieval.run.artifacts import runs_folder
@@ -58,7 +60,9 @@ def evaluate_models(
     require_split(corpus, split)
     store = Store(runs_folder(runs) / "store")
     splits_identifiers = source == STDLIB or any(found.split_identifiers for found in models.values())
-    bench = Bench(corpus, split, depth, store, models, splits_identifiers)
+    languages = [found.language for found in models.values() if found.language != AUTO]
+    language = languages[0] if languages else AUTO
+    bench = Bench(corpus, split, depth, store, models, splits_identifiers, language)
     with store.lock("evaluate", exclusive=False):
         measured = {name: evaluate(corpus.qrels[split], bench.run_of(name), measures) for name in systems}
     return {
@@ -68,6 +72,7 @@ def evaluate_models(
         "n_queries": measured[model].n_queries,
         "model": model,
         "max_tokens": {name: found.max_tokens for name, found in models.items()},
+        "prompts": {name: asdict(find_prompts(found.folder).prompts) for name, found in models.items()},
         "systems": systems,
         "measures": {name: found.means() for name, found in measured.items()},
         "tests": tests_against(model, measured, measures[0]),
@@ -102,6 +107,7 @@ class Bench:
     store: Store
     models: dict[str, FoundModel]
     split_identifiers: bool
+    language: str = AUTO
 
     def run_of(self, system: str) -> Run:
         """The best `depth` documents of each judged query."""
@@ -137,11 +143,17 @@ class Bench:
 
     def _lexical_index(self) -> LexicalIndex:
         from sdretrieval.indexes import LexicalIndex
+        from sdretrieval.run.stages import wording
 
-        identity = {"split_identifiers": self.split_identifiers}
+        language = self.language
+        if language == AUTO:
+            found = detect(sample(self.corpus.document_texts()))
+            # A text that is no known language (code, very short ones) is read as it always was.
+            language = found.stemmer if found.name else ENGLISH
+        identity = {"split_identifiers": self.split_identifiers, "language": language, "terms": 2}
 
         def build(work: Work) -> None:
-            LexicalIndex.build(self.corpus.document_texts(), split_identifiers=self.split_identifiers).save(work.folder)
+            wording.build_index(self.corpus.document_texts(), self.split_identifiers, language).save(work.folder)
 
         return LexicalIndex.load(self._made("evaluate-lexical", identity, [self.corpus.digest], build))
 
@@ -164,13 +176,16 @@ class Bench:
         def build(work: Work) -> None:
             from sdretrieval.encode.encoder import encode_texts
             from sdretrieval.encode.tokens import tokenize
+            from sdretrieval.run.stages.inputs import donors_among
 
             texts = self.corpus.document_texts() if side == "documents" else self.corpus.query_texts(self.rows)
             check_disk(self.store.root, 4 * student.dims * len(texts))
             tokens = tokenize(texts, student.model.tokenizer, f"tokenize {side}")
-            encode_texts(
-                student.model, tokens, view, specials, work.folder, precision=precision, description=f"encode {side}"
-            )
+            found, reused = encode_texts(
+                student.model, tokens, view, specials, work.folder, precision=precision, description=f"encode {side}",
+                donors=donors_among(work.kin()),
+            )  # fmt: skip
+            work.counts.update(windows=len(found.vectors_WD), windows_reused=reused)
 
         return self._made("evaluate-vectors", identity, [self.corpus.digest, student.digest], build)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sdretrieval.corpus import Corpus, load_corpus
-from sdretrieval.encode.student import Prompts
+from sdretrieval.encode.prompts import Prompts
 from sdretrieval.errors import ModelError
 from sdretrieval.export import CardFacts, IndexedDocuments, Manifest, TeacherFact, export_bundle
 from sdretrieval.indexes import VectorIndex

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sdretrieval.corpus.language import AUTO
 from sdretrieval.encode.locate import locate_model
 from sdretrieval.errors import ModelError, RequestError
 from sdretrieval.run.artifacts import find_run, runs_folder
@@ -32,6 +33,8 @@ class FoundModel:
     query_tokens: int
     split_identifiers: bool = False
     """Whether BM25 beside it splits identifiers (a run on code says so)."""
+    language: str = AUTO
+    """What BM25 beside it stems as: a run's own choice, else what is recognised."""
     trust_remote_code: bool = False
     """Whether the model may run code of its own: only a run's config says so, never a name that was typed."""
     precision: Precision = "float32"
@@ -106,5 +109,5 @@ def _from_run(name: str, run: Path, max_tokens: int | None) -> FoundModel:
     config, tokens = serving.config(), max_tokens or int(serving.record["max_tokens"])
     return FoundModel(
         name, student, tokens, min(int(serving.record["query_tokens"]), tokens), config.mine.split_identifiers,
-        config.student.trust_remote_code, serving.precision(),
+        config.mine.language, config.student.trust_remote_code, serving.precision(),
     )  # fmt: skip

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.encode.prompts import Prompts
 from sdretrieval.errors import ModelError, RequestError
 from sdretrieval.run.artifacts import read_json
 from sdretrieval.run.store import Store
@@ -67,7 +68,9 @@ class Serving:
         """The final student or, with `base`, the one that the run began with, seen as the run saw them."""
         from sdretrieval.run.stages.inputs import student_from
 
-        return student_from(self._base() if base else self.run / "student", self.config())
+        # The recorded prompts: the model that they were found in need not be on this machine any more.
+        prompts = Prompts(**self.record["prompts"])
+        return student_from(self._base() if base else self.run / "student", self.config(), prompts)
 
     def _base(self) -> Path:
         recorded = Path(str(self.record["base"]))

@@ -110,6 +110,13 @@ class IndexConfig(Section):
     )
 
 
+Stemming = Literal[
+    "english", "auto", "none", "arabic", "armenian", "basque", "catalan", "danish", "dutch", "finnish", "french",
+    "german", "greek", "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian", "nepali", "norwegian",
+    "portuguese", "romanian", "russian", "serbian", "spanish", "swedish", "tamil", "turkish", "yiddish",
+]  # fmt: skip
+
+
 class MineConfig(Section):
     """Which documents stand in a query's list."""
 
@@ -118,6 +125,7 @@ class MineConfig(Section):
     lexical: bool = identity("whether BM25's documents join the index's", True)
     top_share: Number = identity("share of the list taken from the top; the rest is sampled deeper", 0.5, ge=0, le=1)
     split_identifiers: bool = identity("whether BM25 splits camelCase and snake_case (for code)", False)
+    language: Stemming = identity("what BM25 stems as; auto recognises it, none stems nothing", "english")
 
 
 class ViewConfig(Section):

@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from math import ceil
-from pathlib import Path
-from typing import NamedTuple
 
-from sdretrieval.corpus.beir_folder import beir_file
-from sdretrieval.corpus.open import STDLIB, document_folder
-from sdretrieval.corpus.passages import read_files
-from sdretrieval.corpus.tabular import table_size
+from sdretrieval.corpus import TextSize, find_source
 from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.student import Student
 from sdretrieval.errors import ResourceError
 from sdretrieval.run.config import Config, DenseConfig, EmaConfig, Member, members_of
 from sdretrieval.run.pipeline.outline import Outlined
-from sdretrieval.run.stages.prepare import source_folder
 from sdretrieval.run.stages.teach import view_of
 from sdretrieval.run.store import Store, check_disk, readable_bytes
 from sdretrieval.teachers.dense import dims_of
@@ -30,18 +24,6 @@ CHECKPOINT_WEIGHTS = 4
 """A checkpoint in units of the student: its weights, AdamW's two moments, the moving average."""
 BYTES_PER_TOKEN = 4
 """Of English text, and of a stored token id."""
-PASSAGE_BYTES = 1000
-"""Of a passage of 160 words; many are shorter."""
-STDLIB_SIZE = (4000, 2000)
-"""Documents of python-stdlib unless the config says otherwise, and more bytes than one of them has."""
-
-
-class TextSize(NamedTuple):
-    """How large a collection is, about."""
-
-    documents: int
-    queries: int
-    bytes: int
 
 
 def check_room(config: Config, store: Store, stages: Mapping[str, Outlined], student: Student) -> None:
@@ -105,28 +87,8 @@ def _windows(config: Config, address: str, size: TextSize) -> float:
 
 
 def text_size(config: Config) -> TextSize:
-    """Of the collection that the config names; lines are counted by the length of the first ones (`table_size`)."""
+    """Of the collection that the config names, with the queries that are made from its documents."""
     asked = config.corpus
+    found = find_source(asked.source).size(asked.max_documents)
     made = asked.generated_queries + (0 if asked.labels else asked.dev_queries)
-    folder = source_folder(asked.source)
-    if texts := document_folder(asked.source):
-        size = sum(path.stat().st_size for path in read_files(texts))
-        documents = asked.max_documents or size // PASSAGE_BYTES + 1
-        return TextSize(documents, made, min(size, documents * PASSAGE_BYTES))
-    if folder is None and asked.source != STDLIB:
-        table = table_size(asked.source)
-        documents = min(table.documents, asked.max_documents or table.documents)
-        return TextSize(documents, made, ceil(table.bytes * documents / max(table.documents, 1)))
-    if folder is None:
-        documents = asked.max_documents or STDLIB_SIZE[0]
-        return TextSize(documents, documents + made, documents * STDLIB_SIZE[1])
-    found, size = _lines(beir_file(folder, "corpus.jsonl"))
-    documents = min(found, asked.max_documents or found)
-    return TextSize(
-        documents, _lines(beir_file(folder, "queries.jsonl"))[0] + made, ceil(size * documents / max(found, 1))
-    )
-
-
-def _lines(path: Path | None) -> tuple[int, int]:
-    """About how many lines a file has, and its bytes; none where there is no such file."""
-    return (0, 0) if path is None else table_size(str(path))
+    return found._replace(queries=found.queries + made)

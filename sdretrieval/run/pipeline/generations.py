@@ -94,7 +94,7 @@ class Pipeline(Measuring):
         vectors = self.student_vectors(f"{number}/encode", weights)
         index = self.index(f"{number}/index", vectors)
         use_labels = self.config.corpus.labels
-        identity = {**identity_fields(self.config.mine), "labels": use_labels, "seed": self.config.seed}
+        identity = {**self._mine_fields(), "labels": use_labels, "seed": self.config.seed}
         mined = self.runner.stage(
             f"{number}/mine", 1, identity, [vectors, index, self.lexical, self.judged],
             lambda work: search.build_candidates(
@@ -104,6 +104,10 @@ class Pipeline(Measuring):
         )  # fmt: skip
         self._require_lists(f"{number}/mine", mined)
         return mined
+
+    def _mine_fields(self) -> dict[str, Any]:
+        """The language is in the key of the BM25 index, an input: keys of before there was a choice stay."""
+        return identity_fields(self.config.mine, without={"language"})
 
     def _require_lists(self, address: str, mined: Artifact) -> None:
         """Raise WorkError where mining left no list: targets and updates would be shares of nothing."""
@@ -264,7 +268,7 @@ class Pipeline(Measuring):
         """Lists for the hard-label control of a run without labels: the control alone reads the train judgements."""
         vectors = self.student_vectors("1/encode", self.base)
         index = self.index("1/index", vectors)
-        identity = {**identity_fields(self.config.mine), "labels": True, "seed": self.config.seed}
+        identity = {**self._mine_fields(), "labels": True, "seed": self.config.seed}
 
         def build(work: Work) -> None:
             prepared = self.prepared

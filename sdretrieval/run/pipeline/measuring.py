@@ -15,6 +15,7 @@ from sdretrieval.run.pipeline.teaching import Teaching
 from sdretrieval.run.stages import probe, search, teach
 from sdretrieval.run.stages.inputs import Vectors
 from sdretrieval.run.stages.runner import Artifact
+from sdretrieval.run.stages.seeing import say_coverage
 from sdretrieval.run.store import Work
 
 logger = logging.getLogger("sdretrieval")
@@ -114,11 +115,17 @@ class Measuring(Teaching):
     def measure_base(self) -> None:
         """BM25, the base student, their even mix, and the teacher."""
         self.systems.append(self._lexical_system)
+        self._say_coverage()
         vectors = self.student_vectors("1/encode", self.base)
         base = self.add_dense("student_0", "the base student", self.base, vectors, 1)
         self._add_fused("hybrid_0", "base student + BM25, even mix", base)
         if not self.takes_scores_from_files():
             self._measure_teacher()
+
+    def _say_coverage(self) -> None:
+        if not self.runner.planning and self.tokens.path.exists():
+            specials = self.student(self.base.student).document_specials.count
+            say_coverage(self.config, self.prepared, self.text_tokens.documents.lengths, specials)
 
     def _measure_imported(self) -> None:
         """A teacher whose scores come from a file, late: the file may be made from what generation 1 mined.

@@ -19,7 +19,7 @@ from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.run.config import Config, identity_fields
 from sdretrieval.run.stages import learn, prepare, queries, search
-from sdretrieval.run.stages.inputs import Prepared, TextTokens, Vectors, student_from
+from sdretrieval.run.stages.inputs import Prepared, TextTokens, Vectors, prompts_of, student_from
 from sdretrieval.run.stages.machine import machine_name
 from sdretrieval.run.stages.runner import Artifact, Runner
 from sdretrieval.run.store import Store
@@ -127,10 +127,11 @@ class Shared:
     @cached_property
     def lexical(self) -> Artifact:
         """The BM25 index."""
-        split = self.config.mine.split_identifiers
+        asked = self.config.mine
+        identity = {"split_identifiers": asked.split_identifiers, "language": asked.language}
         return self.runner.stage(
-            "0/lexical", 1, {"split_identifiers": split}, [self.corpus],
-            lambda work: prepare.build_lexical(work, self.collected, split),
+            "0/lexical", 2, identity, [self.corpus],
+            lambda work: prepare.build_lexical(work, self.collected, asked.split_identifiers, asked.language),
         )  # fmt: skip
 
     @cached_property
@@ -145,7 +146,10 @@ class Shared:
         return self._loaded[1]
 
     def _prompts(self) -> list[Any]:
-        return [identity_fields(self.config.student.prompts)]
+        """The config's prompts; those of the model's files stand in its digest. What was found elsewhere is added."""
+        found = prompts_of(self.config)
+        beyond = [[found.prompts.query, found.prompts.document]] if found.prompts != found.plain else []
+        return [identity_fields(self.config.student.prompts), *beyond]
 
     def measured_precision(self, asked: str) -> Artifact | None:
         """Where `asked` is auto: the faster formats, measured once per store, machine and model; an input of keys."""

@@ -56,7 +56,7 @@ class Teaching(Shared):
         identity = {
             "view": [guest.view.max_tokens, guest.view.windows, guest.view.stride],
             "query_tokens": guest.query_tokens,
-            "prompts": [identity_fields(member.prompts)],
+            "prompts": guest.prompts_identity(),
             "encode_precision": precision,
         }
         address = f"0/encode:teacher{position}"

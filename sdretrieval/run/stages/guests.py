@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sdretrieval.corpus import Corpus
 from sdretrieval.encode.locate import locate_model, model_digest
-from sdretrieval.encode.student import Prompts, Student, load_student
+from sdretrieval.encode.prompts import FoundPrompts, find_prompts
+from sdretrieval.encode.student import Student, load_student
 from sdretrieval.encode.views import View
 from sdretrieval.errors import MissingScores
 from sdretrieval.ragged import Array, Ragged
-from sdretrieval.run.config import DenseConfig, ScoresConfig
+from sdretrieval.run.config import DenseConfig, ScoresConfig, identity_fields
 from sdretrieval.run.stages.inputs import Prepared
 from sdretrieval.run.store import digest_file
 from sdretrieval.teachers.imported import ImportedTeacher
@@ -52,19 +53,25 @@ class Guest:
         """Of a query, never more than a window has."""
         return min(self.member.query_tokens or self.view.max_tokens, self.view.max_tokens)
 
+    @cached_property
+    def prompts(self) -> FoundPrompts:
+        """The prompts that the config asks for, else the model's own."""
+        asked = self.member.prompts
+        return find_prompts(self.folder, self.member.model, asked.query, asked.document)
+
+    def prompts_identity(self) -> list[Any]:
+        """The config's prompts; those of the model's files stand in its digest. What was found elsewhere is added."""
+        found = self.prompts
+        beyond = [[found.prompts.query, found.prompts.document]] if found.prompts != found.plain else []
+        return [identity_fields(self.member.prompts), *beyond]
+
     def model(self) -> Student:
-        """Loaded once, with the prompts that the config asks for, else its own."""
+        """Loaded once, with its prompts."""
         if self._loaded is None:
-            found = load_student(
-                str(self.folder), max_tokens=self.view.max_tokens, query_tokens=self.query_tokens,
-                device=self.device, trust_remote_code=self.member.trust_remote_code,
+            self._loaded = load_student(
+                str(self.folder), max_tokens=self.view.max_tokens, query_tokens=self.query_tokens, device=self.device,
+                trust_remote_code=self.member.trust_remote_code, prompts=self.prompts.prompts,
             )  # fmt: skip
-            asked, own = self.member.prompts, found.prompts
-            prompts = Prompts(
-                own.query if asked.query is None else asked.query,
-                own.document if asked.document is None else asked.document,
-            )
-            self._loaded = replace(found, prompts=prompts)
         return self._loaded
 
     def unload(self) -> None:

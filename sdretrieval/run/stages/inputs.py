@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +14,15 @@ import numpy as np
 from sdretrieval.corpus import Corpus, load_corpus
 from sdretrieval.corpus.generated import GeneratedQuery, QueryTally
 from sdretrieval.encode.encoder import Embeddings
-from sdretrieval.encode.student import Prompts, Student, load_student
+from sdretrieval.encode.known import Donor
+from sdretrieval.encode.locate import locate_model
+from sdretrieval.encode.prompts import FoundPrompts, Prompts, find_prompts
+from sdretrieval.encode.student import Student, load_student
 from sdretrieval.encode.tokens import load_tokens
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.config import Config
 from sdretrieval.run.stages.runner import Artifact
+from sdretrieval.run.store import Kin
 
 GENERATED, KEPT = "generated.json", "kept.json"
 GENERATED_TRAIN = "generated"
@@ -189,22 +194,28 @@ class Vectors:
         return Embeddings.load(folder) if folder.exists() else None
 
 
+def donors_among(kin: Sequence[Kin], part: str = ".") -> list[Donor]:
+    """Folder `part` of earlier artifacts, to copy what the same texts gave then."""
+    return [Donor(one.path / part, one.sound) for one in kin]
+
+
 def student_from(folder: Path | str, config: Config, prompts: Prompts | None = None) -> Student:
     """A student with the views, prompts and device that the config asks for."""
     asked = config.student
-    student = load_student(
+    return load_student(
         str(folder),
         max_tokens=asked.max_tokens,
         query_tokens=asked.query_tokens,
         device=asked.device,
         trust_remote_code=asked.trust_remote_code,
-        prompts=prompts,
+        prompts=prompts or prompts_of(config).prompts,
     )
-    if prompts is not None or (asked.prompts.query is None and asked.prompts.document is None):
-        return student
-    own = student.prompts
-    chosen = Prompts(
-        own.query if asked.prompts.query is None else asked.prompts.query,
-        own.document if asked.prompts.document is None else asked.prompts.document,
-    )
-    return student_from(folder, config, chosen)
+
+
+def prompts_of(config: Config) -> FoundPrompts:
+    """The prompts of the run: the config's, else those of the model that it begins with. Every later student has them.
+
+    Raises ModelError where the model is not there.
+    """
+    asked = config.student
+    return find_prompts(locate_model(asked.model), asked.model, asked.prompts.query, asked.prompts.document)

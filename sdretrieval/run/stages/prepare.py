@@ -4,63 +4,29 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
-from pathlib import Path
 from typing import Any
 
 from sdretrieval.corpus import (
-    default_cache,
-    download_beir,
+    find_source,
     open_corpus,
     repeated_queries,
     save_corpus,
 )
-from sdretrieval.corpus.beir_folder import beir_file
-from sdretrieval.corpus.open import STDLIB, document_folder
-from sdretrieval.corpus.passages import read_files
-from sdretrieval.corpus.tabular import source_files, understands
 from sdretrieval.corpus.types import Qrels
 from sdretrieval.encode.student import Student
-from sdretrieval.encode.tokens import save_tokens, tokenize
-from sdretrieval.indexes.lexical import LexicalIndex
+from sdretrieval.encode.tokens import tokenize_into
 from sdretrieval.run.config import Config
-from sdretrieval.run.stages.inputs import GENERATED, GENERATED_TRAIN, Prepared
+from sdretrieval.run.stages.inputs import GENERATED, GENERATED_TRAIN, Prepared, donors_among
 from sdretrieval.run.stages.queries import Queries
-from sdretrieval.run.store import Work, digest_file
+from sdretrieval.run.stages.wording import build_index
+from sdretrieval.run.store import Work
 
 logger = logging.getLogger("sdretrieval")
 
 
 def source_digest(source: str) -> str:
-    """What the corpus is, by content: its files' digests (`beir:NAME` and `hf:NAME` are downloaded); the interpreter.
-
-    Of a table only the ending of its name counts, since that is how it is read.
-    """
-    if source != STDLIB and understands(source):
-        return " ".join(f"table{path.suffix}={digest_file(path)}" for path in source_files(source))
-    if documents := document_folder(source):
-        return " ".join(f"{path.relative_to(documents)}={digest_file(path)}" for path in read_files(documents))
-    folder = source_folder(source)
-    if folder is None:
-        return f"{source} {sys.version}"
-    texts = [path for name in ("corpus.jsonl", "queries.jsonl") if (path := beir_file(folder, name))]
-    files = [*texts, *sorted((folder / "qrels").glob("*.tsv"))]
-    return " ".join(f"{path.name}={digest_file(path)}" for path in files)
-
-
-def source_folder(source: str) -> Path | None:
-    """The BEIR folder of a source (`beir:NAME` is downloaded); None for the interpreter, tables and text files.
-
-    Raises CorpusError where there is no such folder, or it is no BEIR folder.
-    """
-    if source == STDLIB or understands(source) or document_folder(source):
-        return None
-    scheme, _, name = source.partition(":")
-    folder = download_beir(name, default_cache() / "beir") if scheme == "beir" else Path(source).expanduser()
-    judged_alone = (folder / "qrels").is_dir() and beir_file(folder, "queries.jsonl") is None
-    if judged_alone or beir_file(folder, "corpus.jsonl") is None:
-        open_corpus(source)  # raises, saying what is understood: a plan must not accept what a run refuses
-    return folder
+    """What the corpus is by content, and so its part of every key."""
+    return find_source(source).digest()
 
 
 def build_corpus(work: Work, config: Config) -> None:
@@ -107,22 +73,26 @@ def known_positives(prepared: Prepared, rows: list[int], use_labels: bool) -> li
     ]
 
 
-def build_tokens(work: Work, prepared: Prepared, student: Student) -> None:
-    """Token ids of all texts, prompts left to the views; `masked`: of documents without the query made from them."""
-    corpus, tokenizer = prepared.corpus, student.model.tokenizer
+def build_tokens(work: Work, prepared: Prepared, student: Student, what: str = "0/tokens") -> None:
+    """Token ids of all texts, prompts left to the views; those of texts that an earlier corpus had are copied.
+
+    `masked`: of documents without the query made from them.
+    """
+    corpus, tokenizer, kin = prepared.corpus, student.model.tokenizer, work.kin()
     sides = [("document", "documents", corpus.document_texts()), ("query", "queries", corpus.query_texts())]
     if prepared.masked:
         sides.append(("masked", "masked", [one.text for one in prepared.masked]))
     for kind, side, texts in sides:
         (work.folder / side).mkdir(exist_ok=True)
-        tokens = tokenize(texts, tokenizer, f"tokenize {side}")
-        save_tokens(tokens, work.folder / side)
+        donors = donors_among(kin, side)
+        tokens, reused = tokenize_into(work.folder / side, texts, tokenizer, f"{what} {side}", donors)
         work.counts[f"{kind}_tokens"] = len(tokens.values_T)
+        work.counts[f"{side}_reused"] = reused
 
 
-def build_lexical(work: Work, prepared: Prepared, split_identifiers: bool) -> None:
+def build_lexical(work: Work, prepared: Prepared, split_identifiers: bool, language: str) -> None:
     """BM25 over whole documents."""
-    index = LexicalIndex.build(prepared.corpus.document_texts(), split_identifiers=split_identifiers)
+    index = build_index(prepared.corpus.document_texts(), split_identifiers, language)
     index.save(work.folder)
     work.counts["documents"] = index.count
 

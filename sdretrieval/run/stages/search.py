@@ -20,7 +20,7 @@ from sdretrieval.mining.mine import mine
 from sdretrieval.mining.report import duplicate_groups
 from sdretrieval.ragged import Array
 from sdretrieval.run.config import Config
-from sdretrieval.run.stages.inputs import Prepared, TextTokens, Vectors
+from sdretrieval.run.stages.inputs import Prepared, TextTokens, Vectors, donors_among
 from sdretrieval.run.stages.masks import dense_masks, lexical_masks
 from sdretrieval.run.stages.prepare import judgements, known_positives
 from sdretrieval.run.stages.runner import Artifact
@@ -34,7 +34,11 @@ def build_vectors(
     work: Work, student: Student, tokens: TextTokens, view: View, batch_tokens: int, precision: Precision, what: str,
     measuring: int = 0,
 ) -> None:  # fmt: skip
-    """All windows of all documents under `view`, all queries, and the `measuring` masked documents that measure."""
+    """All windows of all documents under `view`, all queries, and the `measuring` masked documents that measure.
+
+    What an earlier corpus had is copied.
+    """
+    kin = work.kin()
     sides = [
         ("document", "documents", tokens.documents, view, student.document_specials),
         ("query", "queries", tokens.queries, student.query_view, student.query_specials),
@@ -43,7 +47,7 @@ def build_vectors(
         sides.append(("masked", "masked", tokens.masked.first(measuring), view, student.document_specials))
     for kind, side, texts, seen, specials in sides:
         (work.folder / side).mkdir(exist_ok=True)
-        found = encode_texts(
+        found, reused = encode_texts(
             student.model,
             texts,
             seen,
@@ -52,8 +56,10 @@ def build_vectors(
             batch_tokens=batch_tokens,
             precision=precision,
             description=f"{what} {side}",
+            donors=donors_among(kin, side),
         )
         work.counts[f"{kind}_windows"] = len(found.vectors_WD)
+        work.counts[f"{kind}_windows_reused"] = reused
         work.counts[f"{kind}_tokens"] = int(
             sum(b - a for n in texts.lengths.tolist() for a, b in seen.spans(n, specials.count))
         )

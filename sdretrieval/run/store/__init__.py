@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from sdretrieval.digests import digest_file
 from sdretrieval.run.store.artifacts import Made, Removed, Store, Work
 from sdretrieval.run.store.disk import check_disk, readable_bytes
-from sdretrieval.run.store.fingerprint import digest_file, digest_files, key_of
+from sdretrieval.run.store.fingerprint import digest_files, key_of
+from sdretrieval.run.store.kin import Kin
 from sdretrieval.run.store.ledger import Ledger, keys_in_ledgers
 from sdretrieval.run.store.manifest import FileRecord, Manifest
 from sdretrieval.run.store.memory import peak_rss_bytes
 
 __all__ = [
     "FileRecord",
+    "Kin",
     "Ledger",
     "Made",
     "Manifest",

@@ -17,11 +17,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sdretrieval.digests import digest_file
 from sdretrieval.errors import DamagedArtifact, ResourceError, WorkError
-from sdretrieval.run.store.fingerprint import digest_file
+from sdretrieval.run.store.kin import Kin, find_kin
 from sdretrieval.run.store.lock import held, holder_of
 from sdretrieval.run.store.manifest import MANIFEST, Manifest, git_commit, record_files, sync_folder, versions
 from sdretrieval.run.store.memory import peak_of_work
@@ -34,10 +36,14 @@ STALE_PARTIAL_S = 7 * 24 * 3600.0
 
 @dataclass
 class Work:
-    """Where a stage writes (`folder`) and what it reports of itself (`counts`, JSON values, into the manifest)."""
+    """Where a stage writes (`folder`) and what it reports of itself (`counts`, JSON values, into the manifest).
+
+    `kin` looks up what it may copy rows from.
+    """
 
     folder: Path
     counts: dict[str, Any] = field(default_factory=dict)
+    kin: Callable[[], list[Kin]] = list
 
 
 class Made(NamedTuple):
@@ -175,7 +181,7 @@ class Store:
 
     @contextmanager
     def _making(self, key: str, stage: str, describe: Mapping[str, Any], *, resumable: bool) -> Iterator[Work]:
-        work = Work(self.partial_of(key))
+        work = Work(self.partial_of(key), kin=partial(find_kin, self, stage, describe))
         if not resumable and work.folder.exists():
             self._trash(work.folder)
         work.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Digests: of a stage's inputs (its key), of a file, of a set of files. All blake2b, 160 bits, in hex."""
+"""Digests: of a stage's inputs (its key), of a set of files. All blake2b, 160 bits, in hex."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-DIGEST_BYTES = 20
+from sdretrieval.digests import DIGEST_BYTES, digest_file
 
 
 def canonical(data: object) -> bytes:
@@ -30,12 +30,6 @@ def key_of(name: str, version: int | str, identity: Mapping[str, Any], inputs: S
     except (TypeError, ValueError) as error:
         raise TypeError(f"identity of stage {name} cannot be made a key: {error}; expected JSON values") from None
     return hashlib.blake2b(text, digest_size=DIGEST_BYTES).hexdigest()
-
-
-def digest_file(path: Path) -> str:
-    """Digest of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
 
 
 def digest_files(folder: Path, names: Iterable[str]) -> str:

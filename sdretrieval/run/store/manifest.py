@@ -13,8 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sdretrieval.digests import digest_file
 from sdretrieval.errors import DamagedArtifact
-from sdretrieval.run.store.fingerprint import digest_file
 
 MANIFEST = "manifest.json"
 SCHEMA = 1

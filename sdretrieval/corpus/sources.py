@@ -1,0 +1,210 @@
+"""The kinds of sources that a corpus is made from. Each says what it is by content, how large, and is read.
+
+What a user types becomes one of them in `find_source`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from difflib import get_close_matches
+from math import ceil
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from ..digests import digest_file
+from ..errors import CorpusError
+from .beir_folder import beir_file, read_beir
+from .download import BEIR_NAMES, download_beir
+from .passages import is_document_folder, read_files, read_folder
+from .python_stdlib import build_stdlib
+from .tabular import Columns, Imported, import_documents, source_files, table_size, understands
+
+STDLIB = "python-stdlib"
+BEIR = "beir"
+UNDERSTOOD = (
+    "a BEIR folder, beir:NAME (e.g. beir:scifact), a table of documents (.jsonl, .csv, .tsv, .parquet), a folder "
+    f"saved by datasets, hf:NAME, a folder of .txt, .md, .rst, .html or .pdf files, or {STDLIB}"
+)
+PASSAGE_BYTES = 1000
+"""Of a passage of 160 words; many are shorter."""
+STDLIB_SIZE = (4000, 2000)
+"""Documents of python-stdlib unless it is asked for other ones, and more bytes than one of them has."""
+
+
+class TextSize(NamedTuple):
+    """How large a collection is, about."""
+
+    documents: int
+    queries: int
+    bytes: int
+
+
+class Source(Protocol):
+    """Where a corpus comes from. What is not there or broken is met as CorpusError by each of the three."""
+
+    def digest(self) -> str:
+        """What the corpus is by content: of files their digests; what is downloaded is downloaded first."""
+
+    def size(self, max_documents: int | None = None) -> TextSize:
+        """An estimate, of the corpus cut to `max_documents`; nothing is read through."""
+
+    def read(self, max_documents: int | None = None) -> Imported:
+        """The corpus, and what was met on the way. Only what is built (python-stdlib) heeds `max_documents`: the rest
+        is cut by `limit_documents` once the judgements are in."""
+
+
+def find_source(source: str, cache: Path | None = None, columns: Columns | None = None) -> Source:
+    """The source that a user's text names. `cache` keeps downloads (None: `default_cache()`); `columns`: of a table.
+
+    Raises CorpusError saying what is understood, with a guess at what was meant.
+    """
+    if source != STDLIB and understands(source):
+        return Table(source, columns)
+    if columns is not None and columns != Columns():
+        raise CorpusError(f"Columns can be named for tables only, and {source} is none.")
+    if source == STDLIB:
+        return Interpreter()
+    scheme, _, name = source.partition(":")
+    folder = Path(source).expanduser()
+    if is_document_folder(folder):
+        return DocumentFolder(folder)
+    if scheme == BEIR and name:
+        return BeirDownload(name, (cache or default_cache()) / BEIR)
+    if folder.exists() or ("/" in source and ":" not in source):  # the latter names a path, and reading says so
+        return BeirFolder(folder)
+    raise CorpusError(
+        f"No corpus '{source}': there is no such folder or file.{_guess(source)} Understood: {UNDERSTOOD}."
+    )
+
+
+def default_cache() -> Path:
+    """Where downloaded collections are kept: the variable SDRETRIEVAL_CACHE, else `~/.cache/sdretrieval`."""
+    return Path(os.environ.get("SDRETRIEVAL_CACHE", "~/.cache/sdretrieval")).expanduser()
+
+
+def _guess(source: str) -> str:
+    meant = {**{name: f"beir:{name}" for name in BEIR_NAMES}, STDLIB: STDLIB, "stdlib": STDLIB}
+    near = get_close_matches(source.rpartition(":")[2].lower(), meant, n=1)
+    return f" Did you mean {meant[near[0]]}?" if near else ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of documents, a saved dataset or `hf:NAME`; of a file's name only the ending counts: so it is read."""
+
+    name: str
+    columns: Columns | None = None
+
+    def digest(self) -> str:
+        """See Source."""
+        return " ".join(f"table{path.suffix}={digest_file(path)}" for path in source_files(self.name))
+
+    def size(self, max_documents: int | None = None) -> TextSize:
+        """See Source."""
+        found, size = table_size(self.name)
+        documents = min(found, max_documents or found)
+        return TextSize(documents, 0, ceil(size * documents / max(found, 1)))
+
+    def read(self, max_documents: int | None = None) -> Imported:
+        """See Source."""
+        return import_documents(self.name, self.columns)
+
+
+@dataclass(frozen=True)
+class DocumentFolder:
+    """A folder of text files. Their names count: passages bear them."""
+
+    folder: Path
+
+    def digest(self) -> str:
+        """See Source."""
+        return " ".join(f"{path.relative_to(self.folder)}={digest_file(path)}" for path in read_files(self.folder))
+
+    def size(self, max_documents: int | None = None) -> TextSize:
+        """See Source."""
+        size = sum(path.stat().st_size for path in read_files(self.folder))
+        documents = max_documents or size // PASSAGE_BYTES + 1
+        return TextSize(documents, 0, min(size, documents * PASSAGE_BYTES))
+
+    def read(self, max_documents: int | None = None) -> Imported:
+        """See Source."""
+        corpus, report = read_folder(self.folder)
+        return Imported(corpus, (report,))
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """`python-stdlib`: built from the library of the interpreter that runs, and known by its version."""
+
+    def digest(self) -> str:
+        """See Source."""
+        return f"{STDLIB} {sys.version}"
+
+    def size(self, max_documents: int | None = None) -> TextSize:
+        """See Source; a document has at most one query."""
+        documents = max_documents or STDLIB_SIZE[0]
+        return TextSize(documents, documents, documents * STDLIB_SIZE[1])
+
+    def read(self, max_documents: int | None = None) -> Imported:
+        """See Source."""
+        return Imported(build_stdlib() if max_documents is None else build_stdlib(max_documents))
+
+
+@dataclass(frozen=True)
+class BeirFolder:
+    """A BEIR folder, known by its texts and judgements; other files in it do not count."""
+
+    folder: Path
+    name: str | None = None
+
+    def digest(self) -> str:
+        """See Source."""
+        texts = [path for path in (self._texts(), beir_file(self.folder, "queries.jsonl")) if path]
+        files = [*texts, *sorted((self.folder / "qrels").glob("*.tsv"))]
+        return " ".join(f"{path.name}={digest_file(path)}" for path in files)
+
+    def size(self, max_documents: int | None = None) -> TextSize:
+        """See Source."""
+        found, size = table_size(str(self._texts()))
+        queries = beir_file(self.folder, "queries.jsonl")
+        documents = min(found, max_documents or found)
+        return TextSize(
+            documents, table_size(str(queries)).documents if queries else 0, ceil(size * documents / max(found, 1))
+        )
+
+    def read(self, max_documents: int | None = None) -> Imported:
+        """See Source."""
+        return Imported(read_beir(self.folder, self.name))
+
+    def _texts(self) -> Path:
+        texts = beir_file(self.folder, "corpus.jsonl")
+        judged_alone = (self.folder / "qrels").is_dir() and beir_file(self.folder, "queries.jsonl") is None
+        if texts is None or judged_alone:
+            self.read()  # raises, saying what is missing: a plan must not accept what a run refuses
+        assert texts is not None
+        return texts
+
+
+@dataclass(frozen=True)
+class BeirDownload:
+    """`beir:NAME`: downloaded when it is first asked for anything, and then a BEIR folder."""
+
+    name: str
+    cache: Path
+
+    def digest(self) -> str:
+        """See Source."""
+        return self._folder().digest()
+
+    def size(self, max_documents: int | None = None) -> TextSize:
+        """See Source."""
+        return self._folder().size(max_documents)
+
+    def read(self, max_documents: int | None = None) -> Imported:
+        """See Source."""
+        return self._folder().read(max_documents)
+
+    def _folder(self) -> BeirFolder:
+        return BeirFolder(download_beir(self.name, self.cache), self.name.replace("/", "-"))
