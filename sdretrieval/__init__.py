@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sdretrieval.run.api import RunResult, finish_run, open_run, plan_config, probe_config, run_config
+    from sdretrieval.run.commands.scoring import pairs_to_score, scores_said
     from sdretrieval.run.config import Config, load_config, parse_config
 
 __version__ = "0.1.0"
@@ -27,10 +28,12 @@ _HOMES = {
     "finish_run": "sdretrieval.run.api",
     "load_config": "sdretrieval.run.config",
     "open_run": "sdretrieval.run.api",
+    "pairs_to_score": "sdretrieval.run.commands.scoring",
     "parse_config": "sdretrieval.run.config",
     "plan_config": "sdretrieval.run.api",
     "probe_config": "sdretrieval.run.api",
     "run_config": "sdretrieval.run.api",
+    "scores_said": "sdretrieval.run.commands.scoring",
 }
 
 __all__ = [
@@ -39,10 +42,12 @@ __all__ = [
     "finish_run",
     "load_config",
     "open_run",
+    "pairs_to_score",
     "parse_config",
     "plan_config",
     "probe_config",
     "run_config",
+    "scores_said",
 ]
 
 

@@ -9,12 +9,15 @@ SdretrievalError
 │   └── ResourceError       too little disk or memory, or a store that another run holds
 └── WorkError               the work failed; exit code 1; what was finished stays in the store
     ├── NumericError        NaN or infinity where a number was needed; names step and batch
+    ├── MissingScores       pairs that a file of scores lacks; holds them, so that they can be written for scoring
     └── DamagedArtifact     a stored artifact's digest does not match its manifest
 
 A message names the thing, the value found, what was expected, and the next step.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class SdretrievalError(Exception):
@@ -55,6 +58,14 @@ class WorkError(SdretrievalError):
 
 class NumericError(WorkError):
     """A value that must be finite is not."""
+
+
+class MissingScores(WorkError):
+    """A file of scores lacks pairs that the work needs: `pairs` holds (query id, document id) of each."""
+
+    def __init__(self, message: str, pairs: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.pairs = pairs
 
 
 class DamagedArtifact(WorkError):

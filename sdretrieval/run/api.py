@@ -123,13 +123,16 @@ def open_stages(
     """A pipeline of which only the stages that `walk` asks for are wanted, for `what`; no report is written.
 
     They are checked before long work, made under the store's lock, and found again by a later run.
+
+    Raises what `run_config` raises.
     """
     store = Store(runs_folder(runs) / "store")
     _check_request(config, store, None, False, walk)
     with store.lock(f"{what} {config.name}"):
         folder = runs_folder(runs) / config.name
         folder.mkdir(parents=True, exist_ok=True)
-        yield Pipeline(config, store, Runner(store, Ledger(folder / "ledger.jsonl")))
+        ledger = Ledger(folder / "ledger.jsonl")
+        yield Pipeline(config, store, Runner(store, ledger, before=ledger_by_address(ledger)))
 
 
 def _check_request(

@@ -1,35 +1,46 @@
 """A bi-encoder as a free teacher: cached vectors, all windows of a document, their maximum.
 
-This is the frozen EMA teacher of a generation (the student's own moving average). Its asymmetry over the student is the
-full context: the student sees a document's first tokens, the teacher every window.
+This is the frozen EMA teacher of a generation (the student's own moving average), whose asymmetry over the student is
+the full context: the student sees a document's first tokens, the teacher every window. And it is any other bi-encoder,
+whose asymmetry is what it has learnt elsewhere, or with more weights; its vectors may have other dims.
 
 Legend: Q queries, W windows, M documents, D dims.
 """
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 
 from sdretrieval.encode.encoder import Embeddings
+from sdretrieval.errors import ModelError
 from sdretrieval.indexes.hits import Hits
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.teachers.protocols import lists_from_matrix
 
 QUERIES_PER_BLOCK = 64
 """Bounds the memory of an exhaustive search to this many rows of window scores."""
+EVERY_WINDOW = "reads every window of a document, the student only its first tokens"
+LARGER = 1.2
+"""Times the student's bytes of weights from which on a model is called larger."""
+MEGABYTE = 1e6
 
 
 class DenseTeacher:
-    """Scores = max over a document's windows of the inner product with the query's vector."""
+    """Scores = max over a document's windows of the inner product with the query's vector.
 
-    def __init__(self, name: str, queries_QD: Array, documents: Embeddings) -> None:
+    `knows`: what the model itself has over the student, where it is not the student's own average.
+    """
+
+    def __init__(self, name: str, queries_QD: Array, documents: Embeddings, *, knows: str | None = None) -> None:
         self.name = name
-        whole = not documents.one_window
-        self.asymmetry = (
-            "reads every window of a document, the student only its first tokens"
-            if whole
-            else "an average over the student's past; it sees just what the student sees"
-        )
+        seen = EVERY_WINDOW if not documents.one_window else ""
+        if knows is not None:
+            self.asymmetry = f"{knows}; {seen}" if seen else knows
+        else:
+            self.asymmetry = seen or "an average over the student's past; it sees just what the student sees"
         self._queries_QD, self._documents = queries_QD, documents
 
     def matrix(self, query_rows_Q: Array, document_rows_M: Array) -> Array:
@@ -79,3 +90,46 @@ def unit(vectors_XD: Array) -> Array:
     """Rows of length 1, float32; a row of zeros stays."""
     lengths_X1 = np.linalg.norm(vectors_XD, axis=1, keepdims=True)
     return np.asarray(vectors_XD / np.where(lengths_X1 > 0, lengths_X1, 1.0), dtype=np.float32)
+
+
+def knows_more(teacher: Path, student: Path, *, same: bool) -> str:
+    """What a model has over the student, by their folders; `same` = both have the same digest."""
+    if same:
+        return "the student itself, as it was before training"
+    theirs, own = weight_bytes(teacher), weight_bytes(student)
+    kind = "a larger bi-encoder" if theirs > LARGER * own else "another bi-encoder, trained on other data or otherwise"
+    return f"{kind} ({theirs / MEGABYTE:,.0f} MB of weights, the student {own / MEGABYTE:,.0f} MB)"
+
+
+def weight_bytes(folder: Path) -> int:
+    """Bytes of a model's weights, as they lie on disk."""
+    for ending in ("safetensors", "bin"):
+        files = [*folder.glob(f"*.{ending}"), *folder.glob(f"*/*.{ending}")]
+        if files:
+            return sum(path.stat().st_size for path in files)
+    return 0
+
+
+def dims_of(folder: Path) -> int:
+    """Length of a model's vectors by its settings, without loading it: a dense layer's, else the hidden size."""
+    usual, names = 1024, ("out_features", "hidden_size", "dim", "d_model", "word_embedding_dimension")
+    cards = [json.loads(path.read_text(encoding="utf8")) for path in sorted(folder.glob("*/config.json"))]
+    own = folder / "config.json"
+    cards += [json.loads(own.read_text(encoding="utf8"))] if own.is_file() else []
+    sizes = [int(card[name]) for name in names for card in cards if isinstance(card, dict) and card.get(name)]
+    return sizes[0] if sizes else usual
+
+
+def check_is_bi_encoder(name: str, folder: Path) -> None:
+    """Raise ModelError where the files beside the weights say that `folder` holds a reranker; loads nothing.
+
+    A reranker loads as a bi-encoder without complaint: its head is dropped, and mean pooling assumed.
+    """
+    card, modules = folder / "config.json", folder / "modules.json"
+    kinds = json.loads(card.read_text(encoding="utf8")).get("architectures") if card.is_file() else None
+    pools = modules.is_file() and "Pooling" in modules.read_text(encoding="utf8")
+    if kinds and not pools and any(kind.endswith("ForSequenceClassification") for kind in kinds):
+        raise ModelError(
+            f"model {name!r} is no bi-encoder: its architecture is {', '.join(kinds)}, a reranker's; "
+            "give it to a teacher of kind: cross_encoder, or choose a bi-encoder"
+        )

@@ -24,7 +24,7 @@ from sdretrieval.targets.calibrate import (
     top_statistics,
 )
 from sdretrieval.targets.mix import mix, mix_matrices
-from sdretrieval.teachers.protocols import FreeTeacher, Teacher
+from sdretrieval.teachers.protocols import FreeTeacher, PartialTeacher, Teacher
 
 CALIBRATION_DEPTH = 100
 """A free teacher is calibrated on its own best documents, this many a query."""
@@ -38,6 +38,8 @@ class MemberScores(NamedTuple):
     free: bool
     raw: Ragged
     statistics: Statistics
+    unknown: Ragged | None = None
+    """bool: candidates that leave the soft target, since this member has no score of them."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,14 @@ class TeacherScores:
         """The ensemble's score of every candidate: weights x calibrated, weights normalised to 1."""
         return mix(self.calibrated(), weights)
 
+    def unknown(self, weights: Sequence[float]) -> Ragged | None:
+        """bool: candidates that a member of weight above 0 has no score of; None where there is none."""
+        pairs = zip(self.members, weights, strict=True)
+        masks = [m.unknown for m, weight in pairs if weight > 0 and m.unknown is not None]
+        if not masks:
+            return None
+        return masks[0].with_values(np.logical_or.reduce([mask.values_T for mask in masks]))
+
     def save(self, folder: Path) -> None:
         """Write `scores.safetensors` and `scores.json`."""
         from safetensors.numpy import save_file
@@ -63,6 +73,8 @@ class TeacherScores:
             tensors[f"raw_{number}"] = np.ascontiguousarray(member.raw.values_T)
             tensors[f"centre_{number}"] = member.statistics.centre_Q
             tensors[f"scale_{number}"] = member.statistics.scale_Q
+            if member.unknown is not None:
+                tensors[f"unknown_{number}"] = member.unknown.values_T
         save_file(tensors, folder / "scores.safetensors")
         cards = [
             {"name": m.name, "asymmetry": m.asymmetry, "free": m.free, "clip": m.statistics.clip} for m in self.members
@@ -80,7 +92,9 @@ class TeacherScores:
         for number, card in enumerate(cards):
             statistics = Statistics(tensors[f"centre_{number}"], tensors[f"scale_{number}"], card["clip"])
             raw = Ragged(tensors[f"raw_{number}"], tensors["offsets"])
-            members.append(MemberScores(card["name"], card["asymmetry"], card["free"], raw, statistics))
+            unknown = tensors.get(f"unknown_{number}")
+            mask = None if unknown is None else raw.with_values(unknown)
+            members.append(MemberScores(card["name"], card["asymmetry"], card["free"], raw, statistics, mask))
         return TeacherScores(tuple(members))
 
 
@@ -96,13 +110,21 @@ def score_candidates(
         raw = teacher.score(query_rows_Q, candidates)
         check_finite(raw, teacher.name)
         free = isinstance(teacher, FreeTeacher)
+        unknown = teacher.unknown(query_rows_Q, candidates) if isinstance(teacher, PartialTeacher) else None
         if isinstance(teacher, FreeTeacher) and calibration == "zscore":
             hits = teacher.top(query_rows_Q, CALIBRATION_DEPTH)
             statistics = top_statistics(np.where(hits.rows_Qk >= 0, hits.scores_Qk, np.nan))
         else:
-            statistics = statistics_for(calibration, raw, teacher.name)
-        members.append(MemberScores(teacher.name, teacher.asymmetry, free, raw, statistics))
+            statistics = statistics_for(calibration, _known(raw, unknown), teacher.name)
+        members.append(MemberScores(teacher.name, teacher.asymmetry, free, raw, statistics, unknown))
     return TeacherScores(tuple(members))
+
+
+def _known(raw: Ragged, unknown: Ragged | None) -> Ragged:
+    """The scores without those that only fill a gap: these must not decide what is usual."""
+    if unknown is None:
+        return raw
+    return Ragged.of([s[~mask] for s, mask in zip(raw, unknown, strict=True)], raw.values_T.dtype)
 
 
 @dataclass(frozen=True)

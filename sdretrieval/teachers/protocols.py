@@ -1,4 +1,4 @@
-"""What a teacher is. Two protocols, so that caching a moving teacher cannot be written down.
+"""What a teacher is. Separate protocols, so that caching a moving teacher cannot be written down.
 
 `Teacher` is frozen: the `score` stage asks it once and the store remembers. `LiveTeacher` moves with the student and is
 called inside training only.
@@ -52,6 +52,15 @@ class HasVectors(Protocol):
 
     def document_vectors(self, document_rows: Array) -> Array:
         """One vector a document, by row, shape (number of rows, dims)."""
+        ...
+
+
+@runtime_checkable
+class PartialTeacher(Teacher, Protocol):
+    """A teacher that does not know every pair: what it does not know may leave the soft target."""
+
+    def unknown(self, query_rows_Q: Array, candidates: Ragged) -> Ragged | None:
+        """bool: the candidates that leave their list's target; None where each of them stays in it."""
         ...
 
 

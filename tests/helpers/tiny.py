@@ -110,14 +110,14 @@ def vocabulary() -> list[str]:
     return ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces, *(word for word in words if len(word) > 1)]
 
 
-def write_student(folder: Path, seed: int = 0) -> Path:
-    """Save a random 2-layer bi-encoder (32 dims, mean pooling, unit length) as a sentence-transformers folder."""
+def write_student(folder: Path, seed: int = 0, dims: int = 32) -> Path:
+    """Save a random 2-layer bi-encoder (mean pooling, unit length) as a sentence-transformers folder."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
     from transformers import BertModel
 
     bert = folder.with_name(folder.name + "-bert")
-    _write_bert(bert, BertModel, seed)
+    _write_bert(bert, BertModel, seed, dims)
     words = Transformer(str(bert), max_seq_length=POSITIONS)
     pooling = Pooling(words.get_embedding_dimension(), pooling_mode="mean")
     SentenceTransformer(modules=[words, pooling, Normalize()], device="cpu").save_pretrained(str(folder))
@@ -135,7 +135,7 @@ def write_cross_encoder(folder: Path, seed: int = 1) -> Path:
     return folder
 
 
-def _write_bert(folder: Path, kind: Any, seed: int) -> None:
+def _write_bert(folder: Path, kind: Any, seed: int, dims: int = 32) -> None:
     import torch
     from transformers import BertConfig, BertTokenizer
 
@@ -144,7 +144,7 @@ def _write_bert(folder: Path, kind: Any, seed: int) -> None:
     (folder / "vocab.txt").write_text("\n".join(entries) + "\n", encoding="utf8")
     config = BertConfig(
         vocab_size=len(entries),
-        hidden_size=32,
+        hidden_size=dims,
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=64,

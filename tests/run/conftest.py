@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sdretrieval.run.config import Config, parse_config
+from tests.helpers.tiny import write_student
 from tests.run.helpers import tiny_runs
 from tests.run.helpers.nursery import Nursery
 from tests.run.helpers.tiny_runs import MakeConfig
@@ -43,6 +44,12 @@ def finished(full_config: Config, tmp_path_factory: pytest.TempPathFactory) -> A
 def finished_copy(finished: Any, tmp_path: Path) -> Path:
     """RUNS folder with the finished run and its store."""
     return Path(shutil.copytree(finished.folder.parent, tmp_path / "runs"))
+
+
+@pytest.fixture(scope="session")
+def tiny_guest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of another random bi-encoder than the student, of 48 dims. Read only."""
+    return write_student(tmp_path_factory.mktemp("models") / "guest", seed=5, dims=48)
 
 
 @pytest.fixture(scope="session")

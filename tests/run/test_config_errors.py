@@ -11,6 +11,7 @@ from sdretrieval.errors import ConfigError
 from sdretrieval.run.config import load_config, parse_config, warnings
 
 CROSS = {"kind": "cross_encoder", "model": "c"}
+DENSE = {"kind": "dense", "model": "d"}
 
 
 def minimal(**changes: Any) -> dict[str, Any]:
@@ -78,13 +79,17 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
     ),
     (
         minimal(teacher={"kind": "cross-encoder"}),
-        'teacher.kind: found "cross-encoder"; expected one of cross_encoder, ema, lexical, ensemble; '
+        'teacher.kind: found "cross-encoder"; expected one of cross_encoder, dense, ema, lexical, scores, ensemble; '
         "did you mean cross_encoder?",
     ),
-    (minimal(teacher={}), "teacher.kind: missing; expected one of cross_encoder, ema, lexical, ensemble"),
+    (
+        minimal(teacher={}),
+        "teacher.kind: missing; expected one of cross_encoder, dense, ema, lexical, scores, ensemble",
+    ),
     (
         minimal(teacher=3),
-        "teacher: found 3; expected a section whose kind is one of cross_encoder, ema, lexical, ensemble",
+        "teacher: found 3; expected a section whose kind is one of cross_encoder, dense, ema, lexical, scores, "
+        "ensemble",
     ),
     (minimal(teacher={"kind": "cross_encoder"}), "teacher.model: missing; expected text (not empty)"),
     (minimal(student={"model": ""}), 'student.model: found ""; expected text (not empty)'),
@@ -121,15 +126,29 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
     (
         ensemble({"kind": "lexical"}),
         'teacher.members: found [{"kind": "lexical"}]; expected a list, each entry a section whose kind is one of '
-        "cross_encoder, ema, lexical (at least 2)",
+        "cross_encoder, dense, ema, lexical, scores (at least 2)",
     ),
     (
         ensemble({"kind": "lexical"}, {"kind": "ensemble", "members": []}),
-        'teacher.members.1.kind: found "ensemble"; expected one of cross_encoder, ema, lexical',
+        'teacher.members.1.kind: found "ensemble"; expected one of cross_encoder, dense, ema, lexical, scores',
     ),
     (
         ensemble({"kind": "lexical"}, {"kind": "ema", "veiw": {}}),
         "teacher.members.1.veiw: unknown key (found {}); did you mean teacher.members.1.view?",
+    ),
+    (minimal(teacher={"kind": "dense"}), "teacher.model: missing; expected text (not empty)"),
+    (
+        minimal(teacher={"kind": "dense", "model": "m", "promts": {}}),
+        "teacher.promts: unknown key (found {}); did you mean teacher.prompts?",
+    ),
+    (minimal(teacher={"kind": "scores"}), "teacher.file: missing; expected text (not empty)"),
+    (
+        minimal(teacher={"kind": "scores", "file": "a.tsv", "missing": "skipp"}),
+        'teacher.missing: found "skipp"; expected one of error, lowest, skip; did you mean skip?',
+    ),
+    (
+        minimal(teacher={"kind": "scores", "file": ["a.tsv", "b.tsv"]}),
+        'teacher.file: found ["a.tsv", "b.tsv"]; expected text (not empty)',
     ),
     (dict([*minimal().items(), (1, 2)]), "1: the key 1 is no text; expected keys that are text"),
 ]
@@ -215,6 +234,15 @@ CLASHES = [
         minimal(teacher=CROSS, train={"scope": "batch"}),
         'train.scope: found "batch", but teacher is a cross_encoder, which scores only the pairs of the lists; '
         "expected auto or list",
+    ),
+    (
+        minimal(teacher={"kind": "scores", "file": "a.tsv"}, train={"scope": "batch"}),
+        'train.scope: found "batch", but teacher is scores, which has only the pairs of the lists; expected auto or '
+        "list",
+    ),
+    (
+        ensemble({"kind": "lexical"}, {**DENSE, "view": {"windows": "all", "max_tokens": 64, "stride": 65}}),
+        "teacher.members.1.view.stride: found 65; expected at most the window's 64 tokens, else parts are never seen",
     ),
     (
         minimal(teacher={"kind": "ema", "view": {"windows": "all", "stride": 300}}),
@@ -396,6 +424,9 @@ NO_ASYMMETRY = "no asymmetry"
 WARNINGS = [
     (minimal(teacher={"kind": "ema", "view": {"windows": "first"}}), NO_ASYMMETRY),
     (minimal(teacher={"kind": "ema", "view": {"windows": "first", "max_tokens": 256}}), NO_ASYMMETRY),
+    (minimal(teacher={**DENSE, "model": "m"}), "give the dense teacher view: {windows: all}, or another model, or add"),
+    (ensemble({**DENSE, "model": "m/"}, {"kind": "ema", "view": {}}), NO_ASYMMETRY),
+    (minimal(teacher={**DENSE, "view": {"stride": 9}}), "teacher.view.stride: 9 has no effect: view.windows is first"),
     (
         ensemble({"kind": "ema", "view": {}}, {"kind": "ema", "mode": "live", "view": {"max_tokens": 128}}),
         NO_ASYMMETRY,
@@ -510,6 +541,10 @@ def test_settings_without_effect_are_named(data: Any, text: str) -> None:
         minimal(train={"loss": "margin_mse", "margin_scale": 0.1}),
         {**ensemble({"kind": "ema"}, {"kind": "lexical"}), "targets": {"query_weights": {"by": "both", "below": 0.2}}},
         minimal(corpus={"source": "x", "labels": False, "verdicts": "marks.tsv"}, train={"hard_label_weight": 0.1}),
+        minimal(teacher=DENSE),
+        minimal(teacher={**DENSE, "model": "m", "view": {"windows": "all"}}),
+        minimal(teacher={**DENSE, "model": "m", "prompts": {"query": "query: "}}),
+        minimal(teacher={"kind": "scores", "file": "a.tsv"}),
     ],
 )
 def test_sound_settings_raise_no_warning(data: Any) -> None:

@@ -30,6 +30,15 @@ def test_vectors_of_a_full_context_teacher_take_a_window_every_stride(make_confi
     assert wide == 4 * 384 * (6 * 10**6 + 1000)  # 250 tokens a document
 
 
+def test_vectors_of_another_bi_encoder_have_its_own_dims_and_windows(make_config: MakeConfig, tiny_guest: Path) -> None:
+    def needs(**view: object) -> int:
+        config = make_config(teacher={"kind": "dense", "model": str(tiny_guest), "view": view})
+        return disk_needs(config, made("0/encode:teacher0", "0/tokens:teacher0"), MILLION, 384, 10**8)["vectors"]
+
+    assert needs() == 4 * 48 * (10**6 + 1000)
+    assert needs(windows="all", stride=50) == 4 * 48 * (6 * 10**6 + 1000)
+
+
 def test_students_checkpoints_and_indexes(make_config: MakeConfig) -> None:
     stages = made("0/corpus", "0/tokens", "0/lexical", "1/index", "1/train", "1/train:hard_labels", "1/gate")
     assert disk_needs(make_config(), stages, MILLION, 384, 10**8) == {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines import own_documents, scifact, stdlib
+from pipelines import own_documents, scifact, score_elsewhere, stdlib
 from sdretrieval.run.api import RunResult
 from sdretrieval.run.config import Config, dump_config
 from tests.helpers import tiny
@@ -41,6 +41,28 @@ def test_the_probe_may_say_that_there_is_nothing_to_learn(
     monkeypatch.setenv("SDRETRIEVAL_RUNS", str(finished_copy))
     scifact.main(str(tmp_path / "config.yaml"))
     assert "nothing to distil" in capsys.readouterr().out
+
+
+def test_pairs_go_elsewhere_and_their_scores_teach(
+    finished_copy: Path,
+    full_config: Config,
+    tiny_cross_encoder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = yaml.safe_load(dump_config(full_config))
+    data["teacher"] = {"kind": "scores", "file": str(tmp_path / "scores" / "tiny.tsv")}
+    data["evaluate"]["controls"] = []
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(data))
+    monkeypatch.setenv("SDRETRIEVAL_RUNS", str(finished_copy))
+    lines = len(ledger_of(finished_copy / "tiny"))
+    result = score_elsewhere.main(str(tmp_path / "config.yaml"), str(tiny_cross_encoder), "train.epochs=1")
+    made = made_in(result.folder, after=lines)
+    assert made[:3] == ["1/score", "1/targets", "1/train"], "what is mined is mined once, for the file and for the run"
+    out = capsys.readouterr().out
+    assert "pairs of 40 queries to score" in out and "generation_1" in out and "report:" in out
+    assert result.report["trained"] and (tmp_path / "scores" / "pairs.tsv").is_file()
 
 
 def test_a_folder_of_documents_becomes_a_searching_student(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from sdretrieval.encode.views import View
-from sdretrieval.teachers.dense import DenseTeacher
+from sdretrieval.errors import ModelError
+from sdretrieval.teachers.dense import DenseTeacher, check_is_bi_encoder, dims_of, knows_more
 from sdretrieval.teachers.lexical import LexicalTeacher
 from sdretrieval.teachers.protocols import FreeTeacher, Teacher
 from tests.teachers.collection import Collection
@@ -88,3 +91,40 @@ def test_free_teachers_are_told_from_costly_ones(teacher: FreeTeacher) -> None:
 def test_a_dense_teacher_says_what_it_has_over_the_student(collection: Collection, whole: DenseTeacher) -> None:
     assert whole.asymmetry.startswith("reads every window of a document")
     assert "sees just what the student sees" in dense(collection, View(64)).asymmetry
+
+
+def test_another_model_says_what_it_has_over_the_student(collection: Collection) -> None:
+    first, every = (collection.embed(collection.documents, view) for view in (View(64), View(64, "all")))
+    for documents, expected in ((first, "a larger one"), (every, "a larger one; reads every window of a document")):
+        told = DenseTeacher("dense:x", collection.query_vectors, documents, knows="a larger one").asymmetry
+        assert told.startswith(expected) and ("window" in told) == ("window" in expected)
+
+
+def test_a_model_is_called_larger_by_its_weights(tmp_path: Path) -> None:
+    for name, size in (("small", 1_000_000), ("alike", 1_100_000), ("large", 30_000_000)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(bytes(size))
+    own = tmp_path / "small"
+    assert knows_more(tmp_path / "large", own, same=False) == (
+        "a larger bi-encoder (30 MB of weights, the student 1 MB)"
+    )
+    assert knows_more(tmp_path / "alike", own, same=False).startswith("another bi-encoder, trained on other data")
+    assert knows_more(own, own, same=True) == "the student itself, as it was before training"
+
+
+def test_dims_are_read_from_the_settings(tmp_path: Path, tiny_student: Path) -> None:
+    assert dims_of(tiny_student) == 32
+    assert dims_of(tmp_path) == 1024, "on the safe side where nothing is said"
+    (tmp_path / "config.json").write_text('{"hidden_size": 768}')
+    assert dims_of(tmp_path) == 768
+    (tmp_path / "2_Dense").mkdir()
+    (tmp_path / "2_Dense" / "config.json").write_text('{"in_features": 768, "out_features": 512}')
+    assert dims_of(tmp_path) == 512
+
+
+def test_a_reranker_is_no_bi_encoder(tiny_cross_encoder: Path, tiny_student: Path) -> None:
+    check_is_bi_encoder("student", tiny_student)
+    with pytest.raises(
+        ModelError, match=r"'reader' is no bi-encoder: its architecture is BertForSequenceClassification"
+    ):
+        check_is_bi_encoder("reader", tiny_cross_encoder)

@@ -114,7 +114,7 @@ def _rule(rule: str | None, margin: float | None, percent: float | None, configu
 
 def _walk(pipeline: Pipeline) -> tuple[Any, Any]:
     lists = pipeline.mine(1, pipeline.base)
-    scores = pipeline.score("1/score", lists, pipeline.ema_vectors(1, pipeline.base))
+    scores = pipeline.score("1/score", lists, pipeline.teacher_vectors(1, pipeline.base))
     pipeline.weighing()
     return lists, scores
 

@@ -14,12 +14,15 @@ from sdretrieval.run.config.schema import (
     Config,
     CorpusConfig,
     CrossEncoderConfig,
+    DenseConfig,
     EmaConfig,
     EnsembleConfig,
     FalseNegativesConfig,
     GenerateConfig,
     IndexConfig,
     LexicalConfig,
+    Member,
+    ScoresConfig,
     TargetsConfig,
     ViewConfig,
     members_of,
@@ -91,13 +94,11 @@ def _teacher(config: Config) -> Iterator[Clash]:
     members = members_of(config.teacher)
     prefixes = _member_paths(config)
     for prefix, member in zip(prefixes, members, strict=True):
-        if isinstance(member, CrossEncoderConfig) and config.train.scope == "batch":
-            text = (
-                f'found "batch", but {prefix} is a cross_encoder, which scores only the pairs of the lists; '
-                "expected auto or list"
-            )
+        if isinstance(member, CrossEncoderConfig | ScoresConfig) and config.train.scope == "batch":
+            kind = "a cross_encoder, which scores" if member.kind == "cross_encoder" else "scores, which has"
+            text = f'found "batch", but {prefix} is {kind} only the pairs of the lists; expected auto or list'
             yield Clash(("train.scope", f"{prefix}.kind"), text)
-        if isinstance(member, EmaConfig):
+        if isinstance(member, EmaConfig | DenseConfig):
             yield from _gaps(member.view, f"{prefix}.view", config.student.max_tokens)
         if isinstance(member, CrossEncoderConfig):
             yield from _cross_encoder_view(member, prefix)
@@ -221,20 +222,28 @@ def warnings(config: Config) -> list[str]:
 
 def _asymmetry(config: Config) -> Iterator[str]:
     members = members_of(config.teacher)
-    if all(isinstance(member, EmaConfig) and not _sees_more(member, config) for member in members):
-        live = any(isinstance(member, EmaConfig) and member.mode == "live" for member in members)
-        yield (
-            "teacher: the teacher sees just what the student sees "
-            f"(the first {config.student.max_tokens} tokens of a document): no asymmetry, so nothing is to be gained; "
-            f"give the ema teacher {'mode: frozen (live reads the batch as the student does) and ' if live else ''}"
-            "view: {windows: all}, or add a lexical or cross_encoder member"
-        )
+    if any(_knows_more(member, config) for member in members):
+        return
+    live = any(isinstance(member, EmaConfig) and member.mode == "live" for member in members)
+    kind = "ema" if any(isinstance(member, EmaConfig) for member in members) else "dense"
+    yield (
+        "teacher: the teacher sees just what the student sees "
+        f"(the first {config.student.max_tokens} tokens of a document): no asymmetry, so nothing is to be gained; "
+        f"give the {kind} teacher {'mode: frozen (live reads the batch as the student does) and ' if live else ''}"
+        f"view: {{windows: all}}, {'or another model, ' if kind == 'dense' else ''}or add a lexical or cross_encoder "
+        "member"
+    )
 
 
-def _sees_more(member: EmaConfig, config: Config) -> bool:
+def _knows_more(member: Member, config: Config) -> bool:
     """A live average reads the batch's documents as they were cut for the student, whatever its view."""
+    if not isinstance(member, EmaConfig | DenseConfig):
+        return True
     wider = member.view.windows == "all" or (member.view.max_tokens or 0) > config.student.max_tokens
-    return wider and member.mode == "frozen"
+    if isinstance(member, EmaConfig):
+        return wider and member.mode == "frozen"
+    same = member.model.rstrip("/") == config.student.model.rstrip("/")
+    return wider or not same or member.prompts != config.student.prompts
 
 
 def _averages(config: Config) -> Iterator[str]:
@@ -343,7 +352,11 @@ def _default(section: type[CorpusConfig | TargetsConfig | FalseNegativesConfig],
 
 def _views(config: Config) -> Iterator[str]:
     for prefix, member in zip(_member_paths(config), members_of(config.teacher), strict=True):
-        if not isinstance(member, LexicalConfig) and member.view.windows == "first" and member.view.stride is not None:
+        if (
+            not isinstance(member, LexicalConfig | ScoresConfig)
+            and member.view.windows == "first"
+            and member.view.stride is not None
+        ):
             yield f"{prefix}.view.stride: {member.view.stride} has no effect: view.windows is first"
     cut = config.train.document_tokens
     if cut is not None and cut > config.student.max_tokens:

@@ -21,7 +21,7 @@ REPAIR_ROUNDS = 3
 """A broken value may hide a missing one, which may hide another: after three rounds nothing more is learnt."""
 
 STAND_INS: dict[str, object] = {
-    "name": "x", "model": "x", "source": "x", "kind": "lexical", "every": 1, "patience": 1,
+    "name": "x", "model": "x", "source": "x", "kind": "lexical", "file": "x", "every": 1, "patience": 1,
     "corpus": {"source": "x"}, "student": {"model": "x"}, "teacher": {"kind": "lexical"},
     "members": [{"kind": "lexical"}, {"kind": "lexical"}],
 }  # fmt: skip

@@ -115,7 +115,8 @@ def _literals(annotation: Any) -> Iterator[Any]:
 
 
 def _meant(value: object, choices: Sequence[str]) -> str:
-    close = difflib.get_close_matches(str(value), choices, n=1) if isinstance(value, str) else []
+    # Above difflib's 0.6, at which an ensemble in an ensemble is taken for `dense`.
+    close = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.65) if isinstance(value, str) else []
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -185,7 +185,39 @@ class LexicalConfig(Section):
     )
 
 
-MemberConfig = Annotated[CrossEncoderConfig | EmaConfig | LexicalConfig, Field(discriminator="kind")]
+class DenseConfig(Section):
+    """Any bi-encoder: a larger one, or another one; its vectors are made once and serve every generation."""
+
+    kind: Literal["dense"] = identity("dense")
+    model: str = identity("hub id or folder of a sentence-transformers model", min_length=1)
+    view: ViewConfig = identity("what part of a document it sees", ViewConfig())
+    prompts: PromptsConfig = identity("texts put before queries and documents", PromptsConfig())
+    query_tokens: int | None = identity("tokens of a query that it sees; null means those of a window", 64, ge=1)
+    trust_remote_code: bool = identity("whether code that comes with the model may run", False)
+    batch_tokens: int = cost("most tokens in a batch of encoding, padding included", 8192, ge=1)
+    weight: Weight = identity(
+        "its share in a mixture; auto takes the probe's choice", 1.0, expects="a number of at least 0, or auto"
+    )
+
+
+class ScoresConfig(Section):
+    """Scores that were made elsewhere, by whatever model, read from a file of query, document and score."""
+
+    kind: Literal["scores"] = identity("scores")
+    file: str = identity("table or TREC run of query, document, score; several files by a pattern with *", min_length=1)
+    column: str | None = identity("the column that holds the scores; null finds it by its usual name", None)
+    # A label: as part of keys, renaming would train again. What was made before keeps the name it was made under.
+    name: str | None = cost("what the report calls it; null means the file's name", None, min_length=1)
+    missing: Literal["error", "lowest", "skip"] = identity(
+        "a pair without a score: stop; rank it below the query's others; leave it out of the query's target", "error"
+    )
+    weight: Weight = identity(
+        "its share in a mixture; auto takes the probe's choice", 1.0, expects="a number of at least 0, or auto"
+    )
+
+
+Member = CrossEncoderConfig | DenseConfig | EmaConfig | LexicalConfig | ScoresConfig
+MemberConfig = Annotated[Member, Field(discriminator="kind")]
 
 
 class EnsembleConfig(Section):
@@ -198,7 +230,7 @@ class EnsembleConfig(Section):
     )
 
 
-TeacherConfig = Annotated[CrossEncoderConfig | EmaConfig | LexicalConfig | EnsembleConfig, Field(discriminator="kind")]
+TeacherConfig = Annotated[Member | EnsembleConfig, Field(discriminator="kind")]
 
 
 class FalseNegativesConfig(Section):
@@ -316,6 +348,6 @@ class Config(Section):
     generations: int = identity("rounds of mining, teaching and training", 1, ge=1, le=10)
 
 
-def members_of(teacher: TeacherConfig) -> tuple[CrossEncoderConfig | EmaConfig | LexicalConfig, ...]:
+def members_of(teacher: TeacherConfig) -> tuple[Member, ...]:
     """The teachers of a mixture; the teacher itself where it stands alone."""
     return teacher.members if isinstance(teacher, EnsembleConfig) else (teacher,)

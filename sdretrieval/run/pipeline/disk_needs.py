@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from math import ceil
 
 from sdretrieval.corpus import TextSize, find_source
+from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.student import Student
 from sdretrieval.errors import ResourceError
-from sdretrieval.run.config import Config, EmaConfig, members_of, settings_from
+from sdretrieval.run.config import Config, DenseConfig, EmaConfig, Member, members_of, settings_from
 from sdretrieval.run.pipeline.outline import Outlined
 from sdretrieval.run.stages.teach import view_of
 from sdretrieval.run.store import Store, check_disk, readable_bytes
+from sdretrieval.teachers.dense import dims_of
 
 RESERVE = 100_000_000
 """For what is small whatever the corpus: lists, scores, runs, ledger and report."""
@@ -49,7 +51,7 @@ def disk_needs(
             needs["texts, tokens and BM25"] += size.bytes
         elif name == "encode":
             vectors = ceil(size.documents * _windows(config, address, size)) + size.queries
-            needs["vectors"] += 4 * dims * vectors
+            needs["vectors"] += 4 * _dims(config, address, dims) * vectors
         elif name == "index":
             count = max(size.documents, 1)
             needs["indexes"] += ceil(count * settings_from(config.index).disk_bytes(count, dims))
@@ -62,11 +64,22 @@ def disk_needs(
     return dict(needs)
 
 
+def _member(config: Config, address: str) -> Member | None:
+    """The teacher whose vectors `address` names."""
+    _, teacher, position = address.partition(":teacher")
+    return members_of(config.teacher)[int(position)] if teacher else None
+
+
+def _dims(config: Config, address: str, student: int) -> int:
+    """Dims of the vectors of `address`: a dense teacher has its own."""
+    member = _member(config, address)
+    return dims_of(locate_model(member.model)) if isinstance(member, DenseConfig) else student
+
+
 def _windows(config: Config, address: str, size: TextSize) -> float:
     """Most windows of an average document: a full-context teacher has a new one every stride."""
-    _, teacher, position = address.partition(":teacher")
-    member = members_of(config.teacher)[int(position)] if teacher else None
-    if not isinstance(member, EmaConfig) or member.view.windows == "first":
+    member = _member(config, address)
+    if not isinstance(member, EmaConfig | DenseConfig) or member.view.windows == "first":
         return 1.0
     view = view_of(member.view, config)
     tokens = size.bytes / BYTES_PER_TOKEN / max(size.documents, 1)

@@ -49,7 +49,7 @@ class Material:
     mined: Artifact
     targets: Artifact | None = None
     scores: Artifact | None = None
-    ema: dict[int, Artifact] = field(default_factory=dict)
+    teacher_vectors: dict[int, Artifact] = field(default_factory=dict)
     student: Artifact | None = None
     """The student's own vectors, towards which a teacher's are turned (`loss: embedding`)."""
     as_many_updates_as: Artifact | None = None
@@ -58,7 +58,7 @@ class Material:
     def artifacts(self) -> list[Artifact]:
         """All of them."""
         others = (self.targets, self.scores, self.student, self.as_many_updates_as)
-        return [self.mined, *(a for a in (*others, *self.ema.values()) if a)]
+        return [self.mined, *(a for a in (*others, *self.teacher_vectors.values()) if a)]
 
 
 @dataclass
@@ -121,10 +121,10 @@ class Pipeline(Measuring):
 
     def teach(self, number: int, student: Weights, mined: Artifact) -> Material:
         """Stages score and targets: what the teachers say of the lists, and the distributions that teach."""
-        ema = self.ema_vectors(number, student)
-        scores = self.score(f"{number}/score", mined, ema)
+        teacher_vectors = self.teacher_vectors(number, student)
+        scores = self.score(f"{number}/score", mined, teacher_vectors)
         targets = self.targets(f"{number}/targets", mined, scores, shuffled=False)
-        return Material(mined, targets, scores, ema, self._turned_to(number, student))
+        return Material(mined, targets, scores, teacher_vectors, self._turned_to(number, student))
 
     def _turned_to(self, number: int, student: Weights) -> Artifact | None:
         """The student's vectors, where the loss regresses on a teacher's."""
@@ -180,7 +180,7 @@ class Pipeline(Measuring):
             targets=Targets.load(material.targets.path) if material.targets else learn.no_targets(candidates),
             scores=TeacherScores.load(material.scores.path) if material.scores else None,
             weights=self.weights() if taught else [],
-            make_teachers=lambda: self.room(material.ema).teachers(),
+            make_teachers=lambda: self.room(material.teacher_vectors).teachers(),
             student_vectors=Vectors(material.student) if material.student else None,
             start=start.student,
             snapshot=start.average,
@@ -267,10 +267,10 @@ class Pipeline(Measuring):
         return Material(self._labelled(), as_many_updates_as=mined)
 
     def _shuffled_material(self, mined: Artifact) -> Material:
-        ema = self.ema_vectors(1, self.base)
-        scores = self.score("1/score", mined, ema)
+        teacher_vectors = self.teacher_vectors(1, self.base)
+        scores = self.score("1/score", mined, teacher_vectors)
         targets = self.targets("1/targets:shuffled", mined, scores, shuffled=True)
-        return Material(mined, targets, scores, ema, self._turned_to(1, self.base))
+        return Material(mined, targets, scores, teacher_vectors, self._turned_to(1, self.base))
 
     def _labelled(self) -> Artifact:
         """Lists for the hard-label control of a run without labels: the control alone reads the train judgements."""

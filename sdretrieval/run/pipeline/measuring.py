@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from sdretrieval.errors import MissingScores
 from sdretrieval.evaluation import Run, fuse, read_trec
 from sdretrieval.run.pipeline.shared import Weights
 from sdretrieval.run.pipeline.teaching import Teaching
-from sdretrieval.run.stages import probe, search
+from sdretrieval.run.stages import probe, search, teach
 from sdretrieval.run.stages.inputs import Vectors
 from sdretrieval.run.stages.runner import Artifact
 from sdretrieval.run.stages.seeing import say_coverage
 from sdretrieval.run.store import Work
-from sdretrieval.teachers.ensemble import score_candidates
+
+logger = logging.getLogger("sdretrieval")
 
 
 @dataclass(frozen=True)
@@ -116,17 +119,32 @@ class Measuring(Teaching):
         vectors = self.student_vectors("1/encode", self.base)
         base = self.add_dense("student_0", "the base student", self.base, vectors, 1)
         self._add_fused("hybrid_0", "base student + BM25, even mix", base)
-        self._measure_teacher(vectors)
+        if not self.takes_scores_from_files():
+            self._measure_teacher()
 
     def _say_coverage(self) -> None:
         if not self.runner.planning and self.tokens.path.exists():
             specials = self.student(self.base.student).document_specials.count
             say_coverage(self.config, self.prepared, self.text_tokens.documents.lengths, specials)
 
-    def _measure_teacher(self, vectors: Artifact) -> None:
+    def _measure_imported(self) -> None:
+        """A teacher whose scores come from a file, late: the file may be made from what generation 1 mined.
+
+        It seldom holds the pairs of dev and test; then the report goes without this row.
+        """
+        try:
+            self._measure_teacher()
+        except MissingScores as lack:
+            logger.warning(
+                "the report has no row teacher@student_0 (the teacher reranking the base student on %s): %s. "
+                "`sdretrieval score CONFIG --pairs FILE --teacher-row` writes all pairs that it needs",
+                " and ".join(self.splits), str(lack).removesuffix("."),
+            )  # fmt: skip
+
+    def _measure_teacher(self) -> None:
         """The teacher reranking the base student's own top documents: what there is to learn."""
-        index = self.index("1/index", vectors)
-        ema = self.ema_vectors(1, self.base)
+        vectors, index = self._base_searched()
+        teacher_vectors = self.teacher_vectors(1, self.base)
         depth = self.config.evaluate.teacher_depth
         identity: dict[str, Any] = {
             "members": self.member_identities(),
@@ -139,15 +157,13 @@ class Measuring(Teaching):
 
         def rerank(split: str) -> Run:
             prepared, opened = self.prepared, Vectors(vectors)
-            rows = prepared.rows_of(split)
-            hits = search.dense_hits(prepared, split, opened, self.open_index(index), depth)
-            lists = probe.pool_lists(hits.rows_Qk, None, prepared.own_documents(rows))
-            scores = score_candidates(self.room(ema).teachers(split), rows, lists, self.config.targets.calibrate)
+            rows, lists = self.rerank_pool(split)
+            _, scores = teach.scored(self.room(teacher_vectors), rows, lists, split)
             reranked = probe.rerank_run(prepared, rows, lists, scores.mixed(self.weights()))
             whole = search.dense_run(prepared, split, opened, self.open_index(index), self.config.evaluate.depth)
             return probe.with_rest(reranked, whole)
 
-        inputs = [vectors, index, self.lexical, *ema.values(), *weighing]
+        inputs = [vectors, index, self.lexical, *teacher_vectors.values(), *weighing]
         runs = {
             split: self._measured(
                 f"0/evaluate:teacher:{split}", split, identity, inputs,
@@ -159,6 +175,8 @@ class Measuring(Teaching):
 
     def measure_final(self, weights: Weights) -> None:
         """What was accepted, alone and beside BM25."""
+        if self.takes_scores_from_files():
+            self._measure_imported()
         vectors = self.student_vectors("final/encode", weights)
         final = self.add_dense("final", "what was accepted", weights, vectors, "final")
         self._add_fused("hybrid_final", "final student + BM25, even mix", final)

@@ -12,7 +12,7 @@ from sdretrieval.corpus import read_marks
 from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.student import ROBERTA_KIN, Student, check_positions, torch_device
 from sdretrieval.errors import RequestError
-from sdretrieval.run.config import Config, CrossEncoderConfig, EmaConfig, members_of, settings_from
+from sdretrieval.run.config import Config, CrossEncoderConfig, DenseConfig, EmaConfig, members_of, settings_from
 from sdretrieval.run.gate import MERGE_SHARES
 from sdretrieval.run.stages.inputs import student_from
 
@@ -45,17 +45,21 @@ def check_machine(config: Config) -> None:
 
 
 def check_models(config: Config) -> None:
-    """Raise ModelError where a model is not there, is no reranker but should be, or is asked for too long a context.
+    """Raise ModelError where a model is not there, is of another kind than asked for, or has too short a context.
 
     Reads the models' settings, no weights.
     """
     from sdretrieval.teachers.cross_encoder import check_is_reranker
+    from sdretrieval.teachers.dense import check_is_bi_encoder
 
     asked = [(config.student.model, config.student.max_tokens)]
     for member in members_of(config.teacher):
         if isinstance(member, CrossEncoderConfig):
             check_is_reranker(member.model, locate_model(member.model))
             asked.append((member.model, member.max_tokens))
+        elif isinstance(member, DenseConfig):
+            check_is_bi_encoder(member.model, locate_model(member.model))
+            asked.append((member.model, member.view.max_tokens or config.student.max_tokens))
         elif isinstance(member, EmaConfig):
             asked.append((config.student.model, member.view.max_tokens or 0))
     for name, tokens in asked:
@@ -107,7 +111,7 @@ def check_until(until: str, generations: int) -> None:
         stages = ", ".join(SHARED_STAGES + GENERATION_STAGES)
         raise RequestError(f"--until {until}: expected GENERATION/STAGE such as 1/mine; stages: {stages}")
     if number == "0":
-        if name not in (*SHARED_STAGES, "evaluate"):
+        if name not in (*SHARED_STAGES, "evaluate") and not stage.startswith("encode:teacher"):
             raise RequestError(f"--until {until}: {name} belongs to a generation; expected 1/{stage}, for example")
     elif name in SHARED_STAGES:
         raise RequestError(f"--until {until}: {name} is shared by all generations; expected 0/{stage}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,14 +13,14 @@ import numpy as np
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.artifacts import read_json
-from sdretrieval.run.config import identity_fields, members_of
-from sdretrieval.run.config.schema import EmaConfig
-from sdretrieval.run.pipeline.shared import Shared, Weights
-from sdretrieval.run.stages import masks, probe, search, teach
-from sdretrieval.run.stages.inputs import Vectors
+from sdretrieval.run.config import DenseConfig, EmaConfig, ScoresConfig, identity_fields, members_of
+from sdretrieval.run.pipeline.shared import Shared, Weights, precision_of
+from sdretrieval.run.stages import masks, prepare, probe, search, teach
+from sdretrieval.run.stages.guests import Guest
+from sdretrieval.run.stages.inputs import TextTokens, Vectors
 from sdretrieval.run.stages.runner import Artifact
 from sdretrieval.run.store import Work
-from sdretrieval.teachers.ensemble import TeacherScores, score_candidates
+from sdretrieval.teachers.ensemble import TeacherScores
 
 logger = logging.getLogger("sdretrieval")
 
@@ -29,41 +29,79 @@ logger = logging.getLogger("sdretrieval")
 class Teaching(Shared):
     """Adds the teacher to what is shared."""
 
-    def ema_vectors(self, number: int, weights: Weights) -> dict[int, Artifact]:
-        """By member position: the vectors of each EMA member under its own view."""
+    _guests: dict[int, Guest] = field(default_factory=dict)
+
+    def teacher_vectors(self, number: int, weights: Weights) -> dict[int, Artifact]:
+        """By member position: the vectors of each dense member, and of each EMA member, under its own view."""
         found = {}
         for position, member in enumerate(members_of(self.config.teacher)):
             if isinstance(member, EmaConfig):
                 view = teach.view_of(member.view, self.config)
                 address = f"{number}/encode:teacher{position}"
                 found[position] = self.vectors(address, weights.average_key, weights.average, view)
+            elif isinstance(member, DenseConfig):
+                found[position] = self._guest_vectors(position, member)
         return found
 
-    def room(self, ema: dict[int, Artifact]) -> teach.TeacherRoom:
+    def _guest_vectors(self, position: int, member: DenseConfig) -> Artifact:
+        """A dense member's vectors, from its own tokenizer's tokens: the same in all generations, hence of 0."""
+        guest = self._guests.setdefault(
+            position, Guest(member, teach.view_of(member.view, self.config), self.config.student.device)
+        )
+        tokens = self.runner.stage(
+            f"0/tokens:teacher{position}", 1, {}, [self.corpus, guest.digest],
+            lambda work: prepare.build_tokens(work, self.collected, guest.model()),
+        )  # fmt: skip
+        precision = self.config.student.encode_precision
+        measured = self.measured_precision(precision)
+        identity = {
+            "view": [guest.view.max_tokens, guest.view.windows, guest.view.stride],
+            "query_tokens": guest.query_tokens,
+            "prompts": guest.prompts_identity(),
+            "encode_precision": precision,
+        }
+        address = f"0/encode:teacher{position}"
+
+        def build(work: Work) -> None:
+            search.build_vectors(
+                work, guest.model(), TextTokens(tokens), guest.view, member.batch_tokens,
+                precision_of(precision, measured, "encode"), address, self.collected.measuring,
+            )  # fmt: skip
+            guest.unload()
+
+        inputs: list[Artifact | str] = [tokens, guest.digest, *([measured] if measured else [])]
+        return self.runner.stage(address, 1, identity, inputs, build, resumable=True)
+
+    def room(self, teacher_vectors: dict[int, Artifact]) -> teach.TeacherRoom:
         """Where the members are made from this generation's artifacts."""
-        opened = {position: Vectors(artifact) for position, artifact in ema.items()}
+        opened = {position: Vectors(artifact) for position, artifact in teacher_vectors.items()}
         return teach.TeacherRoom(self.config, self.store, self.prepared, self.lexical_index, opened)
+
+    def takes_scores_from_files(self) -> bool:
+        """Whether a member's scores were made elsewhere: only the pairs of its file are known."""
+        return any(isinstance(member, ScoresConfig) for member in members_of(self.config.teacher))
 
     def member_identities(self) -> list[dict[str, Any]]:
         """What decides the members' raw scores."""
         return [teach.member_identity(member, self.config) for member in members_of(self.config.teacher)]
 
-    def score(self, address: str, lists: Artifact, ema: dict[int, Artifact]) -> Artifact:
+    def score(self, address: str, lists: Artifact, teacher_vectors: dict[int, Artifact]) -> Artifact:
         """Raw scores of every member for every candidate of `lists`."""
         identity: dict[str, Any] = {"members": self.member_identities(), "calibrate": self.config.targets.calibrate}
 
         def build(work: Work) -> None:
             candidates = search.load_candidates(lists)
-            teach.build_scores(work, self.room(ema), candidates.query_rows_Q, candidates.rows)
+            teach.build_scores(work, self.room(teacher_vectors), candidates.query_rows_Q, candidates.rows)
 
-        return self.runner.stage(address, 1, identity, [lists, self.lexical, self.judged, *ema.values()], build)
+        return self.runner.stage(
+            address, 1, identity, [lists, self.lexical, self.judged, *teacher_vectors.values()], build
+        )
 
     @cached_property
     def probe(self) -> Artifact:
         """The configured teachers and their mixtures against the base student, on dev."""
-        vectors = self.student_vectors("1/encode", self.base)
-        index = self.index("1/index", vectors)
-        ema = self.ema_vectors(1, self.base)
+        vectors, index = self._base_searched()
+        teacher_vectors = self.teacher_vectors(1, self.base)
         asked = self.config
         identity = {
             "members": self.member_identities(),
@@ -80,14 +118,31 @@ class Teaching(Shared):
             lists = self._pool(rows, opened, self.open_index(index))
             student = lists.with_values(_student_scores(lists, opened, rows))
             student = masks.dense_masks(prepared, "dev", opened).correct(rows, lists, student)
-            room = self.room(ema)
-            scores = score_candidates(room.teachers("dev"), rows, lists, asked.targets.calibrate)
+            _, scores = teach.scored_with_gaps_written(self.room(teacher_vectors), rows, lists, "dev")
             probe.build_probe(
                 work, prepared, rows, lists, scores, student, asked.gate.measure, asked.gate.tolerance, asked.seed
             )
 
-        inputs = [vectors, index, self.lexical, self.judged, *ema.values()]
+        inputs = [vectors, index, self.lexical, self.judged, *teacher_vectors.values()]
         return self.runner.stage("0/probe", 1, identity, inputs, build)
+
+    def _base_searched(self) -> tuple[Artifact, Artifact]:
+        """The base student's vectors and their index."""
+        vectors = self.student_vectors("1/encode", self.base)
+        return vectors, self.index("1/index", vectors)
+
+    def probe_pool(self) -> tuple[Array, Ragged]:
+        """Rows of the dev queries, and the documents of each that the probe asks the teachers about."""
+        vectors, index = self._base_searched()
+        rows = self.prepared.rows_of("dev")
+        return rows, self._pool(rows, Vectors(vectors), self.open_index(index))
+
+    def rerank_pool(self, split: str) -> tuple[Array, Ragged]:
+        """Rows of a split's queries, and the base student's top documents, which the teacher reranks in the report."""
+        vectors, index = self._base_searched()
+        rows, depth = self.prepared.rows_of(split), self.config.evaluate.teacher_depth
+        hits = search.dense_hits(self.prepared, split, Vectors(vectors), self.open_index(index), depth)
+        return rows, probe.pool_lists(hits.rows_Qk, None, self.prepared.own_documents(rows))
 
     def _pool(self, rows: Array, vectors: Vectors, index: VectorIndex) -> Ragged:
         depth = self.config.evaluate.teacher_depth
@@ -125,7 +180,7 @@ class Teaching(Shared):
     def agreement(self) -> Artifact:
         """How the members agree on the base student's lists, and the weights that follow: no label is read."""
         lists = self.mine(1, self.base)
-        scores = self.score("1/score", lists, self.ema_vectors(1, self.base))
+        scores = self.score("1/score", lists, self.teacher_vectors(1, self.base))
         return self.runner.stage(
             "0/agreement", 1, {}, [scores],
             lambda work: teach.build_agreement(work, TeacherScores.load(scores.path)),

@@ -6,24 +6,32 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sdretrieval.corpus import Verdicts
+from sdretrieval.corpus.tabular.formats import stem_of
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.views import View
+from sdretrieval.errors import MissingScores
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Array, Ragged
-from sdretrieval.run.config import Config, identity_fields, members_of
-from sdretrieval.run.config.schema import (
+from sdretrieval.run.config import (
+    Config,
     CrossEncoderConfig,
+    DenseConfig,
     EmaConfig,
-    LexicalConfig,
+    Member,
     QueryWeightsConfig,
+    ScoresConfig,
     ViewConfig,
+    identity_fields,
+    members_of,
 )
+from sdretrieval.run.stages import guests
 from sdretrieval.run.stages.inputs import Prepared, Vectors
 from sdretrieval.run.stages.masks import dense_masks, lexical_masks, text_masks
 from sdretrieval.run.store import Store, Work, key_of
@@ -32,8 +40,9 @@ from sdretrieval.targets.build import Targets, build_targets
 from sdretrieval.targets.confidence import query_trust, query_weights
 from sdretrieval.targets.shuffle import shuffled_within_lists
 from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
-from sdretrieval.teachers.dense import DenseTeacher
+from sdretrieval.teachers.dense import DenseTeacher, knows_more
 from sdretrieval.teachers.ensemble import TeacherScores, score_candidates
+from sdretrieval.teachers.imported import ImportedTeacher
 from sdretrieval.teachers.lexical import LexicalTeacher
 from sdretrieval.teachers.masked import Masks, masked_teacher
 from sdretrieval.teachers.pair_cache import PairCache
@@ -41,7 +50,6 @@ from sdretrieval.teachers.protocols import Teacher
 
 logger = logging.getLogger("sdretrieval")
 
-MemberConfig = CrossEncoderConfig | EmaConfig | LexicalConfig
 WORDS_FOR = {"confidence": "confidence", "agreement": "agreement", "both": "confidence times agreement"}
 
 
@@ -50,21 +58,35 @@ def view_of(asked: ViewConfig, config: Config) -> View:
     return View(asked.max_tokens or config.student.max_tokens, asked.windows, asked.stride)
 
 
-def member_name(member: MemberConfig) -> str:
+def member_name(member: Member) -> str:
     """How the report calls a member."""
-    if isinstance(member, CrossEncoderConfig):
-        return f"cross_encoder:{member.model.rstrip('/').split('/')[-1]}"
+    if isinstance(member, CrossEncoderConfig | DenseConfig):
+        return f"{member.kind}:{member.model.rstrip('/').split('/')[-1]}"
     if isinstance(member, EmaConfig):
         return "ema:full_context" if member.view.windows == "all" else "ema:same_view"
+    if isinstance(member, ScoresConfig):
+        return f"scores:{member.name or stem_of(Path(member.file))}"
     return "lexical"
 
 
-def member_identity(member: MemberConfig, config: Config) -> dict[str, Any]:
+def member_names(config: Config) -> list[str]:
+    """The members' names; a second one of a name gets its number, so that their figures stay apart."""
+    names: list[str] = []
+    for member in members_of(config.teacher):
+        name = member_name(member)
+        same = sum(one == name or one.startswith(f"{name} #") for one in names)
+        names.append(f"{name} #{same + 1}" if same else name)
+    return names
+
+
+def member_identity(member: Member, config: Config) -> dict[str, Any]:
     """What decides a member's raw scores; a weight does not. A model stands by its digest, never by its name."""
+    if isinstance(member, ScoresConfig):
+        return guests.scores_identity(member)
     fields = identity_fields(member, without={"weight", "mode", "half_life"})
-    if isinstance(member, CrossEncoderConfig):
+    if isinstance(member, CrossEncoderConfig | DenseConfig):
         fields["model"] = model_digest(locate_model(member.model))
-    if isinstance(member, CrossEncoderConfig | EmaConfig):
+    if isinstance(member, CrossEncoderConfig | DenseConfig | EmaConfig):
         seen = view_of(member.view, config)
         fields["view"] = [seen.max_tokens, seen.windows, seen.stride]
     return fields
@@ -78,32 +100,51 @@ class TeacherRoom:
     store: Store
     prepared: Prepared
     lexical: LexicalIndex
-    ema_vectors: Mapping[int, Vectors]
+    vectors: Mapping[int, Vectors]
+    """Of the dense and ema members, by position."""
+
+    @property
+    def folder(self) -> Path:
+        """The run's."""
+        return self.store.root.parent / self.config.name
 
     def teachers(self, split: str | None = None) -> list[Teacher]:
         """The members, in the config's order; for the queries of `split`, if these were made from documents, each
         judges a query's own document without the query."""
-        made = [self._make(number, member) for number, member in enumerate(members_of(self.config.teacher))]
+        members = zip(member_names(self.config), members_of(self.config.teacher), strict=True)
+        made = [self._make(number, name, member) for number, (name, member) in enumerate(members)]
         if split is None or not self.prepared.has_masked(split):
             return made
-        return [masked_teacher(teacher, self._masks(number, teacher, split)) for number, teacher in enumerate(made)]
+        return [self._masked(number, teacher, split) for number, teacher in enumerate(made)]
+
+    def _masked(self, number: int, teacher: Teacher, split: str) -> Teacher:
+        if isinstance(teacher, ImportedTeacher):  # what it was asked elsewhere was the masked text
+            return teacher
+        return masked_teacher(teacher, self._masks(number, teacher, split))
 
     def _masks(self, number: int, teacher: Teacher, split: str) -> Masks:
         if isinstance(teacher, CrossEncoderTeacher):
             return text_masks(self.prepared, split, teacher.score_texts)
         if isinstance(teacher, LexicalTeacher):
             return lexical_masks(self.prepared, split, self.lexical)
-        return dense_masks(self.prepared, split, self.ema_vectors[number])
+        return dense_masks(self.prepared, split, self.vectors[number])
 
-    def _make(self, number: int, member: MemberConfig) -> Teacher:
+    def _make(self, number: int, name: str, member: Member) -> Teacher:
         if isinstance(member, CrossEncoderConfig):
-            return self._cross_encoder(member)
-        if isinstance(member, EmaConfig):
-            vectors = self.ema_vectors[number]
-            return DenseTeacher(member_name(member), vectors.queries_QD, vectors.documents)
+            return self._cross_encoder(name, member)
+        if isinstance(member, EmaConfig | DenseConfig):
+            vectors = self.vectors[number]
+            knows = self._knows(member) if isinstance(member, DenseConfig) else None
+            return DenseTeacher(name, vectors.queries_QD, vectors.documents, knows=knows)
+        if isinstance(member, ScoresConfig):
+            return guests.imported_teacher(member, name, self.prepared.corpus)
         return LexicalTeacher(self.lexical, self.prepared.corpus.query_texts())
 
-    def _cross_encoder(self, member: CrossEncoderConfig) -> CrossEncoderTeacher:
+    def _knows(self, member: DenseConfig) -> str:
+        theirs, own = locate_model(member.model), locate_model(self.config.student.model)
+        return knows_more(theirs, own, same=model_digest(theirs) == model_digest(own))
+
+    def _cross_encoder(self, name: str, member: CrossEncoderConfig) -> CrossEncoderTeacher:
         model, digest = load_cross_encoder(
             member.model, max_tokens=member.max_tokens, device=self.config.student.device
         )
@@ -114,7 +155,7 @@ class TeacherRoom:
         documents, queries = self.prepared.corpus.document_texts(), self.prepared.corpus.query_texts()
         return CrossEncoderTeacher(
             model,
-            name=member_name(member),
+            name=name,
             query_text=queries.__getitem__,
             document_text=documents.__getitem__,
             cache=cache,
@@ -125,13 +166,44 @@ class TeacherRoom:
         )
 
 
+def scored(
+    room: TeacherRoom, query_rows: Array, lists: Ragged, split: str | None = None
+) -> tuple[list[Teacher], TeacherScores]:
+    """The members, and each one's scores of every candidate.
+
+    `split`: that of the queries, whose lists are to be ranked and measured, so that a file of scores must know
+    something of each; None for lists that teach.
+    Raises MissingScores where such a file lacks pairs that it must not.
+    """
+    teachers = room.teachers(split)
+    for teacher in teachers:
+        if split is not None and isinstance(teacher, ImportedTeacher):
+            teacher.require_some(query_rows, lists)
+    return teachers, score_candidates(teachers, query_rows, lists, room.config.targets.calibrate)
+
+
+def scored_with_gaps_written(
+    room: TeacherRoom, query_rows: Array, lists: Ragged, split: str | None = None
+) -> tuple[list[Teacher], TeacherScores]:
+    """As `scored`; the pairs that a file of scores lacks are written into the run's folder, to be scored elsewhere."""
+    try:
+        teachers, scores = scored(room, query_rows, lists, split)
+    except MissingScores as lack:
+        raise guests.with_written(lack, room.folder, room.prepared) from None
+    imported = [teacher for teacher in teachers if isinstance(teacher, ImportedTeacher)]
+    guests.note_gaps(imported, query_rows, lists, room.folder, room.prepared)
+    return teachers, scores
+
+
 def build_scores(work: Work, room: TeacherRoom, query_rows: Array, candidates: Ragged) -> None:
     """Raw scores of every member for every candidate."""
-    teachers = room.teachers()
-    scores = score_candidates(teachers, query_rows, candidates, room.config.targets.calibrate)
+    teachers, scores = scored_with_gaps_written(room, query_rows, candidates)
     scores.save(work.folder)
     work.counts["pairs"] = len(candidates.values_T) * len(teachers)
     work.counts["newly_scored_pairs"] = sum(getattr(teacher, "newly_scored", 0) for teacher in teachers)
+    imported = [teacher for teacher in teachers if isinstance(teacher, ImportedTeacher)]
+    if imported:
+        work.counts["missing_pairs"] = sum(len(one.missing_pairs(query_rows, candidates)) for one in imported)
 
 
 def chosen_weights(config: Config, choice: Mapping[str, Any] | None) -> list[float]:
@@ -146,7 +218,7 @@ def chosen_weights(config: Config, choice: Mapping[str, Any] | None) -> list[flo
 def judges_whole_batch(config: Config, weights: Sequence[float]) -> bool:
     """Whether the target may span all documents of a batch: every member that counts scores every pair."""
     free = all(
-        not isinstance(member, CrossEncoderConfig) or weight == 0
+        not isinstance(member, CrossEncoderConfig | ScoresConfig) or weight == 0
         for member, weight in zip(members_of(config.teacher), weights, strict=True)
     )
     return config.train.scope == "batch" or (config.train.scope == "auto" and free)
@@ -173,12 +245,16 @@ def build_list_targets(
     asked, rule = config.targets, config.targets.false_negatives
     judged = mixed = scores.mixed(weights)
     temperature = asked.temperature if asked.temperature == "auto" else float(asked.temperature)
+    excluded = scores.unknown(weights)
     if shuffled:
         judged = mixed = shuffled_within_lists(mixed, config.seed, candidates.query_rows_Q)
+        if excluded is not None:  # a score is moved together with whether it is one
+            excluded = shuffled_within_lists(excluded, config.seed, candidates.query_rows_Q)
     elif live_share(config, weights) > 0:  # training adds the live member; the temperature is the whole mixture's
         whole, _ = build_targets(
-            mixed, candidates.positive, temperature=temperature, target_perplexity=asked.target_perplexity
-        )
+            mixed, candidates.positive, temperature=temperature, target_perplexity=asked.target_perplexity,
+            excluded=excluded,
+        )  # fmt: skip
         temperature, mixed = whole.temperature, _without_live(scores, weights, config)
     targets, removed = build_targets(
         mixed,
@@ -190,6 +266,7 @@ def build_list_targets(
         percent=rule.percent,
         teacher_raw=judged if rule.rule != "none" else None,
         confirmed=confirmed,
+        excluded=excluded,
     )
     if asked.query_weights.by != "none":
         targets = _weighted(work, targets, scores, weights, asked.query_weights)
