@@ -26,7 +26,7 @@ from sdretrieval.run.commands.serving import serving_of
 from sdretrieval.run.config import Config, parse_config
 from sdretrieval.run.store import Store
 from sdretrieval.teachers.ema import LiveEma
-from sdretrieval.training.losses import ListwiseDistillation
+from sdretrieval.training.distillation import ListwiseDistillation
 from tests.run.helpers.tiny_runs import MakeConfig, artifact, keys_of
 
 QUERY, DOCUMENT = "where is: ", "dust: "
