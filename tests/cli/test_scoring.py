@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Call, Finished
+from tests.run.helpers.tiny_runs import artifact
 
 
 @pytest.fixture
@@ -91,8 +92,7 @@ def test_targets_that_are_no_config_and_no_run(copied: Path, call: Call, tmp_pat
 
 
 def test_scores_that_left_the_store(copied: Path, call: Call, tmp_path: Path) -> None:
-    (scores,) = copied.glob("store/artifacts/**/scores.safetensors")
-    shutil.rmtree(scores.parent)
+    shutil.rmtree(artifact(copied / "tiny", "1/score"))
     done = call("score", "tiny", "--export", tmp_path / "a.tsv", "--runs", copied)
     assert done.code == 2 and "the stage 1/score is not in the store" in done.err and "run the config again" in done.err
 
