@@ -31,6 +31,10 @@ def evaluate(
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="of a document (default: what the run or the model itself asks for)")
     ] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(metavar="RECIPE", help="search through it: a file of indexes/, or '{kind: pq, bytes: 16}'"),
+    ] = None,
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="write JSON to FILE, or to stdout for -")
     ] = None,
@@ -38,12 +42,13 @@ def evaluate(
 ) -> None:
     """Measure a model on a corpus, beside BM25 and hybrid search, with paired tests."""
     from sdretrieval.run.commands.evaluating import MEASURES, evaluate_models
+    from sdretrieval.run.config import read_index_section
 
     _check_writable(json_file)
     with stdout_kept_clean():
         record = evaluate_models(
             model, corpus, against=against or (), split=split, measures=_asked(measures) or MEASURES,
-            max_tokens=max_tokens, runs=runs,
+            max_tokens=max_tokens, index=read_index_section(index) if index else None, runs=runs,
         )  # fmt: skip
     if json_file == "-":
         print_json(record)

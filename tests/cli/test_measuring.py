@@ -86,3 +86,27 @@ def test_compare_is_a_paired_test_whose_sign_follows_the_order(finished: Finishe
     assert back["tests"][0]["difference"] == pytest.approx(-row["difference"])
     assert back["tests"][0]["verdict"] == "loss"
     assert "tiny less gentle" in call("compare", "tiny", "gentle", "--runs", finished.runs).out
+
+
+def test_evaluate_through_a_compressed_index(finished: Finished, tiny_corpus: Path, call: Call) -> None:
+    common = ("evaluate", "tiny", "--corpus", tiny_corpus, "--runs", finished.runs, "--json", "-")
+    exact, coarse = (
+        json.loads(call(*common, *more).out) for more in ((), ("--index", "{kind: ivf, lists: 8, probes: 1}"))
+    )
+    assert exact["index"]["kind"] == "exact" and coarse["index"]["probes"] == 1
+    name = exact["model"]
+    assert coarse["measures"][name]["Recall@100"] < exact["measures"][name]["Recall@100"]
+    assert coarse["measures"]["bm25"] == exact["measures"]["bm25"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("nowhere.yaml", "--index nowhere.yaml: there is no such file; expected a recipe or its text"),
+        ("{kind: pq, byte: 16}", "index.byte"),
+        ("{kind: [", "no YAML"),
+    ],
+)
+def test_a_recipe_that_is_none(recipe: str, message: str, tiny_corpus: Path, call: Call) -> None:
+    done = call("evaluate", "bm25", "--corpus", tiny_corpus, "--index", recipe)
+    assert done.code == 2 and message in done.err

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines import own_documents, scifact, score_elsewhere, stdlib
+from pipelines import compressed_index, own_documents, scifact, score_elsewhere, stdlib
 from sdretrieval.run.api import RunResult
 from sdretrieval.run.config import Config, dump_config
 from tests.helpers import tiny
@@ -82,3 +82,15 @@ def test_a_folder_of_documents_becomes_a_searching_student(
     assert "queries made for generated: " in said and "estimated nDCG@10" in said
     assert said.split("an oven\n")[1].count("  All about ") == 3
     assert result.report["estimate"] and (result.folder / "student").is_dir()
+
+
+def test_two_students_are_searched_through_one_compressed_index(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").write_text(dump_config(make_config()))
+    monkeypatch.setenv("SDRETRIEVAL_RUNS", str(tmp_path / "runs"))
+    recipes = {"sq8": "{kind: sq8}"}  # the tiny collection is too small for codes
+    rows = compressed_index.main(str(tmp_path / "config.yaml"), recipes=recipes)
+    assert [row[0] for row in rows] == ["exact", "sq8"] and rows[1][4].endswith(")")
+    assert (tmp_path / "runs" / "tiny-sq8" / "report.json").exists()
+    assert "trained with exact" in capsys.readouterr().out

@@ -6,7 +6,7 @@ Vectors and the BM25 index are kept in the store under what they were made from,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +19,15 @@ from sdretrieval.evaluation import Measured, Run, evaluate, family, fuse, paired
 from sdretrieval.evaluation.measures import Measure
 from sdretrieval.run.artifacts import runs_folder
 from sdretrieval.run.commands.lookup import FoundModel, find_model, load_found
+from sdretrieval.run.config import IndexConfig, index_identity, index_keywords
 from sdretrieval.run.store import Store, Work, check_disk, key_of
 
 if TYPE_CHECKING:
     from sdretrieval.encode.encoder import Precision
     from sdretrieval.encode.student import Student
     from sdretrieval.encode.views import Specials, View
-    from sdretrieval.indexes import LexicalIndex
+    from sdretrieval.indexes import LexicalIndex, VectorIndex
+    from sdretrieval.ragged import Array
 
 LEXICAL = "bm25"
 HYBRID = "hybrid:"
@@ -45,13 +47,15 @@ def evaluate_models(
     split: str = "test",
     measures: Sequence[str] = MEASURES,
     max_tokens: int | None = None,
+    index: IndexConfig | None = None,
     runs: Path | None = None,
 ) -> dict[str, Any]:
     """Measure `model`, BM25, the two evenly mixed, and each of `against` over a split, and test `model` against them.
 
-    A system is a MODEL (see `find_model`), `bm25`, or `hybrid:MODEL`. `max_tokens` holds for every model. The answer
-    has the shape of report.json: corpus, split, n_queries, systems, measures, tests (a is always `model`; p adjusted by
-    Holm over the rows). Raises ModelError, CorpusError, ConfigError (measure) before anything is encoded.
+    A system is a MODEL (see `find_model`), `bm25`, or `hybrid:MODEL`. `max_tokens` holds for every model. `index`: the
+    models' vectors are searched through such an index instead of exactly. The answer has the shape of report.json:
+    corpus, split, n_queries, systems, measures, tests (a is always `model`; p adjusted by Holm over the rows).
+    Raises ModelError, CorpusError, ConfigError (measure) before anything is encoded.
     """
     depth = max([LEAST_DEPTH, *(Measure.parse(name).cutoff for name in measures)])
     systems = systems_of(model, against)
@@ -62,7 +66,7 @@ def evaluate_models(
     splits_identifiers = source == STDLIB or any(found.split_identifiers for found in models.values())
     languages = [found.language for found in models.values() if found.language != AUTO]
     language = languages[0] if languages else AUTO
-    bench = Bench(corpus, split, depth, store, models, splits_identifiers, language)
+    bench = Bench(corpus, split, depth, store, models, splits_identifiers, language, index or IndexConfig())
     with store.lock("evaluate", exclusive=False):
         measured = {name: evaluate(corpus.qrels[split], bench.run_of(name), measures) for name in systems}
     return {
@@ -73,6 +77,7 @@ def evaluate_models(
         "model": model,
         "max_tokens": {name: found.max_tokens for name, found in models.items()},
         "prompts": {name: asdict(find_prompts(found.folder).prompts) for name, found in models.items()},
+        "index": index_identity(bench.index),
         "systems": systems,
         "measures": {name: found.means() for name, found in measured.items()},
         "tests": tests_against(model, measured, measures[0]),
@@ -108,6 +113,7 @@ class Bench:
     models: dict[str, FoundModel]
     split_identifiers: bool
     language: str = AUTO
+    index: IndexConfig = field(default_factory=IndexConfig)
 
     def run_of(self, system: str) -> Run:
         """The best `depth` documents of each judged query."""
@@ -159,13 +165,21 @@ class Bench:
 
     def _dense_run(self, found: FoundModel) -> Run:
         from sdretrieval.encode.encoder import Embeddings
-        from sdretrieval.indexes import VectorIndex
 
         student = load_found(found)
         documents = self._vectors(student, "documents", found.precision)
         queries = self._vectors(student, f"queries:{self.split}", found.precision)
-        index = VectorIndex.build(Embeddings.load(documents).vectors_WD, "exact")
+        index = self._vector_index(Embeddings.load(documents).vectors_WD)
         return self._run(*index.search(Embeddings.load(queries).vectors_WD, self._asked))
+
+    def _vector_index(self, vectors_ND: Array) -> VectorIndex:
+        """Fitted on documents alone: the queries measure."""
+        from sdretrieval.indexes import VectorIndex
+
+        asked = self.index
+        return VectorIndex.build(
+            vectors_ND, asked.kind, asked.device, seed=SEED, repeatable=True, **index_keywords(asked)
+        )
 
     def _vectors(self, student: Student, side: str, precision: Precision) -> Path:
         view, prompt, specials = _seen(student, side)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sdretrieval.run.config.checks import warnings
 from sdretrieval.run.config.fields import identity_fields
-from sdretrieval.run.config.index_section import index_identity, index_keywords, settings_from
+from sdretrieval.run.config.index_section import index_identity, index_keywords, read_index_section, settings_from
 from sdretrieval.run.config.load import dump_config, load_config, parse_config
 from sdretrieval.run.config.schema import (
     Config,
@@ -64,6 +64,7 @@ __all__ = [
     "load_config",
     "members_of",
     "parse_config",
+    "read_index_section",
     "settings_from",
     "warnings",
 ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from sdretrieval.errors import RequestError
 from sdretrieval.indexes.kinds.base import Settings
 from sdretrieval.indexes.settings import index_settings, kinds_with, settings_of
 from sdretrieval.run.config.fields import identity_fields, kind_of
@@ -43,3 +45,27 @@ def foreign_fields(section: IndexConfig) -> Iterator[tuple[str, Any, tuple[str, 
         known = name in ("kind", *settings_of(section.kind)) or kind_of(field) == "cost"
         if not known and value != field.default:
             yield name, value, kinds_with(name)
+
+
+def read_index_section(given: str) -> IndexConfig:
+    """A recipe alone: a YAML file such as `indexes/pq16.yaml`, or its text, such as `{kind: pq, bytes: 16}`.
+
+    Checked as in a whole config. Raises ConfigError, which names the dotted path; RequestError where there is no such
+    file.
+    """
+    import yaml
+
+    from sdretrieval.run.config.load import parse_config
+
+    path = Path(given).expanduser()
+    if not given.lstrip().startswith("{") and not path.is_file():
+        raise RequestError(
+            f"--index {given}: there is no such file; expected a recipe or its text: '{{kind: pq, bytes: 16}}'"
+        )
+    text = given if given.lstrip().startswith("{") else path.read_text(encoding="utf8")
+    try:
+        section = yaml.safe_load(text)
+    except yaml.YAMLError as problem:
+        raise RequestError(f"--index {given}: no YAML ({problem}); expected such as {{kind: pq, bytes: 16}}") from None
+    rest = {"name": "recipe", "corpus": {"source": "-"}, "student": {"model": "-"}, "teacher": {"kind": "lexical"}}
+    return parse_config({**rest, "index": section}).index
