@@ -226,11 +226,14 @@ def _serving(pipeline: Pipeline) -> dict[str, Any]:
         "index": pipeline.final_index.key,
         "base_index": pipeline.index("1/index", pipeline.student_vectors("1/encode", pipeline.base)).key,
     }
+    if pipeline.judged is not pipeline.corpus:
+        keys["queries"] = pipeline.judged.key
     if pipeline.generations:
         keys["scores"] = pipeline.generations[0].scores.key
     student = pipeline.student(pipeline.final.student)
     return {
         "keys": keys,
+        "weights": pipeline.weights() if pipeline.generations else [],
         "base": str(pipeline.base.student),
         "base_digest": pipeline.base.key,
         "max_tokens": student.view.max_tokens,

@@ -134,11 +134,14 @@ def build_targets(
     heat = fit_temperature(scores, target_perplexity) if temperature == "auto" else float(temperature)
     log_probs = tempered_log_softmax(scores, heat)
     judged = mixed if teacher_raw is None else calibrate(teacher_raw, corpus_statistics(teacher_raw))
-    mask = hard_mask(rule, judged, positive, margin, percent, confirmed)
+    # A positive that the teacher did not score is no measure of the others; it is no negative either.
+    scored = positive if excluded is None else positive.with_values(positive.values_T & ~excluded.values_T)
+    mask = hard_mask(rule, judged, scored, margin, percent, confirmed)
     included_T = ~np.isneginf(log_probs.values_T)
     weight_Q = (reduced(np.add, included_T, mixed, 0.0) > 0).astype(np.float32)
-    targets = Targets(log_probs, mask.with_values(mask.values_T & included_T), weight_Q, heat, _histogram(log_probs))
-    return targets, false_negative_report(rule, judged, positive, margin, percent, confirmed)
+    negative = mask.with_values(mask.values_T & included_T & ~positive.values_T)
+    targets = Targets(log_probs, negative, weight_Q, heat, _histogram(log_probs))
+    return targets, false_negative_report(rule, judged, scored, margin, percent, confirmed)
 
 
 def _check_request(mixed: Ragged, positive: Ragged, rule: Rule, teacher_raw: Ragged | None) -> None:

@@ -24,6 +24,10 @@ class Masks(NamedTuple):
     document: Mapping[int, int]
     score: Mapping[int, float]
 
+    def without_zeros(self) -> Masks:
+        """The same, but a document whose score is not above 0 is no hit at all."""
+        return self._replace(score={query: score if score > 0 else -np.inf for query, score in self.score.items()})
+
     def correct_hits(self, query_rows_Q: Array, hits: Hits, k: int) -> Hits:
         """Hits with each query's own document put where its masked score belongs, the best k of them.
 
@@ -33,6 +37,7 @@ class Masks(NamedTuple):
         own_Q = np.asarray([self.document.get(int(row), -1) for row in query_rows_Q], dtype=np.int64)
         scores_Q = np.asarray([self.score.get(int(row), -np.inf) for row in query_rows_Q], dtype=np.float32)
         gone_Qk = (rows_Qk == own_Q[:, None]) & (rows_Qk >= 0)
+        own_Q = np.where(np.isneginf(scores_Q), -1, own_Q)
         rows_Qk, scores_Qk = np.where(gone_Qk, -1, rows_Qk), np.where(gone_Qk, -np.inf, scores_Qk)
         rows_Qk = np.concatenate([rows_Qk, own_Q[:, None]], axis=1)
         scores_Qk = np.concatenate([scores_Qk, scores_Q[:, None]], axis=1)

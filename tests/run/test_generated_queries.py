@@ -141,7 +141,9 @@ def test_documents_all_alike_make_no_query_that_finds_its_own(make_config: MakeC
     lines = [json.dumps({"_id": f"d{n}", "title": "", "text": text}) for n in range(40)]
     (folder / "corpus.jsonl").write_text("\n".join(lines) + "\n")
     corpus = {"source": str(folder), "labels": False, "dev_queries": 4, "generated_queries": 10}
-    with pytest.raises(CorpusError, match="none of the .* queries made from documents for 'dev' finds its document"):
+    with pytest.raises(
+        CorpusError, match="none of the .* queries made from documents for 'dev' is kept .*stands in another"
+    ):
         run_config(make_config(corpus=corpus), runs=tmp_path / "runs")
 
 
@@ -153,3 +155,18 @@ def test_training_may_hide_its_queries_too(bare: Any) -> None:
     assert all(one.split != "generated" for one in prepared.masked[: prepared.measuring]), (
         "those that measure come first"
     )
+
+
+def test_two_runs_are_compared_on_the_queries_that_were_kept(bare: Any) -> None:
+    from sdretrieval.run.commands.comparing import compare_runs
+
+    found = compare_runs(str(bare.folder), str(bare.folder))
+    row = next(row for row in found["tests"] if (row["system"], row["measure"]) == ("final", "nDCG@10"))
+    assert row["value_a"] == pytest.approx(bare.report["measures"]["final"]["nDCG@10"])
+
+
+def test_a_run_on_documents_alone_is_exported_with_its_teachers(bare: Any, tmp_path: Path) -> None:
+    from sdretrieval.run.commands.exporting import export_run
+
+    export_run(str(bare.folder), tmp_path / "bundle")
+    assert "lexical" in (tmp_path / "bundle" / "README.md").read_text()

@@ -70,3 +70,9 @@ def test_a_teacher_of_lists_stays_one(collection: Collection, masks: Masks) -> N
     calibration: Calibration = "none"
     scores = score_candidates([masked], collection.query_rows, collection.candidates, calibration)
     assert all(values[0] == 0 and (values[1:] == 1).all() for values in scores.members[0].raw)
+
+
+def test_a_document_that_shares_no_word_any_more_is_no_hit() -> None:
+    hits = Hits(np.asarray([[1, -1], [1, 2]]), np.asarray([[0.9, -np.inf], [0.9, 0.8]], dtype=np.float32))
+    found = Masks({5: 1}, {5: 0.0}).without_zeros().correct_hits(ROWS, hits, 2)
+    assert found.rows_Qk.tolist() == [[-1, -1], [1, 2]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .consistency import Kept, keep_consistent
+from .kinds import plain
 from .make import made_queries
 from .recipe import GeneratedQuery, Kind, QueryTally, Recipe, Writer
 from .split import generated_sources, hold_out_documents, is_generated, with_generated_split
@@ -21,5 +22,6 @@ __all__ = [
     "keep_consistent",
     "load_writer",
     "made_queries",
+    "plain",
     "with_generated_split",
 ]

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..passages.blocks import WORD, one_line, runs_of_words, sentences, word_count
 from ..passages.cut import BETWEEN_HEADINGS
+from ..text import normalised
 from ..types import joined
 
 LEAST_TITLE_WORDS, LEAST_HEADING_WORDS, LEAST_LEADING_WORDS = 3, 2, 4
@@ -24,6 +25,11 @@ LEAST_LEFT_WORDS = 8
 """A document of fewer words, once the query is hidden from it, says nothing any more: the query is not masked."""
 
 MARKDOWN_HEADING = re.compile(r"^[ \t]*#{1,6}[ \t]+(?P<text>\S.*?)[ \t#]*$|^(?P<over>\S.*)\n[=\-~^]{3,}[ \t]*$", re.M)
+
+
+def plain(text: str) -> str:
+    """A text as it is searched for a query: `normalised`, the path of headings above a passage as words."""
+    return normalised(text.replace(BETWEEN_HEADINGS, " "))
 
 
 class Taken(NamedTuple):

@@ -12,12 +12,14 @@ from ..tables import table_rows
 from ..text import normalised
 from ..types import Corpus, joined
 from .keywords import SAMPLE, Keywords
-from .kinds import Taker, heading_of, leading_of, span_of, title_of
+from .kinds import Taker, heading_of, leading_of, plain, span_of, title_of
 from .recipe import GeneratedQuery, Kind, QueryTally, Recipe
 
 MOST_PASSES = 8
 """How often each document is asked for one more query before generation stops short of the count."""
 DOCUMENTS_AT_ONCE = 256
+STOPS = ".!?…。！？"
+"""What ends a sentence and may be missing where the same words are a title."""
 NEAR = 0.8
 """Two queries whose words overlap by this share (Jaccard) ask the same."""
 
@@ -66,8 +68,11 @@ def made_queries(
 def _refused(query: GeneratedQuery, seen: set[str], must_be_masked: bool) -> str:
     if normalised(query.text) in seen:
         return "a query of this text exists"
-    if must_be_masked and query.masked is None and query.kind != "written":
-        return "too little is left of its document without it"
+    if must_be_masked and query.kind != "written":
+        if query.masked is None:
+            return "too little is left of its document without it"
+        if plain(query.text).rstrip(STOPS) in plain(query.masked):
+            return "stands in its document more than once"
     return ""
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdretrieval.corpus import Corpus, load_corpus
+from sdretrieval.corpus import Corpus
 from sdretrieval.errors import RequestError
 from sdretrieval.evaluation import Measured, evaluate, holm, paired_test, read_trec, verdict
 from sdretrieval.run.artifacts import find_run, read_report
@@ -51,7 +51,7 @@ def compare_runs(first: str, second: str, runs: Path | None = None) -> dict[str,
 
 def _open(name: str, runs: Path | None) -> _Finished:
     folder = find_run(name, runs)
-    return _Finished(name, folder, read_report(folder), load_corpus(serving_of(folder).corpus_folder()))
+    return _Finished(name, folder, read_report(folder), serving_of(folder).corpus())
 
 
 def _rows(a: _Finished, b: _Finished, system: str, measures: list[str]) -> list[dict[str, Any]]:

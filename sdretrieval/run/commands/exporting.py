@@ -94,7 +94,8 @@ def _teachers(serving: Serving, config: Config) -> list[TeacherFact]:
     if folder is None:
         return []
     members = TeacherScores.load(folder).members
-    weights = _weights(config, read_json(serving.run / "details.json"))
+    # Runs of earlier versions did not record them.
+    weights = serving.record.get("weights") or _weights(config, read_json(serving.run / "details.json"))
     return [TeacherFact(m.name, m.asymmetry, weight) for m, weight in zip(members, weights, strict=True)]
 
 

@@ -141,9 +141,11 @@ def scores_said(
     asked = Asked.of(target, overrides, runs)
     _check_generation(generation, asked.config)
     if not asked.finished:
-        run_config(asked.config, runs=asked.runs, until=f"{generation}/score")
+        late = generation == 1 and _by_agreement(asked.config)  # the mixture's weights come after the scores then
+        run_config(asked.config, runs=asked.runs, until="0/agreement" if late else f"{generation}/score")
     store, ledger = Store(asked.runs / "store"), Ledger(asked.runs / asked.config.name / "ledger.jsonl")
     corpus = load_corpus(_artifact(store, ledger, "0/corpus") / "corpus")
+    _require_one_pass(ledger, generation, asked.config.name)
     candidates = Candidates.load(_artifact(store, ledger, f"{generation}/mine"))
     scores = TeacherScores.load(_artifact(store, ledger, f"{generation}/score"))
     weights = _weights(asked.config, store, ledger)
@@ -169,8 +171,26 @@ def _columns(scores: TeacherScores, weights: Sequence[float]) -> dict[str, Array
 
 
 def _weights(config: Config, store: Store, ledger: Ledger) -> list[float]:
+    if not any(member.weight == "auto" for member in members_of(config.teacher)):
+        return chosen_weights(config, None)
+    name = "agreement" if _by_agreement(config) else "probe"
+    return chosen_weights(config, read_json(_artifact(store, ledger, f"0/{name}") / f"{name}.json"))
+
+
+def _by_agreement(config: Config) -> bool:
     auto = any(member.weight == "auto" for member in members_of(config.teacher))
-    return chosen_weights(config, read_json(_artifact(store, ledger, "0/probe") / "probe.json") if auto else None)
+    return auto and getattr(config.teacher, "weights_by", "dev") == "agreement"
+
+
+def _require_one_pass(ledger: Ledger, generation: int, name: str) -> None:
+    """Raise RequestError where the lists that stand last in the ledger are not those that were scored."""
+    last = ledger_by_address(ledger)
+    mined, scored = last.get(f"{generation}/mine"), last.get(f"{generation}/score")
+    if mined and scored and mined["key"] not in scored["inputs"]:
+        raise RequestError(
+            f"run {name}: its last lists ({generation}/mine) are not those that were scored, another config was used "
+            "under this name since; run the config again"
+        )
 
 
 def _check_generation(generation: int, config: Config) -> None:

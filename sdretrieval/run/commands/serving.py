@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sdretrieval.corpus import Corpus, load_corpus
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.errors import ModelError, RequestError
 from sdretrieval.run.artifacts import read_json
+from sdretrieval.run.stages.inputs import KEPT, with_kept
 from sdretrieval.run.store import Store
 
 if TYPE_CHECKING:
@@ -40,6 +42,13 @@ class Serving:
     def corpus_folder(self) -> Path:
         """The corpus as `load_corpus` reads it."""
         return self.artifact("corpus") / "corpus"
+
+    def corpus(self) -> Corpus:
+        """The corpus as the run was measured on it: of queries made from documents, those that were kept."""
+        corpus = load_corpus(self.corpus_folder())
+        if "queries" not in self.record["keys"]:
+            return corpus
+        return with_kept(corpus, read_json(self.artifact("queries") / KEPT)["kept"])
 
     def config(self) -> Config:
         """The resolved config that the run was made with. Not config.yaml: a later run that did not finish wrote it."""

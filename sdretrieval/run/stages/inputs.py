@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,12 @@ class Masked(NamedTuple):
     text: str
 
 
+def with_kept(corpus: Corpus, kept: Mapping[str, Sequence[str]]) -> Corpus:
+    """`corpus` whose generated splits hold the kept queries alone (ids by split)."""
+    qrels = {split: {query: corpus.qrels[split][query] for query in ids} for split, ids in kept.items()}
+    return replace(corpus, qrels={**corpus.qrels, **qrels}) if qrels else corpus
+
+
 class Prepared:
     """The corpus artifact: the corpus with all its splits, and what was noted while it was made.
 
@@ -57,9 +63,7 @@ class Prepared:
     @cached_property
     def corpus(self) -> Corpus:
         """Documents, queries and judgements."""
-        corpus = load_corpus(self._path / "corpus")
-        kept = {split: {q: corpus.qrels[split][q] for q in ids} for split, ids in self.kept.items()}
-        return replace(corpus, qrels={**corpus.qrels, **kept}) if kept else corpus
+        return with_kept(load_corpus(self._path / "corpus"), self.kept)
 
     @cached_property
     def kept(self) -> dict[str, list[str]]:

@@ -48,7 +48,12 @@ def _margin_scale(room: Classroom) -> float:
 
     asked = room.config.train.margin_scale
     assert room.scores is not None
-    return margin_scale(room.candidates.scores, room.scores.mixed(room.weights)) if asked == "auto" else float(asked)
+    if asked != "auto":
+        return float(asked)
+    mixed, unknown = room.scores.mixed(room.weights), room.scores.unknown(room.weights)
+    if unknown is not None:  # what no teacher scored has a score that stands in for it, and says nothing of the spread
+        mixed = mixed.with_values(np.where(unknown.values_T, -np.inf, mixed.values_T))
+    return margin_scale(room.candidates.scores, mixed)
 
 
 def teacher_vectors(work: Work, room: Classroom) -> HasVectors | None:

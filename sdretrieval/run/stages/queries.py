@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from sdretrieval.corpus.generated import (
     Recipe,
     keep_consistent,
     load_writer,
+    plain,
     with_generated_split,
 )
 from sdretrieval.corpus.text import hash_rank
@@ -148,7 +150,8 @@ def build_queries(work: Work, collected: Prepared, vectors: Vectors, lexical: Le
             within=within,
             tally=collected.tally(split),
         )
-        _require_some(corpus, split, len(queries), len(found.ids), within)
+        if not found.ids:
+            raise CorpusError(_nothing_kept(corpus, split, len(queries), found.tally))
         kept[split], tallies[split] = list(found.ids), found.tally.to_json()
         work.counts[f"{split}_made"], work.counts[f"{split}_kept"] = len(queries), len(found.ids)
         logger.info("generated queries for %s: %d of %d kept", split, len(found.ids), len(queries))
@@ -166,17 +169,19 @@ class _Texts:
 
     def __getitem__(self, row: int) -> str:
         if row not in self._known:
-            self._known[row] = normalised(self._corpus.document_texts([row])[0])
+            self._known[row] = plain(self._corpus.document_texts([row])[0])
         return self._known[row]
 
 
-def _require_some(corpus: Corpus, split: str, made: int, kept: int, within: int | None) -> None:
-    if kept == 0:
-        raise CorpusError(
-            f"corpus {corpus.name}: none of the {made} queries made from documents for '{split}' finds its document "
-            f"among the best {within}: the documents are too much alike, or too short; raise corpus.generate.within, "
-            "or give queries"
-        )
+def _nothing_kept(corpus: Corpus, split: str, made: int, tally: QueryTally) -> str:
+    reasons = Counter[str]()
+    for (_, reason), count in tally.dropped.items():
+        reasons[reason] += count
+    told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    return (
+        f"corpus {corpus.name}: none of the {made} queries made from documents for '{split}' is kept ({told}): the "
+        "documents are too much alike, or too short; raise corpus.generate.within, remove copies, or give queries"
+    )
 
 
 def _unjudged(raw: Corpus, corpus: Corpus) -> list[str]:

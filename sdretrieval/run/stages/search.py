@@ -130,7 +130,7 @@ def lexical_hits(prepared: Prepared, split: str, lexical: LexicalIndex, k: int) 
     """The same of BM25."""
     rows, k = prepared.rows_of(split), min(k, len(prepared.corpus.documents))
     hits = lexical.search(prepared.corpus.query_texts(rows.tolist()), k + SPARE)
-    masks = lexical_masks(prepared, split, lexical)
+    masks = lexical_masks(prepared, split, lexical).without_zeros()  # no shared word is no hit
     return masks.correct_hits(rows, hits, k) if masks.document else Hits(hits.rows_Qk[:, :k], hits.scores_Qk[:, :k])
 
 

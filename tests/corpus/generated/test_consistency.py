@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdretrieval.corpus.generated import GeneratedQuery, QueryTally, keep_consistent
+from sdretrieval.corpus.generated import GeneratedQuery, QueryTally, keep_consistent, plain
 from sdretrieval.corpus.generated.consistency import fused_rows
 
 TEXTS = ["the query stands here", "nothing", "the query stands here again", "other"]
@@ -48,3 +48,7 @@ def test_fused_rows_are_those_of_both_best_first(first: list[int], second: list[
     assert sorted(fused) == sorted({row for row in (*first, *second) if row >= 0})
     if first and first == second and first[0] >= 0:
         assert fused[0] == first[0]
+
+
+def test_headings_above_a_passage_are_words_of_its_text() -> None:
+    assert plain("Manual > Install  the Tool") == "manual install the tool"

@@ -106,3 +106,14 @@ def test_a_tally_survives_json() -> None:
     assert record["dropped"] == {"title": {"a query of this text exists": 1}}
     assert len(record["examples"]["dropped: a query of this text exists"][0]) == 200
     assert QueryTally.from_json(record).to_json() == record
+
+
+def test_a_query_that_still_stands_in_its_masked_document_does_not_measure() -> None:
+    tally = QueryTally()
+    title = "How plugins are found by name"
+    text = f"{title}. Each of them may register commands, hooks and settings of its own, and more besides."
+    twice = Corpus("toy", document_table([("d", title, text)]), query_table([]), {})
+    leading = Recipe({"leading": 1.0})
+    made = made_queries(twice, [0], 3, 1, leading.for_measuring(), must_be_masked=True, tally=tally)
+    assert all(title.lower() not in query.text.lower() for query in made)
+    assert tally.dropped["leading", "stands in its document more than once"] > 0
