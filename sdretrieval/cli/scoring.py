@@ -7,14 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from sdretrieval.cli.options import Json, Runs, Settings
+from sdretrieval.cli.options import ConfigOrRun, Json, Runs, Settings
 from sdretrieval.cli.output import print_json, say, stdout_kept_clean
 
 
 def score(
-    target: Annotated[
-        str, typer.Argument(metavar="CONFIG_OR_RUN", help="a run's YAML, or a run's name or folder", show_default=False)
-    ],
+    target: ConfigOrRun,
     pairs: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="write the pairs to score, with texts (.tsv, .tsv.gz, .parquet)"),

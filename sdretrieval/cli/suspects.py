@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sdretrieval.cli.options import Json, Runs, Settings
+from sdretrieval.cli.options import ConfigOrRun, Json, Runs, Settings
 from sdretrieval.cli.output import print_json, print_table, say, stdout_kept_clean
 
 EXCERPT = 90
@@ -15,9 +15,7 @@ EXCERPT = 90
 
 
 def fn_report(
-    what: Annotated[
-        str, typer.Argument(metavar="RUN|CONFIG", help="a run's name or folder, or a run's YAML", show_default=False)
-    ],
+    what: ConfigOrRun,
     tsv: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="write the suspects to mark (.tsv, .csv or .jsonl); marks in it stay"),

@@ -48,7 +48,7 @@ class GenerateConfig(Section):
         "kinds whose words are hidden from their document in training", ("title", "heading"), strict=False
     )
     within: int | None = identity(
-        "keep a query only if dense search and BM25 together find its document among so many; null keeps all",
+        "keep a query only if dense search and BM25 together find its document among so many; null sets no rank",
         10,
         ge=1,
         le=100,
