@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from sdretrieval import load_config, run_config
+from sdretrieval.cli.logs import quiet_libraries
 from sdretrieval.run.commands.evaluating import evaluate_models
 from sdretrieval.run.config import read_index_section
 
@@ -49,4 +50,5 @@ def main(
 
 
 if __name__ == "__main__":
+    quiet_libraries()
     main(*sys.argv[1:])

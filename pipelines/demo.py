@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from sdretrieval.cli.logs import quiet_libraries
 from sdretrieval.errors import SdretrievalError
 from sdretrieval.run.commands.searching import search
 
@@ -37,4 +38,5 @@ def main(run: str = "stdlib", runs: str | None = None) -> int:
 
 
 if __name__ == "__main__":
+    quiet_libraries()
     sys.exit(main(*sys.argv[1:]))

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from sdretrieval import RunResult, load_config, run_config
+from sdretrieval.cli.logs import quiet_libraries
 from sdretrieval.run.commands.searching import search
 
 HITS = 3
@@ -45,4 +46,5 @@ def main(
 
 
 if __name__ == "__main__":
+    quiet_libraries()
     main(sys.argv[1], sys.argv[2:])

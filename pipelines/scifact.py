@@ -11,6 +11,7 @@ import logging
 import sys
 
 from sdretrieval import load_config, probe_config, run_config
+from sdretrieval.cli.logs import quiet_libraries
 
 
 def main(path: str = "configs/scifact.yaml", *overrides: str) -> None:
@@ -33,4 +34,5 @@ def main(path: str = "configs/scifact.yaml", *overrides: str) -> None:
 
 
 if __name__ == "__main__":
+    quiet_libraries()
     main(*sys.argv[1:])

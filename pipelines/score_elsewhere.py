@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from sdretrieval import RunResult, load_config, pairs_to_score, run_config
+from sdretrieval.cli.logs import quiet_libraries
 
 READER = "cross-encoder/ms-marco-MiniLM-L12-v2"
 
@@ -59,4 +60,5 @@ def score_there(pairs: Path, scores: Path, model: str) -> None:
 
 
 if __name__ == "__main__":
+    quiet_libraries()
     main(*sys.argv[1:])

@@ -12,6 +12,7 @@ import logging
 import sys
 
 from sdretrieval import RunResult, finish_run, load_config, open_run
+from sdretrieval.cli.logs import quiet_libraries
 
 
 def main(path: str = "configs/stdlib.yaml", *overrides: str) -> RunResult:
@@ -42,4 +43,5 @@ def main(path: str = "configs/stdlib.yaml", *overrides: str) -> RunResult:
 
 
 if __name__ == "__main__":
+    quiet_libraries()
     main(*sys.argv[1:])
