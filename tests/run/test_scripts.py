@@ -70,9 +70,10 @@ def test_a_folder_of_documents_becomes_a_searching_student(
 ) -> None:
     manuals = tmp_path / "manuals"
     manuals.mkdir()
-    for number, record in enumerate(tiny.documents()[:60]):
+    records = tiny.documents()
+    for number, (record, other) in enumerate(zip(records[:60], records[60:], strict=True)):
         (manuals / f"page{number}.md").write_text(
-            f"# All about {record['title']} number {number}\n\n{record['text']}\n\nMore on it: {record['text']}\n"
+            f"# All about {record['title']} number {number}\n\n{record['text']}\n\n{other['text']}\n"
         )
     asked = {"source": "elsewhere", "labels": False, "dev_queries": 8, "generated_queries": 20}
     (tmp_path / "config.yaml").write_text(dump_config(make_config(corpus=asked)))
