@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,15 @@ from sdretrieval.run.store.memory import peak_of_work, peak_rss_bytes
 MUCH = 120_000_000
 
 
+def hold_and_let_go() -> None:
+    """Pages of the system's own: an allocator could hand out what the tests before this one had made resident."""
+    with mmap.mmap(-1, MUCH) as pages:
+        pages.write(b"x" * MUCH)
+
+
 def test_work_after_a_peak_has_a_peak_of_its_own_and_the_work_around_keeps_it() -> None:
     with peak_of_work() as outer:
-        held = b"x" * MUCH
-        del held
+        hold_and_let_go()
         with peak_of_work() as inner:
             pass
     if not inner.own:
@@ -26,8 +32,7 @@ def test_work_after_a_peak_has_a_peak_of_its_own_and_the_work_around_keeps_it() 
 def test_work_inside_counts_for_the_work_around_it() -> None:
     with peak_of_work() as outer:
         with peak_of_work() as inner:
-            held = b"x" * MUCH
-            del held
+            hold_and_let_go()
         with peak_of_work():
             pass
         after = list(memory._open)
@@ -39,8 +44,7 @@ def test_where_nothing_can_be_forgotten_the_peak_is_the_processs_and_says_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(memory, "FORGET", tmp_path / "no" / "such")
-    held = b"x" * MUCH
-    del held
+    hold_and_let_go()
     before = peak_rss_bytes()
     with peak_of_work() as peak:
         pass
