@@ -59,6 +59,11 @@ class Ragged:
             raise ValueError(f"{len(values_T)} values for lists of {len(self.values_T)} entries in all")
         return Ragged(values_T, self.offsets)
 
+    def only(self, kept_T: NDArray[np.bool_]) -> Ragged:
+        """The same lists without the entries that are not `kept_T`; a list may end up empty."""
+        ends_T = np.concatenate([[0], np.cumsum(kept_T)]).astype(np.int64)
+        return Ragged(self.values_T[kept_T], ends_T[self.offsets])
+
 
 LISTS_PER_COPY = 65_536
 

@@ -32,6 +32,13 @@ def test_with_values_keeps_the_cuts(lists: list[list[int]]) -> None:
     assert [entries.tolist() for entries in doubled] == [[2 * x for x in entries] for entries in lists]
 
 
+@given(LISTS, st.integers(-1000, 1000))
+def test_only_some_entries_keep_their_list(lists: list[list[int]], least: int) -> None:
+    ragged = Ragged.of(lists, np.int64)
+    kept = ragged.only(ragged.values_T >= least)
+    assert [entries.tolist() for entries in kept] == [[x for x in entries if x >= least] for entries in lists]
+
+
 def test_with_values_of_another_count_is_refused() -> None:
     with pytest.raises(ValueError, match="2 values for lists of 3 entries in all"):
         Ragged.of([[1, 2], [3]], np.int64).with_values(np.zeros(2))

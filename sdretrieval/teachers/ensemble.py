@@ -64,6 +64,16 @@ class TeacherScores:
             return None
         return masks[0].with_values(np.logical_or.reduce([mask.values_T for mask in masks]))
 
+    def judged(self, weights: Sequence[float]) -> tuple[list[Ragged], list[Ragged]]:
+        """Each member's raw and calibrated scores of the candidates that every member of weight above 0 has judged:
+        what fills a gap says nothing of how sure a teacher is, or of how far it agrees with another."""
+        raw, calibrated = [member.raw for member in self.members], self.calibrated()
+        unknown = self.unknown(weights)
+        if unknown is None:
+            return raw, calibrated
+        kept_T = ~unknown.values_T
+        return [one.only(kept_T) for one in raw], [one.only(kept_T) for one in calibrated]
+
     def save(self, folder: Path) -> None:
         """Write `scores.safetensors` and `scores.json`."""
         from safetensors.numpy import save_file
@@ -124,7 +134,7 @@ def _known(raw: Ragged, unknown: Ragged | None) -> Ragged:
     """The scores without those that only fill a gap: these must not decide what is usual."""
     if unknown is None:
         return raw
-    return Ragged.of([s[~mask] for s, mask in zip(raw, unknown, strict=True)], raw.values_T.dtype)
+    return raw.only(~unknown.values_T)
 
 
 @dataclass(frozen=True)

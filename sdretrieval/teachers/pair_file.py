@@ -44,6 +44,14 @@ def write_pairs(file: Path, pairs: Sequence[Pair], texts: Callable[[Pair], tuple
         _write_tsv(file, PAIR_COLUMNS, rows)
 
 
+def read_pairs(file: Path) -> list[Pair]:
+    """Query and document ids of a TSV that `write_pairs` made."""
+    with file.open(encoding="utf8", newline="\n") as stream:
+        next(stream, None)  # the line of names
+        fields = (line.split("\t", 2) for line in stream)
+        return [(query, document) for query, document, _ in fields]
+
+
 def write_scores(file: Path, pairs: Sequence[Pair], columns: Mapping[str, Array]) -> None:
     """Write query, document and `columns` (float32, one score a pair), so that reading gives the same float32."""
     names = ("query", "document", *columns)

@@ -99,6 +99,16 @@ def test_evaluate_through_a_compressed_index(finished: Finished, tiny_corpus: Pa
     assert coarse["measures"]["bm25"] == exact["measures"]["bm25"]
 
 
+def test_an_index_that_the_vectors_do_not_fit_is_refused_before_they_are_made(
+    finished: Finished, tiny_corpus: Path, tmp_path: Path, call: Call
+) -> None:
+    model = finished.runs / "tiny" / "student"
+    done = call("evaluate", model, "--corpus", tiny_corpus, "--index", "{kind: pq, bytes: 7}", "--runs", tmp_path)
+    assert done.code == 2 and "bytes" in done.err and "32 dims" in done.err
+    kept = [json.loads(file.read_text())["stage"] for file in (tmp_path / "store").rglob("manifest.json")]
+    assert not [stage for stage in kept if "vectors" in stage], kept
+
+
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [

@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from sdretrieval.corpus import load_corpus
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.errors import MissingScores, ModelError, RequestError
+from sdretrieval.ragged import Ragged
 from sdretrieval.run.api import plan_config, probe_config, run_config
 from sdretrieval.run.commands.scoring import pairs_to_score, scores_said
-from sdretrieval.run.config import Config
-from sdretrieval.run.stages import teach
+from sdretrieval.run.config import Config, ScoresConfig
+from sdretrieval.run.stages import guests, teach
 from sdretrieval.targets.build import Targets
 from sdretrieval.teachers.ensemble import TeacherScores
 from sdretrieval.teachers.score_file import read_scores
@@ -293,6 +296,8 @@ def test_the_second_generation_asks_for_what_it_mined(
         run_config(config, runs=runs)
     new = [line.split("\t") for line in (runs / "tiny" / "missing-pairs.tsv").read_text().splitlines()[1:]]
     assert not {tuple(pair[:2]) for pair in new} & {tuple(pair[:2]) for pair in pairs}
+    with pytest.raises(RequestError, match="--teacher-row with --generation 2: that row is measured once"):
+        pairs_to_score(config, tmp_path / "second.tsv", generation=2, teacher_row=True, runs=runs)
     record = pairs_to_score(config, tmp_path / "second.tsv", generation=2, runs=runs)
     second = [line.split("\t") for line in (tmp_path / "second.tsv").read_text().splitlines()[1:]]
     assert record["generation"] == 2 and {tuple(pair[:2]) for pair in new} <= {tuple(pair[:2]) for pair in second}
@@ -318,6 +323,29 @@ def test_gaps_that_are_allowed_are_said_and_written(
     assert [line.split("\t") for line in written] == gaps
     log_probs = Targets.load(artifact(runs / "tiny", "1/targets")).log_probs
     assert np.isneginf(log_probs.values_T).sum() == (len(gaps) if missing == "skip" else 0)
+
+
+def test_a_later_stage_that_lacks_nothing_leaves_what_an_earlier_one_lacked(
+    make_config: MakeConfig, asked: tuple[Path, Any], tmp_path: Path
+) -> None:
+    runs, pairs = asked
+    file = tmp_path / "scores.tsv"
+    write_lines(file, [overlap(pair) for pair in pairs[3:]])
+    teacher = {"kind": "scores", "file": str(file), "missing": "skip"}
+    config = make_config(teacher=teacher)
+    assert isinstance(config.teacher, ScoresConfig)
+    run_config(config, runs=runs, until="1/score")
+    corpus = load_corpus(artifact(runs / "tiny", "0/corpus") / "corpus")
+    query, document = pairs[-1][:2]
+    later = (np.asarray([corpus.query_row[query]]), Ragged.of([[corpus.document_row[document]]], np.int64))
+    missing = runs / "tiny" / "missing-pairs.tsv"
+    prepared: Any = SimpleNamespace(corpus=corpus, masked=(), measuring=0)
+    for known, left in ((pairs[3:], pairs[:3]), (pairs[2:], pairs[:2]), (pairs, [])):
+        write_lines(file, [overlap(pair) for pair in known])
+        imported = guests.imported_teacher(config.teacher, "scores", corpus)
+        guests.note_gaps([imported], *later, runs / "tiny", prepared)
+        written = missing.read_text().splitlines()[1:] if missing.exists() else []
+        assert [line.split("\t") for line in written] == left
 
 
 def test_skipped_pairs_train_and_are_not_exported(

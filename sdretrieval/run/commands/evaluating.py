@@ -19,7 +19,7 @@ from sdretrieval.evaluation import Measured, Run, evaluate, family, fuse, paired
 from sdretrieval.evaluation.measures import Measure
 from sdretrieval.run.artifacts import runs_folder
 from sdretrieval.run.commands.lookup import FoundModel, find_model, load_found
-from sdretrieval.run.config import IndexConfig, index_identity, index_keywords
+from sdretrieval.run.config import IndexConfig, index_identity, index_keywords, settings_from
 from sdretrieval.run.store import Store, Work, check_disk, key_of
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ def evaluate_models(
     A system is a MODEL (see `find_model`), `bm25`, or `hybrid:MODEL`. `max_tokens` holds for every model. `index`: the
     models' vectors are searched through such an index instead of exactly. The answer has the shape of report.json:
     corpus, split, n_queries, systems, measures, tests (a is always `model`; p adjusted by Holm over the rows).
-    Raises ModelError, CorpusError, ConfigError (measure) before anything is encoded.
+    Raises ModelError, CorpusError, ConfigError (measure), RequestError (an index that a model's vectors do not fit)
+    before that model encodes anything.
     """
     depth = max([LEAST_DEPTH, *(Measure.parse(name).cutoff for name in measures)])
     systems = systems_of(model, against)
@@ -167,6 +168,7 @@ class Bench:
         from sdretrieval.encode.encoder import Embeddings
 
         student = load_found(found)
+        settings_from(self.index).check(student.dims, len(self.corpus.documents))
         documents = self._vectors(student, "documents", found.precision)
         queries = self._vectors(student, f"queries:{self.split}", found.precision)
         index = self._vector_index(Embeddings.load(documents).vectors_WD)

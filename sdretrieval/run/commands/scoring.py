@@ -71,6 +71,11 @@ def pairs_to_score(
     check_target(file)
     asked = Asked.of(target, overrides, runs)
     _check_generation(generation, asked.config)
+    if teacher_row and generation > 1:
+        raise RequestError(
+            f"--teacher-row with --generation {generation}: that row is measured once, on the base student's lists; "
+            "ask for it with --generation 1"
+        )
     if generation > 1:  # its student is made by the generation before
         run_config(asked.config, runs=asked.runs, until=f"{generation}/mine")
     with open_stages(asked.config, _mined_first, "score", runs=asked.runs) as pipeline:

@@ -20,7 +20,7 @@ from sdretrieval.run.config import DenseConfig, ScoresConfig, identity_fields
 from sdretrieval.run.stages.inputs import Prepared
 from sdretrieval.run.store import digest_file
 from sdretrieval.teachers.imported import ImportedTeacher
-from sdretrieval.teachers.pair_file import Pair, write_pairs
+from sdretrieval.teachers.pair_file import Pair, read_pairs, write_pairs
 from sdretrieval.teachers.score_file import read_scores, score_files
 
 logger = logging.getLogger("sdretrieval")
@@ -135,7 +135,7 @@ def note_gaps(
     teachers: Sequence[ImportedTeacher], query_rows: Array, lists: Ragged, folder: Path, prepared: Prepared
 ) -> None:
     """Warn of ids that the corpus lacks, and of the pairs that `missing: lowest | skip` passes over; write these."""
-    gaps: list[Pair] = []
+    gaps = [pair for pair in _noted(folder) if any(teacher.lacks(pair) for teacher in teachers)]
     for teacher in teachers:
         if teacher.strangers:
             logger.warning("teacher %s: %s", teacher.name, teacher.strangers)
@@ -149,5 +149,11 @@ def note_gaps(
             gaps += own
     if gaps:
         write_missing(folder, prepared, list(dict.fromkeys(gaps)))
-    elif teachers:  # what an earlier run lacked has been scored since
+    elif teachers:  # what an earlier stage or run lacked has been scored since
         (folder / MISSING_PAIRS).unlink(missing_ok=True)
+
+
+def _noted(folder: Path) -> list[Pair]:
+    """What earlier stages lacked: a later one that lacks nothing must not take it away."""
+    file = folder / MISSING_PAIRS
+    return read_pairs(file) if file.is_file() else []

@@ -281,7 +281,7 @@ def _weighted(
     work: Work, targets: Targets, scores: TeacherScores, weights: Sequence[float], asked: QueryWeightsConfig
 ) -> Targets:
     """The targets with each query's weight, and `query_weights.json`. The shuffled control weighs queries the same."""
-    raw, calibrated = [member.raw for member in scores.members], scores.calibrated()
+    raw, calibrated = scores.judged(weights)
     trust_Q = query_trust(asked.by, raw, calibrated, weights, targets.temperature)
     weight_Q, report = query_weights(asked.by, trust_Q, asked.below)
     (work.folder / "query_weights.json").write_text(json.dumps(report.to_json()) + "\n", encoding="utf8")
@@ -307,7 +307,7 @@ def confirmed_negatives(verdicts: Verdicts, candidates: Candidates) -> Ragged | 
 
 def build_agreement(work: Work, scores: TeacherScores) -> None:
     """`agreement.json`: each member's mean rank correlation with the others' mixture, and the weights that follow."""
-    correlations_M = consensus_correlations(scores.calibrated())
+    correlations_M = consensus_correlations(scores.judged([1.0] * len(scores.members))[1])
     weights_M = agreement_weights(correlations_M)
     names = [member.name for member in scores.members]
     told = ", ".join(

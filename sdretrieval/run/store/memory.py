@@ -3,6 +3,7 @@ of the process up to the end of this work."""
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
 from collections.abc import Iterator
@@ -31,7 +32,11 @@ _open: list[Peak] = []
 
 @contextmanager
 def peak_of_work() -> Iterator[Peak]:
-    """The peak of what is done inside; it is complete when this ends. Work inside work counts for both."""
+    """The peak of what is done inside; it is complete when this ends. Work inside work counts for both.
+
+    It begins with what is in use: memory that earlier work freed goes back to the system first.
+    """
+    give_back_freed()
     for outer in _open:
         outer.note()
     peak = Peak(own=_forgotten())
@@ -42,6 +47,14 @@ def peak_of_work() -> Iterator[Peak]:
         for one in _open:
             one.note()
         _open.remove(peak)
+
+
+def give_back_freed() -> None:
+    """Give the system what is freed but kept by glibc's allocator, which keeps nearly a GiB after encoding 4,000
+    documents: the next work's large buffers do not fit its holes and come on top. Elsewhere nothing happens."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:  # other libraries of C have no such function
+        trim(0)
 
 
 def peak_rss_bytes() -> int:
