@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# torch's CPU kernels in bfloat16 keep what they compiled for each shape, 1,024 shapes unless told. Batches of texts have
-# a new shape nearly every time, and the demo's training grew from 2 to 4 GiB so; 64 cost no time that we could measure
-# (docs/ABLATIONS.md). Read once, at the first product, so it is set here; a value that the user set stays.
+# torch's CPU kernels in bfloat16 keep what they compiled for each shape, 1,024 shapes unless told. Batches of texts
+# have a new shape nearly every time, and the demo's training grew from 2 to 4 GiB so; 64 cost no time that we could
+# measure (docs/ABLATIONS.md). Read once, at the first product, so it is set here; a value that the user set stays.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 _HOMES = {
