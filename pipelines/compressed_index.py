@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from sdretrieval import load_config, run_config
 from sdretrieval.cli.logs import quiet_libraries
@@ -41,12 +42,17 @@ def main(
         measure = config.evaluate.measures[0]
         means = {system: f"{values[measure]:.4f}" for system, values in found["measures"].items()}
         test = next((test for test in found["tests"] if test["b"] == names["exact"]), None)
-        gain = "" if test is None else f"{test['difference']:+.4f} ({test['verdict']})"
+        gain = "" if test is None else _told(test)
         rows.append((name, means[config.student.model], means[names["exact"]], means[names[name]], gain))
     print(f"{'searched through':18} {'base':>8} {'trained with exact':>20} {'trained with it':>16}   difference")
     for searched, base, exact, own, gain in rows:
         print(f"{searched:18} {base:>8} {exact:>20} {own:>16}   {gain}")
     return rows
+
+
+def _told(test: dict[str, Any]) -> str:
+    low, high = test["interval95"]
+    return f"{test['difference']:+.4f} ({low:+.4f} to {high:+.4f}: {test['verdict']})"
 
 
 if __name__ == "__main__":
