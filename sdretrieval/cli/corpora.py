@@ -65,13 +65,22 @@ def convert(
             metavar="COLUMN", help="of their texts; several are joined (default: text, body, content, passage)"
         ),
     ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROLE=COLUMN",
+            help="of queries, judgements and logs, where a column has no usual name; roles: query.id, query.text, "
+            "qrels.query, qrels.document, qrels.score, log.text, log.clicked, log.count",
+        ),
+    ] = None,
     max_documents: MaxDocuments = None,
     as_json: Json = False,
 ) -> None:
     """Write any corpus as a clean BEIR folder, and say what was left out on the way."""
-    from sdretrieval.corpus.tabular import Asking, Columns, split_and_source
+    from sdretrieval.corpus.tabular import Asking, Columns, read_role, split_and_source
 
-    asking = Asking(queries, topics, log, tuple(split_and_source(given) for given in qrels or ()))
+    roles = dict(read_role(given) for given in column or ())
+    asking = Asking(queries, topics, log, tuple(split_and_source(given) for given in qrels or ()), roles)
     columns = Columns(identifier, title, tuple(text or ()))
     _write(source, folder, max_documents, as_json, asking, columns)
 

@@ -65,7 +65,7 @@ def table(tmp_path: Path) -> Path:
         "<top><num> Number: 1 <title> first\n</top>\n<top><num>2<title>second\n</top>\n"
     )
     (tmp_path / "all.qrels").write_text("1 0 d1 1\n2 0 d2 2\n2 0 d99 1\n")
-    (tmp_path / "log.tsv").write_text("query\tclicked\tcount\nThird\td3 d4\t5\nthird\t\t\n")
+    (tmp_path / "log.tsv").write_text("query\tread\tcount\nThird\td3 d4\t5\nthird\t\t\n")
     return tmp_path / "docs.csv"
 
 
@@ -78,6 +78,8 @@ def test_convert_takes_tables_topics_qrels_and_logs(table: Path, tmp_path: Path,
         f"dev={tmp_path}/all.qrels",
         "--log",
         tmp_path / "log.tsv",
+        "--column",
+        "log.clicked=read",
     )
     done = call("corpus", "convert", table, tmp_path / "out", *columns, *asking)
     assert done.code == 0, done.err

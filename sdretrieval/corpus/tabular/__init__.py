@@ -7,7 +7,7 @@ rows of one kind mean; `assemble` puts them together, and every trouble on the w
 from __future__ import annotations
 
 from .assemble import Asking, Imported, import_documents, split_and_source, with_questions
-from .columns import Columns
+from .columns import Columns, read_role
 from .report import ImportReport, Trouble
 from .sources import TableSize, source_files, table_size, understands
 
@@ -19,6 +19,7 @@ __all__ = [
     "TableSize",
     "Trouble",
     "import_documents",
+    "read_role",
     "source_files",
     "split_and_source",
     "table_size",

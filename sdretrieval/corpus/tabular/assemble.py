@@ -14,11 +14,11 @@ from ..qrels import own_positive_warning, own_positives
 from ..tables import document_table, query_table
 from ..text import normalised
 from ..types import Corpus
-from .columns import Columns
+from .columns import Columns, Roles
 from .documents import read_documents
 from .formats import stem_of
 from .hub import SCHEME
-from .judgements import read_judgements
+from .judgements import Judged, read_judgements
 from .queries import Query, read_queries
 from .query_log import read_log
 from .report import ImportReport, Tally, Trouble
@@ -42,6 +42,8 @@ class Asking:
     log: str | None = None
     qrels: tuple[tuple[str, str], ...] = ()
     """(split, source) pairs."""
+    roles: Roles = field(default_factory=dict)
+    """Columns of these that have none of the usual names, by what they hold: see `columns.ROLES`."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,9 @@ def with_questions(imported: Imported, asking: Asking) -> Imported:
     """Add the queries and judgements that `asking` names to what the corpus has.
 
     Judgements that point nowhere, repeated pairs and repeated ids are left out and reported: the first one stays.
-    Raises `CorpusError` where judgements come without queries.
+    Raises `CorpusError` where judgements come without queries, and where a column is named of a file that is not.
     """
+    _require_files(asking)
     corpus, reports = imported.corpus, list(imported.reports)
     queries: dict[str, str] = dict(zip(corpus.query_ids, corpus.query_texts(), strict=True))
     for source, what, rows in _query_sources(asking):
@@ -77,7 +80,7 @@ def with_questions(imported: Imported, asking: Asking) -> Imported:
     counts = dict(imported.counts)
     if asking.log:
         tally = Tally(asking.log, "distinct queries")
-        asked = read_log(asking.log, corpus.document_row, tally)
+        asked = read_log(asking.log, corpus.document_row, tally, asking.roles)
         queries |= {identifier: entry.text for identifier, entry in asked.items() if identifier not in queries}
         clicked = {identifier: dict.fromkeys(entry.clicked, 1) for identifier, entry in asked.items() if entry.clicked}
         if clicked:
@@ -89,7 +92,8 @@ def with_questions(imported: Imported, asking: Asking) -> Imported:
         raise CorpusError("Judgements without queries mean nothing: name the queries too (--queries, --topics, --log).")
     for split, source in asking.qrels:
         tally = Tally(source, f"{split} judgements")
-        _add_judgements(qrels.setdefault(split, {}), source, queries, corpus.document_row, tally)
+        judged_pairs = read_judgements(source, tally, asking.roles)
+        _add_judgements(qrels.setdefault(split, {}), judged_pairs, queries, corpus.document_row, tally)
         reports.append(tally.report())
     for split, own in own_positives(qrels).items():
         logger.warning("%s: %s", corpus.name, own_positive_warning(split, own, len(qrels[split])))
@@ -114,9 +118,18 @@ def corpus_name(source: str) -> str:
     return path.name if path.is_dir() else stem_of(path)
 
 
+def _require_files(asking: Asking) -> None:
+    given = {"query": asking.queries, "qrels": asking.qrels, "log": asking.log}
+    option = {"query": "--queries", "qrels": "--qrels", "log": "--log"}
+    for role, column in asking.roles.items():
+        kind = role.partition(".")[0]
+        if not given[kind]:
+            raise CorpusError(f"--column {role}={column}: there is no file that it is of; give it with {option[kind]}.")
+
+
 def _query_sources(asking: Asking) -> Iterator[tuple[str, str, _Reader]]:
     if asking.queries:
-        yield asking.queries, "queries", read_queries
+        yield asking.queries, "queries", lambda source, tally: read_queries(source, tally, asking.roles)
     if asking.topics:
         yield asking.topics, "topics", lambda source, tally: read_topics(Path(source).expanduser(), tally)
 
@@ -138,12 +151,12 @@ def _add_queries(queries: dict[str, str], rows: Iterable[Query], tally: Tally) -
 
 def _add_judgements(
     split: dict[str, dict[str, int]],
-    source: str,
+    rows: Iterable[Judged],
     queries: Mapping[str, str],
     documents: Mapping[str, int],
     tally: Tally,
 ) -> None:
-    for line, query, document, grade in read_judgements(source, tally):
+    for line, query, document, grade in rows:
         absent = [kind for kind, ok in (("query", query in queries), ("document", document in documents)) if not ok]
         judged = split.setdefault(query, {}) if not absent else {}
         if absent:

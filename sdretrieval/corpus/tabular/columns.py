@@ -32,6 +32,48 @@ class Columns:
     """Several are joined by a line end each."""
 
 
+ROLES = {
+    "query.id": QUERY_ID_NAMES,
+    "query.text": QUERY_TEXT_NAMES,
+    "qrels.query": JUDGED_QUERY_NAMES,
+    "qrels.document": JUDGED_DOCUMENT_NAMES,
+    "qrels.score": SCORE_NAMES,
+    "log.text": LOG_TEXT_NAMES,
+    "log.clicked": CLICK_NAMES,
+    "log.count": COUNT_NAMES,
+}
+"""What a column of queries, judgements or a log may hold, and the names by which it is found."""
+
+Roles = Mapping[str, str]
+"""Role -> column, where it has none of the usual names."""
+
+
+def read_role(given: str) -> tuple[str, str]:
+    """`ROLE=COLUMN` as a pair. Raises CorpusError for a role that is none."""
+    role, equals, column = given.partition("=")
+    if role in ROLES and equals and column:
+        return role, column
+    near = get_close_matches(role, ROLES, n=1)
+    raise CorpusError(
+        f"--column {given}: expected ROLE=COLUMN with one of the roles {', '.join(ROLES)}."
+        + (f" Did you mean {near[0]}=COLUMN?" if near and role not in ROLES else "")
+    )
+
+
+def holding(role: str, given: Roles, found: Iterable[str], source: str) -> str | None:
+    """The column that holds `role`: the one given for it, else one with a usual name; None where there is none.
+
+    Raises CorpusError where the one given is not there.
+    """
+    return named(given[role], found, source) if role in given else usual(ROLES[role], found)
+
+
+def must_hold(role: str, what: str, given: Roles, found: Iterable[str], source: str, remedy: str) -> str:
+    """As `holding`, but raises CorpusError where there is none."""
+    names = list(found)
+    return holding(role, given, names, source) or required(what, ROLES[role], names, source, remedy)
+
+
 def named(wanted: str, found: Iterable[str], source: str) -> str:
     """`wanted`, which must be one of the columns `found`. Raises CorpusError with these and the nearest match."""
     names = list(found)

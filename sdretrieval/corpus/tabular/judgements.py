@@ -7,14 +7,17 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .columns import JUDGED_DOCUMENT_NAMES, JUDGED_QUERY_NAMES, SCORE_NAMES, cell, required, usual
+from .columns import Roles, cell, holding, must_hold
 from .formats import Format, format_of
 from .hub import is_dataset
 from .records import read_records
 from .report import Tally, Trouble
 from .streams import text_lines
 
-REMEDY = "Rename it in the file, or give TREC's layout: query 0 document score."
+REMEDY = (
+    "Name it with --column qrels.query=COLUMN or qrels.document=COLUMN of `corpus convert`, or give TREC's layout: "
+    "query 0 document score."
+)
 
 
 class Judged(NamedTuple):
@@ -26,16 +29,16 @@ class Judged(NamedTuple):
     grade: int
 
 
-def read_judgements(source: str | Path, tally: Tally) -> Iterator[Judged]:
+def read_judgements(source: str | Path, tally: Tally, roles: Roles | None = None) -> Iterator[Judged]:
     """Stream the judgements of `source`, broken lines left out. Without a column of scores, every pair is relevant.
 
     Files of other endings than tables have, and .tsv files without a line of names, are read as TREC's or BEIR's
-    columns: `query 0 document score` or `query document score`.
+    columns: `query 0 document score` or `query document score`. `roles`: names of columns that are not the usual ones.
     """
     path = Path(source).expanduser()
     kind = None if is_dataset(source) else format_of(path)
     bare = not is_dataset(source) and (kind is None or (kind is Format.TSV and not _has_names(path)))
-    yield from _from_columns(path, tally) if bare else _from_table(source, tally)
+    yield from _from_columns(path, tally) if bare else _from_table(source, tally, roles or {})
 
 
 def _has_names(path: Path) -> bool:
@@ -60,14 +63,14 @@ def _from_columns(path: Path, tally: Tally) -> Iterator[Judged]:
     tally.require_few_broken()
 
 
-def _from_table(source: str | Path, tally: Tally) -> Iterator[Judged]:
+def _from_table(source: str | Path, tally: Tally, roles: Roles) -> Iterator[Judged]:
     records = read_records(source, tally)
     first = next(records, None)
     if first is None:
         return
-    query = required("query's id", JUDGED_QUERY_NAMES, first.values, str(source), REMEDY)
-    document = required("document's id", JUDGED_DOCUMENT_NAMES, first.values, str(source), REMEDY)
-    score = usual(SCORE_NAMES, first.values)
+    query = must_hold("qrels.query", "query's id", roles, first.values, str(source), REMEDY)
+    document = must_hold("qrels.document", "document's id", roles, first.values, str(source), REMEDY)
+    score = holding("qrels.score", roles, first.values, str(source))
     for line, values in chain([first], records):
         try:
             pair = cell(values, query), cell(values, document)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .columns import QUERY_ID_NAMES, QUERY_TEXT_NAMES, cell, required, usual
+from .columns import Roles, cell, holding, must_hold
 from .documents import text_digest
 from .records import read_records
 from .report import Tally, Trouble
 from .streams import clean
 
-REMEDY = "Rename it in the file."
+REMEDY = "Name it with --column query.text=COLUMN of `corpus convert`."
 
 
 class Query(NamedTuple):
@@ -23,13 +23,16 @@ class Query(NamedTuple):
     text: str
 
 
-def read_queries(source: str | Path, tally: Tally) -> Iterator[Query]:
-    """Stream the queries of `source`; broken and empty ones are left out. Without an id column, a digest is the id."""
+def read_queries(source: str | Path, tally: Tally, roles: Roles | None = None) -> Iterator[Query]:
+    """Stream the queries of `source`; broken and empty ones are left out. Without an id column, a digest is the id.
+
+    `roles`: names of columns that are not the usual ones. Raises CorpusError for a column that is not found.
+    """
     identified, column, known = None, None, False
     for line, values in read_records(source, tally):
         if not known:
-            column = required("queries' text", QUERY_TEXT_NAMES, values, str(source), REMEDY)
-            identified, known = usual(QUERY_ID_NAMES, values), True
+            column = must_hold("query.text", "queries' text", roles or {}, values, str(source), REMEDY)
+            identified, known = holding("query.id", roles or {}, values, str(source)), True
         try:
             identifier, text = cell(values, identified), clean(cell(values, column))
         except ValueError as error:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..text import normalised
-from .columns import CLICK_NAMES, COUNT_NAMES, LOG_TEXT_NAMES, as_text, cell, required, usual
+from .columns import Roles, as_text, cell, holding, must_hold
 from .documents import text_digest
 from .records import read_records
 from .report import Tally, Trouble
 from .streams import clean
 
 BETWEEN_IDS = re.compile(r"[\s,;|]+")
-REMEDY = "Rename it in the file."
+REMEDY = "Name it with --column log.text=COLUMN of `corpus convert`."
 
 
 @dataclass
@@ -29,17 +29,19 @@ class Asked:
     """Ids of existing documents, in the order of their first click."""
 
 
-def read_log(source: str | Path, documents: Container[str], tally: Tally) -> dict[str, Asked]:
+def read_log(
+    source: str | Path, documents: Container[str], tally: Tally, roles: Roles | None = None
+) -> dict[str, Asked]:
     """The distinct queries of a log by id, which is a digest of the text: it stays when the log grows.
 
     A line without a count is one time. Clicked ids are a list, or a text that is one id or several parted by blanks,
     commas, semicolons or bars; clicks on absent documents are noted. A click says that a pair is relevant, not how
-    much so: its judgement is 1 however often it was made.
+    much so: its judgement is 1 however often it was made. `roles`: names of columns that are not the usual ones.
     """
     asked: dict[str, Asked] = {}
     columns: tuple[str, str | None, str | None] | None = None
     for line, values in read_records(source, tally):
-        columns = columns or _columns(values, str(source))
+        columns = columns or _columns(values, str(source), roles or {})
         try:
             text, count = clean(cell(values, columns[0])), _count(values, columns[2])
         except ValueError as error:
@@ -59,9 +61,9 @@ def read_log(source: str | Path, documents: Container[str], tally: Tally) -> dic
     return asked
 
 
-def _columns(values: Mapping[str, Any], source: str) -> tuple[str, str | None, str | None]:
-    text = required("queries' text", LOG_TEXT_NAMES, values, source, REMEDY)
-    return text, usual(CLICK_NAMES, values), usual(COUNT_NAMES, values)
+def _columns(values: Mapping[str, Any], source: str, roles: Roles) -> tuple[str, str | None, str | None]:
+    text = must_hold("log.text", "queries' text", roles, values, source, REMEDY)
+    return text, holding("log.clicked", roles, values, source), holding("log.count", roles, values, source)
 
 
 def _count(values: Mapping[str, Any], column: str | None) -> int:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from sdretrieval.corpus import import_corpus, read_beir, training_queries, write_beir
-from sdretrieval.corpus.tabular import Asking, Imported, import_documents, split_and_source, with_questions
+from sdretrieval.corpus.tabular import Asking, Imported, import_documents, read_role, split_and_source, with_questions
 from sdretrieval.errors import CorpusError
 from tests.corpus.tabular.conftest import WriteFile, WriteRows
 
@@ -144,13 +144,53 @@ def test_trouble_with_judgements_is_counted(documents: Imported, write: WriteFil
             "asked,docid\nq1,a\n",
             r"j\.csv: no column for the query's id; the columns found are 'asked', 'docid'",
         ),
-        ("j.csv", "qid,dokid\nq1,a\n", r"no column for the document's id; .* The nearest is 'dokid'\. Rename it"),
+        ("j.csv", "qid,dokid\nq1,a\n", r"no column for the document's id; .* The nearest is 'dokid'\. Name it with"),
     ],
 )
 def test_judgements_that_are_none(documents: Imported, write: WriteFile, name: str, content: str, message: str) -> None:
     asking = Asking(queries=write("q.tsv", QUERIES), qrels=(("test", write(name, content)),))
     with pytest.raises(CorpusError, match=message):
         with_questions(documents, asking)
+
+
+def test_columns_of_any_name_are_taken_where_they_are_named(documents: Imported, write: WriteFile) -> None:
+    asking = Asking(
+        queries=write("q.csv", "number,text,prompt\nq1,no,how\n"),
+        log=write("l.csv", "asked,hits,times,text\nwhere,a,3,no\n"),
+        qrels=(("test", write("j.csv", "number,page,useful,score\nq1,b,2,0\n")),),
+        roles={
+            "query.id": "number", "query.text": "prompt", "qrels.query": "number", "qrels.document": "page",
+            "qrels.score": "useful", "log.text": "asked", "log.clicked": "hits", "log.count": "times",
+        },
+    )  # fmt: skip
+    found = with_questions(documents, asking)
+    logged = next(iter(found.counts))
+    assert dict(zip(found.corpus.query_ids, found.corpus.query_texts(), strict=True)) == {"q1": "how", logged: "where"}
+    assert found.corpus.qrels == {"test": {"q1": {"b": 2}}, "train": {logged: {"a": 1}}}
+    assert dict(found.counts) == {logged: 3}
+
+
+@pytest.mark.parametrize(
+    ("roles", "message"),
+    [
+        ({"query.text": "promt"}, r"no column 'promt'; the columns found are 'id', 'prompt'\. Did you mean 'prompt'\?"),
+        ({"log.text": "q"}, r"--column log\.text=q: there is no file that it is of; give it with --log"),
+    ],
+)
+def test_named_columns_that_are_not_there(
+    documents: Imported, write: WriteFile, roles: dict[str, str], message: str
+) -> None:
+    with pytest.raises(CorpusError, match=message):
+        with_questions(documents, Asking(queries=write("q.csv", "id,prompt\nq1,how\n"), roles=roles))
+
+
+@pytest.mark.parametrize("given", ["query.txt=prompt", "query.text", "query.text=", "=prompt"])
+def test_a_role_that_is_none(given: str) -> None:
+    with pytest.raises(
+        CorpusError, match=r"expected ROLE=COLUMN with one of the roles query\.id, query\.text"
+    ) as caught:
+        read_role(given)
+    assert ("Did you mean query.text=COLUMN?" in str(caught.value)) is given.startswith("query.txt")
 
 
 def test_judgements_without_queries(documents: Imported, write: WriteFile) -> None:
