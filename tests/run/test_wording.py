@@ -62,6 +62,7 @@ def test_the_log_doubts_a_stemmer_and_auto_takes_the_right_one(
     with caplog.at_level(logging.INFO, logger="sdretrieval"):
         folder, _ = lexical(make_config(f"corpus.source={source}", "mine.language=auto"), tmp_path)
     assert not any("look German" in line for line in caplog.messages)
+    assert any("BM25 stems as german (mine.language: auto)" in line for line in caplog.messages)
     index = LexicalIndex.load(artifact(folder, "0/lexical"))
     assert index.vocabulary.stemmer == "german"
     assert index.search(["Katze"], 1).rows_Qk[0, 0] == 120
