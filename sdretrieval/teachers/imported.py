@@ -82,13 +82,6 @@ class ImportedTeacher:
         """(query id, document id) of what is lacking, in the lists' order."""
         return list(self._pairs(self.lacking(query_rows_Q, candidates), query_rows_Q, candidates))
 
-    def lacks(self, pair: tuple[str, str]) -> bool:
-        """Whether the corpus has this (query id, document id) and the file has no score of it."""
-        rows = self._query_rows.get(pair[0]), self._document_rows.get(pair[1])
-        if rows[0] is None or rows[1] is None:
-            return False
-        return bool(self.lacking(np.asarray([rows[0]]), Ragged.of([[rows[1]]], np.int64)).values_T[0])
-
     def require_some(self, query_rows_Q: Array, candidates: Ragged) -> None:
         """Raise MissingScores where a whole list has no score: a ranking of it would say nothing of this teacher."""
         lacking = self.lacking(query_rows_Q, candidates)
@@ -114,14 +107,6 @@ class ImportedTeacher:
                 gap = (own.max() - own.min()) / max(len(own) - 1, 1)
                 below_Q[position] = own.min() - (gap or self._spread)
         return below_Q
-
-    @cached_property
-    def _query_rows(self) -> dict[str, int]:
-        return {identifier: row for row, identifier in enumerate(self._query_ids)}
-
-    @cached_property
-    def _document_rows(self) -> dict[str, int]:
-        return {identifier: row for row, identifier in enumerate(self._document_ids)}
 
     @cached_property
     def _spread(self) -> float:

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sdretrieval.corpus import Corpus
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.prompts import FoundPrompts, find_prompts
@@ -135,7 +137,8 @@ def note_gaps(
     teachers: Sequence[ImportedTeacher], query_rows: Array, lists: Ragged, folder: Path, prepared: Prepared
 ) -> None:
     """Warn of ids that the corpus lacks, and of the pairs that `missing: lowest | skip` passes over; write these."""
-    gaps = [pair for pair in _noted(folder) if any(teacher.lacks(pair) for teacher in teachers)]
+    noted = _noted(folder, prepared.corpus)
+    gaps = [pair for teacher in teachers for pair in teacher.missing_pairs(*noted)]
     for teacher in teachers:
         if teacher.strangers:
             logger.warning("teacher %s: %s", teacher.name, teacher.strangers)
@@ -153,7 +156,10 @@ def note_gaps(
         (folder / MISSING_PAIRS).unlink(missing_ok=True)
 
 
-def _noted(folder: Path) -> list[Pair]:
-    """What earlier stages lacked: a later one that lacks nothing must not take it away."""
+def _noted(folder: Path, corpus: Corpus) -> tuple[Array, Ragged]:
+    """Query rows and documents of what earlier stages lacked: a later one that lacks nothing must not take it away."""
     file = folder / MISSING_PAIRS
-    return read_pairs(file) if file.is_file() else []
+    pairs = read_pairs(file) if file.is_file() else []
+    known = [pair for pair in pairs if pair[0] in corpus.query_row and pair[1] in corpus.document_row]
+    query_rows = np.asarray([corpus.query_row[query] for query, _ in known], dtype=np.int64)
+    return query_rows, Ragged.of([[corpus.document_row[document]] for _, document in known], np.int64)
