@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...errors import CorpusError
 from .columns import Roles, cell, holding, must_hold
 from .formats import Format, format_of
 from .hub import is_dataset
@@ -38,7 +39,13 @@ def read_judgements(source: str | Path, tally: Tally, roles: Roles | None = None
     path = Path(source).expanduser()
     kind = None if is_dataset(source) else format_of(path)
     bare = not is_dataset(source) and (kind is None or (kind is Format.TSV and not _has_names(path)))
-    yield from _from_columns(path, tally) if bare else _from_table(source, tally, roles or {})
+    roles = roles or {}
+    if bare and (role := next((role for role in roles if role.startswith("qrels.")), None)):
+        raise CorpusError(
+            f"{source} has no line of names, so that --column {role}={roles[role]} names nothing in it; leave --column "
+            "out, or give the file a first line of names and the ending .tsv or .csv."
+        )
+    yield from _from_columns(path, tally) if bare else _from_table(source, tally, roles)
 
 
 def _has_names(path: Path) -> bool:

@@ -184,6 +184,16 @@ def test_named_columns_that_are_not_there(
         with_questions(documents, Asking(queries=write("q.csv", "id,prompt\nq1,how\n"), roles=roles))
 
 
+def test_a_column_of_judgements_that_have_no_names_is_refused(documents: Imported, write: WriteFile) -> None:
+    asking = Asking(
+        queries=write("q.tsv", QUERIES), qrels=(("test", write("j.qrels", "q1 0 a 1\n")),), roles={"qrels.query": "qid"}
+    )
+    with pytest.raises(
+        CorpusError, match=r"j\.qrels has no line of names, so that --column qrels\.query=qid names noth"
+    ):
+        with_questions(documents, asking)
+
+
 @pytest.mark.parametrize("given", ["query.txt=prompt", "query.text", "query.text=", "=prompt"])
 def test_a_role_that_is_none(given: str) -> None:
     with pytest.raises(
