@@ -8,13 +8,12 @@ gate and the report measure with it. Then both students are searched through the
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from sdretrieval import load_config, run_config
-from sdretrieval.cli.logs import quiet_libraries
+from sdretrieval.cli.logs import quiet_libraries, start_logging
 from sdretrieval.run.commands.evaluating import evaluate_models
 from sdretrieval.run.config import read_index_section
 
@@ -25,7 +24,6 @@ def main(
     path: str = "configs/compressed-index.yaml", *overrides: str, recipes: dict[str, str] | None = None
 ) -> list[Sequence[str]]:
     """Train with each index, search with each, compare; the rows of the table."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     recipes = RECIPES if recipes is None else recipes
     config = load_config(path, overrides)
     names = {"exact": f"{config.name}-exact", **{name: f"{config.name}-{name}" for name in recipes}}
@@ -57,4 +55,5 @@ def _told(test: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     quiet_libraries()
+    start_logging(verbose=False)
     main(*sys.argv[1:])

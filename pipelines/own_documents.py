@@ -8,12 +8,11 @@ corpus.source=FOLDER`: a report, and a student that `sdretrieval search`, `expor
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 
 from sdretrieval import RunResult, load_config, run_config
-from sdretrieval.cli.logs import quiet_libraries
+from sdretrieval.cli.logs import quiet_libraries, start_logging
 from sdretrieval.run.commands.searching import search
 
 HITS = 3
@@ -26,7 +25,6 @@ def main(
     overrides: Sequence[str] = (),
 ) -> RunResult:
     """Passages from files, queries from passages, a teacher from both, a student; then a search or two."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     asked = load_config(config, [f"corpus.source={folder}", *overrides])
 
     result = run_config(asked)
@@ -47,4 +45,5 @@ def main(
 
 if __name__ == "__main__":
     quiet_libraries()
+    start_logging(verbose=False)
     main(sys.argv[1], sys.argv[2:])

@@ -7,16 +7,14 @@ The same as `sdretrieval probe CONFIG` and `sdretrieval run CONFIG`: stages that
 
 from __future__ import annotations
 
-import logging
 import sys
 
 from sdretrieval import load_config, probe_config, run_config
-from sdretrieval.cli.logs import quiet_libraries
+from sdretrieval.cli.logs import quiet_libraries, start_logging
 
 
 def main(path: str = "configs/scifact.yaml", *overrides: str) -> None:
     """Ask the probe, train where it says so, print what came of it."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     config = load_config(path, overrides)
 
     advice = probe_config(config)
@@ -35,4 +33,5 @@ def main(path: str = "configs/scifact.yaml", *overrides: str) -> None:
 
 if __name__ == "__main__":
     quiet_libraries()
+    start_logging(verbose=False)
     main(*sys.argv[1:])

@@ -8,19 +8,17 @@ project. In its place may stand any model, in any language, behind any API: docs
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 
 from sdretrieval import RunResult, load_config, pairs_to_score, run_config
-from sdretrieval.cli.logs import quiet_libraries
+from sdretrieval.cli.logs import quiet_libraries, start_logging
 
 READER = "cross-encoder/ms-marco-MiniLM-L12-v2"
 
 
 def main(path: str = "configs/score-elsewhere.yaml", model: str = READER, *overrides: str) -> RunResult:
     """Write the pairs, have them scored, learn from the scores, print what came of it."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     config = load_config(path, overrides)
     assert config.teacher.kind == "scores", "this script is for a config with teacher: {kind: scores, file: FILE}"
     scores = Path(config.teacher.file)
@@ -61,4 +59,5 @@ def score_there(pairs: Path, scores: Path, model: str) -> None:
 
 if __name__ == "__main__":
     quiet_libraries()
+    start_logging(verbose=False)
     main(*sys.argv[1:])

@@ -8,16 +8,14 @@ its corpus.
 
 from __future__ import annotations
 
-import logging
 import sys
 
 from sdretrieval import RunResult, finish_run, load_config, open_run
-from sdretrieval.cli.logs import quiet_libraries
+from sdretrieval.cli.logs import quiet_libraries, start_logging
 
 
 def main(path: str = "configs/stdlib.yaml", *overrides: str) -> RunResult:
     """Mine, teach, train, decide; again and again; then measure what was accepted."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     config = load_config(path, overrides)
 
     with open_run(config) as run:
@@ -44,4 +42,5 @@ def main(path: str = "configs/stdlib.yaml", *overrides: str) -> RunResult:
 
 if __name__ == "__main__":
     quiet_libraries()
+    start_logging(verbose=False)
     main(*sys.argv[1:])
