@@ -48,7 +48,11 @@ def _soup(text: str) -> BeautifulSoup:
     bs4 = load_parser("bs4", ".html")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it looks like XML or like a file's name: the user said what it is
-        soup: BeautifulSoup = bs4.BeautifulSoup(text, "html.parser")
+        try:
+            soup: BeautifulSoup = bs4.BeautifulSoup(text, "html.parser")
+        except bs4.exceptions.ParserRejectedMarkup:
+            # All that it rejects is `<![` without a known name behind; to a browser that is text or a comment.
+            soup = bs4.BeautifulSoup(text.replace("<![", "&lt;!["), "html.parser")
     return soup
 
 

@@ -251,6 +251,7 @@ def test_html_that_nests_deeper_than_python_calls_itself() -> None:
     ("parse", "broken"),
     [
         (parse_html, "<p>kept <b>words <table><tr><td>here</p></b> <unknown a='>and here"),
+        (parse_html, "<p>kept <![1 words</p><p>here <![nothing]> and</p>"),
         (parse_markdown, "# [kept](words **here\n\n> ```\nand here"),
         (parse_rst, ".. note::\nkept ``words\n====\n\n* **here\n\n  .. code::\n\nand here"),
         (parse_plain, "====\nkept words\n\n-\nhere and here\n===="),
