@@ -1,11 +1,11 @@
-"""What each part of the teacher gives, on dev: one row a teacher, equal updates, one table.
+"""What each part of the teacher, or of what is minimised, gives, on dev: equal updates, one table.
 
-    python -m benchmarks.ablations configs/stdlib.yaml [--rows lexical,ema-full] [--runs DIR] [--set KEY=VALUE ...]
+    python -m benchmarks.ablations configs/stdlib.yaml [--table teachers|objectives] [--rows lexical,all] [--runs DIR]
+        [--set KEY=VALUE ...]
 
-Only dev is measured. Every row trains one student from the base (rows `generations-N`: N of them), measured before the
-gate, so that a row that fails is seen as what it is. Rows `hard_labels` and `shuffled_teacher` are the controls of
-`ema-full-context + lexical`. Writes runs/ablations-NAME.json and prints a Markdown table for docs/ABLATIONS.md; rows of
-an earlier call with the same settings stay in it.
+Only dev is measured. Every row (`benchmarks/ablation_rows.py`) trains one student from the base (rows `generations-N`:
+N of them), measured before the gate, so that a row that fails is seen as what it is. Writes runs/ablations-NAME.json
+and prints a Markdown table for docs/ABLATIONS.md; rows of an earlier call with the same settings stay in it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ablation_rows import TABLES
 from sdretrieval import load_config
 from sdretrieval.evaluation import holm, paired_test, verdict
 from sdretrieval.run.artifacts import runs_folder, write_json
@@ -25,10 +26,8 @@ from sdretrieval.run.stages import search
 from sdretrieval.run.stages.runner import Runner, Stopped
 from sdretrieval.run.store import Ledger, Store
 
-FULL = "{kind: ema, view: {windows: all, stride: %d}, weight: %g}"
-SAME = "{kind: ema, view: {windows: first}, weight: %g}"
-LEXICAL = "{kind: lexical, weight: %g}"
-CROSS = "{kind: cross_encoder, model: cross-encoder/ms-marco-MiniLM-L12-v2, max_tokens: 256, weight: %g}"
+PARTS = ("table", "stride", "lexical", "dense")
+"""Arguments that rows are made from: rows of other values stand in another table."""
 
 
 class DevPipeline(Pipeline):
@@ -38,31 +37,6 @@ class DevPipeline(Pipeline):
     def splits(self) -> tuple[str, ...]:
         """Dev alone."""
         return ("dev",)
-
-
-def teachers(stride: int, lexical: float) -> dict[str, str]:
-    """Row name -> teacher as YAML; `lexical` is BM25's share where it is mixed with the moving average."""
-    dense = 1 - lexical
-    mixture = f"{FULL % (stride, dense)}, {LEXICAL % lexical}"
-    three = f"{CROSS % 0.3}, {FULL % (stride, 0.7 * dense)}, {LEXICAL % (0.7 * lexical)}"
-    return {
-        "cross-encoder": CROSS % 1,
-        "ema-same-view": SAME % 1,
-        "ema-full-context": FULL % (stride, 1),
-        "lexical": LEXICAL % 1,
-        "ema-same-view + lexical": f"{{kind: ensemble, members: [{SAME % dense}, {LEXICAL % lexical}]}}",
-        "ema-full-context + lexical": f"{{kind: ensemble, members: [{mixture}]}}",
-        "all": f"{{kind: ensemble, members: [{three}]}}",
-    }
-
-
-def rows_of(stride: int, lexical: float) -> dict[str, list[str]]:
-    """Row name -> overrides of the config."""
-    plain = ["evaluate.controls=[]", "generations=1"]  # whatever the config asks for, for the sake of its own report
-    rows = {name: [*plain, f"teacher={teacher}"] for name, teacher in teachers(stride, lexical).items()}
-    best = rows["ema-full-context + lexical"]
-    rows |= {name: [*best, f"evaluate.controls=[{name}]"] for name in ("hard_labels", "shuffled_teacher")}
-    return rows | {f"generations-{n}": [*best, f"generations={n}", "gate.tolerance=1"] for n in (2, 3)}
 
 
 def measure(config_path: str, name: str, overrides: list[str], runs: Path) -> dict[str, dict[str, float]]:
@@ -115,23 +89,27 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config")
+    parser.add_argument("--table", choices=sorted(TABLES), default="teachers", help="which rows there are")
     parser.add_argument("--rows", default="", help="names, separated by commas; all where empty")
     parser.add_argument("--runs", type=Path, default=None)
     parser.add_argument("--stride", type=int, default=112, help="of the full-context windows")
     parser.add_argument("--lexical", type=float, default=0.5, help="BM25's share in the mixtures")
+    parser.add_argument(
+        "--dense", default="BAAI/bge-small-en-v1.5", help="the bi-encoder that teaches objectives' rows"
+    )
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     return parser.parse_args()
 
 
 def run(asked: argparse.Namespace) -> str:
     """Measure the rows that were asked for; the table of all rows of these settings, as Markdown."""
-    rows, runs = rows_of(asked.stride, asked.lexical), runs_folder(asked.runs)
+    rows, runs = TABLES[asked.table](asked), runs_folder(asked.runs)
     names = [name.strip() for name in asked.rows.split(",") if name.strip()] or list(rows)
     if unknown := sorted(set(names) - set(rows)):
         raise SystemExit(f"unknown rows: {', '.join(unknown)}; expected some of: {', '.join(rows)}")
     config = load_config(asked.config, asked.overrides)
     path = runs / f"ablations-{config.name}.json"
-    settings = {"config": config.model_dump(mode="json"), "stride": asked.stride, "lexical": asked.lexical}
+    settings = {"config": config.model_dump(mode="json"), **{name: getattr(asked, name) for name in PARTS}}
     results = _earlier(path, settings)
     for name in names:
         results[name] = measure(asked.config, name, [*asked.overrides, *rows[name]], runs)

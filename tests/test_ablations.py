@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.ablation_rows import TABLES
 from benchmarks.ablations import run
+from sdretrieval import load_config
 from tests.run.helpers.tiny_runs import settings
 
 
@@ -24,8 +26,9 @@ def asked(tiny_corpus: Path, tiny_student: Path, tmp_path: Path) -> Any:
     short |= {"generations": 2, "evaluate": {"controls": ["hard_labels", "shuffled_teacher"]}}
     config.write_text(yaml.safe_dump(short))
 
-    def arguments(rows: str, *overrides: str) -> Namespace:
-        return Namespace(config=str(config), rows=rows, runs=tmp_path, stride=32, lexical=0.5, overrides=[*overrides])
+    def arguments(rows: str, *overrides: str, table: str = "teachers") -> Namespace:
+        given = {"config": str(config), "table": table, "rows": rows, "runs": tmp_path, "overrides": [*overrides]}
+        return Namespace(**given, stride=32, lexical=0.5, dense=str(tiny_student))
 
     return arguments
 
@@ -51,3 +54,21 @@ def test_rows_are_measured_on_dev_alone(asked: Any, tmp_path: Path) -> None:
 def test_an_unknown_row_is_named_with_those_there_are(asked: Any) -> None:
     with pytest.raises(SystemExit, match=r"unknown rows: lexcal; expected some of: cross-encoder, ema-same-view, "):
         run(asked("lexcal"))
+
+
+def test_objectives_are_compared_on_the_same_teacher(asked: Any, tmp_path: Path) -> None:
+    names = ["mixture: listwise_kl over batches", "mixture: queries weighed by both", "dense: embedding"]
+    table = run(asked(",".join(names), table="objectives")).splitlines()
+    assert [line.split(" | ")[0] for line in table[3:]] == [f"| {name}" for name in names]
+    rows = json.loads((tmp_path / "ablations-tiny.json").read_text())["rows"]
+    assert rows[names[0]]["teacher"] == rows[names[1]]["teacher"] != rows[names[2]]["teacher"]
+    trained = [json.loads(line) for line in (tmp_path / "ablations-tiny" / "ledger.jsonl").read_text().splitlines()]
+    keys = {record["key"] for record in trained if record["stage"] == "1/train"}
+    assert len(keys) == len(names), "each row is a student of its own"
+
+
+def test_every_row_of_every_table_is_a_config(asked: Any) -> None:
+    arguments = asked("")
+    for rows in (make(arguments) for make in TABLES.values()):
+        for overrides in rows.values():
+            load_config(arguments.config, overrides)
