@@ -8,7 +8,7 @@ import pytest
 
 from sdretrieval.errors import RequestError
 from sdretrieval.indexes import VectorIndex
-from sdretrieval.indexes.kinds.auto import AutoSettings, memory_size, named
+from sdretrieval.indexes.kinds.auto import GRAPH_VECTORS, AutoSettings, memory_size, named
 from tests.indexes.test_kinds import QUERIES, VECTORS
 
 MILLION = 10**6
@@ -21,11 +21,14 @@ MILLION = 10**6
         (52_000, 384, None, "exact"),
         (53_000, 384, None, "hnsw"),
         (20_000, 1024, None, "hnsw"),
-        (MILLION, 384, "2GB", "hnsw"),
-        (MILLION, 384, "1GB", "hnsw, storage: sq8, rescore: 4"),
-        (MILLION, 384, "100MB", "opq, bytes: 64, rescore: 4"),
-        (MILLION, 384, "50MB", "opq, bytes: 48, rescore: 4"),
-        (MILLION, 384, "40MB", "opq, bytes: 32, rescore: 4"),
+        (GRAPH_VECTORS, 384, "1GB", "hnsw"),
+        (GRAPH_VECTORS, 384, "400MB", "hnsw, storage: sq8, rescore: 4"),
+        (GRAPH_VECTORS, 384, "40MB", "opq, bytes: 64, rescore: 4"),
+        (GRAPH_VECTORS, 384, "20MB", "opq, bytes: 48, rescore: 4"),
+        (GRAPH_VECTORS, 384, "16MB", "opq, bytes: 32, rescore: 4"),
+        (GRAPH_VECTORS + 1, 384, "1GB", "ivf"),
+        (MILLION, 384, "1GB", "ivf, storage: float16"),
+        (MILLION, 384, "50MB", "ivf_pq, bytes: 32, rotate: true, rescore: 4"),
         (50 * MILLION, 384, None, "ivf"),
         (50 * MILLION, 384, "60GB", "ivf, storage: float16"),
         (50 * MILLION, 384, "30GB", "ivf, storage: sq8, rescore: 4"),
@@ -45,9 +48,13 @@ def test_the_choice_follows_count_dims_and_memory(count: int, dims: int, limit: 
 
 
 def test_the_reason_names_numbers_and_what_did_not_fit() -> None:
+    assert AutoSettings("500MB").chosen(300_000, 384).reason == (
+        "hnsw, storage: sq8, rescore: 4: 300,000 vectors are too many to compare each, and few enough (400,000) to "
+        "build a graph; hnsw would need 542 MB; 197 MB of the 500 MB allowed"
+    )
     assert AutoSettings("1GB").chosen(MILLION, 384).reason == (
-        "hnsw, storage: sq8, rescore: 4: 1,000,000 vectors are too many to compare each, and few enough (1,000,000) to "
-        "build a graph; hnsw would need 1.81 GB; 656 MB of the 1 GB allowed"
+        "ivf, storage: float16: 1,000,000 vectors are too many for a graph to be the fastest (above 400,000), so "
+        "inverted lists; ivf would need 1.55 GB; 782 MB of the 1 GB allowed"
     )
     assert AutoSettings().chosen(100, 384).reason == (
         "exact: 100 x 384 numbers are few enough (20,000,000) to compare every document; no limit of memory"
@@ -57,7 +64,7 @@ def test_the_reason_names_numbers_and_what_did_not_fit() -> None:
 def test_a_limit_below_everything_says_what_is_needed() -> None:
     with pytest.raises(
         RequestError,
-        match=r"max_memory is 1MB, but 1,000,000 vectors of 384 dims need at least 25 MB .opq, bytes: 24, ",
+        match=r"max_memory is 1MB, but 1,000,000 vectors of 384 dims need at least 39.1 MB .ivf_pq, bytes: 24, ",
     ) as no:
         AutoSettings("1MB").check(384, MILLION)
     assert "raise max_memory to" in str(no.value)
