@@ -24,7 +24,7 @@ MILLION = 10**6
         (GRAPH_VECTORS, 384, "1GB", "hnsw"),
         (GRAPH_VECTORS, 384, "400MB", "hnsw, storage: sq8, rescore: 4"),
         (GRAPH_VECTORS, 384, "40MB", "opq, bytes: 64, rescore: 4"),
-        (GRAPH_VECTORS, 384, "20MB", "opq, bytes: 48, rescore: 4"),
+        (GRAPH_VECTORS, 384, "20MB", "binary"),
         (GRAPH_VECTORS, 384, "16MB", "opq, bytes: 32, rescore: 4"),
         (GRAPH_VECTORS + 1, 384, "1GB", "ivf"),
         (MILLION, 384, "1GB", "ivf, storage: float16"),
