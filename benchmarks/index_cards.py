@@ -19,8 +19,6 @@ import argparse
 import json
 import logging
 import os
-import platform
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -33,6 +31,7 @@ import yaml
 from numpy.typing import NDArray
 
 from benchmarks.index_table import update_readme
+from benchmarks.machine import commit, processor
 from benchmarks.text_like_vectors import write_vectors
 from sdretrieval.errors import RequestError
 from sdretrieval.indexes import Hits, VectorIndex, exact_search
@@ -134,25 +133,10 @@ def card_of(
 def machine() -> dict[str, Any]:
     """What the figures were measured with."""
     return {
-        "cpu": _cpu(),
+        "cpu": f"{processor()}, 1 of {os.cpu_count()} cores",
         "versions": {"faiss": load_faiss().__version__, "numpy": np.__version__, "sdretrieval": version("sdretrieval")},
-        "commit": _commit(),
+        "commit": commit(),
     }
-
-
-def _cpu() -> str:
-    """Model, and which of faiss' kernels it runs."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, 1 of {os.cpu_count()} cores"
-
-
-def _commit() -> str:
-    folder = Path(__file__).parent
-    asked = ["git", "describe", "--always", "--dirty"]
-    found = subprocess.run(asked, cwd=folder, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
 
 
 def main() -> None:

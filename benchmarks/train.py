@@ -1,0 +1,188 @@
+"""Training on the same lists, the same number of updates: ours against the trainer with `DistillKLDivLoss`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from benchmarks.inputs import Asked, folder_of, read_texts, stdlib, write_texts
+from benchmarks.record import Record, compared
+from benchmarks.sides import Side, Work
+from sdretrieval.encode.student import load_student
+from sdretrieval.encode.tokens import tokenize
+from sdretrieval.evaluation import evaluate, run_from_hits
+from sdretrieval.indexes import exact_search
+from sdretrieval.mining.candidates import Candidates
+from sdretrieval.run import api
+from sdretrieval.run.config import parse_config
+from sdretrieval.targets.build import Targets
+
+ROUNDS = 2
+DOCUMENTS = 1500
+UPDATES = 16
+QUERIES, LIST = 16, 8
+"""Queries a batch, documents a list."""
+RATE, TEMPERATURE = 1e-4, 0.05
+TOKENS = 128
+WORSE = 0.005
+
+
+def prepare(folder: Path, asked: Asked) -> None:
+    """Lists and targets of our own teacher (average and BM25), made once: both sides learn from the same."""
+    config = parse_config({
+        "name": "train", "seed": asked.seed,
+        "corpus": {"source": "python-stdlib", "max_documents": asked.count(DOCUMENTS)},
+        "student": {"model": asked.student, "max_tokens": TOKENS},
+        "mine": {"keep": LIST, "depth": 50, "split_identifiers": True},
+        "teacher": {"kind": "ensemble", "members": [{"kind": "ema"}, {"kind": "lexical"}]},
+    })  # fmt: skip
+    with api.open_run(config, runs=folder / "runs") as run:
+        mined = run.mine(1, run.base)
+        taught = run.teach(1, run.base, mined)
+        assert taught.targets is not None
+        shutil.copytree(mined.path, folder / "mined")
+        shutil.copytree(taught.targets.path, folder / "targets")
+    corpus = stdlib(asked.count(DOCUMENTS))
+    write_texts(folder / "documents.json", corpus.document_texts())
+    write_texts(folder / "queries.json", corpus.query_texts())
+
+
+def _lists(folder: Path) -> tuple[Candidates, Targets]:
+    """The lists that have all LIST documents: the peer's examples have one column a document."""
+    candidates, targets = Candidates.load(folder / "mined"), Targets.load(folder / "targets")
+    whole = np.flatnonzero(candidates.rows.lengths == LIST)
+    return candidates.take(whole), targets.take(whole)
+
+
+def peer(*, tuned: bool) -> Callable[[Path], Work]:
+    """`SentenceTransformerTrainer` with `DistillKLDivLoss`; its defaults, or `tuned`: what we freeze is frozen and
+    dropout off, too."""
+
+    def side(folder: Path) -> Work:
+        return lambda: _train_peer(folder, tuned)
+
+    return side
+
+
+def _train_peer(folder: Path, tuned: bool) -> str:
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+    )
+    from sentence_transformers.sentence_transformer.losses import DistillKLDivLoss
+
+    asked = Asked.load(folder)
+    model = SentenceTransformer(folder_of(asked.student), device="cpu")
+    model.max_seq_length = TOKENS
+    if tuned:
+        model[0].auto_model.embeddings.word_embeddings.weight.requires_grad_(False)
+        for module in model.modules():
+            if type(module).__name__ == "Dropout":
+                module.p = 0.0
+    target = folder / f"peer-{tuned}"
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(target / "trainer"), max_steps=UPDATES, per_device_train_batch_size=QUERIES, learning_rate=RATE,
+        save_strategy="no", report_to="none", disable_tqdm=True, seed=asked.seed, use_cpu=True, logging_steps=1000,
+    )  # fmt: skip
+    loss = DistillKLDivLoss(model, similarity_fct=_over_temperature)
+    SentenceTransformerTrainer(model=model, args=arguments, train_dataset=_examples(folder), loss=loss).train()
+    model.save_pretrained(str(target / "student"), create_model_card=False)
+    return str(target / "student")
+
+
+def _over_temperature(one: Any, other: Any) -> Any:
+    """The student's scores as both losses see them."""
+    from sentence_transformers.util import pairwise_dot_score
+
+    return pairwise_dot_score(one, other) / TEMPERATURE
+
+
+def _examples(folder: Path) -> Any:
+    from datasets import Dataset
+
+    candidates, targets = _lists(folder)
+    documents, queries = read_texts(folder / "documents.json"), read_texts(folder / "queries.json")
+    columns: dict[str, list[Any]] = {"query": [queries[row] for row in candidates.query_rows_Q]}
+    for n in range(LIST):
+        name = "positive" if n == 0 else f"negative_{n}"
+        columns[name] = [documents[rows[n]] for rows in candidates.rows]
+    return Dataset.from_dict({**columns, "label": [probs.tolist() for probs in targets.log_probs]})
+
+
+def ours(precision: Literal["float32", "bfloat16"]) -> Callable[[Path], Work]:
+    """`train` with `ListwiseDistillation` over the same lists."""
+
+    def side(folder: Path) -> Work:
+        return lambda: _train_ours(folder, precision)
+
+    return side
+
+
+def _train_ours(folder: Path, precision: Literal["float32", "bfloat16"]) -> str:
+    from sdretrieval.training.batches import BatchMaker
+    from sdretrieval.training.batches import Side as TextSide
+    from sdretrieval.training.distillation import ListwiseDistillation
+    from sdretrieval.training.train import TrainSettings, train
+
+    asked = Asked.load(folder)
+    candidates, targets = _lists(folder)
+    student = load_student(asked.student, max_tokens=TOKENS, device="cpu")
+    texts = [
+        tokenize(read_texts(folder / f"{name}.json"), student.model.tokenizer) for name in ("queries", "documents")
+    ]
+    batches = BatchMaker(
+        student.model, TextSide(texts[0], student.query_view, student.query_specials),
+        TextSide(texts[1], student.view, student.document_specials), candidates, targets, LIST, asked.seed,
+    )  # fmt: skip
+    target = folder / f"ours-{precision}"
+    shutil.rmtree(target, ignore_errors=True)
+    settings = TrainSettings(
+        epochs=UPDATES * QUERIES / len(candidates), queries_per_batch=QUERIES, learning_rate=RATE, warmup=0.0,
+        weight_decay=0.0, precision=precision, seed=asked.seed,
+    )  # fmt: skip
+    done = train(
+        student.model, batches, ListwiseDistillation(student.model, student_temperature=TEMPERATURE), settings, target
+    )
+    assert done.updates == UPDATES, done.updates
+    return str(target / "student")
+
+
+SIDES: dict[str, Callable[[Path], Work]] = {
+    "trainer, defaults": peer(tuned=False),
+    "trainer, frozen, no dropout": peer(tuned=True),
+    "ours": ours("float32"),
+    "ours, bfloat16": ours("bfloat16"),
+}
+
+
+def report(sides: Mapping[str, Side], asked: Asked) -> Record:
+    """Ratios and dev nDCG@10 of what came out."""
+    found = {name: _dev(side.result, asked) for name, side in sides.items()}
+    base = _dev(asked.student, asked)
+    rows = []
+    for own in ("ours", "ours, bfloat16"):
+        for name, target in (("trainer, defaults", 3.0), ("trainer, frozen, no dropout", 1.3)):
+            agreement = f"dev nDCG@10 {found[own]:.4f} against {found[name]:.4f} (base {base:.4f})"
+            rows.append(compared(f"{own}, against {name}", sides[own], sides[name], target, agreement))
+    title = f"{UPDATES} updates of {QUERIES} queries x {LIST} documents of at most {TOKENS} tokens"
+    note = (
+        f"dev nDCG@10 may be at most {WORSE} worse. One training of each is measured: differences this small are noise."
+    )
+    return Record("train", title, rows, [note], sides)
+
+
+def _dev(model: str, asked: Asked) -> float:
+    corpus = stdlib(asked.count(DOCUMENTS))
+    student = load_student(model, max_tokens=TOKENS, device="cpu")
+    rows = corpus.split_rows("dev")
+    vectors_ND = student.model.encode(corpus.document_texts(), show_progress_bar=False)
+    queries_QD = student.model.encode(corpus.query_texts(rows), show_progress_bar=False)
+    hits = exact_search(vectors_ND, queries_QD, 100)
+    run = run_from_hits([corpus.query_ids[row] for row in rows], corpus.document_ids, *hits)
+    return float(evaluate(json.loads(json.dumps(corpus.qrels["dev"])), run, ["nDCG@10"]).mean("nDCG@10"))
