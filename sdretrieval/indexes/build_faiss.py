@@ -211,3 +211,10 @@ def bytes_per_vector(index: Any) -> float:
 
     faiss.write_index(index, faiss.PyCallbackIOWriter(count))
     return float(written / max(index.ntotal, 1))
+
+
+def stored_vectors(index: Any) -> Floats:
+    """What an exact index holds, shape (N, D), without a copy: valid while the index lives."""
+    faiss = load_faiss()
+    flat = faiss.downcast_index(index)
+    return np.asarray(faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d), dtype=np.float32).reshape(-1, flat.d)
