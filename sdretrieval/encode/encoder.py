@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from sdretrieval.encode.batches import budget_batches
+from sdretrieval.encode.batches import budget_batches, usual_batch_tokens
 from sdretrieval.encode.known import Donor, digests_of, say_known
 from sdretrieval.encode.vector_file import VectorFile
 from sdretrieval.encode.views import Specials, View
@@ -61,7 +61,7 @@ def encode_texts(
     specials: Specials,
     folder: Path,
     *,
-    batch_tokens: int = 8192,
+    batch_tokens: int | None = None,
     precision: Precision = "float32",
     description: str = "encode",
     donors: Sequence[Donor] = (),
@@ -119,12 +119,13 @@ def encode_sequences(
     model: SentenceTransformer,
     sequences: Sequence[Array],
     specials: Specials,
-    batch_tokens: int = 8192,
+    batch_tokens: int | None = None,
     advance: Callable[[int], None] = lambda count: None,
     precision: Precision = "float32",
 ) -> Array:
     """float32 vectors of ready token sequences, in their order, shape (len(sequences), D).
 
+    `batch_tokens`: most tokens of a batch, padding included; None = as many as suit the model's device.
     `precision` is that of the matrix products; with bfloat16 a vector differs a little from its float32 self.
     """
     import torch
@@ -133,11 +134,12 @@ def encode_sequences(
 
     size = model.get_embedding_dimension()
     vectors_ND = np.empty((len(sequences), int(size or 0)), dtype=np.float32)
+    budget = batch_tokens or usual_batch_tokens(model.device.type)
     model.eval()
     # Not inference_mode: a model that caches rotary tables in its first pass could not be trained afterwards.
     reduced = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bfloat16")
     with torch.no_grad(), reduced:
-        for batch in budget_batches([len(sequence) for sequence in sequences], batch_tokens):
+        for batch in budget_batches([len(sequence) for sequence in sequences], budget):
             features = features_of(model, [sequences[i] for i in batch], specials)
             on_device = {k: v.to(model.device) if hasattr(v, "to") else v for k, v in features.items()}
             vectors_ND[batch] = model(on_device)["sentence_embedding"].float().cpu().numpy()

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sdretrieval.encode.batches import budget_batches, pad
+from sdretrieval.encode.batches import CPU_BATCH_TOKENS, budget_batches, pad
 from sdretrieval.encode.encoder import encode_sequences
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import Student, load_student
@@ -25,7 +25,6 @@ from sdretrieval.errors import MissingPackageError
 from sdretrieval.export.layout import GRAPHS, STUDENT, Manifest
 from sdretrieval.ragged import Array
 
-BATCH_TOKENS = 8192
 PACKAGES = {"onnx": "onnx onnxruntime", "onnx-int8": "onnx onnxruntime", "openvino": "onnx openvino"}
 """What each format but torch needs, as pip knows it: to write a bundle and to search it."""
 
@@ -70,7 +69,7 @@ def torch_encoder(student: Student) -> TextEncoder:
     """The loaded student itself."""
 
     def engine(sequences: Sequence[Array], specials: Specials) -> Array:
-        return encode_sequences(student.model, sequences, specials, BATCH_TOKENS)
+        return encode_sequences(student.model, sequences, specials)
 
     return TextEncoder(student.model.tokenizer, student.prompts, student.view, student.query_view, engine)
 
@@ -92,7 +91,7 @@ def open_encoder(folder: Path, manifest: Manifest, format: str, device: str = "c
     tokenizer = AutoTokenizer.from_pretrained(str(folder / STUDENT))
     names, infer = (_openvino if format == "openvino" else _onnxruntime)(folder / GRAPHS[format])
     # Dynamic int8 scales activations over the whole batch, so that a text's vector would depend on its neighbours.
-    batch_tokens = 1 if format == "onnx-int8" else BATCH_TOKENS
+    batch_tokens = 1 if format == "onnx-int8" else CPU_BATCH_TOKENS
     query_view = View(min(manifest.query_tokens or manifest.max_tokens, manifest.max_tokens))
     engine = _graph_engine(infer, names, tokenizer.pad_token_id or 0, manifest.dims, batch_tokens)
     return TextEncoder(tokenizer, manifest.prompts, View(manifest.max_tokens), query_view, engine)

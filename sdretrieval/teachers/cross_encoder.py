@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sdretrieval.encode.batches import budget_batches
+from sdretrieval.encode.batches import budget_batches, usual_batch_tokens
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.student import check_positions, positions_of, torch_device
 from sdretrieval.errors import ModelError, NumericError
@@ -49,13 +49,14 @@ class CrossEncoderTeacher:
         max_tokens: int = 512,
         windows: Literal["first", "all"] = "first",
         stride: int | None = None,
-        batch_tokens: int = 8192,
+        batch_tokens: int | None = None,
     ) -> None:
         self.name = name
         self._model, self._cache = model, cache
         self._query_text, self._document_text = query_text, document_text
         self._max_tokens, self._windows, self._stride = max_tokens, windows, stride
-        self._batch_tokens = batch_tokens
+        network = model.model
+        self._batch_tokens = batch_tokens or usual_batch_tokens(network.device.type if network is not None else "cpu")
         self.newly_scored = 0
 
     def score(self, query_rows_Q: Array, candidates: Ragged) -> Ragged:

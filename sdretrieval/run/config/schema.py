@@ -97,7 +97,7 @@ class StudentConfig(Section):
         "number format in which texts are encoded; auto measures this machine", "float32"
     )
     device: Device = cost("where the student encodes and trains", "auto")
-    batch_tokens: int = cost("most tokens in a batch of encoding, padding included", 8192, ge=1)
+    batch_tokens: int | None = cost("most tokens in a batch of encoding, padding included; null chooses", None, ge=1)
 
 
 class IndexConfig(Section):
@@ -158,7 +158,7 @@ class CrossEncoderConfig(Section):
     model: str = identity("hub id or folder of a cross-encoder", min_length=1)
     max_tokens: int = identity("tokens of query and document together", 512, ge=8)
     view: ViewConfig = identity("what part of a document it sees", ViewConfig())
-    batch_tokens: int = cost("most tokens in a batch of scoring, padding included", 8192, ge=1)
+    batch_tokens: int | None = cost("most tokens in a batch of scoring, padding included; null chooses", None, ge=1)
     weight: Weight = identity(
         "its share in a mixture; auto takes the probe's choice", 1.0, expects="a number of at least 0, or auto"
     )
@@ -194,7 +194,7 @@ class DenseConfig(Section):
     prompts: PromptsConfig = identity("texts put before queries and documents", PromptsConfig())
     query_tokens: int | None = identity("tokens of a query that it sees; null means those of a window", 64, ge=1)
     trust_remote_code: bool = identity("whether code that comes with the model may run", False)
-    batch_tokens: int = cost("most tokens in a batch of encoding, padding included", 8192, ge=1)
+    batch_tokens: int | None = cost("most tokens in a batch of encoding, padding included; null chooses", None, ge=1)
     weight: Weight = identity(
         "its share in a mixture; auto takes the probe's choice", 1.0, expects="a number of at least 0, or auto"
     )

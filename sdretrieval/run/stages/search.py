@@ -30,8 +30,8 @@ SPARE = 1
 
 
 def build_vectors(
-    work: Work, student: Student, tokens: TextTokens, view: View, batch_tokens: int, precision: Precision, what: str,
-    measuring: int = 0,
+    work: Work, student: Student, tokens: TextTokens, view: View, batch_tokens: int | None, precision: Precision,
+    what: str, measuring: int = 0,
 ) -> None:  # fmt: skip
     """All windows of all documents under `view`, all queries, and the `measuring` masked documents that measure.
 
