@@ -20,7 +20,7 @@ EXTRAS := $(if $(GPU),gpu,cpu),demo,dev
 PINS   := $(if $(GPU),grep -v '^torch==' constraints-cpu.txt,cat constraints-cpu.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test check bench format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ check: $(STAMP) ## format, lint, strict types, import contract
 	@$(BIN)/ruff check
 	@$(BIN)/mypy --strict sdretrieval
 	@$(BIN)/lint-imports
+
+bench: $(STAMP) ## our work beside the peers' parts, in turn: tables in benchmarks/README.md (about 40 minutes)
+	@$(BIN)/python -m benchmarks
 
 format: $(STAMP) ## put the code in the project's format and mend what lint can mend
 	@$(BIN)/ruff format

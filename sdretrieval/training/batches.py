@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sdretrieval.teachers.protocols import HasVectors
 
-PART_TOKENS = 4096
+PART_TOKENS = 2048
 """Documents of similar length share a forward pass of about this many tokens: less padding than one pass for all."""
 
 

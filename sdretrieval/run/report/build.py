@@ -7,6 +7,7 @@ from typing import Any
 from sdretrieval.evaluation import by_seen, family, queries_with_seen_positives
 from sdretrieval.run.html_report import dev_name
 from sdretrieval.run.pipeline import Generation, Pipeline
+from sdretrieval.run.report.costs import generation_costs
 from sdretrieval.run.report.figures import BASE, Figures, final_pairs
 from sdretrieval.run.report.generated import estimate_against_truth, is_made, queries_made
 from sdretrieval.run.store import peak_rss_bytes
@@ -34,6 +35,7 @@ def build_report(pipeline: Pipeline, figures: Figures) -> dict[str, Any]:
         "tests": [figures.compared[pair] for pair in final_pairs(figures.test)],
         "seen_positives": _seen_positives(pipeline, figures, measure),
         "generations": [_generation(one, pipeline) for one in pipeline.generations],
+        "generation_costs": generation_costs(once(records)),
         "trained": bool(pipeline.generations),
         "seconds": round(sum(record["seconds"] for record in once(records)), 1),
         "seconds_this_time": round(sum(record["seconds"] for record in records if not record["cached"]), 1),

@@ -1,0 +1,55 @@
+"""What each later generation cost beside the first, stage by stage: work and seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+UNITS = {
+    "encode": ("tokens", ("document_tokens", "query_tokens")),
+    "index": ("vectors", ("vectors",)),
+    "mine": ("candidates", ("candidates",)),
+    "score": ("pairs newly scored", ("newly_scored_pairs",)),
+    "targets": ("lists", ("lists",)),
+    "train": ("updates", ("updates",)),
+}
+"""Of a stage: the unit of its work, and the counts that make it up. Pairs that a free teacher judges cost nothing."""
+
+
+def generation_costs(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """From the ledger's records, one a stage: its work in each generation that made it, in the order of the stages.
+
+    `amount` is in `unit`; `over_first` is (amount, seconds) over those of generation 1, None where these are 0.
+    A stage that one generation alone had stands in no comparison.
+    """
+    found: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for record in records:
+        generation, _, stage = record["stage"].partition("/")
+        if generation.isdigit() and int(generation) and stage.partition(":")[0] in UNITS:
+            found.setdefault(stage, {})[int(generation)] = record
+    return [
+        _compared(stage, number, made[1], made[number])
+        for stage, made in found.items()
+        for number in sorted(made)
+        if number > 1 and 1 in made
+    ]
+
+
+def _compared(stage: str, number: int, first: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    unit, names = UNITS[stage.partition(":")[0]]
+    amounts = [sum(int(record["counts"].get(name, 0)) for name in names) for record in (first, later)]
+    seconds = [float(record["seconds"]) for record in (first, later)]
+    return {
+        "stage": stage,
+        "generation": number,
+        "unit": unit,
+        "amount_first": amounts[0],
+        "amount": amounts[1],
+        "seconds_first": round(seconds[0], 2),
+        "seconds": round(seconds[1], 2),
+        "over_first": [_ratio(amounts), _ratio(seconds)],
+    }
+
+
+def _ratio(pair: list[Any]) -> float | None:
+    return round(pair[1] / pair[0], 3) if pair[0] else None

@@ -1,0 +1,139 @@
+"""The side-by-side benchmarks: sides do the same work, turns are taken, tables say what was found."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import scaling
+from benchmarks.__main__ import NAMES, run
+from benchmarks.encode import operations
+from benchmarks.inputs import Asked
+from benchmarks.passages import WORDS, passages
+from benchmarks.record import BEGIN, END, Record, Row, compared, update_readme
+from benchmarks.scaling import exponent
+from benchmarks.sides import Side, measure
+
+
+def _counting(name: str, fails: bool = False) -> Callable[[Path], Callable[[], Any]]:
+    def side(folder: Path) -> Callable[[], Any]:
+        def work() -> Any:
+            if fails:
+                raise ValueError("no such thing")
+            with (folder / "turns.txt").open("a") as turns:
+                turns.write(f"{name} {os.getpid()}\n")
+            return bytearray(50_000_000) and name
+
+        return work
+
+    return side
+
+
+SIDES = {"one": _counting("one"), "other": _counting("other"), "broken": _counting("broken", fails=True)}
+"""Found by this module's name in the sides' own processes."""
+
+
+def test_sides_take_turns_each_in_a_process_of_its_own(tmp_path: Path) -> None:
+    found = measure(__name__, ["one", "other"], tmp_path, rounds=3)
+    turns = [line.split() for line in (tmp_path / "turns.txt").read_text().splitlines()]
+    assert [name for name, _ in turns] == ["one", "other", "other", "one", "one", "other"]
+    assert len({process for _, process in turns} | {str(os.getpid())}) == 3
+    assert {name: side.result for name, side in found.items()} == {"one": "one", "other": "other"}
+    assert all(len(side.seconds) == 3 and side.peak_bytes > 50_000_000 for side in found.values())
+
+
+def test_a_side_that_fails_says_which_and_why(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"test_benchmarks, side broken:\n(.|\n)*ValueError: no such thing"):
+        measure(__name__, ["one", "broken"], tmp_path, rounds=1)
+
+
+def test_ratios_are_taken_round_by_round_and_held_against_the_target() -> None:
+    ours, peer = Side("ours", [1.0, 2.0, 1.0], 10**9), Side("peer", [3.0, 4.0, 1.5], 2 * 10**9)
+    row = compared("work", ours, peer, 2.0, "equal")
+    assert row.text == "| work | 2.00 (1.50 to 3.00) | 2: met | 1.00 against 2.00 GB | equal |"
+    assert "5: **not met**" in compared("work", ours, peer, 5.0).text
+
+
+def test_records_become_tables_between_the_marks(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    Record("mine", "some work", [Row("all of it", [2.0])], ["a note"]).write(tmp_path / "results")
+    update_readme(readme, tmp_path / "results")
+    text = readme.read_text()
+    assert text.startswith(f"before\n{BEGIN}") and text.endswith(f"{END}\nafter\n") and "old" not in text
+    assert "**mine**: some work" in text and "| all of it | 2.00 |" in text and "* a note" in text
+    record = json.loads((tmp_path / "results" / "mine.json").read_text())
+    assert record["commit"] in text and record["cpu"] in text
+
+
+def test_operations_of_an_encoder_by_hand() -> None:
+    class Config:
+        hidden_size, intermediate_size, num_hidden_layers = 4, 8, 2
+
+    # A token and layer: 4 products of 4 x 4 and 2 of 4 x 8, two operations each; attention: 2 products of L x L x 4.
+    lengths = np.array([3, 5])
+    assert operations(Config, lengths) == 2 * (8 * 2 * (4 * 16 + 2 * 32) + 4 * 4 * (9 + 25))
+
+
+def test_passages_are_short_and_distinct() -> None:
+    found = passages(2000)
+    assert len(set(found)) == 2000
+    assert all(len(text.split()) <= WORDS and "\n" not in text for text in found)
+
+
+def test_the_exponent_is_the_slope_over_sizes() -> None:
+    sizes = [1_000, 2_000, 4_000]
+    assert exponent(sizes, [1.0, 2.0, 4.0]) == pytest.approx(1)
+    assert exponent(sizes, [1.0, 4.0, 16.0]) == pytest.approx(2)
+    assert exponent(sizes, [3.0, 3.0, 3.0]) == pytest.approx(0)
+
+
+def test_every_stage_is_measured_as_each_thing_grows(tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling, "START", {"documents": 200, "queries": 20, "candidates": 5, "tokens": 16})
+    monkeypatch.setattr(scaling, "GROWTH", {"queries": (10, 20), "candidates": (5, 10), "tokens": (16, 64)})
+    grown = scaling.run(str(tiny_student), [100, 400])
+    assert {name: [one.size for one in runs] for name, runs in grown.items()} == {
+        "documents": [100, 400], "queries": [10, 20], "candidates": [5, 10], "tokens": [16, 64],
+    }  # fmt: skip
+    stages = {"tokenize", "encode", "bm25", "search", "bm25 search", "mine"}
+    assert all(set(one.seconds) == set(one.peak_bytes) == stages for runs in grown.values() for one in runs)
+    text = scaling.table("documents", grown["documents"])
+    assert text.startswith("| documents | 100 | 400 | exponent |") and text.count("\n") == 1 + len(stages)
+
+
+AGREED = {
+    "encode": "least cosine 1.0000",
+    "mine": "candidates shared 1.0",
+    "score": "logits within ",
+    "train": "dev nDCG@10",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_sides_agree_on_small_models(
+    name: str, tiny_student: Path, tiny_cross_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import benchmarks.mine as mining
+    import benchmarks.train as training
+
+    monkeypatch.setattr(mining, "QUERIES", 40)
+    monkeypatch.setattr(mining, "DOCUMENTS", 1500)
+    monkeypatch.setattr(training, "DOCUMENTS", 300)
+    asked = Asked(
+        str(tiny_student), str(tiny_cross_encoder), max_tokens=64, scale=1.0 if name in ("mine", "train") else 0.05
+    )
+    record = run(name, asked, rounds=1)
+    text = record.markdown()
+    assert AGREED[name] in text
+    if name == "score":
+        apart = float(text.split("logits within ")[1].split()[0])
+        assert apart < 1e-4
+    if name == "mine":
+        assert text.count("candidates shared 1.0") == 2
+    assert all(side.peak_bytes > 0 and len(side.seconds) == 1 for side in record.sides.values())
