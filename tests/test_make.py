@@ -33,7 +33,16 @@ def folder(tmp_path: Path) -> Path:
 
 def test_make_alone_lists_the_targets(folder: Path) -> None:
     listed = _make(folder).stdout.splitlines()
-    assert [line.split()[1] for line in listed] == ["help", "setup", "demo", "test", "check", "format", "clean"]
+    assert [line.split()[1] for line in listed] == [
+        "help",
+        "setup",
+        "demo",
+        "test",
+        "check",
+        "bench",
+        "format",
+        "clean",
+    ]
 
 
 def _fake(path: Path, script: str) -> Path:

@@ -87,3 +87,13 @@ def figures(report: dict[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in report.items() if name not in COSTS}
     kept["generations"] = [{n: v for n, v in one.items() if n != "seconds"} for one in report["generations"]]
     return kept
+
+
+def dense(model: Path, **changed: Any) -> dict[str, Any]:
+    """A bi-encoder as a teacher."""
+    return {"kind": "dense", "model": str(model), "query_tokens": 32, **changed}
+
+
+def ensemble(*members: dict[str, Any]) -> dict[str, Any]:
+    """A mixture of teachers."""
+    return {"kind": "ensemble", "members": list(members)}
