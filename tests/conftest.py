@@ -11,9 +11,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.helpers import real, tiny
+
+hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is no defect
+hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")

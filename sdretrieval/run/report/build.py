@@ -35,7 +35,7 @@ def build_report(pipeline: Pipeline, figures: Figures) -> dict[str, Any]:
         "tests": [figures.compared[pair] for pair in final_pairs(figures.test)],
         "seen_positives": _seen_positives(pipeline, figures, measure),
         "generations": [_generation(one, pipeline) for one in pipeline.generations],
-        "generation_costs": generation_costs(once(records)),
+        "generation_costs": generation_costs(once(records), len(pipeline.generations)),
         "trained": bool(pipeline.generations),
         "seconds": round(sum(record["seconds"] for record in once(records)), 1),
         "seconds_this_time": round(sum(record["seconds"] for record in records if not record["cached"]), 1),

@@ -16,16 +16,16 @@ UNITS = {
 """Of a stage: the unit of its work, and the counts that make it up. Pairs that a free teacher judges cost nothing."""
 
 
-def generation_costs(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """From the ledger's records, one a stage: its work in each generation that made it, in the order of the stages.
+def generation_costs(records: Iterable[Mapping[str, Any]], generations: int) -> list[dict[str, Any]]:
+    """From the ledger's records, one a stage: its work in each of `generations`, in the order of the stages.
 
     `amount` is in `unit`; `over_first` is (amount, seconds) over those of generation 1, None where these are 0.
-    A stage that one generation alone had stands in no comparison.
+    A stage that one generation alone had stands in no comparison, nor does what only measured the last student.
     """
     found: dict[str, dict[int, Mapping[str, Any]]] = {}
     for record in records:
         generation, _, stage = record["stage"].partition("/")
-        if generation.isdigit() and int(generation) and stage.partition(":")[0] in UNITS:
+        if generation.isdigit() and 1 <= int(generation) <= generations and stage.partition(":")[0] in UNITS:
             found.setdefault(stage, {})[int(generation)] = record
     return [
         _compared(stage, number, made[1], made[number])
