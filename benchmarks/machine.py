@@ -16,7 +16,13 @@ def processor() -> str:
 
 
 def commit() -> str:
-    """Of this project, `-dirty` where files differ from it."""
-    asked = ["git", "describe", "--always", "--dirty"]
+    """Of this project, `-dirty` where its code or configs differ from it; what benchmarks write does not count."""
+    at = _git("rev-parse", "--short", "HEAD")
+    changed = _git("status", "--porcelain", "--", ":/sdretrieval", ":/configs", ":/indexes/*.yaml", ":/benchmarks/*.py")
+    return f"{at}-dirty" if at and changed else at or "unknown"
+
+
+def _git(*arguments: str) -> str:
+    asked = ["git", *arguments]
     found = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
+    return found.stdout.strip()
