@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmarks.inputs import Asked
 from benchmarks.record import Record, update_readme
 from benchmarks.sides import measure
+from sdretrieval.errors import SdretrievalError
 
 HOME = Path(__file__).parent
 NAMES = ("encode", "mine", "score", "train")
@@ -37,12 +38,16 @@ def run(name: str, asked: Asked, rounds: int | None = None) -> Record:
 def main() -> None:
     """The command."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("sdretrieval").setLevel(logging.INFO)  # how far the work is, where there is no terminal
     given = _arguments()
     if unknown := sorted(set(given.names) - set(NAMES)):
         raise SystemExit(f"unknown benchmarks: {', '.join(unknown)}; expected some of: {', '.join(NAMES)}")
     asked = Asked(given.student, given.reranker, scale=given.scale)
     for name in given.names or NAMES:
-        record = run(name, asked, given.rounds)
+        try:
+            record = run(name, asked, given.rounds)
+        except SdretrievalError as error:
+            raise SystemExit(f"{name}: {error}") from error
         print(record.markdown(), flush=True)
         if given.out is not None or given.scale == 1:
             record.write(given.out or HOME / "results")

@@ -10,20 +10,25 @@ import multiprocessing
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from sdretrieval.progress import Progress
 from sdretrieval.run.store.memory import peak_of_work
 
 Work = Callable[[], Any]
 """One round of a side: what it returns is what the sides are compared by, and must not depend on the round."""
 
+PATIENCE = 10.0
+"""Seconds for a side's process to end by itself."""
+
 
 @dataclass
 class Side:
-    """A side's measurements: seconds of each round, peak bytes of the first, what it gave, what it says of itself."""
+    """A side's measurements: seconds of each round, peak bytes and result of the first."""
 
     name: str
     seconds: list[float] = field(default_factory=list)
@@ -40,13 +45,15 @@ def measure(module: str, names: Sequence[str], folder: Path, rounds: int) -> dic
     workers = {name: _Worker(module, name, folder) for name in names}
     sides = {name: Side(name) for name in names}
     try:
-        for number in range(rounds):
-            for name in _turned(list(names), number):
-                seconds, peak, result = workers[name].run()
-                side = sides[name]
-                side.seconds.append(seconds)
-                if number == 0:
-                    side.peak_bytes, side.result = peak, result
+        with Progress(f"{module.rpartition('.')[2]}: measure", rounds * len(workers), "turns") as progress:
+            for number in range(rounds):
+                for name in _turned(list(names), number):
+                    seconds, peak, result = workers[name].run()
+                    side = sides[name]
+                    side.seconds.append(seconds)
+                    if number == 0:
+                        side.peak_bytes, side.result = peak, result
+                    progress.advance(1)
     finally:
         for worker in workers.values():
             worker.end()
@@ -76,7 +83,10 @@ class _Worker:
         return seconds, peak, result
 
     def end(self) -> None:
-        """Stop the process."""
+        """Stop the process: ask first, since one that is killed leaves semaphores behind, and says so."""
+        with suppress(OSError):  # it may be gone
+            self._pipe.send("end")
+        self._process.join(timeout=PATIENCE)
         self._process.terminate()
         self._process.join()
 

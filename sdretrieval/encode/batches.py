@@ -8,9 +8,9 @@ import numpy as np
 
 from sdretrieval.ragged import Array
 
-CPU_BATCH_TOKENS, OTHER_BATCH_TOKENS = 2048, 16384
+CPU_BATCH_TOKENS, OTHER_BATCH_TOKENS = 2048, 8192
 """A CPU is fastest while a batch's activations stay in its caches: 2,048 tokens a batch encode 1.15 times as fast as
-8,192 (docs/ABLATIONS.md). A GPU wants enough to do at once."""
+8,192 (docs/ABLATIONS.md). A GPU wants more to do at once; how much was not measured."""
 
 
 def usual_batch_tokens(device: str) -> int:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from sdretrieval.errors import ConfigError
+from sdretrieval.run.config import parse_config
+
 CROSS = {"kind": "cross_encoder", "model": "c"}
 DENSE = {"kind": "dense", "model": "d"}
 
@@ -17,3 +22,12 @@ def minimal(**changes: Any) -> dict[str, Any]:
 def ensemble(*members: dict[str, Any]) -> dict[str, Any]:
     """The same with a mixture of teachers."""
     return minimal(teacher={"kind": "ensemble", "members": list(members)})
+
+
+def problems(data: Any, *overrides: str) -> list[str]:
+    """The lines of the error that `data` gives, a problem each."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config(data, overrides)
+    head, *lines = str(caught.value).splitlines()
+    assert head == f"config has {len(lines)} problem{'s' if len(lines) > 1 else ''}:"
+    return [line.strip() for line in lines]
