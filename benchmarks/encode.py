@@ -28,6 +28,7 @@ PRODUCTS = 60
 
 def prepare(folder: Path, asked: Asked) -> None:
     """The texts: of all lengths, as they stand in the collection."""
+    folder_of(asked.student)  # where it is missing, say so before any work
     corpus = stdlib(4 * asked.count(DOCUMENTS))
     texts = list(corpus.document_texts())
     write_texts(folder / "texts.json", texts[:: max(1, len(texts) // asked.count(DOCUMENTS))][: asked.count(DOCUMENTS)])

@@ -22,6 +22,7 @@ TARGET, CLOSE = 1.3, 1e-4
 
 def prepare(folder: Path, asked: Asked) -> None:
     """Each query with eight documents drawn at random: lengths are mixed as in mined lists."""
+    folder_of(asked.reranker)  # where it is missing, say so before any work
     corpus = stdlib(max(200, asked.count(1000)))
     chance = np.random.default_rng(asked.seed)
     rows = corpus.split_rows("dev")[: asked.count(PAIRS) // 8]
