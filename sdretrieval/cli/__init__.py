@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from sdretrieval.cli import bundles, corpora, looking, measuring, running, scoring, suspects
+from sdretrieval.cli import bundles, corpora, looking, measuring, planning, running, scoring, suspects
 from sdretrieval.cli.logs import quiet_libraries, start_logging
 from sdretrieval.errors import SdretrievalError
 from sdretrieval.progress import want_interrupt
@@ -34,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    running.run, running.plan, running.probe, scoring.score, measuring.evaluate, looking.search, looking.show,
+    running.run, planning.plan, running.probe, scoring.score, measuring.evaluate, looking.search, looking.show,
     measuring.compare, looking.report, suspects.fn_report, bundles.export, bundles.verify, running.gc,
 ):  # fmt: skip
     app.command()(command)

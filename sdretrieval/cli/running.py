@@ -1,4 +1,4 @@
-"""`run`, `plan`, `probe`, `gc`: the staged pipeline."""
+"""`run`, `probe`, `gc`: the staged pipeline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from sdretrieval.cli.output import TEST_COLUMNS, paired_cells, print_json, print
 
 if TYPE_CHECKING:
     from sdretrieval.run.api import RunResult
-    from sdretrieval.run.stages.runner import Planned
 
 
 def run(
@@ -62,37 +61,6 @@ def print_results_table(report: dict[str, Any], rows: list[dict[str, Any]]) -> N
     say(f"{report['corpus']}, {parts['test']}: {report['n_queries']} queries")
     say(f"differences of {measures[0]}: the row's system less student_0")
     print_table(["system", *values, *TEST_COLUMNS], cells, right=[*values, "difference", "p (Holm)"])
-
-
-def plan(config: ConfigFile, settings: Settings = None, runs: Runs = None, as_json: Json = False) -> None:
-    """Every stage of every generation: cached or to run, and why. Runs nothing."""
-    from sdretrieval.run.api import plan_config
-
-    with stdout_kept_clean():
-        lines = plan_config(config, overrides=settings or (), runs=runs)
-    if as_json:
-        print_json([_planned(line) for line in lines])
-        return
-    from sdretrieval.run.html_report import duration
-
-    rows = [[line.address, "cached" if line.cached else "run", line.why, duration(line.seconds)] for line in lines]
-    print_table(["stage", "", "why", "seen before"], rows, right=["seen before"])
-    say("", _plan_summary(lines))
-
-
-def _planned(line: Planned) -> dict[str, Any]:
-    return {"stage": line.address, "cached": line.cached, "why": line.why, "seconds": line.seconds}
-
-
-def _plan_summary(lines: list[Planned]) -> str:
-    from sdretrieval.run.html_report import duration
-
-    waiting = [line for line in lines if not line.cached]
-    known = [line.seconds for line in waiting if line.seconds is not None]
-    summary = f"{len(lines) - len(waiting)} stages cached, {len(waiting)} to run"
-    if known:
-        summary += f"; {len(known)} of these took {duration(sum(known))} last time"
-    return summary + "."
 
 
 def probe(config: ConfigFile, settings: Settings = None, runs: Runs = None, as_json: Json = False) -> None:

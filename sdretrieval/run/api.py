@@ -13,7 +13,7 @@ from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import save_student
 from sdretrieval.errors import RequestError, WorkError
 from sdretrieval.evaluation import read_trec, write_trec
-from sdretrieval.run.artifacts import replace_folder, runs_folder, write_json, write_text
+from sdretrieval.run.artifacts import read_json, replace_folder, runs_folder, write_json, write_text
 from sdretrieval.run.config import Config, dump_config, load_config, warnings
 from sdretrieval.run.pipeline import Pipeline
 from sdretrieval.run.pipeline.disk_needs import check_room
@@ -26,10 +26,14 @@ from sdretrieval.run.pipeline.request import (
     check_until,
     check_verdicts,
 )
+from sdretrieval.run.planner import Budget, Fitted, fit, forecaster, read_forecast, say_forecast, worth_foretelling
 from sdretrieval.run.report import build_details, build_report, figures_of
-from sdretrieval.run.stages.inputs import prompts_of
+from sdretrieval.run.stages.inputs import Prepared, prompts_of
 from sdretrieval.run.stages.runner import Planned, Runner, Stopped, ledger_by_address
 from sdretrieval.run.store import Ledger, Store
+
+FORECAST = "forecast.json"
+"""In the run's folder: what its stages were foretold to take."""
 
 logger = logging.getLogger("sdretrieval")
 
@@ -59,6 +63,8 @@ def run_config(
     config = config if isinstance(config, Config) else load_config(config, overrides)
     with open_run(config, runs=runs, until=until, worker=worker) as run:
         try:
+            if not worker:
+                _foretell(run, runs_folder(runs) / config.name, until)
             run.run()
         except Stopped as reached:
             logger.info("stopped after %s, as asked", reached)
@@ -91,6 +97,18 @@ def open_run(
         yield Pipeline(config, store, Runner(store, ledger, until=until, before=ledger_by_address(ledger)))
 
 
+def _foretell(run: Pipeline, folder: Path, until: str | None) -> None:
+    """Say what the rest will take, and keep it for the report. What this needs to know is made first: it is needed
+    anyway. A run of seconds goes without."""
+    if not worth_foretelling(Prepared(run.corpus).corpus):
+        return
+    for precision in {run.config.student.encode_precision, run.config.train.precision}:
+        run.measured_precision(precision)
+    forecast = forecaster(run.config, run.store, run.student(run.base.student), until)(run.config)
+    say_forecast(forecast)
+    write_json(folder / FORECAST, {**forecast.to_json(), **read_forecast(folder / FORECAST, forecast)})
+
+
 def plan_config(
     config: Config | str | Path, *, overrides: Sequence[str] = (), runs: Path | None = None
 ) -> list[Planned]:
@@ -105,6 +123,27 @@ def plan_config(
     )
     pipeline.run()
     return list({line.address: line for line in pipeline.runner.plan}.values())
+
+
+def forecast_config(
+    config: Config | str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    runs: Path | None = None,
+    budget: Budget | None = None,
+    again: bool = False,
+) -> Fitted:
+    """What a run would take: amounts, seconds and peak memory of every stage that the store lacks. Runs nothing.
+
+    The texts are sampled and this machine is measured for a few seconds; what is measured is kept in the user's
+    cache (SDRETRIEVAL_CACHE), and measured anew with `again`. With a `budget`, settings are changed until it is met.
+    Raises RequestError where no change makes it fit, and what `run_config` refuses.
+    """
+    config = config if isinstance(config, Config) else load_config(config, overrides)
+    store = Store(runs_folder(runs) / "store")
+    _check_settings(config)
+    forecast = forecaster(config, store, check_student(config), again=again)
+    return fit(config, forecast, budget) if budget else Fitted(config, [], forecast(config))
 
 
 def probe_config(
@@ -178,7 +217,8 @@ def finish_run(pipeline: Pipeline, *, runs: Path | None = None) -> RunResult:
     """Write the student, runs and report of a run that was measured to its end into its folder."""
     folder = runs_folder(runs) / pipeline.config.name
     figures = figures_of(pipeline)
-    report = build_report(pipeline, figures)
+    foretold = read_json(folder / FORECAST) if (folder / FORECAST).exists() else {}
+    report = build_report(pipeline, figures, foretold)
     details = build_details(pipeline, figures, report)
     _write_student(pipeline, folder / "student")
     _write_runs(pipeline, folder / "runs")

@@ -35,12 +35,12 @@ class Regime(NamedTuple):
     kinds: list[Settings]
 
 
-def memory_size(text: str | int) -> int:
-    """Bytes of `2GB`, `512 MiB` or a plain number. Raises RequestError for anything else, or nothing."""
+def memory_size(text: str | int, what: str = "index setting max_memory") -> int:
+    """Bytes of `2GB`, `512 MiB` or a plain number. Raises RequestError, naming `what`, for all else, and for 0."""
     found = SIZE.fullmatch(str(text))
     size = int(float(found[1]) * UNITS[(found[2] or "").upper()]) if found else 0
     if size < 1:
-        raise RequestError(f"index setting max_memory is {text!r}; expected a size such as 2GB, 512MB or 1.5GiB")
+        raise RequestError(f"{what} is {text!r}; expected a size such as 2GB, 512MB or 1.5GiB")
     return size
 
 

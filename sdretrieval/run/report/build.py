@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sdretrieval.evaluation import by_seen, family, queries_with_seen_positives
 from sdretrieval.run.html_report import dev_name
 from sdretrieval.run.pipeline import Generation, Pipeline
-from sdretrieval.run.report.costs import generation_costs
+from sdretrieval.run.planner import counted
+from sdretrieval.run.report.costs import forecast_held, generation_costs
 from sdretrieval.run.report.figures import BASE, Figures, final_pairs
 from sdretrieval.run.report.generated import estimate_against_truth, is_made, queries_made
 from sdretrieval.run.store import peak_rss_bytes
 
 
-def build_report(pipeline: Pipeline, figures: Figures) -> dict[str, Any]:
-    """`report.json` as docs/ARCHITECTURE.md describes it."""
+def build_report(pipeline: Pipeline, figures: Figures, foretold: Mapping[str, Any]) -> dict[str, Any]:
+    """`report.json` as docs/ARCHITECTURE.md describes it. `foretold`: the run's forecast by stage, none where empty."""
     config, measure = pipeline.config, pipeline.config.evaluate.measures[0]
     records = pipeline.runner.records
     return {
@@ -36,6 +38,7 @@ def build_report(pipeline: Pipeline, figures: Figures) -> dict[str, Any]:
         "seen_positives": _seen_positives(pipeline, figures, measure),
         "generations": [_generation(one, pipeline) for one in pipeline.generations],
         "generation_costs": generation_costs(once(records), len(pipeline.generations)),
+        "forecast": forecast_held(once(records), foretold, counted, lambda key: pipeline.store.manifest(key).size()),
         "trained": bool(pipeline.generations),
         "seconds": round(sum(record["seconds"] for record in once(records)), 1),
         "seconds_this_time": round(sum(record["seconds"] for record in records if not record["cached"]), 1),

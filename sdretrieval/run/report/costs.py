@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 UNITS = {
@@ -33,6 +33,33 @@ def generation_costs(records: Iterable[Mapping[str, Any]], generations: int) -> 
         for number in sorted(made)
         if number > 1 and 1 in made
     ]
+
+
+def forecast_held(
+    records: Iterable[Mapping[str, Any]],
+    foretold: Mapping[str, Mapping[str, Any]],
+    amounts: Callable[[str, Mapping[str, Any]], int | None],
+    bytes_of: Callable[[str], int],
+) -> list[dict[str, Any]]:
+    """What was foretold beside what came, of each stage that was foretold: [foretold, found] of amount, bytes, seconds
+    and peak memory. `amounts` reads a stage's counts, `bytes_of` an artifact's size by key."""
+    rows = []
+    for record in records:
+        told = foretold.get(record["stage"])
+        if told is None or told["key"] != record["key"]:
+            continue
+        found = amounts(record["stage"], record["counts"])
+        rows.append(
+            {
+                "stage": record["stage"],
+                "unit": told["unit"],
+                "amount": [told["amount"], found] if told["unit"] else None,
+                "bytes": [told["bytes"], bytes_of(record["key"])] if told["bytes"] else None,
+                "seconds": [told["seconds"], round(float(record["seconds"]), 2)],
+                "peak_rss_bytes": [told["peak_rss_bytes"], record["peak_rss_bytes"]],
+            }
+        )
+    return rows
 
 
 def _compared(stage: str, number: int, first: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:

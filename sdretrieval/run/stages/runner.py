@@ -31,12 +31,13 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Planned:
-    """One line of a plan."""
+    """One line of a plan. `seconds`: what it took when it was made last, where it ever was."""
 
     address: str
     cached: bool
     why: str
     seconds: float | None
+    key: str = ""
 
 
 @dataclass
@@ -109,10 +110,10 @@ class Runner:
 
     def _plan(self, address: str, key: str, describe: dict[str, Any], resumable: bool) -> None:
         if self.store.path_of(key).exists():
-            self.plan.append(Planned(address, True, "finished earlier", self.store.manifest(key).seconds))
+            self.plan.append(Planned(address, True, "finished earlier", self.store.manifest(key).seconds, key))
             return
         seconds = self.before.get(address, {}).get("seconds")
-        self.plan.append(Planned(address, False, self._why(address, key, describe, resumable), seconds))
+        self.plan.append(Planned(address, False, self._why(address, key, describe, resumable), seconds, key))
 
     def _why(self, address: str, key: str, describe: Mapping[str, Any], resumable: bool) -> str:
         if self.store.partial_of(key).exists():

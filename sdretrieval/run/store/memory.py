@@ -57,26 +57,32 @@ def give_back_freed() -> None:
         trim(0)
 
 
+def resident_bytes() -> int:
+    """Resident memory of this process now; where the system does not say, the most that it was."""
+    return _status_bytes("VmRSS:") or peak_rss_bytes()
+
+
 def peak_rss_bytes() -> int:
     """Most resident memory of this process, since the last reset where there was one."""
     # Not ru_maxrss where this is to be had: it holds what the process that started this one held at that moment.
-    if (high := _high_water_kib()) is not None:
-        return high * 1024
+    if (high := _status_bytes("VmHWM:")) is not None:
+        return high
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
-def _high_water_kib() -> int | None:
+def _status_bytes(name: str) -> int | None:
+    """A line of the system's account of this process, in bytes."""
     try:
         lines = STATUS.read_text(encoding="utf8").splitlines()
     except OSError:
         return None
-    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), None)
 
 
 def _forgotten() -> bool:
     """Make the peak what is resident now (`man 5 proc`, clear_refs); False where the system cannot."""
-    if _high_water_kib() is None:
+    if _status_bytes("VmHWM:") is None:
         return False
     try:
         FORGET.write_text("5", encoding="utf8")

@@ -18,7 +18,7 @@ from sdretrieval.run.store import Store
 
 MakeConfig = Callable[..., Config]
 EMA, LEXICAL = {"kind": "ema", "view": {"windows": "all"}, "weight": 0.3}, {"kind": "lexical", "weight": 0.7}
-COSTS = ("seconds", "seconds_this_time", "peak_rss_bytes", "generation_costs")
+COSTS = ("seconds", "seconds_this_time", "peak_rss_bytes", "generation_costs", "forecast")
 
 
 def settings(corpus: Path, student: Path) -> dict[str, Any]:

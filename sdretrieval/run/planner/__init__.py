@@ -1,0 +1,22 @@
+"""What a run will take, before it takes it: work, seconds and memory by stage; settings that fit a budget."""
+
+from __future__ import annotations
+
+from sdretrieval.run.planner.amounts import Amount, counted
+from sdretrieval.run.planner.budget import Budget, Fitted, fit
+from sdretrieval.run.planner.forecast import Forecast, forecaster, read_forecast, say_forecast, worth_foretelling
+from sdretrieval.run.planner.predict import Prediction
+
+__all__ = [
+    "Amount",
+    "Budget",
+    "Fitted",
+    "Forecast",
+    "Prediction",
+    "counted",
+    "fit",
+    "forecaster",
+    "read_forecast",
+    "say_forecast",
+    "worth_foretelling",
+]

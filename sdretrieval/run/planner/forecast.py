@@ -1,0 +1,154 @@
+"""The stages that are still to be made, each with its prediction."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdretrieval.corpus import Corpus, default_cache
+from sdretrieval.encode.encoder import Precision
+from sdretrieval.encode.student import Student
+from sdretrieval.run.config import Config
+from sdretrieval.run.pipeline import Pipeline
+from sdretrieval.run.pipeline.outline import Outline, Outlined, outline
+from sdretrieval.run.pipeline.shared import precision_of
+from sdretrieval.run.planner.amounts import Known
+from sdretrieval.run.planner.predict import Prediction, Predictor
+from sdretrieval.run.planner.speeds import Speeds
+from sdretrieval.run.planner.workload import workload_of
+from sdretrieval.run.store import Ledger, Store, readable_bytes
+from sdretrieval.training.precision import faster_precision
+
+logger = logging.getLogger("sdretrieval")
+
+FEW_DOCUMENTS = 1000
+"""Fewer are worked on in a minute or two."""
+CALIBRATION = "calibration.json"
+"""In the user's cache: what this machine was found to do."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Predictions by stage address, of those stages that a run would make; `keys` are their artifacts'."""
+
+    stages: dict[str, Prediction]
+    keys: dict[str, str]
+
+    @property
+    def seconds(self) -> float:
+        """All stages together."""
+        return sum(one.seconds for one in self.stages.values())
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most that any of them holds."""
+        return max((one.peak_bytes for one in self.stages.values()), default=0)
+
+    def to_json(self) -> dict[str, dict[str, float | str | int]]:
+        """By stage address."""
+        return {
+            address: {
+                "key": self.keys[address],
+                "unit": one.amount.unit if one.amount else "",
+                "amount": one.amount.count if one.amount else 0,
+                "bytes": one.amount.bytes if one.amount else 0,
+                "seconds": round(one.seconds, 2),
+                "peak_rss_bytes": one.peak_bytes,
+            }
+            for address, one in self.stages.items()
+        }
+
+
+Forecaster = Callable[[Config], Forecast]
+
+
+def forecaster(
+    config: Config, store: Store, student: Student, until: str | None = None, *, again: bool = False
+) -> Forecaster:
+    """What forecasts `config`, and the same with other settings of mining and training: the texts are sampled once.
+
+    `again`: measure this machine anew, whatever the store knows of it. Raises CorpusError as reading the corpus does.
+    """
+    load = workload_of(_opened(config, store), student)
+    speeds = Speeds(default_cache() / CALIBRATION, config.student.device, again)
+
+    def forecast(asked: Config) -> Forecast:
+        stages, _ = outline(asked, store, until)
+        precisions = _precisions(_opened(asked, store), speeds, student)
+        return _forecast(Predictor(Known(asked, load, student), speeds, precisions), stages)
+
+    return forecast
+
+
+class _Planning(Outline):
+    """Opens what is in the store, where an outline looks at nothing."""
+
+    def _place(self, key: str) -> Path:
+        return self.store.path_of(key)
+
+
+def _opened(config: Config, store: Store) -> Pipeline:
+    return Pipeline(config, store, _Planning(store, Ledger(store.root / "outline.jsonl"), planning=True))
+
+
+def _forecast(predictor: Predictor, stages: Mapping[str, Outlined]) -> Forecast:
+    """What an earlier stage of the same key makes is there by then."""
+    first = {stage.key: address for address, stage in reversed(list(stages.items())) if not stage.finished}
+    todo = {address: key for key, address in reversed(list(first.items()))}
+    return Forecast({address: predictor.of(address) for address in todo}, todo)
+
+
+def _precisions(pipeline: Pipeline, speeds: Speeds, student: Student) -> dict[str, Precision]:
+    """What `auto` means here: as the store says where it was measured, else by the same trial."""
+    asked = {"encode": pipeline.config.student.encode_precision, "train": pipeline.config.train.precision}
+    found: dict[str, Precision] = {}
+    for task, precision in asked.items():
+        measured = pipeline.measured_precision(precision)
+        if measured is None or measured.path.exists():
+            found[task] = precision_of(precision, measured, "train" if task == "train" else "encode")
+        else:
+            found[task] = _measured(task, speeds, student)
+    return found
+
+
+def _measured(task: str, speeds: Speeds, student: Student) -> Precision:
+    """The faster format by a trial; the figure kept is float32's seconds over bfloat16's."""
+
+    def trial() -> dict[str, float]:
+        chosen, ratio = faster_precision(student.model, training=task == "train")
+        return {"float32_over_bfloat16": ratio, "bfloat16": float(chosen == "bfloat16")}
+
+    figures = speeds.of(f"precision to {task} {student.digest[:12]} in", trial)
+    return "bfloat16" if figures["bfloat16"] else "float32"
+
+
+def read_forecast(path: Path, now: Forecast) -> dict[str, dict[str, Any]]:
+    """What an earlier process of the run foretold of other artifacts than those that are foretold `now`."""
+    earlier = dict(json.loads(path.read_text(encoding="utf8"))) if path.exists() else {}
+    return {address: one for address, one in earlier.items() if now.keys.get(address) in (None, one["key"])}
+
+
+def say_forecast(forecast: Forecast) -> None:
+    """One line before the work begins: how long, how much memory, and what takes the most."""
+    if not forecast.stages:
+        return
+    most = sorted(forecast.stages.items(), key=lambda one: -one[1].seconds)[:3]
+    told = ", ".join(f"{address} {readable_seconds(one.seconds)}" for address, one in most)
+    logger.info(
+        "%d stages to make: about %s, at most %s of memory (most time: %s)", len(forecast.stages),
+        readable_seconds(forecast.seconds), readable_bytes(forecast.peak_bytes), told,
+    )  # fmt: skip
+
+
+def worth_foretelling(corpus: Corpus) -> bool:
+    """Whether a run takes longer than measuring the machine for it would."""
+    return len(corpus.documents) >= FEW_DOCUMENTS
+
+
+def readable_seconds(seconds: float) -> str:
+    """42 s, 8.5 min."""
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"

@@ -1,0 +1,73 @@
+"""How fast this machine does each kind of work: measured by a short trial of the real code, kept for the next time.
+
+A speed belongs to machine, threads, libraries, model and the shape of the work; whatever differs is measured anew.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from sdretrieval.run.artifacts import write_json
+from sdretrieval.run.stages.machine import machine_name
+
+logger = logging.getLogger("sdretrieval")
+
+Figures = Mapping[str, float]
+"""What a trial measured, by name: seconds and bytes of a unit."""
+
+
+@dataclass
+class Speeds:
+    """Measured figures by what they are of, in `file` (JSON) as well."""
+
+    file: Path
+    device: str = "cpu"
+    again: bool = False
+    """Measure whatever is asked for, though the file knows it."""
+    _known: dict[str, dict[str, float]] = field(default_factory=dict)
+    _fresh: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._known = self._read()
+
+    def _read(self) -> dict[str, dict[str, float]]:
+        try:
+            return dict(json.loads(self.file.read_text(encoding="utf8")))
+        except (OSError, ValueError):  # not there yet, or torn: measured again
+            return {}
+
+    def of(self, work: str, trial: Callable[[], Figures]) -> Figures:
+        """The figures of `work`, by `trial` where they are not known on this machine."""
+        key = f"{self._machine} | {work}"
+        if key not in self._known or (self.again and key not in self._fresh):
+            logger.info("measuring this machine: %s", work)
+            self._known[key] = {name: float(value) for name, value in trial().items()}
+            self._fresh.add(key)
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.file, {**self._read(), key: self._known[key]})  # another process may have added its own
+        return self._known[key]
+
+    @property
+    def _machine(self) -> str:
+        import torch
+
+        libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
+        return f"{machine_name(self.device)}, {torch.get_num_threads()} threads, {libraries}"
+
+
+def shape(number: float) -> int:
+    """A size rounded to a power of two's half steps: speeds depend on it, but not on each token."""
+    from math import log2
+
+    return round(2 ** (round(2 * log2(max(number, 1))) / 2))
+
+
+def median_of(rounds: int, work: Callable[[], float]) -> float:
+    """Of several measurements, against what else the machine does meanwhile."""
+    return statistics.median(work() for _ in range(rounds))

@@ -1,0 +1,54 @@
+"""`plan` as users type it: the prediction in table and JSON, budgets, and what it says where none can be met."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Call
+
+
+def test_a_plan_foretells_work_time_and_memory(config: Path, tmp_path: Path, call: Call) -> None:
+    stages = {stage["stage"]: stage for stage in call("plan", config, "--runs", tmp_path, "--json").json()}
+    told = stages["1/train"]["predicted"]
+    assert (told["unit"], told["amount"]) == ("updates", 60)
+    assert told["seconds"] > 0
+    assert told["peak_rss_bytes"] > 10**7
+    table = call("plan", config, "--runs", tmp_path).out
+    assert "60 updates" in table
+    assert "of memory." in table
+
+
+def test_a_budget_that_is_met_gives_up_nothing(config: Path, tmp_path: Path, call: Call) -> None:
+    record = call(
+        "plan", config, "--runs", tmp_path, "--budget-minutes", "600", "--max-memory", "64GB", "--json"
+    ).json()
+    assert record["given_up"] == record["set"] == []
+    assert record["seconds"] < 36_000
+
+
+def test_a_budget_that_is_short_says_what_to_give_up_and_how(config: Path, tmp_path: Path, call: Call) -> None:
+    asked = ("plan", config, "--runs", tmp_path, "--set", "train.epochs=4000")
+    whole = call(*asked, "--budget-minutes", "100000", "--json").json()["seconds"]
+    done = call(*asked, "--budget-minutes", whole / 120)
+    assert done.code == 0, done.err
+    assert "To fit, this was given up:" in done.out
+    assert f"sdretrieval run {config} --set train.epochs=4000 --set train.epochs=" in done.out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--budget-minutes", "0"), "--budget-minutes is 0; expected a number of minutes above 0"),
+        (("--max-memory", "lots"), "--max-memory is 'lots'; expected a size such as 2GB, 512MB or 1.5GiB"),
+        (("--budget-minutes", "0.001"), "--budget-minutes 0.001: this config takes "),
+        (("--max-memory", "10MB"), "--max-memory 10.0 MB: this config holds "),
+    ],
+)
+def test_a_budget_that_cannot_be_met_is_refused(
+    config: Path, tmp_path: Path, call: Call, options: tuple[str, str], said: str
+) -> None:
+    done = call("plan", config, "--runs", tmp_path, *options)
+    assert done.code == 2
+    assert said in done.err
