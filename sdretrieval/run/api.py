@@ -26,7 +26,7 @@ from sdretrieval.run.pipeline.request import (
     check_until,
     check_verdicts,
 )
-from sdretrieval.run.planner import Budget, Fitted, fit, forecaster, read_forecast, say_forecast, worth_foretelling
+from sdretrieval.run.planner import Budget, Fitted, fit, planner_of, read_forecast, say_forecast, worth_foretelling
 from sdretrieval.run.report import build_details, build_report, figures_of
 from sdretrieval.run.stages.inputs import Prepared, prompts_of
 from sdretrieval.run.stages.runner import Planned, Runner, Stopped, ledger_by_address
@@ -104,7 +104,9 @@ def _foretell(run: Pipeline, folder: Path, until: str | None) -> None:
         return
     for precision in {run.config.student.encode_precision, run.config.train.precision}:
         run.measured_precision(precision)
-    forecast = forecaster(run.config, run.store, run.student(run.base.student), until)(run.config)
+    planner = planner_of(run.config, run.store, run.student(run.base.student), until)
+    run.batch_tokens = planner.tuning.batch_tokens
+    forecast = planner(run.config)
     say_forecast(forecast)
     write_json(folder / FORECAST, {**forecast.to_json(), **read_forecast(folder / FORECAST, forecast)})
 
@@ -142,7 +144,7 @@ def forecast_config(
     config = config if isinstance(config, Config) else load_config(config, overrides)
     store = Store(runs_folder(runs) / "store")
     _check_settings(config)
-    forecast = forecaster(config, store, check_student(config), again=again)
+    forecast = planner_of(config, store, check_student(config), again=again)
     return fit(config, forecast, budget) if budget else Fitted(config, [], forecast(config))
 
 

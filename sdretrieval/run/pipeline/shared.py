@@ -54,6 +54,8 @@ class Shared:
     config: Config
     store: Store
     runner: Runner
+    batch_tokens: int | None = None
+    """Of the student's batches where the config leaves that open; None takes what suits its kind of device."""
     _loaded: tuple[Path, Student] | None = None
 
     @cached_property
@@ -194,7 +196,7 @@ class Shared:
             student = self.student(folder)
             self._check_index(student.dims)
             search.build_vectors(
-                work, student, self.text_tokens, view, asked.batch_tokens,
+                work, student, self.text_tokens, view, asked.batch_tokens or self.batch_tokens,
                 precision_of(asked.encode_precision, measured, "encode"), address, self.collected.measuring,
             )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sdretrieval.run.planner.amounts import Amount, counted
 from sdretrieval.run.planner.budget import Budget, Fitted, fit
-from sdretrieval.run.planner.forecast import Forecast, forecaster, read_forecast, say_forecast, worth_foretelling
+from sdretrieval.run.planner.forecast import Forecast, planner_of, read_forecast, say_forecast, worth_foretelling
 from sdretrieval.run.planner.predict import Prediction
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
     "Prediction",
     "counted",
     "fit",
-    "forecaster",
+    "planner_of",
     "read_forecast",
     "say_forecast",
     "worth_foretelling",

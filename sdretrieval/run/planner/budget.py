@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sdretrieval.errors import RequestError
 from sdretrieval.run.config import Config, parse_config
-from sdretrieval.run.planner.forecast import Forecast, Forecaster, readable_seconds
+from sdretrieval.run.planner.forecast import Forecast, readable_seconds
 from sdretrieval.run.store import readable_bytes
 
 WORTH = 0.005
@@ -38,6 +38,9 @@ class Budget:
     def large(self, forecast: Forecast) -> bool:
         """Whether it holds too much."""
         return self.peak_bytes is not None and forecast.peak_bytes > self.peak_bytes
+
+
+Forecaster = Callable[[Config], Forecast]
 
 
 class GivenUp(NamedTuple):

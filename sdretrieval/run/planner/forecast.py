@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from sdretrieval.corpus import Corpus, default_cache
 from sdretrieval.encode.encoder import Precision
 from sdretrieval.encode.student import Student
+from sdretrieval.encode.views import View
 from sdretrieval.run.config import Config
 from sdretrieval.run.pipeline import Pipeline
 from sdretrieval.run.pipeline.outline import Outline, Outlined, outline
@@ -19,7 +20,8 @@ from sdretrieval.run.pipeline.shared import precision_of
 from sdretrieval.run.planner.amounts import Known
 from sdretrieval.run.planner.predict import Prediction, Predictor
 from sdretrieval.run.planner.speeds import Speeds
-from sdretrieval.run.planner.workload import workload_of
+from sdretrieval.run.planner.tuning import Tuning, tuned
+from sdretrieval.run.planner.workload import SAMPLE, Workload, examples, workload_of
 from sdretrieval.run.store import Ledger, Store, readable_bytes
 from sdretrieval.training.precision import faster_precision
 
@@ -63,25 +65,40 @@ class Forecast:
         }
 
 
-Forecaster = Callable[[Config], Forecast]
+@dataclass(frozen=True)
+class Planner:
+    """Forecasts configs that differ in settings of mining and training: the texts were sampled once.
+
+    `tuning`: with what this machine encodes fastest.
+    """
+
+    store: Store
+    student: Student
+    load: Workload
+    speeds: Speeds
+    tuning: Tuning
+    until: str | None
+
+    def __call__(self, config: Config) -> Forecast:
+        """The forecast of a config."""
+        stages, _ = outline(config, self.store, self.until)
+        precisions = _precisions(_opened(config, self.store), self.speeds, self.student)
+        known = Known(config, self.load, self.student)
+        return _forecast(Predictor(known, self.speeds, precisions, self.tuning.batch_tokens), stages)
 
 
-def forecaster(
+def planner_of(
     config: Config, store: Store, student: Student, until: str | None = None, *, again: bool = False
-) -> Forecaster:
-    """What forecasts `config`, and the same with other settings of mining and training: the texts are sampled once.
+) -> Planner:
+    """Samples the collection's texts, and finds with how many threads, which this process then has, to work.
 
-    `again`: measure this machine anew, whatever the store knows of it. Raises CorpusError as reading the corpus does.
+    `again`: measure this machine anew, whatever is known of it. Raises CorpusError as reading the corpus does.
     """
     load = workload_of(_opened(config, store), student)
     speeds = Speeds(default_cache() / CALIBRATION, config.student.device, again)
-
-    def forecast(asked: Config) -> Forecast:
-        stages, _ = outline(asked, store, until)
-        precisions = _precisions(_opened(asked, store), speeds, student)
-        return _forecast(Predictor(Known(asked, load, student), speeds, precisions), stages)
-
-    return forecast
+    view, specials = View(config.student.max_tokens), student.document_specials
+    windows = [view.cut(ids, specials)[0] for ids in examples(load.documents.sample, SAMPLE)]
+    return Planner(store, student, load, speeds, tuned(student, windows, speeds, config.student.batch_tokens), until)
 
 
 class _Planning(Outline):

@@ -54,6 +54,8 @@ class Predictor:
     speeds: Speeds
     precision: dict[str, Precision]
     """Number formats of `encode` and of `train`."""
+    batch_tokens: int
+    """Of the student's batches, where the config leaves that open."""
 
     def of(self, address: str) -> Prediction:
         """The prediction for the stage at `address`."""
@@ -75,7 +77,7 @@ class Predictor:
         member, view = self.known.member(address), self.known.view(address)
         guest = member if isinstance(member, DenseConfig) else None
         digest = model_digest(locate_model(guest.model)) if guest else self.known.student.digest
-        batch = guest.batch_tokens if guest else self.known.config.student.batch_tokens
+        batch = guest.batch_tokens if guest else self.known.config.student.batch_tokens or self.batch_tokens
         mean, precision = shape(self._mean(view)), self.precision["encode"]
         work = (
             f"encode with {digest[:12]}, {mean} tokens a window, batches of {batch or 'the usual'} tokens, {precision}"

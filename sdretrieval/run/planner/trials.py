@@ -44,15 +44,20 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def encode_trial(
-    student: Student, sequences: Sequence[Array], batch_tokens: int | None, precision: Precision
+    student: Student,
+    sequences: Sequence[Array],
+    batch_tokens: int | None,
+    precision: Precision,
+    tokens: int = ENCODED_TOKENS,
+    rounds: int = ROUNDS,
 ) -> Figures:
     """Seconds a token, from batches evenly spread over all lengths, as a chunk of many texts forms them."""
     specials = student.document_specials
     budget = batch_tokens or usual_batch_tokens(student.model.device.type)
     batches = [[sequences[i] for i in batch] for batch in budget_batches([len(ids) for ids in sequences], budget)]
-    step = max(1, len(batches) * budget // ENCODED_TOKENS)
+    step = min(len(batches), max(1, len(batches) * budget // tokens))
     some = batches[step // 2 :: step]
-    tokens = sum(_content(ids, specials) for batch in some for ids in batch)
+    shown = sum(_content(ids, specials) for batch in some for ids in batch)
 
     def encode(of: Sequence[Sequence[Array]]) -> None:
         for batch in of:
@@ -60,8 +65,8 @@ def encode_trial(
 
     encode(some[:1])  # what is only done once is done
     with peak_of_work() as peak:
-        seconds = median_of(ROUNDS, lambda: seconds_of(lambda: encode(some)))
-    return {"seconds_per_token": seconds / max(tokens, 1), "peak_bytes": peak.rss_bytes}
+        seconds = median_of(rounds, lambda: seconds_of(lambda: encode(some)))
+    return {"seconds_per_token": seconds / max(shown, 1), "peak_bytes": peak.rss_bytes}
 
 
 def _content(ids: Array, specials: Specials) -> int:
