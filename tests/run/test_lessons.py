@@ -38,6 +38,7 @@ def test_settings_at_their_default_stand_in_no_key(finished: Any) -> None:
     assert "verdicts" not in identity["0/corpus"]
     assert "query_weights" not in identity["1/targets"]
     assert "margin_scale" not in identity["1/train"]
+    assert "batches" not in identity["1/train"]
     assert identity["1/train:hard_labels"]["loss"] == "listwise_kl"
     assert not {"0/verdicts", "0/agreement"} & set(identity)
 
@@ -179,3 +180,18 @@ def test_vectors_are_trained_on_and_shuffled_for_the_control(make_config: MakeCo
     }
     # The student starts as its own average: where its vectors are turned to it there is next to nothing to follow.
     assert losses["1/train"][0] < 0.5 * losses["1/train:shuffled_teacher"][0]
+
+
+def test_batches_by_topic_are_another_training_over_fewer_documents(
+    make_config: MakeConfig, finished: Any, tmp_path: Path
+) -> None:
+    run_config(make_config("train.batches=topic"), runs=tmp_path, until="1/train")
+    by_topic = ledger_of(tmp_path / "tiny")[-1]
+    assert by_topic["identity"]["batches"] == "topic"
+    assert by_topic["counts"]["updates"] == 20
+    assert keys_of(tmp_path / "tiny")["1/targets"] == keys_of(finished.folder)["1/targets"]
+    first = {
+        folder: read_metrics(artifact(folder, "1/train") / "metrics.jsonl")[0]["kl"]
+        for folder in (tmp_path / "tiny", finished.folder)
+    }
+    assert len(set(first.values())) == 2

@@ -292,6 +292,9 @@ class TrainConfig(Section):
     epochs: Number = identity("passes over the training queries, fractions allowed", 1.0, gt=0)
     queries_per_batch: int = identity("queries in a batch", 16, ge=1)
     candidates_per_query: int = identity("documents of a query's list that enter a batch", 10, ge=2)
+    batches: Literal["random", "topic"] = identity(
+        "which queries share a batch: any, or those whose lists share documents", "random"
+    )
     document_tokens: int | None = identity(
         "tokens of a document in training; null means the student's max_tokens", None, ge=1
     )

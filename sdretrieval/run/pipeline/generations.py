@@ -15,7 +15,7 @@ import numpy as np
 
 from sdretrieval.errors import WorkError
 from sdretrieval.run.config import identity_fields, members_of
-from sdretrieval.run.config.schema import EmaConfig
+from sdretrieval.run.config.schema import EmaConfig, TrainConfig
 from sdretrieval.run.gate import MERGE_SHARES, GateDecision, choose_merge, decide
 from sdretrieval.run.pipeline.measuring import Measuring
 from sdretrieval.run.pipeline.shared import Weights, precision_of
@@ -141,9 +141,11 @@ class Pipeline(Measuring):
 
     def _train(self, address: str, start: Weights, material: Material, lesson: learn.Lesson, epochs: float) -> Artifact:
         asked = self.config.train
-        # A setting of one loss is in that loss's key alone: other trainings do not depend on it.
+        # A setting of one loss is in that loss's key alone: other trainings do not depend on it. What is younger than
+        # stores is in keys where it is asked for.
+        idle = {name for name, used in _used(asked).items() if not used}
         identity = {
-            **identity_fields(asked, without=() if asked.loss == "margin_mse" else {"margin_scale"}),
+            **identity_fields(asked, without=idle),
             "epochs": epochs,
             "lesson": lesson,
             "student": [self.config.student.max_tokens, self.config.student.query_tokens, self._prompts()],
@@ -293,6 +295,11 @@ class Pipeline(Measuring):
         mined = self.runner.stage("1/mine:labelled", 1, identity, inputs, build)
         self._require_lists("1/mine:labelled", mined)
         return mined
+
+
+def _used(asked: TrainConfig) -> dict[str, bool]:
+    """Whether a setting has a part in a training."""
+    return {"margin_scale": asked.loss == "margin_mse", "batches": asked.batches != "random"}
 
 
 def _place(name: str) -> tuple[int, int]:
