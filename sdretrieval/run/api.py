@@ -215,9 +215,27 @@ def _stages(pipeline: Pipeline) -> str:
     return ", ".join(dict.fromkeys(record["stage"] for record in pipeline.runner.records))
 
 
+def _config_text(pipeline: Pipeline) -> str:
+    """The resolved config; where it says auto of a number format, the one that was measured stands above it."""
+    config = pipeline.config
+    asked = {"student.encode_precision": config.student.encode_precision, "train.precision": config.train.precision}
+    if "auto" not in asked.values():
+        return dump_config(config)
+    measured = pipeline.measured_precision("auto")
+    assert measured is not None
+    found = read_json(measured.path / "precision.json")
+    formats = dict(zip(asked, (found["encode"], found["train"]), strict=True))
+    told = ", ".join(f"{name} {formats[name]}" for name, value in asked.items() if value == "auto")
+    return (
+        f"# auto was measured where this ran: {told}. The store keeps to that; for the same on another machine, "
+        f"write it below.\n{dump_config(config)}"
+    )
+
+
 def finish_run(pipeline: Pipeline, *, runs: Path | None = None) -> RunResult:
     """Write the student, runs and report of a run that was measured to its end into its folder."""
     folder = runs_folder(runs) / pipeline.config.name
+    write_text(folder / "config.yaml", _config_text(pipeline))
     figures = figures_of(pipeline)
     foretold = read_json(folder / FORECAST) if (folder / FORECAST).exists() else {}
     report = build_report(pipeline, figures, foretold)

@@ -275,6 +275,9 @@ def test_a_run_with_precision_auto_is_evaluated_in_what_was_measured(make_config
     assert run_config(make_config("student.encode_precision=auto"), runs=tmp_path) is not None
     path = artifact(tmp_path / "tiny", "0/precision") / "precision.json"
     measured = json.loads(path.read_text())
+    written = (tmp_path / "tiny" / "config.yaml").read_text().splitlines()[0]
+    assert f"auto was measured where this ran: student.encode_precision {measured['encode']}." in written
+    assert load_config(tmp_path / "tiny" / "config.yaml") == make_config("student.encode_precision=auto")
     for chosen in ("float32", "bfloat16"):  # whichever this machine is faster in
         path.write_text(json.dumps({**measured, "encode": chosen}))
         assert find_model("tiny", tmp_path).precision == chosen
