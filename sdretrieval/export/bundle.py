@@ -123,8 +123,9 @@ def _fill(work: Path, parts: _Parts, formats: Sequence[str]) -> Manifest:
 
 def _write_student(student: Student, folder: Path) -> None:
     """The student with its prompts and length inside, so that `SentenceTransformer(folder)` alone does the same."""
-    student.model.max_seq_length = student.view.max_tokens
-    save_student(student.model, folder)
+    for encoder in (student.model, student.document_model):
+        encoder.max_seq_length = student.view.max_tokens
+    save_student(student.model, folder, student.document_encoder)
 
 
 def _canaries(work: Path, manifest: Manifest, parts: _Parts) -> Canaries:

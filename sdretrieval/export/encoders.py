@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,14 +43,16 @@ class TextEncoder:
     view: View
     query_view: View
     engine: Engine
+    document_engine: Engine | None = None
+    """Where documents have an encoder of their own."""
 
     def queries(self, texts: Sequence[str]) -> Array:
         """float32 vectors of queries, shape (N, D)."""
-        return self._vectors(texts, self.query_view, self._query_specials)
+        return self._vectors(texts, self.query_view, self._query_specials, self.engine)
 
     def documents(self, texts: Sequence[str]) -> Array:
         """float32 vectors of documents (title and text joined by one space), shape (N, D)."""
-        return self._vectors(texts, self.view, self._document_specials)
+        return self._vectors(texts, self.view, self._document_specials, self.document_engine or self.engine)
 
     @cached_property
     def _query_specials(self) -> Specials:
@@ -60,18 +62,18 @@ class TextEncoder:
     def _document_specials(self) -> Specials:
         return specials_of(self.tokenizer, self.prompts.document)
 
-    def _vectors(self, texts: Sequence[str], view: View, specials: Specials) -> Array:
+    def _vectors(self, texts: Sequence[str], view: View, specials: Specials, engine: Engine) -> Array:
         tokens = tokenize(texts, self.tokenizer)
-        return self.engine([view.cut(tokens[n], specials)[0] for n in range(len(texts))], specials)
+        return engine([view.cut(tokens[n], specials)[0] for n in range(len(texts))], specials)
 
 
 def torch_encoder(student: Student) -> TextEncoder:
     """The loaded student itself."""
 
-    def engine(sequences: Sequence[Array], specials: Specials) -> Array:
-        return encode_sequences(student.model, sequences, specials)
-
-    return TextEncoder(student.model.tokenizer, student.prompts, student.view, student.query_view, engine)
+    return TextEncoder(
+        student.model.tokenizer, student.prompts, student.view, student.query_view,
+        partial(encode_sequences, student.model), partial(encode_sequences, student.document_model),
+    )  # fmt: skip
 
 
 def open_encoder(folder: Path, manifest: Manifest, format: str, device: str = "cpu") -> TextEncoder:

@@ -86,13 +86,16 @@ class LiveEma:
         self.average.to(device)
         self.network.to(device)
 
-    def matrix(self, queries: dict[str, Any], documents: list[dict[str, Any]]) -> torch.Tensor:
+    def matrix(self, queries: dict[str, Any], documents: list[dict[str, Any]] | torch.Tensor) -> torch.Tensor:
         """See LiveTeacher.matrix."""
         import torch
 
         with torch.no_grad():
             query_vectors = self.network(dict(queries))["sentence_embedding"]
-            vectors = torch.cat([self.network(dict(part))["sentence_embedding"] for part in documents])
+            if isinstance(documents, torch.Tensor):
+                vectors = documents
+            else:
+                vectors = torch.cat([self.network(dict(part))["sentence_embedding"] for part in documents])
             scores_QM: torch.Tensor = query_vectors.float() @ vectors.float().T
         return scores_QM
 

@@ -27,7 +27,8 @@ class Distillation(nn.Module):
     Regime: `features` = [queries, documents part 1, part 2, ...]: model inputs, documents in parts of similar length.
     `labels` (from `BatchMaker`): order_M puts the parts' rows back in column order; target_log_probs_BM (-inf =
     excluded); positive_BM, negative_BM for the hard term; weight_B; queries_B (for messages); for
-    `EmbeddingDistillation` also the teacher's vectors, teacher_queries_BD and teacher_documents_MD.
+    `EmbeddingDistillation` also the teacher's vectors, teacher_queries_BD and teacher_documents_MD. Where documents
+    keep the vectors they have, documents_MD holds these, and `features` are the queries alone, as is what learns.
 
     | inputs                         | labels                               | term      |
     |--------------------------------|--------------------------------------|-----------|
@@ -70,7 +71,10 @@ class Distillation(nn.Module):
         """The weighted terms by name; the trainer sums and logs them. Raises NumericError naming step and batch."""
         queries, parts = features[0], features[1:]
         queries_BD = self.model(queries)["sentence_embedding"]
-        documents_MD = torch.cat([self.model(part)["sentence_embedding"] for part in parts])[labels["order_M"]]
+        if "documents_MD" in labels:
+            documents_MD = labels["documents_MD"].to(queries_BD.dtype)
+        else:
+            documents_MD = torch.cat([self.model(part)["sentence_embedding"] for part in parts])[labels["order_M"]]
         scores_BM = queries_BD @ documents_MD.T
         if self._live is not None:
             labels = {**labels, "target_log_probs_BM": self._live.targets(queries, parts, labels)}

@@ -85,9 +85,12 @@ def own_tokens(folder: Path) -> int:
 
 
 def _words_folder(folder: Path) -> Path:
-    """The folder of the transformer itself, which older sentence-transformers folders hold in a folder of its own."""
+    """The folder of the transformer itself, which older sentence-transformers folders hold in a folder of its own, and
+    those of two encoders in one for each; there it is that of the queries."""
     modules = json.loads((folder / "modules.json").read_text("utf8")) if (folder / "modules.json").is_file() else []
-    return folder / modules[0].get("path", "") if modules else folder
+    words = folder / modules[0].get("path", "") if modules else folder
+    routes = _read(words / "router_config.json").get("structure", {})
+    return words / next(iter(routes.get("query", [])), "")
 
 
 def _read(path: Path) -> dict[str, Any]:

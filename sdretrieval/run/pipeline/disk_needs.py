@@ -50,8 +50,8 @@ def disk_needs(
         if name in ("corpus", "tokens", "lexical"):
             needs["texts, tokens and BM25"] += size.bytes
         elif name == "encode":
-            vectors = ceil(size.documents * _windows(config, address, size)) + size.queries
-            needs["vectors"] += 4 * _dims(config, address, dims) * vectors
+            documents = ceil(size.documents * _windows(config, address, size)) if _documents_too(config, address) else 0
+            needs["vectors"] += 4 * _dims(config, address, dims) * (documents + size.queries)
         elif name == "index":
             count = max(size.documents, 1)
             needs["indexes"] += ceil(count * settings_from(config.index).disk_bytes(count, dims))
@@ -62,6 +62,11 @@ def disk_needs(
         needs["a training's checkpoints"] = CHECKPOINTS * CHECKPOINT_WEIGHTS * student_bytes
     needs["lists, runs and the report"] = RESERVE
     return dict(needs)
+
+
+def _documents_too(config: Config, address: str) -> bool:
+    """Whether the stage holds vectors of documents that are not an earlier one's files."""
+    return config.student.train == "both" or address.split("/")[0] in ("0", "1")
 
 
 def _member(config: Config, address: str) -> Member | None:
