@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdretrieval.errors import ModelError
@@ -10,6 +12,20 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 SIDES = ("query", "document")
+
+
+def words_folder(folder: Path) -> Path:
+    """The folder of the transformer itself, with its limits and tokenizer; of two encoders, that of the queries.
+
+    Older sentence-transformers folders hold it in a folder of its own, and a router one for each side.
+    """
+    modules = json.loads((folder / "modules.json").read_text("utf8")) if (folder / "modules.json").is_file() else []
+    words = folder / modules[0].get("path", "") if modules else folder
+    router = words / "router_config.json"
+    if not router.is_file():
+        return words
+    routes = json.loads(router.read_text("utf8"))["structure"]
+    return words / str(next(iter(routes.get("query", [])), ""))
 
 
 def joined_by_side(queries: SentenceTransformer, documents: SentenceTransformer) -> SentenceTransformer:

@@ -18,11 +18,12 @@ import numpy as np
 from sdretrieval.encode.batches import CPU_BATCH_TOKENS, budget_batches, pad
 from sdretrieval.encode.encoder import encode_sequences
 from sdretrieval.encode.prompts import Prompts
+from sdretrieval.encode.sides import words_folder
 from sdretrieval.encode.student import Student, load_student
 from sdretrieval.encode.tokens import specials_of, tokenize
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import MissingPackageError
-from sdretrieval.export.layout import GRAPHS, STUDENT, Manifest
+from sdretrieval.export.layout import DOCUMENT_GRAPHS, GRAPHS, STUDENT, Manifest
 from sdretrieval.ragged import Array
 
 PACKAGES = {"onnx": "onnx onnxruntime", "onnx-int8": "onnx onnxruntime", "openvino": "onnx openvino"}
@@ -90,13 +91,17 @@ def open_encoder(folder: Path, manifest: Manifest, format: str, device: str = "c
     need("openvino" if format == "openvino" else "onnxruntime", format)
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(folder / STUDENT))
-    names, infer = (_openvino if format == "openvino" else _onnxruntime)(folder / GRAPHS[format])
+    tokenizer = AutoTokenizer.from_pretrained(str(words_folder(folder / STUDENT)))
     # Dynamic int8 scales activations over the whole batch, so that a text's vector would depend on its neighbours.
     batch_tokens = 1 if format == "onnx-int8" else CPU_BATCH_TOKENS
     query_view = View(min(manifest.query_tokens or manifest.max_tokens, manifest.max_tokens))
-    engine = _graph_engine(infer, names, tokenizer.pad_token_id or 0, manifest.dims, batch_tokens)
-    return TextEncoder(tokenizer, manifest.prompts, View(manifest.max_tokens), query_view, engine)
+    opened = _openvino if format == "openvino" else _onnxruntime
+    graphs = [path for path in (folder / GRAPHS[format], folder / DOCUMENT_GRAPHS[format]) if path.is_file()]
+    engines = [
+        _graph_engine(infer, names, tokenizer.pad_token_id or 0, manifest.dims, batch_tokens)
+        for names, infer in map(opened, graphs)
+    ]
+    return TextEncoder(tokenizer, manifest.prompts, View(manifest.max_tokens), query_view, *engines)
 
 
 def need(package: str, format: str) -> None:

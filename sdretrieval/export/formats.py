@@ -13,14 +13,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sdretrieval.encode.student import Student, features_of
 from sdretrieval.errors import ModelError
 from sdretrieval.export.encoders import need
-from sdretrieval.export.layout import GRAPHS
+from sdretrieval.export.layout import DOCUMENT_GRAPHS, GRAPHS
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 NEEDED = {
     "onnx": ("onnx", "onnxruntime"),
@@ -51,24 +54,29 @@ def check_graph(student: Student, formats: Sequence[str]) -> None:
 
 
 def write_graphs(student: Student, folder: Path, formats: Sequence[str]) -> None:
-    """Write each of `formats` but torch to its place in the bundle `folder`."""
+    """Write each of `formats` but torch to its place in the bundle `folder`, a graph for each encoder."""
     wanted = [format for format in formats if format in GRAPHS]
     if not wanted:
         return
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".graph-") as scratch:
-        graph = Path(scratch) / "model.onnx"
-        write_onnx(student, graph)
-        for format in wanted:
-            target = folder / GRAPHS[format]
-            target.parent.mkdir()
-            WRITERS[format](graph, target)
+    encoders = [(student.model, GRAPHS)]
+    if student.document_encoder is not None:
+        encoders.append((student.document_encoder, DOCUMENT_GRAPHS))
+    for encoder, places in encoders:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".graph-") as scratch:
+            graph = Path(scratch) / "model.onnx"
+            write_onnx(student, encoder, graph)
+            for format in wanted:
+                target = folder / places[format]
+                target.parent.mkdir(exist_ok=True)
+                WRITERS[format](graph, target)
 
 
-def write_onnx(student: Student, path: Path) -> None:
-    """Trace the whole model into an ONNX graph with free batch size and length; the model stays in evaluation mode."""
+def write_onnx(student: Student, encoder: SentenceTransformer, path: Path) -> None:
+    """Trace a whole model of the student's into an ONNX graph with free batch size and length; the model stays in
+    evaluation mode."""
     import torch
 
-    model = student.model.to("cpu").eval()
+    model = encoder.to("cpu").eval()
     features = features_of(model, _sample(student), student.query_specials)
     names = [name for name in INPUTS if name in features]
     axes = {name: {0: "batch", 1: "tokens"} for name in names} | {"sentence_embedding": {0: "batch"}}

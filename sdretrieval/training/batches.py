@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 PART_TOKENS = 2048
 """Documents of similar length share a forward pass of about this many tokens: less padding than one pass for all."""
+QUERY_PART_TOKENS = 512
+"""The same of queries where they alone are encoded: most are short, and few are as long as the longest."""
 
 
 @dataclass(frozen=True)
@@ -123,20 +125,22 @@ class BatchMaker:
     def __call__(self, visits: Sequence[dict[str, int]]) -> dict[str, Any]:
         """One batch: query_* and document0_*, document1_* ... features, and `label`, a dictionary of tensors.
 
-        With `stored` vectors there are no document features; the label `documents_MD` holds the vectors.
+        With `stored` vectors there are query0_*, query1_* ... instead, the visits ordered by their queries' length,
+        and the label `documents_MD`.
         """
         import torch
 
+        if self.stored is not None:
+            visits = sorted(visits, key=lambda visit: -len(self._asked(visit["position"])))
         positions_B = np.asarray([visit["position"] for visit in visits], dtype=np.int64)
         sampled = [self._sample(visit["position"], visit["visit"]) for visit in visits]
         chosen = [self.candidates.rows[p][entries] for p, entries in zip(positions_B, sampled, strict=True)]
         # Lists may all be empty; a batch must hold a document: any one, excluded everywhere.
         rows_M = np.unique(np.concatenate(chosen)) if any(map(len, chosen)) else np.zeros(1, dtype=np.int64)
         masks = self._masks(positions_B, sampled, rows_M)
-        batch = self._query_features(positions_B)
-        shown = (
-            self._stored(positions_B, rows_M) if self.stored else self._document_features(batch, positions_B, rows_M)
-        )
+        batch: dict[str, Any] = {}
+        features = self._features if self.stored is None else self._query_features
+        shown = features(batch, positions_B, rows_M)
         labels = {
             **{name: torch.from_numpy(values) for name, values in shown.items()},
             "queries_B": torch.from_numpy(self.candidates.query_rows_Q[positions_B]),
@@ -184,28 +188,28 @@ class BatchMaker:
             "negative_BM": negative_BM & ~positive_BM,
         }
 
-    def _query_features(self, positions_B: Array) -> dict[str, Any]:
-        from sdretrieval.encode.student import features_of
+    def _asked(self, position: int) -> Array:
+        return self.queries.sequence(int(self.candidates.query_rows_Q[position]))
 
-        batch: dict[str, Any] = {}
-        asked = [self.queries.sequence(int(row)) for row in self.candidates.query_rows_Q[positions_B]]
-        self._add(batch, "query", features_of(self.model, asked, self.queries.specials))
-        return batch
+    def _query_features(self, batch: dict[str, Any], positions_B: Array, rows_M: Array) -> dict[str, Array]:
+        """Adds those of queries, which come longest first, in parts; the documents' vectors."""
+        from sdretrieval.encode.batches import budget_batches
 
-    def _stored(self, positions_B: Array, rows_M: Array) -> dict[str, Array]:
         assert self.stored is not None
+        asked = [self._asked(position) for position in positions_B]
+        for number, part in enumerate(budget_batches([len(ids) for ids in asked], QUERY_PART_TOKENS)):
+            self._add(batch, f"query{number}", [asked[i] for i in part], self.queries.specials)
         return {"order_M": np.arange(len(rows_M)), "documents_MD": self.stored.of(rows_M, self._hidden_in(positions_B))}
 
-    def _document_features(self, batch: dict[str, Any], positions_B: Array, rows_M: Array) -> dict[str, Array]:
-        """Adds them to `batch`, in parts of similar length; what puts the parts' rows back in column order."""
+    def _features(self, batch: dict[str, Any], positions_B: Array, rows_M: Array) -> dict[str, Array]:
+        """Adds those of both sides, documents in parts of similar length; what puts these back in column order."""
         from sdretrieval.encode.batches import budget_batches
-        from sdretrieval.encode.student import features_of
 
+        self._add(batch, "query", [self._asked(position) for position in positions_B], self.queries.specials)
         shown = self._shown(positions_B, rows_M)
         parts = list(budget_batches([len(ids) for ids in shown], PART_TOKENS))
         for number, part in enumerate(parts):
-            features = features_of(self.model, [shown[i] for i in part], self.documents.specials)
-            self._add(batch, f"document{number}", features)
+            self._add(batch, f"document{number}", [shown[i] for i in part], self.documents.specials)
         return {"order_M": np.argsort(np.concatenate(parts))}
 
     def _hidden_in(self, positions_B: Array) -> dict[int, int]:
@@ -220,8 +224,10 @@ class BatchMaker:
             for row in rows_M.tolist()
         ]
 
-    @staticmethod
-    def _add(batch: dict[str, Any], side: str, features: dict[str, Any]) -> None:
+    def _add(self, batch: dict[str, Any], side: str, sequences: Sequence[Array], specials: Specials) -> None:
+        from sdretrieval.encode.student import features_of
+
+        features = features_of(self.model, sequences, specials)
         batch.update({f"{side}_{name}": value for name, value in features.items()})
 
 

@@ -30,7 +30,7 @@ class LiveTargets:
     temperature: float
 
     def targets(
-        self, queries: dict[str, Any], parts: list[dict[str, Any]], labels: dict[str, torch.Tensor]
+        self, queries: list[dict[str, Any]], parts: list[dict[str, Any]], labels: dict[str, torch.Tensor]
     ) -> torch.Tensor:
         """Log-probabilities (B, M): softmax over (1 - weight) x frozen + weight x live, both calibrated.
 
