@@ -58,7 +58,8 @@ def disk_needs(
         elif name == "train":
             needs["students"] += 2 * student_bytes  # the student and its moving average
     if needs["students"]:
-        needs["students"] += student_bytes  # the run's own copy
+        # The run's own copy, which holds the documents' encoder as well where queries alone learn.
+        needs["students"] += student_bytes * (1 if config.student.train == "both" else 2)
         needs["a training's checkpoints"] = CHECKPOINTS * CHECKPOINT_WEIGHTS * student_bytes
     needs["lists, runs and the report"] = RESERVE
     return dict(needs)
