@@ -11,9 +11,10 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +22,6 @@ from sdretrieval.encode.student import Student, features_of
 from sdretrieval.errors import ModelError
 from sdretrieval.export.encoders import need
 from sdretrieval.export.layout import DOCUMENT_GRAPHS, GRAPHS
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
 
 NEEDED = {
     "onnx": ("onnx", "onnxruntime"),
@@ -58,25 +56,24 @@ def write_graphs(student: Student, folder: Path, formats: Sequence[str]) -> None
     wanted = [format for format in formats if format in GRAPHS]
     if not wanted:
         return
-    encoders = [(student.model, GRAPHS)]
+    encoders = [(student, GRAPHS)]
     if student.document_encoder is not None:
-        encoders.append((student.document_encoder, DOCUMENT_GRAPHS))
+        encoders.append((replace(student, model=student.document_encoder), DOCUMENT_GRAPHS))
     for encoder, places in encoders:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".graph-") as scratch:
             graph = Path(scratch) / "model.onnx"
-            write_onnx(student, encoder, graph)
+            write_onnx(encoder, graph)
             for format in wanted:
                 target = folder / places[format]
                 target.parent.mkdir(exist_ok=True)
                 WRITERS[format](graph, target)
 
 
-def write_onnx(student: Student, encoder: SentenceTransformer, path: Path) -> None:
-    """Trace a whole model of the student's into an ONNX graph with free batch size and length; the model stays in
-    evaluation mode."""
+def write_onnx(student: Student, path: Path) -> None:
+    """Trace the whole model into an ONNX graph with free batch size and length; the model stays in evaluation mode."""
     import torch
 
-    model = encoder.to("cpu").eval()
+    model = student.model.to("cpu").eval()
     features = features_of(model, _sample(student), student.query_specials)
     names = [name for name in INPUTS if name in features]
     axes = {name: {0: "batch", 1: "tokens"} for name in names} | {"sentence_embedding": {0: "batch"}}
