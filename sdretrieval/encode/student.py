@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sdretrieval.encode.batches import pad
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.prompts import Prompts, find_prompts
+from sdretrieval.encode.sides import joined_by_side, split_by_side
 from sdretrieval.encode.tokens import specials_of
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import ModelError
@@ -26,13 +27,22 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Student:
-    """A loaded bi-encoder. `view` is what it sees of a document, `query_view` of a query."""
+    """A loaded bi-encoder. `view` is what it sees of a document, `query_view` of a query.
+
+    `model` encodes queries, and documents too unless these have an encoder of their own (`document_encoder`).
+    """
 
     model: SentenceTransformer
     digest: str
     prompts: Prompts
     view: View
     query_view: View
+    document_encoder: SentenceTransformer | None = None
+
+    @property
+    def document_model(self) -> SentenceTransformer:
+        """What encodes documents."""
+        return self.model if self.document_encoder is None else self.document_encoder
 
     @property
     def dims(self) -> int:
@@ -80,7 +90,8 @@ def load_student(
 ) -> Student:
     """Load a bi-encoder by hub id or folder; its own prompts (`find_prompts`) are used unless `prompts` says otherwise.
 
-    The loaded model holds the prompts as `query` and `document`, so that whatever saves it keeps them.
+    The loaded model holds the prompts as `query` and `document`, so that whatever saves it keeps them. A folder whose
+    one module routes queries and documents to encoders of their own (`Router`) gives a student with both.
 
     Raises ModelError where it is not there, is no bi-encoder, or has fewer positions than `max_tokens`.
     """
@@ -96,14 +107,16 @@ def load_student(
         logger.warning(
             "model %r: %s has no modules.json, so mean pooling is assumed; is the folder whole?", name, folder
         )
-    _make_unit_length(model)
-    check_positions(name, positions_of(model[0]), max_tokens)
-    model.max_seq_length = max_tokens
-    model.eval()
     found = prompts or find_prompts(folder, name).prompts
-    _hold_prompts(model, found)
+    encoders = split_by_side(model, name)
+    for encoder in encoders:
+        _make_unit_length(encoder)
+        check_positions(name, positions_of(encoder[0]), max_tokens)
+        encoder.max_seq_length = max_tokens
+        encoder.eval()
+        _hold_prompts(encoder, found)
     query_view = View(min(query_tokens or max_tokens, max_tokens))
-    return Student(model, model_digest(folder), found, View(max_tokens), query_view)
+    return Student(encoders[0], model_digest(folder), found, View(max_tokens), query_view, *encoders[1:])
 
 
 def _hold_prompts(model: SentenceTransformer, prompts: Prompts) -> None:
@@ -155,6 +168,12 @@ def torch_device(device: str) -> str:
     return device
 
 
-def save_student(student: SentenceTransformer, folder: Path) -> None:
-    """Write a plain sentence-transformers folder (safetensors, no generated card)."""
-    student.save_pretrained(str(folder), create_model_card=False)
+def save_student(
+    student: SentenceTransformer, folder: Path, document_encoder: SentenceTransformer | None = None
+) -> None:
+    """Write a plain sentence-transformers folder (safetensors, no generated card).
+
+    With `document_encoder`, what `encode_query` and `encode_document` of the folder's model call are `student` and it.
+    """
+    whole = student if document_encoder is None else joined_by_side(student, document_encoder)
+    whole.save_pretrained(str(folder), create_model_card=False)

@@ -117,14 +117,15 @@ def _fill(work: Path, parts: _Parts, formats: Sequence[str]) -> Manifest:
     canaries = _canaries(work, manifest, parts)
     canaries.save_vectors(work)
     manifest = replace(manifest, canaries=canaries.record(), agreement=_agreements(work, manifest, parts, canaries))
-    _write_cards(work, manifest, parts.card)
+    _write_cards(work, manifest, parts.card, student.document_encoder is not None)
     return replace(manifest, files=digests(work))
 
 
 def _write_student(student: Student, folder: Path) -> None:
     """The student with its prompts and length inside, so that `SentenceTransformer(folder)` alone does the same."""
-    student.model.max_seq_length = student.view.max_tokens
-    save_student(student.model, folder)
+    for encoder in (student.model, student.document_model):
+        encoder.max_seq_length = student.view.max_tokens
+    save_student(student.model, folder, student.document_encoder)
 
 
 def _canaries(work: Path, manifest: Manifest, parts: _Parts) -> Canaries:
@@ -163,10 +164,11 @@ def _agreements(work: Path, manifest: Manifest, parts: _Parts, canaries: Canarie
     return found
 
 
-def _write_cards(work: Path, manifest: Manifest, facts: CardFacts) -> None:
+def _write_cards(work: Path, manifest: Manifest, facts: CardFacts, two_encoders: bool) -> None:
     served = Served(
-        manifest.prompts, manifest.max_tokens, manifest.query_tokens, manifest.dims, agreement=manifest.agreement
-    )
+        manifest.prompts, manifest.max_tokens, manifest.query_tokens, manifest.dims, agreement=manifest.agreement,
+        two_encoders=two_encoders,
+    )  # fmt: skip
     (work / CARD).write_text(model_card(facts, served), encoding="utf8")
     (work / STUDENT / CARD).write_text(model_card(facts, served, model_path="."), encoding="utf8")
 

@@ -59,6 +59,8 @@ class Served:
     query_tokens: int | None
     dims: int
     agreement: Mapping[str, Agreement]
+    two_encoders: bool = False
+    """Whether queries have an encoder of their own, which alone was trained."""
 
 
 def model_card(facts: CardFacts, served: Served, model_path: str = STUDENT) -> str:
@@ -118,6 +120,11 @@ def _usage(served: Served, model_path: str) -> str:
     if served.prompts.query or served.prompts.document:
         lines.append(
             f"Prompts (stored in the model): query `{served.prompts.query!r}`, document `{served.prompts.document!r}`."
+        )
+    if served.two_encoders:
+        lines.append(
+            "Queries and documents have an encoder each. Only that of queries was trained; documents keep the base's "
+            "vectors, so an index of them stays valid. A plain `encode` is refused, since it cannot know the side."
         )
     for name, near in served.agreement.items():
         lines.append(

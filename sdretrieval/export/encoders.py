@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,11 +18,12 @@ import numpy as np
 from sdretrieval.encode.batches import CPU_BATCH_TOKENS, budget_batches, pad
 from sdretrieval.encode.encoder import encode_sequences
 from sdretrieval.encode.prompts import Prompts
+from sdretrieval.encode.sides import words_folder
 from sdretrieval.encode.student import Student, load_student
 from sdretrieval.encode.tokens import specials_of, tokenize
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import MissingPackageError
-from sdretrieval.export.layout import GRAPHS, STUDENT, Manifest
+from sdretrieval.export.layout import DOCUMENT_GRAPHS, GRAPHS, STUDENT, Manifest
 from sdretrieval.ragged import Array
 
 PACKAGES = {"onnx": "onnx onnxruntime", "onnx-int8": "onnx onnxruntime", "openvino": "onnx openvino"}
@@ -43,14 +44,16 @@ class TextEncoder:
     view: View
     query_view: View
     engine: Engine
+    document_engine: Engine | None = None
+    """Where documents have an encoder of their own."""
 
     def queries(self, texts: Sequence[str]) -> Array:
         """float32 vectors of queries, shape (N, D)."""
-        return self._vectors(texts, self.query_view, self._query_specials)
+        return self._vectors(texts, self.query_view, self._query_specials, self.engine)
 
     def documents(self, texts: Sequence[str]) -> Array:
         """float32 vectors of documents (title and text joined by one space), shape (N, D)."""
-        return self._vectors(texts, self.view, self._document_specials)
+        return self._vectors(texts, self.view, self._document_specials, self.document_engine or self.engine)
 
     @cached_property
     def _query_specials(self) -> Specials:
@@ -60,18 +63,18 @@ class TextEncoder:
     def _document_specials(self) -> Specials:
         return specials_of(self.tokenizer, self.prompts.document)
 
-    def _vectors(self, texts: Sequence[str], view: View, specials: Specials) -> Array:
+    def _vectors(self, texts: Sequence[str], view: View, specials: Specials, engine: Engine) -> Array:
         tokens = tokenize(texts, self.tokenizer)
-        return self.engine([view.cut(tokens[n], specials)[0] for n in range(len(texts))], specials)
+        return engine([view.cut(tokens[n], specials)[0] for n in range(len(texts))], specials)
 
 
 def torch_encoder(student: Student) -> TextEncoder:
     """The loaded student itself."""
 
-    def engine(sequences: Sequence[Array], specials: Specials) -> Array:
-        return encode_sequences(student.model, sequences, specials)
-
-    return TextEncoder(student.model.tokenizer, student.prompts, student.view, student.query_view, engine)
+    return TextEncoder(
+        student.model.tokenizer, student.prompts, student.view, student.query_view,
+        partial(encode_sequences, student.model), partial(encode_sequences, student.document_model),
+    )  # fmt: skip
 
 
 def open_encoder(folder: Path, manifest: Manifest, format: str, device: str = "cpu") -> TextEncoder:
@@ -88,13 +91,17 @@ def open_encoder(folder: Path, manifest: Manifest, format: str, device: str = "c
     need("openvino" if format == "openvino" else "onnxruntime", format)
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(folder / STUDENT))
-    names, infer = (_openvino if format == "openvino" else _onnxruntime)(folder / GRAPHS[format])
+    tokenizer = AutoTokenizer.from_pretrained(str(words_folder(folder / STUDENT)))
     # Dynamic int8 scales activations over the whole batch, so that a text's vector would depend on its neighbours.
     batch_tokens = 1 if format == "onnx-int8" else CPU_BATCH_TOKENS
     query_view = View(min(manifest.query_tokens or manifest.max_tokens, manifest.max_tokens))
-    engine = _graph_engine(infer, names, tokenizer.pad_token_id or 0, manifest.dims, batch_tokens)
-    return TextEncoder(tokenizer, manifest.prompts, View(manifest.max_tokens), query_view, engine)
+    opened = _openvino if format == "openvino" else _onnxruntime
+    graphs = [path for path in (folder / GRAPHS[format], folder / DOCUMENT_GRAPHS[format]) if path.is_file()]
+    engines = [
+        _graph_engine(infer, names, tokenizer.pad_token_id or 0, manifest.dims, batch_tokens)
+        for names, infer in map(opened, graphs)
+    ]
+    return TextEncoder(tokenizer, manifest.prompts, View(manifest.max_tokens), query_view, *engines)
 
 
 def need(package: str, format: str) -> None:

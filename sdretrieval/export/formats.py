@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 from sdretrieval.encode.student import Student, features_of
 from sdretrieval.errors import ModelError
 from sdretrieval.export.encoders import need
-from sdretrieval.export.layout import GRAPHS
+from sdretrieval.export.layout import DOCUMENT_GRAPHS, GRAPHS
 
 NEEDED = {
     "onnx": ("onnx", "onnxruntime"),
@@ -51,17 +52,21 @@ def check_graph(student: Student, formats: Sequence[str]) -> None:
 
 
 def write_graphs(student: Student, folder: Path, formats: Sequence[str]) -> None:
-    """Write each of `formats` but torch to its place in the bundle `folder`."""
+    """Write each of `formats` but torch to its place in the bundle `folder`, a graph for each encoder."""
     wanted = [format for format in formats if format in GRAPHS]
     if not wanted:
         return
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".graph-") as scratch:
-        graph = Path(scratch) / "model.onnx"
-        write_onnx(student, graph)
-        for format in wanted:
-            target = folder / GRAPHS[format]
-            target.parent.mkdir()
-            WRITERS[format](graph, target)
+    encoders = [(student, GRAPHS)]
+    if student.document_encoder is not None:
+        encoders.append((replace(student, model=student.document_encoder), DOCUMENT_GRAPHS))
+    for encoder, places in encoders:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".graph-") as scratch:
+            graph = Path(scratch) / "model.onnx"
+            write_onnx(encoder, graph)
+            for format in wanted:
+                target = folder / places[format]
+                target.parent.mkdir(exist_ok=True)
+                WRITERS[format](graph, target)
 
 
 def write_onnx(student: Student, path: Path) -> None:

@@ -25,6 +25,8 @@ GRAPHS: Mapping[str, str] = {
     "openvino": "openvino/model.xml",
 }
 """The graph of each added format, in the folder named after it."""
+DOCUMENT_GRAPHS: Mapping[str, str] = {format: path.replace("model.", "document.") for format, path in GRAPHS.items()}
+"""The same of the documents' encoder, where it is another than the queries'."""
 
 
 @dataclass(frozen=True)

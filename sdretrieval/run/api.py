@@ -255,8 +255,12 @@ def _write_student(pipeline: Pipeline, folder: Path) -> None:
     """The final student with its views and prompts, as a plain sentence-transformers folder."""
     fresh = folder.with_name("student.made")
     student = pipeline.student(pipeline.final.student)
+    documents = student.document_encoder
+    if pipeline.query_side and pipeline.final.key != pipeline.base.key:
+        documents = pipeline.student(pipeline.base.student).document_model
+        logger.info("only the query encoder learned: a document index that the base student made stays valid")
     with _emptied(fresh):
-        save_student(student.model, fresh)
+        save_student(student.model, fresh, documents)
         replace_folder(fresh, folder)
 
 

@@ -86,15 +86,20 @@ class LiveEma:
         self.average.to(device)
         self.network.to(device)
 
-    def matrix(self, queries: dict[str, Any], documents: list[dict[str, Any]]) -> torch.Tensor:
+    def matrix(self, queries: list[dict[str, Any]], documents: list[dict[str, Any]] | torch.Tensor) -> torch.Tensor:
         """See LiveTeacher.matrix."""
         import torch
 
         with torch.no_grad():
-            query_vectors = self.network(dict(queries))["sentence_embedding"]
-            vectors = torch.cat([self.network(dict(part))["sentence_embedding"] for part in documents])
+            query_vectors = self._vectors(queries)
+            vectors = documents if isinstance(documents, torch.Tensor) else self._vectors(documents)
             scores_QM: torch.Tensor = query_vectors.float() @ vectors.float().T
         return scores_QM
+
+    def _vectors(self, parts: list[dict[str, Any]]) -> torch.Tensor:
+        import torch
+
+        return torch.cat([self.network(dict(part))["sentence_embedding"] for part in parts])
 
 
 def _wide(tensor: torch.Tensor) -> torch.Tensor:

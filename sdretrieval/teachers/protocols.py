@@ -71,8 +71,9 @@ class LiveTeacher(Protocol):
         """Take one step towards the student, after the optimiser's step number `step`."""
         ...
 
-    def matrix(self, queries: dict[str, Any], documents: list[dict[str, Any]]) -> torch.Tensor:
-        """Raw scores (Q, M) of the batch's features, without gradient."""
+    def matrix(self, queries: list[dict[str, Any]], documents: list[dict[str, Any]] | torch.Tensor) -> torch.Tensor:
+        """Raw scores (Q, M) of the batch's features, in parts, without gradient. `documents` may also be vectors
+        (M, D): where documents keep those they have."""
         ...
 
 

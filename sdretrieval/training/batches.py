@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Array, Ragged
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 PART_TOKENS = 2048
 """Documents of similar length share a forward pass of about this many tokens: less padding than one pass for all."""
+QUERY_PART_TOKENS = 512
+"""The same of queries where they alone are encoded: most are short, and few are as long as the longest."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,25 @@ class Hidden:
         return dict(self.by_query[row] for row in query_rows_B.tolist() if row in self.by_query)
 
 
+@dataclass(frozen=True)
+class StoredVectors:
+    """Documents' vectors that stay as they are, so that a batch brings them in place of model inputs.
+
+    `documents`: by document row, the first window of each. `hidden`: by row of `Hidden.tokens`.
+    """
+
+    documents: Embeddings
+    hidden: Embeddings | None = None
+
+    def of(self, rows_M: Array, hidden: Mapping[int, int]) -> Array:
+        """float32 (M, D); `hidden`: document row -> row of its vector without a query's words."""
+        vectors_MD = np.array(self.documents.vectors_WD[self.documents.windows[rows_M]])
+        for column, row in enumerate(rows_M.tolist()):
+            if self.hidden is not None and row in hidden:
+                vectors_MD[column] = self.hidden.vectors_WD[self.hidden.windows[hidden[row]]]
+        return vectors_MD
+
+
 @dataclass
 class BatchMaker:
     """Collates visits (position, visit) into model features and targets.
@@ -83,6 +105,7 @@ class BatchMaker:
     `judge`, where given, scores every query against every document of the batch (free teachers): the target spans the
     whole batch. Otherwise a query's target spans its own sampled list and all other documents are excluded.
     `vectors`, where given, brings the teacher's vectors, in the student's dimensions, of all texts of the batch.
+    `stored`, where given, brings the documents' own vectors: no document is shown to the model.
     """
 
     model: SentenceTransformer
@@ -96,21 +119,30 @@ class BatchMaker:
     known: Known | None = None
     hidden: Hidden | None = None
     vectors: HasVectors | None = None
+    stored: StoredVectors | None = None
     valid_label_columns: list[str] = field(default_factory=lambda: ["label"])
 
     def __call__(self, visits: Sequence[dict[str, int]]) -> dict[str, Any]:
-        """One batch: query_* and document0_*, document1_* ... features, and `label`, a dictionary of tensors."""
+        """One batch: query_* and document0_*, document1_* ... features, and `label`, a dictionary of tensors.
+
+        With `stored` vectors there are query0_*, query1_* ... instead, the visits ordered by their queries' length,
+        and the label `documents_MD`.
+        """
         import torch
 
+        if self.stored is not None:
+            visits = sorted(visits, key=lambda visit: -len(self._asked(visit["position"])))
         positions_B = np.asarray([visit["position"] for visit in visits], dtype=np.int64)
         sampled = [self._sample(visit["position"], visit["visit"]) for visit in visits]
         chosen = [self.candidates.rows[p][entries] for p, entries in zip(positions_B, sampled, strict=True)]
         # Lists may all be empty; a batch must hold a document: any one, excluded everywhere.
         rows_M = np.unique(np.concatenate(chosen)) if any(map(len, chosen)) else np.zeros(1, dtype=np.int64)
         masks = self._masks(positions_B, sampled, rows_M)
-        batch, order_M = self._features(positions_B, rows_M)
+        batch: dict[str, Any] = {}
+        features = self._features if self.stored is None else self._query_features
+        shown = features(batch, positions_B, rows_M)
         labels = {
-            "order_M": torch.from_numpy(order_M),
+            **{name: torch.from_numpy(values) for name, values in shown.items()},
             "queries_B": torch.from_numpy(self.candidates.query_rows_Q[positions_B]),
             "positions_B": torch.from_numpy(positions_B),
             "weight_B": torch.from_numpy(self.targets.weight_Q[positions_B]),
@@ -156,24 +188,35 @@ class BatchMaker:
             "negative_BM": negative_BM & ~positive_BM,
         }
 
-    def _features(self, positions_B: Array, rows_M: Array) -> tuple[dict[str, Any], Array]:
-        from sdretrieval.encode.batches import budget_batches
-        from sdretrieval.encode.student import features_of
+    def _asked(self, position: int) -> Array:
+        return self.queries.sequence(int(self.candidates.query_rows_Q[position]))
 
-        batch: dict[str, Any] = {}
-        asked = [self.queries.sequence(int(row)) for row in self.candidates.query_rows_Q[positions_B]]
-        self._add(batch, "query", features_of(self.model, asked, self.queries.specials))
+    def _query_features(self, batch: dict[str, Any], positions_B: Array, rows_M: Array) -> dict[str, Array]:
+        """Adds those of queries, which come longest first, in parts; the documents' vectors."""
+        from sdretrieval.encode.batches import budget_batches
+
+        assert self.stored is not None
+        asked = [self._asked(position) for position in positions_B]
+        for number, part in enumerate(budget_batches([len(ids) for ids in asked], QUERY_PART_TOKENS)):
+            self._add(batch, f"query{number}", [asked[i] for i in part], self.queries.specials)
+        return {"order_M": np.arange(len(rows_M)), "documents_MD": self.stored.of(rows_M, self._hidden_in(positions_B))}
+
+    def _features(self, batch: dict[str, Any], positions_B: Array, rows_M: Array) -> dict[str, Array]:
+        """Adds those of both sides, documents in parts of similar length; what puts these back in column order."""
+        from sdretrieval.encode.batches import budget_batches
+
+        self._add(batch, "query", [self._asked(position) for position in positions_B], self.queries.specials)
         shown = self._shown(positions_B, rows_M)
         parts = list(budget_batches([len(ids) for ids in shown], PART_TOKENS))
         for number, part in enumerate(parts):
-            features = features_of(self.model, [shown[i] for i in part], self.documents.specials)
-            self._add(batch, f"document{number}", features)
-        return batch, np.argsort(np.concatenate(parts))
+            self._add(batch, f"document{number}", [shown[i] for i in part], self.documents.specials)
+        return {"order_M": np.argsort(np.concatenate(parts))}
+
+    def _hidden_in(self, positions_B: Array) -> dict[int, int]:
+        return {} if self.hidden is None else self.hidden.rows_of(self.candidates.query_rows_Q[positions_B])
 
     def _shown(self, positions_B: Array, rows_M: Array) -> list[Array]:
-        documents, hidden = self.documents, dict[int, int]()
-        if self.hidden is not None:
-            hidden = self.hidden.rows_of(self.candidates.query_rows_Q[positions_B])
+        documents, hidden = self.documents, self._hidden_in(positions_B)
         return [
             documents.view.cut(self.hidden.tokens[hidden[row]], documents.specials)[0]
             if self.hidden is not None and row in hidden
@@ -181,8 +224,10 @@ class BatchMaker:
             for row in rows_M.tolist()
         ]
 
-    @staticmethod
-    def _add(batch: dict[str, Any], side: str, features: dict[str, Any]) -> None:
+    def _add(self, batch: dict[str, Any], side: str, sequences: Sequence[Array], specials: Specials) -> None:
+        from sdretrieval.encode.student import features_of
+
+        features = features_of(self.model, sequences, specials)
         batch.update({f"{side}_{name}": value for name, value in features.items()})
 
 

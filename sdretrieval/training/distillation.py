@@ -27,7 +27,8 @@ class Distillation(nn.Module):
     Regime: `features` = [queries, documents part 1, part 2, ...]: model inputs, documents in parts of similar length.
     `labels` (from `BatchMaker`): order_M puts the parts' rows back in column order; target_log_probs_BM (-inf =
     excluded); positive_BM, negative_BM for the hard term; weight_B; queries_B (for messages); for
-    `EmbeddingDistillation` also the teacher's vectors, teacher_queries_BD and teacher_documents_MD.
+    `EmbeddingDistillation` also the teacher's vectors, teacher_queries_BD and teacher_documents_MD. Where documents
+    keep the vectors they have, documents_MD holds these, and `features` are the queries alone, in parts.
 
     | inputs                         | labels                               | term      |
     |--------------------------------|--------------------------------------|-----------|
@@ -68,9 +69,10 @@ class Distillation(nn.Module):
 
     def forward(self, features: list[dict[str, Any]], labels: Labels) -> dict[str, Tensor]:
         """The weighted terms by name; the trainer sums and logs them. Raises NumericError naming step and batch."""
-        queries, parts = features[0], features[1:]
-        queries_BD = self.model(queries)["sentence_embedding"]
-        documents_MD = torch.cat([self.model(part)["sentence_embedding"] for part in parts])[labels["order_M"]]
+        kept_MD = labels.get("documents_MD")
+        queries, parts = (features[:1], features[1:]) if kept_MD is None else (features, [])
+        queries_BD = self._vectors(queries)
+        documents_MD = self._vectors(parts)[labels["order_M"]] if kept_MD is None else kept_MD.to(queries_BD.dtype)
         scores_BM = queries_BD @ documents_MD.T
         if self._live is not None:
             labels = {**labels, "target_log_probs_BM": self._live.targets(queries, parts, labels)}
@@ -81,6 +83,9 @@ class Distillation(nn.Module):
             terms["hard"] = self.hard_label_weight * hard
         self._check_finite(terms, labels)
         return terms
+
+    def _vectors(self, parts: list[dict[str, Any]]) -> Tensor:
+        return torch.cat([self.model(part)["sentence_embedding"] for part in parts])
 
     def _check_finite(self, terms: dict[str, Tensor], labels: Labels) -> None:
         broken = [name for name, value in terms.items() if not bool(torch.isfinite(value))]

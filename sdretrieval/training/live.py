@@ -30,14 +30,14 @@ class LiveTargets:
     temperature: float
 
     def targets(
-        self, queries: dict[str, Any], parts: list[dict[str, Any]], labels: dict[str, torch.Tensor]
+        self, queries: list[dict[str, Any]], parts: list[dict[str, Any]], labels: dict[str, torch.Tensor]
     ) -> torch.Tensor:
         """Log-probabilities (B, M): softmax over (1 - weight) x frozen + weight x live, both calibrated.
 
         The batch brings the frozen part as log-probabilities, which are its scores / temperature up to a constant.
         """
         frozen_BM = labels["target_log_probs_BM"]
-        live_BM = self.teacher.matrix(queries, parts)[:, labels["order_M"]]
+        live_BM = self.teacher.matrix(queries, labels.get("documents_MD", parts))[:, labels["order_M"]]
         positions = labels["positions_B"].cpu().numpy()
         centre_B = torch.as_tensor(self.statistics.centre_Q[positions], dtype=torch.float32, device=live_BM.device)
         scale_B = torch.as_tensor(self.statistics.scale_Q[positions], dtype=torch.float32, device=live_BM.device)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sdretrieval.encode.prompts import Prompts
-from sdretrieval.encode.student import load_student
+from sdretrieval.encode.student import load_student, save_student
 from sdretrieval.errors import MissingPackageError, ModelError, WorkError
 from sdretrieval.export import Searcher, encoders, export_bundle, formats, read_manifest, verify_bundle
 from sdretrieval.export.canaries import nearness
@@ -66,6 +66,28 @@ def test_search_in_the_format_finds_the_same(exported: Path, given: dict[str, An
         for query in given["canary_queries"][:20]
     ]
     assert np.mean(shared) >= (0.6 if exported.name == "onnx-int8" else 1.0)
+
+
+@pytest.mark.parametrize("format", list(ENGINES))
+def test_queries_and_documents_of_two_encoders_have_a_graph_each(
+    format: str, given: dict[str, Any], tmp_path: Path
+) -> None:
+    need(format)
+    from tests.helpers import tiny
+
+    asks, holds = (
+        load_student(str(folder), **LIMITS, prompts=PROMPTS, device="cpu").model
+        for folder in (tiny.write_student(tmp_path / "other", seed=5), given["student_folder"])
+    )
+    save_student(asks, tmp_path / "pair", holds)
+    export_bundle(tmp_path / "out", **given | {"student_folder": tmp_path / "pair"}, formats=[format])
+    found = verify_bundle(tmp_path / "out")
+    assert found.ok, found.to_json()
+    torch, other = (Searcher.open(tmp_path / "out", format=name, device="cpu").encoder for name in ("torch", format))
+    texts, least = ["ore in oslo", "kiln"], 0.95 if format == "onnx-int8" else 0.9999
+    assert nearness(torch.queries(texts), other.queries(texts)).min() >= least
+    assert nearness(torch.documents(texts), other.documents(texts)).min() >= least
+    assert nearness(other.documents(texts), other.queries(texts)).max() < 0.95, "two encoders, two graphs"
 
 
 def test_a_damaged_graph_is_a_failed_check(exported: Path, tmp_path: Path) -> None:

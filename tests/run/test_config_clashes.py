@@ -10,6 +10,15 @@ from tests.run.helpers.configs import CROSS, DENSE, ensemble, minimal, problems
 
 CLASHES = [
     (
+        minimal(
+            student={"model": "m", "train": "query"},
+            train={"loss": "embedding"},
+            teacher={"kind": "ema", "view": {"windows": "all"}},
+        ),
+        'train.loss: found "embedding", but student.train is query: documents keep the base student\'s vectors, which '
+        "are not those that the teacher compares its query vectors with; expected listwise_kl or margin_mse",
+    ),
+    (
         minimal(evaluate={"split": "train"}),
         'evaluate.split: found "train", the queries that are trained on; expected another split',
     ),

@@ -11,6 +11,11 @@ from tests.run.helpers.configs import CROSS, DENSE, ensemble, minimal
 
 NO_ASYMMETRY = "no asymmetry"
 WARNINGS = [
+    (
+        minimal(student={"model": "m", "train": "query"}, train={"document_tokens": 96}),
+        "train.document_tokens: 96 has no effect: student.train is query, so training reads documents' vectors and "
+        "encodes no document",
+    ),
     (minimal(teacher={"kind": "ema", "view": {"windows": "first"}}), NO_ASYMMETRY),
     (minimal(teacher={"kind": "ema", "view": {"windows": "first", "max_tokens": 256}}), NO_ASYMMETRY),
     (minimal(teacher={**DENSE, "model": "m"}), "give the dense teacher view: {windows: all}, or another model, or add"),

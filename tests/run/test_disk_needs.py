@@ -50,6 +50,13 @@ def test_students_checkpoints_and_indexes(make_config: MakeConfig) -> None:
     }
 
 
+def test_a_trained_query_encoder_takes_no_room_for_documents_again(make_config: MakeConfig) -> None:
+    config = make_config("student.train=query")
+    needs = disk_needs(config, made("1/encode", "2/encode", "2/encode:teacher0", "1/train"), MILLION, 384, 10**8)
+    assert needs["vectors"] == 4 * 384 * (10**6 + 3 * 1000)
+    assert needs["students"] == 4 * 10**8, "student, average, and the run's copy of two encoders"
+
+
 def test_an_index_takes_what_its_kind_takes(make_config: MakeConfig) -> None:
     def needed(**index: object) -> int:
         return disk_needs(make_config(index=index), made("1/index"), MILLION, 384, 10**8)["indexes"]

@@ -95,7 +95,7 @@ def test_live_scores_are_inner_products_without_gradient(collection: Collection)
         student.features(pieces[2:4], student.document_specials),
         student.features(pieces[4:], student.document_specials),
     ]
-    scores = LiveEma(student.model, decay=0.9).matrix(queries, parts)
+    scores = LiveEma(student.model, decay=0.9).matrix([queries], parts)
     vectors = student.model.encode(collection.documents[:5])
     np.testing.assert_allclose(scores.numpy(), vectors[:2] @ vectors[2:].T, atol=1e-5)
     assert not scores.requires_grad

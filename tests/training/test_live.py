@@ -20,7 +20,7 @@ class Fixed:
     def update(self, student: torch.nn.Module, step: int) -> None:
         """Never asked."""
 
-    def matrix(self, queries: dict[str, Any], documents: list[dict[str, Any]]) -> torch.Tensor:
+    def matrix(self, queries: list[dict[str, Any]], documents: list[dict[str, Any]] | torch.Tensor) -> torch.Tensor:
         return SCORES_BM[:, [2, 0, 1]]
 
 
@@ -32,7 +32,7 @@ def targets(weight: float, frozen: torch.Tensor, clip: bool = False) -> torch.Te
         "order_M": torch.tensor([1, 2, 0]),
         "positions_B": torch.tensor([2, 0, 1]),
     }
-    return LiveTargets(Fixed(), weight, statistics, temperature=0.5).targets({}, [], labels)
+    return LiveTargets(Fixed(), weight, statistics, temperature=0.5).targets([], [], labels)
 
 
 FROZEN_BM = torch.log_softmax(torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 1.0], [2.0, 0.0, -1.0]]), dim=-1)

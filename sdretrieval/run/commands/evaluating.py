@@ -185,6 +185,7 @@ class Bench:
 
     def _vectors(self, student: Student, side: str, precision: Precision) -> Path:
         view, prompt, specials = _seen(student, side)
+        model = student.document_model if side == "documents" else student.model
         identity = {"side": side, "max_tokens": view.max_tokens, "prompt": prompt}
         if precision != "float32":  # left out before there was a choice: what was encoded then is still found
             identity["precision"] = precision
@@ -196,9 +197,9 @@ class Bench:
 
             texts = self.corpus.document_texts() if side == "documents" else self.corpus.query_texts(self.rows)
             check_disk(self.store.root, 4 * student.dims * len(texts))
-            tokens = tokenize(texts, student.model.tokenizer, f"tokenize {side}")
+            tokens = tokenize(texts, model.tokenizer, f"tokenize {side}")
             found, reused = encode_texts(
-                student.model, tokens, view, specials, work.folder, precision=precision, description=f"encode {side}",
+                model, tokens, view, specials, work.folder, precision=precision, description=f"encode {side}",
                 donors=donors_among(work.kin()),
             )  # fmt: skip
             work.counts.update(windows=len(found.vectors_WD), windows_reused=reused)

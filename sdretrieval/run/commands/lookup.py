@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdretrieval.corpus.language import AUTO
 from sdretrieval.encode.locate import locate_model
+from sdretrieval.encode.sides import words_folder
 from sdretrieval.errors import ModelError, RequestError
 from sdretrieval.run.artifacts import find_run, runs_folder
 from sdretrieval.run.commands.serving import serving_of
@@ -72,7 +73,7 @@ def own_tokens(folder: Path) -> int:
     """The sequence length that a model's own files ask for, never more than its positions."""
     from sdretrieval.encode.student import ROBERTA_KIN
 
-    words = _words_folder(folder)
+    words = words_folder(folder)
     config = _read(words / "config.json")
     asked = _read(words / "sentence_bert_config.json").get("max_seq_length") or _read(
         words / "tokenizer_config.json"
@@ -82,12 +83,6 @@ def own_tokens(folder: Path) -> int:
         positions -= (config.get("pad_token_id") or 0) + 1
     limits = [int(limit) for limit in (asked, positions) if limit and 0 < limit < NO_LIMIT]
     return min(limits, default=USUAL_TOKENS)
-
-
-def _words_folder(folder: Path) -> Path:
-    """The folder of the transformer itself, which older sentence-transformers folders hold in a folder of its own."""
-    modules = json.loads((folder / "modules.json").read_text("utf8")) if (folder / "modules.json").is_file() else []
-    return folder / modules[0].get("path", "") if modules else folder
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def clashes(config: Config) -> list[Clash]:
     """All contradictions between fields that are each well-formed."""
     return [
         *_sizes(config), *_index(config.index), *_queries(config), *_teacher(config), *_loss(config),
-        *_query_weights(config), *_measures(config),
+        *_query_side(config), *_query_weights(config), *_measures(config),
     ]  # fmt: skip
 
 
@@ -160,6 +160,15 @@ def _loss(config: Config) -> Iterator[Clash]:
                 "expected mode: frozen, or another loss"
             )
             yield Clash(("train.loss", f"{prefix}.mode", f"{prefix}.weight"), text)
+
+
+def _query_side(config: Config) -> Iterator[Clash]:
+    if config.student.train == "query" and config.train.loss == "embedding":
+        text = (
+            'found "embedding", but student.train is query: documents keep the base student\'s vectors, which are not '
+            "those that the teacher compares its query vectors with; expected listwise_kl or margin_mse"
+        )
+        yield Clash(("train.loss", "student.train"), text)
 
 
 def has_vectors(member: object) -> bool:
@@ -359,7 +368,12 @@ def _views(config: Config) -> Iterator[str]:
         ):
             yield f"{prefix}.view.stride: {member.view.stride} has no effect: view.windows is first"
     cut = config.train.document_tokens
-    if cut is not None and cut > config.student.max_tokens:
+    if cut is not None and config.student.train == "query":
+        yield (
+            f"train.document_tokens: {cut} has no effect: student.train is query, so training reads documents' vectors "
+            "and encodes no document"
+        )
+    elif cut is not None and cut > config.student.max_tokens:
         yield (
             f"train.document_tokens: {cut} is more than student.max_tokens ({config.student.max_tokens}), where "
             "documents are cut in training too: it has no effect"

@@ -89,6 +89,10 @@ class StudentConfig(Section):
     """The bi-encoder that is trained and served."""
 
     model: str = identity("hub id or folder of a sentence-transformers model", min_length=1)
+    train: Literal["both", "query"] = identity(
+        "what learns: queries and documents alike, or the query encoder alone, so that a document index stays valid",
+        "both",
+    )
     max_tokens: int = identity("tokens of a document that the student sees", 256, ge=1)
     query_tokens: int | None = identity("tokens of a query that the student sees; null means max_tokens", 64, ge=1)
     trust_remote_code: bool = identity("whether code that comes with the model may run", False)

@@ -50,18 +50,24 @@ def disk_needs(
         if name in ("corpus", "tokens", "lexical"):
             needs["texts, tokens and BM25"] += size.bytes
         elif name == "encode":
-            vectors = ceil(size.documents * _windows(config, address, size)) + size.queries
-            needs["vectors"] += 4 * _dims(config, address, dims) * vectors
+            documents = ceil(size.documents * _windows(config, address, size)) if _documents_too(config, address) else 0
+            needs["vectors"] += 4 * _dims(config, address, dims) * (documents + size.queries)
         elif name == "index":
             count = max(size.documents, 1)
             needs["indexes"] += ceil(count * settings_from(config.index).disk_bytes(count, dims))
         elif name == "train":
             needs["students"] += 2 * student_bytes  # the student and its moving average
     if needs["students"]:
-        needs["students"] += student_bytes  # the run's own copy
+        # The run's own copy, which holds the documents' encoder as well where queries alone learn.
+        needs["students"] += student_bytes * (1 if config.student.train == "both" else 2)
         needs["a training's checkpoints"] = CHECKPOINTS * CHECKPOINT_WEIGHTS * student_bytes
     needs["lists, runs and the report"] = RESERVE
     return dict(needs)
+
+
+def _documents_too(config: Config, address: str) -> bool:
+    """Whether the stage holds vectors of documents that are not an earlier one's files."""
+    return config.student.train == "both" or address.split("/")[0] in ("0", "1")
 
 
 def _member(config: Config, address: str) -> Member | None:

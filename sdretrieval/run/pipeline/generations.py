@@ -159,12 +159,17 @@ class Pipeline(Measuring):
             identity["averages"] = [[m.mode, m.half_life] for m in members if isinstance(m, EmaConfig)]
         if self.config.train.early_stop is not None:
             identity["gate"] = self.config.gate.measure
+        if self.query_side:
+            identity["learns"] = "query"
+        kept = self.kept_documents()
         precision = self.measured_precision(self.config.train.precision)
 
         def build(work: Work) -> None:
-            learn.build_student(work, self._classroom(start, material, lesson, epochs, precision))
+            room = self._classroom(start, material, lesson, epochs, precision)
+            room.kept = learn.KeptVectors(*map(Vectors, kept)) if kept else None
+            learn.build_student(work, room)
 
-        inputs: list[Artifact | str] = [start.key, self.tokens, self.judged, *material.artifacts()]
+        inputs: list[Artifact | str] = [start.key, self.tokens, self.judged, *material.artifacts(), *kept]
         inputs += [precision] if precision else []
         return self.runner.stage(address, 2, identity, inputs, build, resumable=True)
 

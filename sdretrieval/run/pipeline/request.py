@@ -11,7 +11,7 @@ from pathlib import Path
 from sdretrieval.corpus import read_marks
 from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.student import ROBERTA_KIN, Student, check_positions, torch_device
-from sdretrieval.errors import RequestError
+from sdretrieval.errors import ModelError, RequestError
 from sdretrieval.run.config import Config, CrossEncoderConfig, DenseConfig, EmaConfig, members_of, settings_from
 from sdretrieval.run.gate import MERGE_SHARES
 from sdretrieval.run.stages.inputs import student_from
@@ -87,14 +87,20 @@ def check_verdicts(config: Config) -> None:
 
 
 def check_student(config: Config) -> Student:
-    """The base student. Raises ModelError where it does not load, or `train.freeze` names no part of it, and
-    RequestError where its vectors' dims do not suit the index.
+    """The base student. Raises ModelError where it does not load, has two encoders of which one would learn for both,
+    or `train.freeze` names no part of it, and RequestError where its vectors' dims do not suit the index.
 
     Names of parameters are known for certain only once it is loaded.
     """
     from sdretrieval.training.parts import frozen_names
 
     student = student_from(locate_model(config.student.model), config)
+    if student.document_encoder is not None and config.student.train == "both":
+        raise ModelError(
+            f"model {config.student.model!r} has an encoder for queries and another for documents; student.train is "
+            '"both", which trains one for both sides: set it to query (its query encoder learns on, its documents\' '
+            "encoder stays), or name a base with one encoder"
+        )
     frozen_names([name for name, _ in student.model.named_parameters()], config.train.freeze)
     settings_from(config.index).check(student.dims)
     return student

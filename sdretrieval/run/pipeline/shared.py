@@ -6,7 +6,7 @@ Everything a stage needs is opened inside its build function, so that the same c
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -57,6 +57,7 @@ class Shared:
     batch_tokens: int | None = None
     """Of the student's batches where the config leaves that open; None takes what suits its kind of device."""
     _loaded: tuple[Path, Student] | None = None
+    _base_vectors: dict[View, Artifact] = field(default_factory=dict)
 
     @cached_property
     def base(self) -> Weights:
@@ -182,14 +183,11 @@ class Shared:
     # --- vectors, index, candidates
 
     def vectors(self, address: str, weights_key: str, folder: Path, view: View) -> Artifact:
-        """All documents' and queries' vectors under a view."""
+        """All documents' and queries' vectors under a view; where only queries learn, the base student's documents'."""
+        if self.query_side and weights_key != self.base.key:
+            return self._query_vectors(address, weights_key, folder, view)
         asked = self.config.student
-        identity = {
-            "view": [view.max_tokens, view.windows, view.stride],
-            "query_tokens": min(asked.query_tokens or asked.max_tokens, asked.max_tokens),
-            "prompts": self._prompts(),
-            "encode_precision": asked.encode_precision,
-        }
+        identity = {"view": [view.max_tokens, view.windows, view.stride], **self._encoding()}
         measured = self.measured_precision(asked.encode_precision)
 
         def build(work: Work) -> None:
@@ -203,6 +201,63 @@ class Shared:
         inputs: list[Artifact | str] = [self.tokens, weights_key, *([measured] if measured else [])]
         return self.runner.stage(address, 1, identity, inputs, build, resumable=True)
 
+    def _encoding(self) -> dict[str, Any]:
+        """Identity of vectors beside the view of documents."""
+        asked = self.config.student
+        return {
+            "query_tokens": min(asked.query_tokens or asked.max_tokens, asked.max_tokens),
+            "prompts": self._prompts(),
+            "encode_precision": asked.encode_precision,
+        }
+
+    @property
+    def query_side(self) -> bool:
+        """Whether the query encoder alone learns, so that documents keep the base student's vectors and index."""
+        return self.config.student.train == "query"
+
+    def _base_side(self, address: str, view: View) -> Artifact:
+        """The base student's vectors under a view, at generation 1's address of the same name; asked for once."""
+        if view not in self._base_vectors:
+            address = f"1/{address.split('/')[1]}"
+            self._base_vectors[view] = self.vectors(address, self.base.key, self.base.student, view)
+        return self._base_vectors[view]
+
+    def _query_vectors(self, address: str, weights_key: str, folder: Path, view: View) -> Artifact:
+        documents, asked = self._base_side(address, view), self.config.student
+        measured = self.measured_precision(asked.encode_precision)
+
+        def build(work: Work) -> None:
+            search.build_query_vectors(
+                work, self.student(folder), self.text_tokens, documents.path, asked.batch_tokens,
+                precision_of(asked.encode_precision, measured, "encode"), address,
+            )  # fmt: skip
+
+        inputs: list[Artifact | str] = [self.tokens, weights_key, documents, *([measured] if measured else [])]
+        identity = {"encoded": "queries", **self._encoding()}
+        return self.runner.stage(address, 1, identity, inputs, build, resumable=True)
+
+    def kept_documents(self) -> list[Artifact]:
+        """Where only queries learn: the vectors that training takes for documents, and, where queries are made from
+        documents, those of documents without them."""
+        if not self.query_side:
+            return []
+        kept = [self._base_side("1/encode", View(self.config.student.max_tokens))]
+        return [*kept, self._hidden()] if self.config.corpus.generated_queries else kept
+
+    def _hidden(self) -> Artifact:
+        asked, view, address = self.config.student, View(self.config.student.max_tokens), "1/encode:hidden"
+        measured = self.measured_precision(asked.encode_precision)
+
+        def build(work: Work) -> None:
+            search.build_hidden(
+                work, self.student(self.base.student), self.text_tokens, view, asked.batch_tokens,
+                precision_of(asked.encode_precision, measured, "encode"), address,
+            )  # fmt: skip
+
+        inputs: list[Artifact | str] = [self.tokens, self.base.key, *([measured] if measured else [])]
+        identity = {"encoded": "hidden", "max_tokens": view.max_tokens, **self._encoding()}
+        return self.runner.stage(address, 1, identity, inputs, build, resumable=True)
+
     def _check_index(self, dims: int) -> None:
         """Raise RequestError, before hours of encoding, where the index asked for does not suit so many documents."""
         count = len(self.collected.corpus.documents)
@@ -213,7 +268,9 @@ class Shared:
         return self.vectors(address, weights.key, weights.student, View(self.config.student.max_tokens))
 
     def index(self, address: str, vectors: Artifact) -> Artifact:
-        """The FAISS index of some vectors."""
+        """The FAISS index of some vectors; where only queries learn, there is one, the base student's."""
+        if self.query_side:
+            vectors = self._base_side("1/encode", View(self.config.student.max_tokens))
         identity = {**index_identity(self.config.index), "seed": self.config.seed}
         return self.runner.stage(
             address, 1, identity, [vectors, self.judged],

@@ -35,6 +35,7 @@ def notes(pipeline: Pipeline, report: Mapping[str, Any]) -> list[str]:
         *_control_notes(pipeline, report),
         *_seen_note(report["seen_positives"]),
         *_repeated_note(pipeline),
+        *_query_side_note(pipeline),
         *_dev_notes(report),
     ]
 
@@ -83,6 +84,14 @@ def _control_notes(pipeline: Pipeline, report: Mapping[str, Any]) -> Iterator[st
 def _repeated_note(pipeline: Pipeline) -> Iterator[str]:
     if repeated := pipeline.prepared.notes["repeated_queries"]:
         yield f"{repeated} query text(s) stand in two splits; training leaves these queries out."
+
+
+def _query_side_note(pipeline: Pipeline) -> Iterator[str]:
+    if pipeline.query_side:
+        yield (
+            "Only the query encoder learns (student.train: query): documents keep the base student's vectors in every "
+            "row above, so an index of them stays valid."
+        )
 
 
 def _dev_notes(report: Mapping[str, Any]) -> Iterator[str]:

@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from sdretrieval.encode.encoder import encode_sequences
+from sdretrieval.encode.encoder import Embeddings, encode_sequences
 from sdretrieval.encode.student import Student, save_student
 from sdretrieval.evaluation import evaluate, run_from_hits
 from sdretrieval.indexes.exact import exact_search
@@ -33,7 +33,7 @@ from sdretrieval.teachers.protocols import FreeTeacher, Teacher
 
 if TYPE_CHECKING:
     from sdretrieval.teachers.ema import LiveEma
-    from sdretrieval.training.batches import BatchMaker, Hidden, Known
+    from sdretrieval.training.batches import BatchMaker, Hidden, Known, StoredVectors
     from sdretrieval.training.live import LiveTargets
     from sdretrieval.training.train import EarlyStop, TrainSettings
 
@@ -44,6 +44,13 @@ SAVE_TIMES = 5
 """Checkpoints of a training unless the config says otherwise: a kill costs at most a fifth of it."""
 
 Lesson = Literal["teacher", "shuffled", "hard"]
+
+
+class KeptVectors(NamedTuple):
+    """The base student's vectors: of all documents, and of documents without the queries that were made from them."""
+
+    documents: Vectors
+    hidden: Vectors | None = None
 
 
 @dataclass
@@ -61,6 +68,8 @@ class Classroom:
     start: Path
     snapshot: Path
     student_vectors: Vectors | None = None
+    kept: KeptVectors | None = None
+    """Of the documents, where only queries learn."""
     lesson: Lesson = "teacher"
     epochs: float = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -134,7 +143,17 @@ def _batches(work: Work, room: Classroom, student: Student) -> BatchMaker:
         known=_known(room),
         hidden=_hidden(room),
         vectors=teacher_vectors(work, room),
+        stored=_stored(room),
     )
+
+
+def _stored(room: Classroom) -> StoredVectors | None:
+    from sdretrieval.training.batches import StoredVectors
+
+    if room.kept is None:
+        return None
+    hidden = room.kept.hidden
+    return StoredVectors(room.kept.documents.documents, hidden.masked if hidden is not None else None)
 
 
 def _hidden(room: Classroom) -> Hidden | None:
@@ -233,18 +252,16 @@ def _dev_measure(room: Classroom, student: Student) -> Callable[[], float]:
     generator = np.random.default_rng(room.config.seed)
     others = generator.permutation(len(corpus.documents))[:POOL_DOCUMENTS]
     pool = np.asarray(sorted(positives | set(others.tolist())), dtype=np.int64)
-    shown = [student.view.cut(room.tokens.documents[d], student.document_specials)[0] for d in pool]
     asked = [student.query_view.cut(room.tokens.queries[q], student.query_specials)[0] for q in rows]
-    left, sources = _masked_dev(room, student)
+    shown, left, sources = _dev_documents(room, student, pool)
     measure, qrels = room.config.gate.measure, judgements(room.prepared, "dev")
 
     def value() -> float:
-        vectors = encode_sequences(student.model, shown, student.document_specials)
+        vectors, masked = shown(), left()
         queries = encode_sequences(student.model, asked, student.query_specials)
         found = exact_search(vectors, queries, min(101, len(pool)))
         hits = Hits(np.where(found.rows_Qk < 0, -1, pool[found.rows_Qk]), found.scores_Qk)
-        if left:
-            masked = encode_sequences(student.model, left, student.document_specials)
+        if sources:
             position = {row: q for q, row in enumerate(rows.tolist())}
             scores = {row: float(masked[n] @ queries[position[row]]) for n, row in enumerate(sources)}
             hits = Masks(sources, scores).correct_hits(rows, hits, 100)
@@ -255,12 +272,29 @@ def _dev_measure(room: Classroom, student: Student) -> Callable[[], float]:
     return value
 
 
-def _masked_dev(room: Classroom, student: Student) -> tuple[list[Array], dict[int, int]]:
-    """What the student sees of the documents that dev queries were made from, without these; query row -> document."""
+def _dev_documents(
+    room: Classroom, student: Student, pool: Array
+) -> tuple[Callable[[], Array], Callable[[], Array], dict[int, int]]:
+    """What gives vectors of the `pool`, and of the documents that dev queries were made from, without these; and query
+    row -> document row of the latter."""
     found = room.prepared.masked_of("dev")
-    tokens, specials = room.tokens.masked, student.document_specials
-    left = [student.view.cut(tokens[n], specials)[0] for n, _ in found] if tokens is not None else []
-    return left, {room.prepared.corpus.query_row[one.query]: one.document_row for _, one in found}
+    sources = {room.prepared.corpus.query_row[one.query]: one.document_row for _, one in found}
+    positions = np.asarray([n for n, _ in found], dtype=np.int64)
+    if room.kept is not None:
+        kept = room.kept.documents
+        return lambda: _firsts(kept.documents, pool), lambda: _firsts(kept.masked, positions), sources
+
+    def encoded(tokens: Ragged | None, rows: Array) -> Callable[[], Array]:
+        specials = student.document_specials
+        shown = [student.view.cut(tokens[row], specials)[0] for row in rows.tolist()] if tokens is not None else []
+        return lambda: encode_sequences(student.model, shown, specials)
+
+    return encoded(room.tokens.documents, pool), encoded(room.tokens.masked, positions), sources
+
+
+def _firsts(vectors: Embeddings | None, rows: Array) -> Array:
+    """The first window's vector of each text."""
+    return np.asarray(vectors.vectors_WD[vectors.windows[rows]]) if vectors is not None else np.empty((0, 0))
 
 
 def build_merge(work: Work, config: Config, old: Path, new: Path, share: float) -> None:

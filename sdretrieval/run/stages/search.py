@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sdretrieval.encode.encoder import Precision, encode_texts
 from sdretrieval.encode.student import Student
-from sdretrieval.encode.views import View
+from sdretrieval.encode.views import Specials, View
 from sdretrieval.evaluation import Measured, Run, evaluate, run_from_hits, write_trec
 from sdretrieval.indexes.hits import Hits
 from sdretrieval.indexes.lexical import LexicalIndex
@@ -17,13 +23,16 @@ from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.mining.mine import mine
 from sdretrieval.mining.report import duplicate_groups
-from sdretrieval.ragged import Array
+from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.config import Config, index_keywords
 from sdretrieval.run.stages.inputs import Prepared, TextTokens, Vectors, donors_among
 from sdretrieval.run.stages.masks import dense_masks, lexical_masks
 from sdretrieval.run.stages.prepare import judgements, known_positives
 from sdretrieval.run.stages.runner import Artifact
-from sdretrieval.run.store import Work
+from sdretrieval.run.store import Kin, Work
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 SPARE = 1
 """Hits asked for beyond the depth, so that a query's own document can be removed without a gap."""
@@ -37,31 +46,89 @@ def build_vectors(
 
     What an earlier corpus had is copied.
     """
-    kin = work.kin()
-    sides = [
-        ("document", "documents", tokens.documents, view, student.document_specials),
-        ("query", "queries", tokens.queries, student.query_view, student.query_specials),
-    ]
+    encoding = Encoding(work, student, batch_tokens, precision, what)
+    encoding.documents("document", "documents", tokens.documents, view)
+    encoding.queries(tokens.queries)
     if measuring and tokens.masked is not None:
-        sides.append(("masked", "masked", tokens.masked.first(measuring), view, student.document_specials))
-    for kind, side, texts, seen, specials in sides:
+        encoding.documents("masked", "masked", tokens.masked.first(measuring), view)
+
+
+def build_query_vectors(
+    work: Work, student: Student, tokens: TextTokens, documents: Path, batch_tokens: int | None, precision: Precision,
+    what: str,
+) -> None:  # fmt: skip
+    """All queries. Documents' vectors are those of `documents`, the base student's artifact: no document is encoded."""
+    for side in ("documents", "masked"):
+        if (documents / side).is_dir():
+            _share(documents / side, work.folder / side)
+    work.counts["document_windows"] = 0
+    Encoding(work, student, batch_tokens, precision, what).queries(tokens.queries)
+
+
+def _share(source: Path, target: Path) -> None:
+    """The same files under a second name, which costs no room and outlives the first; copies where disks have none."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    for file in source.iterdir():
+        try:
+            os.link(file, target / file.name)
+        except OSError:
+            shutil.copy2(file, target / file.name)
+
+
+def build_hidden(
+    work: Work, student: Student, tokens: TextTokens, view: View, batch_tokens: int | None, precision: Precision,
+    what: str,
+) -> None:  # fmt: skip
+    """`masked/`: of every document without the query that was made from it, those of training queries too."""
+    if tokens.masked is not None:
+        Encoding(work, student, batch_tokens, precision, what).documents("masked", "masked", tokens.masked, view)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a student's texts are encoded into folders of `work`, and counted there."""
+
+    work: Work
+    student: Student
+    batch_tokens: int | None
+    precision: Precision
+    what: str
+
+    def documents(self, kind: str, side: str, texts: Ragged, view: View) -> None:
+        """All windows of `texts` under `view`."""
+        self._encode(kind, side, texts, view, self.student.document_model, self.student.document_specials)
+
+    def queries(self, texts: Ragged) -> None:
+        """One vector a query."""
+        student = self.student
+        self._encode("query", "queries", texts, student.query_view, student.model, student.query_specials)
+
+    def _encode(
+        self, kind: str, side: str, texts: Ragged, seen: View, model: SentenceTransformer, specials: Specials
+    ) -> None:
+        work = self.work
         (work.folder / side).mkdir(exist_ok=True)
         found, reused = encode_texts(
-            student.model,
+            model,
             texts,
             seen,
             specials,
             work.folder / side,
-            batch_tokens=batch_tokens,
-            precision=precision,
-            description=f"{what} {side}",
-            donors=donors_among(kin, side),
+            batch_tokens=self.batch_tokens,
+            precision=self.precision,
+            description=f"{self.what} {side}",
+            donors=donors_among(self._kin, side),
         )
         work.counts[f"{kind}_windows"] = len(found.vectors_WD)
         work.counts[f"{kind}_windows_reused"] = reused
         work.counts[f"{kind}_tokens"] = int(
             sum(b - a for n in texts.lengths.tolist() for a, b in seen.spans(n, specials.count))
         )
+
+    @cached_property
+    def _kin(self) -> list[Kin]:
+        return self.work.kin()
 
 
 def build_index(work: Work, vectors: Vectors, prepared: Prepared, config: Config) -> None:
