@@ -64,6 +64,10 @@ class Known:
             return view_of(member.view, self.config)
         return View(self.config.student.max_tokens)
 
+    def encodes_documents(self, address: str) -> bool:
+        """Whether the stage does: where queries alone learn, documents keep the base student's vectors."""
+        return self.config.student.train == "both" or address.startswith(("0/", "1/"))
+
     @property
     def training_view(self) -> View:
         """What is seen of a document in training."""
@@ -121,8 +125,11 @@ def _encode(address: str, known: Known) -> Amount:
     dims = dims_of(locate_model(member.model)) if isinstance(member, DenseConfig) else student.dims
     measuring = load.masked.first(load.measuring)
     sides = [(load.documents, view), (load.queries, student.query_view), (measuring, view)]
+    if address.endswith(":hidden"):
+        sides = [(load.masked, view)]
     specials = student.document_specials
-    tokens = sum(texts.seen(seen, specials) for texts, seen in sides)
+    encoded = sides if known.encodes_documents(address) else sides[1:2]
+    tokens = sum(texts.seen(seen, specials) for texts, seen in encoded)
     windows = sum(texts.windows(seen, specials) for texts, seen in sides)
     return Amount("tokens", round(tokens), round((FLOAT32 * dims + DIGEST_BYTES) * windows) + OFFSET * load.texts)
 

@@ -283,10 +283,9 @@ def _train(predictor: Predictor, address: str, amount: Amount) -> Cost:
     known, found = predictor.known, predictor.training()
     queries, documents = known.batch
     load, student = known.load, known.student
-    tokens = (
-        documents * load.documents.seen(known.training_view, student.document_specials) / max(load.documents.count, 1)
-    )
-    tokens += queries * load.queries.seen(student.query_view, student.query_specials) / max(load.queries.count, 1)
+    shown = documents if known.config.student.train == "both" else 0  # else their vectors are there
+    tokens = shown * load.documents.mean_seen(known.training_view, student.document_specials)
+    tokens += queries * load.queries.mean_seen(student.query_view, student.query_specials)
     seconds = START_OF_TRAINING + amount.count * (tokens * found["seconds_per_token"] + found["seconds_per_update"])
     held = tokens / known.config.train.gradient_accumulation * found["bytes_per_token"]
     weights = FLOAT32 * sum(parameter.numel() for parameter in student.model.parameters())

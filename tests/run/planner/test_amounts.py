@@ -58,6 +58,18 @@ def test_work_foretold_is_the_work_done(foretold: Fitted, finished: RunResult) -
     assert seen == {*EXACT, "mine", "score"} - {"probe"}  # the tiny config's weights are numbers: nothing is probed
 
 
+def test_where_queries_alone_learn_no_document_is_encoded_again(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config("student.train=query", "generations=2")
+    told = forecast_config(config, runs=tmp_path).forecast
+    done = run_config(config, runs=tmp_path)
+    assert done is not None
+    counts = {record["stage"]: record["counts"] for record in ledger_of(done.folder) if not record["cached"]}
+    assert told.stages["2/encode"].amount.count == counted("2/encode", counts["2/encode"])  # type: ignore[union-attr]
+    assert told.stages["2/encode"].seconds < told.stages["1/encode"].seconds
+    both = forecast_config(make_config("generations=2"), runs=tmp_path / "other").forecast
+    assert told.stages["1/train"].seconds < both.stages["1/train"].seconds
+
+
 def test_everything_takes_time_and_memory(foretold: Fitted) -> None:
     for one in foretold.forecast.stages.values():
         assert 0 < one.seconds < 600
