@@ -1,7 +1,7 @@
 """How much memory a run over a million passages takes, stage by stage; and what a kill costs.
 
     python -m benchmarks.million [--passages 1000000] [--student MODEL] [--runs DIR] [--out FILE]
-    python -m benchmarks.million --kill 10 [--passages 20000] [--seed 13]
+    python -m benchmarks.million --kill 10 --passages 20000 [--seed 13]
 
 The first writes distinct passages of at most 64 tokens, cut from what is installed (`benchmarks/passages.py`), as a
 BEIR folder of documents alone, runs `configs/million.yaml` over it in this process, and prints seconds and peak
@@ -20,6 +20,7 @@ from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
 
+from benchmarks import killed
 from benchmarks.passages import cut_files, distinct, exactly
 from benchmarks.record import measured_with
 from sdretrieval.encode.locate import locate_model
@@ -108,7 +109,10 @@ def main() -> None:
     student = given.student or config.student.model
     runs = given.runs or Path("runs") / f"million-{given.passages}"
     folder = collection(runs / "passages", given.passages, student)
-    config = config_over(folder, given.student, given.set)
+    config = config_over(folder.resolve(), given.student, given.set)
+    if given.kill:
+        print(killed.table(*killed.run_killed(config, runs, given.kill, given.seed)), flush=True)
+        return
     found = {"passages": given.passages, **measure(config, runs), **measured_with()}
     print(table(found), flush=True)
     if given.out is not None:
@@ -121,6 +125,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--student", default=None, help="instead of the config's")
     parser.add_argument("--runs", type=Path, default=None, help="instead of runs/million-PASSAGES")
     parser.add_argument("--out", type=Path, default=None, help="JSON of all figures")
+    parser.add_argument("--kill", type=int, default=0, metavar="TIMES", help="kill it so often instead of measuring it")
+    parser.add_argument("--seed", type=int, default=13, help="of the moments")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="as of sdretrieval run")
     return parser.parse_args()
 

@@ -20,10 +20,12 @@ def passages(count: int) -> list[str]:
 
 def exactly(count: int, texts: Iterable[str]) -> Iterator[str]:
     """The first `count`. Raises SystemExit where there are fewer."""
-    found = 0
-    for found, text in enumerate(islice(texts, count), start=1):
+    lacking = count
+    for text in islice(texts, count):
+        lacking -= 1
         yield text
-    if found < count:
+    if lacking:
+        found = count - lacking
         raise SystemExit(f"{count:,} passages asked for, the installed packages hold {found:,}; ask for fewer")
 
 

@@ -69,7 +69,10 @@ LISTS_PER_COPY = 65_536
 
 
 def gathered(
-    count: int, parts: Sequence[tuple[Array, Ragged, Array]], dtype: Any, allocate: Callable[[int, Any], Array] = np.empty
+    count: int,
+    parts: Sequence[tuple[Array, Ragged, Array]],
+    dtype: Any,
+    allocate: Callable[[int, Any], Array] = np.empty,
 ) -> Ragged:
     """`count` lists put together from `parts` (rows here, source, rows there), which name each row here once.
 

@@ -81,7 +81,9 @@ def tokenize_into(
             progress.advance(len(rows))
     new = file.read()
     parts = [(one.rows_N, load_tokens(one.folder), one.their_rows_N) for one in known]
-    tokens = gathered(len(texts), [*parts, (new_rows, new, np.arange(len(new)))], np.int32, allocate_in(folder / TOKENS))
+    tokens = gathered(
+        len(texts), [*parts, (new_rows, new, np.arange(len(new)))], np.int32, allocate_in(folder / TOKENS)
+    )
     _finish(tokens, folder)
     remove_made(folder)
     return load_tokens(folder), reused

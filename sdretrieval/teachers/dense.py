@@ -21,7 +21,7 @@ from sdretrieval.ragged import Array, Ragged
 from sdretrieval.teachers.protocols import lists_from_matrix
 
 QUERIES_PER_BLOCK, DOCUMENTS_PER_BLOCK = 64, 16_384
-"""Bound the memory of an exhaustive search: the scores of so many queries and documents, 4 MB where each has one window."""
+"""Bound the memory of an exhaustive search to the scores of so many queries and documents."""
 EVERY_WINDOW = "reads every window of a document, the student only its first tokens"
 LARGER = 1.2
 """Times the student's bytes of weights from which on a model is called larger."""

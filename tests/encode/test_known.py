@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdretrieval.encode import encoder, tokens
+from sdretrieval.encode import encoder
 from sdretrieval.encode.encoder import Encoded, encode_texts
 from sdretrieval.encode.known import DIGESTS, Donor, find_known, text_digests, unknown_rows
 from sdretrieval.encode.student import Student, load_student
 from sdretrieval.encode.tokens import load_tokens, tokenize, tokenize_into
 from sdretrieval.encode.views import View
-from sdretrieval.ragged import Ragged
 from tests.encode.test_encoder import TEXTS, Counting
 
 OLD = TEXTS[:100]
