@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 WORDS = 24
@@ -14,27 +15,39 @@ FEWEST = 6
 
 def passages(count: int) -> list[str]:
     """`count` of them, each another text. Raises SystemExit where the installed packages hold fewer."""
+    return list(exactly(count, distinct(cut_files())))
+
+
+def exactly(count: int, texts: Iterable[str]) -> Iterator[str]:
+    """The first `count`. Raises SystemExit where there are fewer."""
+    lacking = count
+    for text in islice(texts, count):
+        lacking -= 1
+        yield text
+    if lacking:
+        found = count - lacking
+        raise SystemExit(f"{count:,} passages asked for, the installed packages hold {found:,}; ask for fewer")
+
+
+def distinct(texts: Iterable[str]) -> Iterator[str]:
+    """Each text once. A number of each is held, not the text."""
     seen: set[int] = set()
-    found: list[str] = []
-    for text in _cut():
+    for text in texts:
         digest = hash(text)
         if digest not in seen:
             seen.add(digest)
-            found.append(text)
-            if len(found) == count:
-                return found
-    raise SystemExit(f"{count:,} passages asked for, the installed packages hold {len(found):,}; ask for fewer")
+            yield text
 
 
-def _cut() -> Iterator[str]:
-    """Runs of WORDS words of each file, in the files' order; line ends become spaces."""
+def cut_files(length: int = WORDS) -> Iterator[str]:
+    """Runs of `length` words of each file, in the files' order; line ends become spaces."""
     for path in _files():
         try:
             words = path.read_text(encoding="utf8").split()
         except (OSError, UnicodeDecodeError):
             continue
-        for start in range(0, len(words), WORDS):
-            part = words[start : start + WORDS]
+        for start in range(0, len(words), length):
+            part = words[start : start + length]
             if len(part) >= FEWEST:
                 yield " ".join(word[:40] for word in part)
 

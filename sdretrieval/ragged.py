@@ -5,7 +5,7 @@ Legend: Q lists, T entries in all lists together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,13 +68,21 @@ class Ragged:
 LISTS_PER_COPY = 65_536
 
 
-def gathered(count: int, parts: Sequence[tuple[Array, Ragged, Array]], dtype: Any) -> Ragged:
-    """`count` lists put together from `parts` (rows here, source, rows there), which name each row here once."""
+def gathered(
+    count: int,
+    parts: Sequence[tuple[Array, Ragged, Array]],
+    dtype: Any,
+    allocate: Callable[[int, Any], Array] = np.empty,
+) -> Ragged:
+    """`count` lists put together from `parts` (rows here, source, rows there), which name each row here once.
+
+    `allocate(entries, dtype)` makes the flat array, which may lie on the disk.
+    """
     lengths = np.zeros(count, dtype=np.int64)
     for rows, source, their_rows in parts:
         lengths[rows] = source.lengths[their_rows]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    values_T = np.empty(offsets[-1], dtype=dtype)
+    values_T = allocate(int(offsets[-1]), dtype)
     for rows, source, their_rows in parts:
         for start in range(0, len(rows), LISTS_PER_COPY):  # positions take twice what 32-bit values take
             here, there = rows[start : start + LISTS_PER_COPY], their_rows[start : start + LISTS_PER_COPY]

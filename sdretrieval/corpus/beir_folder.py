@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 import logging
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..errors import CorpusError
 from ..progress import track
 from .folders import finished_folder
 from .qrels import Dangling, own_positive_warning, own_positives, part_dangling, read_qrels, write_qrels
+from .rows import RowByName, Texts
 from .tables import document_table, query_table, table_rows
 from .tabular.streams import open_bytes
 from .text import LIST_AT_MOST, examples
@@ -45,7 +49,7 @@ def read_beir(folder: Path, name: str | None = None) -> Corpus:
     asked = beir_file(folder, "queries.jsonl")
     queries = query_table(_records(asked, titled=False) if asked else ())
     raw = read_qrels(folder / "qrels")
-    judgements = part_dangling(raw, documents=set(documents["id"]), queries=set(queries["id"]))
+    judgements = part_dangling(raw, RowByName(Texts(documents, "id")), RowByName(Texts(queries, "id")))
     _warn_dangling(folder, judgements.dangling)
     for split, own in own_positives(judgements.kept).items():
         logger.warning("%s: %s", folder, own_positive_warning(split, own, len(judgements.kept[split])))
@@ -108,18 +112,32 @@ def _require_beir_folder(folder: Path) -> None:
 
 def _records(path: Path, titled: bool) -> Iterator[tuple[str, ...]]:
     """Rows (id, title, text) or, without titles, (id, text). Raises at the end of the file where ids occur twice."""
-    line_of: dict[str, int] = {}
-    twice: list[str] = []
+    hashes = array("q")  # the ids themselves, or a dictionary of them, would take twenty times as much
+    for _, record in _parsed(path):
+        hashes.append(hash(record["_id"]))
+        yield (record["_id"], record["title"], record["text"]) if titled else (record["_id"], record["text"])
+    values, counts = np.unique(np.asarray(hashes), return_counts=True)
+    if (counts > 1).any():
+        _refuse_twice(path, set(values[counts > 1].tolist()))
+
+
+def _parsed(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     with open_bytes(path) as file:
         for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            record = _parse(line, f"{path}:{number}")
-            identifier = record["_id"]
+            if line.strip():
+                yield number, _parse(line, f"{path}:{number}")
+
+
+def _refuse_twice(path: Path, suspected: set[int]) -> None:
+    """Read the file again for ids that occur twice, among those of `suspected` hashes."""
+    line_of: dict[str, int] = {}
+    twice: list[str] = []
+    for number, record in _parsed(path):
+        identifier = record["_id"]
+        if hash(identifier) in suspected:
             if identifier in line_of:
                 twice.append(f"{identifier} (lines {line_of[identifier]} and {number})")
             line_of[identifier] = number
-            yield (identifier, record["title"], record["text"]) if titled else (identifier, record["text"])
     if twice:
         raise CorpusError(f"{path}: {len(twice)} ids occur more than once: {examples(twice)}. Expected each id once.")
 

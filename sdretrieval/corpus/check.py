@@ -170,7 +170,7 @@ def _survey_documents(corpus: Corpus, count: CountTokens) -> _Survey:
     step = sample_step(len(corpus.documents))
     for start in range(0, len(corpus.documents), TEXTS_A_BATCH):
         rows = range(start, min(start + TEXTS_A_BATCH, len(corpus.documents)))
-        texts = corpus.document_texts(rows)
+        texts = [*corpus.document_texts(rows)]
         lengths.append(np.asarray(count(texts)))
         beginnings += [text[:LETTERS_PER_TEXT] for row, text in zip(rows, texts, strict=True) if row % step == 0]
         for row, text in zip(rows, texts, strict=True):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from .rows import RowByName, Texts
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -36,34 +38,38 @@ class Corpus:
     qrels: Mapping[str, Qrels]
 
     @cached_property
-    def document_ids(self) -> list[str]:
-        """All document ids, in row order."""
-        return list(self.documents["id"])
+    def document_ids(self) -> Sequence[str]:
+        """All document ids, in row order; they stay in the table."""
+        return Texts(self.documents, "id")
 
     @cached_property
     def query_ids(self) -> list[str]:
         """All query ids, in row order."""
-        return list(self.queries["id"])
+        return list(Texts(self.queries, "id"))
 
     @cached_property
-    def document_row(self) -> dict[str, int]:
+    def document_row(self) -> Mapping[str, int]:
         """Document id -> row."""
-        return {identifier: row for row, identifier in enumerate(self.document_ids)}
+        return RowByName(self.document_ids)
 
     @cached_property
     def query_row(self) -> dict[str, int]:
         """Query id -> row."""
         return {identifier: row for row, identifier in enumerate(self.query_ids)}
 
-    def document_texts(self, rows: Sequence[int] | None = None) -> list[str]:
-        """Title and text of the given rows (all rows where None), joined as BEIR joins them."""
-        table = self.documents if rows is None else self.documents.select(rows)
-        return [joined(title, text) for title, text in zip(table["title"], table["text"], strict=True)]
+    def document_texts(self, rows: Sequence[int] | None = None) -> Sequence[str]:
+        """Title and text of the given rows (all rows where None), joined as BEIR joins them; all stay in the table."""
+        if rows is None:
+            return Texts(self.documents, "title", "text")
+        return [*Texts(self.documents.select(rows), "title", "text")]
+
+    def document_text(self, row: int) -> str:
+        """Title and text of one row."""
+        return self.document_texts()[row]
 
     def query_texts(self, rows: Sequence[int] | None = None) -> list[str]:
         """Texts of the given query rows (all rows where None)."""
-        table = self.queries if rows is None else self.queries.select(rows)
-        return list(table["text"])
+        return list(Texts(self.queries if rows is None else self.queries.select(rows), "text"))
 
     def split_rows(self, split: str) -> list[int]:
         """Rows of the judged queries of `split`, in query order. Raises KeyError where the split is absent."""

@@ -1,4 +1,4 @@
-"""BM25 as a sparse matrix: weights from bm25s, search and arbitrary query x document scores from row slices.
+"""BM25 as a sparse matrix: search and arbitrary query x document scores from row slices.
 
 Legend: Q queries, N documents, M chosen documents, V terms, k hits per query.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdretrieval.corpus.language import ENGLISH
-from sdretrieval.errors import DamagedArtifact, MissingPackageError, RequestError
+from sdretrieval.errors import DamagedArtifact, RequestError
+from sdretrieval.indexes.bm25 import bm25_weights, numbered
 from sdretrieval.indexes.hits import Hits, Scores, best_of, empty_hits
 from sdretrieval.indexes.terms import Vocabulary
 from sdretrieval.progress import track
@@ -79,11 +79,12 @@ class LexicalIndex:
             raise RequestError(f"BM25 k1 is {k1} and b is {b}; expected k1 >= 0 and b from 0 to 1")
         dropped = stop_words_of(language) if stop_words is None else stop_words
         vocabulary = Vocabulary(split_identifiers=split_identifiers, stop_words=dropped, stemmer=language)
-        numbers = [array("i", vocabulary.ids(text, grow=True)) for text in track(texts, "BM25 terms", "texts")]
+        terms = numbered(vocabulary.ids(text, grow=True) for text in track(texts, "BM25 terms", "texts"))
         if not vocabulary.numbers:
             raise RequestError(f"BM25: none of {len(texts)} texts holds a word of two letters; check the corpus")
-        mean_length = sum(map(len, numbers)) / len(numbers)
-        return cls(_bm25_weights(numbers, vocabulary.numbers, k1, b), vocabulary, k1, b, mean_length)
+        logger.info("BM25 weights of %d documents, %d terms", len(terms), len(vocabulary.numbers))
+        weights_NV = bm25_weights(terms, len(vocabulary.numbers), k1, b)
+        return cls(weights_NV, vocabulary, k1, b, len(terms.values_T) / len(terms))
 
     @property
     def count(self) -> int:
@@ -209,23 +210,6 @@ def stop_words_of(language: str) -> frozenset[str]:
         return frozenset()
     lists = import_module("bm25s.stopwords")
     return frozenset(getattr(lists, f"STOPWORDS_{language.upper()}"))
-
-
-def _bm25_weights(numbers: Sequence[array[int]], vocabulary: dict[str, int], k1: float, b: float) -> csr_matrix:
-    """Each document's BM25 weight of each of its terms (N x V), computed by bm25s."""
-    try:
-        import bm25s
-    except ModuleNotFoundError as error:
-        raise MissingPackageError("lexical search needs bm25s; run: pip install bm25s PyStemmer") from error
-    from scipy.sparse import csc_matrix
-
-    logger.info("BM25 weights of %d documents, %d terms", len(numbers), len(vocabulary))
-    model = bm25s.BM25(method="lucene", k1=k1, b=b)
-    model.index((numbers, dict(vocabulary)), create_empty_token=False, show_progress=False)
-    parts = tuple(model.scores[name] for name in ARRAYS)
-    weights = csc_matrix(parts, shape=(len(numbers), len(vocabulary)), dtype=np.float32).tocsr()
-    weights.sort_indices()
-    return weights
 
 
 def _vocabulary(record: dict[str, Any]) -> Vocabulary:

@@ -91,5 +91,8 @@ def duplicate_groups(texts: Iterable[str]) -> NDArray[np.int64]:
 
     Groups are numbered by first appearance. Only 16-byte digests are held, so a corpus may be streamed through.
     """
-    numbers: dict[bytes, int] = {}
-    return np.fromiter((numbers.setdefault(content_digest(text), len(numbers)) for text in texts), dtype=np.int64)
+    digests_N = np.fromiter(map(content_digest, texts), dtype="S16")
+    _, firsts_G, group_N = np.unique(digests_N, return_index=True, return_inverse=True)
+    number_G = np.empty(len(firsts_G), dtype=np.int64)
+    number_G[np.argsort(firsts_G)] = np.arange(len(firsts_G))
+    return number_G[group_N]

@@ -20,8 +20,8 @@ from sdretrieval.indexes.hits import Hits
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.teachers.protocols import lists_from_matrix
 
-QUERIES_PER_BLOCK = 64
-"""Bounds the memory of an exhaustive search to this many rows of window scores."""
+QUERIES_PER_BLOCK, DOCUMENTS_PER_BLOCK = 64, 16_384
+"""Bound the memory of an exhaustive search to the scores of so many queries and documents."""
 EVERY_WINDOW = "reads every window of a document, the student only its first tokens"
 LARGER = 1.2
 """Times the student's bytes of weights from which on a model is called larger."""
@@ -70,20 +70,34 @@ class DenseTeacher:
         return lists_from_matrix(self, query_rows_Q, candidates)
 
     def top(self, query_rows_Q: Array, k: int) -> Hits:
-        """Exhaustive search over all windows, aggregated by document."""
-        count = len(self._documents.windows) - 1
-        k = min(k, count)
-        rows_Qk = np.empty((len(query_rows_Q), k), dtype=np.int64)
-        scores_Qk = np.empty((len(query_rows_Q), k), dtype=np.float32)
-        for start in range(0, len(query_rows_Q), QUERIES_PER_BLOCK):
-            block = slice(start, start + QUERIES_PER_BLOCK)
-            scores_QW = self._queries_QD[query_rows_Q[block]] @ self._documents.vectors_WD.T
-            scores_QN = np.maximum.reduceat(scores_QW, self._documents.windows[:-1], axis=1)
-            best = np.argpartition(-scores_QN, k - 1, axis=1)[:, :k]
-            order = np.argsort(-np.take_along_axis(scores_QN, best, axis=1), axis=1, kind="stable")
-            rows_Qk[block] = np.take_along_axis(best, order, axis=1)
-            scores_Qk[block] = np.take_along_axis(scores_QN, rows_Qk[block], axis=1)
-        return Hits(rows_Qk, scores_Qk)
+        """Exhaustive search over all windows, aggregated by document; some queries and documents at a time."""
+        k = min(k, len(self._documents.windows) - 1)
+        parts = [
+            self._top(self._queries_QD[query_rows_Q[start : start + QUERIES_PER_BLOCK]], k)
+            for start in range(0, len(query_rows_Q), QUERIES_PER_BLOCK)
+        ]
+        empty = Hits(np.empty((0, k), dtype=np.int64), np.empty((0, k), dtype=np.float32))
+        return Hits(*(np.concatenate(side) for side in zip(empty, *parts, strict=True)))
+
+    def _top(self, queries_QD: Array, k: int) -> Hits:
+        best = Hits(np.empty((len(queries_QD), 0), dtype=np.int64), np.empty((len(queries_QD), 0), dtype=np.float32))
+        windows = self._documents.windows
+        for first in range(0, len(windows) - 1, DOCUMENTS_PER_BLOCK):
+            offsets = windows[first : first + DOCUMENTS_PER_BLOCK + 1]
+            scores_QW = queries_QD @ self._documents.vectors_WD[offsets[0] : offsets[-1]].T
+            scores_QM = np.maximum.reduceat(scores_QW, offsets[:-1] - offsets[0], axis=1)
+            rows_QM = np.broadcast_to(np.arange(first, first + len(offsets) - 1), scores_QM.shape)
+            best = _best(np.hstack([best.rows_Qk, rows_QM]), np.hstack([best.scores_Qk, scores_QM]), k)
+        return best
+
+
+def _best(rows_QM: Array, scores_QM: Array, k: int) -> Hits:
+    """The k highest scores of each query, highest first; all of them where there are fewer."""
+    if scores_QM.shape[1] > k:
+        kept_Qk = np.argpartition(-scores_QM, k - 1, axis=1)[:, :k]
+        rows_QM, scores_QM = (np.take_along_axis(of_QM, kept_Qk, axis=1) for of_QM in (rows_QM, scores_QM))
+    order_Qk = np.argsort(-scores_QM, axis=1, kind="stable")
+    return Hits(*(np.take_along_axis(of_QM, order_Qk, axis=1) for of_QM in (rows_QM, scores_QM)))
 
 
 def unit(vectors_XD: Array) -> Array:

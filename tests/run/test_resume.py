@@ -10,7 +10,7 @@ from typing import Any
 
 from sdretrieval.run.config import Config
 from tests.run.helpers.nursery import Nursery
-from tests.run.helpers.tiny_runs import figures, ledger_of, made_in
+from tests.run.helpers.tiny_runs import artifact, figures, ledger_of, made_in
 
 KILLED_AT = (
     "0/corpus",
@@ -55,6 +55,22 @@ def test_a_killed_training_continues_from_its_checkpoint(nursery: Nursery, make_
     assert ended.code == 0, ended.said
     assert any("1/train: begins (was interrupted; continues)" in line for line in ended.said)
     assert any("training continues from checkpoint-" in line for line in ended.said)
+
+
+def test_a_killed_tokenizing_continues_after_its_last_chunk(
+    nursery: Nursery, full_config: Config, finished: Any, tmp_path: Path
+) -> None:
+    chunk = "store/partial/*/documents/made.json"
+    killed = nursery.run(full_config, tmp_path, until="0/tokens", kill_at="0/tokens", kill_when=chunk)
+    assert killed.code == -signal.SIGKILL, killed.said
+    ended = nursery.run(full_config, tmp_path, until="0/tokens")
+    assert ended.code == 0, ended.said
+    assert any("0/tokens: begins (was interrupted; continues)" in line for line in ended.said)
+    made, expected = (artifact(folder, "0/tokens") for folder in (tmp_path / "tiny", finished.folder))
+    files = sorted(path.relative_to(expected) for path in expected.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(made) for path in made.rglob("*") if path.is_file())
+    for name in (name for name in files if name.name != "manifest.json"):
+        assert (made / name).read_bytes() == (expected / name).read_bytes(), name
 
 
 def test_a_run_beside_another_is_refused_and_a_killed_one_leaves_no_lock(

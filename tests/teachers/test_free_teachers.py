@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.views import View
 from sdretrieval.errors import ModelError
+from sdretrieval.teachers import dense as dense_teacher
 from sdretrieval.teachers.dense import DenseTeacher, check_is_bi_encoder, dims_of, knows_more
 from sdretrieval.teachers.lexical import LexicalTeacher
 from sdretrieval.teachers.protocols import FreeTeacher, Teacher
@@ -82,6 +85,31 @@ def test_top_over_many_blocks_of_queries(collection: Collection, whole: DenseTea
     rows = np.arange(80)
     best = whole.matrix(rows, np.arange(120)).max(axis=1)
     np.testing.assert_allclose(whole.top(rows, 3).scores_Qk[:, 0], best, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("block", [1, 7, 119])
+def test_top_is_the_same_over_many_blocks_of_documents(
+    collection: Collection, whole: DenseTeacher, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = whole.top(collection.query_rows, 10)
+    monkeypatch.setattr(dense_teacher, "DOCUMENTS_PER_BLOCK", block)
+    found = whole.top(collection.query_rows, 10)
+    np.testing.assert_array_equal(found.rows_Qk, expected.rows_Qk)
+    np.testing.assert_allclose(found.scores_Qk, expected.scores_Qk, rtol=1e-6)
+
+
+def test_top_takes_no_more_memory_for_more_documents() -> None:
+    def peak(count: int) -> int:
+        vectors_ND = np.random.default_rng(1).standard_normal((count, 8), dtype=np.float32)
+        teacher = DenseTeacher("dense", vectors_ND[:64], Embeddings(vectors_ND, np.arange(count + 1)))
+        tracemalloc.start()
+        try:
+            teacher.top(np.arange(64), 5)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(100_000) < 1.2 * peak(25_000)
 
 
 def test_free_teachers_are_told_from_costly_ones(teacher: FreeTeacher) -> None:

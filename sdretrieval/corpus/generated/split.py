@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil
 
+import numpy as np
+
 from ...errors import CorpusError
 from ..tables import query_table, table_rows
 from ..text import hash_rank
@@ -32,10 +34,13 @@ def is_generated(query_id: str) -> bool:
 def hold_out_documents(corpus: Corpus, count: int, seed: int) -> frozenset[int]:
     """Rows of the documents, chosen by a hash of their ids, that held-out queries are made from: enough for `count`
     queries, but at most a fifth of the corpus that no generated query was made from yet (and at least one)."""
-    free = sorted(set(range(len(corpus.documents))) - generated_sources(corpus))
-    ranked = sorted(free, key=lambda row: hash_rank(seed, corpus.document_ids[row]))
+    ranks_N = np.fromiter((hash_rank(seed, identifier) for identifier in corpus.document_ids), dtype=np.uint64)
+    free_N = np.ones(len(ranks_N), dtype=bool)
+    free_N[sorted(generated_sources(corpus))] = False
+    rows = np.flatnonzero(free_N)
+    ranked = rows[np.argsort(ranks_N[rows], kind="stable")]
     most = max(1, int(MOST_HELD_OUT * len(corpus.documents)))
-    return frozenset(ranked[: min(ceil(SPARE * count), most)])
+    return frozenset(ranked[: min(ceil(SPARE * count), most)].tolist())
 
 
 def generated_sources(corpus: Corpus) -> frozenset[int]:

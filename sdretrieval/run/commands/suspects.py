@@ -157,13 +157,13 @@ def _rows(
         known = candidates.rows[q][candidates.positive[q]]
         best = int(known[np.argmax(scores[q][candidates.positive[q]])])
         query, document = int(candidates.query_rows_Q[q]), int(candidates.rows.values_T[entry])
-        asked, shown = corpus.query_texts([query])[0], corpus.document_texts([document])[0]
+        asked, shown = corpus.query_texts([query])[0], corpus.document_text(document)
         rows.append(
             {
                 "verdict": "",
                 "query": asked[:EXCERPT],
                 "document": shown[:EXCERPT],
-                "known_positive": corpus.document_texts([best])[0][:EXCERPT],
+                "known_positive": corpus.document_text(best)[:EXCERPT],
                 "teacher_score": round(float(scores.values_T[entry]), 4),
                 "threshold": round(float(threshold_Q[q]), 4),
                 "student_score": round(float(candidates.scores.values_T[entry]), 4),

@@ -137,6 +137,7 @@ class Shared:
         return self.runner.stage(
             "0/tokens", 1, {}, [self.corpus, self.base.key],
             lambda work: prepare.build_tokens(work, self.collected, self.student(self.base.student)),
+            resumable=True,
         )  # fmt: skip
 
     @cached_property

@@ -51,6 +51,7 @@ class Teaching(Shared):
         tokens = self.runner.stage(
             f"0/tokens:teacher{position}", 1, {}, [self.corpus, guest.digest],
             lambda work: prepare.build_tokens(work, self.collected, guest.model()),
+            resumable=True,
         )  # fmt: skip
         precision = self.config.student.encode_precision
         measured = self.measured_precision(precision)

@@ -99,7 +99,7 @@ def _wins_and_losses(pipeline: Pipeline, figures: Figures, split: str, measure: 
 
 
 def _text(corpus: Corpus, document: str | None) -> str:
-    return corpus.document_texts([corpus.document_row[document]])[0][:240] if document else ""
+    return corpus.document_text(corpus.document_row[document])[:240] if document else ""
 
 
 def _stage_rows(pipeline: Pipeline) -> list[dict[str, Any]]:

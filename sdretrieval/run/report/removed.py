@@ -77,5 +77,5 @@ def _query_weights(one: Generation, candidates: Candidates, corpus: Corpus) -> d
 def _texts(corpus: Corpus, query_row: int, document_row: int) -> dict[str, str]:
     return {
         "query": corpus.query_texts([query_row])[0][:EXCERPT],
-        "document": corpus.document_texts([document_row])[0][:EXCERPT],
+        "document": corpus.document_text(document_row)[:EXCERPT],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,10 @@ def build_tokens(work: Work, prepared: Prepared, student: Student, what: str = "
     `masked`: of documents without the query made from them.
     """
     corpus, tokenizer, kin = prepared.corpus, student.model.tokenizer, work.kin()
-    sides = [("document", "documents", corpus.document_texts()), ("query", "queries", corpus.query_texts())]
+    sides: list[tuple[str, str, Sequence[str]]] = [
+        ("document", "documents", corpus.document_texts()),
+        ("query", "queries", corpus.query_texts()),
+    ]
     if prepared.masked:
         sides.append(("masked", "masked", [one.text for one in prepared.masked]))
     for kind, side, texts in sides:

@@ -169,7 +169,7 @@ class _Texts:
 
     def __getitem__(self, row: int) -> str:
         if row not in self._known:
-            self._known[row] = plain(self._corpus.document_texts([row])[0])
+            self._known[row] = plain(self._corpus.document_text(row))
         return self._known[row]
 
 
