@@ -6,6 +6,7 @@ Everything a stage needs is opened inside its build function, so that the same c
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -179,15 +180,21 @@ class Shared:
 
     # --- vectors, index, candidates
 
-    def vectors(self, address: str, weights_key: str, folder: Path, view: View) -> Artifact:
-        """All documents' and queries' vectors under a view."""
+    def encoding_identity(self, view: View) -> dict[str, Any]:
+        """What decides a student's vectors beside its weights and the tokens."""
         asked = self.config.student
-        identity = {
+        return {
             "view": [view.max_tokens, view.windows, view.stride],
             "query_tokens": min(asked.query_tokens or asked.max_tokens, asked.max_tokens),
             "prompts": self._prompts(),
             "encode_precision": asked.encode_precision,
         }
+
+    def vectors(
+        self, address: str, weights_key: str, folder: Path, view: View, also_from: Sequence[Path] = ()
+    ) -> Artifact:
+        """All documents' and queries' vectors under a view; `also_from`: artifacts that hold some of the same."""
+        asked, identity = self.config.student, self.encoding_identity(view)
         measured = self.measured_precision(asked.encode_precision)
 
         def build(work: Work) -> None:
@@ -195,7 +202,7 @@ class Shared:
             self._check_index(student.dims)
             search.build_vectors(
                 work, student, self.text_tokens, view, asked.batch_tokens,
-                precision_of(asked.encode_precision, measured, "encode"), address, self.collected.measuring,
+                precision_of(asked.encode_precision, measured, "encode"), address, self.collected.measuring, also_from,
             )  # fmt: skip
 
         inputs: list[Artifact | str] = [self.tokens, weights_key, *([measured] if measured else [])]
@@ -206,9 +213,9 @@ class Shared:
         count = len(self.collected.corpus.documents)
         settings_from(self.config.index).chosen(count, dims).settings.check(dims, count)
 
-    def student_vectors(self, address: str, weights: Weights) -> Artifact:
+    def student_vectors(self, address: str, weights: Weights, also_from: Sequence[Path] = ()) -> Artifact:
         """The vectors under the student's own view."""
-        return self.vectors(address, weights.key, weights.student, View(self.config.student.max_tokens))
+        return self.vectors(address, weights.key, weights.student, View(self.config.student.max_tokens), also_from)
 
     def index(self, address: str, vectors: Artifact) -> Artifact:
         """The FAISS index of some vectors."""

@@ -8,6 +8,7 @@ from typing import Any
 from sdretrieval.run.artifacts import read_json
 from sdretrieval.run.html_report import dev_name
 from sdretrieval.run.pipeline import Pipeline
+from sdretrieval.run.report.staleness import staleness_notes
 
 
 def headline(report: Mapping[str, Any]) -> str:
@@ -35,6 +36,7 @@ def notes(pipeline: Pipeline, report: Mapping[str, Any]) -> list[str]:
         *_control_notes(pipeline, report),
         *_seen_note(report["seen_positives"]),
         *_repeated_note(pipeline),
+        *staleness_notes(report["staleness"]),
         *_dev_notes(report),
     ]
 

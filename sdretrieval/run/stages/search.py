@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from sdretrieval.encode.encoder import Precision, encode_texts
+from sdretrieval.encode.known import Donor
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.views import View
 from sdretrieval.evaluation import Measured, Run, evaluate, run_from_hits, write_trec
@@ -25,17 +28,26 @@ from sdretrieval.run.stages.prepare import judgements, known_positives
 from sdretrieval.run.stages.runner import Artifact
 from sdretrieval.run.store import Work
 
+
+class Searches(Protocol):
+    """A `VectorIndex`, or what is searched without one."""
+
+    def search(self, queries_QD: Array, k: int) -> Hits:
+        """See VectorIndex.search."""
+
+
 SPARE = 1
 """Hits asked for beyond the depth, so that a query's own document can be removed without a gap."""
 
 
 def build_vectors(
     work: Work, student: Student, tokens: TextTokens, view: View, batch_tokens: int | None, precision: Precision,
-    what: str, measuring: int = 0,
+    what: str, measuring: int = 0, also_from: Sequence[Path] = (), documents: bool = True,
 ) -> None:  # fmt: skip
     """All windows of all documents under `view`, all queries, and the `measuring` masked documents that measure.
 
-    What an earlier corpus had is copied.
+    What an earlier corpus had is copied, and what the artifacts `also_from` hold of the same student. Without
+    `documents`, queries and masked documents alone.
     """
     kin = work.kin()
     sides = [
@@ -44,7 +56,7 @@ def build_vectors(
     ]
     if measuring and tokens.masked is not None:
         sides.append(("masked", "masked", tokens.masked.first(measuring), view, student.document_specials))
-    for kind, side, texts, seen, specials in sides:
+    for kind, side, texts, seen, specials in sides if documents else sides[1:]:
         (work.folder / side).mkdir(exist_ok=True)
         found, reused = encode_texts(
             student.model,
@@ -55,7 +67,7 @@ def build_vectors(
             batch_tokens=batch_tokens,
             precision=precision,
             description=f"{what} {side}",
-            donors=donors_among(kin, side),
+            donors=[*(Donor(folder / side) for folder in also_from), *donors_among(kin, side)],
         )
         work.counts[f"{kind}_windows"] = len(found.vectors_WD)
         work.counts[f"{kind}_windows_reused"] = reused
@@ -118,7 +130,7 @@ def load_candidates(artifact: Artifact) -> Candidates:
     return Candidates.load(artifact.path)
 
 
-def dense_hits(prepared: Prepared, split: str, vectors: Vectors, index: VectorIndex, k: int) -> Hits:
+def dense_hits(prepared: Prepared, split: str, vectors: Vectors, index: Searches, k: int) -> Hits:
     """The student's best k documents of each of a split's queries; one made from a document meets it masked."""
     rows, k = prepared.rows_of(split), min(k, len(prepared.corpus.documents))
     hits = index.search(vectors.queries_QD[rows], k + SPARE)
@@ -134,7 +146,7 @@ def lexical_hits(prepared: Prepared, split: str, lexical: LexicalIndex, k: int) 
     return masks.correct_hits(rows, hits, k) if masks.document else Hits(hits.rows_Qk[:, :k], hits.scores_Qk[:, :k])
 
 
-def dense_run(prepared: Prepared, split: str, vectors: Vectors, index: VectorIndex, depth: int) -> Run:
+def dense_run(prepared: Prepared, split: str, vectors: Vectors, index: Searches, depth: int) -> Run:
     """The student's run over a split."""
     return _run(prepared, split, dense_hits(prepared, split, vectors, index, depth + SPARE), depth)
 
