@@ -125,6 +125,8 @@ def _window_digests(tokens: Ragged, view: View, specials: Specials, count: int, 
 
 def _sequences(tokens: Ragged, view: View, specials: Specials, windows: Array, rows: Array) -> list[Array]:
     """The token ids of some windows, `rows` ascending."""
+    if not len(rows):
+        return []
     texts, firsts = np.unique(np.searchsorted(windows, rows, side="right") - 1, return_index=True)
     found: list[Array] = []
     for text, own in zip(texts.tolist(), np.split(rows, firsts[1:]), strict=True):

@@ -127,8 +127,8 @@ def missed_share(
     would bring them in (`last_Q` is the score of each list's last document).
 
     Each sampled document stands for `weight_S` documents that keep their old vectors, itself included (Horvitz and
-    Thompson 1952), so the estimate is unbiased as long as the sample is drawn before anything is known of it. It counts
-    entrants: at most `k` of a list.
+    Thompson 1952), so the estimate is unbiased as long as the sample is drawn before anything is known of it; it is
+    coarse where few documents stand for many. Lists are not cut one by one, which would bias it.
     """
     enters_QS = (new_scores_QS >= last_Q[:, None]) & (old_scores_QS < last_Q[:, None])
-    return float(np.minimum(enters_QS @ weight_S / k, 1.0).mean())
+    return min(float((enters_QS @ weight_S).mean()) / k, 1.0)
