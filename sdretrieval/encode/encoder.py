@@ -87,11 +87,29 @@ def encode_texts(
     with Progress(description, count, "windows") as progress:
         progress.resume(count - len(file.todo) + file.done)
         for rows in file.chunks(WINDOWS_PER_CHUNK):
-            sequences = _sequences(tokens, view, specials, windows, rows)
-            block = encode_sequences(model, sequences, specials, batch_tokens, progress.advance, precision)
-            _check_finite(block, windows, rows)
-            file.write(block)
+            seen = (tokens, view, specials, windows, rows)
+            file.write(encode_windows(model, *seen, batch_tokens, progress.advance, precision))
     return Encoded(Embeddings.load(folder), count - len(file.todo))
+
+
+def encode_windows(
+    model: SentenceTransformer, tokens: Ragged, view: View, specials: Specials, windows: Array, rows: Array,
+    batch_tokens: int | None = None, advance: Callable[[int], None] = lambda count: None,
+    precision: Precision = "float32",
+) -> Array:  # fmt: skip
+    """float32 vectors of some windows, `rows` ascending; `windows` are offsets as `Embeddings` has them.
+
+    Raises NumericError naming the text where a vector is not finite.
+    """
+    sequences = _sequences(tokens, view, specials, windows, rows)
+    block = encode_sequences(model, sequences, specials, batch_tokens, advance, precision)
+    _check_finite(block, windows, rows)
+    return block
+
+
+def window_digests(tokens: Ragged, view: View, specials: Specials, windows: Array, rows: Array) -> Array:
+    """Digests of the token ids of some windows, `rows` ascending: what `encode_texts` knows windows by."""
+    return digests_of((ids.tobytes() for ids in _sequences(tokens, view, specials, windows, rows)), len(rows))
 
 
 def _windows(tokens: Ragged, view: View, specials: Specials) -> Array:
@@ -107,6 +125,8 @@ def _window_digests(tokens: Ragged, view: View, specials: Specials, count: int, 
 
 def _sequences(tokens: Ragged, view: View, specials: Specials, windows: Array, rows: Array) -> list[Array]:
     """The token ids of some windows, `rows` ascending."""
+    if not len(rows):
+        return []
     texts, firsts = np.unique(np.searchsorted(windows, rows, side="right") - 1, return_index=True)
     found: list[Array] = []
     for text, own in zip(texts.tolist(), np.split(rows, firsts[1:]), strict=True):

@@ -127,6 +127,9 @@ class IndexConfig(Section):
     rescore_storage: Literal["float16", "float32", "int8"] = identity("number format of these vectors", "float16")
     factory: str | None = identity("FAISS factory string (factory), such as OPQ16_64,IVF1024,PQ16", None, min_length=1)
     max_memory: str | None = identity("of the index (auto), such as 2GB; null: no limit", None, min_length=1)
+    refresh: Literal["full", "partial", "auto"] = identity(
+        "documents that later generations encode anew: all, those that lists need, or as a sample decides", "full"
+    )
 
 
 Stemming = Literal[

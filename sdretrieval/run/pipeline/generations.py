@@ -91,7 +91,7 @@ class Pipeline(Measuring):
 
     def mine(self, number: int, weights: Weights) -> Artifact:
         """The training queries' lists, from the index of the student as it stands."""
-        vectors = self.student_vectors(f"{number}/encode", weights)
+        vectors = self.working_vectors(f"{number}", weights)
         index = self.index(f"{number}/index", vectors)
         use_labels = self.config.corpus.labels
         identity = {**self._mine_fields(), "labels": use_labels, "seed": self.config.seed}
@@ -135,8 +135,11 @@ class Pipeline(Measuring):
         """The candidate: `student` trained on what was taught, and measured before the gate."""
         trained = self._train(f"{number}/train", student, taught, "teacher", self.config.train.epochs)
         new = Weights(trained.key, trained.path / "student", trained.path / "average")
-        vectors = self.student_vectors(f"{number + 1}/encode", new)
-        self.add_dense(f"generation_{number}", f"after generation {number}, before the gate", new, vectors, number + 1)
+        self.may_refresh(number, new, student)
+        vectors = self.working_vectors(f"{number + 1}", new)
+        text = f"after generation {number}, before the gate"
+        text += ", measured on partly stale vectors" if self.is_stale(new) else ""
+        self.add_dense(f"generation_{number}", text, new, vectors, number + 1)
         return new
 
     def _train(self, address: str, start: Weights, material: Material, lesson: learn.Lesson, epochs: float) -> Artifact:
@@ -199,6 +202,7 @@ class Pipeline(Measuring):
     def gate(self, number: int, old: Weights, new: Weights, material: Material) -> Weights:
         """The student to go on with: the candidate `new`, its mixture with `old`, or `old`, as dev decides."""
         before, after = self.dev_measured(f"{number}", old), self.dev_measured(f"{number + 1}", new)
+        self.note_gate(number, old, new)
         identity = {**identity_fields(self.config.gate), "seed": self.config.seed}
 
         def build(work: Work) -> None:
@@ -229,6 +233,7 @@ class Pipeline(Measuring):
                 partial(learn.build_merge, config=self.config, old=old.student, new=new.student, share=share),
             )  # fmt: skip
             merged[share] = Weights(made.key, made.path / "student", made.path / "average")
+            self.may_refresh(number, merged[share], old)
             dev = self.dev_measured(f"{number}m{share}", merged[share])
             if dev.path.exists():
                 measured[share] = search.read_measured(dev).of(self.config.gate.measure)

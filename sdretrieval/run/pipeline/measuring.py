@@ -10,8 +10,8 @@ from typing import Any
 
 from sdretrieval.errors import MissingScores
 from sdretrieval.evaluation import Run, fuse, read_trec
+from sdretrieval.run.pipeline.refreshing import Refreshing
 from sdretrieval.run.pipeline.shared import Weights
-from sdretrieval.run.pipeline.teaching import Teaching
 from sdretrieval.run.stages import probe, search, teach
 from sdretrieval.run.stages.inputs import Vectors
 from sdretrieval.run.stages.runner import Artifact
@@ -31,7 +31,7 @@ class System:
 
 
 @dataclass
-class Measuring(Teaching):
+class Measuring(Refreshing):
     """Adds systems; they stand in the order of the report."""
 
     systems: list[System] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Measuring(Teaching):
 
     def dev_measured(self, name: str, weights: Weights) -> Artifact:
         """A student's run over dev."""
-        vectors = self.student_vectors(f"{name}/encode", weights)
+        vectors = self.working_vectors(name, weights)
         return self.dense_measured(f"{name}/evaluate:dev", "dev", vectors, self.index(f"{name}/index", vectors))
 
     def dense_measured(self, address: str, split: str, vectors: Artifact, index: Artifact) -> Artifact:
@@ -177,7 +177,8 @@ class Measuring(Teaching):
         """What was accepted, alone and beside BM25."""
         if self.takes_scores_from_files():
             self._measure_imported()
-        vectors = self.student_vectors("final/encode", weights)
+        partly = [self.refreshed[weights.key].path] if weights.key in self.refreshed else []
+        vectors = self.student_vectors("final/encode", weights, partly)
         final = self.add_dense("final", "what was accepted", weights, vectors, "final")
         self._add_fused("hybrid_final", "final student + BM25, even mix", final)
         self.final = weights

@@ -18,7 +18,7 @@ from sdretrieval.run.stages.inputs import student_from
 
 SHARED_STAGES = ("corpus", "queries", "verdicts", "tokens", "lexical", "probe", "agreement", "precision")
 """Of all generations: 0/corpus and so on."""
-MEASURED_STAGES = ("encode", "index", "evaluate")
+MEASURED_STAGES = ("encode", "refresh", "index", "evaluate")
 """Of every student, the last generation's candidate (under the next number), controls and the final one included."""
 GENERATION_STAGES = (*MEASURED_STAGES, "mine", "score", "targets", "train", "gate", "merge")
 STUDENTS = ("hard_labels", "shuffled_teacher", "final")
@@ -150,5 +150,8 @@ def _merges(generations: int) -> set[str]:
         f"{number}{stage}"
         for number in range(1, generations + 1)
         for share in MERGE_SHARES
-        for stage in (f"/merge:{share}", f"m{share}/encode", f"m{share}/index", f"m{share}/evaluate:dev")
+        for stage in (
+            f"/merge:{share}",
+            *(f"m{share}/{name}" for name in ("encode", "refresh", "index", "evaluate:dev")),
+        )
     }

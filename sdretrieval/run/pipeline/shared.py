@@ -6,6 +6,7 @@ Everything a stage needs is opened inside its build function, so that the same c
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -183,12 +184,20 @@ class Shared:
 
     # --- vectors, index, candidates
 
-    def vectors(self, address: str, weights_key: str, folder: Path, view: View) -> Artifact:
-        """All documents' and queries' vectors under a view; where only queries learn, the base student's documents'."""
+    def encoding_identity(self, view: View) -> dict[str, Any]:
+        """What decides a student's vectors beside its weights and the tokens."""
+        return {"view": [view.max_tokens, view.windows, view.stride], **self._encoding()}
+
+    def vectors(
+        self, address: str, weights_key: str, folder: Path, view: View, also_from: Sequence[Path] = ()
+    ) -> Artifact:
+        """All documents' and queries' vectors under a view; where only queries learn, the base student's documents'.
+
+        `also_from`: artifacts that hold some of the same.
+        """
         if self.query_side and weights_key != self.base.key:
             return self._query_vectors(address, weights_key, folder, view)
-        asked = self.config.student
-        identity = {"view": [view.max_tokens, view.windows, view.stride], **self._encoding()}
+        asked, identity = self.config.student, self.encoding_identity(view)
         measured = self.measured_precision(asked.encode_precision)
 
         def build(work: Work) -> None:
@@ -196,7 +205,7 @@ class Shared:
             self._check_index(student.dims)
             search.build_vectors(
                 work, student, self.text_tokens, view, asked.batch_tokens or self.batch_tokens,
-                precision_of(asked.encode_precision, measured, "encode"), address, self.collected.measuring,
+                precision_of(asked.encode_precision, measured, "encode"), address, self.collected.measuring, also_from,
             )  # fmt: skip
 
         inputs: list[Artifact | str] = [self.tokens, weights_key, *([measured] if measured else [])]
@@ -229,7 +238,7 @@ class Shared:
 
         def build(work: Work) -> None:
             search.build_query_vectors(
-                work, self.student(folder), self.text_tokens, documents.path, asked.batch_tokens,
+                work, self.student(folder), self.text_tokens, documents.path, asked.batch_tokens or self.batch_tokens,
                 precision_of(asked.encode_precision, measured, "encode"), address,
             )  # fmt: skip
 
@@ -251,7 +260,7 @@ class Shared:
 
         def build(work: Work) -> None:
             search.build_hidden(
-                work, self.student(self.base.student), self.text_tokens, view, asked.batch_tokens,
+                work, self.student(self.base.student), self.text_tokens, view, asked.batch_tokens or self.batch_tokens,
                 precision_of(asked.encode_precision, measured, "encode"), address,
             )  # fmt: skip
 
@@ -264,9 +273,9 @@ class Shared:
         count = len(self.collected.corpus.documents)
         settings_from(self.config.index).chosen(count, dims).settings.check(dims, count)
 
-    def student_vectors(self, address: str, weights: Weights) -> Artifact:
+    def student_vectors(self, address: str, weights: Weights, also_from: Sequence[Path] = ()) -> Artifact:
         """The vectors under the student's own view."""
-        return self.vectors(address, weights.key, weights.student, View(self.config.student.max_tokens))
+        return self.vectors(address, weights.key, weights.student, View(self.config.student.max_tokens), also_from)
 
     def index(self, address: str, vectors: Artifact) -> Artifact:
         """The FAISS index of some vectors; where only queries learn, there is one, the base student's."""

@@ -12,6 +12,7 @@ from sdretrieval.run.planner import counted
 from sdretrieval.run.report.costs import forecast_held, generation_costs
 from sdretrieval.run.report.figures import BASE, Figures, final_pairs
 from sdretrieval.run.report.generated import estimate_against_truth, is_made, queries_made
+from sdretrieval.run.report.staleness import stale_gate, staleness
 from sdretrieval.run.store import peak_rss_bytes
 
 
@@ -39,6 +40,7 @@ def build_report(pipeline: Pipeline, figures: Figures, foretold: Mapping[str, An
         "generations": [_generation(one, pipeline) for one in pipeline.generations],
         "generation_costs": generation_costs(once(records), len(pipeline.generations)),
         "forecast": forecast_held(once(records), foretold, counted, lambda key: pipeline.store.manifest(key).size()),
+        "staleness": staleness(pipeline),
         "trained": bool(pipeline.generations),
         "seconds": round(sum(record["seconds"] for record in once(records)), 1),
         "seconds_this_time": round(sum(record["seconds"] for record in records if not record["cached"]), 1),
@@ -75,13 +77,14 @@ def once(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _generation(one: Generation, pipeline: Pipeline) -> dict[str, Any]:
     estimate = bool(pipeline.prepared.notes["estimate"])
+    reason = one.gate["reason"] + stale_gate(pipeline, one.number)
     prefix = f"{one.number}/"
     mine = [r for r in once(pipeline.runner.records) if r["stage"].startswith(prefix) and ":" not in r["stage"]]
     return {
         "generation": one.number,
         "decision": one.decision,
         "proven": bool(one.gate["proven"]),
-        "reason": f"by {dev_name(estimate)}: {one.gate['reason']}" if estimate else one.gate["reason"],
+        "reason": f"by {dev_name(estimate)}: {reason}" if estimate else reason,
         "difference": one.gate["difference"],
         "interval90": one.gate["interval90"],
         "p": one.gate["p"],

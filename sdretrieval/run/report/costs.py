@@ -7,6 +7,7 @@ from typing import Any
 
 UNITS = {
     "encode": ("tokens", ("document_tokens", "query_tokens")),
+    "refresh": ("tokens", ("document_tokens", "query_tokens")),
     "index": ("vectors", ("vectors",)),
     "mine": ("candidates", ("candidates",)),
     "score": ("pairs newly scored", ("newly_scored_pairs",)),
@@ -20,13 +21,16 @@ def generation_costs(records: Iterable[Mapping[str, Any]], generations: int) -> 
     """From the ledger's records, one a stage: its work in each of `generations`, in the order of the stages.
 
     `amount` is in `unit`; `over_first` is (amount, seconds) over those of generation 1, None where these are 0.
-    A stage that one generation alone had stands in no comparison, nor does what only measured the last student.
+    A stage that one generation alone had stands in no comparison, nor does what only measured the last student;
+    `refresh` is compared with the first generation's `encode`, whose place it takes.
     """
     found: dict[str, dict[int, Mapping[str, Any]]] = {}
     for record in records:
         generation, _, stage = record["stage"].partition("/")
         if generation.isdigit() and 1 <= int(generation) <= generations and stage.partition(":")[0] in UNITS:
             found.setdefault(stage, {})[int(generation)] = record
+    if "refresh" in found and "encode" in found:
+        found["refresh"][1] = found["encode"][1]
     return [
         _compared(stage, number, made[1], made[number])
         for stage, made in found.items()

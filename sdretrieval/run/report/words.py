@@ -8,6 +8,7 @@ from typing import Any
 from sdretrieval.run.artifacts import read_json
 from sdretrieval.run.html_report import dev_name
 from sdretrieval.run.pipeline import Pipeline
+from sdretrieval.run.report.staleness import staleness_notes
 
 
 def headline(report: Mapping[str, Any]) -> str:
@@ -36,6 +37,7 @@ def notes(pipeline: Pipeline, report: Mapping[str, Any]) -> list[str]:
         *_seen_note(report["seen_positives"]),
         *_repeated_note(pipeline),
         *_query_side_note(pipeline),
+        *staleness_notes(report["staleness"]),
         *_dev_notes(report),
     ]
 

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from sdretrieval.encode.encoder import Precision, encode_texts
+from sdretrieval.encode.known import Donor
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.evaluation import Measured, Run, evaluate, run_from_hits, write_trec
@@ -34,20 +35,30 @@ from sdretrieval.run.store import Kin, Work
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+
+class Searches(Protocol):
+    """A `VectorIndex`, or what is searched without one."""
+
+    def search(self, queries_QD: Array, k: int) -> Hits:
+        """See VectorIndex.search."""
+
+
 SPARE = 1
 """Hits asked for beyond the depth, so that a query's own document can be removed without a gap."""
 
 
 def build_vectors(
     work: Work, student: Student, tokens: TextTokens, view: View, batch_tokens: int | None, precision: Precision,
-    what: str, measuring: int = 0,
+    what: str, measuring: int = 0, also_from: Sequence[Path] = (), documents: bool = True,
 ) -> None:  # fmt: skip
     """All windows of all documents under `view`, all queries, and the `measuring` masked documents that measure.
 
-    What an earlier corpus had is copied.
+    What an earlier corpus had is copied, and what the artifacts `also_from` hold of the same student. Without
+    `documents`, queries and masked documents alone.
     """
-    encoding = Encoding(work, student, batch_tokens, precision, what)
-    encoding.documents("document", "documents", tokens.documents, view)
+    encoding = Encoding(work, student, batch_tokens, precision, what, also_from)
+    if documents:
+        encoding.documents("document", "documents", tokens.documents, view)
     encoding.queries(tokens.queries)
     if measuring and tokens.masked is not None:
         encoding.documents("masked", "masked", tokens.masked.first(measuring), view)
@@ -94,6 +105,7 @@ class Encoding:
     batch_tokens: int | None
     precision: Precision
     what: str
+    also_from: Sequence[Path] = ()
 
     def documents(self, kind: str, side: str, texts: Ragged, view: View) -> None:
         """All windows of `texts` under `view`."""
@@ -118,7 +130,7 @@ class Encoding:
             batch_tokens=self.batch_tokens,
             precision=self.precision,
             description=f"{self.what} {side}",
-            donors=donors_among(self._kin, side),
+            donors=[*(Donor(folder / side) for folder in self.also_from), *donors_among(self._kin, side)],
         )
         work.counts[f"{kind}_windows"] = len(found.vectors_WD)
         work.counts[f"{kind}_windows_reused"] = reused
@@ -185,7 +197,7 @@ def load_candidates(artifact: Artifact) -> Candidates:
     return Candidates.load(artifact.path)
 
 
-def dense_hits(prepared: Prepared, split: str, vectors: Vectors, index: VectorIndex, k: int) -> Hits:
+def dense_hits(prepared: Prepared, split: str, vectors: Vectors, index: Searches, k: int) -> Hits:
     """The student's best k documents of each of a split's queries; one made from a document meets it masked."""
     rows, k = prepared.rows_of(split), min(k, len(prepared.corpus.documents))
     hits = index.search(vectors.queries_QD[rows], k + SPARE)
@@ -201,7 +213,7 @@ def lexical_hits(prepared: Prepared, split: str, lexical: LexicalIndex, k: int) 
     return masks.correct_hits(rows, hits, k) if masks.document else Hits(hits.rows_Qk[:, :k], hits.scores_Qk[:, :k])
 
 
-def dense_run(prepared: Prepared, split: str, vectors: Vectors, index: VectorIndex, depth: int) -> Run:
+def dense_run(prepared: Prepared, split: str, vectors: Vectors, index: Searches, depth: int) -> Run:
     """The student's run over a split."""
     return _run(prepared, split, dense_hits(prepared, split, vectors, index, depth + SPARE), depth)
 

@@ -1,0 +1,132 @@
+"""Documents' vectors of which some are a new model's and the others still an earlier model's, or carried from there.
+
+Whoever asks decides row by row what is encoded anew, by what was seen so far; after a kill the same questions are asked
+again, and what was computed is read back: chunk after chunk, in the order in which they were asked for.
+
+Legend: N documents (one window each), R rows asked for, D dims.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from sdretrieval.encode.encoder import WINDOWS_PER_CHUNK
+from sdretrieval.encode.known import DIGEST_BYTES, DIGESTS, ROWS_PER_COPY
+from sdretrieval.errors import WorkError
+from sdretrieval.ragged import Array
+
+VECTORS, WINDOWS, CHUNKS = "vectors.npy", "windows.npy", "chunks"
+Rows = NDArray[np.int64]
+
+
+@dataclass
+class MixedVectors:
+    """`vectors_ND` (float32, memory-mapped) in `folder`; where `fresh_N`, they are those that `encode` gives.
+
+    `encode(rows_R)`: the new model's vectors of documents, `rows_R` ascending.
+    """
+
+    folder: Path
+    encode: Callable[[Rows], Array]
+    old_ND: Array
+    vectors_ND: Array
+    fresh_N: NDArray[np.bool_]
+    _seen: dict[int, Array] = field(default_factory=dict)
+    _chunks: int = 0
+
+    @staticmethod
+    def begin(folder: Path, old: Path, encode: Callable[[Rows], Array]) -> MixedVectors:
+        """A copy of the vectors in `old`, none of them fresh. Raises WorkError where documents have several windows."""
+        folder.mkdir(exist_ok=True)
+        (folder / CHUNKS).mkdir(exist_ok=True)
+        for name in (VECTORS, WINDOWS):
+            shutil.copyfile(old / name, folder / name)
+        vectors_ND = open_memmap(folder / VECTORS, mode="r+")
+        documents = len(np.load(folder / WINDOWS, mmap_mode="r")) - 1
+        if len(vectors_ND) != documents:
+            raise WorkError(
+                f"{old}: {len(vectors_ND)} vectors of {documents} documents; expected one vector each: only those of "
+                "the student's own view can be refreshed in part"
+            )
+        old_ND = np.load(old / VECTORS, mmap_mode="r")
+        return MixedVectors(folder, encode, old_ND, vectors_ND, np.zeros(documents, dtype=bool))
+
+    @property
+    def encoded(self) -> Rows:
+        """Rows whose new vectors were computed, whether written or only looked at, ascending."""
+        looked = np.fromiter(self._seen, dtype=np.int64, count=len(self._seen))
+        return np.union1d(np.flatnonzero(self.fresh_N), looked)
+
+    def look(self, rows: Rows) -> Array:
+        """New vectors of some documents, whose old ones stay: shape (len(rows), D)."""
+        new = self._unknown(rows)
+        for block in _blocks(new):
+            self._seen.update(zip(block.tolist(), self._computed(block), strict=True))
+        return np.stack([self._seen[row] if row in self._seen else self.vectors_ND[row] for row in rows.tolist()])
+
+    def renew(self, rows: Rows) -> int:
+        """Give documents their new vectors; returns how many did not have theirs."""
+        stale = np.unique(rows[~self.fresh_N[rows]])
+        for block in _blocks(self._unknown(stale)):
+            self.vectors_ND[block] = self._computed(block)
+        for row in stale.tolist():
+            if row in self._seen:
+                self.vectors_ND[row] = self._seen[row]
+        self.fresh_N[stale] = True
+        return len(stale)
+
+    def carry(self, where: Callable[[Array], Array]) -> None:
+        """Put the documents that are not fresh where their old vectors are taken."""
+        stale = np.flatnonzero(~self.fresh_N)
+        for start in range(0, len(stale), ROWS_PER_COPY):
+            block = stale[start : start + ROWS_PER_COPY]
+            self.vectors_ND[block] = where(np.asarray(self.old_ND[block]))
+
+    def revert(self) -> None:
+        """Give all documents their old vectors again; what was computed stays known."""
+        rows = np.flatnonzero(self.fresh_N)
+        self._seen.update(zip(rows.tolist(), np.array(self.vectors_ND[rows]), strict=True))
+        self.fresh_N[:] = False
+        self.carry(lambda old: old)
+
+    def finish(self, digests_R: Array) -> None:
+        """Write the vectors to the disk, and `digests_R` of what the fresh documents' were made from, so that a later
+        encoding may copy these, and no other, from here."""
+        digests_N = np.zeros(len(self.fresh_N), dtype=f"S{DIGEST_BYTES}")
+        digests_N[self.fresh_N] = digests_R
+        np.save(self.folder / DIGESTS, digests_N)
+        if isinstance(self.vectors_ND, np.memmap):
+            self.vectors_ND.flush()
+        shutil.rmtree(self.folder / CHUNKS)
+
+    def _unknown(self, rows: Rows) -> Rows:
+        return np.asarray([row for row in np.unique(rows).tolist() if not self._is_known(row)], dtype=np.int64)
+
+    def _is_known(self, row: int) -> bool:
+        return bool(self.fresh_N[row]) or row in self._seen
+
+    def _computed(self, rows: Rows) -> Array:
+        """What an earlier call computed as this chunk, if it was of the same rows; computed and kept otherwise."""
+        path = self.folder / CHUNKS / f"{self._chunks:06d}.npz"
+        self._chunks += 1
+        if path.exists():
+            with np.load(path) as kept:
+                if np.array_equal(kept["rows"], rows):
+                    return np.asarray(kept["vectors"])
+        vectors = self.encode(rows)
+        temporary = path.with_suffix(".new")
+        with temporary.open("wb") as stream:
+            np.savez(stream, rows=rows, vectors=vectors)
+        temporary.replace(path)
+        return vectors
+
+
+def _blocks(rows: Rows) -> list[Rows]:
+    return [rows[start : start + WINDOWS_PER_CHUNK] for start in range(0, len(rows), WINDOWS_PER_CHUNK)]
