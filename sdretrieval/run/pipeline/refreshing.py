@@ -89,8 +89,8 @@ class Refreshing(Teaching):
             refresh.build_refresh(
                 work, self.student(weights.student), self.text_tokens, self.prepared,
                 self.lexical_index if asked.mine.lexical else None, old.path, asked,
-                asked.student.batch_tokens or self.batch_tokens, precision_of(asked.student.encode_precision, measured, "encode"),
-                address, self.collected.measuring,
+                asked.student.batch_tokens or self.batch_tokens,
+                precision_of(asked.student.encode_precision, measured, "encode"), address, self.collected.measuring,
             )  # fmt: skip
 
         inputs: list[Artifact | str] = [self.tokens, weights.key, old, *self.with_verdicts(self.lexical, self.judged)]

@@ -239,6 +239,13 @@ def _encode(predictor: Predictor, address: str, amount: Amount) -> Cost:
     return amount.count * found["seconds_per_token"], int(found["peak_bytes"])
 
 
+def _refresh(predictor: Predictor, address: str, amount: Amount) -> Cost:
+    """As if all were encoded: what moved is known only then."""
+    whole = amount_of(address.replace("/refresh", "/encode"), predictor.known)
+    assert whole is not None
+    return _encode(predictor, address, whole)
+
+
 def _index(predictor: Predictor, address: str, amount: Amount) -> Cost:
     return 1.0 + predictor.searched(200), predictor.resident + predictor.index_bytes
 
@@ -293,6 +300,7 @@ def _train(predictor: Predictor, address: str, amount: Amount) -> Cost:
 
 
 STAGES: dict[str, Callable[[Predictor, str, Amount], Cost]] = {
-    "corpus": _corpus, "tokens": _tokens, "lexical": _lexical, "queries": _queries, "encode": _encode, "index": _index,
+    "corpus": _corpus, "tokens": _tokens, "lexical": _lexical, "queries": _queries, "encode": _encode,
+    "refresh": _refresh, "index": _index,
     "evaluate": _evaluate, "probe": _probe, "mine": _mine, "score": _score, "targets": _targets, "train": _train,
 }  # fmt: skip
