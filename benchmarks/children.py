@@ -16,6 +16,8 @@ import psutil
 
 POLL = 0.25
 """Seconds between looks: memory that is held for less may be missed, and times are no finer."""
+PATIENCE = 10.0
+"""Seconds for a command to end by itself once asked."""
 SHOWN = 2_000
 """Of the log of a command that failed."""
 
@@ -73,10 +75,14 @@ class Child:
             self.stamps += [elapsed] * (lines - len(self.stamps))
 
     def end(self) -> None:
-        """Stop it where it still runs."""
+        """Stop it where it still runs: ask first, so that it may tidy up."""
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
-            self._process.wait()
+            try:
+                self._process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
 
 
 def watch(children: Sequence[Child]) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -30,6 +29,7 @@ from typing import Any
 from benchmarks.inputs import Asked, folder_of
 from sdretrieval.corpus import Corpus, carve_dev, open_corpus, training_queries
 from sdretrieval.errors import SdretrievalError
+from sdretrieval.run.store import peak_rss_bytes
 
 BEGAN = time.perf_counter()
 TEMPERATURE = 0.05
@@ -61,19 +61,13 @@ class Found:
         return {
             "seconds": {name: round(taken, 2) for name, taken in self.seconds.items()},
             "total_seconds": round(time.perf_counter() - BEGAN, 2),
-            "peak_rss_bytes": peak_bytes(),
+            "peak_rss_bytes": peak_rss_bytes(),
             "rounds": self.rounds,
             "best_round": self.best["round"],
             "dev": self.best["dev"],
             "test": self.test,
             "test_seconds": round(self.test_seconds, 2),
         }
-
-
-def peak_bytes() -> int:
-    """The most memory that this process held."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
 def read_corpus(source: str, max_documents: int | None, seed: int, dev_share: float) -> Corpus:
