@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ class Theirs:
 
     def seconds_to(self, wanted: float) -> float | None:
         """Until a dev value was reached, with the measure that closes the script; None where it never was."""
-        at = first_at(self.values, wanted)
+        at = first_at(self.values[1:], wanted)  # the first is the base, which nobody trained
         return None if at is None else at + self.closing
 
 
@@ -173,19 +173,11 @@ def found_theirs(child: Child, folder: Path) -> Theirs:
 
 def report(config: Config, ours: Ours, theirs: Theirs, threads: int | None, at_once: bool) -> Record:
     """Rows of time and memory, and both students before one judge."""
-    reached = theirs.seconds_to(ours.dev)
-    spent = theirs.seconds if reached is None else reached
-    goal = f"to dev {MEASURE} {ours.dev:.4f}"
-    goal += "" if reached else f" (theirs never reached it; its best is {theirs.dev:.4f})"
-    memory = f"{ours.peak_bytes / 1e9:.2f} against {theirs.peak_bytes / 1e9:.2f} GB"
     agreement, judged = judged_alike(config, ours, theirs)
-    bare = Row(f"{goal}, ours without controls and report", [spent / ours.student_seconds], FASTER, memory, agreement)
-    whole = Row(f"{goal}, ours whole", [spent / ours.seconds], FASTER, memory, agreement)
-    rows = [
-        *(replace(row, at_least=reached is None) for row in (bare, whole)),
-        *both_reached(ours, theirs),
-        Row("memory, theirs over ours", [theirs.peak_bytes / ours.peak_bytes], LIGHTER, memory),
-    ]
+    rows = [*time_rows(ours, theirs, agreement), *both_reached(ours, theirs)]
+    rows.append(
+        Row("memory, theirs over ours", [theirs.peak_bytes / ours.peak_bytes], LIGHTER, memory_of(ours, theirs))
+    )
     sides = {
         "ours": Side("ours", [ours.seconds], ours.peak_bytes),
         "ours, to the student alone": Side("ours", [ours.student_seconds], ours.peak_bytes),
@@ -195,8 +187,33 @@ def report(config: Config, ours: Ours, theirs: Theirs, threads: int | None, at_o
         "costs": ours.costs._asdict(), "steps": theirs.steps, "judged": judged, "threads": threads, "at_once": at_once,
         "dev_over_time": {"ours": ours.values, "theirs": theirs.values},
     }  # fmt: skip
-    title = f"`{config.name}` from corpus to student, the peers' script in {len(theirs.values) - 1} rounds"
+    title = f"`{config.name}` from corpus to student; rounds of the peers' script: {len(theirs.values) - 1}"
     return Record("end_to_end", title, rows, notes_of(ours, theirs, threads, at_once), sides, details)
+
+
+def time_rows(ours: Ours, theirs: Theirs, agreement: str) -> list[Row]:
+    """Theirs over ours, without and with controls and report. No target where ours ends as the base: nothing won."""
+    reached, target = theirs.seconds_to(ours.dev), FASTER
+    goal = f"to dev {MEASURE} {ours.dev:.4f}"
+    if ours.dev <= ours.values[0].dev:
+        goal, reached, target = (
+            f"whole: ours accepted nothing better than the base ({ours.dev:.4f})",
+            theirs.seconds,
+            None,
+        )
+    elif reached is None:
+        goal += f" (theirs never reached it; its best is {theirs.dev:.4f})"
+    spent = theirs.seconds if reached is None else reached
+    parts = (("ours without controls and report", ours.student_seconds), ("ours whole", ours.seconds))
+    return [
+        Row(f"{goal}, {what}", [spent / own], target, memory_of(ours, theirs), agreement, at_least=reached is None)
+        for what, own in parts
+    ]
+
+
+def memory_of(ours: Ours, theirs: Theirs) -> str:
+    """As a table's cell."""
+    return f"{ours.peak_bytes / 1e9:.2f} against {theirs.peak_bytes / 1e9:.2f} GB"
 
 
 def both_reached(ours: Ours, theirs: Theirs) -> list[Row]:

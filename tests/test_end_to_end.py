@@ -14,6 +14,7 @@ import yaml
 
 from benchmarks import end_to_end, peers_scifact
 from benchmarks.children import Child, watch
+from benchmarks.end_to_end import Ours, Theirs, both_reached, time_rows
 from benchmarks.ledger_costs import Costs, Reached, costs_of, dev_over_time, first_at
 from benchmarks.record import Row
 from sdretrieval import load_config
@@ -57,6 +58,29 @@ def test_dev_over_time_knows_trained_students_alone_each_once() -> None:
 def test_a_ratio_that_is_a_bound_says_so_and_refutes_no_target() -> None:
     assert "| at least 4.00 | 3: met |" in Row("work", [4.0], 3.0, at_least=True).text
     assert "| at least 2.00 | 3: not decided |" in Row("work", [2.0], 3.0, at_least=True).text
+
+
+def test_a_ratio_counts_until_our_dev_value_was_reached_by_training() -> None:
+    def rows(own_dev: float, *devs: float) -> list[str]:
+        own = Ours(50.0, 10**9, Costs(20.0, 25.0, 5.0), [Reached(9.0, 0.5), Reached(40.0, own_dev)], own_dev, Path())
+        values = [Reached(30.0 * n, dev) for n, dev in enumerate(devs, start=1)]
+        other = Theirs(30.0 * len(devs) + 10, 2 * 10**9, {}, values, 10.0, max(devs), Path())
+        return [row.text for row in (*time_rows(own, other, ""), *both_reached(own, other))]
+
+    assert rows(0.7, 0.5, 0.75, 0.8)[:2] == [
+        "| to dev nDCG@10 0.7000, ours without controls and report | 3.50 | 3: met | 1.00 against 2.00 GB |  |",
+        "| to dev nDCG@10 0.7000, ours whole | 1.40 | 3: **not met** | 1.00 against 2.00 GB |  |",
+    ]
+    never = rows(0.7, 0.5, 0.6, 0.6)
+    assert (
+        "0.7000 (theirs never reached it; its best is 0.6000), ours whole | at least 2.00 | 3: not decided" in never[1]
+    )
+    assert "| to dev nDCG@10 0.6000, first seen after 40 and 60 s | 1.50 |" in never[2]
+    nothing = rows(0.5, 0.6, 0.4)
+    assert (
+        len(nothing) == 2
+        and "ours accepted nothing better than the base (0.5000), ours whole | 1.40 |  |" in nothing[1]
+    )
 
 
 def test_processes_are_watched_with_their_children_and_the_lines_they_write(tmp_path: Path) -> None:
