@@ -142,7 +142,6 @@ def test_the_peers_script_ends_by_rounds_or_by_what_it_reached(
 def config(tiny_corpus: Path, tiny_student: Path, tmp_path: Path) -> Path:
     """A config of seconds, with a control."""
     short = settings(tiny_corpus, tiny_student)
-    short["train"]["epochs"] = 2
     short["evaluate"] = {"controls": ["hard_labels"]}
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(short))
