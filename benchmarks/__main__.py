@@ -17,11 +17,13 @@ from pathlib import Path
 
 from benchmarks.inputs import Asked
 from benchmarks.record import Record, update_readme
-from benchmarks.sides import measure
+from benchmarks.sides import Side, measure
 from sdretrieval.errors import SdretrievalError
 
 HOME = Path(__file__).parent
 NAMES = ("encode", "mine", "score", "train")
+LONG = ("search",)
+"""Measured only where they are named."""
 
 
 def run(name: str, asked: Asked, rounds: int | None = None) -> Record:
@@ -30,7 +32,9 @@ def run(name: str, asked: Asked, rounds: int | None = None) -> Record:
     with tempfile.TemporaryDirectory(prefix="sdretrieval-bench-") as folder:
         asked.save(Path(folder))
         module.prepare(Path(folder), asked)
-        sides = measure(module.__name__, list(module.SIDES), Path(folder), rounds or module.ROUNDS)
+        sides: dict[str, Side] = {}
+        for group in getattr(module, "GROUPS", [list(module.SIDES)]):  # whose processes are there at the same time
+            sides |= measure(module.__name__, group, Path(folder), rounds or module.ROUNDS)
         record: Record = module.report(sides, asked)
     return record
 
@@ -40,8 +44,8 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("sdretrieval").setLevel(logging.INFO)  # how far the work is, where there is no terminal
     given = _arguments()
-    if unknown := sorted(set(given.names) - set(NAMES)):
-        raise SystemExit(f"unknown benchmarks: {', '.join(unknown)}; expected some of: {', '.join(NAMES)}")
+    if unknown := sorted(set(given.names) - {*NAMES, *LONG}):
+        raise SystemExit(f"unknown benchmarks: {', '.join(unknown)}; expected some of: {', '.join((*NAMES, *LONG))}")
     asked = Asked(given.student, given.reranker, scale=given.scale)
     for name in given.names or NAMES:
         try:
@@ -57,7 +61,9 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help=f"some of {', '.join(NAMES)}; all where none is given")
+    parser.add_argument(
+        "names", nargs="*", help=f"some of {', '.join((*NAMES, *LONG))}; {', '.join(NAMES)} where none is given"
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="share of the usual sizes")
     parser.add_argument("--rounds", type=int, default=None, help="instead of each benchmark's own number")
     parser.add_argument("--student", default=Asked.student)

@@ -28,14 +28,22 @@ class Row:
     target: float | None = None
     memory: str = ""
     agreement: str = ""
+    at_least: bool = False
+    """Whether the peer was stopped before it came as far as ours: the ratio is then the least that it can be."""
 
     @property
     def text(self) -> str:
         """As a table's line."""
         middle, low, high = statistics.median(self.ratios), min(self.ratios), max(self.ratios)
-        met = "" if self.target is None else f"{self.target:g}: {'met' if middle >= self.target else '**not met**'}"
+        met = "" if self.target is None else f"{self.target:g}: {self._met(middle, self.target)}"
         spread = f" ({low:.2f} to {high:.2f})" if len(self.ratios) > 1 else ""
-        return f"| {self.what} | {middle:.2f}{spread} | {met} | {self.memory} | {self.agreement} |"
+        bound = "at least " if self.at_least else ""
+        return f"| {self.what} | {bound}{middle:.2f}{spread} | {met} | {self.memory} | {self.agreement} |"
+
+    def _met(self, ratio: float, target: float) -> str:
+        if ratio >= target:
+            return "met"
+        return "not decided" if self.at_least else "**not met**"
 
 
 @dataclass
@@ -47,6 +55,8 @@ class Record:
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
     sides: Mapping[str, Side] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Further figures, kept in the JSON alone."""
 
     def markdown(self) -> str:
         """Rows as a table, then the notes."""
@@ -54,12 +64,16 @@ class Record:
         return "\n".join([*table, "", *(f"* {note}" for note in self.notes)]).strip()
 
     def write(self, folder: Path) -> None:
-        """`folder`/NAME.json, with all times, the machine and the versions."""
+        """`folder`/NAME.json."""
         folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / f"{self.name}.json", self.found())
+
+    def found(self) -> dict[str, Any]:
+        """As JSON, with all times, the machine and the versions."""
         seconds = {name: [round(s, 4) for s in side.seconds] for name, side in self.sides.items()}
         peaks = {name: side.peak_bytes for name, side in self.sides.items()}
         found = {"name": self.name, "markdown": self.markdown(), "seconds": seconds, "peak_rss_bytes": peaks}
-        write_json(folder / f"{self.name}.json", {**found, **measured_with()})
+        return {**found, **({"details": dict(self.details)} if self.details else {}), **measured_with()}
 
 
 def compared(what: str, ours: Side, peer: Side, target: float | None = None, agreement: str = "") -> Row:

@@ -20,7 +20,7 @@ from sdretrieval.progress import Progress
 from sdretrieval.run.store.memory import peak_of_work
 
 Work = Callable[[], Any]
-"""One round of a side: what it returns is what the sides are compared by, and must not depend on the round."""
+"""One round of a side: what it returns is what the sides are compared by, and depends on the round in times alone."""
 
 PATIENCE = 10.0
 """Seconds for a side's process to end by itself."""
@@ -28,12 +28,17 @@ PATIENCE = 10.0
 
 @dataclass
 class Side:
-    """A side's measurements: seconds of each round, peak bytes and result of the first."""
+    """A side's measurements: seconds and result of each round, peak bytes of the first."""
 
     name: str
     seconds: list[float] = field(default_factory=list)
     peak_bytes: int = 0
-    result: Any = None
+    results: list[Any] = field(default_factory=list)
+
+    @property
+    def result(self) -> Any:
+        """Of the first round."""
+        return self.results[0]
 
 
 def measure(module: str, names: Sequence[str], folder: Path, rounds: int) -> dict[str, Side]:
@@ -51,8 +56,9 @@ def measure(module: str, names: Sequence[str], folder: Path, rounds: int) -> dic
                     seconds, peak, result = workers[name].run()
                     side = sides[name]
                     side.seconds.append(seconds)
+                    side.results.append(result)
                     if number == 0:
-                        side.peak_bytes, side.result = peak, result
+                        side.peak_bytes = peak
                     progress.advance(1)
     finally:
         for worker in workers.values():

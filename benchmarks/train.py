@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.inputs import Asked, folder_of, read_texts, stdlib, write_texts
+from benchmarks.judge import mean, ndcg_by_query
 from benchmarks.record import Record, compared
 from benchmarks.sides import Side, Work
 from sdretrieval.encode.student import load_student
 from sdretrieval.encode.tokens import tokenize
-from sdretrieval.evaluation import evaluate, paired_test, run_from_hits
-from sdretrieval.indexes import exact_search
+from sdretrieval.evaluation import paired_test
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Ragged
 from sdretrieval.run import api
@@ -168,8 +168,8 @@ def report(sides: Mapping[str, Side], asked: Asked) -> Record:
     for name, target in (("trainer, defaults", 3.0), ("trainer, frozen, no dropout", 1.3)):
         test = paired_test(found["ours"], found[name], asked.seed)
         low, high = test.interval95
-        means = f"{_mean(found['ours']):.4f} against {_mean(found[name]):.4f}, {low:+.3f} to {high:+.3f}"
-        agreement = f"dev nDCG@10 {means} (base {_mean(base):.4f})"
+        means = f"{mean(found['ours']):.4f} against {mean(found[name]):.4f}, {low:+.3f} to {high:+.3f}"
+        agreement = f"dev nDCG@10 {means} (base {mean(base):.4f})"
         rows.append(compared(f"against {name}", sides["ours"], sides[name], target, agreement))
     title = f"{UPDATES} updates of {QUERIES} queries x {LIST} documents of at most {TOKENS} tokens"
     note = (
@@ -179,17 +179,6 @@ def report(sides: Mapping[str, Side], asked: Asked) -> Record:
     return Record("train", title, rows, [note], sides)
 
 
-def _mean(values: Mapping[str, float]) -> float:
-    return sum(values.values()) / len(values)
-
-
 def _dev(model: str, asked: Asked) -> dict[str, float]:
     """nDCG@10 of each dev query."""
-    corpus = stdlib(asked.count(DOCUMENTS))
-    student = load_student(model, max_tokens=TOKENS, device="cpu")
-    rows = corpus.split_rows("dev")
-    vectors_ND = student.model.encode(corpus.document_texts(), show_progress_bar=False)
-    queries_QD = student.model.encode(corpus.query_texts(rows), show_progress_bar=False)
-    hits = exact_search(vectors_ND, queries_QD, 100)
-    run = run_from_hits([corpus.query_ids[row] for row in rows], corpus.document_ids, *hits)
-    return dict(evaluate(corpus.qrels["dev"], run, ["nDCG@10"]).of("nDCG@10"))
+    return ndcg_by_query(model, stdlib(asked.count(DOCUMENTS)), "dev", TOKENS)

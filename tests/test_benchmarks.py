@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import scaling
-from benchmarks.__main__ import NAMES, run
+from benchmarks.__main__ import LONG, NAMES, run
 from benchmarks.encode import operations
 from benchmarks.inputs import Asked
 from benchmarks.passages import WORDS, passages
@@ -112,21 +112,27 @@ AGREED = {
     "mine": "candidates shared 1.0",
     "score": "logits within ",
     "train": "dev nDCG@10",
+    "search": "recall@100 1.000 against 1.000",
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *LONG])
 def test_both_sides_agree_on_small_models(
     name: str, tiny_student: Path, tiny_cross_encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import benchmarks.mine as mining
+    import benchmarks.search as searching
     import benchmarks.train as training
 
     monkeypatch.setattr(mining, "QUERIES", 40)
     monkeypatch.setattr(mining, "DOCUMENTS", 1500)
     monkeypatch.setattr(training, "DOCUMENTS", 300)
+    monkeypatch.setattr(searching, "DOCUMENTS", 3000)
     asked = Asked(
-        str(tiny_student), str(tiny_cross_encoder), max_tokens=64, scale=1.0 if name in ("mine", "train") else 0.05
+        str(tiny_student),
+        str(tiny_cross_encoder),
+        max_tokens=64,
+        scale=1.0 if name in ("mine", "train", "search") else 0.05,
     )
     record = run(name, asked, rounds=1)
     text = record.markdown()
@@ -136,4 +142,9 @@ def test_both_sides_agree_on_small_models(
         assert apart < 1e-4
     if name == "mine":
         assert text.count("candidates shared 1.0") == 2
+    if name == "search":
+        found = {side: figures["recall_at_100"] for side, figures in record.details["sides"].items()}
+        assert found["ivf, faiss"] < 0.5, "its default looks into one list"
+        assert min(found[side] for side in found if "ours" in side) > 0.9
+        assert record.details["built"]["exact, ours"]["bytes_per_vector"] == pytest.approx(1536, abs=1)
     assert all(side.peak_bytes > 0 and len(side.seconds) == 1 for side in record.sides.values())
