@@ -81,7 +81,7 @@ def train_pairs(corpus: Corpus) -> Any:
     from datasets import Dataset
 
     rows = training_queries(corpus)
-    texts = corpus.document_texts()
+    texts = list(corpus.document_texts())
     pairs = [
         (query, texts[positive])
         for row, query in zip(rows, corpus.query_texts(rows), strict=True)
@@ -152,7 +152,7 @@ class Measuring:
     """Documents are encoded once for each student, whatever is measured with it."""
 
     def __init__(self, corpus: Corpus, split: str, found: Found, folder: Path) -> None:
-        self._documents = corpus.document_texts()
+        self._documents = list(corpus.document_texts())
         self._evaluators = {name: evaluator_of(corpus, name) for name in dict.fromkeys(("dev", split))}
         self._split, self._found, self._folder = split, found, folder
         self._best_vectors: Any = None
@@ -201,7 +201,7 @@ def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     measuring.dev(student)
     while not done(found, asked):
         with found.step("mine"):
-            lists = mine(pairs, student, corpus.document_texts(), asked)
+            lists = mine(pairs, student, list(corpus.document_texts()), asked)
         if not len(lists):
             raise SystemExit(f"no query has {asked.negatives} negatives among {len(corpus.documents)} documents")
         with found.step("predict"):
