@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 WORTH_IT = 1.15
 """Ratio of speeds from which reduced precision is taken: below it, noise would decide."""
 HOPELESS = 0.8
-"""A first ratio below this ends the measurement: where a processor has no bfloat16, a pass in it takes seconds."""
-WARM_TOKENS = 16
+"""A first ratio below this ends the measurement."""
+FEW_TOKENS, FAR = 16, 0.4
+"""Where a processor has no bfloat16, a pass in it takes seconds: a ratio below FAR on a few tokens is answer enough."""
 
 
 def faster_precision(
@@ -29,18 +30,24 @@ def faster_precision(
     """The faster precision, and the ratio float32 / bfloat16 seconds: interleaved, the median of `rounds`.
 
     `training` measures a pass forward and back, else forward alone. A GPU without bfloat16 gets float32 (ratio 0).
-    One round decides where bfloat16 is far slower.
+    Where bfloat16 is far slower, one round decides, or even a few tokens.
     """
     import torch
 
     if model.device.type == "cuda" and not torch.cuda.is_bf16_supported():
         return "float32", 0.0
-    ratios: list[float] = []
-    for reduced in (False, True):
-        _seconds(model, min(WARM_TOKENS, tokens), reduced, training)
-    while len(ratios) < rounds and not (ratios and ratios[0] < HOPELESS):
-        seconds = {reduced: _seconds(model, tokens, reduced, training) for reduced in (False, True)}
-        ratios.append(seconds[False] / seconds[True])
+
+    def measured(count: int) -> float:
+        seconds = {reduced: _seconds(model, count, reduced, training) for reduced in (False, True)}
+        return seconds[False] / seconds[True]
+
+    few = min(FEW_TOKENS, tokens)
+    measured(few)  # what is only done once is done
+    ratios = [measured(few)]
+    if ratios[0] >= FAR:
+        ratios = [measured(tokens)]
+        while len(ratios) < rounds and ratios[0] >= HOPELESS:
+            ratios.append(measured(tokens))
     ratio = statistics.median(ratios)
     return ("bfloat16" if ratio >= WORTH_IT else "float32"), ratio
 
