@@ -74,10 +74,10 @@ class Watch:
                 loss.model.train()
             return forward(loss, features, labels)
 
-        def watched_matrix(teacher: LiveEma, queries: dict[str, Any], documents: list[dict[str, Any]]) -> Any:
+        def watched_matrix(teacher: LiveEma, queries: list[dict[str, Any]], documents: Any) -> Any:
             if not self.live:
                 with torch.no_grad():
-                    self.live.append(teacher.network(dict(queries))["sentence_embedding"].numpy()[0])
+                    self.live.append(teacher.network(dict(queries[0]))["sentence_embedding"].numpy()[0])
             return matrix(teacher, queries, documents)
 
         monkeypatch.setattr(ListwiseDistillation, "forward", watched_forward)
@@ -146,15 +146,17 @@ def evaluated_query(folder: Path, runs: Path) -> Array:
     return np.asarray(Embeddings.load(made[0]).vectors_WD[0])
 
 
+@pytest.mark.parametrize("train", ["both", "query"])
 def test_the_same_text_has_the_same_vector_on_every_way(
-    make_config: MakeConfig, tiny_corpus: Path, tiny_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    make_config: MakeConfig, tiny_corpus: Path, tiny_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    train: str,
+) -> None:  # fmt: skip
     source = one_test_query(tiny_corpus, tmp_path / "corpus")
     card = {"prompts": {"search_query": QUERY, "passage": DOCUMENT}, "default_prompt_name": "passage"}
     model = with_prompts(tiny_student, tmp_path / "prompted", **card)
     members = [LIVE, {"kind": "lexical", "weight": 0.5}]
     config = make_config(
-        f"corpus.source={source}", f"student.model={model}", *ONE_BY_ONE,
+        f"corpus.source={source}", f"student.model={model}", f"student.train={train}", *ONE_BY_ONE,
         teacher={"kind": "ensemble", "members": members},
     )  # fmt: skip
     assert_every_way_agrees(config, tmp_path / "runs", monkeypatch)

@@ -252,7 +252,8 @@ class Shared:
         if not self.query_side:
             return []
         kept = [self._base_side("1/encode", View(self.config.student.max_tokens))]
-        return [*kept, self._hidden()] if self.config.corpus.generated_queries else kept
+        asked = self.config.corpus
+        return [*kept, self._hidden()] if asked.generated_queries and asked.generate.masked else kept
 
     def _hidden(self) -> Artifact:
         asked, view, address = self.config.student, View(self.config.student.max_tokens), "1/encode:hidden"
