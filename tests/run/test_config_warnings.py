@@ -11,6 +11,18 @@ from tests.run.helpers.configs import CROSS, DENSE, ensemble, minimal
 
 NO_ASYMMETRY = "no asymmetry"
 WARNINGS = [
+    (
+        minimal(index={"refresh": "partial"}),
+        "index.refresh: partial has no effect: generations is 1, so nothing is mined from the trained student's vectors",
+    ),
+    (
+        minimal(index={"refresh": "auto"}, generations=2, teacher=DENSE, train={"loss": "embedding"}),
+        "index.refresh: auto has no effect: train.loss is embedding, which turns the teacher's vectors towards all of",
+    ),
+    (
+        minimal(index={"refresh": "auto"}, generations=2, teacher={"kind": "ema"}),
+        "index.refresh: auto saves the student's vectors alone: the teacher is a frozen ema, whose own vectors are",
+    ),
     (minimal(teacher={"kind": "ema", "view": {"windows": "first"}}), NO_ASYMMETRY),
     (minimal(teacher={"kind": "ema", "view": {"windows": "first", "max_tokens": 256}}), NO_ASYMMETRY),
     (minimal(teacher={**DENSE, "model": "m"}), "give the dense teacher view: {windows: all}, or another model, or add"),
