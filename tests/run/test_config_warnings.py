@@ -13,7 +13,7 @@ NO_ASYMMETRY = "no asymmetry"
 WARNINGS = [
     (
         minimal(index={"refresh": "partial"}),
-        "index.refresh: partial has no effect: generations is 1, so nothing is mined from the trained student's vectors",
+        "index.refresh: partial has no effect: generations is 1, so nothing is mined from the trained student's",
     ),
     (
         minimal(index={"refresh": "auto"}, generations=2, teacher=DENSE, train={"loss": "embedding"}),
