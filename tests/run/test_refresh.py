@@ -159,12 +159,14 @@ def test_a_small_movement_is_left_alone_only_where_dev_hardly_changes(
     make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(renewal, "FRESH_ENOUGH", 0.0)
-    for tolerance, decision in (("1", "skip"), ("0", "partial")):
-        config = make_config(*FEW, f"name=t{tolerance}", "index.refresh=auto", f"gate.tolerance={tolerance}")
-        assert run_config(config, runs=tmp_path, until="2/refresh") is None
-        card = card_of(tmp_path / f"t{tolerance}")
+    for most, decision in ((1.0, "skip"), (-1.0, "partial")):
+        monkeypatch.setattr(renewal, "DEV_CHANGE", most)
+        config = make_config(*FEW, f"name={decision}", "index.refresh=auto")
+        assert run_config(config, runs=tmp_path / decision, until="2/refresh") is None
+        card = card_of(tmp_path / decision / decision)
         assert card["decision"] == decision and "with dev's own documents fresh" in card["why"]
         assert not card["exact"]
+        assert (card["overlap"]["lists"] is None) == (decision == "skip")
 
 
 def test_a_killed_refresh_goes_on_to_the_same_vectors(
