@@ -79,7 +79,7 @@ class Refreshing(Teaching):
             **self.encoding_identity(view),
             "refresh": asked.index.refresh,
             "lists": [asked.mine.depth, asked.mine.lexical, asked.corpus.labels],
-            "gate": [asked.gate.measure, asked.gate.tolerance],
+            "measure": asked.gate.measure,
             "depth": asked.evaluate.depth,
             "seed": asked.seed,
         }

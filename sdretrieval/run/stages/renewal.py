@@ -38,7 +38,10 @@ from sdretrieval.run.stages.prepare import judgements, known_positives
 from sdretrieval.run.stages.search import SPARE, dense_run
 
 FRESH_ENOUGH = 0.95
-"""Auto leaves all documents as they are where sampled lists overlap so far (and dev hardly changes)."""
+"""Auto leaves all documents as they are where sampled lists overlap so far, and dev hardly changes:"""
+DEV_CHANGE = 0.001
+"""most that the gate's measure on dev may change once dev's own documents are fresh. A gate decides over differences of
+0.004 (docs/ABLATIONS.md): half of its tolerance, tried first, let an error of that size through."""
 UNMOVED = 1e-6
 """1 - cosine of a vector that is the same up to rounding."""
 PAYS = 0.8
@@ -174,7 +177,7 @@ class Refresh:
         self.mixed.revert()
         cost = self.dev["pools_fresh"] - self.dev["all_stale"]
         self.why += f"; with dev's own documents fresh, {self.config.gate.measure} on dev changes by {cost:+.4f}"
-        return abs(cost) <= self.config.gate.tolerance / 2
+        return abs(cost) <= DEV_CHANGE
 
     def _renew_lists(self) -> bool:
         """Encode what the training queries' lists need; False, and nothing encoded, where auto finds that too much."""
@@ -294,7 +297,12 @@ class Refresh:
         }
 
     def _overlap_left(self, query_rows: Array, depth: int) -> float | None:
-        """Estimated share of the queries' true lists that the vectors give; None where the sample cannot say."""
+        """Estimated share of the queries' true lists that the vectors give; None where the sample cannot say.
+
+        It cannot where nothing was encoded: old scores and new ones then have no common scale.
+        """
+        if self.decision == "skip":
+            return None
         stale_N = ~self.mixed.fresh_N
         rows_J = self.looked.held_J[stale_N[self.looked.held_J]]
         if not stale_N.any() or not len(rows_J):
