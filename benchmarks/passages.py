@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 WORDS = 24
-"""A passage: about 40 word pieces of code, 64 at most in nearly all."""
+"""A passage: about 80 word pieces of code, 50 of prose."""
 SUFFIXES = (".py", ".pyi", ".md", ".rst", ".txt", ".h", ".hpp", ".json", ".toml")
 FEWEST = 6
 
@@ -39,15 +39,15 @@ def distinct(texts: Iterable[str]) -> Iterator[str]:
             yield text
 
 
-def cut_files(length: int = WORDS) -> Iterator[str]:
-    """Runs of `length` words of each file, in the files' order; line ends become spaces."""
+def cut_files() -> Iterator[str]:
+    """Runs of WORDS words of each file, in the files' order; line ends become spaces."""
     for path in _files():
         try:
             words = path.read_text(encoding="utf8").split()
         except (OSError, UnicodeDecodeError):
             continue
-        for start in range(0, len(words), length):
-            part = words[start : start + length]
+        for start in range(0, len(words), WORDS):
+            part = words[start : start + WORDS]
             if len(part) >= FEWEST:
                 yield " ".join(word[:40] for word in part)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sdretrieval.corpus.rows import Texts
 from sdretrieval.corpus.types import Corpus, joined
 from sdretrieval.export.layout import TEXTS
 from sdretrieval.ragged import Array
@@ -20,7 +21,7 @@ SNIPPET = 300
 
 @dataclass(frozen=True)
 class IndexedDocuments:
-    """Ids, titles and texts, each by index row: plain lists or columns of an Arrow table."""
+    """Ids, titles and texts, each by index row: plain lists or texts that stay in an Arrow table."""
 
     ids: Sequence[str]
     titles: Sequence[str]
@@ -30,7 +31,7 @@ class IndexedDocuments:
     def of(corpus: Corpus) -> IndexedDocuments:
         """All documents of `corpus`, in row order."""
         table = corpus.documents
-        return IndexedDocuments(corpus.document_ids, table["title"], table["text"])
+        return IndexedDocuments(corpus.document_ids, Texts(table, "title"), Texts(table, "text"))
 
     def __len__(self) -> int:
         return len(self.ids)

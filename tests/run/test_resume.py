@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 from collections import Counter
 from pathlib import Path
@@ -45,6 +46,24 @@ def test_a_run_killed_at_every_stage_ends_as_an_uninterrupted_one(
     report = json.loads((folder / "report.json").read_text())
     assert figures(report) == figures(finished.report)
     assert list((tmp_path / "store" / "partial").iterdir()) == []
+
+
+def test_a_run_killed_at_random_moments_ends_as_an_uninterrupted_one(
+    nursery: Nursery, full_config: Config, finished: Any, tmp_path: Path
+) -> None:
+    chance, longest, kills = random.Random(13), float(finished.report["seconds"]) / 4, 0
+    while kills < 8:
+        ended = nursery.run(full_config, tmp_path, kill_after=chance.uniform(0.05, longest))
+        if ended.code == 0:
+            break
+        assert ended.code == -signal.SIGALRM, ended.said
+        kills += 1
+    last = nursery.run(full_config, tmp_path)
+    assert last.code == 0, last.said
+    report = json.loads((tmp_path / "tiny" / "report.json").read_text())
+    assert kills and figures(report) == figures(finished.report)
+    made = Counter(record["key"] for record in ledger_of(tmp_path / "tiny") if not record["cached"])
+    assert max(made.values()) == 1, "a finished stage was made again"
 
 
 def test_a_killed_training_continues_from_its_checkpoint(nursery: Nursery, make_config: Any, tmp_path: Path) -> None:

@@ -46,14 +46,16 @@ class Nursery:
 
     def run(
         self, config: Config, runs: Path, *, until: str | None = None, worker: bool = False, kill_at: str = "",
-        kill_when: str = "",
+        kill_when: str = "", kill_after: float | None = None,
     ) -> Ended:  # fmt: skip
         """Run `config` in a process of its own. `kill_at`: SIGKILL it as soon as it says that this stage begins;
-        `kill_when`: only when a file of this pattern under `runs` is there as well."""
+        `kill_when`: only when a file of this pattern under `runs` is there as well. `kill_after`: the kernel ends it
+        (SIGALRM, which nothing catches) after so many seconds, wherever it is then."""
         job = {"config": config.model_dump(mode="json"), "runs": str(runs), "until": until, "worker": worker}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({**job, "kill_at": kill_at, "kill_when": kill_when}) + "\n")
+        kill = {"kill_at": kill_at, "kill_when": kill_when, "kill_after": kill_after}
+        self._process.stdin.write(json.dumps({**job, **kill}) + "\n")
         self._process.stdin.flush()
         return Ended(**json.loads(self._process.stdout.readline()))
 
@@ -70,11 +72,15 @@ def _serve() -> None:
         sys.stdout.flush()
 
 
-def _child(config: dict[str, Any], runs: str, until: str | None, worker: bool, kill_at: str, kill_when: str) -> Any:
+def _child(
+    config: dict[str, Any], runs: str, until: str | None, worker: bool, kill_at: str, kill_when: str,
+    kill_after: float | None,
+) -> Any:  # fmt: skip
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
+        signal.setitimer(signal.ITIMER_REAL, kill_after or 0)
         _be_a_run(writing, config, Path(runs), until, worker)
     os.close(writing)
     said = []
