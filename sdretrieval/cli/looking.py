@@ -61,7 +61,7 @@ def show(run: RunName, runs: Runs = None, as_json: Json = False) -> None:
     from sdretrieval.run.html_report import duration
 
     rows = [_stage_cells(stage) for stage in record["stages"]]
-    print_table(["stage", "", "took", "counts", "key", "made of"], rows, right=["took"])
+    print_table(["stage", "", "took", "foretold", "counts", "key", "made of"], rows, right=["took", "foretold"])
     state = "finished" if record["finished"] else "not finished"
     say("", f"{record['run']}: {state}, {duration(record['seconds'])} of work")
     for one in record["generations"]:
@@ -72,7 +72,16 @@ def _stage_cells(stage: dict[str, Any]) -> list[str]:
     from sdretrieval.run.html_report import duration
 
     found, inputs = "cached" if stage["cached"] else "made", " ".join(key[:12] for key in stage["inputs"])
-    return [stage["stage"], found, duration(stage["seconds"]), _counts(stage["counts"]), stage["key"][:12], inputs]
+    told = duration(stage["foretold_seconds"]) if stage["foretold_seconds"] is not None else ""
+    return [
+        stage["stage"],
+        found,
+        duration(stage["seconds"]),
+        told,
+        _counts(stage["counts"]),
+        stage["key"][:12],
+        inputs,
+    ]
 
 
 def _counts(counts: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import save_student
 from sdretrieval.errors import RequestError, WorkError
 from sdretrieval.evaluation import read_trec, write_trec
-from sdretrieval.run.artifacts import read_json, replace_folder, runs_folder, write_json, write_text
+from sdretrieval.run.artifacts import FORECAST, read_json, replace_folder, runs_folder, write_json, write_text
 from sdretrieval.run.config import Config, dump_config, load_config, warnings
 from sdretrieval.run.pipeline import Pipeline
 from sdretrieval.run.pipeline.disk_needs import check_room
@@ -31,9 +31,6 @@ from sdretrieval.run.report import build_details, build_report, figures_of
 from sdretrieval.run.stages.inputs import Prepared, prompts_of
 from sdretrieval.run.stages.runner import Planned, Runner, Stopped, ledger_by_address
 from sdretrieval.run.store import Ledger, Store
-
-FORECAST = "forecast.json"
-"""In the run's folder: what its stages were foretold to take."""
 
 logger = logging.getLogger("sdretrieval")
 

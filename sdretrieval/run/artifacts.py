@@ -11,6 +11,8 @@ from typing import Any
 from sdretrieval.errors import RequestError
 
 RUNS_VARIABLE = "SDRETRIEVAL_RUNS"
+FORECAST = "forecast.json"
+"""In the run's folder: what its stages were foretold to take."""
 
 
 def runs_folder(given: Path | None) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sdretrieval.run.artifacts import find_run, read_report, runs_folder
+from sdretrieval.run.artifacts import FORECAST, find_run, read_json, read_report, runs_folder
 from sdretrieval.run.store import Ledger
 
 FIRST_STAGE = "0/corpus"
@@ -17,11 +17,17 @@ LAST_STAGE = "final/index"
 def lineage(name: str, runs: Path | None = None) -> dict[str, Any]:
     """Stages (address, key, cached, seconds, counts, inputs) of the run's last whole pass, generations, headline.
 
+    `foretold_seconds` of a stage: what it was foretold to take, null where it was not.
+
     Raises RequestError where there is no such run.
     """
     folder = _folder(name, runs)
     finished = (folder / "report.json").is_file()
-    stages = last_pass(Ledger(folder / "ledger.jsonl").read(), finished)
+    told = read_json(folder / FORECAST) if (folder / FORECAST).exists() else {}
+    stages = [
+        {**record, "foretold_seconds": _foretold(record, told.get(record["stage"]))}
+        for record in last_pass(Ledger(folder / "ledger.jsonl").read(), finished)
+    ]
     report = read_report(folder) if finished else {}
     return {
         "run": folder.name,
@@ -48,6 +54,10 @@ def last_pass(records: list[dict[str, Any]], finished: bool) -> list[dict[str, A
     for record in chosen:
         first.setdefault(record["key"], record)
     return list(first.values())
+
+
+def _foretold(record: dict[str, Any], told: dict[str, Any] | None) -> float | None:
+    return float(told["seconds"]) if told is not None and told["key"] == record["key"] else None
 
 
 def _folder(name: str, runs: Path | None) -> Path:

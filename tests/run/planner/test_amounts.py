@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.ragged import Ragged
 from sdretrieval.run.api import RunResult, forecast_config, plan_config, run_config
+from sdretrieval.run.commands.lineage import lineage
 from sdretrieval.run.planner import Fitted, counted
 from sdretrieval.run.planner import forecast as forecasting
 from sdretrieval.run.planner.workload import Lengths
@@ -137,6 +138,9 @@ def test_a_run_says_what_it_will_take_and_its_report_what_it_took(
     assert rows["1/train"]["amount"] == [20, 20]
     assert rows["1/encode"]["amount"][0] == rows["1/encode"]["amount"][1]
     assert all(found > 0 for row in rows.values() for found in row["peak_rss_bytes"])
+    shown = {stage["stage"]: stage["foretold_seconds"] for stage in lineage("tiny", tmp_path)["stages"]}
+    assert shown["1/train"] == rows["1/train"]["seconds"][0]
+    assert shown["0/corpus"] is None  # read before anything could be foretold
     assert "Foretold and found" in (done.folder / "report.html").read_text(encoding="utf8")
     again = run_config(make_config(), runs=tmp_path)  # everything from the store: the forecast of then stays
     assert again is not None
