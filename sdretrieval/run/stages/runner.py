@@ -113,7 +113,9 @@ class Runner:
             self.plan.append(Planned(address, True, "finished earlier", self.store.manifest(key).seconds, key))
             return
         seconds = self.before.get(address, {}).get("seconds")
-        self.plan.append(Planned(address, False, self._why(address, key, describe, resumable), seconds, key))
+        maker = next((one.address for one in self.plan if one.key == key and one.address != address), None)
+        why = f"made by {maker}" if maker else self._why(address, key, describe, resumable)
+        self.plan.append(Planned(address, False, why, seconds, key))
 
     def _why(self, address: str, key: str, describe: Mapping[str, Any], resumable: bool) -> str:
         if self.store.partial_of(key).exists():
