@@ -6,6 +6,7 @@ Legend: Q queries, T candidates in all lists together.
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -18,7 +19,9 @@ from sdretrieval.ragged import Ragged
 from sdretrieval.targets.calibrate import calibrate, corpus_statistics
 from sdretrieval.targets.false_negatives import FalseNegativeReport, Rule, false_negative_report, hard_mask
 from sdretrieval.targets.reduce import check_same_lists, reduced
-from sdretrieval.targets.temperature import entropy, fit_temperature, tempered_log_softmax
+from sdretrieval.targets.temperature import clip_spread, entropy, fit_temperature, tempered_log_softmax
+
+logger = logging.getLogger("sdretrieval")
 
 TENSORS, CARD = "targets.safetensors", "targets.json"
 BINS = 20
@@ -113,6 +116,7 @@ def build_targets(
     teacher_raw: Ragged | None = None,
     excluded: Ragged | None = None,
     confirmed: Ragged | None = None,
+    clip: bool = False,
 ) -> tuple[Targets, FalseNegativeReport]:
     """Targets of calibrated and mixed scores, and what the false-negative rule removed from the hard-label term.
 
@@ -125,6 +129,7 @@ def build_targets(
     means nothing.
     `excluded` bool: candidates that leave the teacher's and the student's softmax and the hard-label term.
     `confirmed` bool: candidates that a person found not relevant; no rule takes them out of the hard-label term.
+    `clip`: scores too far below a list's best for float32 are raised (`clip_spread`) instead of refused.
     Every query weighs 1, one without any candidate 0.
 
     Raises RequestError where `teacher_raw` is needed and missing, and what the functions named here raise.
@@ -132,6 +137,13 @@ def build_targets(
     _check_request(mixed, positive, rule, teacher_raw)
     scores = mixed if excluded is None else _without(mixed, excluded)
     heat = fit_temperature(scores, target_perplexity) if temperature == "auto" else float(temperature)
+    if clip:
+        scores, clipped = clip_spread(scores, heat)
+        if clipped:
+            logger.warning(
+                "%d of %d lists hold scores over 100 temperatures below their best: the teacher hardly tells that "
+                "query's best documents apart, and the others get no probability at all", clipped, len(scores),
+            )  # fmt: skip
     log_probs = tempered_log_softmax(scores, heat)
     judged = mixed if teacher_raw is None else calibrate(teacher_raw, corpus_statistics(teacher_raw))
     # A positive that the teacher did not score is no measure of the others; it is no negative either.

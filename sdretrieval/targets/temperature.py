@@ -46,6 +46,23 @@ def tempered_log_softmax(lists: Ragged, temperature: float) -> Ragged:
     return lists.with_values(log_softmax(lists, temperature).values_T.astype(np.float32))
 
 
+def clip_spread(lists: Ragged, temperature: float) -> tuple[Ragged, int]:
+    """The lists with scores that lie further below a list's best than 100 temperatures raised to there, and how many
+    lists that changed. Their probability is 0 in float32 either way.
+
+    Where a query's best documents score all but the same, z-scores of any other are huge: that is no mistake of the
+    user's, and one such query must not stop a run.
+    """
+    _check_scores(lists)
+    changed = int((_spreads(lists) / temperature > MAX_SPREAD).sum())
+    if not changed:
+        return lists, 0
+    values_T = lists.values_T.astype(np.float64)
+    floor_Q = reduced(np.maximum, values_T, lists, 0.0) - 0.999 * MAX_SPREAD * temperature
+    raised_T = np.where(np.isneginf(values_T), -np.inf, np.maximum(values_T, per_entry(floor_Q, lists)))
+    return lists.with_values(raised_T.astype(np.float32)), changed
+
+
 def fit_temperature(lists: Ragged, target_perplexity: float) -> float:
     """The temperature at which the lists' median perplexity is `target_perplexity`, within 0.1 %.
 

@@ -11,6 +11,7 @@ from score_strategies import gaussian, score_lists
 from sdretrieval.errors import NumericError, RequestError, WorkError
 from sdretrieval.ragged import Ragged
 from sdretrieval.targets import fit_temperature, perplexity, tempered_log_softmax
+from sdretrieval.targets.temperature import clip_spread, log_softmax
 
 
 @given(score_lists(), st.floats(0.5, 50))
@@ -131,3 +132,22 @@ def test_a_temperature_must_be_positive(temperature: float) -> None:
 def test_nan_is_named() -> None:
     with pytest.raises(NumericError, match="query position 1, candidate position 0 is nan"):
         tempered_log_softmax(Ragged.of([[1.0], [np.nan, 0.0]], np.float32), 1.0)
+
+
+def test_one_query_whose_best_are_all_but_alike_is_clipped_and_stops_nothing() -> None:
+    lists = Ragged.of([[1.0, 0.5, -0.2], [0.3, 0.1, -104.6, -np.inf]], np.float32)
+    with pytest.raises(NumericError, match="above 100"):
+        tempered_log_softmax(lists, 0.5)
+    clipped, changed = clip_spread(lists, 0.5)
+    assert changed == 1
+    assert clipped[0].tolist() == lists[0].tolist()
+    log_probs = tempered_log_softmax(clipped, 0.5)
+    np.testing.assert_allclose(np.exp(log_probs[1].astype(np.float64)), np.exp(log_softmax(lists, 0.5)[1]), atol=1e-12)
+    assert np.isneginf(log_probs[1][3])
+
+
+@given(scores=st.lists(st.floats(-40, 40, width=32), min_size=1, max_size=12))
+def test_lists_that_fit_are_left_as_they_are(scores: list[float]) -> None:
+    lists = Ragged.of([scores], np.float32)
+    clipped, changed = clip_spread(lists, 1.0)
+    assert (changed, clipped) == (0, lists)

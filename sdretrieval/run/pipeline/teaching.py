@@ -6,6 +6,7 @@ import json
 import logging
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,10 +39,17 @@ class Teaching(Shared):
             if isinstance(member, EmaConfig):
                 view = teach.view_of(member.view, self.config)
                 address = f"{number}/encode:teacher{position}"
-                found[position] = self.vectors(address, weights.average_key, weights.average, view)
+                found[position] = self.vectors(
+                    address, weights.average_key, weights.average, view, self._first_windows(number, weights)
+                )
             elif isinstance(member, DenseConfig):
                 found[position] = self._guest_vectors(position, member)
         return found
+
+    def _first_windows(self, number: int, weights: Weights) -> list[Path]:
+        """Where the average is the student itself, as the base is, a document's first window is encoded already."""
+        same = weights.average_key == weights.key
+        return [self.student_vectors(f"{number}/encode", weights).path] if same else []
 
     def _guest_vectors(self, position: int, member: DenseConfig) -> Artifact:
         """A dense member's vectors, from its own tokenizer's tokens: the same in all generations, hence of 0."""

@@ -16,7 +16,14 @@ from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.student import Student, load_student
 from sdretrieval.encode.views import View
 from sdretrieval.ragged import Array
-from sdretrieval.run.config import CrossEncoderConfig, DenseConfig, identity_fields, members_of, settings_from
+from sdretrieval.run.config import (
+    CrossEncoderConfig,
+    DenseConfig,
+    EmaConfig,
+    identity_fields,
+    members_of,
+    settings_from,
+)
 from sdretrieval.run.planner import trials
 from sdretrieval.run.planner.amounts import FLOAT32, Amount, Known, amount_of
 from sdretrieval.run.planner.speeds import Figures, Speeds, shape
@@ -235,8 +242,15 @@ def _queries(predictor: Predictor, address: str, amount: Amount) -> Cost:
 
 
 def _encode(predictor: Predictor, address: str, amount: Amount) -> Cost:
-    found = predictor.encoding(address)
-    return amount.count * found["seconds_per_token"], int(found["peak_bytes"])
+    found, known = predictor.encoding(address), predictor.known
+    tokens: float = amount.count
+    if address.startswith("1/encode:teacher"):  # the base student is its own average: first windows are there
+        view, specials = View(known.config.student.max_tokens), known.student.document_specials
+        member, seen = known.member(address), known.view(address)
+        if isinstance(member, EmaConfig) and seen.max_tokens == view.max_tokens:
+            load = known.load
+            tokens = load.documents.seen(seen, specials) - load.documents.seen(view, specials)
+    return tokens * found["seconds_per_token"], int(found["peak_bytes"])
 
 
 def _refresh(predictor: Predictor, address: str, amount: Amount) -> Cost:

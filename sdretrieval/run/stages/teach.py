@@ -245,7 +245,7 @@ def build_list_targets(
     asked, rule = config.targets, config.targets.false_negatives
     judged = mixed = scores.mixed(weights)
     temperature = asked.temperature if asked.temperature == "auto" else float(asked.temperature)
-    excluded = scores.unknown(weights)
+    excluded, clip = scores.unknown(weights), asked.calibrate == "zscore"
     if shuffled:
         judged = mixed = shuffled_within_lists(mixed, config.seed, candidates.query_rows_Q)
         if excluded is not None:  # a score is moved together with whether it is one
@@ -253,7 +253,7 @@ def build_list_targets(
     elif live_share(config, weights) > 0:  # training adds the live member; the temperature is the whole mixture's
         whole, _ = build_targets(
             mixed, candidates.positive, temperature=temperature, target_perplexity=asked.target_perplexity,
-            excluded=excluded,
+            excluded=excluded, clip=clip,
         )  # fmt: skip
         temperature, mixed = whole.temperature, _without_live(scores, weights, config)
     targets, removed = build_targets(
@@ -267,6 +267,7 @@ def build_list_targets(
         teacher_raw=judged if rule.rule != "none" else None,
         confirmed=confirmed,
         excluded=excluded,
+        clip=clip,
     )
     if asked.query_weights.by != "none":
         targets = _weighted(work, targets, scores, weights, asked.query_weights)
