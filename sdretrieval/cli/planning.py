@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +12,8 @@ import typer
 
 from sdretrieval.cli.options import ConfigFile, Json, Runs, Settings
 from sdretrieval.cli.output import print_json, print_table, say, stdout_kept_clean
+
+logger = logging.getLogger("sdretrieval")
 
 if TYPE_CHECKING:
     from sdretrieval.run.planner import Fitted, Prediction
@@ -38,13 +43,14 @@ def plan(
         lines = plan_config(config, overrides=settings or (), runs=runs)
         fitted = None
         if budget is not None or not all(line.cached for line in lines):
-            fitted = forecast_config(config, overrides=settings or (), runs=runs, budget=budget, again=again)
-            if fitted.given_up:
+            asked = {"overrides": settings or (), "runs": runs, "budget": budget, "again": again}
+            fitted = _foretold(lambda: forecast_config(config, **asked), budget is not None)
+            if fitted is not None and fitted.given_up:
                 lines = plan_config(fitted.config, runs=runs)
     if as_json:
         print_json(_record(lines, fitted) if budget is not None else [_planned(line, fitted) for line in lines])
         return
-    _print(lines, fitted, config, settings or [])
+    _print(lines, fitted, _command(config, settings or [], runs, fitted))
 
 
 def _budget(minutes: float | None, memory: str | None) -> Any:
@@ -60,7 +66,30 @@ def _budget(minutes: float | None, memory: str | None) -> Any:
     return Budget(seconds, None if memory is None else memory_size(memory, "--max-memory"))
 
 
-def _print(lines: list[Planned], fitted: Fitted | None, config: Path, settings: list[str]) -> None:
+def _foretold(forecast: Callable[[], Fitted], needed: bool) -> Fitted | None:
+    """The forecast; where it fails, and no budget needs it, the plan goes without: it knows what is cached."""
+    from sdretrieval.errors import SdretrievalError
+
+    try:
+        return forecast()
+    except SdretrievalError:
+        raise
+    except Exception as problem:
+        if needed:
+            raise
+        logger.warning("what this will take cannot be foretold: %s: %s", type(problem).__name__, problem)
+        return None
+
+
+def _command(config: Path, settings: list[str], runs: Path | None, fitted: Fitted | None) -> str:
+    """What runs the plan, ready for a shell."""
+    overrides = [*settings, *(fitted.overrides if fitted is not None else [])]
+    where = ["--runs", str(runs)] if runs is not None else []
+    options = [part for one in overrides for part in ("--set", one)]
+    return shlex.join(["sdretrieval", "run", str(config), *options, *where])
+
+
+def _print(lines: list[Planned], fitted: Fitted | None, command: str) -> None:
     from sdretrieval.run.html_report import duration, size
 
     rows = []
@@ -86,8 +115,7 @@ def _print(lines: list[Planned], fitted: Fitted | None, config: Path, settings: 
             ["setting", "asked", "now", "which means"],
             [[one.setting, str(one.asked), str(one.now), one.meaning] for one in fitted.given_up],
         )
-        changed = " ".join(f"--set {override}" for override in fitted.overrides)
-        say("", " ".join(["sdretrieval run", str(config), *(f"--set {one}" for one in settings), changed]))
+        say("", command)
 
 
 def _told(line: Planned, fitted: Fitted | None) -> Prediction | None:

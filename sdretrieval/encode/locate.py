@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from sdretrieval.errors import ModelError
 
@@ -55,6 +57,18 @@ def model_digest(folder: Path) -> str:
     files = sorted({path for pattern in (*WEIGHT_PATTERNS, *CODE_PATTERNS) for path in folder.glob(pattern)})
     if not any(path.suffix == ".safetensors" for path in files):
         files = sorted({*files, *(path for pattern in OTHER_PATTERNS for path in folder.glob(pattern))})
+    told = [path.stat() for path in files]
+    seen = (folder, *((str(path), one.st_size, one.st_mtime_ns) for path, one in zip(files, told, strict=True)))
+    if seen not in _digests:
+        _digests[seen] = _read_through(folder, files)
+    return _digests[seen]
+
+
+_digests: dict[tuple[Any, ...], str] = {}
+"""By folder, and names, sizes and times of files: a plan asks for the same model's digest a hundred times."""
+
+
+def _read_through(folder: Path, files: Sequence[Path]) -> str:
     hasher = hashlib.blake2b(digest_size=16)
     for path in files:
         hasher.update(str(path.relative_to(folder)).encode() + b"\0")

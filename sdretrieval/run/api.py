@@ -58,7 +58,7 @@ def run_config(
     run folder. Raises what errors.py draws; whatever was finished stays in the store.
     """
     config = config if isinstance(config, Config) else load_config(config, overrides)
-    with open_run(config, runs=runs, until=until, worker=worker) as run:
+    with open_run(config, runs=runs, until=until, worker=worker) as run, _threads_kept():
         try:
             if not worker:
                 _foretell(run, runs_folder(runs) / config.name, until)
@@ -101,11 +101,28 @@ def _foretell(run: Pipeline, folder: Path, until: str | None) -> None:
         return
     for precision in {run.config.student.encode_precision, run.config.train.precision}:
         run.measured_precision(precision)
-    planner = planner_of(run.config, run.store, run.student(run.base.student), until)
-    run.batch_tokens = planner.tuning.batch_tokens
-    forecast = planner(run.config)
-    say_forecast(forecast)
-    write_json(folder / FORECAST, {**forecast.to_json(), **read_forecast(folder / FORECAST, forecast)})
+    try:
+        planner = planner_of(run.config, run.store, run.student(run.base.student), until)
+        run.batch_tokens = planner.tuning.batch_tokens
+        forecast = planner(run.config)
+        say_forecast(forecast)
+        write_json(folder / FORECAST, {**forecast.to_json(), **read_forecast(folder / FORECAST, forecast)})
+    except Exception as problem:  # of whatever kind: what is only foretold must stop no work
+        logger.warning(
+            "what the run will take cannot be foretold (%s: %s); it goes on", type(problem).__name__, problem
+        )
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    """A run may choose its threads; the process that called it has its own again afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def plan_config(
@@ -141,8 +158,9 @@ def forecast_config(
     config = config if isinstance(config, Config) else load_config(config, overrides)
     store = Store(runs_folder(runs) / "store")
     _check_settings(config)
-    forecast = planner_of(config, store, check_student(config), again=again)
-    return fit(config, forecast, budget) if budget else Fitted(config, [], forecast(config))
+    with _threads_kept():
+        forecast = planner_of(config, store, check_student(config), again=again)
+        return fit(config, forecast, budget) if budget else Fitted(config, [], forecast(config))
 
 
 def probe_config(

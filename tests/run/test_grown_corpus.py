@@ -126,12 +126,15 @@ def test_only_new_windows_are_encoded(runs: Path, tiny_student: Path, address: s
     counts = counts_of(runs / "grown", address)
     new = counts["document_windows"] - counts["document_windows_reused"]
     expected = new_windows(runs / "grown", runs / "old", "documents", View(64, windows), tiny_student)
+    if windows == "all":  # the base is its own average: what the student sees first was encoded in 1/encode
+        expected -= new_windows(runs / "grown", runs / "old", "documents", View(64), tiny_student)
     assert new == expected
     if windows == "first":
         assert ADDED < new <= ADDED + CHANGED, "what was written at the end of a long document is not in its view"
     else:
         assert new < counts["document_windows"] // 2
-    assert counts["query_windows"] - counts["query_windows_reused"] == QUERIES_ADDED
+    queries = counts["query_windows"] - counts["query_windows_reused"]
+    assert queries == (QUERIES_ADDED if windows == "first" else 0)
 
 
 def test_only_new_pairs_are_scored(runs: Path, fresh: Path) -> None:

@@ -20,7 +20,7 @@ from sdretrieval.run.stages.inputs import Vectors
 from sdretrieval.run.stages.runner import Artifact
 from sdretrieval.teachers.dense import DenseTeacher
 from tests.helpers import tiny
-from tests.run.helpers.tiny_runs import MakeConfig, artifact
+from tests.run.helpers.tiny_runs import MakeConfig, artifact, ledger_of
 
 WORDS = 100_000
 FACT = " ".join(["astronomy comet telescope geneva"] * 8)
@@ -95,3 +95,14 @@ def test_check_names_the_book_and_how_much_of_it_the_student_sees(with_book: Pat
     book = found.longest[0]
     assert (book.identifier, book.length, dict(book.seen)) == ("book", WORDS + FACT_WORDS + 2, {"student": 64})
     assert found.seen_by_view["student"] < 0.1
+
+
+def test_the_bases_first_windows_are_encoded_once(make_config: MakeConfig, tmp_path: Path) -> None:
+    """The base student is its own average: what the teacher sees first of a document is what the student sees."""
+    run_config(make_config(), runs=tmp_path, until="1/encode:teacher0")
+    counts = {record["stage"]: record["counts"] for record in ledger_of(tmp_path / "tiny")}
+    windows = Embeddings.load(artifact(tmp_path / "tiny", "1/encode:teacher0") / "documents")
+    own = Embeddings.load(artifact(tmp_path / "tiny", "1/encode") / "documents")
+    assert counts["1/encode:teacher0"]["document_windows_reused"] == 120
+    assert counts["1/encode:teacher0"]["document_windows"] > 120
+    np.testing.assert_array_equal(windows.vectors_WD[windows.windows[:-1]], own.vectors_WD)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sdretrieval.encode.known import DIGEST_BYTES
@@ -12,7 +12,7 @@ from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.views import View
 from sdretrieval.run.config import Config, DenseConfig, EmaConfig, Member, members_of
-from sdretrieval.run.planner.workload import Workload
+from sdretrieval.run.planner.workload import Reader, Workload, read_by_student
 from sdretrieval.run.stages.teach import view_of
 from sdretrieval.teachers.dense import dims_of
 from sdretrieval.training.schedule import count_updates
@@ -53,6 +53,14 @@ class Known:
     config: Config
     load: Workload
     student: Student
+    guests: Mapping[int, Reader] = field(default_factory=dict)
+    """How dense members see the texts, by position."""
+
+    def reader(self, address: str) -> Reader:
+        """How the model that `address` tokenizes for, or encodes with, sees the texts."""
+        found = re.search(r":teacher(\d+)$", address)
+        own = self.guests.get(int(found[1])) if found else None
+        return own or read_by_student(self.load, self.student)
 
     def member(self, address: str) -> Member | None:
         """The teacher whose vectors or tokens `address` names."""
@@ -116,20 +124,20 @@ def _corpus(address: str, known: Known) -> Amount:
 
 
 def _tokens(address: str, known: Known) -> Amount:
-    load = known.load
-    tokens = sum(side.total() for side in (load.documents, load.queries, load.masked))
+    load, seen = known.load, known.reader(address)
+    tokens = sum(side.total() for side in (seen.documents, seen.queries, seen.masked))
     return Amount("tokens", round(tokens), round(INT32 * tokens) + (OFFSET + DIGEST_BYTES) * load.texts)
 
 
 def _encode(address: str, known: Known) -> Amount:
-    load, student, view = known.load, known.student, known.view(address)
+    load, texts_of, view = known.load, known.reader(address), known.view(address)
     member = known.member(address)
-    dims = dims_of(locate_model(member.model)) if isinstance(member, DenseConfig) else student.dims
-    measuring = load.masked.first(load.measuring)
-    sides = [(load.documents, view), (load.queries, student.query_view), (measuring, view)]
+    dims = dims_of(locate_model(member.model)) if isinstance(member, DenseConfig) else known.student.dims
+    measuring = texts_of.masked.first(load.measuring)
+    sides = [(texts_of.documents, view), (texts_of.queries, texts_of.query_view), (measuring, view)]
     if address.endswith(":hidden"):
-        sides = [(load.masked, view)]
-    specials = student.document_specials
+        sides = [(texts_of.masked, view)]
+    specials = texts_of.specials
     encoded = sides if known.encodes_documents(address) else sides[1:2]
     tokens = sum(texts.seen(seen, specials) for texts, seen in encoded)
     windows = sum(texts.windows(seen, specials) for texts, seen in sides)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sdretrieval.errors import RequestError
+from sdretrieval.errors import ConfigError, RequestError
 from sdretrieval.run.config import Config, parse_config
 from sdretrieval.run.planner.forecast import Forecast, readable_seconds
 from sdretrieval.run.store import readable_bytes
@@ -101,7 +101,7 @@ def _best(
 ) -> tuple[Config, Forecast] | None:
     """The change that saves most of what there is too much of."""
     moves, measure = (_shorter, _seconds) if budget.late(found) else (_smaller, _peak)
-    tried = [(config, forecast(config)) for config in map(_parsed, moves(now, asked))]
+    tried = [(config, forecast(config)) for config in map(_parsed, moves(now, asked)) if config is not None]
     worth = [one for one in tried if measure(one[1]) < measure(found) * (1 - WORTH)]
     return min(worth, key=lambda one: measure(one[1]), default=None)
 
@@ -143,10 +143,14 @@ def _smaller(now: Config, asked: Config) -> Iterator[Change]:
         yield now, {"student.batch_tokens": tokens}
 
 
-def _parsed(change: Change) -> Config:
+def _parsed(change: Change) -> Config | None:
+    """The config with the change; None where it contradicts another setting."""
     config, settings = change
     record = config.model_dump(mode="json")
-    return parse_config(record, [f"{name}={value}" for name, value in settings.items()])
+    try:
+        return parse_config(record, [f"{name}={value}" for name, value in settings.items()])
+    except ConfigError:
+        return None
 
 
 def _given_up(asked: Config, now: Config) -> list[GivenUp]:

@@ -13,7 +13,7 @@ from sdretrieval.corpus import Corpus, default_cache
 from sdretrieval.encode.encoder import Precision
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.views import View
-from sdretrieval.run.config import Config
+from sdretrieval.run.config import Config, DenseConfig, members_of
 from sdretrieval.run.pipeline import Pipeline
 from sdretrieval.run.pipeline.outline import Outline, Outlined, outline
 from sdretrieval.run.pipeline.shared import precision_of
@@ -21,8 +21,11 @@ from sdretrieval.run.planner.amounts import Known
 from sdretrieval.run.planner.predict import Prediction, Predictor
 from sdretrieval.run.planner.speeds import Speeds
 from sdretrieval.run.planner.tuning import Tuning, tuned
-from sdretrieval.run.planner.workload import SAMPLE, Workload, examples, workload_of
+from sdretrieval.run.planner.workload import SAMPLE, Reader, Workload, examples, read_by_guest, workload_of
+from sdretrieval.run.stages.guests import Guest
+from sdretrieval.run.stages.teach import view_of
 from sdretrieval.run.store import Ledger, Store, readable_bytes
+from sdretrieval.run.store.memory import resident_bytes
 from sdretrieval.training.precision import faster_precision
 
 logger = logging.getLogger("sdretrieval")
@@ -77,14 +80,16 @@ class Planner:
     load: Workload
     speeds: Speeds
     tuning: Tuning
+    guests: dict[int, Reader]
+    base_bytes: int
     until: str | None
 
     def __call__(self, config: Config) -> Forecast:
         """The forecast of a config."""
         stages, _ = outline(config, self.store, self.until)
         precisions = _precisions(_opened(config, self.store), self.speeds, self.student)
-        known = Known(config, self.load, self.student)
-        return _forecast(Predictor(known, self.speeds, precisions, self.tuning.batch_tokens), stages)
+        known = Known(config, self.load, self.student, self.guests)
+        return _forecast(Predictor(known, self.speeds, precisions, self.tuning.batch_tokens, self.base_bytes), stages)
 
 
 def planner_of(
@@ -94,11 +99,22 @@ def planner_of(
 
     `again`: measure this machine anew, whatever is known of it. Raises CorpusError as reading the corpus does.
     """
+    base_bytes = resident_bytes()
     load = workload_of(_opened(config, store), student)
     speeds = Speeds(default_cache() / CALIBRATION, config.student.device, again)
     view, specials = View(config.student.max_tokens), student.document_specials
     windows = [view.cut(ids, specials)[0] for ids in examples(load.documents.sample, SAMPLE)]
-    return Planner(store, student, load, speeds, tuned(student, windows, speeds, config.student.batch_tokens), until)
+    tuning = tuned(student, windows, speeds, config.student.batch_tokens)
+    return Planner(store, student, load, speeds, tuning, _guests(config, load), base_bytes, until)
+
+
+def _guests(config: Config, load: Workload) -> dict[int, Reader]:
+    """By position: how dense members see the texts."""
+    return {
+        position: read_by_guest(load, Guest(member, view_of(member.view, config), config.student.device))
+        for position, member in enumerate(members_of(config.teacher))
+        if isinstance(member, DenseConfig)
+    }
 
 
 class _Planning(Outline):

@@ -27,7 +27,7 @@ from sdretrieval.run.config import (
 from sdretrieval.run.planner import trials
 from sdretrieval.run.planner.amounts import FLOAT32, Amount, Known, amount_of
 from sdretrieval.run.planner.speeds import Figures, Speeds, shape
-from sdretrieval.run.planner.workload import SAMPLE, examples
+from sdretrieval.run.planner.workload import SAMPLE, Reader, examples
 from sdretrieval.run.stages.inputs import student_from
 from sdretrieval.run.stages.teach import view_of
 from sdretrieval.teachers.cross_encoder import load_cross_encoder
@@ -63,6 +63,8 @@ class Predictor:
     """Number formats of `encode` and of `train`."""
     batch_tokens: int
     """Of the student's batches, where the config leaves that open."""
+    base_bytes: int
+    """What the process holds before any stage: Python, the libraries, the student."""
 
     def of(self, address: str) -> Prediction:
         """The prediction for the stage at `address`."""
@@ -77,7 +79,7 @@ class Predictor:
     @cached_property
     def resident(self) -> int:
         """Of the process with its libraries and the student: what every stage holds."""
-        return int(self.encoding("1/encode")["peak_bytes"])
+        return self.base_bytes + int(self.encoding("1/encode")["bytes"])
 
     def encoding(self, address: str) -> Figures:
         """Of encoding as `address` does it."""
@@ -85,12 +87,13 @@ class Predictor:
         guest = member if isinstance(member, DenseConfig) else None
         digest = model_digest(locate_model(guest.model)) if guest else self.known.student.digest
         batch = guest.batch_tokens if guest else self.known.config.student.batch_tokens or self.batch_tokens
-        mean, precision = shape(self._mean(view)), self.precision["encode"]
+        reader = self.known.reader(address)
+        mean, precision = shape(_mean(reader, view)), self.precision["encode"]
         work = (
             f"encode with {digest[:12]}, {mean} tokens a window, batches of {batch or 'the usual'} tokens, {precision}"
         )
         return self.speeds.of(
-            work, lambda: trials.encode_trial(self._encoder(guest), self._cut(view), batch, precision)
+            work, lambda: trials.encode_trial(self._encoder(guest), _cut(reader, view), batch, precision)
         )
 
     def _encoder(self, guest: DenseConfig | None) -> Student:
@@ -104,30 +107,20 @@ class Predictor:
             trust_remote_code=guest.trust_remote_code,
         )
 
-    def _cut(self, view: View) -> list[Array]:
-        """Windows of some documents."""
-        sample, specials = self.known.load.documents.sample, self.known.student.document_specials
-        return [piece for ids in examples(sample, SAMPLE) for piece in view.cut(ids, specials)]
-
-    def _mean(self, view: View) -> float:
-        """Tokens of a document's window."""
-        documents, specials = self.known.load.documents, self.known.student.document_specials
-        return documents.seen(view, specials) / max(documents.windows(view, specials), 1) + specials.count
-
     def training(self) -> Figures:
         """Of training as the config asks for it."""
         config, student = self.known.config, self.known.student
         asked = config.train
-        view = self.known.training_view
+        view, reader = self.known.training_view, self.known.reader("1/train")
         settings = TrainSettings(freeze=asked.freeze, dropout=asked.dropout, precision=self.precision["train"])
         work = (
-            f"train {student.digest[:12]}, {shape(self._mean(view))} tokens a document, frozen "
+            f"train {student.digest[:12]}, {shape(_mean(reader, view))} tokens a document, frozen "
             f"{', '.join(asked.freeze) or 'nothing'}, dropout {asked.dropout:g}, {settings.precision}"
         )
 
         def trial() -> Figures:
             queries, documents = self.known.batch
-            shown = _fitting(self._cut(view), trials.TRAINED_TOKENS)
+            shown = _fitting(_cut(reader, view), trials.TRAINED_TOKENS)
             sides = examples(self.known.load.queries.sample, max(2, round(queries * len(shown) / max(documents, 1))))
             given = [student.query_view.cut(ids, student.query_specials)[0] for ids in sides]
             own = student_from(locate_model(config.student.model), config)  # training changes it
@@ -202,7 +195,10 @@ class Predictor:
             if isinstance(member, CrossEncoderConfig):
                 found = self.reading(position)
                 pairs = queries * min(depth, self.known.load.documents.count) * share
-                seconds, peak = seconds + pairs * found["seconds_per_pair"], max(peak, int(found["peak_bytes"]))
+                seconds, peak = (
+                    seconds + pairs * found["seconds_per_pair"],
+                    max(peak, self.base_bytes + int(found["bytes"])),
+                )
         return seconds, peak
 
     @property
@@ -211,6 +207,17 @@ class Predictor:
         count, dims = max(self.known.load.documents.count, 1), self.known.student.dims
         chosen = settings_from(self.known.config.index).chosen(count, dims).settings
         return round(count * chosen.memory_bytes(count, dims))
+
+
+def _cut(reader: Reader, view: View) -> list[Array]:
+    """Windows of some documents."""
+    return [piece for ids in examples(reader.documents.sample, SAMPLE) for piece in view.cut(ids, reader.specials)]
+
+
+def _mean(reader: Reader, view: View) -> float:
+    """Tokens of a document's window."""
+    documents, specials = reader.documents, reader.specials
+    return documents.seen(view, specials) / max(documents.windows(view, specials), 1) + specials.count
 
 
 def _fitting(sequences: Sequence[Array], tokens: int) -> list[Array]:
@@ -250,7 +257,7 @@ def _encode(predictor: Predictor, address: str, amount: Amount) -> Cost:
         if isinstance(member, EmaConfig) and seen.max_tokens == view.max_tokens:
             load = known.load
             tokens = load.documents.seen(seen, specials) - load.documents.seen(view, specials)
-    return tokens * found["seconds_per_token"], int(found["peak_bytes"])
+    return tokens * found["seconds_per_token"], predictor.base_bytes + int(found["bytes"])
 
 
 def _refresh(predictor: Predictor, address: str, amount: Amount) -> Cost:
@@ -310,7 +317,7 @@ def _train(predictor: Predictor, address: str, amount: Amount) -> Cost:
     seconds = START_OF_TRAINING + amount.count * (tokens * found["seconds_per_token"] + found["seconds_per_update"])
     held = tokens / known.config.train.gradient_accumulation * found["bytes_per_token"]
     weights = FLOAT32 * sum(parameter.numel() for parameter in student.model.parameters())
-    return seconds, round(found["bytes_before"] + held + weights)
+    return seconds, round(predictor.base_bytes + found["bytes_fixed"] + held + weights)
 
 
 STAGES: dict[str, Callable[[Predictor, str, Amount], Cost]] = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from sdretrieval.run.artifacts import write_json
 from sdretrieval.run.stages.machine import machine_name
 
 logger = logging.getLogger("sdretrieval")
+
+TRIALS = "trials 2"
+"""To be counted up when a trial's figures come to mean something else."""
 
 Figures = Mapping[str, float]
 """What a trial measured, by name: seconds and bytes of a unit."""
@@ -37,10 +41,22 @@ class Speeds:
         self._known = self._read()
 
     def _read(self) -> dict[str, dict[str, float]]:
+        """What is there and is what it should be; whatever else is measured again."""
         try:
-            return dict(json.loads(self.file.read_text(encoding="utf8")))
-        except (OSError, ValueError):  # not there yet, or torn: measured again
+            found = json.loads(self.file.read_text(encoding="utf8"))
+        except (OSError, ValueError):
             return {}
+        return {key: one for key, one in found.items() if _are_figures(one)} if isinstance(found, dict) else {}
+
+    def _keep(self, key: str) -> None:
+        """For the next process; another one may have added its own meanwhile. Without a cache it is measured again."""
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            fresh = self.file.with_name(f"{self.file.name}.{os.getpid()}")
+            write_json(fresh, {**self._read(), key: self._known[key]})
+            fresh.replace(self.file)
+        except OSError as problem:
+            logger.warning("what this machine was measured to do cannot be kept: %s", problem)
 
     def of(self, work: str, trial: Callable[[], Figures]) -> Figures:
         """The figures of `work`, by `trial` where they are not known on this machine."""
@@ -49,8 +65,7 @@ class Speeds:
             logger.info("measuring this machine: %s", work)
             self._known[key] = {name: float(value) for name, value in trial().items()}
             self._fresh.add(key)
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self.file, {**self._read(), key: self._known[key]})  # another process may have added its own
+            self._keep(key)
         return self._known[key]
 
     @property
@@ -58,7 +73,11 @@ class Speeds:
         import torch
 
         libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
-        return f"{machine_name(self.device)}, {torch.get_num_threads()} threads, {libraries}"
+        return f"{TRIALS}, {machine_name(self.device)}, {torch.get_num_threads()} threads, {libraries}"
+
+
+def _are_figures(one: object) -> bool:
+    return isinstance(one, dict) and bool(one) and all(isinstance(value, int | float) for value in one.values())
 
 
 def shape(number: float) -> int:

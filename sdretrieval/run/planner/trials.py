@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -64,9 +65,10 @@ def encode_trial(
             encode_sequences(student.model, batch, specials, budget, precision=precision)
 
     encode(some[:1])  # what is only done once is done
+    before = resident_bytes()
     with peak_of_work() as peak:
         seconds = median_of(rounds, lambda: seconds_of(lambda: encode(some)))
-    return {"seconds_per_token": seconds / max(shown, 1), "peak_bytes": peak.rss_bytes}
+    return {"seconds_per_token": seconds / max(shown, 1), "bytes": max(peak.rss_bytes - before, 0)}
 
 
 def _content(ids: Array, specials: Specials) -> int:
@@ -86,6 +88,7 @@ def train_trial(
     from sdretrieval.training.batches import PART_TOKENS
     from sdretrieval.training.parts import dropout_at, freeze
 
+    start = resident_bytes()
     model, specials = student.model, student.document_specials
     freeze(model, settings.freeze)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -107,6 +110,8 @@ def train_trial(
         optimiser.step()
         optimiser.zero_grad()
         average.update(model)
+        if model.device.type == "cuda":
+            torch.cuda.synchronize(model.device)
 
     model.train()
     with dropout_at(model, settings.dropout):
@@ -114,14 +119,14 @@ def train_trial(
         update()  # the optimiser's moments are there from now on
         give_back_freed()
         before = resident_bytes()
-        with peak_of_work() as peak:
-            passes = median_of(ROUNDS, lambda: seconds_of(there_and_back))
-            updates = median_of(ROUNDS, lambda: seconds_of(update))
+        with peak_of_work() as peak:  # in turn: an update without gradients would be no update
+            turns = [(seconds_of(there_and_back), seconds_of(update)) for _ in range(ROUNDS)]
+    passes, updates = (statistics.median(seconds) for seconds in zip(*turns, strict=True))
     return {
         "seconds_per_token": passes / max(tokens, 1),
         "seconds_per_update": updates,
         "bytes_per_token": max(peak.rss_bytes - before, 0) / max(tokens, 1),
-        "bytes_before": before,
+        "bytes_fixed": max(before - start, 0),
     }
 
 
@@ -131,13 +136,16 @@ def _on(model: Any, features: dict[str, Any]) -> dict[str, Any]:
 
 def pair_trial(model: CrossEncoder, pairs: Sequence[tuple[str, str]], **view: Any) -> Figures:
     """Seconds a pair of a query and a whole document, windows and tokenizing included."""
+    before, network = resident_bytes(), model.model
+    weights = 0 if network is None else 4 * sum(parameter.numel() for parameter in network.parameters())
     with tempfile.TemporaryDirectory(prefix="sdretrieval-trial-") as folder, peak_of_work() as peak:
         teacher = CrossEncoderTeacher(
             model, name="trial", query_text=str, document_text=str, cache=PairCache(Path(folder)), **view
         )
         teacher.score_texts(pairs[:2])
         seconds = seconds_of(lambda: teacher.score_texts(pairs[2:]))
-    return {"seconds_per_pair": seconds / max(len(pairs) - 2, 1), "peak_bytes": peak.rss_bytes}
+    held = max(peak.rss_bytes - before, 0) + weights
+    return {"seconds_per_pair": seconds / max(len(pairs) - 2, 1), "bytes": held}
 
 
 def search_trial(dims: int) -> Figures:

@@ -15,16 +15,21 @@ from typing import Any
 
 import numpy as np
 
+from sdretrieval.encode.sides import words_folder
 from sdretrieval.encode.student import Student
-from sdretrieval.encode.tokens import tokenize
+from sdretrieval.encode.tokens import specials_of, tokenize
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.ragged import Array, Ragged
+from sdretrieval.run.config import Config
 from sdretrieval.run.pipeline import Pipeline
 from sdretrieval.run.stages import prepare
+from sdretrieval.run.stages.guests import Guest
 from sdretrieval.run.stages.inputs import GENERATED_TRAIN, Prepared, TextTokens
 from sdretrieval.run.stages.runner import Artifact
 from sdretrieval.run.store import Work
 
+GUEST_SAMPLE = 500
+"""Texts that are tokenized again for a dense teacher."""
 SAMPLE = 2000
 """Texts whose tokens are counted: their mean lies within about 2 % of that of all, at the spread that texts have."""
 
@@ -114,13 +119,52 @@ def workload_of(pipeline: Pipeline, student: Student, *, sample: int = SAMPLE) -
             masked=lengths["masked"],
             measuring=prepared.measuring,
             train=_training_queries(prepared),
-            splits={split: len(prepared.rows_of(split)) for split in prepared.corpus.qrels},
+            splits={split: _judged(prepared, split) for split in prepared.corpus.qrels},
             made=sum(len(queries) for queries in prepared.generated.values()),
             document_texts=texts["documents"],
             query_texts=texts["queries"],
             read_seconds=read,
             seconds_per_token=0.0 if done else per_token,
         )
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The texts as one model sees them: their tokens by its tokenizer, its special tokens, its view of a query."""
+
+    documents: Lengths
+    queries: Lengths
+    masked: Lengths
+    specials: Specials
+    query_specials: Specials
+    query_view: View
+
+
+def read_by_student(load: Workload, student: Student) -> Reader:
+    """As the student does, whose tokens the workload holds."""
+    return Reader(
+        load.documents, load.queries, load.masked, student.document_specials, student.query_specials, student.query_view
+    )
+
+
+def read_by_guest(load: Workload, guest: Guest) -> Reader:
+    """As a dense teacher does. Its tokenizer alone is loaded."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(words_folder(guest.folder))
+    prompts = guest.prompts.prompts
+
+    def lengths(texts: Sequence[str], count: int) -> Lengths:
+        return Lengths(tokenize(examples(texts, GUEST_SAMPLE), tokenizer, f"sample for {guest.member.model}"), count)
+
+    return Reader(
+        lengths(load.document_texts, load.documents.count),
+        lengths(load.query_texts, load.queries.count),
+        lengths(load.document_texts, load.masked.count),
+        specials_of(tokenizer, prompts.document),
+        specials_of(tokenizer, prompts.query),
+        View(guest.query_tokens),
+    )
 
 
 @contextmanager
@@ -132,8 +176,17 @@ def _collected(pipeline: Pipeline) -> Iterator[Prepared]:
         yield Prepared(pipeline.corpus, kept)
         return
     with tempfile.TemporaryDirectory(prefix="sdretrieval-plan-") as folder:
-        prepare.build_corpus(Work(Path(folder)), pipeline.config)
+        prepare.build_corpus(Work(Path(folder)), _without_writer(pipeline.config))
         yield Prepared(Artifact("", Path(folder)))
+
+
+def _without_writer(config: Config) -> Config:
+    """With runs of words in the place of queries that a model would write: a plan must not write them for hours."""
+    asked = config.corpus.generate
+    if asked.written == 0:
+        return config
+    generate = asked.model_copy(update={"written": 0.0, "span": asked.span + asked.written})
+    return config.model_copy(update={"corpus": config.corpus.model_copy(update={"generate": generate})})
 
 
 def _counts(prepared: Prepared) -> dict[str, int]:
@@ -153,6 +206,12 @@ def _tokens_of(pipeline: Pipeline) -> TextTokens | None:
 def _exact(sampled: Lengths, all_tokens: Ragged | None, rows: Array) -> Lengths:
     """Documents' lengths as they are, where they are known."""
     return sampled if all_tokens is None else Lengths(all_tokens, sampled.count)
+
+
+def _judged(prepared: Prepared, split: str) -> int:
+    count = len(prepared.rows_of(split))
+    made = split in prepared.generated and not prepared.kept
+    return min(count, prepared.wanted(split)) if made else count
 
 
 def _training_queries(prepared: Prepared) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -145,6 +148,49 @@ def test_a_run_says_what_it_will_take_and_its_report_what_it_took(
     again = run_config(make_config(), runs=tmp_path)  # everything from the store: the forecast of then stays
     assert again is not None
     assert again.report["forecast"] == done.report["forecast"]
+
+
+def test_a_forecast_that_fails_stops_no_run(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise MemoryError("a batch of 32,768 tokens")
+
+    monkeypatch.setattr(forecasting, "FEW_DOCUMENTS", 1)
+    monkeypatch.setattr(forecasting, "tuned", broken)
+    before = torch.get_num_threads()
+    with caplog.at_level("WARNING", logger="sdretrieval"):
+        assert run_config(make_config(), runs=tmp_path, until="1/encode") is None
+    assert "cannot be foretold (MemoryError: a batch of 32,768 tokens); it goes on" in caplog.text
+    assert torch.get_num_threads() == before
+
+
+def test_made_queries_are_foretold_as_many_as_are_kept(make_config: MakeConfig, tmp_path: Path) -> None:
+    made = ("corpus.labels=false", "corpus.dev_queries=8", "corpus.generated_queries=20")
+    told = forecast_config(make_config(*made), runs=tmp_path).forecast.stages
+    assert told["1/evaluate:dev"].amount.count == 8  # type: ignore[union-attr]
+    assert told["1/targets"].amount.count == 40 + 20  # type: ignore[union-attr]
+
+
+def test_a_dense_teacher_is_foretold_by_its_own_tokenizer(
+    make_config: MakeConfig, tiny_guest: Path, tmp_path: Path
+) -> None:
+    """It knows fewer words than the student: it cuts them in pieces, and would not understand the student's numbers."""
+    guest = Path(shutil.copytree(tiny_guest, tmp_path / "guest"))
+    tokenizer = json.loads((guest / "tokenizer.json").read_text())
+    signs = {word: number for word, number in tokenizer["model"]["vocab"].items() if number < 120}
+    tokenizer["model"]["vocab"] = signs
+    (guest / "tokenizer.json").write_text(json.dumps(tokenizer))
+    config = make_config(teacher={"kind": "dense", "model": str(guest), "view": {"max_tokens": 128}})
+    told = forecast_config(config, runs=tmp_path / "runs").forecast.stages
+    own, theirs = told["0/tokens"].amount, told["0/tokens:teacher0"].amount
+    assert own is not None and theirs is not None
+    assert theirs.count > 1.5 * own.count
+    run_config(config, runs=tmp_path / "runs", until="0/encode:teacher0")
+    counts = {record["stage"]: record["counts"] for record in ledger_of(tmp_path / "runs" / "tiny")}
+    assert counted("0/tokens:teacher0", counts["0/tokens:teacher0"]) == theirs.count
+    done = counted("0/encode:teacher0", counts["0/encode:teacher0"])
+    assert told["0/encode:teacher0"].amount.count == done  # type: ignore[union-attr]
 
 
 def test_a_small_run_is_not_measured(finished: RunResult) -> None:

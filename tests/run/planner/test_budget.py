@@ -60,6 +60,12 @@ def test_memory_is_saved_by_smaller_batches_and_as_many_queries_an_update(config
     assert fitted.config.train.epochs == 4  # time was not short
 
 
+def test_what_contradicts_another_setting_is_not_tried(make_config: MakeConfig) -> None:
+    config = make_config("mine.keep=12", "train.epochs=4", "targets.target_perplexity=10")  # a list must be longer
+    fitted = fit(config, foretell, Budget(seconds=180))
+    assert [one.setting for one in fitted.given_up] == ["train.epochs"]
+
+
 def test_where_nothing_helps_it_says_what_takes_the_most(config: Config) -> None:
     with pytest.raises(RequestError, match=r"^--budget-minutes 1: this config takes 2\.\d min here even with .*epochs"):
         fit(config, foretell, Budget(seconds=60))

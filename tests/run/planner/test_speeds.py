@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from sdretrieval.run.planner.speeds import Speeds, shape
 
 
@@ -48,13 +50,24 @@ def test_again_measures_once_more_and_no_oftener(tmp_path: Path) -> None:
     assert Speeds(file).of("encode", trial) == {"seconds_per_token": 1.0}
 
 
-def test_a_torn_file_is_measured_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ['{"half', "[1]", "null", '{"key": 5}', '{"key": {"seconds_per_token": "quick"}}'])
+def test_a_file_that_is_not_what_it_should_be_is_measured_again(tmp_path: Path, text: str) -> None:
     file = tmp_path / "calibration.json"
-    file.write_text('{"half')
+    file.write_text(text)
     trial = Trial()
     Speeds(file).of("encode", trial)
     assert trial.asked == 1
     assert Speeds(file).of("encode", trial) == {"seconds_per_token": 0.5}
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("no folder")
+    trial = Trial()
+    speeds = Speeds(tmp_path / "file" / "calibration.json")
+    with caplog.at_level("WARNING", logger="sdretrieval"):
+        assert speeds.of("encode", trial) == speeds.of("encode", trial) == {"seconds_per_token": 0.5}
+    assert "cannot be kept" in caplog.text
+    assert trial.asked == 1
 
 
 def test_two_processes_keep_what_the_other_measured(tmp_path: Path) -> None:
