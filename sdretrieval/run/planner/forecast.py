@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from sdretrieval.run.planner.speeds import Speeds
 from sdretrieval.run.planner.tuning import Tuning, tuned
 from sdretrieval.run.planner.workload import SAMPLE, Reader, Workload, examples, read_by_guest, workload_of
 from sdretrieval.run.stages.guests import Guest
+from sdretrieval.run.stages.runner import Stopped
 from sdretrieval.run.stages.teach import view_of
 from sdretrieval.run.store import Ledger, Store, readable_bytes
 from sdretrieval.run.store.memory import resident_bytes
@@ -86,7 +88,7 @@ class Planner:
 
     def __call__(self, config: Config) -> Forecast:
         """The forecast of a config."""
-        stages, _ = outline(config, self.store, self.until)
+        stages = _outlined(config, self.store, self.until)
         precisions = _precisions(_opened(config, self.store), self.speeds, self.student)
         known = Known(config, self.load, self.student, self.guests)
         return _forecast(Predictor(known, self.speeds, precisions, self.tuning.batch_tokens, self.base_bytes), stages)
@@ -124,8 +126,37 @@ class _Planning(Outline):
         return self.store.path_of(key)
 
 
-def _opened(config: Config, store: Store) -> Pipeline:
-    return Pipeline(config, store, _Planning(store, Ledger(store.root / "outline.jsonl"), planning=True))
+def _outlined(config: Config, store: Store, until: str | None) -> Mapping[str, Outlined]:
+    """The stages to come, where the store knows a gate's or the probe's decision as it was decided.
+
+    Where something there cannot be opened, as if nothing were there: a run makes it again.
+    """
+    walker = _opened(config, store, until)
+    assert isinstance(walker.runner, Outline)
+    try:
+        with _silence():
+            walker.run()
+    except Stopped:
+        pass
+    except Exception:
+        return outline(config, store, until)[0]
+    return walker.runner.stages
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """What gates and probe decided was said when they did."""
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _opened(config: Config, store: Store, until: str | None = None) -> Pipeline:
+    ledger = Ledger(store.root / "outline.jsonl")
+    return Pipeline(config, store, _Planning(store, ledger, planning=True, until=until))
 
 
 def _forecast(predictor: Predictor, stages: Mapping[str, Outlined]) -> Forecast:

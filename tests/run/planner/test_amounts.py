@@ -99,6 +99,14 @@ def test_what_the_store_has_is_not_foretold(make_config: MakeConfig, finished: R
     assert "final/encode" not in changed.stages  # the same artifact as 2/encode
 
 
+def test_what_a_gate_refused_is_not_foretold_again(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config("train.learning_rate=1e-9", "train.epochs=0.2", "generations=2")  # learns nothing
+    done = run_config(config, runs=tmp_path)
+    assert done is not None
+    assert {one["decision"] for one in done.report["generations"]} == {"rejected"}
+    assert forecast_config(config, runs=tmp_path).forecast.stages == {}
+
+
 def test_pairs_of_a_cross_encoder_are_measured_and_weigh(
     make_config: MakeConfig, tiny_cross_encoder: Path, tmp_path: Path
 ) -> None:
