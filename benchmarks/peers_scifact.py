@@ -190,7 +190,7 @@ def run(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     found = Found()
     with found.step("import"):
         import torch
-        from sentence_transformers import CrossEncoder, SentenceTransformer, SentenceTransformerTrainer  # noqa: F401
+        from sentence_transformers import CrossEncoder, SentenceTransformer
 
     with found.step("load"):
         corpus = read_corpus(asked.corpus, asked.max_documents, asked.seed, asked.dev_share)

@@ -14,7 +14,7 @@ from sdretrieval.encode.encoder import encode_sequences
 from sdretrieval.ragged import Array
 from sdretrieval.training.callbacks import last_complete_checkpoint, read_metrics
 from sdretrieval.training.losses import margin_mse
-from tests.training.lesson import SETTINGS, Lesson, assert_close, teach, weights
+from tests.training.lesson import SETTINGS, Lesson, assert_close, interrupted, teach, weights
 
 Lessons = Callable[[], Lesson]
 KINDS = ["margin_mse", "embedding"]
@@ -60,16 +60,8 @@ def test_vectors_are_followed_on_both_sides(lesson: Lesson, tmp_path: Path) -> N
 def test_a_killed_training_is_continued_to_the_same_weights(new_lesson: Lessons, tmp_path: Path, kind: str) -> None:
     settings = replace(SETTINGS, save_every=2)
     first = new_lesson()
-    batches, seen = first.batches(), []
-
-    def until_the_sixth(positions: Array, rows: Array) -> Array:
-        seen.append(positions)
-        if len(seen) > 5:
-            raise KeyboardInterrupt
-        return first.judge.matrix(positions, rows)
-
     with pytest.raises(KeyboardInterrupt):
-        teach(first, settings, tmp_path / "killed", batches=replace(batches, judge=until_the_sixth), kind=kind)
+        teach(first, settings, tmp_path / "killed", batches=interrupted(first.batches()), kind=kind)
     assert last_complete_checkpoint(tmp_path / "killed" / "trainer") is not None
     for name in ("killed", "whole"):
         teach(new_lesson(), settings, tmp_path / name, kind=kind)

@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sdretrieval.encode.encoder import Embeddings, encode_sequences
-from sdretrieval.ragged import Array, Ragged
+from sdretrieval.ragged import Ragged
 from sdretrieval.training.batches import BatchMaker, Hidden, StoredVectors
 from sdretrieval.training.callbacks import last_complete_checkpoint, read_metrics
 from sdretrieval.training.distillation import Distillation
-from tests.training.lesson import SETTINGS, Lesson, loss_of, teach, weights
+from tests.training.lesson import SETTINGS, Lesson, interrupted, loss_of, teach, weights
 
 Lessons = Callable[[], Lesson]
 VISITS = [{"position": position, "visit": 0} for position in (4, 0, 31, 7)]
@@ -41,7 +41,8 @@ def terms(loss: Distillation, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
     """As the trainer calls it: features of queries, then of each part of the documents."""
     sides = dict.fromkeys(name.partition("_")[0] for name in batch if name != "label")
     features = [{n.partition("_")[2]: v for n, v in batch.items() if n.startswith(f"{side}_")} for side in sides]
-    return loss(features, batch["label"])  # type: ignore[no-any-return]
+    terms: dict[str, torch.Tensor] = loss(features, batch["label"])
+    return terms
 
 
 def gradients(lesson: Lesson) -> dict[str, torch.Tensor]:
@@ -137,16 +138,8 @@ def test_queries_learn_to_find_documents_that_stay(lesson: Lesson, tmp_path: Pat
 def test_a_killed_training_is_continued_to_the_same_weights(new_lesson: Lessons, tmp_path: Path, live: bool) -> None:
     asked = replace(SETTINGS, save_every=2)
     first = new_lesson()
-    batches, seen = query_side(first), []
-
-    def until_the_sixth(positions: Array, rows: Array) -> Array:
-        seen.append(positions)
-        if len(seen) > 5:
-            raise KeyboardInterrupt
-        return first.judge.matrix(positions, rows)
-
     with pytest.raises(KeyboardInterrupt):
-        teach(first, asked, tmp_path / "killed", live=live, batches=replace(batches, judge=until_the_sixth))
+        teach(first, asked, tmp_path / "killed", live=live, batches=interrupted(query_side(first)))
     assert last_complete_checkpoint(tmp_path / "killed" / "trainer") is not None
     for name in ("killed", "whole"):
         lesson = new_lesson()

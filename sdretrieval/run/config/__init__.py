@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sdretrieval.run.config.checks import warnings
 from sdretrieval.run.config.fields import identity_fields
 from sdretrieval.run.config.index_section import index_identity, index_keywords, read_index_section, settings_from
 from sdretrieval.run.config.load import dump_config, load_config, parse_config
@@ -32,6 +31,7 @@ from sdretrieval.run.config.schema import (
     ViewConfig,
     members_of,
 )
+from sdretrieval.run.config.warnings import warnings
 
 __all__ = [
     "Config",

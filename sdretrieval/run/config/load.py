@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from sdretrieval.errors import ConfigError
 from sdretrieval.run.config import problems
-from sdretrieval.run.config.checks import clashes
+from sdretrieval.run.config.clashes import clashes
 from sdretrieval.run.config.schema import Config
 
 REPAIR_ROUNDS = 3

@@ -34,7 +34,8 @@ COUNTED = {
 
 INT32, FLOAT32, OFFSET = 4, 4, 8
 SHARED = 0.05
-"""Of a batch's documents, those in several of its lists beyond what chance brings: 4 to 7 % where measured."""
+"""Of a batch's documents, those in several of its lists beyond what chance brings: some per cent
+(`python -m benchmarks.batches`)."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from sdretrieval.corpus import Corpus, default_cache
 from sdretrieval.encode.encoder import Precision
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.views import View
+from sdretrieval.errors import DamagedArtifact
 from sdretrieval.run.config import Config, DenseConfig, members_of
 from sdretrieval.run.pipeline import Pipeline
 from sdretrieval.run.pipeline.outline import Outline, Outlined, outline
@@ -138,7 +139,8 @@ def _outlined(config: Config, store: Store, until: str | None) -> Mapping[str, O
             walker.run()
     except Stopped:
         pass
-    except Exception:
+    except (OSError, ValueError, KeyError, DamagedArtifact) as damage:
+        logger.info("the forecast looks at nothing in the store: something there cannot be opened (%s)", damage)
         return outline(config, store, until)[0]
     return walker.runner.stages
 
@@ -186,7 +188,7 @@ def _measured(task: str, speeds: Speeds, student: Student) -> Precision:
         chosen, ratio = faster_precision(student.model, training=task == "train")
         return {"float32_over_bfloat16": ratio, "bfloat16": float(chosen == "bfloat16")}
 
-    figures = speeds.of(f"precision to {task} {student.digest[:12]} in", trial)
+    figures = speeds.of(f"number format to {task} in", trial, student.digest)
     return "bfloat16" if figures["bfloat16"] else "float32"
 
 

@@ -89,11 +89,9 @@ class Predictor:
         batch = guest.batch_tokens if guest else self.known.config.student.batch_tokens or self.batch_tokens
         reader = self.known.reader(address)
         mean, precision = shape(_mean(reader, view)), self.precision["encode"]
-        work = (
-            f"encode with {digest[:12]}, {mean} tokens a window, batches of {batch or 'the usual'} tokens, {precision}"
-        )
+        work = f"encode windows of about {mean} tokens, batches of {batch or 'the usual'} tokens, {precision}"
         return self.speeds.of(
-            work, lambda: trials.encode_trial(self._encoder(guest), _cut(reader, view), batch, precision)
+            work, lambda: trials.encode_trial(self._encoder(guest), _cut(reader, view), batch, precision), digest
         )
 
     def _encoder(self, guest: DenseConfig | None) -> Student:
@@ -114,7 +112,7 @@ class Predictor:
         view, reader = self.known.training_view, self.known.reader("1/train")
         settings = TrainSettings(freeze=asked.freeze, dropout=asked.dropout, precision=self.precision["train"])
         work = (
-            f"train {student.digest[:12]}, {shape(_mean(reader, view))} tokens a document, frozen "
+            f"train on documents of about {shape(_mean(reader, view))} tokens, frozen "
             f"{', '.join(asked.freeze) or 'nothing'}, dropout {asked.dropout:g}, {settings.precision}"
         )
 
@@ -126,7 +124,7 @@ class Predictor:
             own = student_from(locate_model(config.student.model), config)  # training changes it
             return trials.train_trial(own, given, shown, settings)
 
-        return self.speeds.of(work, trial)
+        return self.speeds.of(work, trial, student.digest)
 
     def reading(self, position: int) -> Figures:
         """Of a cross-encoder's pairs."""
@@ -135,7 +133,7 @@ class Predictor:
         load, view = self.known.load, identity_fields(member.view)
         mean = shape(load.documents.total() / max(load.documents.count, 1))
         digest = model_digest(locate_model(member.model))
-        work = f"read pairs with {digest[:12]}, {mean} tokens a document, at most {member.max_tokens} of {view}"
+        work = f"read pairs with documents of about {mean} tokens, at most {member.max_tokens} at once, {view}"
         count = max(6, trials.READ_TOKENS // max(min(mean, member.max_tokens), 1))
 
         def trial() -> Figures:
@@ -148,7 +146,7 @@ class Predictor:
                 windows=member.view.windows, stride=member.view.stride, batch_tokens=member.batch_tokens,
             )  # fmt: skip
 
-        return self.speeds.of(work, trial)
+        return self.speeds.of(work, trial, digest)
 
     @property
     def _search(self) -> Figures:
@@ -164,12 +162,14 @@ class Predictor:
         ]
 
     @property
-    def _lexical(self) -> Figures:
+    def lexical(self) -> Figures:
+        """Of BM25."""
         load, asked = self.known.load, self.known.config.mine
         texts, queries = examples(load.document_texts, 1000), examples(load.query_texts, 200)
         mean = shape(sum(map(len, texts)) / max(len(texts), 1))
+        identifiers = "split" if asked.split_identifiers else "whole"
         return self.speeds.of(
-            f"BM25 of {mean} characters a document, identifiers {'split' if asked.split_identifiers else 'whole'}",
+            f"BM25 of about {mean} characters a document, identifiers {identifiers}",
             lambda: trials.lexical_trial(texts, queries, asked.split_identifiers),
         )
 
@@ -182,7 +182,7 @@ class Predictor:
     def worded(self, queries: int) -> float:
         """Seconds of BM25's search: it grows with the documents that hold a word."""
         sampled = min(1000, len(self.known.load.document_texts))
-        return queries * self._lexical["seconds_per_query"] * max(self.known.load.documents.count / max(sampled, 1), 1)
+        return queries * self.lexical["seconds_per_query"] * max(self.known.load.documents.count / max(sampled, 1), 1)
 
     def small(self, kind: str, queries: int) -> float:
         """Seconds of what is done for each query, beside searching."""
@@ -240,7 +240,7 @@ def _tokens(predictor: Predictor, address: str, amount: Amount) -> Cost:
 
 
 def _lexical(predictor: Predictor, address: str, amount: Amount) -> Cost:
-    return amount.count * predictor._lexical["seconds_per_document"], 0
+    return amount.count * predictor.lexical["seconds_per_document"], 0
 
 
 def _queries(predictor: Predictor, address: str, amount: Amount) -> Cost:

@@ -58,9 +58,9 @@ class Speeds:
         except OSError as problem:
             logger.warning("what this machine was measured to do cannot be kept: %s", problem)
 
-    def of(self, work: str, trial: Callable[[], Figures]) -> Figures:
-        """The figures of `work`, by `trial` where they are not known on this machine."""
-        key = f"{self._machine} | {work}"
+    def of(self, work: str, trial: Callable[[], Figures], model: str = "") -> Figures:
+        """The figures of `work` with the model of digest `model`, by `trial` where this machine's are not known."""
+        key = f"{self._machine} | {model} | {work}"
         if key not in self._known or (self.again and key not in self._fresh):
             logger.info("measuring this machine: %s", work)
             self._known[key] = {name: float(value) for name, value in trial().items()}

@@ -64,8 +64,8 @@ def tuned(student: Student, sequences: Sequence[Array], speeds: Speeds, batch_to
         return {"threads": threads, "batch_tokens": tokens}
 
     try:
-        work = f"threads of {counts} and tokens a batch of {batches} for {student.digest[:12]}, {mean} tokens a window"
-        found = speeds.of(work, trial)
+        work = f"threads of {counts} and tokens a batch of {batches}, windows of about {mean} tokens"
+        found = speeds.of(work, trial, student.digest)
     finally:
         torch.set_num_threads(seen)
     chosen = Tuning(int(found["threads"]), int(found["batch_tokens"]))

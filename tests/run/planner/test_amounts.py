@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sdretrieval.encode.views import Specials, View
 from sdretrieval.ragged import Ragged
 from sdretrieval.run.api import RunResult, forecast_config, plan_config, run_config
 from sdretrieval.run.commands.lineage import lineage
-from sdretrieval.run.planner import Fitted, counted
+from sdretrieval.run.planner import Fitted, Prediction, counted
 from sdretrieval.run.planner import forecast as forecasting
 from sdretrieval.run.planner.workload import Lengths
 from sdretrieval.run.store import Store
@@ -31,6 +32,13 @@ EXACT = ("tokens", "encode", "index", "targets", "train", "lexical", "corpus", "
 
 def stage_of(address: str) -> str:
     return address.split("/")[1].split(":")[0]
+
+
+def units_of(stages: Mapping[str, Prediction], address: str) -> int:
+    """How much of its unit a stage was foretold."""
+    amount = stages[address].amount
+    assert amount is not None
+    return amount.count
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +76,7 @@ def test_where_queries_alone_learn_no_document_is_encoded_again(make_config: Mak
     done = run_config(config, runs=tmp_path)
     assert done is not None
     counts = {record["stage"]: record["counts"] for record in ledger_of(done.folder) if not record["cached"]}
-    assert told.stages["2/encode"].amount.count == counted("2/encode", counts["2/encode"])  # type: ignore[union-attr]
+    assert units_of(told.stages, "2/encode") == counted("2/encode", counts["2/encode"])
     assert told.stages["2/encode"].seconds < told.stages["1/encode"].seconds
     both = forecast_config(make_config("generations=2"), runs=tmp_path / "other").forecast
     assert told.stages["1/train"].seconds < both.stages["1/train"].seconds
@@ -114,7 +122,7 @@ def test_pairs_of_a_cross_encoder_are_measured_and_weigh(
     read = forecast_config(make_config(teacher=teacher), runs=tmp_path).forecast
     fewer = forecast_config(make_config("mine.keep=6", teacher=teacher), runs=tmp_path).forecast
     assert fewer.stages["1/score"].seconds < read.stages["1/score"].seconds
-    assert read.stages["1/score"].amount.count == 40 * 8  # type: ignore[union-attr]
+    assert units_of(read.stages, "1/score") == 40 * 8
 
 
 @given(
@@ -176,8 +184,8 @@ def test_a_forecast_that_fails_stops_no_run(
 def test_made_queries_are_foretold_as_many_as_are_kept(make_config: MakeConfig, tmp_path: Path) -> None:
     made = ("corpus.labels=false", "corpus.dev_queries=8", "corpus.generated_queries=20")
     told = forecast_config(make_config(*made), runs=tmp_path).forecast.stages
-    assert told["1/evaluate:dev"].amount.count == 8  # type: ignore[union-attr]
-    assert told["1/targets"].amount.count == 40 + 20  # type: ignore[union-attr]
+    assert units_of(told, "1/evaluate:dev") == 8
+    assert units_of(told, "1/targets") == 40 + 20
 
 
 def test_a_dense_teacher_is_foretold_by_its_own_tokenizer(
@@ -191,14 +199,13 @@ def test_a_dense_teacher_is_foretold_by_its_own_tokenizer(
     (guest / "tokenizer.json").write_text(json.dumps(tokenizer))
     config = make_config(teacher={"kind": "dense", "model": str(guest), "view": {"max_tokens": 128}})
     told = forecast_config(config, runs=tmp_path / "runs").forecast.stages
-    own, theirs = told["0/tokens"].amount, told["0/tokens:teacher0"].amount
-    assert own is not None and theirs is not None
-    assert theirs.count > 1.5 * own.count
+    theirs = units_of(told, "0/tokens:teacher0")
+    assert theirs > 1.5 * units_of(told, "0/tokens")
     run_config(config, runs=tmp_path / "runs", until="0/encode:teacher0")
     counts = {record["stage"]: record["counts"] for record in ledger_of(tmp_path / "runs" / "tiny")}
-    assert counted("0/tokens:teacher0", counts["0/tokens:teacher0"]) == theirs.count
+    assert counted("0/tokens:teacher0", counts["0/tokens:teacher0"]) == theirs
     done = counted("0/encode:teacher0", counts["0/encode:teacher0"])
-    assert told["0/encode:teacher0"].amount.count == done  # type: ignore[union-attr]
+    assert units_of(told, "0/encode:teacher0") == done
 
 
 def test_a_small_run_is_not_measured(finished: RunResult) -> None:

@@ -44,22 +44,17 @@ def machine(monkeypatch: pytest.MonkeyPatch, best_threads: int, best_batch: int)
 
 
 @pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize("best", [Tuning(2, 4096), Tuning(4, 2048)], ids=["other than usual", "the usual"])
 def test_the_fastest_is_taken_and_holds_for_the_process(
-    student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: Tuning
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    machine(monkeypatch, best_threads=2, best_batch=4096)
-    assert tuned(student, WINDOWS, Speeds(tmp_path / "c.json"), None) == Tuning(2, 4096)
-    assert torch.get_num_threads() == 2
+    machine(monkeypatch, best_threads=best.threads, best_batch=best.batch_tokens)
+    assert tuned(student, WINDOWS, Speeds(tmp_path / "c.json"), None) == best
+    assert torch.get_num_threads() == best.threads
 
 
-@pytest.mark.usefixtures("four_threads")
-def test_the_usual_stays_where_nothing_is_clearly_faster(
-    student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    machine(monkeypatch, best_threads=4, best_batch=2048)
-    assert tuned(student, WINDOWS, Speeds(tmp_path / "c.json"), None) == Tuning(4, 2048)
+def test_the_usual_stays_where_nothing_is_clearly_faster() -> None:
     assert tuning._fastest({2048: 1.0, 4096: 0.95}) == 2048
 
 
