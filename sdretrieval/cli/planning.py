@@ -40,13 +40,15 @@ def plan(
 
     budget = _budget(budget_minutes, max_memory)
     with stdout_kept_clean():
-        lines = plan_config(config, overrides=settings or (), runs=runs)
-        fitted = None
-        if budget is not None or not all(line.cached for line in lines):
-            asked = {"overrides": settings or (), "runs": runs, "budget": budget, "again": again}
-            fitted = _foretold(lambda: forecast_config(config, **asked), budget is not None)
-            if fitted is not None and fitted.given_up:
-                lines = plan_config(fitted.config, runs=runs)
+        asked: dict[str, Any] = {"overrides": settings or (), "runs": runs}
+        fitted: Fitted | None
+        if budget is not None:  # it may change the config, of which the plan then is
+            fitted = forecast_config(config, **asked, budget=budget, again=again)
+            lines = plan_config(fitted.config, runs=runs)
+        else:
+            lines = plan_config(config, **asked)
+            cached = all(line.cached for line in lines)
+            fitted = None if cached else _foretold(lambda: forecast_config(config, **asked, again=again))
     if as_json:
         print_json(_record(lines, fitted) if budget is not None else [_planned(line, fitted) for line in lines])
         return
@@ -66,8 +68,8 @@ def _budget(minutes: float | None, memory: str | None) -> Any:
     return Budget(seconds, None if memory is None else memory_size(memory, "--max-memory"))
 
 
-def _foretold(forecast: Callable[[], Fitted], needed: bool) -> Fitted | None:
-    """The forecast; where it fails, and no budget needs it, the plan goes without: it knows what is cached."""
+def _foretold(forecast: Callable[[], Fitted]) -> Fitted | None:
+    """The forecast; where it fails the plan goes without: it knows what is cached."""
     from sdretrieval.errors import SdretrievalError
 
     try:
@@ -75,8 +77,6 @@ def _foretold(forecast: Callable[[], Fitted], needed: bool) -> Fitted | None:
     except SdretrievalError:
         raise
     except Exception as problem:
-        if needed:
-            raise
         logger.warning("what this will take cannot be foretold: %s: %s", type(problem).__name__, problem)
         return None
 

@@ -131,6 +131,7 @@ def plan_config(
     """Every stage of every generation, cached or to run, and why; runs nothing, takes generations as accepted."""
     config = config if isinstance(config, Config) else load_config(config, overrides)
     root = runs_folder(runs)
+    _say_settings(config)
     _check_settings(config)
     before = ledger_by_address(Ledger(root / config.name / "ledger.jsonl"))
     store = Store(root / "store")
@@ -195,6 +196,7 @@ def _check_request(
     config: Config, store: Store, until: str | None, worker: bool, walk: Callable[[Pipeline], object] = Pipeline.run
 ) -> None:
     """Everything that can be refused before long work, what needs least time first."""
+    _say_settings(config)
     _check_settings(config)
     if until is not None:
         check_until(until, config.generations)
@@ -209,15 +211,15 @@ def _check_request(
 
 def _check_settings(config: Config) -> None:
     """What a plan refuses as well: it loads no model."""
-    for warning in warnings(config):
-        logger.warning("%s", warning)
     check_verdicts(config)
     check_models(config)
     check_machine(config)
-    _say_prompts(config)
 
 
-def _say_prompts(config: Config) -> None:
+def _say_settings(config: Config) -> None:
+    """What a user should know of the config before anything begins."""
+    for warning in warnings(config):
+        logger.warning("%s", warning)
     found = prompts_of(config)
     if found.prompts != Prompts():
         logger.info("%s", found.line(config.student.model))

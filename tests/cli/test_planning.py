@@ -37,6 +37,14 @@ def test_a_budget_that_is_short_says_what_to_give_up_and_how(config: Path, tmp_p
     assert f"sdretrieval run {config} --set train.epochs=4000 --set train.epochs=" in done.out
 
 
+@pytest.mark.parametrize("budget", [(), ("--budget-minutes", "600")])
+def test_what_is_doubtful_in_a_config_is_said_once(
+    config: Path, tmp_path: Path, call: Call, budget: tuple[str, ...]
+) -> None:
+    done = call("plan", config, "--runs", tmp_path, "--set", "index.refresh=partial", *budget)
+    assert done.err.count("index.refresh: partial has no effect") == 1
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
