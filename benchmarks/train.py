@@ -1,12 +1,16 @@
-"""Training on the same lists, the same number of updates: ours against the trainer with `DistillKLDivLoss`."""
+"""Training on the same lists, the same number of updates: ours against the trainer with `DistillKLDivLoss`.
+
+Each round trains with a seed of its own, the same on all sides: quality is that of several trainings.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,6 +18,7 @@ from benchmarks.inputs import Asked, folder_of, read_texts, stdlib, write_texts
 from benchmarks.judge import mean, ndcg_by_query
 from benchmarks.record import Record, compared
 from benchmarks.sides import Side, Work
+from sdretrieval.encode.encoder import Precision
 from sdretrieval.encode.student import load_student
 from sdretrieval.encode.tokens import tokenize
 from sdretrieval.evaluation import paired_test
@@ -22,8 +27,9 @@ from sdretrieval.ragged import Ragged
 from sdretrieval.run import api
 from sdretrieval.run.config import parse_config
 from sdretrieval.targets.build import Targets
+from sdretrieval.training.precision import faster_precision
 
-ROUNDS = 2
+ROUNDS = 3
 DOCUMENTS = 1000
 UPDATES = 12
 QUERIES, LIST = 16, 8
@@ -68,12 +74,13 @@ def peer(*, tuned: bool) -> Callable[[Path], Work]:
     dropout off, too."""
 
     def side(folder: Path) -> Work:
-        return lambda: _train_peer(folder, tuned)
+        rounds = count()
+        return lambda: _train_peer(folder, tuned, next(rounds))
 
     return side
 
 
-def _train_peer(folder: Path, tuned: bool) -> str:
+def _train_peer(folder: Path, tuned: bool, number: int) -> str:
     from sentence_transformers import (
         SentenceTransformer,
         SentenceTransformerTrainer,
@@ -89,10 +96,11 @@ def _train_peer(folder: Path, tuned: bool) -> str:
         for module in model.modules():
             if type(module).__name__ == "Dropout":
                 module.p = 0.0
-    target = folder / f"peer-{tuned}"
+    target = folder / f"peer-{tuned}-{number}"
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(target / "trainer"), max_steps=UPDATES, per_device_train_batch_size=QUERIES, learning_rate=RATE,
-        save_strategy="no", report_to="none", disable_tqdm=True, seed=asked.seed, use_cpu=True, logging_steps=1000,
+        save_strategy="no", report_to="none", disable_tqdm=True, seed=asked.seed + number, use_cpu=True,
+        logging_steps=1000,
     )  # fmt: skip
     loss = DistillKLDivLoss(model, similarity_fct=_over_temperature)
     SentenceTransformerTrainer(model=model, args=arguments, train_dataset=_examples(folder), loss=loss).train()
@@ -119,12 +127,23 @@ def _examples(folder: Path) -> Any:
     return Dataset.from_dict({**columns, "label": [probs.tolist() for probs in targets.log_probs]})
 
 
-def ours(folder: Path) -> Work:
-    """`train` with `ListwiseDistillation` over the same lists, in float32 as the peer."""
-    return lambda: _train_ours(folder)
+def ours(precision: Literal["float32", "auto"]) -> Callable[[Path], Work]:
+    """`train` with `ListwiseDistillation` over the same lists: in float32 as the peer, or in what `auto` takes."""
+
+    def side(folder: Path) -> Work:
+        chosen, rounds = _chosen(precision, Asked.load(folder)), count()
+        return lambda: _train_ours(folder, precision, chosen, next(rounds))
+
+    return side
 
 
-def _train_ours(folder: Path) -> str:
+def _chosen(precision: Literal["float32", "auto"], asked: Asked) -> Precision:
+    if precision == "float32":
+        return precision
+    return faster_precision(load_student(asked.student, max_tokens=TOKENS, device="cpu").model, training=True)[0]
+
+
+def _train_ours(folder: Path, name: str, precision: Precision, number: int) -> str:
     from sdretrieval.training.batches import BatchMaker
     from sdretrieval.training.batches import Side as TextSide
     from sdretrieval.training.distillation import ListwiseDistillation
@@ -138,13 +157,12 @@ def _train_ours(folder: Path) -> str:
     ]
     batches = BatchMaker(
         student.model, TextSide(texts[0], student.query_view, student.query_specials),
-        TextSide(texts[1], student.view, student.document_specials), candidates, targets, LIST, asked.seed,
+        TextSide(texts[1], student.view, student.document_specials), candidates, targets, LIST, asked.seed + number,
     )  # fmt: skip
-    target = folder / "ours"
-    shutil.rmtree(target, ignore_errors=True)
+    target = folder / f"ours-{name}-{precision}-{number}"
     settings = TrainSettings(
         epochs=UPDATES * QUERIES / len(candidates), queries_per_batch=QUERIES, learning_rate=RATE, warmup=0.0,
-        weight_decay=0.0, seed=asked.seed,
+        weight_decay=0.0, seed=asked.seed + number, precision=precision,
     )  # fmt: skip
     done = train(
         student.model, batches, ListwiseDistillation(student.model, student_temperature=TEMPERATURE), settings, target
@@ -156,29 +174,42 @@ def _train_ours(folder: Path) -> str:
 SIDES: dict[str, Callable[[Path], Work]] = {
     "trainer, defaults": peer(tuned=False),
     "trainer, frozen, no dropout": peer(tuned=True),
-    "ours": ours,
+    "ours": ours("float32"),
+    "ours, precision auto": ours("auto"),
 }
+ROWS = (
+    ("trainer, defaults", "ours", 3.0),
+    ("trainer, frozen, no dropout", "ours", 1.3),
+    ("trainer, defaults", "ours, precision auto", 3.0),
+)
+"""The peer, our side, the target."""
 
 
 def report(sides: Mapping[str, Side], asked: Asked) -> Record:
     """Ratios and dev nDCG@10 of what came out."""
-    found = {name: _dev(side.result, asked) for name, side in sides.items()}
-    base = _dev(asked.student, asked)
+    found = {name: _dev(side.results, asked) for name, side in sides.items()}
+    base = _dev([asked.student], asked)
     rows = []
-    for name, target in (("trainer, defaults", 3.0), ("trainer, frozen, no dropout", 1.3)):
-        test = paired_test(found["ours"], found[name], asked.seed)
+    for name, own, target in ROWS:
+        test = paired_test(found[own], found[name], asked.seed)
         low, high = test.interval95
-        means = f"{mean(found['ours']):.4f} against {mean(found[name]):.4f}, {low:+.3f} to {high:+.3f}"
+        means = f"{mean(found[own]):.4f} against {mean(found[name]):.4f}, {low:+.3f} to {high:+.3f}"
         agreement = f"dev nDCG@10 {means} (base {mean(base):.4f})"
-        rows.append(compared(f"against {name}", sides["ours"], sides[name], target, agreement))
+        what = f"against {name}" + own.removeprefix("ours")
+        rows.append(compared(what, sides[own], sides[name], target, agreement))
     title = f"{UPDATES} updates of {QUERIES} queries x {LIST} documents of at most {TOKENS} tokens"
+    trainings = len(sides["ours"].results)
+    took = "bfloat16" if "bfloat16" in sides["ours, precision auto"].result else "float32"
     note = (
-        f"dev nDCG@10 may be at most {WORSE} worse. One training of each, {len(base)} dev queries; the interval is the "
-        "paired 95 % one of the difference. Both minimise the same divergence; batches are drawn in another order."
+        f"dev nDCG@10 may be at most {WORSE} worse. Means over {trainings} trainings of each with seeds of their own, "
+        f"{len(base)} dev queries; the interval is the paired 95 % one of the difference, over queries. All minimise "
+        f"the same divergence; batches are drawn in another order. `train.precision: auto` took {took} here."
     )
     return Record("train", title, rows, [note], sides)
 
 
-def _dev(model: str, asked: Asked) -> dict[str, float]:
-    """nDCG@10 of each dev query."""
-    return ndcg_by_query(model, stdlib(asked.count(DOCUMENTS)), "dev", TOKENS)
+def _dev(models: Sequence[str], asked: Asked) -> dict[str, float]:
+    """nDCG@10 of each dev query, the mean over trainings."""
+    corpus = stdlib(asked.count(DOCUMENTS))
+    found = [ndcg_by_query(model, corpus, "dev", TOKENS) for model in models]
+    return {query: sum(values[query] for values in found) / len(found) for query in found[0]}

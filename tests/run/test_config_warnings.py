@@ -97,6 +97,14 @@ WARNINGS = [
         "teacher.members.1; remove this member",
     ),
     (
+        ensemble({"kind": "lexical"}, {"kind": "ema", "mode": "base", "half_life": 0.5}),
+        "teacher.members.1.half_life: 0.5 has no effect: mode is base, which does not move",
+    ),
+    (
+        minimal(train={"later_epochs": 0.5}),
+        "train.later_epochs: 0.5 has no effect: generations is 1; set generations to 2 or more, or leave it out",
+    ),
+    (
         minimal(train={"margin_scale": 0.1}),
         "train.margin_scale: 0.1 has no effect: train.loss is listwise_kl, not margin_mse",
     ),
@@ -145,6 +153,8 @@ def test_settings_without_effect_are_named(data: Any, text: str) -> None:
         minimal(teacher={"kind": "ema", "view": {"windows": "first", "max_tokens": 512}}),
         ensemble({"kind": "ema", "view": {"windows": "first"}}, {"kind": "lexical"}),
         ensemble({"kind": "ema"}, {"kind": "ema", "mode": "live", "half_life": 0.5}),
+        ensemble({"kind": "ema", "mode": "base"}, {"kind": "ema", "half_life": 0.5}),
+        {**minimal(train={"later_epochs": 0.5}), "generations": 2},
         minimal(index={"kind": "ivf", "lists": 64}),
         minimal(teacher={"kind": "ema"}, train={"loss": "embedding"}),
         {**ensemble({"kind": "ema"}, {"kind": "lexical", "weight": 0}), "train": {"loss": "embedding"}},

@@ -285,12 +285,13 @@ def test_a_cross_encoder_scores_a_pair_once_over_all_generations(
     assert 0 < counts["2/score"]["newly_scored_pairs"] < lists
     assert len(result.report["generations"]) == 2
     costs = {row["stage"]: row for row in result.report["generation_costs"]}
-    assert set(costs) == {"encode", "index", "mine", "score", "targets", "train"}
+    assert set(costs) == {"encode", "index", "mine", "score", "targets", "train", "all"}
     assert all(row["generation"] == 2 and row["seconds_first"] >= 0 for row in costs.values())
     new, first = counts["2/score"]["newly_scored_pairs"], counts["1/score"]["newly_scored_pairs"]
     assert (costs["score"]["amount"], costs["score"]["amount_first"]) == (new, first)
     assert costs["score"]["over_first"][0] == pytest.approx(new / first, abs=1e-3)
     assert costs["train"]["over_first"][0] == 1
+    assert costs["all"]["seconds"] == pytest.approx(sum(row["seconds"] for row in costs.values()) / 2, abs=0.01)
     page = (result.folder / "report.html").read_text()
     assert "Later generations beside the first" in page and f"{new:,} pairs newly scored" in page
 

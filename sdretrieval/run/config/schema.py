@@ -175,7 +175,9 @@ class EmaConfig(Section):
     """The student's own moving average, which may see more of a document than the student."""
 
     kind: Literal["ema"] = identity("ema")
-    mode: Literal["frozen", "live"] = identity("a snapshot per generation, or updated at each step", "frozen")
+    mode: Literal["frozen", "live", "base"] = identity(
+        "a snapshot per generation, updated at each step, or the student before any training", "frozen"
+    )
     half_life: Number = identity("half-life of the average, as a share of the generation's updates", 0.25, gt=0)
     view: ViewConfig = identity("what part of a document it sees", ViewConfig(windows="all"))
     weight: Weight = identity(
@@ -297,6 +299,9 @@ class TrainConfig(Section):
     hard_label_weight: Number = identity("weight of InfoNCE on known positives beside the divergence", 0.0, ge=0)
     student_temperature: Number = identity("divides the student's cosine scores", 0.05, gt=0)
     epochs: Number = identity("passes over the training queries, fractions allowed", 1.0, gt=0)
+    later_epochs: Number | None = identity(
+        "passes of each generation after the first; null means as many as epochs", None, gt=0
+    )
     queries_per_batch: int = identity("queries in a batch", 16, ge=1)
     candidates_per_query: int = identity("documents of a query's list that enter a batch", 10, ge=2)
     batches: Literal["random", "topic"] = identity(
@@ -315,6 +320,10 @@ class TrainConfig(Section):
     gradient_accumulation: int = identity("batches summed into one update", 1, ge=1)
     save_every: int | None = cost("updates between two checkpoints; null chooses", None, ge=1)
     early_stop: EarlyStopConfig | None = identity("stop when dev no longer improves; null never stops early", None)
+
+    def epochs_of(self, generation: int) -> float:
+        """Passes of one generation, counted from 1."""
+        return self.epochs if generation == 1 or self.later_epochs is None else self.later_epochs
 
 
 class GateConfig(Section):
@@ -356,6 +365,14 @@ class Config(Section):
     gate: GateConfig = identity("when a generation is accepted", GateConfig())
     evaluate: EvaluateConfig = identity("what the report measures", EvaluateConfig())
     generations: int = identity("rounds of mining, teaching and training", 1, ge=1, le=10)
+
+    @property
+    def all_epochs(self) -> float:
+        """Passes over the training queries in all generations together."""
+        train = self.train
+        if train.later_epochs is None:
+            return train.epochs * self.generations
+        return train.epochs + train.later_epochs * (self.generations - 1)
 
 
 def members_of(teacher: TeacherConfig) -> tuple[Member, ...]:

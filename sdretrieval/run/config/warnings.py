@@ -29,6 +29,7 @@ def warnings(config: Config) -> list[str]:
         *_labels(config),
         *_unused(config),
         *_unused_by_loss(config),
+        *_later(config),
         *_weighing(config),
         *_refreshing(config),
         *_views(config),
@@ -56,7 +57,7 @@ def _knows_more(member: Member, config: Config) -> bool:
         return True
     wider = member.view.windows == "all" or (member.view.max_tokens or 0) > config.student.max_tokens
     if isinstance(member, EmaConfig):
-        return wider and member.mode == "frozen"
+        return wider and member.mode != "live"
     same = member.model.rstrip("/") == config.student.model.rstrip("/")
     return wider or not same or member.prompts != config.student.prompts
 
@@ -65,6 +66,10 @@ def _averages(config: Config) -> Iterator[str]:
     """A run keeps one average, with the first ema member's half_life, and one live one, with the first live one's."""
     pairs = zip(member_paths(config), members_of(config.teacher), strict=True)
     averages = [(path, member) for path, member in pairs if isinstance(member, EmaConfig)]
+    for path, member in averages:
+        if member.mode == "base" and member.half_life != EmaConfig.model_fields["half_life"].default:
+            yield f"{path}.half_life: {member.half_life:g} has no effect: mode is base, which does not move"
+    averages = [(path, member) for path, member in averages if member.mode != "base"]
     live = [(path, member) for path, member in averages if member.mode == "live"]
     for path, _ in live[1:]:
         yield (
@@ -178,6 +183,16 @@ def _refreshing(config: Config) -> Iterator[str]:
         yield (
             f"index.refresh: {asked} saves the student's vectors alone: the teacher is a frozen ema, whose own vectors "
             "are encoded whole in each generation"
+        )
+
+
+def _later(config: Config) -> Iterator[str]:
+    """What tells later generations from the first has a part only where there are some."""
+    later = config.train.later_epochs
+    if config.generations == 1 and later is not None:
+        yield (
+            f"train.later_epochs: {later:g} has no effect: generations is 1; set generations to 2 or more, or leave it "
+            "out"
         )
 
 

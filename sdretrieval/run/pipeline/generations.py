@@ -133,7 +133,7 @@ class Pipeline(Measuring):
 
     def train(self, number: int, student: Weights, taught: Material) -> Weights:
         """The candidate: `student` trained on what was taught, and measured before the gate."""
-        trained = self._train(f"{number}/train", student, taught, "teacher", self.config.train.epochs)
+        trained = self._train(f"{number}/train", student, taught, "teacher", self.config.train.epochs_of(number))
         new = Weights(trained.key, trained.path / "student", trained.path / "average")
         self.may_refresh(number, new, student)
         vectors = self.working_vectors(f"{number + 1}", new)
@@ -159,7 +159,7 @@ class Pipeline(Measuring):
             identity = {name: value for name, value in identity.items() if name not in others} | {"loss": "listwise_kl"}
         else:
             members = members_of(self.config.teacher)
-            identity["averages"] = [[m.mode, m.half_life] for m in members if isinstance(m, EmaConfig)]
+            identity["averages"] = [[_averaged(m), m.half_life] for m in members if isinstance(m, EmaConfig)]
         if self.config.train.early_stop is not None:
             identity["gate"] = self.config.gate.measure
         if self.query_side:
@@ -267,7 +267,7 @@ class Pipeline(Measuring):
         """As many updates as all generations have, from the base, on the first generation's lists."""
         hard = control == "hard_labels"
         material = self._hard_material(mined) if hard else self._shuffled_material(mined)
-        epochs = self.config.train.epochs * self.config.generations
+        epochs = self.config.all_epochs
         trained = self._train(f"1/train:{control}", self.base, material, "hard" if hard else "shuffled", epochs)
         weights = Weights(trained.key, trained.path / "student", trained.path / "average")
         text = "equal updates on known positives, no teacher" if hard else "equal updates, teacher shuffled"
@@ -309,7 +309,16 @@ class Pipeline(Measuring):
 
 def _used(asked: TrainConfig) -> dict[str, bool]:
     """Whether a setting has a part in a training."""
-    return {"margin_scale": asked.loss == "margin_mse", "batches": asked.batches != "random"}
+    return {
+        "margin_scale": asked.loss == "margin_mse",
+        "batches": asked.batches != "random",
+        "later_epochs": False,  # a generation's own number stands under `epochs`
+    }
+
+
+def _averaged(member: EmaConfig) -> Literal["frozen", "live"]:
+    """How a training keeps the average: as for a frozen one where the base itself teaches."""
+    return "live" if member.mode == "live" else "frozen"
 
 
 def _place(name: str) -> tuple[int, int]:

@@ -37,14 +37,17 @@ class Teaching(Shared):
         found = {}
         for position, member in enumerate(members_of(self.config.teacher)):
             if isinstance(member, EmaConfig):
-                view = teach.view_of(member.view, self.config)
-                address = f"{number}/encode:teacher{position}"
-                found[position] = self.vectors(
-                    address, weights.average_key, weights.average, view, self._first_windows(number, weights)
-                )
+                found[position] = self._average_vectors(position, member, number, weights)
             elif isinstance(member, DenseConfig):
                 found[position] = self._guest_vectors(position, member)
         return found
+
+    def _average_vectors(self, position: int, member: EmaConfig, number: int, weights: Weights) -> Artifact:
+        """An EMA member's vectors. Those of the base, where it teaches throughout, are made in generation 1."""
+        if member.mode == "base":
+            number, weights = 1, self.base
+        address, view = f"{number}/encode:teacher{position}", teach.view_of(member.view, self.config)
+        return self.vectors(address, weights.average_key, weights.average, view, self._first_windows(number, weights))
 
     def _first_windows(self, number: int, weights: Weights) -> list[Path]:
         """Where the average is the student itself, as the base is, a document's first window is encoded already."""

@@ -171,7 +171,8 @@ def _targets(address: str, known: Known) -> Amount:
 
 def _train(address: str, known: Known) -> Amount:
     asked = known.config.train
-    epochs = asked.epochs * (known.config.generations if ":" in address else 1)  # a control has all updates at once
+    control = ":" in address  # it has the updates of all generations
+    epochs = known.config.all_epochs if control else asked.epochs_of(int(address.split("/")[0]))
     per_update = min(asked.queries_per_batch, max(known.lists, 1)) * asked.gradient_accumulation
     weights = sum(parameter.numel() for parameter in known.student.model.parameters())
     return Amount("updates", count_updates(known.lists, epochs, per_update), 2 * FLOAT32 * weights)

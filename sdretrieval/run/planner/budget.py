@@ -71,6 +71,7 @@ Change = tuple[Config, dict[str, Any]]
 
 MEANINGS = {
     "train.epochs": "fewer updates",
+    "train.later_epochs": "fewer updates",
     "mine.keep": "shorter lists: the teacher judges fewer documents a query",
     "mine.depth": "lists come from nearer the top",
     "train.precision": "bfloat16 where it is faster here",
@@ -117,7 +118,8 @@ def _peak(forecast: Forecast) -> float:
 def _shorter(now: Config, asked: Config) -> Iterator[Change]:
     """Changes that save time."""
     if (epochs := round(now.train.epochs * 0.85, 3)) >= LEAST_EPOCHS * asked.train.epochs:
-        yield now, {"train.epochs": epochs}
+        later = now.train.later_epochs
+        yield now, {"train.epochs": epochs} | ({"train.later_epochs": round(later * 0.85, 3)} if later else {})
     if (keep := int(now.mine.keep * 0.75)) >= max(LEAST_KEPT, now.train.candidates_per_query):
         yield now, {"mine.keep": keep}
     if (depth := now.mine.depth // 2) >= 2 * now.mine.keep:

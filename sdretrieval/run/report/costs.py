@@ -16,13 +16,16 @@ UNITS = {
 }
 """Of a stage: the unit of its work, and the counts that make it up. Pairs that a free teacher judges cost nothing."""
 
+NOTHING: Mapping[str, Any] = {"counts": {}, "seconds": 0.0}
+
 
 def generation_costs(records: Iterable[Mapping[str, Any]], generations: int) -> list[dict[str, Any]]:
     """From the ledger's records, one a stage: its work in each of `generations`, in the order of the stages.
 
     `amount` is in `unit`; `over_first` is (amount, seconds) over those of generation 1, None where these are 0.
     A stage that one generation alone had stands in no comparison, nor does what only measured the last student;
-    `refresh` is compared with the first generation's `encode`, whose place it takes.
+    `refresh` is compared with the first generation's `encode`, whose place it takes, and a teacher that is not encoded
+    again with nothing. The last row of a generation, `all`, adds up the seconds.
     """
     found: dict[str, dict[int, Mapping[str, Any]]] = {}
     for record in records:
@@ -31,12 +34,23 @@ def generation_costs(records: Iterable[Mapping[str, Any]], generations: int) -> 
             found.setdefault(stage, {})[int(generation)] = record
     if "refresh" in found and "encode" in found:
         found["refresh"][1] = found["encode"][1]
-    return [
-        _compared(stage, number, made[1], made[number])
-        for stage, made in found.items()
-        for number in sorted(made)
-        if number > 1 and 1 in made
-    ]
+    return [row for number in _later(found) for row in _generation(found, number)]
+
+
+def _later(found: Mapping[str, Mapping[int, Any]]) -> list[int]:
+    return sorted({number for made in found.values() for number in made if number > 1})
+
+
+def _generation(found: Mapping[str, Mapping[int, Mapping[str, Any]]], number: int) -> list[dict[str, Any]]:
+    """Each stage of generation `number` beside the first's, then all of them."""
+    rows = []
+    for stage, made in found.items():
+        later = made.get(number, NOTHING if stage.startswith("encode:teacher") else None)
+        if later is not None and 1 in made:
+            rows.append(_compared(stage, number, made[1], later))
+    seconds = [round(sum(row[name] for row in rows), 2) for name in ("seconds_first", "seconds")]
+    total = {"stage": "all", "generation": number, "unit": None, "amount_first": None, "amount": None}
+    return [*rows, total | {"seconds_first": seconds[0], "seconds": seconds[1], "over_first": [None, _ratio(seconds)]}]
 
 
 def forecast_held(

@@ -104,7 +104,7 @@ def _settings(room: Classroom, queries: int) -> TrainSettings:
     from sdretrieval.training.train import TrainSettings, updates_of
 
     asked = room.config.train
-    averages = [m.half_life for m in members_of(room.config.teacher) if isinstance(m, EmaConfig)]
+    averages = [m.half_life for m in members_of(room.config.teacher) if isinstance(m, EmaConfig) and m.mode != "base"]
     settings = TrainSettings(
         epochs=room.epochs,
         queries_per_batch=min(asked.queries_per_batch, queries),
