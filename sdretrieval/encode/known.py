@@ -102,4 +102,4 @@ def unknown_rows(count: int, known: Iterable[Known]) -> NDArray[np.int64]:
 def say_known(description: str, reused: int, count: int, unit: str) -> None:
     """Log how much need not be computed."""
     if reused:
-        logger.info("%s: %s of %s %s known from an earlier corpus", description, f"{reused:,}", f"{count:,}", unit)
+        logger.info("%s: %s of %s %s known already", description, f"{reused:,}", f"{count:,}", unit)

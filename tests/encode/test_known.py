@@ -94,7 +94,7 @@ def test_tokens_of_known_texts_are_copied_and_equal_a_fresh_computation(
     with caplog.at_level("INFO", "sdretrieval"):
         found, reused = tokenize_into(tmp_path / "new", NEW, counted, "0/tokens", [Donor(tmp_path / "old")])
     assert sorted(asked) == sorted(set(NEW) - set(OLD)) and reused == len(NEW) - ADDED
-    assert f"0/tokens: {len(NEW) - ADDED} of {len(NEW)} texts known from an earlier corpus" in caplog.text
+    assert f"0/tokens: {len(NEW) - ADDED} of {len(NEW)} texts known already" in caplog.text
     fresh = tokenize(NEW, tokenizer)
     for one in (found, load_tokens(tmp_path / "new")):
         np.testing.assert_array_equal(one.values_T, fresh.values_T)
