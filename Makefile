@@ -56,7 +56,7 @@ check: $(STAMP) ## format, lint, strict types, import contract
 	@$(BIN)/mypy --strict sdretrieval
 	@$(BIN)/lint-imports
 
-bench: $(STAMP) ## our work beside the peers' parts, in turn: tables in benchmarks/README.md (about 20 minutes)
+bench: $(STAMP) ## our work beside the peers' parts, in turn: tables in benchmarks/README.md (about half an hour)
 	@$(BIN)/python -m benchmarks
 
 format: $(STAMP) ## put the code in the project's format and mend what lint can mend

@@ -19,8 +19,8 @@ import numpy as np
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Array
 from sdretrieval.run.artifacts import find_run
-from sdretrieval.run.commands.lineage import lineage
-from sdretrieval.run.store import Store
+from sdretrieval.run.stages.runner import ledger_by_address
+from sdretrieval.run.store import Ledger, Store
 from sdretrieval.targets.build import Targets
 
 AT_A_TIME = 4
@@ -83,10 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--generation", type=int, default=1)
     asked = parser.parse_args(arguments)
     folder = find_run(asked.run)
-    keys = {stage["stage"]: stage["key"] for stage in lineage(str(folder))["stages"]}
+    made = ledger_by_address(Ledger(folder / "ledger.jsonl"))
+    if f"{asked.generation}/targets" not in made:
+        raise SystemExit(f"{folder} has no lists of a generation {asked.generation}")
     store = Store(folder.parent / "store")
-    candidates = Candidates.load(store.path_of(keys[f"{asked.generation}/mine"]))
-    targets = Targets.load(store.path_of(keys[f"{asked.generation}/targets"]))
+    candidates = Candidates.load(store.path_of(made[f"{asked.generation}/mine"]["key"]))
+    targets = Targets.load(store.path_of(made[f"{asked.generation}/targets"]["key"]))
     print(f"{len(candidates):,} lists of {len(candidates.rows.values_T):,} pairs\n\n{table(candidates, targets)}")
 
 

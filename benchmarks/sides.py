@@ -20,7 +20,7 @@ from sdretrieval.progress import Progress
 from sdretrieval.run.store.memory import peak_of_work
 
 Work = Callable[[], Any]
-"""One round of a side: what it returns is what the sides are compared by, and depends on the round in times alone."""
+"""One round of a side; what it returns is what the sides are compared by."""
 
 PATIENCE = 10.0
 """Seconds for a side's process to end by itself."""

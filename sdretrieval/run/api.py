@@ -161,7 +161,11 @@ def forecast_config(
     _check_settings(config)
     with _threads_kept():
         forecast = planner_of(config, store, check_student(config), again=again)
-        return fit(config, forecast, budget) if budget else Fitted(config, [], forecast(config))
+        return (
+            fit(config, forecast, budget, forecast.tuning.batch_tokens)
+            if budget
+            else Fitted(config, [], forecast(config))
+        )
 
 
 def probe_config(

@@ -152,7 +152,7 @@ CLASHES = [
     (
         {**ensemble({"kind": "ema"}, {"kind": "ema", "mode": "live"}), "train": {"loss": "embedding"}},
         'train.loss: found "embedding", but teacher.members.1 is live: its vectors move while the student regresses on '
-        "them; expected mode: frozen, or another loss",
+        "them; expected mode: frozen or base, or another loss",
     ),
     (
         {**ensemble({"kind": "ema"}, {"kind": "lexical", "weight": 0}), "targets": {"query_weights": {"by": "both"}}},

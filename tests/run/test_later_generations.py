@@ -6,11 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from sdretrieval.run.api import RunResult, plan_config, run_config
+from sdretrieval.run.api import RunResult, forecast_config, plan_config, run_config
 from sdretrieval.run.config import Config
+from sdretrieval.run.planner import counted
 from tests.run.helpers.tiny_runs import EMA, LEXICAL, MakeConfig, keys_of, ledger_of, vectors_ND
 
 ENOUGH = ("generations=2", "train.epochs=8", "gate.tolerance=1", "evaluate.controls=[shuffled_teacher]")
+
+ASKED: dict[str, tuple[tuple[str, ...], str]] = {
+    "as_much": ((), "frozen"),
+    "fewer": (("train.later_epochs=2",), "frozen"),
+    "base": ((), "base"),
+}
 
 
 def teacher(mode: str) -> dict[str, object]:
@@ -27,10 +34,9 @@ def run(config: Config, runs: Path) -> RunResult:
 def runs(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunResult]:
     """The same first generation; the second with as much work, with fewer passes, and taught by the base."""
     root = tmp_path_factory.mktemp("runs")
-    asked = {"as_much": ((), "frozen"), "fewer": (("train.later_epochs=2",), "frozen"), "base": ((), "base")}
     return {
         name: run(make_config(*ENOUGH, *more, f"name={name}", teacher=teacher(mode)), root)
-        for name, (more, mode) in asked.items()
+        for name, (more, mode) in ASKED.items()
     }
 
 
@@ -71,10 +77,25 @@ def test_a_base_teacher_judges_with_the_vectors_of_the_first_generation(runs: di
     assert moved.shape == base.shape and abs(moved - base).max() > 1e-3
 
 
-def test_a_plan_knows_that_the_base_is_not_encoded_again(make_config: MakeConfig, tmp_path: Path) -> None:
-    config = make_config(*ENOUGH, "train.later_epochs=2", teacher=teacher("base"))
-    result = run(config, tmp_path)
-    foretold = {line.address for line in plan_config(config, runs=tmp_path / "none")}
-    done = {record["stage"] for record in ledger_of(result.folder)}
-    assert {name for name in done if "train" in name} <= foretold
-    assert "2/encode:teacher0" not in foretold
+@pytest.mark.parametrize("name", ["fewer", "base"])
+def test_the_work_of_later_generations_is_foretold(
+    runs: dict[str, RunResult], name: str, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    more, mode = ASKED[name]
+    foretold = forecast_config(make_config(*ENOUGH, *more, teacher=teacher(mode)), runs=tmp_path).forecast.stages
+    assert ("2/encode:teacher0" in foretold) == (name == "fewer")
+    for record in ledger_of(runs[name].folder):
+        kind = record["stage"].split("/")[1].split(":")[0]
+        if kind in ("train", "encode") and record["stage"] in foretold:
+            told = foretold[record["stage"]].amount
+            assert told is not None and told.count == counted(record["stage"], record["counts"]), record["stage"]
+
+
+def test_another_half_life_of_the_average_is_another_training(make_config: MakeConfig, tmp_path: Path) -> None:
+    """A base teacher leaves the average as it usually is: a frozen one with another half-life must not find it."""
+    keys = {}
+    for mode, half_life in (("base", 0.5), ("base", 0.25), ("frozen", 0.25), ("frozen", 0.5)):
+        members = [{**EMA, "mode": mode, "half_life": half_life}, LEXICAL]
+        config = make_config(teacher={"kind": "ensemble", "members": members})
+        keys[mode, half_life] = next(p.key for p in plan_config(config, runs=tmp_path) if p.address == "1/train")
+    assert keys["base", 0.5] == keys["base", 0.25] == keys["frozen", 0.25] != keys["frozen", 0.5]

@@ -151,7 +151,7 @@ def _loss(config: Config) -> Iterator[Clash]:
         elif isinstance(member, EmaConfig) and member.mode == "live":
             text = (
                 f'found "embedding", but {prefix} is live: its vectors move while the student regresses on them; '
-                "expected mode: frozen, or another loss"
+                "expected mode: frozen or base, or another loss"
             )
             yield Clash(("train.loss", f"{prefix}.mode", f"{prefix}.weight"), text)
 

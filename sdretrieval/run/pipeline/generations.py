@@ -159,7 +159,7 @@ class Pipeline(Measuring):
             identity = {name: value for name, value in identity.items() if name not in others} | {"loss": "listwise_kl"}
         else:
             members = members_of(self.config.teacher)
-            identity["averages"] = [[_averaged(m), m.half_life] for m in members if isinstance(m, EmaConfig)]
+            identity["averages"] = _averages([m for m in members if isinstance(m, EmaConfig)])
         if self.config.train.early_stop is not None:
             identity["gate"] = self.config.gate.measure
         if self.query_side:
@@ -316,9 +316,10 @@ def _used(asked: TrainConfig) -> dict[str, bool]:
     }
 
 
-def _averaged(member: EmaConfig) -> Literal["frozen", "live"]:
-    """How a training keeps the average: as for a frozen one where the base itself teaches."""
-    return "live" if member.mode == "live" else "frozen"
+def _averages(members: list[EmaConfig]) -> list[list[str | float]]:
+    """What decides the average that a training keeps. The base, where it alone teaches, leaves it as it usually is."""
+    moving: list[list[str | float]] = [[m.mode, m.half_life] for m in members if m.mode != "base"]
+    return moving or [["frozen", learn.HALF_LIFE]][: len(members)]
 
 
 def _place(name: str) -> tuple[int, int]:

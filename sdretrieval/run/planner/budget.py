@@ -83,14 +83,17 @@ MEANINGS = {
 }
 
 
-def fit(config: Config, forecast: Forecaster, budget: Budget) -> Fitted:
-    """The config changed until it fits. Raises RequestError, saying what takes the most, where nothing helps."""
+def fit(config: Config, forecast: Forecaster, budget: Budget, usual_tokens: int = 2048) -> Fitted:
+    """The config changed until it fits. Raises RequestError, saying what takes the most, where nothing helps.
+
+    `usual_tokens`: of a batch of encoding, where the config leaves that open.
+    """
     asked, now = config, config
     found = forecast(now)
     for _ in range(MOST_STEPS):
         if budget.holds(found):
             return Fitted(now, _given_up(asked, now), found)
-        step = _best(now, asked, found, forecast, budget)
+        step = _best(now, asked, found, forecast, budget, usual_tokens)
         if step is None:
             break
         now, found = step
@@ -98,11 +101,13 @@ def fit(config: Config, forecast: Forecaster, budget: Budget) -> Fitted:
 
 
 def _best(
-    now: Config, asked: Config, found: Forecast, forecast: Forecaster, budget: Budget
+    now: Config, asked: Config, found: Forecast, forecast: Forecaster, budget: Budget, usual_tokens: int
 ) -> tuple[Config, Forecast] | None:
     """The change that saves most of what there is too much of."""
-    moves, measure = (_shorter, _seconds) if budget.late(found) else (_smaller, _peak)
-    tried = [(config, forecast(config)) for config in map(_parsed, moves(now, asked)) if config is not None]
+    late = budget.late(found)
+    measure = _seconds if late else _peak
+    moves = _shorter(now, asked) if late else _smaller(now, usual_tokens)
+    tried = [(config, forecast(config)) for config in map(_parsed, moves) if config is not None]
     worth = [one for one in tried if measure(one[1]) < measure(found) * (1 - WORTH)]
     return min(worth, key=lambda one: measure(one[1]), default=None)
 
@@ -130,7 +135,7 @@ def _shorter(now: Config, asked: Config) -> Iterator[Change]:
         yield now, {"student.encode_precision": "auto"}
 
 
-def _smaller(now: Config, asked: Config) -> Iterator[Change]:
+def _smaller(now: Config, usual_tokens: int) -> Iterator[Change]:
     """Changes that save memory; those that cost nothing but speed first."""
     train = now.train
     if train.queries_per_batch >= 4:
@@ -141,7 +146,7 @@ def _smaller(now: Config, asked: Config) -> Iterator[Change]:
         yield now, split
     if (candidates := int(train.candidates_per_query * 0.75)) >= 2:
         yield now, {"train.candidates_per_query": candidates}
-    if (tokens := (now.student.batch_tokens or 2048) // 2) >= 256:
+    if (tokens := (now.student.batch_tokens or usual_tokens) // 2) >= 256:
         yield now, {"student.batch_tokens": tokens}
 
 

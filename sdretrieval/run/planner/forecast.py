@@ -20,7 +20,8 @@ from sdretrieval.run.pipeline import Pipeline
 from sdretrieval.run.pipeline.outline import Outline, Outlined, outline
 from sdretrieval.run.pipeline.shared import precision_of
 from sdretrieval.run.planner.amounts import Known
-from sdretrieval.run.planner.predict import Prediction, Predictor
+from sdretrieval.run.planner.predict import Prediction, predict
+from sdretrieval.run.planner.rates import Rates
 from sdretrieval.run.planner.speeds import Speeds
 from sdretrieval.run.planner.tuning import Tuning, tuned
 from sdretrieval.run.planner.workload import SAMPLE, Reader, Workload, examples, read_by_guest, workload_of
@@ -92,7 +93,7 @@ class Planner:
         stages = _outlined(config, self.store, self.until)
         precisions = _precisions(_opened(config, self.store), self.speeds, self.student)
         known = Known(config, self.load, self.student, self.guests)
-        return _forecast(Predictor(known, self.speeds, precisions, self.tuning.batch_tokens, self.base_bytes), stages)
+        return _forecast(Rates(known, self.speeds, precisions, self.tuning.batch_tokens, self.base_bytes), stages)
 
 
 def planner_of(
@@ -161,11 +162,11 @@ def _opened(config: Config, store: Store, until: str | None = None) -> Pipeline:
     return Pipeline(config, store, _Planning(store, ledger, planning=True, until=until))
 
 
-def _forecast(predictor: Predictor, stages: Mapping[str, Outlined]) -> Forecast:
+def _forecast(rates: Rates, stages: Mapping[str, Outlined]) -> Forecast:
     """What an earlier stage of the same key makes is there by then."""
     first = {stage.key: address for address, stage in reversed(list(stages.items())) if not stage.finished}
     todo = {address: key for key, address in reversed(list(first.items()))}
-    return Forecast({address: predictor.of(address) for address in todo}, todo)
+    return Forecast({address: predict(rates, address) for address in todo}, todo)
 
 
 def _precisions(pipeline: Pipeline, speeds: Speeds, student: Student) -> dict[str, Precision]:

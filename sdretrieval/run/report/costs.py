@@ -23,9 +23,10 @@ def generation_costs(records: Iterable[Mapping[str, Any]], generations: int) -> 
     """From the ledger's records, one a stage: its work in each of `generations`, in the order of the stages.
 
     `amount` is in `unit`; `over_first` is (amount, seconds) over those of generation 1, None where these are 0.
-    A stage that one generation alone had stands in no comparison, nor does what only measured the last student;
-    `refresh` is compared with the first generation's `encode`, whose place it takes, and a teacher that is not encoded
-    again with nothing. The last row of a generation, `all`, adds up the seconds.
+    `refresh` is compared with the first generation's `encode`, whose place it takes. What the first generation made
+    and a later one found (a teacher that does not move, lists of a student that stayed) cost nothing there. What one
+    generation alone had otherwise stands in no comparison, nor does what only measured. The last row of a
+    generation, `all`, adds up the seconds of the others.
     """
     found: dict[str, dict[int, Mapping[str, Any]]] = {}
     for record in records:
@@ -34,20 +35,17 @@ def generation_costs(records: Iterable[Mapping[str, Any]], generations: int) -> 
             found.setdefault(stage, {})[int(generation)] = record
     if "refresh" in found and "encode" in found:
         found["refresh"][1] = found["encode"][1]
-    return [row for number in _later(found) for row in _generation(found, number)]
-
-
-def _later(found: Mapping[str, Mapping[int, Any]]) -> list[int]:
-    return sorted({number for made in found.values() for number in made if number > 1})
+    return [row for number in range(2, generations + 1) for row in _generation(found, number)]
 
 
 def _generation(found: Mapping[str, Mapping[int, Mapping[str, Any]]], number: int) -> list[dict[str, Any]]:
     """Each stage of generation `number` beside the first's, then all of them."""
     rows = []
     for stage, made in found.items():
-        later = made.get(number, NOTHING if stage.startswith("encode:teacher") else None)
-        if later is not None and 1 in made:
-            rows.append(_compared(stage, number, made[1], later))
+        replaced = stage == "encode" and number in found.get("refresh", {})
+        again = (":" not in stage and stage != "refresh") or stage.startswith("encode:teacher")  # in all generations
+        if 1 in made and not replaced and (again or number in made):
+            rows.append(_compared(stage, number, made[1], made.get(number, NOTHING)))
     seconds = [round(sum(row[name] for row in rows), 2) for name in ("seconds_first", "seconds")]
     total = {"stage": "all", "generation": number, "unit": None, "amount_first": None, "amount": None}
     return [*rows, total | {"seconds_first": seconds[0], "seconds": seconds[1], "over_first": [None, _ratio(seconds)]}]
