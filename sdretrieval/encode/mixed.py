@@ -8,10 +8,12 @@ Legend: N documents (one window each), R rows asked for, D dims.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -116,16 +118,25 @@ class MixedVectors:
         """What an earlier call computed as this chunk, if it was of the same rows; computed and kept otherwise."""
         path = self.folder / CHUNKS / f"{self._chunks:06d}.npz"
         self._chunks += 1
-        if path.exists():
-            with np.load(path) as kept:
-                if np.array_equal(kept["rows"], rows):
-                    return np.asarray(kept["vectors"])
+        if (kept := _kept(path)) is not None and np.array_equal(kept[0], rows):
+            return kept[1]
         vectors = self.encode(rows)
         temporary = path.with_suffix(".new")
         with temporary.open("wb") as stream:
             np.savez(stream, rows=rows, vectors=vectors)
+            stream.flush()
+            os.fsync(stream.fileno())
         temporary.replace(path)
         return vectors
+
+
+def _kept(path: Path) -> tuple[Array, Array] | None:
+    """Rows and vectors of a chunk; None where there is none, or what a crash of the machine left of one."""
+    try:
+        with np.load(path) as chunk:
+            return np.asarray(chunk["rows"]), np.asarray(chunk["vectors"])
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile):
+        return None
 
 
 def _blocks(rows: Rows) -> list[Rows]:

@@ -21,11 +21,13 @@ def words_folder(folder: Path) -> Path:
     """
     modules = json.loads((folder / "modules.json").read_text("utf8")) if (folder / "modules.json").is_file() else []
     words = folder / modules[0].get("path", "") if modules else folder
-    router = words / "router_config.json"
-    if not router.is_file():
-        return words
-    routes = json.loads(router.read_text("utf8"))["structure"]
-    return words / str(next(iter(routes.get("query", [])), ""))
+    return words / next(iter(routes_of(words).get("query", [])), "")
+
+
+def routes_of(folder: Path) -> dict[str, list[str]]:
+    """By side, the names of a router's module folders; empty where `folder` is no router."""
+    router = folder / "router_config.json"
+    return dict(json.loads(router.read_text("utf8"))["structure"]) if router.is_file() else {}
 
 
 def joined_by_side(queries: SentenceTransformer, documents: SentenceTransformer) -> SentenceTransformer:

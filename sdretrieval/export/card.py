@@ -123,8 +123,8 @@ def _usage(served: Served, model_path: str) -> str:
         )
     if served.two_encoders:
         lines.append(
-            "Queries and documents have an encoder each. Only that of queries was trained; documents keep the base's "
-            "vectors, so an index of them stays valid. A plain `encode` is refused, since it cannot know the side."
+            "Queries and documents have an encoder each; only that of queries is ever trained, so that an index of the "
+            "base's documents stays valid. A plain `encode` is refused, since it cannot know the side."
         )
     for name, near in served.agreement.items():
         lines.append(

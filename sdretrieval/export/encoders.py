@@ -22,7 +22,7 @@ from sdretrieval.encode.sides import words_folder
 from sdretrieval.encode.student import Student, load_student
 from sdretrieval.encode.tokens import specials_of, tokenize
 from sdretrieval.encode.views import Specials, View
-from sdretrieval.errors import MissingPackageError
+from sdretrieval.errors import DamagedArtifact, MissingPackageError
 from sdretrieval.export.layout import DOCUMENT_GRAPHS, GRAPHS, STUDENT, Manifest
 from sdretrieval.ragged import Array
 
@@ -96,12 +96,22 @@ def open_encoder(folder: Path, manifest: Manifest, format: str, device: str = "c
     batch_tokens = 1 if format == "onnx-int8" else CPU_BATCH_TOKENS
     query_view = View(min(manifest.query_tokens or manifest.max_tokens, manifest.max_tokens))
     opened = _openvino if format == "openvino" else _onnxruntime
-    graphs = [path for path in (folder / GRAPHS[format], folder / DOCUMENT_GRAPHS[format]) if path.is_file()]
     engines = [
         _graph_engine(infer, names, tokenizer.pad_token_id or 0, manifest.dims, batch_tokens)
-        for names, infer in map(opened, graphs)
+        for names, infer in map(opened, _graphs(folder, manifest, format))
     ]
     return TextEncoder(tokenizer, manifest.prompts, View(manifest.max_tokens), query_view, *engines)
+
+
+def _graphs(folder: Path, manifest: Manifest, format: str) -> list[Path]:
+    """The queries' graph, and the documents' own where there are two. Raises DamagedArtifact where one is gone: the
+    other must not answer for it."""
+    own = DOCUMENT_GRAPHS[format]
+    paths = [folder / GRAPHS[format], *([folder / own] if own in manifest.files or (folder / own).is_file() else [])]
+    for path in paths:
+        if not path.is_file():
+            raise DamagedArtifact(f"{path} is missing: format {format} needs it; export the run again")
+    return paths
 
 
 def need(package: str, format: str) -> None:

@@ -34,6 +34,9 @@ from sdretrieval.run.store import Ledger, Store
 
 logger = logging.getLogger("sdretrieval")
 
+SERVED = ("serving.json", "report.json")
+"""Written last: with the second, a run is finished."""
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -261,14 +264,16 @@ def finish_run(pipeline: Pipeline, *, runs: Path | None = None) -> RunResult:
     foretold = read_json(folder / FORECAST) if (folder / FORECAST).exists() else {}
     report = build_report(pipeline, figures, foretold)
     details = build_details(pipeline, figures, report)
+    for name in SERVED:  # whoever is interrupted here has no finished run, rather than a new student with old figures
+        (folder / name).unlink(missing_ok=True)
     _write_student(pipeline, folder / "student")
     _write_runs(pipeline, folder / "runs")
     write_json(folder / "details.json", details)
     from sdretrieval.run.html_report import render
 
     write_text(folder / "report.html", render(report, details))
-    write_json(folder / "serving.json", _serving(pipeline))
-    write_json(folder / "report.json", report)
+    for name, record in zip(SERVED, (_serving(pipeline), report), strict=True):
+        write_json(folder / name, record)
     return RunResult(folder, report, details)
 
 

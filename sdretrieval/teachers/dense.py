@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from sdretrieval.encode.encoder import Embeddings
+from sdretrieval.encode.sides import routes_of
 from sdretrieval.errors import ModelError
 from sdretrieval.indexes.hits import Hits
 from sdretrieval.ragged import Array, Ragged
@@ -116,11 +117,12 @@ def knows_more(teacher: Path, student: Path, *, same: bool) -> str:
 
 
 def weight_bytes(folder: Path) -> int:
-    """Bytes of a model's weights, as they lie on disk."""
+    """Bytes of a model's weights, as they lie on disk; of two encoders' the larger's, since a text passes one."""
     for ending in ("safetensors", "bin"):
         files = [*folder.glob(f"*.{ending}"), *folder.glob(f"*/*.{ending}")]
         if files:
-            return sum(path.stat().st_size for path in files)
+            routes = routes_of(folder) or {"": [path.parent.name for path in files]}
+            return max(sum(p.stat().st_size for p in files if p.parent.name in parts) for parts in routes.values())
     return 0
 
 

@@ -32,6 +32,10 @@ WARNINGS = [
         minimal(index={"refresh": "auto"}, generations=2, teacher={"kind": "ema"}),
         "index.refresh: auto saves the student's vectors alone: the teacher is a frozen ema, whose own vectors are",
     ),
+    (
+        minimal(index={"refresh": "partial", "kind": "hnsw"}, generations=2),
+        "index.refresh: partial finds by exact search which documents lists need, but index.kind is hnsw: what such",
+    ),
     (minimal(teacher={"kind": "ema", "view": {"windows": "first"}}), NO_ASYMMETRY),
     (minimal(teacher={"kind": "ema", "view": {"windows": "first", "max_tokens": 256}}), NO_ASYMMETRY),
     (minimal(teacher={**DENSE, "model": "m"}), "give the dense teacher view: {windows: all}, or another model, or add"),

@@ -179,6 +179,12 @@ def _refreshing(config: Config) -> Iterator[str]:
             f"index.refresh: {asked} has no effect: train.loss is embedding, which turns the teacher's vectors towards "
             "all of the student's own, so that these are encoded whole; take another loss, or leave it full"
         )
+    elif config.index.kind != "exact":
+        yield (
+            f"index.refresh: {asked} finds by exact search which documents lists need, but index.kind is "
+            f"{config.index.kind}: what such an index puts in a list besides may keep its old vector; take kind exact, "
+            "or leave it full, to be sure"
+        )
     elif any(isinstance(member, EmaConfig) and member.mode == "frozen" for member in members_of(config.teacher)):
         yield (
             f"index.refresh: {asked} saves the student's vectors alone: the teacher is a frozen ema, whose own vectors "

@@ -244,6 +244,7 @@ class Pipeline(Measuring):
         if choice is None:
             return self._close(number, "rejected", gate, old, material)
         share, decision = choice
+        self.note_gate(number, old, merged[share], "the mixture")
         record = {**_record(decision), "share": share, "unmerged": gate}
         return self._close(number, "merged", record, merged[share], material)
 

@@ -42,6 +42,8 @@ class Refreshing(Teaching):
         """Note that generation `number` made `new` from `old`; nothing mines from the last generation's students."""
         if self.refreshes and number < self.config.generations:
             self._before[new.key] = self.working_vectors(f"{number}", old)
+        else:  # after a rejection the last generation may make the very student that an earlier one did
+            self._before.pop(new.key, None)
 
     def working_vectors(self, prefix: str, weights: Weights) -> Artifact:
         """A student's vectors for mining and for the gate: those of `PREFIX/refresh` where it may be refreshed."""
@@ -61,12 +63,12 @@ class Refreshing(Teaching):
 
     def is_stale(self, weights: Weights) -> bool:
         """Whether a student's working vectors are known to be not all its own."""
-        made = self.refreshed.get(weights.key)
+        made = self.refreshed.get(weights.key) if weights.key in self._before else None
         return made is not None and not self.refresh_card(made).get("exact", True)
 
-    def note_gate(self, number: int, old: Weights, new: Weights) -> None:
+    def note_gate(self, number: int, old: Weights, new: Weights, name: str = "the candidate") -> None:
         """Remember which of the two the gate of generation `number` measures on partly stale vectors."""
-        sides = {"the student before": old, "the candidate": new}
+        sides = {"the student before": old, name: new}
         self.judged_on_stale[number] = [name for name, weights in sides.items() if self.is_stale(weights)]
 
     def index(self, address: str, vectors: Artifact) -> Artifact:

@@ -38,7 +38,7 @@ def build_report(pipeline: Pipeline, figures: Figures, foretold: Mapping[str, An
         "tests": [figures.compared[pair] for pair in final_pairs(figures.test)],
         "seen_positives": _seen_positives(pipeline, figures, measure),
         "generations": [_generation(one, pipeline) for one in pipeline.generations],
-        "generation_costs": generation_costs(once(records), len(pipeline.generations)),
+        "generation_costs": generation_costs(records, len(pipeline.generations)),
         "forecast": forecast_held(once(records), foretold, counted, lambda key: pipeline.store.manifest(key).size()),
         "staleness": staleness(pipeline),
         "trained": bool(pipeline.generations),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 UNITS = {
@@ -20,7 +20,7 @@ NOTHING: Mapping[str, Any] = {"counts": {}, "seconds": 0.0}
 
 
 def generation_costs(records: Iterable[Mapping[str, Any]], generations: int) -> list[dict[str, Any]]:
-    """From the ledger's records, one a stage: its work in each of `generations`, in the order of the stages.
+    """From the ledger's records: each stage's work in each of `generations`, in the order of the stages.
 
     `amount` is in `unit`; `over_first` is (amount, seconds) over those of generation 1, None where these are 0.
     `refresh` is compared with the first generation's `encode`, whose place it takes. What the first generation made
@@ -29,13 +29,25 @@ def generation_costs(records: Iterable[Mapping[str, Any]], generations: int) -> 
     generation, `all`, adds up the seconds of the others.
     """
     found: dict[str, dict[int, Mapping[str, Any]]] = {}
-    for record in records:
-        generation, _, stage = record["stage"].partition("/")
-        if generation.isdigit() and 1 <= int(generation) <= generations and stage.partition(":")[0] in UNITS:
-            found.setdefault(stage, {})[int(generation)] = record
+    for generation, stage, record in _made(records):
+        if generation <= generations and stage.partition(":")[0] in UNITS:
+            found.setdefault(stage, {})[generation] = record
     if "refresh" in found and "encode" in found:
         found["refresh"][1] = found["encode"][1]
     return [row for number in range(2, generations + 1) for row in _generation(found, number)]
+
+
+def _made(records: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
+    """(generation, stage, record) of what each made itself: an artifact is the first stage's that asked for it, but
+    that of an accepted mixture, which was made to be tried (`1m0.5/encode`), the next generation's."""
+    records = list(records)
+    first = {record["key"]: record for record in reversed(records)}
+    for record in records:
+        generation, _, stage = record["stage"].partition("/")
+        maker = first[record["key"]]
+        its_own = maker["stage"] == record["stage"] or not maker["stage"].partition("/")[0].isdigit()
+        if generation.isdigit() and int(generation) >= 1 and its_own:
+            yield int(generation), stage, maker
 
 
 def _generation(found: Mapping[str, Mapping[int, Mapping[str, Any]]], number: int) -> list[dict[str, Any]]:

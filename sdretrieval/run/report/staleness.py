@@ -42,6 +42,14 @@ def staleness_notes(rows: list[Mapping[str, Any]]) -> Iterator[str]:
             continue
         dev, overlap = row["dev"], row["overlap"]
         what = f"{row['system']} is" if row["system"] else f"The student of {row['stage']} is"
+        if row["decision"] == "skip":
+            yield (
+                f"{what} measured on the documents' vectors of the student before it, so its figures are not exact: "
+                f"{row['documents_encoded']:,} of {row['documents']:,} documents were looked at. With dev's own "
+                f"documents fresh {dev['measure']} on dev would change by {dev['cost']:+.4f}. final is measured on "
+                "whole vectors."
+            )
+            continue
         left = "" if overlap["lists"] is None else f"; about {overlap['lists']:.1%} of the true lists are there"
         yield (
             f"{what} measured on partly stale vectors, so its figures are not exact: {row['documents_encoded']:,} of "

@@ -83,6 +83,7 @@ class Refresh:
     dev: dict[str, float] = field(default_factory=dict)
     decision: Decision = "partial"
     why: str = "asked for"
+    _last_held: Moved | None = None
 
     def run(self) -> dict[str, Any]:
         """Encode what the config's `index.refresh` asks for; the card."""
@@ -91,7 +92,7 @@ class Refresh:
             self.decision = "skip"
             self.dev = {"pools_fresh": self.dev["all_stale"], **self.dev, "lists_fresh": self.dev["all_stale"]}
             return self._card()
-        self.mixed.renew(self.looked.fitted_S)
+        self.mixed.renew(np.setdiff1d(np.union1d(self.looked.fitted_S, self.mixed.encoded), self.looked.held_J))
         if not self._renew_lists():
             self.decision = "full"
             self.mixed.renew(np.arange(self.count))
@@ -152,6 +153,10 @@ class Refresh:
     def _cut(self) -> int:
         return int(self.config.gate.measure.split("@")[1])
 
+    @property
+    def _dev_depth(self) -> int:
+        return self._depth(DEV_DEPTHS * self._cut)
+
     def _depth(self, asked: int) -> int:
         return min(asked, self.count)
 
@@ -172,6 +177,9 @@ class Refresh:
         self.why = f"sampled lists overlap by {overlap:.3f}"
         if overlap < FRESH_ENOUGH:
             self.why += f", less than {FRESH_ENOUGH:g}"
+            return False
+        if (asked := len(self._wanted(self.dev_rows, self._dev_depth, DEVIATIONS)) / self.count) > PAYS:
+            self.why += f"; to be sure of dev, {asked:.0%} of the documents would have to be encoded"
             return False
         self._renew_dev_pools(and_train=False)
         self.mixed.revert()
@@ -199,7 +207,7 @@ class Refresh:
 
     def _renew_dev_pools(self, *, and_train: bool = True) -> None:
         """Encode what dev's lists need to twice the measure's cut: the gate must not judge by old vectors."""
-        depth = self._depth(DEV_DEPTHS * self._cut)
+        depth = self._dev_depth
         self.mixed.renew(self._found_lexically(self.dev_rows, depth))
         self.mixed.renew(self._wanted(self.dev_rows, depth, DEVIATIONS))
         lists = [(self.dev_rows, depth)]
@@ -235,9 +243,17 @@ class Refresh:
 
     def _held_out(self) -> Moved:
         """How far documents that were not encoded for their own sake are from where they were carried."""
-        stale = self.looked.held_J[~self.mixed.fresh_N[self.looked.held_J]]
+        stale = self._still_held
+        if not len(stale) and self._last_held is not None:
+            return self._last_held  # those that are left cannot be judged by themselves
         rows = stale if len(stale) else self.looked.held_J
-        return self._movement(rows, np.asarray(self.mixed.vectors_ND[rows]))
+        self._last_held = self._movement(rows, np.asarray(self.mixed.vectors_ND[rows]))
+        return self._last_held
+
+    @property
+    def _still_held(self) -> Rows:
+        """The held-out documents that were not encoded for another reason."""
+        return self.looked.held_J[~self.mixed.fresh_N[self.looked.held_J]]
 
     def _found_lexically(self, query_rows: Array, depth: int) -> Rows:
         """BM25's documents, which lists take in."""
@@ -251,6 +267,7 @@ class Refresh:
 
     def _card(self) -> dict[str, Any]:
         looked, moved, left = self.looked, self._moved_so_far, self._held_out()
+        knows = len(self._still_held) or self.mixed.fresh_N.all()  # of the documents that are not encoded
         encoded, overlap = len(self.mixed.encoded), self._overlap
         sizes_C = np.bincount(looked.cluster_N)
         return {
@@ -266,7 +283,7 @@ class Refresh:
             "movement": {
                 "mean": round(float(moved.distance_S.mean()), 6),
                 "percentile_95": round(float(np.percentile(moved.distance_S, 95)), 6),
-                "left": round(float(left.distance_S.mean()), 6),
+                "left": round(float(left.distance_S.mean()), 6) if knows else None,
             },
             "overlap": {
                 "sampled": round(overlap[0], 4),
