@@ -33,6 +33,8 @@ from sdretrieval.run.store import peak_rss_bytes
 
 BEGAN = time.perf_counter()
 TEMPERATURE = 0.05
+STOP = "stop"
+"""A file of this name in `--folder` ends the script after its round."""
 
 
 @dataclass
@@ -219,7 +221,8 @@ def done(found: Found, asked: argparse.Namespace) -> bool:
     """Whether no further round is begun."""
     reached = asked.until_dev is not None and len(found.rounds) > 1 and found.best["dev"] >= asked.until_dev
     late = asked.limit_minutes is not None and time.perf_counter() - BEGAN >= 60 * asked.limit_minutes
-    return reached or late or len(found.rounds) > asked.rounds
+    asked_to = asked.folder is not None and (asked.folder / STOP).exists()
+    return reached or late or asked_to or len(found.rounds) > asked.rounds
 
 
 def write(path: Path | None, found: Found) -> None:
