@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -20,11 +20,11 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from sdretrieval.encode.encoder import WINDOWS_PER_CHUNK
-from sdretrieval.encode.known import DIGEST_BYTES, DIGESTS, ROWS_PER_COPY
+from sdretrieval.encode.known import DIGEST_BYTES, DIGESTS
 from sdretrieval.errors import WorkError
 from sdretrieval.ragged import Array
 
-VECTORS, WINDOWS, CHUNKS = "vectors.npy", "windows.npy", "chunks"
+VECTORS, WINDOWS, CHUNKS, SEEN = "vectors.npy", "windows.npy", "chunks", "seen.npy"
 Rows = NDArray[np.int64]
 
 
@@ -40,7 +40,9 @@ class MixedVectors:
     old_ND: Array
     vectors_ND: Array
     fresh_N: NDArray[np.bool_]
-    _seen: dict[int, Array] = field(default_factory=dict)
+    seen_ND: Array
+    """New vectors that were only looked at, where `seen_N`; on the disk too, since they may be most of them."""
+    seen_N: NDArray[np.bool_]
     _chunks: int = 0
 
     @staticmethod
@@ -58,43 +60,41 @@ class MixedVectors:
                 "the student's own view can be refreshed in part"
             )
         old_ND = np.load(old / VECTORS, mmap_mode="r")
-        return MixedVectors(folder, encode, old_ND, vectors_ND, np.zeros(documents, dtype=bool))
+        seen_ND = open_memmap(folder / SEEN, mode="w+", dtype=np.float32, shape=vectors_ND.shape)
+        fresh_N, seen_N = np.zeros(documents, dtype=bool), np.zeros(documents, dtype=bool)
+        return MixedVectors(folder, encode, old_ND, vectors_ND, fresh_N, seen_ND, seen_N)
 
     @property
     def encoded(self) -> Rows:
         """Rows whose new vectors were computed, whether written or only looked at, ascending."""
-        looked = np.fromiter(self._seen, dtype=np.int64, count=len(self._seen))
-        return np.union1d(np.flatnonzero(self.fresh_N), looked)
+        return np.flatnonzero(self.fresh_N | self.seen_N)
 
     def look(self, rows: Rows) -> Array:
         """New vectors of some documents, whose old ones stay: shape (len(rows), D)."""
-        new = self._unknown(rows)
-        for block in _blocks(new):
-            self._seen.update(zip(block.tolist(), self._computed(block), strict=True))
-        return np.stack([self._seen[row] if row in self._seen else self.vectors_ND[row] for row in rows.tolist()])
+        for block in _blocks(self._unknown(rows)):
+            self.seen_ND[block], self.seen_N[block] = self._computed(block), True
+        seen_R1 = self.seen_N[rows][:, None]
+        return np.where(seen_R1, self.seen_ND[rows], self.vectors_ND[rows])
 
     def renew(self, rows: Rows) -> int:
         """Give documents their new vectors; returns how many did not have theirs."""
         stale = np.unique(rows[~self.fresh_N[rows]])
         for block in _blocks(self._unknown(stale)):
             self.vectors_ND[block] = self._computed(block)
-        for row in stale.tolist():
-            if row in self._seen:
-                self.vectors_ND[row] = self._seen[row]
+        for block in _blocks(stale[self.seen_N[stale]]):
+            self.vectors_ND[block] = self.seen_ND[block]
         self.fresh_N[stale] = True
         return len(stale)
 
     def carry(self, where: Callable[[Array], Array]) -> None:
         """Put the documents that are not fresh where their old vectors are taken."""
-        stale = np.flatnonzero(~self.fresh_N)
-        for start in range(0, len(stale), ROWS_PER_COPY):
-            block = stale[start : start + ROWS_PER_COPY]
+        for block in _blocks(np.flatnonzero(~self.fresh_N)):
             self.vectors_ND[block] = where(np.asarray(self.old_ND[block]))
 
     def revert(self) -> None:
         """Give all documents their old vectors again; what was computed stays known."""
-        rows = np.flatnonzero(self.fresh_N)
-        self._seen.update(zip(rows.tolist(), np.array(self.vectors_ND[rows]), strict=True))
+        for block in _blocks(np.flatnonzero(self.fresh_N)):
+            self.seen_ND[block], self.seen_N[block] = self.vectors_ND[block], True
         self.fresh_N[:] = False
         self.carry(lambda old: old)
 
@@ -106,13 +106,12 @@ class MixedVectors:
         np.save(self.folder / DIGESTS, digests_N)
         if isinstance(self.vectors_ND, np.memmap):
             self.vectors_ND.flush()
+        (self.folder / SEEN).unlink()
         shutil.rmtree(self.folder / CHUNKS)
 
     def _unknown(self, rows: Rows) -> Rows:
-        return np.asarray([row for row in np.unique(rows).tolist() if not self._is_known(row)], dtype=np.int64)
-
-    def _is_known(self, row: int) -> bool:
-        return bool(self.fresh_N[row]) or row in self._seen
+        wanted = np.unique(rows).astype(np.int64)
+        return np.asarray(wanted[~(self.fresh_N | self.seen_N)[wanted]], dtype=np.int64)
 
     def _computed(self, rows: Rows) -> Array:
         """What an earlier call computed as this chunk, if it was of the same rows; computed and kept otherwise."""
