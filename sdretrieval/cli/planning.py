@@ -147,6 +147,7 @@ def _record(lines: list[Planned], fitted: Fitted | None) -> dict[str, Any]:
     return {
         "stages": [_planned(line, fitted) for line in lines],
         "seconds": round(fitted.forecast.seconds, 1),
+        "seconds_if_refused": round(fitted.forecast.refusal_seconds, 1),
         "peak_rss_bytes": fitted.forecast.peak_bytes,
         "given_up": [one._asdict() for one in fitted.given_up],
         "set": fitted.overrides,
@@ -161,4 +162,6 @@ def _summary(lines: list[Planned], fitted: Fitted | None) -> str:
     if fitted is not None and waiting:
         foretold = fitted.forecast
         summary += f": about {duration(foretold.seconds)}, at most {size(foretold.peak_bytes)} of memory"
+        if foretold.refusal_seconds >= 1:
+            summary += f"; each generation that the gate refuses adds about {duration(foretold.refusal_seconds)}"
     return summary + "."

@@ -17,7 +17,7 @@ def test_a_plan_foretells_work_time_and_memory(config: Path, tmp_path: Path, cal
     assert told["peak_rss_bytes"] > 10**7
     table = call("plan", config, "--runs", tmp_path).out
     assert "60 updates" in table
-    assert "of memory." in table
+    assert "of memory; each generation that the gate refuses adds about" in table
 
 
 def test_a_budget_that_is_met_gives_up_nothing(config: Path, tmp_path: Path, call: Call) -> None:
@@ -26,6 +26,7 @@ def test_a_budget_that_is_met_gives_up_nothing(config: Path, tmp_path: Path, cal
     ).json()
     assert record["given_up"] == record["set"] == []
     assert record["seconds"] < 36_000
+    assert record["seconds_if_refused"] > 0
 
 
 def test_a_budget_that_is_short_says_what_to_give_up_and_how(config: Path, tmp_path: Path, call: Call) -> None:
