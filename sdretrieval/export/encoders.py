@@ -98,12 +98,12 @@ def open_encoder(folder: Path, manifest: Manifest, format: str, device: str = "c
     opened = _openvino if format == "openvino" else _onnxruntime
     engines = [
         _graph_engine(infer, names, tokenizer.pad_token_id or 0, manifest.dims, batch_tokens)
-        for names, infer in map(opened, _graphs(folder, manifest, format))
+        for names, infer in map(opened, graphs_of(folder, manifest, format))
     ]
     return TextEncoder(tokenizer, manifest.prompts, View(manifest.max_tokens), query_view, *engines)
 
 
-def _graphs(folder: Path, manifest: Manifest, format: str) -> list[Path]:
+def graphs_of(folder: Path, manifest: Manifest, format: str) -> list[Path]:
     """The queries' graph, and the documents' own where there are two. Raises DamagedArtifact where one is gone: the
     other must not answer for it."""
     own = DOCUMENT_GRAPHS[format]

@@ -123,3 +123,15 @@ def test_documents_of_several_windows_are_refused(old: Path, tmp_path: Path) -> 
     np.save(old / "windows.npy", np.asarray([0, 12, 20]))
     with pytest.raises(WorkError, match="20 vectors of 2 documents; expected one vector each: only those of the"):
         MixedVectors.begin(tmp_path / "new", old, Encoder())
+
+
+@pytest.mark.parametrize("left", [b"", b"PK\x03\x04 torn"])
+def test_what_a_crash_of_the_machine_left_of_a_chunk_is_computed_again(left: bytes, old: Path, tmp_path: Path) -> None:
+    MixedVectors.begin(tmp_path / "new", old, Encoder()).renew(rows(1, 2))
+    [chunk] = (tmp_path / "new" / "chunks").iterdir()
+    chunk.write_bytes(left)
+    encode = Encoder()
+    vectors = MixedVectors.begin(tmp_path / "new", old, encode)
+    vectors.renew(rows(1, 2))
+    assert encode.asked == [[1, 2]]
+    np.testing.assert_array_equal(vectors.vectors_ND[[1, 2]], NEW[[1, 2]])

@@ -12,10 +12,11 @@ import pytest
 
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import load_student, save_student
-from sdretrieval.errors import MissingPackageError, ModelError, WorkError
+from sdretrieval.errors import DamagedArtifact, MissingPackageError, ModelError, WorkError
 from sdretrieval.export import Searcher, encoders, export_bundle, formats, read_manifest, verify_bundle
 from sdretrieval.export.canaries import nearness
-from sdretrieval.export.encoders import torch_encoder
+from sdretrieval.export.encoders import graphs_of, torch_encoder
+from sdretrieval.export.layout import Manifest
 from tests.export.conftest import LIMITS, PROMPTS
 
 ENGINES = {"onnx": "onnxruntime", "onnx-int8": "onnxruntime", "openvino": "openvino"}
@@ -151,3 +152,16 @@ def test_a_prompt_outside_pooling_needs_torch(given: dict[str, Any], tmp_path: P
     prompted = given | {"student_folder": tmp_path / "student", "prompts": Prompts("where is ")}
     with pytest.raises(ModelError, match="leaves its prompt 'where is ' out of pooling .*export --format torch"):
         export_bundle(tmp_path / "out", **prompted, formats=["onnx"])
+
+
+@pytest.mark.parametrize("lost", ["model.onnx", "document.onnx"])
+def test_a_lost_graph_is_not_answered_for_by_the_other_encoders(lost: str, tmp_path: Path) -> None:
+    names = ["onnx/model.onnx", "onnx/document.onnx"]
+    manifest = Manifest("two", ["torch", "onnx"], 32, 9, 64, 64, Prompts(), {}, {}, files=dict.fromkeys(names, ""))
+    (tmp_path / "onnx").mkdir()
+    for name in names:
+        (tmp_path / name).touch()
+    assert [path.name for path in graphs_of(tmp_path, manifest, "onnx")] == ["model.onnx", "document.onnx"]
+    (tmp_path / "onnx" / lost).unlink()
+    with pytest.raises(DamagedArtifact, match=f"{lost} is missing: format onnx needs it; export the run again"):
+        graphs_of(tmp_path, manifest, "onnx")

@@ -17,6 +17,7 @@ from sdretrieval.mining import Candidates
 from sdretrieval.run.api import RunResult, run_config
 from sdretrieval.run.config import Config, load_config
 from sdretrieval.run.pipeline import Generation, Weights
+from sdretrieval.run.report.costs import generation_costs
 from sdretrieval.run.report.removed import mining_of
 from sdretrieval.run.stages.runner import Artifact
 from tests.run.helpers.tiny_runs import MakeConfig, artifact, ledger_of, vectors_ND
@@ -333,3 +334,30 @@ def test_code_of_a_runs_own_model_runs_where_the_runs_config_trusts_it_and_never
     with pytest.raises(ModelError, match=r"student\.trust_remote_code: true\), a bundle is opened without it"):
         export_run("tiny", tmp_path / "bundle", runs=finished_copy)
     assert not (tmp_path / "bundle").exists()
+
+
+def _record(stage: str, key: str, seconds: float, **counts: int) -> dict[str, Any]:
+    return {"stage": stage, "key": key, "seconds": seconds, "counts": counts}
+
+
+def test_what_a_generation_found_costs_nothing_and_a_mixture_belongs_to_the_next() -> None:
+    """The first generation was refused, and a mixture taken: it was encoded to be tried. The lists stayed as they were."""
+    records = [
+        _record("1/encode", "base", 10, document_tokens=100),
+        _record("1/mine", "lists", 2, candidates=50),
+        _record("1/train:hard_labels", "control", 9, updates=5),
+        _record("1/train", "one", 8, updates=5),
+        _record("2/encode", "candidate", 10, document_tokens=100),
+        _record("1m0.25/encode", "quarter", 11, document_tokens=100),
+        _record("1m0.5/encode", "half", 12, document_tokens=100),
+        _record("2/encode", "half", 12, document_tokens=100),
+        _record("2/mine", "lists", 2, candidates=50),
+        _record("2/train", "two", 4, updates=2),
+        _record("3/encode", "last", 10, document_tokens=100),
+    ]
+    costs = {row["stage"]: row for row in generation_costs(records, 2)}
+    assert set(costs) == {"encode", "mine", "train", "all"}
+    assert (costs["encode"]["amount"], costs["encode"]["seconds"]) == (100, 12)
+    assert (costs["mine"]["amount"], costs["mine"]["over_first"]) == (0, [0, 0])
+    assert costs["train"]["over_first"] == [0.4, 0.5]
+    assert (costs["all"]["seconds_first"], costs["all"]["seconds"]) == (20, 16)
