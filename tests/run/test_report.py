@@ -341,7 +341,7 @@ def _record(stage: str, key: str, seconds: float, **counts: int) -> dict[str, An
 
 
 def test_what_a_generation_found_costs_nothing_and_a_mixture_belongs_to_the_next() -> None:
-    """The first generation was refused, and a mixture taken: it was encoded to be tried. The lists stayed as they were."""
+    """The first was refused and a mixture taken, which was encoded to be tried. The lists stayed as they were."""
     records = [
         _record("1/encode", "base", 10, document_tokens=100),
         _record("1/mine", "lists", 2, candidates=50),
