@@ -19,7 +19,7 @@ import numpy as np
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Array
 from sdretrieval.run.artifacts import find_run
-from sdretrieval.run.stages.runner import ledger_by_address
+from sdretrieval.run.commands.lineage import finished_stages
 from sdretrieval.run.store import Ledger, Store
 from sdretrieval.targets.build import Targets
 
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--generation", type=int, default=1)
     asked = parser.parse_args(arguments)
     folder = find_run(asked.run)
-    made = ledger_by_address(Ledger(folder / "ledger.jsonl"))
+    made = finished_stages(Ledger(folder / "ledger.jsonl").read())
     if f"{asked.generation}/targets" not in made:
         raise SystemExit(f"{folder} has no lists of a generation {asked.generation}")
     store = Store(folder.parent / "store")

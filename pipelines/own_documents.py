@@ -3,11 +3,12 @@
     python -m pipelines.own_documents FOLDER ["a question" ...]
 
 FOLDER holds .txt, .md, .rst, .html or .pdf files. What comes of it is `sdretrieval run configs/own-documents.yaml --set
-corpus.source=FOLDER`: a report, and a student that `sdretrieval search`, `export` and `serve` take.
+corpus.source=FOLDER`: a report, and a student that `sdretrieval search` and `export` take.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 
@@ -25,7 +26,7 @@ def main(
     overrides: Sequence[str] = (),
 ) -> RunResult:
     """Passages from files, queries from passages, a teacher from both, a student; then a search or two."""
-    asked = load_config(config, [f"corpus.source={folder}", *overrides])
+    asked = load_config(config, [f"corpus.source={json.dumps(str(folder))}", *overrides])
 
     result = run_config(asked)
     assert result is not None  # only `until` stops a run early
@@ -46,4 +47,6 @@ def main(
 if __name__ == "__main__":
     quiet_libraries()
     start_logging(verbose=False)
+    if len(sys.argv) < 2:
+        raise SystemExit('usage: python -m pipelines.own_documents FOLDER ["a question" ...]')
     main(sys.argv[1], sys.argv[2:])

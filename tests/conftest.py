@@ -7,7 +7,7 @@ import tempfile
 
 # Before any heavy import: the libraries read these once.
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+os.environ.setdefault("OMP_NUM_THREADS", "2")  # make test: 1, in as many processes as there are cores
 # What tests measure of this machine, of tiny models, is not the user's: processes that tests start share it.
 os.environ["SDRETRIEVAL_CACHE"] = tempfile.mkdtemp(prefix="sdretrieval-test-cache-")
 

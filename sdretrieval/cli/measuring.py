@@ -63,10 +63,12 @@ def evaluate(
 
 def _check_writable(json_file: str | None) -> None:
     """Before the work: a path that cannot be written to would lose it."""
-    if json_file is None or json_file == "-" or Path(json_file).parent.is_dir():
-        return
     from sdretrieval.errors import RequestError
 
+    if json_file is not None and Path(json_file).is_dir():
+        raise RequestError(f"--json {json_file}: that is a folder; name a file in it")
+    if json_file is None or json_file == "-" or Path(json_file).parent.is_dir():
+        return
     raise RequestError(f"--json {json_file}: there is no folder {Path(json_file).parent}; make it first")
 
 

@@ -110,7 +110,9 @@ def gc(
     from sdretrieval.run.store import Store, keys_in_ledgers, readable_bytes
 
     root: Path = runs_folder(runs)
-    removed = Store(root / "store").gc(keys_in_ledgers(root), pretend=pretend) if (root / "store").is_dir() else []
+    removed = (
+        Store(root / "store").gc(lambda: keys_in_ledgers(root), pretend=pretend) if (root / "store").is_dir() else []
+    )
     if as_json:
         print_json({"pretend": pretend, "removed": [one._asdict() for one in removed]})
         return

@@ -19,7 +19,8 @@ from .beir_folder import beir_file, read_beir
 from .download import BEIR_NAMES, download_beir
 from .passages import is_document_folder, read_files, read_folder
 from .python_stdlib import build_stdlib
-from .tabular import Columns, Imported, import_documents, source_files, table_size, understands
+from .tabular import Columns, Imported, import_documents, source_files, split_slice, table_size, understands
+from .tabular.formats import PACKED
 
 STDLIB = "python-stdlib"
 BEIR = "beir"
@@ -99,7 +100,9 @@ class Table:
 
     def digest(self) -> str:
         """See Source."""
-        return " ".join(f"table{path.suffix}={digest_file(path)}" for path in source_files(self.name))
+        files = " ".join(f"table{_ending(path)}={digest_file(path)}" for path in source_files(self.name))
+        slice_of = split_slice(self.name)  # it lies in the same files as the whole
+        return f"{files} {slice_of}" if slice_of else files
 
     def size(self, max_documents: int | None = None) -> TextSize:
         """See Source."""
@@ -112,6 +115,19 @@ class Table:
         return import_documents(self.name, self.columns)
 
 
+def _digest(path: Path) -> str:
+    """Of a file that may not be readable: reading the folder counts and names it, and goes on."""
+    try:
+        return digest_file(path)
+    except OSError:
+        return "unreadable"
+
+
+def _ending(path: Path) -> str:
+    """By which a table is read: of a packed one, what it is inside counts too."""
+    return "".join(path.suffixes[-2:]) if path.suffix.lower() in PACKED else path.suffix
+
+
 @dataclass(frozen=True)
 class DocumentFolder:
     """A folder of text files. Their names count: passages bear them."""
@@ -120,7 +136,7 @@ class DocumentFolder:
 
     def digest(self) -> str:
         """See Source."""
-        return " ".join(f"{path.relative_to(self.folder)}={digest_file(path)}" for path in read_files(self.folder))
+        return " ".join(f"{path.relative_to(self.folder)}={_digest(path)}" for path in read_files(self.folder))
 
     def size(self, max_documents: int | None = None) -> TextSize:
         """See Source."""

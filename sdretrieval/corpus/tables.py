@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,7 +13,8 @@ if TYPE_CHECKING:
 DOCUMENT_COLUMNS = ("id", "title", "text")
 QUERY_COLUMNS = ("id", "text")
 ROWS_A_BATCH = 10_000
-"""Arrow's string columns hold at most 2 GiB a chunk: this many rows stay far below that."""
+CHARACTERS_A_BATCH = 2**28
+"""Arrow's string columns hold at most 2 GiB a chunk, and a character takes up to 4 bytes."""
 
 
 def string_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Dataset:
@@ -68,6 +68,14 @@ def quiet_datasets() -> Iterator[None]:
 
 
 def _chunks(rows: Iterable[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
-    iterator = iter(rows)
-    while chunk := list(islice(iterator, ROWS_A_BATCH)):
+    chunk: list[Sequence[str]] = []
+    held = 0
+    for row in rows:
+        size = sum(map(len, row))
+        if chunk and (len(chunk) == ROWS_A_BATCH or held + size > CHARACTERS_A_BATCH):
+            yield chunk
+            chunk, held = [], 0
+        chunk.append(row)
+        held += size
+    if chunk:
         yield chunk

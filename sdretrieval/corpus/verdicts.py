@@ -9,7 +9,7 @@ import csv
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -90,7 +90,9 @@ def resolve(
     A digest means every row with that text. Raises RequestError, with line numbers, for a query or document that is not
     in the corpus, and for a pair that two lines mark differently.
     """
-    queries, documents = _rows_by_name(corpus, "query"), _rows_by_name(corpus, "document")
+    marks = list(marks)
+    queries = _rows_by_name(corpus, "query", {mark.query for mark in marks})
+    documents = _rows_by_name(corpus, "document", {mark.document for mark in marks})
     train, problems, idle = set(train_rows), [], []
     said: dict[tuple[int, int], Mark] = {}
     for mark in marks:
@@ -141,14 +143,16 @@ def _name(record: Mapping[str, Any], side: str) -> str:
     return ""
 
 
-def _rows_by_name(corpus: Corpus, side: str) -> dict[str, list[int]]:
+def _rows_by_name(corpus: Corpus, side: str, wanted: Set[str]) -> dict[str, list[int]]:
+    """Rows of those texts that are asked for, by id and by digest."""
     ids, texts = (
         (corpus.query_ids, corpus.query_texts()) if side == "query" else (corpus.document_ids, corpus.document_texts())
     )
     found: dict[str, list[int]] = defaultdict(list)
     for row, (identifier, text) in enumerate(zip(ids, texts, strict=True)):
-        found[f"id:{identifier}"].append(row)
-        found[f"digest:{content_digest(text).hex()}"].append(row)
+        for name in (f"id:{identifier}", f"digest:{content_digest(text).hex()}"):
+            if name in wanted:
+                found[name].append(row)
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sdretrieval.errors import DamagedArtifact
+from sdretrieval.errors import DamagedArtifact, MissingPackageError
 from sdretrieval.export.canaries import TOP, Canaries, agreement, read_canaries
 from sdretrieval.export.encoders import open_encoder
 from sdretrieval.export.layout import CANARIES, IDS, INDEX, Agreement, Manifest, digests, read_ids, read_manifest
@@ -132,6 +132,8 @@ def _attempt(name: str, work: Callable[[], Found]) -> tuple[Found | None, Check 
     """What `work` gives, or a failed check: a damaged file can make a library raise anything."""
     try:
         return work(), None
+    except MissingPackageError:  # says nothing of the bundle
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or "no reason given"
         return None, Check(name, False, f"{type(error).__name__}: {reason}")

@@ -25,7 +25,7 @@ def find_run(name: str | Path, runs: Path | None = None) -> Path:
     places = [Path(name), runs_folder(runs) / str(name)]
     for folder in places:
         if (folder / "report.json").is_file():
-            return folder
+            return folder.resolve()  # "." has a name and a parent too
     known = sorted(path.parent.name for path in runs_folder(runs).glob("*/report.json"))
     begun = next((folder for folder in places if (folder / "ledger.jsonl").is_file()), None)
     if begun is not None:
@@ -36,14 +36,15 @@ def find_run(name: str | Path, runs: Path | None = None) -> Path:
 
 
 def write_json(path: Path, record: Any) -> None:
-    """Write beside, then rename."""
-    temporary = path.with_suffix(path.suffix + ".new")
-    temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf8")
-    temporary.replace(path)
+    """As `write_text`."""
+    write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside, then rename."""
+    """Write beside, then rename; straight into what is no plain file, as /dev/stdout: it must not be replaced."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.write_text(text, encoding="utf8")
+        return
     temporary = path.with_suffix(path.suffix + ".new")
     temporary.write_text(text, encoding="utf8")
     temporary.replace(path)

@@ -145,7 +145,10 @@ def build_targets(
                 "query's best documents apart, and the others get no probability at all", clipped, len(scores),
             )  # fmt: skip
     log_probs = tempered_log_softmax(scores, heat)
-    judged = mixed if teacher_raw is None else calibrate(teacher_raw, corpus_statistics(teacher_raw))
+    judged = mixed
+    if teacher_raw is not None:  # what fills the gaps of unknown pairs does not decide what is usual
+        known = teacher_raw if excluded is None else teacher_raw.only(~excluded.values_T)
+        judged = calibrate(teacher_raw, corpus_statistics(known))
     # A positive that the teacher did not score is no measure of the others; it is no negative either.
     scored = positive if excluded is None else positive.with_values(positive.values_T & ~excluded.values_T)
     mask = hard_mask(rule, judged, scored, margin, percent, confirmed)

@@ -61,24 +61,28 @@ class CrossEncoderTeacher:
 
     def score(self, query_rows_Q: Array, candidates: Ragged) -> Ragged:
         """See Teacher.score. Pairs that the cache knows cost nothing."""
-        pairs = [
-            (self._query_text(int(query)), self._document_text(int(document)))
-            for query, documents in zip(query_rows_Q, candidates, strict=True)
-            for document in documents
-        ]
-        return candidates.with_values(self.score_texts(pairs))
+        queries_T, documents_T = query_rows_Q[candidates.list_of_entry], candidates.values_T
+
+        def pair(entry: int) -> tuple[str, str]:  # all texts at once would be a corpus, a document in each of its lists
+            return self._query_text(int(queries_T[entry])), self._document_text(int(documents_T[entry]))
+
+        return candidates.with_values(self._scored(len(documents_T), pair))
 
     def score_texts(self, pairs: Sequence[tuple[str, str]]) -> Array:
         """The logit of each pair of a query's and a document's text."""
-        keys = [pair_key(*pair) for pair in pairs]
+        return self._scored(len(pairs), pairs.__getitem__)
+
+    def _scored(self, count: int, pair: Callable[[int], tuple[str, str]]) -> Array:
+        keys = [pair_key(*pair(i)) for i in range(count)]
         unknown = np.isnan(self._cache.get(keys))
         todo = sorted({keys[i]: i for i in np.flatnonzero(unknown).tolist()}.values())
         self.newly_scored += len(todo)
         with Progress(f"score with {self.name}", len(todo), "pairs") as progress:
             for start in range(0, len(todo), PAIRS_PER_SHARD):
                 block = todo[start : start + PAIRS_PER_SHARD]
-                logits = self._logits([pairs[i] for i in block], progress.advance)
-                _check_finite(self.name, logits, [pairs[i] for i in block])
+                pairs = [pair(i) for i in block]
+                logits = self._logits(pairs, progress.advance)
+                _check_finite(self.name, logits, pairs)
                 self._cache.add([keys[i] for i in block], logits)
         return self._cache.get(keys)
 

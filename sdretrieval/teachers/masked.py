@@ -68,9 +68,9 @@ class MaskedTeacher:
 class MaskedFreeTeacher(MaskedTeacher):
     """The same for a free teacher."""
 
-    def __init__(self, teacher: FreeTeacher, masks: Masks) -> None:
+    def __init__(self, teacher: FreeTeacher, masks: Masks, zero_is_no_hit: bool) -> None:
         super().__init__(teacher, masks)
-        self._free = teacher
+        self._free, self._hits = teacher, masks.without_zeros() if zero_is_no_hit else masks
 
     def matrix(self, query_rows_Q: Array, document_rows_M: Array) -> Array:
         """See FreeTeacher.matrix."""
@@ -82,9 +82,12 @@ class MaskedFreeTeacher(MaskedTeacher):
 
     def top(self, query_rows_Q: Array, k: int) -> Hits:
         """See FreeTeacher.top."""
-        return self._masks.correct_hits(query_rows_Q, self._free.top(query_rows_Q, k + 1), k)
+        return self._hits.correct_hits(query_rows_Q, self._free.top(query_rows_Q, k + 1), k)
 
 
-def masked_teacher(teacher: Teacher, masks: Masks) -> Teacher:
-    """The teacher under `masks`, free if it was."""
-    return MaskedFreeTeacher(teacher, masks) if isinstance(teacher, FreeTeacher) else MaskedTeacher(teacher, masks)
+def masked_teacher(teacher: Teacher, masks: Masks, *, zero_is_no_hit: bool = False) -> Teacher:
+    """The teacher under `masks`, free if it was. `zero_is_no_hit`: to a teacher of words, who does not find what shares
+    none."""
+    if isinstance(teacher, FreeTeacher):
+        return MaskedFreeTeacher(teacher, masks, zero_is_no_hit)
+    return MaskedTeacher(teacher, masks)

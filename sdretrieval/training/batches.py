@@ -158,7 +158,7 @@ class BatchMaker:
         positives = np.flatnonzero(self.candidates.positive[position])
         key = (self.seed, int(self.candidates.query_rows_Q[position]), visit)
         length = len(self.candidates.rows[position])
-        return sampled_entries(length, self.candidates_per_query, positives[: self.candidates_per_query], key)
+        return sampled_entries(length, self.candidates_per_query, positives, key)
 
     def _masks(self, positions_B: Array, sampled: list[Array], rows_M: Array) -> dict[str, Array]:
         shape = (len(positions_B), len(rows_M))
@@ -176,7 +176,7 @@ class BatchMaker:
             negative_BM[b, columns] = self.targets.hard_negative[position][present]
             if self.known is not None:
                 known_M, copy_M, own_M = self.known.of(position, rows_M)
-                positive_BM[b] |= known_M
+                positive_BM[b] = (positive_BM[b] | known_M) & ~own_M
                 negative_BM[b] &= ~(copy_M | own_M)
                 left_out_BM[b] |= own_M
         if self.judge is not None:

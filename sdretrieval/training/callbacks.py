@@ -57,16 +57,24 @@ class AverageCallback(TrainerCallback):
 class EarlyStopCallback(TrainerCallback):
     """Measures the student on dev every `every` updates, stops after `patience` measurements without a gain.
 
-    `best` holds the weights of the best measurement; the first measurement is the untrained student's.
+    `best` holds the weights of the best measurement, `best_average` those of the average then: what dev refused has no
+    part in either. The first measurement is the untrained student's.
     """
 
     def __init__(
-        self, student: torch.nn.Module, measure: Callable[[], float], every: int, patience: int, metrics: Path
+        self,
+        student: torch.nn.Module,
+        average: WeightAverage,
+        measure: Callable[[], float],
+        every: int,
+        patience: int,
+        metrics: Path,
     ) -> None:
-        self._student, self._measure, self._metrics = student, measure, metrics
+        self._student, self._average, self._measure, self._metrics = student, average, measure, metrics
         self._every, self._patience = every, patience
         self.best_value, self.best_step, self._fruitless = float("-inf"), 0, 0
         self.best: dict[str, torch.Tensor] = {}
+        self.best_average: dict[str, torch.Tensor] = {}
 
     @property
     def out_of_patience(self) -> bool:
@@ -78,6 +86,7 @@ class EarlyStopCallback(TrainerCallback):
         record = json.loads((checkpoint / "early_stop.json").read_text(encoding="utf8"))
         self.best_value, self.best_step, self._fruitless = record["value"], record["step"], record["fruitless"]
         self.best = load_file(checkpoint / "best.safetensors")
+        self.best_average = load_file(checkpoint / "best_average.safetensors")
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The student before the first update is the one to beat."""
@@ -97,6 +106,7 @@ class EarlyStopCallback(TrainerCallback):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         record = {"value": self.best_value, "step": self.best_step, "fruitless": self._fruitless}
         save_file(_unshared(self.best), folder / "best.safetensors")
+        save_file(_unshared(self.best_average), folder / "best_average.safetensors")
         (folder / "early_stop.json").write_text(json.dumps(record), encoding="utf8")
 
     def _take(self, step: int, log: bool) -> None:
@@ -107,6 +117,7 @@ class EarlyStopCallback(TrainerCallback):
         if value > self.best_value:
             self.best_value, self.best_step, self._fruitless = value, step, 0
             self.best = {name: tensor.detach().clone() for name, tensor in self._student.state_dict().items()}
+            self.best_average = {name: tensor.clone() for name, tensor in self._average.state.items()}
 
 
 class MetricsCallback(TrainerCallback):

@@ -72,16 +72,20 @@ def _grouped(shared_QQ: csr_array, queries: int, first: int, batch: int, generat
     return np.concatenate(order)
 
 
-def sampled_entries(length: int, wanted: int, keep_first: Array, key: tuple[int, int, int]) -> Array:
-    """`wanted` entries of a list: all of `keep_first`, half of the rest from the front, half sampled behind.
+def sampled_entries(length: int, wanted: int, positives: Array, key: tuple[int, int, int]) -> Array:
+    """`wanted` entries of a list: its positives, half of the rest from the front, half sampled behind.
 
-    Deterministic in `key` = (seed, query, visit). Returned in list order.
+    One place at least is for another document, where the list has one: a query with many positives brings others of
+    them at each visit. Deterministic in `key` = (seed, query, visit). Returned in list order.
     """
     if length <= wanted:
         return np.arange(length)
-    others = np.setdiff1d(np.arange(length), keep_first)
-    room = max(wanted - len(keep_first), 0)
+    chance = np.random.default_rng(key)
+    others = np.setdiff1d(np.arange(length), positives)
+    most = wanted - min(len(others), 1)
+    kept = positives if len(positives) <= most else chance.choice(positives, size=most, replace=False)
+    room = min(wanted - len(kept), len(others))
     front = others[: -(-room // 2)]
     behind = np.setdiff1d(others, front)
-    sample = np.random.default_rng(key).choice(behind, size=room - len(front), replace=False)
-    return np.sort(np.concatenate([keep_first, front, sample]).astype(np.int64))
+    sample = chance.choice(behind, size=room - len(front), replace=False)
+    return np.sort(np.concatenate([kept, front, sample]).astype(np.int64))

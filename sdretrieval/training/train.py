@@ -91,7 +91,7 @@ def train(
     if live is not None:
         live.to(model.device)
     average = WeightAverage(model, decay_of(settings.half_life, updates))
-    averaging, stopping = AverageCallback(model, average, live), _stopper(model, early_stop, folder)
+    averaging, stopping = AverageCallback(model, average, live), _stopper(model, average, early_stop, folder)
     with Progress(description, updates, "updates") as progress, dropout_at(model, settings.dropout):
         _add_callbacks(trainer, averaging, stopping, loss, folder, progress)
         done = _run(trainer, averaging, stopping, folder)
@@ -99,6 +99,7 @@ def train(
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     if stopping is not None:
         model.load_state_dict(stopping.best)
+        average.restore(stopping.best_average)
     model.requires_grad_(True).eval()
     _save(trainer, model, average, folder)
     queries = done * settings.queries_per_batch * settings.gradient_accumulation * _processes()
@@ -145,12 +146,13 @@ def _processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _stopper(model: SentenceTransformer, early_stop: EarlyStop | None, folder: Path) -> Any:
+def _stopper(model: SentenceTransformer, average: WeightAverage, early_stop: EarlyStop | None, folder: Path) -> Any:
     from sdretrieval.training.callbacks import EarlyStopCallback
 
     if early_stop is None:
         return None
-    return EarlyStopCallback(model, early_stop.measure, early_stop.every, early_stop.patience, folder / "metrics.jsonl")
+    metrics = folder / "metrics.jsonl"
+    return EarlyStopCallback(model, average, early_stop.measure, early_stop.every, early_stop.patience, metrics)
 
 
 def _trainer(

@@ -177,7 +177,7 @@ def test_a_killed_run_takes_over_as_much(
 ) -> None:
     shutil.copytree(runs / "old", tmp_path / "old")
     shutil.copytree(runs / "store", tmp_path / "store")
-    Store(tmp_path / "store").gc(keys_in_ledgers(tmp_path))
+    Store(tmp_path / "store").gc(lambda: keys_in_ledgers(tmp_path))
     for address, when in (("1/encode", ""), (TEACHER, "store/partial/*/documents/chunks.json")):
         ended = nursery.run(configs["grown"], tmp_path, until="1/score", kill_at=address, kill_when=when)
         assert ended.code == -signal.SIGKILL, (address, ended.said)
@@ -194,7 +194,7 @@ def test_what_was_copied_outlives_what_it_was_copied_from(
     folder = Path(shutil.copytree(runs, tmp_path / "runs"))
     shutil.rmtree(folder / "old")
     store = Store(folder / "store")
-    assert store.gc(keys_in_ledgers(folder))
+    assert store.gc(lambda: keys_in_ledgers(folder))
     lines = len(ledger_of(folder / "grown"))
     run_config(configs["grown"], runs=folder, until="1/score")
     assert made_in(folder / "grown", after=lines) == []

@@ -329,9 +329,9 @@ def test_workers_work_beside_a_run_and_keep_gc_out(store: Store) -> None:
         store.lock("score", exclusive=False),
         pytest.raises(ResourceError, match=r"workers use the store .*; wait until"),
     ):
-        store.gc(keep=set())
+        store.gc(keep=set)
     with store.lock("run"), pytest.raises(ResourceError, match="is locked by process"):
-        store.gc(keep=set())
+        store.gc(keep=set)
     assert store.get(KEY) is not None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .assemble import Asking, Imported, import_documents, split_and_source, with_questions
 from .columns import Columns, read_role
+from .hub import split_slice
 from .report import ImportReport, Trouble
 from .sources import TableSize, source_files, table_size, understands
 
@@ -22,6 +23,7 @@ __all__ = [
     "read_role",
     "source_files",
     "split_and_source",
+    "split_slice",
     "table_size",
     "understands",
     "with_questions",

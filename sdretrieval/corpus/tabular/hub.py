@@ -48,8 +48,23 @@ def open_dataset(source: str) -> Dataset:
 
 
 def dataset_files(source: str) -> list[Path]:
-    """The Arrow files that hold the rows: what a dataset is by content."""
-    return sorted(Path(file["filename"]) for file in open_dataset(source).cache_files)
+    """The Arrow files that hold the rows: what a dataset is by content, but for a slice of it (`split_slice`).
+
+    Raises CorpusError where it lies in memory alone.
+    """
+    files = sorted(Path(file["filename"]) for file in open_dataset(source).cache_files)
+    if not files:
+        raise CorpusError(
+            f"{source}: datasets holds it in memory, without files that say what it is; unset "
+            "HF_DATASETS_IN_MEMORY_MAX_SIZE, or save it with save_to_disk and name the folder."
+        )
+    return files
+
+
+def split_slice(source: str) -> str:
+    """`train[:1000]` of a source that asks for a part of a split, else nothing: its files are those of the whole."""
+    split = _hub_parts(source)[2] if source.startswith(SCHEME) else None
+    return split if split and "[" in split else ""
 
 
 def _from_disk(folder: Path) -> Dataset:

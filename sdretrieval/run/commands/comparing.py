@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,14 @@ def _require_same(a: _Finished, b: _Finished) -> None:
                 "over the same corpus and split can be compared"
             )
     split = a.report["split"]
-    if a.corpus.qrels[split] != b.corpus.qrels[split] or a.corpus.document_ids != b.corpus.document_ids:
+    if a.corpus.qrels[split] != b.corpus.qrels[split] or not _same_texts(a.corpus, b.corpus, split):
         raise RequestError(
             f"runs {a.name} and {b.name} both name corpus {a.report['corpus']}, {split}, but their documents or "
             "judgements differ: the corpus changed in between; run the older config again"
         )
+
+
+def _same_texts(a: Corpus, b: Corpus, split: str) -> bool:
+    """Whether both hold the same documents, and ask the same queries of the split."""
+    one, other = ((of.document_ids, of.document_texts(), of.query_texts(of.split_rows(split))) for of in (a, b))
+    return all(len(x) == len(y) and all(map(eq, x, y)) for x, y in zip(one, other, strict=True))

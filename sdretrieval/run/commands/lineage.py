@@ -46,14 +46,23 @@ def last_pass(records: list[dict[str, Any]], finished: bool) -> list[dict[str, A
 
     `cached` of the answer says whether this pass found the artifact already made by an earlier one.
     """
+    first: dict[str, dict[str, Any]] = {}
+    for record in _last(records, finished):
+        first.setdefault(record["key"], record)
+    return list(first.values())
+
+
+def finished_stages(records: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By address, the stages of the last pass that reached the end: what a probe, a plan with other settings or an
+    unfinished run appended since is none of the finished run's."""
+    return {record["stage"]: record for record in _last(records, True)}
+
+
+def _last(records: list[dict[str, Any]], finished: bool) -> list[dict[str, Any]]:
     starts = [at for at, record in enumerate(records) if record["stage"] == FIRST_STAGE] or [0]
     passes = [records[start:end] for start, end in zip(starts, [*starts[1:], len(records)], strict=True)]
     whole = [one for one in passes if any(record["stage"] == LAST_STAGE for record in one)]
-    chosen = whole[-1] if finished and whole else passes[-1]
-    first: dict[str, dict[str, Any]] = {}
-    for record in chosen:
-        first.setdefault(record["key"], record)
-    return list(first.values())
+    return whole[-1] if finished and whole else passes[-1]
 
 
 def _foretold(record: dict[str, Any], told: dict[str, Any] | None) -> float | None:

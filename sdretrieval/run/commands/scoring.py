@@ -3,7 +3,7 @@ used elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.api import open_stages, run_config
 from sdretrieval.run.artifacts import find_run, read_json, runs_folder
+from sdretrieval.run.commands.lineage import finished_stages
+from sdretrieval.run.commands.serving import serving_of
 from sdretrieval.run.config import Config, load_config, members_of
 from sdretrieval.run.pipeline import Pipeline
 from sdretrieval.run.stages.guests import write_texts_of
@@ -25,6 +27,8 @@ from sdretrieval.run.store import Ledger, Store
 from sdretrieval.teachers.ensemble import TeacherScores
 from sdretrieval.teachers.pair_file import Pair, check_target, write_scores
 
+Stages = Mapping[str, Mapping[str, Any]]
+"""Records of the ledger, by address."""
 SCORE = "score"
 """The column that an import reads: the only member's raw score, or the mixture of the calibrated ones."""
 
@@ -49,7 +53,12 @@ class Asked:
         folder = find_run(str(target), runs)
         if overrides:
             raise RequestError(f"--set changes a config's file; {target} is a run, which is as it was made")
-        return Asked(load_config(folder / "config.yaml"), folder.parent, True)
+        return Asked(serving_of(folder).config(), folder.parent, True)
+
+    def stages(self) -> Stages:
+        """The run's stages by address: of a finished run those that it was finished with."""
+        ledger = Ledger(self.runs / self.config.name / "ledger.jsonl")
+        return finished_stages(ledger.read()) if self.finished else ledger_by_address(ledger)
 
 
 def pairs_to_score(
@@ -103,7 +112,7 @@ def _listed(pipeline: Pipeline, generation: int) -> list[Pair]:
     if generation == 1:
         folder = pipeline.mine(1, pipeline.base).path
     else:
-        folder = _artifact(pipeline.store, pipeline.runner.ledger, f"{generation}/mine")
+        folder = _artifact(pipeline.store, ledger_by_address(pipeline.runner.ledger), f"{generation}/mine")
     candidates = Candidates.load(folder)
     return _pairs(pipeline.prepared.corpus, candidates.query_rows_Q, candidates.rows)
 
@@ -148,12 +157,12 @@ def scores_said(
     if not asked.finished:
         late = generation == 1 and _by_agreement(asked.config)  # the mixture's weights come after the scores then
         run_config(asked.config, runs=asked.runs, until="0/agreement" if late else f"{generation}/score")
-    store, ledger = Store(asked.runs / "store"), Ledger(asked.runs / asked.config.name / "ledger.jsonl")
-    corpus = load_corpus(_artifact(store, ledger, "0/corpus") / "corpus")
-    _require_one_pass(ledger, generation, asked.config.name)
-    candidates = Candidates.load(_artifact(store, ledger, f"{generation}/mine"))
-    scores = TeacherScores.load(_artifact(store, ledger, f"{generation}/score"))
-    weights = _weights(asked.config, store, ledger)
+    store, stages = Store(asked.runs / "store"), asked.stages()
+    corpus = load_corpus(_artifact(store, stages, "0/corpus") / "corpus")
+    _require_one_pass(stages, generation, asked.config.name)
+    candidates = Candidates.load(_artifact(store, stages, f"{generation}/mine"))
+    scores = TeacherScores.load(_artifact(store, stages, f"{generation}/score"))
+    weights = _weights(asked.config, store, stages)
     unknown = scores.unknown(weights)
     kept = np.arange(len(candidates.rows.values_T)) if unknown is None else np.flatnonzero(~unknown.values_T)
     pairs = _pairs(corpus, candidates.query_rows_Q, candidates.rows)
@@ -175,11 +184,11 @@ def _columns(scores: TeacherScores, weights: Sequence[float]) -> dict[str, Array
     return {SCORE: scores.mixed(weights).values_T, **{one.name: one.raw.values_T for one in scores.members}}
 
 
-def _weights(config: Config, store: Store, ledger: Ledger) -> list[float]:
+def _weights(config: Config, store: Store, stages: Stages) -> list[float]:
     if not any(member.weight == "auto" for member in members_of(config.teacher)):
         return chosen_weights(config, None)
     name = "agreement" if _by_agreement(config) else "probe"
-    return chosen_weights(config, read_json(_artifact(store, ledger, f"0/{name}") / f"{name}.json"))
+    return chosen_weights(config, read_json(_artifact(store, stages, f"0/{name}") / f"{name}.json"))
 
 
 def _by_agreement(config: Config) -> bool:
@@ -187,10 +196,9 @@ def _by_agreement(config: Config) -> bool:
     return auto and getattr(config.teacher, "weights_by", "dev") == "agreement"
 
 
-def _require_one_pass(ledger: Ledger, generation: int, name: str) -> None:
+def _require_one_pass(stages: Stages, generation: int, name: str) -> None:
     """Raise RequestError where the lists that stand last in the ledger are not those that were scored."""
-    last = ledger_by_address(ledger)
-    mined, scored = last.get(f"{generation}/mine"), last.get(f"{generation}/score")
+    mined, scored = stages.get(f"{generation}/mine"), stages.get(f"{generation}/score")
     if mined and scored and mined["key"] not in scored["inputs"]:
         raise RequestError(
             f"run {name}: its last lists ({generation}/mine) are not those that were scored, another config was used "
@@ -206,8 +214,8 @@ def _check_generation(generation: int, config: Config) -> None:
         )
 
 
-def _artifact(store: Store, ledger: Ledger, address: str) -> Path:
-    record = ledger_by_address(ledger).get(address)
+def _artifact(store: Store, stages: Stages, address: str) -> Path:
+    record = stages.get(address)
     folder = store.get_or_discard(record["key"]) if record is not None else None
     if folder is None:
         raise RequestError(

@@ -122,15 +122,18 @@ def _walk(pipeline: Pipeline) -> tuple[Any, Any]:
 def _record(pipeline: Pipeline, rule: Rule, numbers: dict[str, float], limit: int) -> dict[str, Any]:
     mined, scored = _walk(pipeline)
     candidates, verdicts = search.load_candidates(mined), pipeline.prepared.verdicts
-    mixed = TeacherScores.load(scored.path).mixed(pipeline.weights())
-    scores = calibrate(mixed, corpus_statistics(mixed))  # as the rule judges it in training
-    threshold_Q = thresholds(rule, scores, candidates.positive, **numbers)
-    suspect_T = ~candidates.positive.values_T & (scores.values_T > per_entry(threshold_Q, scores))
+    said, weights = TeacherScores.load(scored.path), pipeline.weights()
+    mixed, unknown = said.mixed(weights), said.unknown(weights)
+    known_T = ~unknown.values_T if unknown is not None else np.ones(len(mixed.values_T), dtype=bool)
+    scores = calibrate(mixed, corpus_statistics(mixed.only(known_T)))  # as the rule judges it in training
+    judged = candidates.positive.with_values(candidates.positive.values_T & known_T)
+    threshold_Q = thresholds(rule, scores, judged, **numbers)
+    suspect_T = known_T & ~candidates.positive.values_T & (scores.values_T > per_entry(threshold_Q, scores))
     confirmed = teach.confirmed_negatives(verdicts, candidates)
     if confirmed is not None:
         suspect_T &= ~confirmed.values_T
     found = np.flatnonzero(suspect_T)
-    curve = margin_curve(rule, scores, candidates.positive)
+    curve = margin_curve(rule, scores.only(known_T), candidates.positive.only(known_T))
     worst = found[np.argsort(-(scores.values_T - per_entry(threshold_Q, scores))[found], kind="stable")][:limit]
     return {
         "run": pipeline.config.name,

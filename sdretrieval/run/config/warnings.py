@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sdretrieval.run.config.clashes import member_paths
+from sdretrieval.run.config.index_section import settings_from
 from sdretrieval.run.config.schema import (
     Config,
     CorpusConfig,
@@ -32,6 +33,7 @@ def warnings(config: Config) -> list[str]:
         *_later(config),
         *_weighing(config),
         *_refreshing(config),
+        *_made_on_codes(config),
         *_views(config),
     ]
 
@@ -199,6 +201,15 @@ def _later(config: Config) -> Iterator[str]:
         yield (
             f"train.later_epochs: {later:g} has no effect: generations is 1; set generations to 2 or more, or leave it "
             "out"
+        )
+
+
+def _made_on_codes(config: Config) -> Iterator[str]:
+    """A made query's own document is scored exactly, without the query; the others by what the index holds of them."""
+    if not config.corpus.labels and config.index.rescore is None and settings_from(config.index).lossy:
+        yield (
+            f"index.kind: {config.index.kind} scores documents by codes, but each made dev query's own document is "
+            "scored by its vector, so that dev may flatter the student; set index.rescore to 4, or take kind exact"
         )
 
 

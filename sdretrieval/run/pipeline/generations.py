@@ -21,6 +21,7 @@ from sdretrieval.run.pipeline.measuring import Measuring
 from sdretrieval.run.pipeline.shared import Weights, precision_of
 from sdretrieval.run.stages import learn, search
 from sdretrieval.run.stages.inputs import GENERATED_TRAIN, Vectors
+from sdretrieval.run.stages.queries import require_for_control
 from sdretrieval.run.stages.runner import Artifact
 from sdretrieval.run.store import Work
 from sdretrieval.targets.build import Targets
@@ -70,6 +71,8 @@ class Pipeline(Measuring):
     def run(self) -> None:
         """Everything up to the measured systems. Raises Stopped where the runner was told to stop."""
         self.with_verdicts()  # what a person marked wrongly is refused before any work
+        if self.corpus.path.exists():  # the corpus may have been made for a run without the control
+            require_for_control(self.config, self.prepared.corpus)
         self.measure_base()
         student, first = self.base, None
         for generation in range(1, self.config.generations + 1):
@@ -174,7 +177,7 @@ class Pipeline(Measuring):
 
         inputs: list[Artifact | str] = [start.key, self.tokens, self.judged, *material.artifacts(), *kept]
         inputs += [precision] if precision else []
-        return self.runner.stage(address, 2, identity, inputs, build, resumable=True)
+        return self.runner.stage(address, 3, identity, inputs, build, resumable=True)
 
     def _classroom(
         self, start: Weights, material: Material, lesson: learn.Lesson, epochs: float, precision: Artifact | None

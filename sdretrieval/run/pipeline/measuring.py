@@ -154,6 +154,7 @@ class Measuring(Refreshing):
         }
         weighing = self.weighing()
         identity["weights"] = None if weighing else self.weights()
+        identity |= self.of_made_queries()
 
         def rerank(split: str) -> Run:
             prepared, opened = self.prepared, Vectors(vectors)

@@ -89,6 +89,11 @@ class Teaching(Shared):
         opened = {position: Vectors(artifact) for position, artifact in teacher_vectors.items()}
         return teach.TeacherRoom(self.config, self.store, self.prepared, self.lexical_index, opened)
 
+    def of_made_queries(self) -> dict[str, Any]:
+        """Younger than stores, and of queries made from documents alone: a document without a word of the query is no
+        hit of BM25's, whatever else it was."""
+        return {} if self.config.corpus.labels else {"lexical_top": "above zero"}
+
     def takes_scores_from_files(self) -> bool:
         """Whether a member's scores were made elsewhere: only the pairs of its file are known."""
         return any(isinstance(member, ScoresConfig) for member in members_of(self.config.teacher))
@@ -122,6 +127,7 @@ class Teaching(Shared):
             "lexical": asked.mine.lexical,
             "gate": identity_fields(asked.gate),
             "seed": asked.seed,
+            **self.of_made_queries(),
         }
 
         def build(work: Work) -> None:
@@ -235,6 +241,8 @@ class Teaching(Shared):
             identity["live"] = live
         if self.config.targets.query_weights.by != "none":
             identity["query_weights"] = identity_fields(self.config.targets.query_weights)
+        if any(getattr(m, "missing", "") == "skip" for m in members_of(self.config.teacher)):
+            identity["usual"] = "of known pairs"  # younger than stores
         weighing = self.weighing()
         if not weighing:
             identity["weights"] = self.weights()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -75,11 +76,15 @@ def once(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list({record["key"]: record for record in reversed(records)}.values())[::-1]
 
 
+CONTROLS = "hard_labels|shuffled_teacher|labelled|shuffled"
+"""How the addresses of the controls' stages end."""
+
+
 def _generation(one: Generation, pipeline: Pipeline) -> dict[str, Any]:
     estimate = bool(pipeline.prepared.notes["estimate"])
     reason = one.gate["reason"] + stale_gate(pipeline, one.number)
-    prefix = f"{one.number}/"
-    mine = [r for r in once(pipeline.runner.records) if r["stage"].startswith(prefix) and ":" not in r["stage"]]
+    own = re.compile(rf"{one.number}(m[0-9.]+)?/(?!.*:({CONTROLS})$)")  # its mixtures too
+    mine = [record for record in once(pipeline.runner.records) if own.match(record["stage"])]
     return {
         "generation": one.number,
         "decision": one.decision,

@@ -66,8 +66,7 @@ class Queries:
             if not self._raw.qrels.get("dev"):
                 self.corpus = carve_dev(self._raw, self._config.seed, asked.dev_share)
         else:
-            if "hard_labels" in self._config.evaluate.controls and not asked.generated_queries:
-                _require_for_control(self._raw)
+            require_for_control(self._config, self._raw)
             self._generate("dev", asked.dev_queries, held_out=True)
             if split != "dev" and self._made_for_the_report(split):
                 self._generate(split, asked.dev_queries, held_out=True)
@@ -197,7 +196,11 @@ def _texts(corpus: Corpus, queries: Iterable[str]) -> set[str]:
     return {normalised(text) for text in corpus.query_texts(rows)}
 
 
-def _require_for_control(corpus: Corpus) -> None:
+def require_for_control(config: Config, corpus: Corpus) -> None:
+    """Raise CorpusError where the control hard_labels is asked for and nothing is judged that it could learn from."""
+    asked = config.corpus
+    if "hard_labels" not in config.evaluate.controls or asked.labels or asked.generated_queries:
+        return
     if not any(grade > 0 for judged in corpus.qrels.get("train", {}).values() for grade in judged.values()):
         raise CorpusError(
             f"corpus {corpus.name} has no train judgements, which the control hard_labels learns from; leave it out: "

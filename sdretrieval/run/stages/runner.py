@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sdretrieval.errors import DamagedArtifact
 from sdretrieval.progress import check_interrupt
 from sdretrieval.run.store import Ledger, Store, Work, key_of
 
@@ -109,10 +110,14 @@ class Runner:
             logger.info("%s: %s (%.1f s)", address, "from the store" if made.cached else "done", made.seconds)
 
     def _plan(self, address: str, key: str, describe: dict[str, Any], resumable: bool) -> None:
-        if self.store.path_of(key).exists():
-            self.plan.append(Planned(address, True, "finished earlier", self.store.manifest(key).seconds, key))
-            return
         seconds = self.before.get(address, {}).get("seconds")
+        if self.store.path_of(key).exists():
+            try:
+                made = Planned(address, True, "finished earlier", self.store.manifest(key).seconds, key)
+            except DamagedArtifact:
+                made = Planned(address, False, "its artifact is damaged", seconds, key)
+            self.plan.append(made)
+            return
         maker = next((one.address for one in self.plan if one.key == key and one.address != address), None)
         why = f"made by {maker}" if maker else self._why(address, key, describe, resumable)
         self.plan.append(Planned(address, False, why, seconds, key))

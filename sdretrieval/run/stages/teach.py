@@ -120,7 +120,8 @@ class TeacherRoom:
     def _masked(self, number: int, teacher: Teacher, split: str) -> Teacher:
         if isinstance(teacher, ImportedTeacher):  # what it was asked elsewhere was the masked text
             return teacher
-        return masked_teacher(teacher, self._masks(number, teacher, split))
+        words = isinstance(teacher, LexicalTeacher)
+        return masked_teacher(teacher, self._masks(number, teacher, split), zero_is_no_hit=words)
 
     def _masks(self, number: int, teacher: Teacher, split: str) -> Masks:
         if isinstance(teacher, CrossEncoderTeacher):

@@ -254,16 +254,18 @@ class Store:
             yield
 
     def gc(
-        self, keep: Collection[str], *, stale_after_s: float = STALE_PARTIAL_S, pretend: bool = False
+        self, keep: Callable[[], Collection[str]], *, stale_after_s: float = STALE_PARTIAL_S, pretend: bool = False
     ) -> list[Removed]:
-        """Remove artifacts that are not in `keep`, and partial work older than `stale_after_s`; returns what went.
+        """Remove artifacts that are not in `keep()`, and partial work older than `stale_after_s`; returns what went.
 
+        `keep` is asked once no run or worker can add to it any more.
         `pretend` only says what would go. Raises ResourceError while a run or a worker uses the store.
         """
         with self.lock("gc"), held(self.root / "workers", "gc") as alone:
             if not alone:
                 raise ResourceError(f"workers use the store {self.root}; wait until they end, then run gc again")
-            unused = [path for path in self.root.glob("artifacts/*/*") if path.name not in keep]
+            kept = keep()
+            unused = [path for path in self.root.glob("artifacts/*/*") if path.name not in kept]
             newest_stale = time.time() - stale_after_s
             stale = [path for path in self.root.glob("partial/*") if _newest(path) < newest_stale]
             if pretend:
