@@ -82,7 +82,7 @@ def sampled_entries(length: int, wanted: int, positives: Array, key: tuple[int, 
         return np.arange(length)
     chance = np.random.default_rng(key)
     others = np.setdiff1d(np.arange(length), positives)
-    most = wanted - min(len(others), 1)
+    most = max(wanted - min(len(others), 1), 1)
     kept = positives if len(positives) <= most else chance.choice(positives, size=most, replace=False)
     room = min(wanted - len(kept), len(others))
     front = others[: -(-room // 2)]

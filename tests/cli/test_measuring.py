@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from sdretrieval.run.artifacts import write_text
 from tests.cli.conftest import Call, Finished
 
 MEASURES = ["nDCG@10", "Recall@100", "MAP@10"]
@@ -86,6 +90,37 @@ def test_compare_is_a_paired_test_whose_sign_follows_the_order(finished: Finishe
     assert back["tests"][0]["difference"] == pytest.approx(-row["difference"])
     assert back["tests"][0]["verdict"] == "loss"
     assert "tiny less gentle" in call("compare", "tiny", "gentle", "--runs", finished.runs).out
+
+
+def test_runs_over_other_texts_are_not_compared(
+    finished: Finished, tiny_corpus: Path, call: Call, tmp_path: Path
+) -> None:
+    """The ids are the same, and the judgements."""
+    other = Path(shutil.copytree(tiny_corpus, tmp_path / "tiny"))
+    texts = (other / "corpus.jsonl").read_text()
+    (other / "corpus.jsonl").write_text(texts.replace(" the ", " a ", 1))
+    settings = ["--set", f"corpus.source={other}", "--set", "name=edited", "--set", "train.epochs=0.1"]
+    assert call("run", finished.config, "--runs", finished.runs, *settings).code == 0
+    done = call("compare", "tiny", "edited", "--runs", finished.runs)
+    assert done.code == 2
+    assert "but their documents or judgements differ: the corpus changed in between" in done.err
+
+
+def test_what_is_no_plain_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    write_text(tmp_path / "link.json", "new")
+    assert (tmp_path / "link.json").is_symlink() and (tmp_path / "real.json").read_text() == "new"
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True) as reader:
+        write_text(tmp_path / "pipe", "through")
+        assert reader.communicate(timeout=30)[0] == "through"
+    assert not (tmp_path / "pipe").is_file()
+
+
+def test_a_folder_is_no_file_for_json(tiny_corpus: Path, call: Call, tmp_path: Path) -> None:
+    done = call("evaluate", "bm25", "--corpus", tiny_corpus, "--json", tmp_path)
+    assert done.code == 2 and "that is a folder; name a file in it" in done.err
 
 
 def test_evaluate_through_a_compressed_index(finished: Finished, tiny_corpus: Path, call: Call) -> None:

@@ -31,6 +31,19 @@ def test_scores_of_a_finished_run_are_read_not_made(
     assert header.split("\t")[:3] == ["query", "document", "score"] and len(first.split("\t")) == 5
 
 
+def test_what_others_appended_since_is_none_of_a_finished_run(
+    finished: Finished, copied: Path, call: Call, tmp_path: Path
+) -> None:
+    asked = ("score", "tiny", "--runs", copied, "--export")
+    call(*asked, tmp_path / "before.tsv")
+    other = ("--runs", copied, "--set", "teacher.members.0.view.stride=9")
+    assert call("fn-report", finished.config, *other).code == 0
+    assert call("run", finished.config, *other, "--set", "teacher.members.1.weight=0.1", "--until", "1/score").code == 0
+    done = call(*asked, tmp_path / "after.tsv")
+    assert done.code == 0, done.err
+    assert (tmp_path / "after.tsv").read_bytes() == (tmp_path / "before.tsv").read_bytes()
+
+
 def test_a_config_gives_the_same_file_as_its_run(finished: Finished, copied: Path, call: Call, tmp_path: Path) -> None:
     for target, name in (("tiny", "a.tsv.gz"), (finished.config, "b.tsv.gz"), (copied / "tiny", "c.tsv.gz")):
         done = call("score", target, "--export", tmp_path / name, "--runs", copied, "--json")

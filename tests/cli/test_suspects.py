@@ -31,6 +31,16 @@ def test_suspects_of_a_run_are_told_written_and_shown(finished: Finished, call: 
     assert "<script" not in text and "http-equiv" in text
 
 
+def test_a_run_may_be_named_by_the_folder_one_stands_in(
+    finished: Finished, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished.runs / "tiny")
+    found = call("fn-report", ".", "--json")
+    assert found.code == 0, found.err
+    assert found.json() == call("fn-report", "tiny", "--runs", finished.runs, "--json").json()
+    assert not (finished.runs / "tiny" / "store").exists()
+
+
 def test_marks_stay_and_come_first(finished: Finished, call: Call, tmp_path: Path) -> None:
     to_mark = tmp_path / "marks.tsv"
     ask = ["fn-report", "tiny", "--runs", finished.runs, "--margin", 0.3, "--tsv", to_mark]

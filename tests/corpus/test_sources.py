@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import shutil
 import sys
@@ -43,6 +44,29 @@ def test_a_table_is_its_ending_and_its_content(tmp_path: Path) -> None:
     source = find_source(str(tmp_path / "passages.csv"))
     assert source.digest() == f"table.csv={digest(tmp_path / 'passages.csv')}"
     assert source.read().corpus.document_texts() == ["The oven is hot."]
+
+
+@pytest.mark.parametrize("name", ["passages.tsv.gz", "passages.csv.gz", "passages.CSV.GZ"])
+def test_a_packed_table_is_what_it_is_inside_too(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(b"text\nThe oven is hot.\n"))
+    found = find_source(str(tmp_path / name)).digest()
+    assert found == f"table{name.removeprefix('passages')}={digest(tmp_path / name)}"
+
+
+def test_a_file_that_cannot_be_read_is_no_end_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading the folder counts it and goes on."""
+    for name in ("ovens.txt", "secret.txt"):
+        (tmp_path / name).write_text("The oven is hot.")
+    whole = find_source(str(tmp_path)).digest()
+
+    def refused(path: Path) -> str:
+        if path.name == "secret.txt":
+            raise PermissionError(13, "Permission denied", str(path))
+        return digest(path)
+
+    monkeypatch.setattr("sdretrieval.corpus.sources.digest_file", refused)
+    found = find_source(str(tmp_path)).digest()
+    assert found == f"ovens.txt={digest(tmp_path / 'ovens.txt')} secret.txt=unreadable" != whole
 
 
 def test_a_folder_of_documents_is_its_files_with_their_names(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from sdretrieval.errors import DamagedArtifact, RequestError
+from sdretrieval.errors import DamagedArtifact, MissingPackageError, RequestError
 from sdretrieval.export import Verification, verify_bundle
 from sdretrieval.export.canaries import nearness
 from sdretrieval.export.layout import MANIFEST, digests
@@ -40,6 +40,17 @@ def test_a_fresh_bundle_passes_and_says_what_was_measured(bundle: Path) -> None:
         "ok": True,
         "detail": found.checks[0].detail,
     }
+
+
+def test_an_engine_that_is_not_installed_says_nothing_of_the_bundle(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object) -> None:
+        raise MissingPackageError("format onnx needs the package onnxruntime")
+
+    monkeypatch.setattr("sdretrieval.export.verify.open_encoder", missing)
+    with pytest.raises(MissingPackageError, match="onnxruntime"):
+        verify_bundle(copied)
 
 
 def test_one_flipped_bit_of_the_weights_is_named(edit: Edit) -> None:

@@ -66,6 +66,10 @@ WARNINGS = [
         "teacher.view.stride: 64 has no effect: view.windows is first",
     ),
     (
+        minimal(corpus={"source": "x", "labels": False}, index={"kind": "pq"}),
+        "index.kind: pq scores documents by codes, but each made dev query's own document is scored by its vector",
+    ),
+    (
         minimal(train={"document_tokens": 512}),
         "train.document_tokens: 512 is more than student.max_tokens (256), where documents are cut in training too: "
         "it has no effect",

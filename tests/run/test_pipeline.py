@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sdretrieval.corpus import load_corpus
-from sdretrieval.errors import RequestError
+from sdretrieval.errors import CorpusError, RequestError
 from sdretrieval.evaluation import read_trec
 from sdretrieval.run.api import RunResult, plan_config, probe_config, run_config
 from sdretrieval.run.config import Config
@@ -139,6 +139,27 @@ def test_a_plan_runs_nothing(make_config: MakeConfig, tmp_path: Path) -> None:
     assert {line.address: line.why for line in plan}["final/encode"] == "made by 3/encode"
     assert {"1/train", "2/train", "2/gate", "1/train:hard_labels", "final/evaluate:test"} <= set(to_run(plan))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_says_that_an_artifact_is_damaged(make_config: MakeConfig, finished_copy: Path) -> None:
+    (artifact(finished_copy / "tiny", "1/mine") / "manifest.json").write_text("{")
+    plan = {line.address: line for line in plan_config(make_config(CONTROLS), runs=finished_copy)}
+    assert (plan["1/mine"].cached, plan["1/mine"].why) == (False, "its artifact is damaged")
+    assert plan["1/encode"].cached
+
+
+def test_a_control_without_labels_is_refused_from_the_store_too(
+    tiny_corpus: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """The corpus was made for a run without the control."""
+    import shutil
+
+    folder = Path(shutil.copytree(tiny_corpus, tmp_path / "tiny"))
+    (folder / "qrels" / "train.tsv").unlink()
+    corpus = {"source": str(folder), "labels": False, "unjudged_queries": True, "dev_queries": 16}
+    assert run_config(make_config(corpus=corpus), runs=tmp_path / "runs", until="0/corpus") is None
+    with pytest.raises(CorpusError, match="has no train judgements, which the control hard_labels learns from"):
+        run_config(make_config("evaluate.controls=[hard_labels]", corpus=corpus), runs=tmp_path / "runs")
 
 
 def test_a_live_teacher_shares_scores_but_not_targets_with_a_frozen_one(

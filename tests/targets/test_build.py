@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,6 +67,17 @@ def test_rules_judge_on_the_corpus_scale_where_it_is_given() -> None:
     targets, report = build_targets(mixed, first_positive(raw), temperature=1.0, rule="margin", teacher_raw=raw)
     assert [entries.tolist() for entries in targets.hard_negative] == [[False, True, True], [False, False, True]]
     assert report.examples[0].score == pytest.approx(0.38, abs=0.01)
+
+
+def test_what_fills_a_gap_does_not_decide_what_is_usual() -> None:
+    """The margin is a share of the range of known scores: a stand-in far below would make it wide."""
+    raw = Ragged.of([[1.0, 0.9, -50.0]], np.float32)
+    excluded = Ragged.of([[False, False, True]], np.bool_)
+    known = Ragged.of([[1.0, 0.9]], np.float32)
+    asked: dict[str, Any] = {"temperature": 1.0, "rule": "margin"}
+    filled, _ = build_targets(raw, first_positive(raw), teacher_raw=raw, excluded=excluded, **asked)
+    without, _ = build_targets(known, first_positive(known), teacher_raw=known, **asked)
+    assert filled.hard_negative[0].tolist() == [*without.hard_negative[0].tolist(), False] == [False, True, False]
 
 
 def test_what_a_person_found_not_relevant_is_a_hard_negative_whatever_the_rule_says() -> None:

@@ -76,3 +76,17 @@ def test_a_document_that_shares_no_word_any_more_is_no_hit() -> None:
     hits = Hits(np.asarray([[1, -1], [1, 2]]), np.asarray([[0.9, -np.inf], [0.9, 0.8]], dtype=np.float32))
     found = Masks({5: 1}, {5: 0.0}).without_zeros().correct_hits(ROWS, hits, 2)
     assert found.rows_Qk.tolist() == [[-1, -1], [1, 2]]
+
+
+def test_a_teacher_of_words_does_not_find_what_shares_none(collection: Collection, teacher: LexicalTeacher) -> None:
+    """A zero among its own best documents would move the scale by which it is calibrated."""
+    row = int(collection.query_rows[0])
+    own = int(collection.candidates[0][0])
+    masks = Masks({row: own}, {row: 0.0})
+    found = masked_teacher(teacher, masks, zero_is_no_hit=True)
+    plain = masked_teacher(teacher, masks)
+    assert isinstance(found, FreeTeacher) and isinstance(plain, FreeTeacher)
+    asked, everything = collection.query_rows[:1], 120
+    assert own in plain.top(asked, everything).rows_Qk[0]
+    assert own not in found.top(asked, everything).rows_Qk[0]
+    assert found.score(asked, Ragged.of([[own]], np.int64)).values_T.tolist() == [0.0], "in a list it is judged"

@@ -69,7 +69,7 @@ def test_updates_cover_the_epochs(queries: int, epochs: float, per_update: int, 
 def lists(draw: st.DrawFn) -> tuple[int, int, list[int], tuple[int, int, int]]:
     """Length, wanted entries, entries to keep (never more than wanted), key."""
     length, wanted = draw(st.integers(0, 60)), draw(st.integers(1, 30))
-    keep = draw(st.sets(st.integers(0, max(length - 1, 0)), max_size=min(wanted, length)))
+    keep = draw(st.sets(st.integers(0, length - 1))) if length else set()
     return length, wanted, sorted(keep), (draw(st.integers(0, 9)), draw(st.integers(0, 9)), draw(st.integers(0, 9)))
 
 
@@ -81,7 +81,8 @@ def test_sampled_entries_are_as_many_as_wanted_keep_the_positives_and_stay_in_or
     found = sampled_entries(length, wanted, np.asarray(keep, dtype=np.int64), key)
     assert len(found) == min(length, wanted)
     assert found.tolist() == sorted(set(found.tolist())) and set(found.tolist()) <= set(range(length))
-    assert set(keep) <= set(found.tolist())
+    most = wanted if len(keep) == length else max(wanted - 1, 1)
+    assert len(set(keep) & set(found.tolist())) == (len(keep) if length <= wanted else min(len(keep), most))
     assert found.tolist() == sampled_entries(length, wanted, np.asarray(keep, dtype=np.int64), key).tolist()
 
 
@@ -89,3 +90,10 @@ def test_half_of_the_rest_is_the_front_and_each_visit_samples_anew() -> None:
     visits = [sampled_entries(100, 9, np.asarray([50]), (13, 7, visit)).tolist() for visit in range(5)]
     assert all(visit[:4] == [0, 1, 2, 3] and 50 in visit for visit in visits)
     assert len({tuple(visit) for visit in visits}) == 5
+
+
+def test_a_query_with_many_positives_brings_others_each_time_and_always_a_negative() -> None:
+    positives = np.arange(40)
+    visits = [set(sampled_entries(60, 10, positives, (13, 7, visit)).tolist()) for visit in range(20)]
+    assert all(len(visit & set(range(40))) == 9 for visit in visits)
+    assert set().union(*visits) >= set(range(40))

@@ -235,6 +235,14 @@ class Scripted:
         self._model, self._values = lesson.student.model, values
         self.seen: list[torch.Tensor] = []
 
+    @property
+    def average(self) -> torch.Tensor:
+        """Over what was seen, each twice as heavy as the one before: what half_life 1 / updates keeps."""
+        kept = self.seen[0]
+        for weight in self.seen[1:]:
+            kept = torch.lerp(kept, weight, 0.5)
+        return kept
+
     def __call__(self) -> float:
         self.seen.append(self._model[0].auto_model.encoder.layer[1].output.dense.weight.detach().clone())
         return self._values[len(self.seen) - 1]
@@ -249,6 +257,16 @@ def test_an_early_stop_keeps_the_best(lesson: Lesson, tmp_path: Path) -> None:
     assert torch.equal(lesson.student.model[0].auto_model.encoder.layer[1].output.dense.weight, measure.seen[2])
     lines = [(record["step"], record["dev"]) for record in read_metrics(tmp_path / "metrics.jsonl") if "dev" in record]
     assert lines == [(0, 0.1), (3, 0.3), (6, 0.5), (9, 0.4), (12, 0.5)]
+
+
+def test_what_dev_refused_has_no_part_in_the_average_either(lesson: Lesson, tmp_path: Path) -> None:
+    measure = Scripted(lesson, [0.1, 0.3, 0.5, 0.4, 0.2])
+    settings = replace(SETTINGS, epochs=4)
+    settings = replace(settings, half_life=1 / updates_of(len(lesson.candidates), settings))
+    trained = teach(lesson, settings, tmp_path, early_stop=EarlyStop(measure, every=1, patience=2))
+    assert (trained.updates, trained.best_step) == (4, 2)
+    measure.seen = measure.seen[:3]
+    torch.testing.assert_close(weights(tmp_path, "average")[LAST], measure.average)
 
 
 def test_what_is_learned_after_the_last_look_counts(lesson: Lesson, tmp_path: Path) -> None:

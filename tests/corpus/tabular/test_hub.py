@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import datasets
 import pytest
 from datasets import Dataset, DatasetDict
 
-from sdretrieval.corpus import Columns, import_corpus, open_corpus
+from sdretrieval.corpus import Columns, find_source, import_corpus, open_corpus
 from sdretrieval.corpus.tables import quiet_datasets
 from sdretrieval.corpus.tabular import Asking, import_documents, source_files, with_questions
 from sdretrieval.errors import CorpusError
@@ -75,6 +76,18 @@ def test_a_dataset_by_name(tmp_path: Path, write_rows: WriteRows) -> None:
     assert len(corpus.documents) == 10
     assert open_corpus(f"{source}::train[:5]").document_ids == ["0", "1", "2", "3", "4"]
     assert all(path.is_relative_to(tmp_path / "cache") for path in source_files(source))
+    digests = {part: find_source(source + part).digest() for part in ("", "::train[:5]", "::train[:6]")}
+    assert len(set(digests.values())) == 3, "a slice lies in the files of the whole"
+
+
+def test_a_dataset_in_memory_alone_is_refused(
+    tmp_path: Path, write_rows: WriteRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    Path(write_rows("docs.jsonl", ROWS)).rename(tmp_path / "data" / "train.jsonl")
+    monkeypatch.setattr(datasets.config, "IN_MEMORY_MAX_SIZE", 10**9)
+    with pytest.raises(CorpusError, match="holds it in memory, without files that say what it is; unset HF_DATASETS"):
+        find_source(f"hf:{tmp_path / 'data'}").digest()
 
 
 @pytest.mark.parametrize(
