@@ -163,5 +163,6 @@ def _summary(lines: list[Planned], fitted: Fitted | None) -> str:
         foretold = fitted.forecast
         summary += f": about {duration(foretold.seconds)}, at most {size(foretold.peak_bytes)} of memory"
         if foretold.refusal_seconds >= 1:
-            summary += f"; each generation that the gate refuses adds about {duration(foretold.refusal_seconds)}"
+            more = duration(foretold.refusal_seconds)
+            summary += f"; each generation that the gate refuses adds about {more}, three times that at most"
     return summary + "."

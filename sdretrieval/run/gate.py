@@ -53,19 +53,14 @@ def decide(
     return GateDecision(accepted, proven, test.difference, (low, high), test.p, test.n, detectable, reason)
 
 
-def choose_merge(
-    base: Mapping[str, float], candidates: Mapping[float, Mapping[str, float]], tolerance: float, seed: int
-) -> tuple[float, GateDecision] | None:
-    """The merge with the best dev mean among those the gate accepts, or None; on ties the smallest share.
+def merges_to_try(base: float, means: Mapping[float, float]) -> list[float]:
+    """Shares in the order in which they are put to the gate: the most promising first, the smallest of equals; of the
+    others those that promise more than the base.
 
-    `candidates` maps the share of the candidate's weights -> dev query id -> value.
+    `means`: dev mean by share, as mixed vectors give it; `base`: that of the last accepted student.
     """
-    decisions = {share: decide(base, candidates[share], tolerance, seed) for share in sorted(candidates)}
-    accepted = [share for share, decision in decisions.items() if decision.accepted]
-    if not accepted:
-        return None
-    best = max(accepted, key=lambda share: decisions[share].difference)  # max() keeps the first, smallest, share
-    return best, decisions[best]
+    order = sorted(means, key=lambda share: (-means[share], share))
+    return [share for share in order if share == order[0] or means[share] > base]
 
 
 def _judgement(accepted: bool, proven: bool, difference: float, low: float, tolerance: float) -> str:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdretrieval.errors import RequestError
-from sdretrieval.run.gate import MERGE_SHARES, choose_merge, decide
+from sdretrieval.run.gate import MERGE_SHARES, decide, merges_to_try
 
 N = 160
 BASE = {f"q{number}": float(value) for number, value in enumerate(np.random.default_rng(0).random(N))}
@@ -75,17 +75,8 @@ def test_other_queries_are_refused() -> None:
         decide(BASE, {"other": 1.0}, tolerance=0.01, seed=13)
 
 
-def test_the_best_accepted_merge_is_chosen() -> None:
+def test_merges_are_tried_in_the_order_of_their_promise() -> None:
     assert MERGE_SHARES == (0.25, 0.5, 0.75)
-    candidates = {0.75: moved(0.03, 1.0), 0.5: moved(0.02, 0.02), 0.25: moved(0.01, 0.02)}
-    chosen = choose_merge(BASE, candidates, tolerance=0.01, seed=13)
-    assert chosen is not None
-    assert chosen[0] == 0.5
-    assert chosen[1] == decide(BASE, candidates[0.5], tolerance=0.01, seed=13)
-
-
-def test_equal_merges_take_the_smallest_change_and_none_may_do() -> None:
-    chosen = choose_merge(BASE, {0.75: moved(0.02), 0.25: moved(0.02), 0.5: moved(0.02)}, tolerance=0.01, seed=13)
-    assert chosen is not None
-    assert chosen[0] == 0.25
-    assert choose_merge(BASE, {0.5: moved(-0.01), 0.25: BASE}, tolerance=0.01, seed=13) is None
+    assert merges_to_try(0.5, {0.25: 0.51, 0.5: 0.54, 0.75: 0.49}) == [0.5, 0.25]
+    assert merges_to_try(0.5, {0.75: 0.52, 0.25: 0.52, 0.5: 0.52}) == [0.25, 0.5, 0.75], "of equals the smallest change"
+    assert merges_to_try(0.5, {0.25: 0.4, 0.5: 0.45, 0.75: 0.3}) == [0.5], "the best is tried whatever it promises"

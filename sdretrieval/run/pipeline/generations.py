@@ -14,12 +14,13 @@ from typing import Any, Literal
 import numpy as np
 
 from sdretrieval.errors import WorkError
+from sdretrieval.run.artifacts import read_json
 from sdretrieval.run.config import identity_fields, members_of
 from sdretrieval.run.config.schema import EmaConfig, TrainConfig
-from sdretrieval.run.gate import MERGE_SHARES, GateDecision, choose_merge, decide
+from sdretrieval.run.gate import MERGE_SHARES, GateDecision, decide, merges_to_try
 from sdretrieval.run.pipeline.measuring import Measuring
 from sdretrieval.run.pipeline.shared import Weights, precision_of
-from sdretrieval.run.stages import learn, search
+from sdretrieval.run.stages import learn, mixtures, search
 from sdretrieval.run.stages.inputs import GENERATED_TRAIN, Vectors
 from sdretrieval.run.stages.queries import require_for_control
 from sdretrieval.run.stages.runner import Artifact
@@ -229,27 +230,41 @@ class Pipeline(Measuring):
     def _try_merges(
         self, number: int, old: Weights, new: Weights, before: Artifact, gate: dict[str, Any], material: Material,
     ) -> Weights:  # fmt: skip
-        merged, measured = {}, {}
-        for share in MERGE_SHARES:
-            made = self.runner.stage(
-                f"{number}/merge:{share}", 1, {"share": share}, [old.key, new.key],
-                partial(learn.build_merge, config=self.config, old=old.student, new=new.student, share=share),
-            )  # fmt: skip
-            merged[share] = Weights(made.key, made.path / "student", made.path / "average")
-            self.may_refresh(number, merged[share], old)
-            dev = self.dev_measured(f"{number}m{share}", merged[share])
-            if dev.path.exists():
-                measured[share] = search.read_measured(dev).of(self.config.gate.measure)
-        if len(measured) < len(MERGE_SHARES):  # planning, and not all were tried yet: as if the last were taken
-            return merged[MERGE_SHARES[-1]]
         base = search.read_measured(before).of(self.config.gate.measure)
-        choice = choose_merge(base, measured, self.config.gate.tolerance, self.config.seed)
-        if choice is None:
-            return self._close(number, "rejected", gate, old, material)
-        share, decision = choice
-        self.note_gate(number, old, merged[share], "the mixture")
-        record = {**_record(decision), "share": share, "unmerged": gate}
-        return self._close(number, "merged", record, merged[share], material)
+        for share in self._promising(number, old, new, sum(base.values()) / len(base)):
+            merged = self._merged(number, old, new, share)
+            self.may_refresh(number, merged, old)
+            dev = self.dev_measured(f"{number}m{share}", merged)
+            if not dev.path.exists():  # planning: as if it were taken
+                return merged
+            decision = self._decide(before, dev)
+            if decision.accepted:
+                self.note_gate(number, old, merged, "the mixture")
+                record = {**_record(decision), "share": share, "unmerged": gate}
+                return self._close(number, "merged", record, merged, material)
+        return self._close(number, "rejected", gate, old, material)
+
+    def _promising(self, number: int, old: Weights, new: Weights, base: float) -> list[float]:
+        """Shares of the candidate to try, in their order: mixed vectors say which."""
+        vectors = [self.working_vectors(f"{number}", old), self.working_vectors(f"{number + 1}", new)]
+        asked = {"shares": list(MERGE_SHARES), "measure": self.config.gate.measure, "depth": self.config.evaluate.depth}
+        made = self.runner.stage(
+            f"{number}/mixtures", 1, asked, [*vectors, self.judged],
+            lambda work: mixtures.build_mixtures(
+                work, self.prepared, self.config, *map(Vectors, vectors), MERGE_SHARES
+            ),
+        )  # fmt: skip
+        if not made.path.exists():  # planning
+            return list(MERGE_SHARES)
+        means = read_json(made.path / mixtures.FOUND)["means"]
+        return merges_to_try(base, {float(share): mean for share, mean in means.items()})
+
+    def _merged(self, number: int, old: Weights, new: Weights, share: float) -> Weights:
+        made = self.runner.stage(
+            f"{number}/merge:{share}", 1, {"share": share}, [old.key, new.key],
+            partial(learn.build_merge, config=self.config, old=old.student, new=new.student, share=share),
+        )  # fmt: skip
+        return Weights(made.key, made.path / "student", made.path / "average")
 
     def _close(
         self, number: int, decision: Literal["accepted", "merged", "rejected"], gate: dict[str, Any], weights: Weights,

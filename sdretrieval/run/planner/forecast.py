@@ -16,7 +16,6 @@ from sdretrieval.encode.student import Student
 from sdretrieval.encode.views import View
 from sdretrieval.errors import DamagedArtifact
 from sdretrieval.run.config import Config, DenseConfig, members_of
-from sdretrieval.run.gate import MERGE_SHARES
 from sdretrieval.run.pipeline import Pipeline
 from sdretrieval.run.pipeline.outline import Outline, Outlined, outline
 from sdretrieval.run.pipeline.shared import precision_of
@@ -55,12 +54,12 @@ class Forecast:
 
     @property
     def refusal_seconds(self) -> float:
-        """What a generation adds that the gate refuses: its mixtures are encoded and measured. 0 where no gate is to
-        come."""
+        """What a generation adds that the gate refuses, for each mixture that is encoded and measured. 0 where no gate
+        is to come."""
         refused = (address for address in self.stages if address.endswith("/gate"))
         first = min((int(address.partition("/")[0]) for address in refused), default=0)
         parts = [f"{first + 1}/{name}" for name in ("encode", "refresh", "index", "evaluate:dev")]
-        return len(MERGE_SHARES) * sum(self.stages[part].seconds for part in parts if part in self.stages)
+        return sum(self.stages[part].seconds for part in parts if part in self.stages)
 
     @property
     def peak_bytes(self) -> int:
@@ -216,7 +215,11 @@ def say_forecast(forecast: Forecast) -> None:
     most = sorted(forecast.stages.items(), key=lambda one: -one[1].seconds)[:3]
     told = ", ".join(f"{address} {readable_seconds(one.seconds)}" for address, one in most)
     more = forecast.refusal_seconds
-    refused = f"; each generation that the gate refuses adds {readable_seconds(more)}" if more >= 1 else ""
+    refused = (
+        f"; each generation that the gate refuses adds {readable_seconds(more)}, three times that at most"
+        if more >= 1
+        else ""
+    )
     logger.info(
         "%d stages to make: about %s, at most %s of memory (most time: %s)%s", len(forecast.stages),
         readable_seconds(forecast.seconds), readable_bytes(forecast.peak_bytes), told, refused,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -179,6 +179,18 @@ class TextTokens:
         """By position in `Prepared.masked`; None where no query was made from a document."""
         folder = self._path / "masked"
         return load_tokens(folder) if folder.exists() else None
+
+
+class Asking(Protocol):
+    """What a search needs of `Vectors`, or of what stands in for them."""
+
+    @property
+    def queries_QD(self) -> Array:
+        """By query row."""
+
+    @property
+    def masked(self) -> Embeddings | None:
+        """Of documents without the queries made from them."""
 
 
 class Vectors:

@@ -8,11 +8,11 @@ import numpy as np
 
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.ragged import Array
-from sdretrieval.run.stages.inputs import Prepared, Vectors
+from sdretrieval.run.stages.inputs import Asking, Prepared
 from sdretrieval.teachers.masked import Masks
 
 
-def dense_masks(prepared: Prepared, split: str, vectors: Vectors) -> Masks:
+def dense_masks(prepared: Prepared, split: str, vectors: Asking) -> Masks:
     """By vectors: the best window of each masked document."""
     if vectors.masked is None:
         return Masks({}, {})

@@ -28,14 +28,12 @@ from sdretrieval.encode.movement import (
 )
 from sdretrieval.evaluation import evaluate
 from sdretrieval.indexes.clusters import clusters_of, last_scores, nearness
-from sdretrieval.indexes.exact import exact_search
-from sdretrieval.indexes.hits import Hits
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.ragged import Array
 from sdretrieval.run.config import Config
 from sdretrieval.run.stages.inputs import Prepared, Vectors
 from sdretrieval.run.stages.prepare import judgements, known_positives
-from sdretrieval.run.stages.search import SPARE, dense_run
+from sdretrieval.run.stages.search import SPARE, Unindexed, dense_run
 
 FRESH_ENOUGH = 0.95
 """Auto leaves all documents as they are where sampled lists overlap so far, and dev hardly changes:"""
@@ -162,7 +160,7 @@ class Refresh:
 
     def _note_dev(self, when: str) -> None:
         """The gate's measure on dev, by the vectors as they stand."""
-        run = dense_run(self.prepared, "dev", self.new, _Unindexed(self.mixed.vectors_ND), self.config.evaluate.depth)
+        run = dense_run(self.prepared, "dev", self.new, Unindexed(self.mixed.vectors_ND), self.config.evaluate.depth)
         measure = self.config.gate.measure
         self.dev[when] = evaluate(judgements(self.prepared, "dev"), run, [measure]).mean(measure)
 
@@ -329,16 +327,6 @@ class Refresh:
         last_Q = last_scores(vectors_ND, queries_QD, depth)
         before, now = np.asarray(vectors_ND[rows_J]), self.mixed.look(rows_J)
         return round(1 - missed_share(queries_QD @ before.T, queries_QD @ now.T, last_Q, weight_J, depth), 4)
-
-
-@dataclass(frozen=True)
-class _Unindexed:
-    """Exact search as an index."""
-
-    vectors_ND: Array
-
-    def search(self, queries_QD: Array, k: int) -> Hits:
-        return exact_search(self.vectors_ND, queries_QD, min(k, len(self.vectors_ND)))
 
 
 def _some(rows: Array, seed: int, most: int = QUERIES_LOOKED_AT) -> Array:

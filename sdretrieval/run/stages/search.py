@@ -18,6 +18,7 @@ from sdretrieval.encode.known import Donor
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.evaluation import Measured, Run, evaluate, run_from_hits, write_trec
+from sdretrieval.indexes.exact import exact_search
 from sdretrieval.indexes.hits import Hits
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.indexes.vector import VectorIndex
@@ -26,7 +27,7 @@ from sdretrieval.mining.mine import mine
 from sdretrieval.mining.report import duplicate_groups
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.config import Config, index_keywords
-from sdretrieval.run.stages.inputs import Prepared, TextTokens, Vectors, donors_among
+from sdretrieval.run.stages.inputs import Asking, Prepared, TextTokens, Vectors, donors_among
 from sdretrieval.run.stages.masks import dense_masks, lexical_masks
 from sdretrieval.run.stages.prepare import judgements, known_positives
 from sdretrieval.run.stages.runner import Artifact
@@ -41,6 +42,17 @@ class Searches(Protocol):
 
     def search(self, queries_QD: Array, k: int) -> Hits:
         """See VectorIndex.search."""
+
+
+@dataclass(frozen=True)
+class Unindexed:
+    """Exact search as an index."""
+
+    vectors_ND: Array
+
+    def search(self, queries_QD: Array, k: int) -> Hits:
+        """See VectorIndex.search."""
+        return exact_search(self.vectors_ND, queries_QD, min(k, len(self.vectors_ND)))
 
 
 SPARE = 1
@@ -197,7 +209,7 @@ def load_candidates(artifact: Artifact) -> Candidates:
     return Candidates.load(artifact.path)
 
 
-def dense_hits(prepared: Prepared, split: str, vectors: Vectors, index: Searches, k: int) -> Hits:
+def dense_hits(prepared: Prepared, split: str, vectors: Asking, index: Searches, k: int) -> Hits:
     """The student's best k documents of each of a split's queries; one made from a document meets it masked."""
     rows, k = prepared.rows_of(split), min(k, len(prepared.corpus.documents))
     hits = index.search(vectors.queries_QD[rows], k + SPARE)
@@ -213,7 +225,7 @@ def lexical_hits(prepared: Prepared, split: str, lexical: LexicalIndex, k: int) 
     return masks.correct_hits(rows, hits, k) if masks.document else Hits(hits.rows_Qk[:, :k], hits.scores_Qk[:, :k])
 
 
-def dense_run(prepared: Prepared, split: str, vectors: Vectors, index: Searches, depth: int) -> Run:
+def dense_run(prepared: Prepared, split: str, vectors: Asking, index: Searches, depth: int) -> Run:
     """The student's run over a split."""
     return _run(prepared, split, dense_hits(prepared, split, vectors, index, depth + SPARE), depth)
 
