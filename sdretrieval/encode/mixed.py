@@ -132,7 +132,7 @@ class MixedVectors:
 def _kept(path: Path) -> tuple[Array, Array] | None:
     """Rows and vectors of a chunk; None where there is none, or what a crash of the machine left of one."""
     try:
-        with np.load(path) as chunk:
+        with path.open("rb") as stream, np.load(stream) as chunk:
             return np.asarray(chunk["rows"]), np.asarray(chunk["vectors"])
     except (OSError, ValueError, EOFError, KeyError, BadZipFile):
         return None

@@ -246,14 +246,14 @@ class Pipeline(Measuring):
 
     def _promising(self, number: int, old: Weights, new: Weights, base: float) -> list[float]:
         """Shares of the candidate to try, in their order: mixed vectors say which."""
-        vectors = [self.working_vectors(f"{number}", old), self.working_vectors(f"{number + 1}", new)]
+        before, after = self.working_vectors(f"{number}", old), self.working_vectors(f"{number + 1}", new)
         asked = {"shares": list(MERGE_SHARES), "measure": self.config.gate.measure, "depth": self.config.evaluate.depth}
-        made = self.runner.stage(
-            f"{number}/mixtures", 1, asked, [*vectors, self.judged],
-            lambda work: mixtures.build_mixtures(
-                work, self.prepared, self.config, *map(Vectors, vectors), MERGE_SHARES
-            ),
-        )  # fmt: skip
+
+        def build(work: Work) -> None:
+            both = Vectors(before), Vectors(after)
+            mixtures.build_mixtures(work, self.prepared, self.config, *both, MERGE_SHARES)
+
+        made = self.runner.stage(f"{number}/mixtures", 1, asked, [before, after, self.judged], build)
         if not made.path.exists():  # planning
             return list(MERGE_SHARES)
         means = read_json(made.path / mixtures.FOUND)["means"]
@@ -338,7 +338,8 @@ def _used(asked: TrainConfig) -> dict[str, bool]:
 def _averages(members: list[EmaConfig]) -> list[list[str | float]]:
     """What decides the average that a training keeps. The base, where it alone teaches, leaves it as it usually is."""
     moving: list[list[str | float]] = [[m.mode, m.half_life] for m in members if m.mode != "base"]
-    return moving or [["frozen", learn.HALF_LIFE]][: len(members)]
+    usual: list[list[str | float]] = [["frozen", learn.HALF_LIFE]] if members else []
+    return moving or usual
 
 
 def _place(name: str) -> tuple[int, int]:

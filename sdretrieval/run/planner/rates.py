@@ -71,7 +71,7 @@ class Rates:
         def trial() -> Figures:
             encoder = self._encoder(guest)
             found = trials.encode_trial(encoder, _cut(reader, view), batch, precision)
-            return found | ({"bytes": found["bytes"] + weights_bytes(encoder)} if guest else {})
+            return {**found, "bytes": found["bytes"] + (weights_bytes(encoder) if guest else 0)}
 
         return self.speeds.of(work, trial, digest)
 
