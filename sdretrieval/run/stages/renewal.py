@@ -151,10 +151,6 @@ class Refresh:
     def _cut(self) -> int:
         return int(self.config.gate.measure.split("@")[1])
 
-    @property
-    def _dev_depth(self) -> int:
-        return self._depth(DEV_DEPTHS * self._cut)
-
     def _depth(self, asked: int) -> int:
         return min(asked, self.count)
 
@@ -175,9 +171,6 @@ class Refresh:
         self.why = f"sampled lists overlap by {overlap:.3f}"
         if overlap < FRESH_ENOUGH:
             self.why += f", less than {FRESH_ENOUGH:g}"
-            return False
-        if (asked := len(self._wanted(self.dev_rows, self._dev_depth, DEVIATIONS)) / self.count) > PAYS:
-            self.why += f"; to be sure of dev, {asked:.0%} of the documents would have to be encoded"
             return False
         self._renew_dev_pools(and_train=False)
         self.mixed.revert()
@@ -205,7 +198,7 @@ class Refresh:
 
     def _renew_dev_pools(self, *, and_train: bool = True) -> None:
         """Encode what dev's lists need to twice the measure's cut: the gate must not judge by old vectors."""
-        depth = self._dev_depth
+        depth = self._depth(DEV_DEPTHS * self._cut)
         self.mixed.renew(self._found_lexically(self.dev_rows, depth))
         self.mixed.renew(self._wanted(self.dev_rows, depth, DEVIATIONS))
         lists = [(self.dev_rows, depth)]
