@@ -165,8 +165,10 @@ def test_a_small_movement_is_left_alone_only_where_dev_hardly_changes(
         assert run_config(config, runs=tmp_path / decision, until="2/refresh") is None
         card = card_of(tmp_path / decision / decision)
         assert card["decision"] == decision and "with dev's own documents fresh" in card["why"]
-        assert not card["exact"]
         assert (card["overlap"]["lists"] is None) == (decision == "skip")
+        kept = np.load(artifact(tmp_path / decision / decision, "2/refresh") / "documents" / DIGESTS) != b""
+        assert kept.sum() == (0 if decision == "skip" else card["documents_encoded"]), "what a look encoded is kept"
+        assert card["exact"] == kept.all()
 
 
 def test_a_killed_refresh_goes_on_to_the_same_vectors(
