@@ -222,7 +222,7 @@ def both_reached(ours: Ours, theirs: Theirs) -> list[Row]:
     own, other = first_at(ours.values, shared), first_at(theirs.values, shared)
     if own is None or other is None or shared <= max(ours.values[0].dev, theirs.values[0].dev):
         return []
-    return [Row(f"to dev {MEASURE} {shared:.4f}, first seen after {own:.0f} and {other:.0f} s", [other / own])]
+    return [Row(f"to dev {MEASURE} {shared:.4f}, first seen after {own:.0f} and {other:.0f} s", [other / own], FASTER)]
 
 
 def judged_alike(config: Config, ours: Ours, theirs: Theirs) -> tuple[str, dict[str, Any]]:
