@@ -8,17 +8,13 @@ all training queries. Each distinct document is encoded once.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks.finished import artifact_of, asked_run, stages_of
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Array
-from sdretrieval.run.artifacts import find_run
-from sdretrieval.run.commands.lineage import lineage
-from sdretrieval.run.store import Store
 from sdretrieval.training.schedule import sampled_entries, topic_order, visiting_order
 
 SHAPES = ((24, 6), (52, 2), (16, 10))
@@ -54,13 +50,8 @@ def table(candidates: Candidates) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, metavar="RUN")
-    parser.add_argument("--generation", type=int, default=1)
-    asked = parser.parse_args(arguments)
-    folder = find_run(asked.run)
-    keys = {stage["stage"]: stage["key"] for stage in lineage(str(folder))["stages"]}
-    candidates = Candidates.load(Store(folder.parent / "store").path_of(keys[f"{asked.generation}/mine"]))
+    folder, generation = asked_run(__doc__, arguments)
+    candidates = Candidates.load(artifact_of(folder, stages_of(folder), f"{generation}/mine"))
     print(f"{len(candidates):,} training queries\n\n{table(candidates)}")
 
 

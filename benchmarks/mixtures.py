@@ -12,28 +12,27 @@ import argparse
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from benchmarks.finished import artifact_of, stages_of
 from sdretrieval.encode.movement import cosines
 from sdretrieval.run.artifacts import find_run
-from sdretrieval.run.commands.lineage import finished_stages
 from sdretrieval.run.commands.serving import serving_of
 from sdretrieval.run.stages.inputs import Prepared, Vectors
 from sdretrieval.run.stages.mixtures import FOUND, between, build_mixtures
 from sdretrieval.run.stages.runner import Artifact
 from sdretrieval.run.stages.search import read_measured
-from sdretrieval.run.store import Ledger, Store, Work
+from sdretrieval.run.store import Work
 
 MIXTURE = re.compile(r"(\d+)m([0-9.]+)/encode")
 
 
 def rows(folder: Path) -> Iterator[tuple[str, float, float, float, float]]:
     """(address, mean and least cosine, dev by encoded vectors, dev by mixed ones) of each mixture."""
-    stages = finished_stages(Ledger(folder / "ledger.jsonl").read())
+    stages = stages_of(folder)
     config = serving_of(folder).config()
-    opened = {address: _artifact(folder, record) for address, record in stages.items()}
+    opened = {name: Artifact(record["key"], artifact_of(folder, stages, name)) for name, record in stages.items()}
     prepared = Prepared(opened["0/corpus"])
     for address in stages:
         found = MIXTURE.fullmatch(address)
@@ -48,10 +47,6 @@ def rows(folder: Path) -> Iterator[tuple[str, float, float, float, float]]:
             mixed = json.loads((Path(scratch) / FOUND).read_text(encoding="utf8"))["means"][str(share)]
         measured = read_measured(opened[address.replace("/encode", "/evaluate:dev")])
         yield address, float(apart.mean()), float(apart.min()), measured.mean(config.gate.measure), mixed
-
-
-def _artifact(folder: Path, record: Mapping[str, Any]) -> Artifact:
-    return Artifact(record["key"], Store(folder.parent / "store").path_of(record["key"]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

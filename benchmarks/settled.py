@@ -9,18 +9,14 @@ have; what then lacks a score would be left out of the target. Nothing is scored
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks.finished import artifact_of, asked_run, stages_of
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Array
-from sdretrieval.run.artifacts import find_run
-from sdretrieval.run.commands.lineage import finished_stages
-from sdretrieval.run.store import Ledger, Store
 from sdretrieval.targets.build import Targets
 
 AT_A_TIME = 4
@@ -78,17 +74,10 @@ def table(candidates: Candidates, targets: Targets) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, metavar="RUN")
-    parser.add_argument("--generation", type=int, default=1)
-    asked = parser.parse_args(arguments)
-    folder = find_run(asked.run)
-    made = finished_stages(Ledger(folder / "ledger.jsonl").read())
-    if f"{asked.generation}/targets" not in made:
-        raise SystemExit(f"{folder} has no lists of a generation {asked.generation}")
-    store = Store(folder.parent / "store")
-    candidates = Candidates.load(store.path_of(made[f"{asked.generation}/mine"]["key"]))
-    targets = Targets.load(store.path_of(made[f"{asked.generation}/targets"]["key"]))
+    folder, generation = asked_run(__doc__, arguments)
+    stages = stages_of(folder)
+    candidates = Candidates.load(artifact_of(folder, stages, f"{generation}/mine"))
+    targets = Targets.load(artifact_of(folder, stages, f"{generation}/targets"))
     print(f"{len(candidates):,} lists of {len(candidates.rows.values_T):,} pairs\n\n{table(candidates, targets)}")
 
 
