@@ -34,9 +34,6 @@ from sdretrieval.run.store import Ledger, Store
 
 logger = logging.getLogger("sdretrieval")
 
-SERVED = ("serving.json", "report.json")
-"""Written last: with the second, a run is finished."""
-
 
 @dataclass(frozen=True)
 class RunResult:
@@ -164,11 +161,9 @@ def forecast_config(
     _check_settings(config)
     with _threads_kept():
         forecast = planner_of(config, store, check_student(config), again=again)
-        return (
-            fit(config, forecast, budget, forecast.tuning.batch_tokens)
-            if budget
-            else Fitted(config, [], forecast(config))
-        )
+        if budget is None:
+            return Fitted(config, [], forecast(config))
+        return fit(config, forecast, budget, forecast.tuning.batch_tokens)
 
 
 def probe_config(
@@ -264,7 +259,10 @@ def finish_run(pipeline: Pipeline, *, runs: Path | None = None) -> RunResult:
     foretold = read_json(folder / FORECAST) if (folder / FORECAST).exists() else {}
     report = build_report(pipeline, figures, foretold)
     details = build_details(pipeline, figures, report)
-    for name in SERVED:  # whoever is interrupted here has no finished run, rather than a new student with old figures
+    for name in (
+        "serving.json",
+        "report.json",
+    ):  # whoever is interrupted here has no finished run, rather than a new student with old figures
         (folder / name).unlink(missing_ok=True)
     _write_student(pipeline, folder / "student")
     _write_runs(pipeline, folder / "runs")
@@ -272,8 +270,8 @@ def finish_run(pipeline: Pipeline, *, runs: Path | None = None) -> RunResult:
     from sdretrieval.run.html_report import render
 
     write_text(folder / "report.html", render(report, details))
-    for name, record in zip(SERVED, (_serving(pipeline), report), strict=True):
-        write_json(folder / name, record)
+    write_json(folder / "serving.json", _serving(pipeline))
+    write_json(folder / "report.json", report)
     return RunResult(folder, report, details)
 
 

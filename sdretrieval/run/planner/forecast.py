@@ -148,7 +148,7 @@ def _outlined(config: Config, store: Store, until: str | None) -> Mapping[str, O
         with _silence():
             walker.run()
     except Stopped:
-        pass
+        pass  # at `until`: what comes before it is the forecast
     except (OSError, ValueError, KeyError, DamagedArtifact) as damage:
         logger.info("the forecast looks at nothing in the store: something there cannot be opened (%s)", damage)
         return outline(config, store, until)[0]

@@ -136,8 +136,8 @@ def _train(rates: Rates, address: str, amount: Amount) -> Cost:
     update = tokens * found["seconds_per_token"] * passes + found["seconds_per_update"]
     seconds = START_OF_TRAINING + amount.count * update + _looks(rates, amount.count)
     held = tokens / known.config.train.gradient_accumulation * found["bytes_per_token"]
-    # The student's weights, the average's; of a live one the weights and its state; early stopping's best.
-    copies = 1 + (2 if _live(address, known.config) else 0) + (known.config.train.early_stop is not None)
+    # Beside the average: of a live one the weights and its state, early stopping's best student and average.
+    copies = 1 + 2 * _live(address, known.config) + 2 * (known.config.train.early_stop is not None)
     return seconds, round(rates.base_bytes + found["bytes_fixed"] + held + copies * weights_bytes(student))
 
 

@@ -28,7 +28,7 @@ ROWS_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
-class MixedVectors:
+class Mixture:
     """Queries and masked documents as a mixture would encode them, about; see `Vectors`."""
 
     queries_QD: Array
@@ -57,12 +57,12 @@ def between(old_XD: Array, new_XD: Array, share: float) -> Array:
     return np.asarray(mixed_XD * wanted_X1 / np.where(mixed_X1 > 0, mixed_X1, 1.0), dtype=np.float32)
 
 
-def _mixed(old: Vectors, new: Vectors, share: float) -> MixedVectors:
+def _mixed(old: Vectors, new: Vectors, share: float) -> Mixture:
     queries_QD = between(old.queries_QD, new.queries_QD, share)
     if old.masked is None or new.masked is None:
-        return MixedVectors(queries_QD, None)
+        return Mixture(queries_QD, None)
     masked_WD = between(old.masked.vectors_WD, new.masked.vectors_WD, share)
-    return MixedVectors(queries_QD, Embeddings(masked_WD, new.masked.windows))
+    return Mixture(queries_QD, Embeddings(masked_WD, new.masked.windows))
 
 
 def _written(path: Path, old_ND: Array, new_ND: Array, share: float) -> Array:
