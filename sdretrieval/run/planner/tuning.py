@@ -71,8 +71,8 @@ def tuned(student: Student, sequences: Sequence[Array], speeds: Speeds, batch_to
     chosen = Tuning(int(found["threads"]), int(found["batch_tokens"]))
     if chosen != (seen, batches[0]):
         logger.info(
-            "this machine encodes fastest with %d thread%s, %d tokens a batch (OMP_NUM_THREADS and student.batch_tokens "
-            "say otherwise)", chosen.threads, "s" * (chosen.threads != 1), chosen.batch_tokens,
+            "this machine encodes fastest with %d thread%s and %d tokens a batch (OMP_NUM_THREADS and "
+            "student.batch_tokens say otherwise)", chosen.threads, "s" * (chosen.threads != 1), chosen.batch_tokens,
         )  # fmt: skip
     torch.set_num_threads(chosen.threads)
     return chosen
