@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from benchmarks.ceiling import SIDE, described, operations, products
 from benchmarks.inputs import Asked, folder_of, read_texts, stdlib, write_texts
 from benchmarks.record import Record, compared
 from benchmarks.sides import Side, Work
@@ -21,9 +22,6 @@ from sdretrieval.encode.tokens import tokenize
 
 ROUNDS = 5
 DOCUMENTS = 600
-PRODUCT = 1024
-PRODUCTS = 60
-"""Of square matrices of that side: what the machine multiplies in a second, beside which encoding is put."""
 
 
 def prepare(folder: Path, asked: Asked) -> None:
@@ -69,34 +67,13 @@ def ours(precision: Literal["float32", "bfloat16"], *, tokens_cached: bool) -> C
     return side
 
 
-def products(folder: Path) -> Work:
-    """float32 matrix products alone; gives the operations of a round, and those that the texts need."""
-    import torch
-
+def ceiling(folder: Path) -> Work:
+    """Products, beside the operations that the texts need."""
     asked, texts = Asked.load(folder), read_texts(folder / "texts.json")
     student = load_student(asked.student, max_tokens=asked.max_tokens, device="cpu")
-    needed = operations(student.model[0].auto_model.config, _lengths(student, texts))
-    one, other = torch.randn(PRODUCT, PRODUCT), torch.randn(PRODUCT, PRODUCT)
-
-    def work() -> tuple[float, float]:
-        for _ in range(PRODUCTS):
-            one @ other
-        return 2.0 * PRODUCTS * PRODUCT**3, needed
-
-    return work
-
-
-def _lengths(student: Any, texts: list[str]) -> Any:
     tokens = tokenize(texts, student.model.tokenizer)
-    return np.minimum(tokens.lengths + student.document_specials.count, student.view.max_tokens)
-
-
-def operations(config: Any, lengths_N: Any) -> float:
-    """Floating-point operations of a BERT encoder over sequences without padding: four D x D products and two D x F
-    a token and layer, and the two products of attention, which grow with the square of the length."""
-    size, wide, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
-    lengths = np.asarray(lengths_N, dtype=np.float64)
-    return float(layers * (lengths.sum() * 2 * (4 * size**2 + 2 * size * wide) + 4 * size * (lengths**2).sum()))
+    lengths = np.minimum(tokens.lengths + student.document_specials.count, student.view.max_tokens)
+    return products(operations(student.model[0].auto_model.config, lengths))
 
 
 SIDES: dict[str, Callable[[Path], Work]] = {
@@ -104,7 +81,7 @@ SIDES: dict[str, Callable[[Path], Work]] = {
     "ours": ours("float32", tokens_cached=False),
     "ours, tokens cached": ours("float32", tokens_cached=True),
     "ours, bfloat16, tokens cached": ours("bfloat16", tokens_cached=True),
-    "products": products,
+    SIDE: ceiling,
 }
 
 
@@ -119,22 +96,9 @@ def report(sides: Mapping[str, Side], asked: Asked) -> Record:
             _overlap(sides["ours, bfloat16, tokens cached"], theirs),
         ),
     ]  # fmt: skip
-    count = len(theirs.result)
-    return Record("encode", f"{count} texts of at most {asked.max_tokens} tokens", rows, [_ceiling(sides)], sides)
-
-
-def _ceiling(sides: Mapping[str, Side]) -> str:
-    done, needed = sides["products"].result
-    parts = []
-    for name in ("SentenceTransformer.encode", "ours", "ours, tokens cached"):
-        pairs = zip(sides["products"].seconds, sides[name].seconds, strict=True)
-        shares = [needed / (done / product) / taken for product, taken in pairs]
-        parts.append(f"{name} {100 * float(np.median(shares)):.0f} %")
-    speed = float(np.median([done / seconds for seconds in sides["products"].seconds])) / 1e9
-    return (
-        f"Share of the machine's ceiling ({speed:.0f} GFLOP/s, float32 products of {PRODUCT} x {PRODUCT} in the same "
-        f"rounds) that the texts' own operations reach: {', '.join(parts)}. Target 70 %."
-    )
+    names = ("SentenceTransformer.encode", "ours", "ours, tokens cached")
+    note = described(sides, names, "the texts' own operations") + " Target 70 %."
+    return Record("encode", f"{len(theirs.result)} texts of at most {asked.max_tokens} tokens", rows, [note], sides)
 
 
 def _cosine(side: Side, other: Side) -> str:

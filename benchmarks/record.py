@@ -57,9 +57,13 @@ class Record:
     sides: Mapping[str, Side] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     """Further figures, kept in the JSON alone."""
+    text: str = ""
+    """The whole markdown, of what compares nothing."""
 
     def markdown(self) -> str:
         """Rows as a table, then the notes."""
+        if self.text:
+            return self.text
         table = [f"**{self.name}**: {self.title}", "", HEAD, *(row.text for row in self.rows)] if self.rows else []
         return "\n".join([*table, "", *(f"* {note}" for note in self.notes)]).strip()
 

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import batches, foretold, scaling, settled
 from benchmarks.__main__ import LONG, NAMES, run
-from benchmarks.encode import operations
+from benchmarks.ceiling import operations
 from benchmarks.inputs import Asked
 from benchmarks.passages import WORDS, passages
 from benchmarks.record import BEGIN, END, Record, Row, compared, update_readme
@@ -97,17 +97,24 @@ def test_the_exponent_is_the_slope_over_sizes() -> None:
     assert exponent(sizes, [3.0, 3.0, 3.0]) == pytest.approx(0)
 
 
-def test_every_stage_is_measured_as_each_thing_grows(tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_stage_is_measured_as_each_thing_grows(
+    tiny_student: Path, tiny_cross_encoder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(scaling, "START", {"documents": 200, "queries": 20, "candidates": 5, "tokens": 16})
-    monkeypatch.setattr(scaling, "GROWTH", {"queries": (10, 20), "candidates": (5, 10), "tokens": (16, 64)})
-    grown = scaling.run(str(tiny_student), [100, 400])
+    monkeypatch.setattr(scaling, "GROWTH", {"queries": (10, 20), "candidates": (5, 10), "tokens": (16, 30)})
+    monkeypatch.setattr(scaling, "SCORED", 5)
+    models = scaling.Models(str(tiny_student), str(tiny_cross_encoder))
+    grown = dict(scaling.grow(models, [100, 400]))
     assert {name: [one.size for one in runs] for name, runs in grown.items()} == {
-        "documents": [100, 400], "queries": [10, 20], "candidates": [5, 10], "tokens": [16, 64],
+        "documents": [100, 400], "queries": [10, 20], "candidates": [5, 10], "tokens": [16, 30],
     }  # fmt: skip
-    stages = {"tokenize", "encode", "bm25", "search", "bm25 search", "mine"}
-    assert all(set(one.seconds) == set(one.peak_bytes) == stages for runs in grown.values() for one in runs)
-    text = scaling.table("documents", grown["documents"])
-    assert text.startswith("| documents | 100 | 400 | exponent |") and text.count("\n") == 1 + len(stages)
+    stages = ["tokenize", "encode", "bm25", "search", "bm25 search", "mine"]
+    stages += ["score, 1 query of 5", "train, 1 query of 10"]
+    assert all(list(one.seconds) == list(one.peak_bytes) == stages for runs in grown.values() for one in runs)
+    scaling.record(grown, models).write(tmp_path)
+    text = json.loads((tmp_path / "scaling.json").read_text(encoding="utf8"))["markdown"]
+    assert "| documents | 100 | 400 | exponent |" in text
+    assert text.count("\n| train, 1 query of 10 |") == len(grown)
 
 
 AGREED = {
