@@ -211,7 +211,7 @@ ROWS = (
 
 def report(sides: Mapping[str, Side], asked: Asked) -> Record:
     """Ratios and dev nDCG@10 of what came out."""
-    found = {name: _dev(side.results, asked) for name, side in sides.items()}
+    found = {name: _dev(side.results, asked) for name, side in sides.items() if name != SIDE}
     base = _dev([asked.student], asked)
     rows = []
     for name, own, target in ROWS:

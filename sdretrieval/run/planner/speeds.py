@@ -19,7 +19,7 @@ from sdretrieval.run.stages.machine import machine_name
 
 logger = logging.getLogger("sdretrieval")
 
-TRIALS = "trials 3"
+TRIALS = "trials 4"
 """To be counted up when a trial's figures come to mean something else."""
 
 Figures = Mapping[str, float]
