@@ -15,6 +15,7 @@ from sdretrieval.errors import RequestError, WorkError
 from sdretrieval.evaluation import read_trec, write_trec
 from sdretrieval.run.artifacts import FORECAST, read_json, replace_folder, runs_folder, write_json, write_text
 from sdretrieval.run.config import Config, dump_config, load_config, warnings
+from sdretrieval.run.config.clashes import blind_to_order
 from sdretrieval.run.pipeline import Pipeline
 from sdretrieval.run.pipeline.disk_needs import check_room
 from sdretrieval.run.pipeline.outline import outline
@@ -171,6 +172,8 @@ def probe_config(
 ) -> dict[str, Any]:
     """Teacher headroom on the base student's own candidates: each mixture's difference, interval, and the advice."""
     config = config if isinstance(config, Config) else load_config(config, overrides)
+    if blind := blind_to_order(config):
+        raise RequestError(f"probe: gate.measure: {blind}")
     with open_stages(config, lambda pipeline: pipeline.probe, "probe", runs=runs) as pipeline:
         return pipeline.probe_record()
 
@@ -265,7 +268,7 @@ def finish_run(pipeline: Pipeline, *, runs: Path | None = None) -> RunResult:
     ):  # whoever is interrupted here has no finished run, rather than a new student with old figures
         (folder / name).unlink(missing_ok=True)
     _write_student(pipeline, folder / "student")
-    _write_runs(pipeline, folder / "runs")
+    _write_runs(pipeline, folder)
     write_json(folder / "details.json", details)
     from sdretrieval.run.html_report import render
 
@@ -300,10 +303,14 @@ def _emptied(folder: Path) -> Iterator[None]:
 
 
 def _write_runs(pipeline: Pipeline, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for system in pipeline.systems:
-        for split, artifact in system.runs.items():
-            write_trec(read_trec(artifact.path / "run.trec"), folder / f"{system.name}.{split}.trec", system.name)
+    """`runs/`, whole: an earlier run under this name may have had other systems."""
+    fresh = folder / "runs.made"
+    with _emptied(fresh):
+        fresh.mkdir(parents=True)
+        for system in pipeline.systems:
+            for split, artifact in system.runs.items():
+                write_trec(read_trec(artifact.path / "run.trec"), fresh / f"{system.name}.{split}.trec", system.name)
+        replace_folder(fresh, folder / "runs")
 
 
 def _serving(pipeline: Pipeline) -> dict[str, Any]:

@@ -19,7 +19,8 @@ MERGE_SHARES = (0.25, 0.5, 0.75)
 class GateDecision:
     """What the gate decided, with the numbers it decided by.
 
-    `proven` says that the gain is also significant (p < 0.05); `detectable` is the gain that dev could probably show.
+    `proven` says that the gain is also significant (p < 0.05, corrected for how many were chosen among); `detectable`
+    is the gain that dev could probably show.
     """
 
     accepted: bool
@@ -33,20 +34,28 @@ class GateDecision:
 
 
 def decide(
-    base: Mapping[str, float], candidate: Mapping[str, float], tolerance: float, seed: int, level: float = 0.90
+    base: Mapping[str, float],
+    candidate: Mapping[str, float],
+    tolerance: float,
+    seed: int,
+    level: float = 0.90,
+    *,
+    of: int = 1,
 ) -> GateDecision:
     """Accept `candidate` if its dev gain is positive and the interval at `level` excludes a loss above `tolerance`.
 
-    Both map dev query id -> value of the gate's measure. Raises RequestError where they hold different queries.
+    Both map dev query id -> value of the gate's measure. `of`: as many candidates were there to be chosen by the same
+    queries, so that a proof asks for `of` times as small a p (Bonferroni). Raises RequestError where they hold
+    different queries.
     """
     differences_Q = paired_differences(candidate, base)
     test = paired_test(candidate, base, seed)
     low, high = interval(differences_Q, level, seed)
     accepted = test.difference > 0 and low >= -tolerance
-    proven = accepted and test.p < ALPHA
+    proven = accepted and test.p * of < ALPHA
     detectable = detectable_gain(differences_Q)
     uncertainty = f"{level:.0%} interval {low:+.4f} to {high:+.4f}, p = {test.p:.3g}"
-    numbers = f"{test.difference:+.4f} on {test.n} dev queries ({uncertainty})"
+    numbers = f"{test.difference:+.4f} on {test.n} dev queries ({uncertainty}{f', chosen of {of}' if of > 1 else ''})"
     reason = (
         f"{_judgement(accepted, proven, test.difference, low, tolerance)}: {numbers}; {_power(test.n, detectable)}."
     )

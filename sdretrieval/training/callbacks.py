@@ -162,13 +162,22 @@ class CompleteCallback(TrainerCallback):
         if not state.is_world_process_zero:
             return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        (folder / COMPLETE).write_text(json.dumps({"step": state.global_step}) + "\n", encoding="utf8")
+        files = sorted(path.name for path in folder.iterdir())
+        mark = {"step": state.global_step, "files": files}
+        (folder / COMPLETE).write_text(json.dumps(mark) + "\n", encoding="utf8")
 
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end."""
-    whole = [path for path in folder.glob("checkpoint-*") if (path / COMPLETE).exists()]
-    return max(whole, key=step_of, default=None)
+    """The newest checkpoint that was written to its end, and of which nothing was deleted since."""
+    return max(filter(_is_whole, folder.glob("checkpoint-*")), key=step_of, default=None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        mark = json.loads((checkpoint / COMPLETE).read_text(encoding="utf8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    return all((checkpoint / name).exists() for name in mark.get("files", ()))
 
 
 def step_of(checkpoint: Path) -> int:

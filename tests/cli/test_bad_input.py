@@ -74,6 +74,12 @@ def no_train_split(place: Place) -> str:
     return f"corpus.source={folder}"
 
 
+def train_again_in_test(place: Place) -> str:
+    folder = copied(place)
+    (folder / "qrels" / "train.tsv").write_text((folder / "qrels" / "test.tsv").read_text())
+    return f"corpus.source={folder}"
+
+
 def empty_model_folder(place: Place) -> str:
     (place.folder / "model").mkdir()
     return f"student.model={place.folder / 'model'}"
@@ -107,6 +113,10 @@ BAD_RUNS: dict[str, tuple[str | Callable[[Place], str], str]] = {
         no_train_split,
         "has no split 'train'. Splits with judgements: dev (16 queries), test (24 queries). Add qrels/train.tsv, or "
         "learn from queries made of documents: --set corpus.labels=false --set corpus.generated_queries=1000",
+    ),
+    "train in test": (
+        train_again_in_test,
+        "all 24 queries of its train split stand in another split too, so there are no queries to train on",
     ),
     "missing cross-encoder": (
         "teacher={kind: cross_encoder, model: nobody/reranker}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from sdretrieval.errors import RequestError
 from sdretrieval.run.gate import MERGE_SHARES, decide, merges_to_try
+from sdretrieval.run.pipeline.generations import _record
 
 N = 160
 BASE = {f"q{number}": float(value) for number, value in enumerate(np.random.default_rng(0).random(N))}
@@ -53,6 +56,15 @@ def test_a_loss_and_no_change_are_rejected() -> None:
     assert same.reason.startswith("rejected: no gain at all")
 
 
+def test_the_best_of_several_needs_a_smaller_p_for_a_proof() -> None:
+    candidate = moved(0.03, 0.1765)
+    alone, chosen = (decide(BASE, candidate, tolerance=0.01, seed=13, of=of) for of in (1, 3))
+    assert 0.05 / 3 < alone.p < 0.05, "else this test shows nothing"
+    assert (alone.accepted, alone.proven) == (True, True)
+    assert (chosen.accepted, chosen.proven) == (True, False)
+    assert "chosen of 3" in chosen.reason and "chosen" not in alone.reason
+
+
 def test_one_query_proves_nothing() -> None:
     decision = decide({"q": 0.1}, {"q": 0.9}, tolerance=0.01, seed=13)
     assert not decision.proven
@@ -80,3 +92,9 @@ def test_merges_are_tried_in_the_order_of_their_promise() -> None:
     assert merges_to_try(0.5, {0.25: 0.51, 0.5: 0.54, 0.75: 0.49}) == [0.5, 0.25]
     assert merges_to_try(0.5, {0.75: 0.52, 0.25: 0.52, 0.5: 0.52}) == [0.25, 0.5, 0.75], "of equals the smallest change"
     assert merges_to_try(0.5, {0.25: 0.4, 0.5: 0.45, 0.75: 0.3}) == [0.5], "the best is tried whatever it promises"
+
+
+def test_what_is_written_of_a_decision_is_json_even_of_one_query() -> None:
+    record = _record(decide({"q": 0.1}, {"q": 0.9}, tolerance=0.01, seed=13))
+    assert record["detectable"] is None
+    json.dumps(record, allow_nan=False)

@@ -219,6 +219,46 @@ def test_a_rejected_generation_gives_the_base_back_after_trying_merges(
     assert result.details["headline"] == "No generation passed the gate: the final student is the base."
 
 
+def test_a_refused_generation_is_not_repeated(letters: Path, make_config: MakeConfig, tmp_path: Path) -> None:
+    """From the same student, lists and seed the next one would be the same; a shorter one would not."""
+    asked = ("generations=3", "evaluate.controls=[shuffled_teacher]")
+    result = run(make_config(*asked, corpus={"source": str(letters)}), tmp_path)
+    assert [one["decision"] for one in result.report["generations"]] == ["rejected"]
+    assert "generation_2" not in result.report["systems"]
+    assert any(note.startswith("1 of 3 generations were run") for note in result.details["notes"])
+    assert not any("the distilled student" in note or "Inside hybrid" in note for note in result.details["notes"])
+    counts = {record["stage"]: record["counts"] for record in ledger_of(result.folder)}
+    assert counts["1/train:shuffled_teacher"]["updates"] == counts["1/train"]["updates"]
+    assert to_run(plan_config(make_config(*asked, corpus={"source": str(letters)}), runs=tmp_path)) == {}
+    shorter = make_config(*asked, "train.later_epochs=1", "name=shorter", corpus={"source": str(letters)})
+    assert [one["generation"] for one in run(shorter, tmp_path).report["generations"]] == [1, 2]
+
+
+def test_an_earlier_runs_systems_leave_its_folder(make_config: MakeConfig, finished_copy: Path) -> None:
+    names = {path.name.split(".")[0] for path in (finished_copy / "tiny" / "runs").iterdir()}
+    assert {"generation_1", "shuffled_teacher"} <= names
+    result = run(make_config("evaluate.controls=[]"), finished_copy)
+    assert {path.name.split(".")[0] for path in (result.folder / "runs").iterdir()} == names - {
+        "shuffled_teacher", "hard_labels",
+    }  # fmt: skip
+
+
+def test_a_probe_by_a_measure_that_sees_no_order_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
+    asked = make_config("gate.measure=Recall@20", "evaluate.teacher_depth=20", teacher=LEXICAL)
+    with pytest.raises(RequestError, match="probe: gate.measure: found .Recall@20.; the probe"):
+        probe_config(asked, runs=tmp_path)
+
+
+def test_a_plan_of_made_queries_reads_a_corpus_of_which_no_query_is_chosen_yet(
+    make_config: MakeConfig, tmp_path: Path, tiny_corpus: Path
+) -> None:
+    corpus = {"source": str(tiny_corpus), "labels": False, "generated_queries": 20, "dev_queries": 16}
+    asked = make_config("evaluate.controls=[hard_labels]", corpus=corpus)
+    assert run_config(asked, runs=tmp_path, until="0/corpus") is None
+    addresses = to_run(plan_config(asked, runs=tmp_path))
+    assert "0/queries" in addresses and "0/corpus" not in addresses
+
+
 def test_a_useless_teacher_with_weight_auto_trains_nothing(
     letters: Path, make_config: MakeConfig, tmp_path: Path
 ) -> None:

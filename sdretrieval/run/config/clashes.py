@@ -183,17 +183,11 @@ def _measures(config: Config) -> Iterator[Clash]:
     if evaluate.split == "train":
         text = 'found "train", the queries that are trained on; expected another split'
         yield Clash(("evaluate.split",), text)
-    kind, cut = gate.measure.split("@")
-    if int(cut) > evaluate.depth:
+    if int(gate.measure.split("@")[1]) > evaluate.depth:
         text = f'found "{gate.measure}"; expected a cut of at most evaluate.depth ({evaluate.depth})'
         yield Clash(("gate.measure", "evaluate.depth"), text)
-    probed = by_dev(config)
-    if probed and kind in ("Recall", "P") and int(cut) >= evaluate.teacher_depth:
-        text = (
-            f'found "{gate.measure}"; weight: auto reranks the student\'s top {evaluate.teacher_depth} '
-            "(evaluate.teacher_depth), whose order such a cut does not see; expected a shorter cut, or nDCG"
-        )
-        yield Clash(("gate.measure", "evaluate.teacher_depth"), text)
+    if by_dev(config) and (blind := blind_to_order(config)):
+        yield Clash(("gate.measure", "evaluate.teacher_depth"), blind)
     for position, measure in enumerate(evaluate.measures):
         if int(measure.split("@")[1]) > evaluate.depth:
             path = f"evaluate.measures.{position}"
@@ -202,6 +196,17 @@ def _measures(config: Config) -> Iterator[Clash]:
     if evaluate.teacher_depth > evaluate.depth:
         text = f"found {evaluate.teacher_depth}; expected at most evaluate.depth ({evaluate.depth})"
         yield Clash(("evaluate.teacher_depth", "evaluate.depth"), text)
+
+
+def blind_to_order(config: Config) -> str | None:
+    """What is wrong with `gate.measure` as a probe's, which reranks a student's top: some see no order within it."""
+    (kind, cut), depth = config.gate.measure.split("@"), config.evaluate.teacher_depth
+    if kind not in ("Recall", "P") or int(cut) < depth:
+        return None
+    return (
+        f'found "{config.gate.measure}"; the probe (and weight: auto) reranks the student\'s top {depth} '
+        "(evaluate.teacher_depth), whose order such a cut does not see; expected a shorter cut, or nDCG"
+    )
 
 
 def by_dev(config: Config) -> bool:

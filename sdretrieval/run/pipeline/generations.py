@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -68,16 +69,18 @@ class Pipeline(Measuring):
     """A run of `config` over `store`, through `runner`; `systems` and `generations` fill up as it goes."""
 
     generations: list[Generation] = field(default_factory=list)
+    _ended: bool = False
+    """Whether the generations after the last would only have repeated it."""
 
     def run(self) -> None:
         """Everything up to the measured systems. Raises Stopped where the runner was told to stop."""
         self.with_verdicts()  # what a person marked wrongly is refused before any work
         if self.corpus.path.exists():  # the corpus may have been made for a run without the control
-            require_for_control(self.config, self.prepared.corpus)
+            require_for_control(self.config, self.collected.corpus)
         self.measure_base()
         student, first = self.base, None
         for generation in range(1, self.config.generations + 1):
-            if self.not_worth_training():
+            if self.not_worth_training() or self._would_repeat(generation):
                 break
             lists = self.mine(generation, student)
             taught = self.teach(generation, student, lists)
@@ -87,6 +90,15 @@ class Pipeline(Measuring):
         if first is not None:
             self.measure_controls(first)
         self.measure_final(student)
+
+    def _would_repeat(self, number: int) -> bool:
+        """Whether the last generation was refused and this one would train the same student from the same lists."""
+        last, epochs = self.generations[-1] if self.generations else None, self.config.train.epochs_of
+        if last is None or last.decision != "rejected" or epochs(number) != epochs(last.number):
+            return False
+        self._ended = True
+        logger.info("generation %d is not run: it would train what was refused in generation %d", number, last.number)
+        return True
 
     def measure_final(self, weights: Weights) -> None:
         """What was accepted, alone and beside BM25; from here on `systems` stand in the report's order."""
@@ -222,10 +234,11 @@ class Pipeline(Measuring):
             return self._close(number, "accepted", gate, new, material)
         return self._try_merges(number, old, new, before, gate, material)
 
-    def _decide(self, before: Artifact, after: Artifact) -> GateDecision:
+    def _decide(self, before: Artifact, after: Artifact, of: int = 1) -> GateDecision:
+        """`of`: how many candidates dev has chosen among."""
         measure = self.config.gate.measure
         base, candidate = search.read_measured(before).of(measure), search.read_measured(after).of(measure)
-        return decide(base, candidate, self.config.gate.tolerance, self.config.seed)
+        return decide(base, candidate, self.config.gate.tolerance, self.config.seed, of=of)
 
     def _try_merges(
         self, number: int, old: Weights, new: Weights, before: Artifact, gate: dict[str, Any], material: Material,
@@ -237,7 +250,7 @@ class Pipeline(Measuring):
             dev = self.dev_measured(f"{number}m{share}", merged)
             if not dev.path.exists():  # planning: as if it were taken
                 return merged
-            decision = self._decide(before, dev)
+            decision = self._decide(before, dev, of=len(MERGE_SHARES))
             if decision.accepted:
                 self.note_gate(number, old, merged, "the mixture")
                 record = {**_record(decision), "share": share, "unmerged": gate}
@@ -283,14 +296,23 @@ class Pipeline(Measuring):
             self.control(control, mined)
 
     def control(self, control: str, mined: Artifact) -> None:
-        """As many updates as all generations have, from the base, on the first generation's lists."""
+        """As many updates as the final student has had, from the base, on the first generation's lists."""
         hard = control == "hard_labels"
         material = self._hard_material(mined) if hard else self._shuffled_material(mined)
-        epochs = self.config.all_epochs
+        epochs = self._epochs_of_final()
         trained = self._train(f"1/train:{control}", self.base, material, "hard" if hard else "shuffled", epochs)
         weights = Weights(trained.key, trained.path / "student", trained.path / "average")
         text = "equal updates on known positives, no teacher" if hard else "equal updates, teacher shuffled"
         self.add_dense(control, text, weights, self.student_vectors(f"{control}/encode", weights), control)
+
+    def _epochs_of_final(self) -> float:
+        """Of all generations that were not refused; of the first, where all were."""
+        kept = [one.number for one in self.generations if one.decision != "rejected"]
+        unknown = self.runner.planning and not self._ended and len(self.generations) < self.config.generations
+        if unknown or len(kept) == self.config.generations:
+            return self.config.all_epochs
+        epochs_of = self.config.train.epochs_of
+        return sum(epochs_of(number) for number in kept) or epochs_of(1)
 
     def _hard_material(self, mined: Artifact) -> Material:
         if self.config.corpus.labels:
@@ -357,6 +379,6 @@ def _record(decision: GateDecision) -> dict[str, Any]:
         "interval90": list(decision.interval90),
         "p": decision.p,
         "n": decision.n,
-        "detectable": decision.detectable,
+        "detectable": decision.detectable if math.isfinite(decision.detectable) else None,  # JSON knows no infinity
         "reason": decision.reason,
     }

@@ -39,6 +39,7 @@ def notes(pipeline: Pipeline, report: Mapping[str, Any]) -> list[str]:
         *_query_side_note(pipeline),
         *staleness_notes(report["staleness"]),
         *_dev_notes(report),
+        *_not_run_note(pipeline, report),
     ]
 
 
@@ -65,6 +66,10 @@ def weight_notes(pipeline: Pipeline, mining: Mapping[str, Any]) -> Iterator[str]
 def _hybrid_notes(report: Mapping[str, Any]) -> Iterator[str]:
     measure = report["tests"][0]["measure"]
     final, hybrid = report["measures"]["final"][measure], report["measures"]["hybrid_0"][measure]
+    if all(one["decision"] == "rejected" for one in report["generations"]):  # the base stands on both sides
+        if hybrid > final:
+            yield f"Untrained hybrid search ({hybrid:.4f}) is ahead of the base student alone ({final:.4f})."
+        return
     if hybrid > final:
         yield (
             f"Untrained hybrid search ({hybrid:.4f}) is ahead of the distilled student alone ({final:.4f}): where you "
@@ -72,6 +77,15 @@ def _hybrid_notes(report: Mapping[str, Any]) -> Iterator[str]:
         )
     fused = next(row for row in report["tests"] if row["a"] == "hybrid_final")
     yield f"Inside hybrid search distillation changes {measure} by {fused['difference']:+.4f}: {fused['verdict']}."
+
+
+def _not_run_note(pipeline: Pipeline, report: Mapping[str, Any]) -> Iterator[str]:
+    run, asked = len(report["generations"]), pipeline.config.generations
+    if 0 < run < asked:
+        yield (
+            f"{run} of {asked} generations were run: after a refused one the next would have trained the same student "
+            "from the same lists."
+        )
 
 
 def _control_notes(pipeline: Pipeline, report: Mapping[str, Any]) -> Iterator[str]:

@@ -255,16 +255,17 @@ def _dev_measure(room: Classroom, student: Student) -> Callable[[], float]:
     asked = [student.query_view.cut(room.tokens.queries[q], student.query_specials)[0] for q in rows]
     shown, left, sources = _dev_documents(room, student, pool)
     measure, qrels = room.config.gate.measure, judgements(room.prepared, "dev")
+    cut = int(measure.split("@")[1])
 
     def value() -> float:
         vectors, masked = shown(), left()
         queries = encode_sequences(student.model, asked, student.query_specials)
-        found = exact_search(vectors, queries, min(101, len(pool)))
+        found = exact_search(vectors, queries, min(cut + 1, len(pool)))  # one more: a masked document may leave
         hits = Hits(np.where(found.rows_Qk < 0, -1, pool[found.rows_Qk]), found.scores_Qk)
         if sources:
             position = {row: q for q, row in enumerate(rows.tolist())}
             scores = {row: float(masked[n] @ queries[position[row]]) for n, row in enumerate(sources)}
-            hits = Masks(sources, scores).correct_hits(rows, hits, 100)
+            hits = Masks(sources, scores).correct_hits(rows, hits, cut)
         run = run_from_hits([corpus.query_ids[q] for q in rows], corpus.document_ids, *hits)
         student.model.train()
         return evaluate(qrels, run, [measure]).mean(measure)

@@ -85,7 +85,7 @@ def build_probe(
         rows.append(_row(scores, weights, values, test, measure))
         tried.append((test.difference, values, weights))
     _, best, weights = max(tried, key=lambda entry: entry[0])
-    verdict = decide(base, best, tolerance, seed)
+    verdict = decide(base, best, tolerance, seed, of=len(tried))
     record = {
         "measure": measure,
         "student": float(np.mean(list(base.values()))),

@@ -98,8 +98,14 @@ class Queries:
             self.train += list(self.generated[GENERATED_TRAIN])
         if not self.train:
             log = f"train on the {len(unjudged)} queries without a judgement (--set corpus.unjudged_queries=true), or "
+            judged = len(self._raw.qrels.get("train", {})) if asked.labels else 0
+            lacking = (
+                f"all {judged} queries of its train split stand in another split too"
+                if judged
+                else "has no train split"
+            )
             raise CorpusError(
-                f"corpus {self._raw.name} has no train split, so there are no queries to train on; "
+                f"corpus {self._raw.name} {lacking}, so there are no queries to train on; "
                 f"{log if unjudged else ''}make some from its documents: --set corpus.generated_queries=1000"
             )
 
