@@ -54,7 +54,8 @@ def measure(config_path: str, name: str, overrides: list[str], runs: Path) -> di
         else:
             pipeline.run()
     found = {s.name: dict(search.read_measured(s.runs["dev"]).of(config.gate.measure)) for s in pipeline.systems}
-    wanted = controls[0] if controls else f"generation_{config.generations}"
+    # A refused generation is not repeated: then the last there is.
+    wanted = controls[0] if controls else [name for name in found if name.startswith("generation_")][-1]
     return {"base": found["student_0"], "row": found[wanted], "teacher": found["teacher@student_0"]}
 
 

@@ -21,7 +21,7 @@ def guested(make_config: MakeConfig, tiny_guest: Path, tmp_path_factory: pytest.
         dense(tiny_guest, view={"windows": "all", "max_tokens": 48}, prompts={"query": "query: "}, weight=0.2),
         {**LEXICAL, "weight": 0.8},
     )
-    config = make_config("generations=2", "train.epochs=1", teacher=teacher)
+    config = make_config("generations=2", "train.epochs=1", "train.later_epochs=0.5", teacher=teacher)
     result = run_config(config, runs=tmp_path_factory.mktemp("guested"))
     assert result is not None and [one["decision"] for one in result.report["generations"]]
     return result.folder

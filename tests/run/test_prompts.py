@@ -178,7 +178,7 @@ def test_the_same_text_has_the_same_vector_on_every_way(
 
 def test_published_prompts_reach_later_generations(make_config: MakeConfig, tiny_student: Path, tmp_path: Path) -> None:
     model = with_prompts(tiny_student, tmp_path / "e5-small-v2")
-    config = make_config(f"student.model={model}", "generations=2", "train.epochs=0.2")
+    config = make_config(f"student.model={model}", "generations=2", "train.epochs=0.4", "train.later_epochs=0.2")
     assert run_config(config, runs=tmp_path / "runs") is not None
     folder = tmp_path / "runs" / "tiny"
     for place in (folder, artifact(folder, "1/train"), artifact(folder, "2/train")):

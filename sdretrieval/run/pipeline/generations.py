@@ -306,10 +306,10 @@ class Pipeline(Measuring):
         self.add_dense(control, text, weights, self.student_vectors(f"{control}/encode", weights), control)
 
     def _epochs_of_final(self) -> float:
-        """Of all generations that were not refused; of the first, where all were."""
+        """Of all generations that were not refused; of the first, where all were; of all, while none was run."""
         kept = [one.number for one in self.generations if one.decision != "rejected"]
         unknown = self.runner.planning and not self._ended and len(self.generations) < self.config.generations
-        if unknown or len(kept) == self.config.generations:
+        if unknown or not self.generations or len(kept) == self.config.generations:
             return self.config.all_epochs
         epochs_of = self.config.train.epochs_of
         return sum(epochs_of(number) for number in kept) or epochs_of(1)
