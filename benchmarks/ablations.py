@@ -20,11 +20,11 @@ from typing import Any
 from benchmarks.ablation_rows import TABLES
 from sdretrieval import load_config
 from sdretrieval.evaluation import holm, paired_test, verdict
-from sdretrieval.run.artifacts import runs_folder, write_json
-from sdretrieval.run.pipeline import Pipeline
-from sdretrieval.run.stages import search
-from sdretrieval.run.stages.runner import Runner, Stopped
-from sdretrieval.run.store import Ledger, Store
+from sdretrieval.run.generations import Pipeline
+from sdretrieval.stages import search
+from sdretrieval.store import Ledger, Store
+from sdretrieval.store.run_folder import runs_folder, write_json
+from sdretrieval.store.runner import Runner, Stopped
 
 PARTS = ("table", "stride", "lexical", "dense")
 """Arguments that rows are made from: rows of other values stand in another table."""

@@ -30,12 +30,12 @@ from benchmarks.peers_scifact import read_corpus
 from benchmarks.record import Record, Row, update_readme
 from benchmarks.sides import Side
 from sdretrieval import load_config
+from sdretrieval.config import Config
 from sdretrieval.encode.student import torch_device
 from sdretrieval.errors import SdretrievalError
 from sdretrieval.evaluation import paired_test
-from sdretrieval.run.artifacts import read_json, read_report, write_json
-from sdretrieval.run.config import Config
-from sdretrieval.run.store import Ledger
+from sdretrieval.store import Ledger
+from sdretrieval.store.run_folder import read_json, read_report, write_json
 
 HOME = Path(__file__).parent
 FASTER, LIGHTER = 3.0, 2.0

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sdretrieval.run.artifacts import find_run
 from sdretrieval.run.commands.lineage import finished_stages
-from sdretrieval.run.store import Ledger, Store
+from sdretrieval.store import Ledger, Store
+from sdretrieval.store.run_folder import find_run
 
 
 def asked_run(description: str | None, arguments: Sequence[str] | None) -> tuple[Path, int]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sdretrieval.run.artifacts import find_run, read_report
+from sdretrieval.store.run_folder import find_run, read_report
 
 SHORT = 5.0
 SECONDS_WITHIN, WORK_WITHIN = 0.30, 0.05

@@ -36,7 +36,7 @@ from benchmarks.text_like_vectors import write_vectors
 from sdretrieval.errors import RequestError
 from sdretrieval.indexes import Hits, VectorIndex, exact_search
 from sdretrieval.indexes.faiss_library import faiss_threads, load_faiss
-from sdretrieval.run.artifacts import write_json
+from sdretrieval.store.run_folder import write_json
 
 logger = logging.getLogger("sdretrieval")
 

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdretrieval.config import Config, dump_config
 from sdretrieval.progress import Progress
-from sdretrieval.run.artifacts import read_json
-from sdretrieval.run.config import Config, dump_config
-from sdretrieval.run.store import Ledger, Store
+from sdretrieval.store import Ledger, Store
+from sdretrieval.store.run_folder import read_json
 
 BEGINS = ": begins ("
 SECONDS_HELD = ("card.json",)

@@ -23,13 +23,13 @@ from typing import Any
 from benchmarks import killed
 from benchmarks.passages import cut_files, distinct, exactly
 from benchmarks.record import measured_with
+from sdretrieval.config import Config, load_config
 from sdretrieval.encode.locate import locate_model
 from sdretrieval.progress import track
 from sdretrieval.run.api import run_config
-from sdretrieval.run.artifacts import write_json
-from sdretrieval.run.config import Config, load_config
-from sdretrieval.run.store import Ledger
-from sdretrieval.run.store.memory import peak_of_work
+from sdretrieval.store import Ledger
+from sdretrieval.store.memory import peak_of_work
+from sdretrieval.store.run_folder import write_json
 
 CONFIG = Path(__file__).parents[1] / "configs" / "million.yaml"
 TOKENS = 64

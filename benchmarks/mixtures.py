@@ -17,13 +17,13 @@ from pathlib import Path
 
 from benchmarks.finished import artifact_of, stages_of
 from sdretrieval.encode.movement import cosines
-from sdretrieval.run.artifacts import find_run
 from sdretrieval.run.commands.serving import serving_of
-from sdretrieval.run.stages.inputs import Prepared, Vectors
-from sdretrieval.run.stages.mixtures import FOUND, between, build_mixtures
-from sdretrieval.run.stages.runner import Artifact
-from sdretrieval.run.stages.search import read_measured
-from sdretrieval.run.store import Work
+from sdretrieval.stages.inputs import Prepared, Vectors
+from sdretrieval.stages.mixtures import FOUND, between, build_mixtures
+from sdretrieval.stages.search import read_measured
+from sdretrieval.store import Work
+from sdretrieval.store.run_folder import find_run
+from sdretrieval.store.runner import Artifact
 
 MIXTURE = re.compile(r"(\d+)m([0-9.]+)/encode")
 

@@ -29,7 +29,7 @@ from typing import Any
 from benchmarks.inputs import Asked, folder_of
 from sdretrieval.corpus import Corpus, carve_dev, open_corpus, training_queries
 from sdretrieval.errors import SdretrievalError
-from sdretrieval.run.store import peak_rss_bytes
+from sdretrieval.store import peak_rss_bytes
 
 BEGAN = time.perf_counter()
 TEMPERATURE = 0.05

@@ -36,7 +36,7 @@ from sdretrieval.mining.candidates import Candidates
 from sdretrieval.mining.mine import mine
 from sdretrieval.mining.report import duplicate_groups
 from sdretrieval.ragged import Ragged
-from sdretrieval.run.store.memory import peak_of_work
+from sdretrieval.store.memory import peak_of_work
 from sdretrieval.targets.build import build_targets
 from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
 from sdretrieval.teachers.pair_cache import PairCache

@@ -26,7 +26,7 @@ from benchmarks.text_like_vectors import write_vectors
 from sdretrieval.indexes import VectorIndex, exact_search, recall
 from sdretrieval.indexes.faiss_library import load_faiss
 from sdretrieval.indexes.settings import TARGET_RECALL
-from sdretrieval.run.artifacts import write_json
+from sdretrieval.store.run_folder import write_json
 
 ROUNDS = 3
 DOCUMENTS, DIMS = 1_000_000, 384

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sdretrieval.progress import Progress
-from sdretrieval.run.store.memory import peak_of_work
+from sdretrieval.store.memory import peak_of_work
 
 Work = Callable[[], Any]
 """One round of a side; what it returns is what the sides are compared by."""

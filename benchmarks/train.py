@@ -19,6 +19,7 @@ from benchmarks.inputs import Asked, folder_of, read_texts, stdlib, write_texts
 from benchmarks.judge import mean, ndcg_by_query
 from benchmarks.record import Record, compared
 from benchmarks.sides import Side, Work
+from sdretrieval.config import parse_config
 from sdretrieval.encode.encoder import Precision
 from sdretrieval.encode.student import load_student
 from sdretrieval.encode.tokens import tokenize
@@ -26,7 +27,6 @@ from sdretrieval.evaluation import paired_test
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Ragged
 from sdretrieval.run import api
-from sdretrieval.run.config import parse_config
 from sdretrieval.targets.build import Targets
 from sdretrieval.training.precision import faster_precision
 from sdretrieval.training.schedule import visiting_order

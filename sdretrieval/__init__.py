@@ -17,9 +17,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sdretrieval.config import Config, load_config, parse_config
     from sdretrieval.run.api import RunResult, finish_run, open_run, plan_config, probe_config, run_config
     from sdretrieval.run.commands.scoring import pairs_to_score, scores_said
-    from sdretrieval.run.config import Config, load_config, parse_config
 
 __version__ = "0.1.0"
 
@@ -29,13 +29,13 @@ __version__ = "0.1.0"
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 _HOMES = {
-    "Config": "sdretrieval.run.config",
+    "Config": "sdretrieval.config",
     "RunResult": "sdretrieval.run.api",
     "finish_run": "sdretrieval.run.api",
-    "load_config": "sdretrieval.run.config",
+    "load_config": "sdretrieval.config",
     "open_run": "sdretrieval.run.api",
     "pairs_to_score": "sdretrieval.run.commands.scoring",
-    "parse_config": "sdretrieval.run.config",
+    "parse_config": "sdretrieval.config",
     "plan_config": "sdretrieval.run.api",
     "probe_config": "sdretrieval.run.api",
     "run_config": "sdretrieval.run.api",

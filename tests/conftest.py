@@ -18,6 +18,27 @@ import hypothesis
 import pytest
 
 from tests.helpers import real, tiny
+from tests.helpers.runs.fixtures import (  # pytest finds fixtures by their names here
+    finished as finished,
+)
+from tests.helpers.runs.fixtures import (
+    finished_copy as finished_copy,
+)
+from tests.helpers.runs.fixtures import (
+    full_config as full_config,
+)
+from tests.helpers.runs.fixtures import (
+    letters as letters,
+)
+from tests.helpers.runs.fixtures import (
+    make_config as make_config,
+)
+from tests.helpers.runs.fixtures import (
+    nursery as nursery,
+)
+from tests.helpers.runs.fixtures import (
+    tiny_guest as tiny_guest,
+)
 
 hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is no defect
 hypothesis.settings.load_profile("no deadline")

@@ -14,7 +14,7 @@ import yaml
 from benchmarks.ablation_rows import TABLES
 from benchmarks.ablations import run
 from sdretrieval import load_config
-from tests.run.helpers.tiny_runs import settings
+from tests.helpers.runs.tiny_runs import settings
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from sdretrieval.cli.output import print_json, say, stdout_kept_clean
 
 if TYPE_CHECKING:
     from sdretrieval.corpus import Corpus
-    from sdretrieval.corpus.tabular import Asking, Columns
+    from sdretrieval.corpus.read.tables import Asking, Columns
 
 app = typer.Typer(help="Make a corpus, convert it, look for what is wrong with it.", no_args_is_help=True)
 
@@ -77,7 +77,7 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Write any corpus as a clean BEIR folder, and say what was left out on the way."""
-    from sdretrieval.corpus.tabular import Asking, Columns, read_role, split_and_source
+    from sdretrieval.corpus.read.tables import Asking, Columns, read_role, split_and_source
 
     roles = dict(read_role(given) for given in column or ())
     asking = Asking(queries, topics, log, tuple(split_and_source(given) for given in qrels or ()), roles)

@@ -58,7 +58,7 @@ def show(run: RunName, runs: Runs = None, as_json: Json = False) -> None:
     if as_json:
         print_json(record)
         return
-    from sdretrieval.run.html_report import duration
+    from sdretrieval.report.page import duration
 
     rows = [_stage_cells(stage) for stage in record["stages"]]
     print_table(["stage", "", "took", "foretold", "counts", "key", "made of"], rows, right=["took", "foretold"])
@@ -69,7 +69,7 @@ def show(run: RunName, runs: Runs = None, as_json: Json = False) -> None:
 
 
 def _stage_cells(stage: dict[str, Any]) -> list[str]:
-    from sdretrieval.run.html_report import duration
+    from sdretrieval.report.page import duration
 
     found, inputs = "cached" if stage["cached"] else "made", " ".join(key[:12] for key in stage["inputs"])
     told = duration(stage["foretold_seconds"]) if stage["foretold_seconds"] is not None else ""
@@ -94,8 +94,8 @@ def _short(value: Any) -> str:
 
 def report(run: RunName, runs: Runs = None, as_json: Json = False) -> None:
     """Make a run's HTML page again from its numbers, and say where it is."""
-    from sdretrieval.run.artifacts import find_run, read_report, write_text
-    from sdretrieval.run.html_report import render
+    from sdretrieval.report.page import render
+    from sdretrieval.store.run_folder import find_run, read_report, write_text
 
     folder: Path = find_run(run, runs)
     details = json.loads((folder / "details.json").read_text(encoding="utf8"))

@@ -41,8 +41,8 @@ def evaluate(
     runs: Runs = None,
 ) -> None:
     """Measure a model on a corpus, beside BM25 and hybrid search, with paired tests."""
+    from sdretrieval.config import read_index_section
     from sdretrieval.run.commands.evaluating import MEASURES, evaluate_models
-    from sdretrieval.run.config import read_index_section
 
     _check_writable(json_file)
     with stdout_kept_clean():
@@ -55,7 +55,7 @@ def evaluate(
         return
     _print_evaluation(record)
     if json_file is not None:
-        from sdretrieval.run.artifacts import write_json
+        from sdretrieval.store.run_folder import write_json
 
         write_json(Path(json_file), record)
         say(f"written: {json_file}")
@@ -78,7 +78,7 @@ def _asked(measures: list[str] | None) -> list[str]:
 
 
 def _print_evaluation(record: dict[str, Any]) -> None:
-    from sdretrieval.run.html_report import number
+    from sdretrieval.report.page import number
 
     model, tests = record["model"], {test["b"]: test for test in record["tests"]}
     measures = list(record["measures"][model])
@@ -108,7 +108,7 @@ def compare(
     if as_json:
         print_json(record)
         return
-    from sdretrieval.run.html_report import number
+    from sdretrieval.report.page import number
 
     a, b = record["a"], record["b"]
     say(f"{record['corpus']}, {record['split']}: {record['n_queries']} queries; differences: {a} less {b}")

@@ -50,7 +50,7 @@ def stdout_kept_clean() -> Iterator[None]:
 
 def paired_cells(row: Mapping[str, Any]) -> list[str]:
     """Difference, interval, p and verdict of a paired test; empty where there is none."""
-    from sdretrieval.run.html_report import p_value, signed, span
+    from sdretrieval.report.page import p_value, signed, span
 
     if "difference" not in row:
         return ["", "", "", ""]

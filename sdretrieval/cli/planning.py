@@ -16,8 +16,8 @@ from sdretrieval.cli.output import print_json, print_table, say, stdout_kept_cle
 logger = logging.getLogger("sdretrieval")
 
 if TYPE_CHECKING:
-    from sdretrieval.run.planner import Fitted, Prediction
-    from sdretrieval.run.stages.runner import Planned
+    from sdretrieval.planner import Fitted, Prediction
+    from sdretrieval.store.runner import Planned
 
 
 def plan(
@@ -58,7 +58,7 @@ def plan(
 def _budget(minutes: float | None, memory: str | None) -> Any:
     from sdretrieval.errors import RequestError
     from sdretrieval.indexes.kinds.auto import memory_size
-    from sdretrieval.run.planner import Budget
+    from sdretrieval.planner import Budget
 
     if minutes is None and memory is None:
         return None
@@ -90,7 +90,7 @@ def _command(config: Path, settings: list[str], runs: Path | None, fitted: Fitte
 
 
 def _print(lines: list[Planned], fitted: Fitted | None, command: str) -> None:
-    from sdretrieval.run.html_report import duration, size
+    from sdretrieval.report.page import duration, size
 
     rows = []
     for line in lines:
@@ -155,7 +155,7 @@ def _record(lines: list[Planned], fitted: Fitted | None) -> dict[str, Any]:
 
 
 def _summary(lines: list[Planned], fitted: Fitted | None) -> str:
-    from sdretrieval.run.html_report import duration, size
+    from sdretrieval.report.page import duration, size
 
     waiting = [line for line in lines if not line.cached]
     summary = f"{len(lines) - len(waiting)} stages cached, {len(waiting)} to run"

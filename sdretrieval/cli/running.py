@@ -48,7 +48,7 @@ def _print_result(result: RunResult) -> None:
 
 def print_results_table(report: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Systems by dev and test measures, with the paired test of each against the base student."""
-    from sdretrieval.run.html_report import dev_name, number
+    from sdretrieval.report.page import dev_name, number
 
     measures = list(rows[0]["test"])
     dev = dev_name(report["estimate"])
@@ -69,13 +69,13 @@ def probe(config: ConfigFile, settings: Settings = None, runs: Runs = None, as_j
 
     with stdout_kept_clean():
         record = probe_config(config, overrides=settings or (), runs=runs)
-    from sdretrieval.run.stages.probe import with_holm
+    from sdretrieval.stages.probe import with_holm
 
     record["rows"] = with_holm(record["rows"])
     if as_json:
         print_json(record)
         return
-    from sdretrieval.run.html_report import dev_name, number, p_value, signed, span
+    from sdretrieval.report.page import dev_name, number, p_value, signed, span
 
     mark = " (estimate: queries made from documents)" if record["estimate"] else ""
     say(f"dev: {record['n_queries']} queries{mark}; the student alone: {record['measure']} {number(record['student'])}")
@@ -106,8 +106,8 @@ def gc(
     as_json: Json = False,
 ) -> None:
     """Remove what no run refers to from the store."""
-    from sdretrieval.run.artifacts import runs_folder
-    from sdretrieval.run.store import Store, keys_in_ledgers, readable_bytes
+    from sdretrieval.store import Store, keys_in_ledgers, readable_bytes
+    from sdretrieval.store.run_folder import runs_folder
 
     root: Path = runs_folder(runs)
     removed = (

@@ -34,9 +34,9 @@ def fn_report(
     as_json: Json = False,
 ) -> None:
     """Unlabelled candidates that the teacher finds as good as a known positive, and how far a rule may reach."""
-    from sdretrieval.run.artifacts import write_text
     from sdretrieval.run.commands.suspects import check_to_mark, suspects_of, write_to_mark
     from sdretrieval.run.commands.suspects_page import render_suspects
+    from sdretrieval.store.run_folder import write_text
 
     _check_writable({"--tsv": tsv, "--html": html})
     if tsv is not None:
@@ -69,7 +69,7 @@ def _check_writable(files: dict[str, Path | None]) -> None:
 
 
 def _print(record: dict[str, Any]) -> None:
-    from sdretrieval.run.html_report import number
+    from sdretrieval.report.page import number
 
     rows = [
         [number(one["teacher_score"]), number(one["threshold"]), number(one["student_score"]), _cut(one["query"]),

@@ -5,21 +5,26 @@
 
 from __future__ import annotations
 
-from .beir_folder import dangling_judgements, read_beir, require_absent, write_beir
-from .check import CorpusCheck, check_corpus
-from .download import download_beir
-from .generated import generated_sources, hold_out_documents, is_generated, with_generated_split
-from .open import import_corpus, limit_documents, open_corpus
-from .python_stdlib import build_stdlib
-from .qrels import Dangling
-from .sources import Source, TextSize, default_cache, find_source
-from .splits import carve_dev, repeated_queries, require_positives, require_split, training_queries
-from .storage import load_corpus, save_corpus
-from .tables import document_table, query_table
-from .tabular import Asking, Columns, Imported, ImportReport, with_questions
-from .text import content_digest, normalised
-from .types import Corpus, Qrels, joined
-from .verdicts import Mark, Verdicts, read_marks, resolve
+from sdretrieval.corpus.check import CorpusCheck, check_corpus
+from sdretrieval.corpus.open import import_corpus, limit_documents, open_corpus
+from sdretrieval.corpus.qrels import Dangling
+from sdretrieval.corpus.read.beir_folder import dangling_judgements, read_beir, require_absent, write_beir
+from sdretrieval.corpus.read.download import download_beir
+from sdretrieval.corpus.read.python_stdlib import build_stdlib
+from sdretrieval.corpus.read.tables import Asking, Columns, Imported, ImportReport, with_questions
+from sdretrieval.corpus.sources import Source, TextSize, default_cache, find_source
+from sdretrieval.corpus.splits import carve_dev, repeated_queries, require_positives, require_split, training_queries
+from sdretrieval.corpus.storage import load_corpus, save_corpus
+from sdretrieval.corpus.synthetic_queries import (
+    generated_sources,
+    hold_out_documents,
+    is_generated,
+    with_generated_split,
+)
+from sdretrieval.corpus.tables import document_table, query_table
+from sdretrieval.corpus.text import content_digest, normalised
+from sdretrieval.corpus.types import Corpus, Qrels, joined
+from sdretrieval.corpus.verdicts import Mark, Verdicts, read_marks, resolve
 
 __all__ = [
     "Asking",

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .coverage import LongDocument, longest_cut, seen_line, share_seen
-from .language import ENGLISH, LETTERS_PER_TEXT, Language, detect, sample_step
-from .passages.blocks import word_count
-from .qrels import Dangling, own_positive_warning, own_positives, part_dangling
-from .splits import repeated_queries
-from .text import LIST_AT_MOST, normalised
-from .types import Corpus
+from sdretrieval.corpus.coverage import LongDocument, longest_cut, seen_line, share_seen
+from sdretrieval.corpus.language import ENGLISH, LETTERS_PER_TEXT, Language, detect, sample_step
+from sdretrieval.corpus.qrels import Dangling, own_positive_warning, own_positives, part_dangling
+from sdretrieval.corpus.read.documents.blocks import word_count
+from sdretrieval.corpus.splits import repeated_queries
+from sdretrieval.corpus.text import LIST_AT_MOST, normalised
+from sdretrieval.corpus.types import Corpus
 
 CountTokens = Callable[[list[str]], "NDArray[np.int64]"]
 TEXTS_A_BATCH = 1000

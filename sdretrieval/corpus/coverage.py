@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .text import LIST_AT_MOST
+from sdretrieval.corpus.text import LIST_AT_MOST
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from typing import TypeVar
 
-from .scripts import lower_words, needs_care, neighbours
+from sdretrieval.corpus.scripts import lower_words, needs_care, neighbours
 
 Element = TypeVar("Element", bound=Hashable)
 

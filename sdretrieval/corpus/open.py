@@ -7,11 +7,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import CorpusError
-from .sources import find_source
-from .tabular import Columns, Imported
-from .text import hash_rank
-from .types import Corpus
+from sdretrieval.corpus.read.tables import Columns, Imported
+from sdretrieval.corpus.sources import find_source
+from sdretrieval.corpus.text import hash_rank
+from sdretrieval.corpus.types import Corpus
+from sdretrieval.errors import CorpusError
 
 logger = logging.getLogger("sdretrieval")
 

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import CorpusError
-from .types import Qrels
+from sdretrieval.corpus.types import Qrels
+from sdretrieval.errors import CorpusError
 
 HEADER = "query-id\tcorpus-id\tscore"
 

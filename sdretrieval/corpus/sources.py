@@ -13,14 +13,22 @@ from math import ceil
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from ..digests import digest_file
-from ..errors import CorpusError
-from .beir_folder import beir_file, read_beir
-from .download import BEIR_NAMES, download_beir
-from .passages import is_document_folder, read_files, read_folder
-from .python_stdlib import build_stdlib
-from .tabular import Columns, Imported, import_documents, source_files, split_slice, table_size, understands
-from .tabular.formats import PACKED
+from sdretrieval.corpus.read.beir_folder import beir_file, read_beir
+from sdretrieval.corpus.read.documents import is_document_folder, read_files, read_folder
+from sdretrieval.corpus.read.download import BEIR_NAMES, download_beir
+from sdretrieval.corpus.read.python_stdlib import build_stdlib
+from sdretrieval.corpus.read.tables import (
+    Columns,
+    Imported,
+    import_documents,
+    source_files,
+    split_slice,
+    table_size,
+    understands,
+)
+from sdretrieval.corpus.read.tables.formats import PACKED
+from sdretrieval.digests import digest_file
+from sdretrieval.errors import CorpusError
 
 STDLIB = "python-stdlib"
 BEIR = "beir"

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import replace
 
-from ..errors import CorpusError
-from .text import hash_rank, normalised
-from .types import Corpus, Qrels
+from sdretrieval.corpus.text import hash_rank, normalised
+from sdretrieval.corpus.types import Corpus, Qrels
+from sdretrieval.errors import CorpusError
 
 
 def require_split(corpus: Corpus, split: str) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..errors import CorpusError, DamagedArtifact
-from .tables import query_table, quiet_datasets
-from .types import Corpus
+from sdretrieval.corpus.tables import query_table, quiet_datasets
+from sdretrieval.corpus.types import Corpus
+from sdretrieval.errors import CorpusError, DamagedArtifact
 
 CARD = "corpus.json"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .rows import RowByName, Texts
+from sdretrieval.corpus.rows import RowByName, Texts
 
 if TYPE_CHECKING:
     from datasets import Dataset

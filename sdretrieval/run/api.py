@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sdretrieval.config import Config, dump_config, load_config, warnings
+from sdretrieval.config.conflicts import blind_to_order
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import save_student
 from sdretrieval.errors import RequestError, WorkError
 from sdretrieval.evaluation import read_trec, write_trec
-from sdretrieval.run.artifacts import FORECAST, read_json, replace_folder, runs_folder, write_json, write_text
-from sdretrieval.run.config import Config, dump_config, load_config, warnings
-from sdretrieval.run.config.clashes import blind_to_order
-from sdretrieval.run.pipeline import Pipeline
-from sdretrieval.run.pipeline.disk_needs import check_room
-from sdretrieval.run.pipeline.outline import outline
-from sdretrieval.run.pipeline.request import (
+from sdretrieval.planner import Budget, Fitted, fit, planner_of, read_forecast, say_forecast, worth_foretelling
+from sdretrieval.report import build_details, build_report, figures_of
+from sdretrieval.run.disk_needs import check_room
+from sdretrieval.run.generations import Pipeline
+from sdretrieval.run.outline import outline
+from sdretrieval.run.preflight import (
     check_machine,
     check_models,
     check_stage_exists,
@@ -27,11 +28,10 @@ from sdretrieval.run.pipeline.request import (
     check_until,
     check_verdicts,
 )
-from sdretrieval.run.planner import Budget, Fitted, fit, planner_of, read_forecast, say_forecast, worth_foretelling
-from sdretrieval.run.report import build_details, build_report, figures_of
-from sdretrieval.run.stages.inputs import Prepared, prompts_of
-from sdretrieval.run.stages.runner import Planned, Runner, Stopped, ledger_by_address
-from sdretrieval.run.store import Ledger, Store
+from sdretrieval.stages.inputs import Prepared, prompts_of
+from sdretrieval.store import Ledger, Store
+from sdretrieval.store.run_folder import FORECAST, read_json, replace_folder, runs_folder, write_json, write_text
+from sdretrieval.store.runner import Planned, Runner, Stopped, ledger_by_address
 
 logger = logging.getLogger("sdretrieval")
 
@@ -270,7 +270,7 @@ def finish_run(pipeline: Pipeline, *, runs: Path | None = None) -> RunResult:
     _write_student(pipeline, folder / "student")
     _write_runs(pipeline, folder)
     write_json(folder / "details.json", details)
-    from sdretrieval.run.html_report import render
+    from sdretrieval.report.page import render
 
     write_text(folder / "report.html", render(report, details))
     write_json(folder / "serving.json", _serving(pipeline))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from sdretrieval.run.store import Store
+from sdretrieval.store import Store
 from tests.cli.conftest import Call, Finished
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from sdretrieval.config import load_config
 from sdretrieval.indexes.faiss_library import gpu_count
-from sdretrieval.run.config import load_config
-from sdretrieval.run.pipeline.outline import outline
-from sdretrieval.run.pipeline.request import check_stage_exists
-from sdretrieval.run.store import Ledger, Store
+from sdretrieval.run.outline import outline
+from sdretrieval.run.preflight import check_stage_exists
+from sdretrieval.store import Ledger, Store
 from tests.cli.conftest import Call, Done, Finished
 
 Refused = Callable[..., Done]

@@ -155,7 +155,7 @@ def test_a_run_that_is_interrupted_says_so_and_goes_on(config: Path, tmp_path: P
 def test_an_interrupt_that_a_library_swallows_ends_the_run_all_the_same(
     config: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sdretrieval.run.stages import prepare
+    from sdretrieval.stages import prepare
 
     build = prepare.build_corpus
 

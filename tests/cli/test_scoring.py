@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Call, Finished
-from tests.run.helpers.tiny_runs import artifact
+from tests.helpers.runs.tiny_runs import artifact
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from typing import get_args
 
 import pytest
 
+from sdretrieval.config.schema import Stemming
 from sdretrieval.corpus.language import STEMMED, Language, detect, sample
 from sdretrieval.indexes.terms import Vocabulary
-from sdretrieval.run.config.schema import Stemming
 from tests.helpers import tiny
 
 TEXTS = {

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from sdretrieval.corpus import TextSize
-from sdretrieval.run.pipeline.disk_needs import RESERVE, disk_needs, text_size
-from sdretrieval.run.pipeline.outline import Outlined, outline
-from sdretrieval.run.store import Store
-from tests.run.helpers.tiny_runs import MakeConfig
+from sdretrieval.run.disk_needs import RESERVE, disk_needs, text_size
+from sdretrieval.run.outline import Outlined, outline
+from sdretrieval.store import Store
+from tests.helpers.runs.tiny_runs import MakeConfig
 
 MILLION = TextSize(documents=10**6, queries=1000, bytes=10**9)
 

@@ -12,11 +12,11 @@ import pytest
 from sdretrieval.corpus import load_corpus
 from sdretrieval.errors import CorpusError
 from sdretrieval.run.api import run_config
-from sdretrieval.run.stages.inputs import Prepared
-from sdretrieval.run.stages.prepare import build_corpus
-from sdretrieval.run.stages.runner import Artifact
-from sdretrieval.run.store import Work
-from tests.run.helpers.tiny_runs import MakeConfig, keys_of, ledger_of
+from sdretrieval.stages.inputs import Prepared
+from sdretrieval.stages.prepare import build_corpus
+from sdretrieval.store import Work
+from sdretrieval.store.runner import Artifact
+from tests.helpers.runs.tiny_runs import MakeConfig, keys_of, ledger_of
 
 COUNTS = {"labels": False, "dev_queries": 12, "generated_queries": 40}
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sdretrieval.config import Config
 from sdretrieval.corpus import load_corpus
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.student import load_student
@@ -20,11 +21,10 @@ from sdretrieval.encode.views import View
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.run.api import run_config
 from sdretrieval.run.commands.evaluating import evaluate_models
-from sdretrieval.run.config import Config
-from sdretrieval.run.store import Store, keys_in_ledgers
+from sdretrieval.store import Store, keys_in_ledgers
 from tests.helpers import tiny
-from tests.run.helpers.nursery import Nursery
-from tests.run.helpers.tiny_runs import EMA, MakeConfig, artifact, ledger_of, made_in
+from tests.helpers.runs.nursery import Nursery
+from tests.helpers.runs.tiny_runs import EMA, MakeConfig, artifact, ledger_of, made_in
 
 CHANGED = 5
 ADDED = 20

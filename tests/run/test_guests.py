@@ -11,7 +11,7 @@ from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.errors import ModelError, RequestError
 from sdretrieval.run.api import plan_config, probe_config, run_config
 from sdretrieval.teachers.ensemble import TeacherScores
-from tests.run.helpers.tiny_runs import LEXICAL, MakeConfig, artifact, dense, ensemble, keys_of, made_in
+from tests.helpers.runs.tiny_runs import LEXICAL, MakeConfig, artifact, dense, ensemble, keys_of, made_in
 
 
 @pytest.fixture(scope="module")

@@ -11,18 +11,28 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sdretrieval.config import Config, ScoresConfig
 from sdretrieval.corpus import load_corpus
 from sdretrieval.errors import MissingScores, RequestError
 from sdretrieval.ragged import Ragged
 from sdretrieval.run.api import probe_config, run_config
 from sdretrieval.run.commands.scoring import pairs_to_score, scores_said
-from sdretrieval.run.config import Config, ScoresConfig
-from sdretrieval.run.stages import guests, teach
+from sdretrieval.stages import guests, teach
 from sdretrieval.targets.build import Targets
 from sdretrieval.teachers.ensemble import TeacherScores
 from sdretrieval.teachers.score_file import read_scores
 from tests.helpers import tiny
-from tests.run.helpers.tiny_runs import EMA, LEXICAL, MakeConfig, artifact, dense, ensemble, keys_of, ledger_of, made_in
+from tests.helpers.runs.tiny_runs import (
+    EMA,
+    LEXICAL,
+    MakeConfig,
+    artifact,
+    dense,
+    ensemble,
+    keys_of,
+    ledger_of,
+    made_in,
+)
 
 
 @pytest.fixture(scope="module")

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sdretrieval.config import Config
 from sdretrieval.corpus import load_corpus
 from sdretrieval.errors import RequestError
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.run.api import run_config
-from sdretrieval.run.config import Config
-from sdretrieval.run.pipeline.outline import outline
-from sdretrieval.run.store import Store
+from sdretrieval.run.outline import outline
+from sdretrieval.store import Store
 from sdretrieval.targets import Targets
 from sdretrieval.training.callbacks import read_metrics
-from tests.run.helpers.tiny_runs import MakeConfig, artifact, keys_of, ledger_of
+from tests.helpers.runs.tiny_runs import MakeConfig, artifact, keys_of, ledger_of
 
 AUTO = [
     {"kind": "ema", "view": {"windows": "all"}, "weight": "auto"},

@@ -16,11 +16,11 @@ from sdretrieval.encode.views import View
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.api import run_config
 from sdretrieval.run.commands.checking import check_source
-from sdretrieval.run.stages.inputs import Vectors
-from sdretrieval.run.stages.runner import Artifact
+from sdretrieval.stages.inputs import Vectors
+from sdretrieval.store.runner import Artifact
 from sdretrieval.teachers.dense import DenseTeacher
 from tests.helpers import tiny
-from tests.run.helpers.tiny_runs import MakeConfig, artifact, ledger_of
+from tests.helpers.runs.tiny_runs import MakeConfig, artifact, ledger_of
 
 WORDS = 100_000
 FACT = " ".join(["astronomy comet telescope geneva"] * 8)

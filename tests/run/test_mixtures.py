@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sdretrieval.run.api import RunResult
-from sdretrieval.run.stages.inputs import Prepared, Vectors
-from sdretrieval.run.stages.mixtures import FOUND, between, build_mixtures
-from sdretrieval.run.stages.runner import Artifact
-from sdretrieval.run.store import Work
-from tests.run.helpers.tiny_runs import MakeConfig, artifact
+from sdretrieval.stages.inputs import Prepared, Vectors
+from sdretrieval.stages.mixtures import FOUND, between, build_mixtures
+from sdretrieval.store import Work
+from sdretrieval.store.runner import Artifact
+from tests.helpers.runs.tiny_runs import MakeConfig, artifact
 
 VECTORS = arrays(np.float32, (5, 4), elements=st.floats(-4, 4, width=32))
 

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sdretrieval.config import Config
 from sdretrieval.corpus import load_corpus
 from sdretrieval.errors import CorpusError, RequestError
 from sdretrieval.evaluation import read_trec
+from sdretrieval.evaluation.gate import decide
 from sdretrieval.run.api import RunResult, plan_config, probe_config, run_config
-from sdretrieval.run.config import Config
-from sdretrieval.run.gate import decide
-from sdretrieval.run.stages.runner import Planned
+from sdretrieval.store.runner import Planned
 from sdretrieval.targets.build import Targets
-from tests.run.helpers.nursery import Nursery
-from tests.run.helpers.tiny_runs import (
+from tests.helpers.runs.nursery import Nursery
+from tests.helpers.runs.tiny_runs import (
     EMA,
     LEXICAL,
     MakeConfig,

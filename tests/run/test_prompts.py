@@ -13,6 +13,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from sdretrieval.config import Config, parse_config
 from sdretrieval.corpus import Corpus, load_corpus, open_corpus, write_beir
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.prompts import Prompts
@@ -23,11 +24,10 @@ from sdretrieval.run.commands.evaluating import evaluate_models
 from sdretrieval.run.commands.exporting import export_run
 from sdretrieval.run.commands.searching import query_vector, search
 from sdretrieval.run.commands.serving import serving_of
-from sdretrieval.run.config import Config, parse_config
-from sdretrieval.run.store import Store
+from sdretrieval.store import Store
 from sdretrieval.teachers.ema import LiveEma
 from sdretrieval.training.distillation import ListwiseDistillation
-from tests.run.helpers.tiny_runs import MakeConfig, artifact, keys_of
+from tests.helpers.runs.tiny_runs import MakeConfig, artifact, keys_of
 
 QUERY, DOCUMENT = "where is: ", "dust: "
 LIVE = {"kind": "ema", "mode": "live", "view": {"windows": "first"}, "weight": 0.5}

@@ -21,7 +21,7 @@ from sdretrieval.run.commands.evaluating import evaluate_models
 from sdretrieval.run.commands.exporting import export_run
 from sdretrieval.run.commands.searching import search
 from sdretrieval.training.callbacks import read_metrics
-from tests.run.helpers.tiny_runs import EMA, MakeConfig, artifact, keys_of, ledger_of, made_in
+from tests.helpers.runs.tiny_runs import EMA, MakeConfig, artifact, keys_of, ledger_of, made_in
 
 QUERY = "student.train=query"
 LEARNS = (QUERY, "mine.keep=30", "train.candidates_per_query=30", "train.hard_label_weight=1.0", "train.epochs=12")

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sdretrieval.config import Config, index_identity
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.known import DIGESTS
 from sdretrieval.errors import RequestError
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.run.api import RunResult, open_run, plan_config, run_config
-from sdretrieval.run.config import Config, index_identity
-from sdretrieval.run.stages import renewal
-from sdretrieval.run.store import Store
-from tests.run.helpers.nursery import Nursery
-from tests.run.helpers.tiny_runs import MakeConfig, artifact, keys_of, ledger_of, made_in, vectors_ND
+from sdretrieval.stages import renewal
+from sdretrieval.store import Store
+from tests.helpers.runs.nursery import Nursery
+from tests.helpers.runs.tiny_runs import MakeConfig, artifact, keys_of, ledger_of, made_in, vectors_ND
 
 FEW = ("corpus.train_queries=4", "mine.depth=4", "mine.keep=4", "mine.lexical=false", "gate.measure=nDCG@2",
        "train.candidates_per_query=4", "train.epochs=20", "gate.tolerance=1", "generations=2")  # fmt: skip

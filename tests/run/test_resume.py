@@ -9,9 +9,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from sdretrieval.run.config import Config
-from tests.run.helpers.nursery import Nursery
-from tests.run.helpers.tiny_runs import artifact, figures, ledger_of, made_in
+from sdretrieval.config import Config
+from tests.helpers.runs.nursery import Nursery
+from tests.helpers.runs.tiny_runs import artifact, figures, ledger_of, made_in
 
 KILLED_AT = (
     "0/corpus",
@@ -95,7 +95,7 @@ def test_a_killed_tokenizing_continues_after_its_last_chunk(
 def test_a_run_beside_another_is_refused_and_a_killed_one_leaves_no_lock(
     nursery: Nursery, make_config: Any, tmp_path: Path
 ) -> None:
-    from sdretrieval.run.store import Store
+    from sdretrieval.store import Store
 
     config = make_config()
     with Store(tmp_path / "store").lock("run other"):

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from pipelines import compressed_index, own_documents, scifact, score_elsewhere, stdlib
+from sdretrieval.config import Config, dump_config
 from sdretrieval.run.api import RunResult
-from sdretrieval.run.config import Config, dump_config
 from tests.helpers import tiny
-from tests.run.helpers.tiny_runs import MakeConfig, figures, ledger_of, made_in
+from tests.helpers.runs.tiny_runs import MakeConfig, figures, ledger_of, made_in
 
 
 def test_stage_by_stage_is_the_whole_run(

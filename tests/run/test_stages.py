@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sdretrieval.config import Config, members_of
 from sdretrieval.corpus import load_corpus, open_corpus
 from sdretrieval.errors import CorpusError
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Ragged
 from sdretrieval.run.api import run_config
-from sdretrieval.run.config import Config, members_of
-from sdretrieval.run.stages import probe, teach
-from sdretrieval.run.stages.prepare import build_corpus, source_digest
-from sdretrieval.run.stages.runner import Artifact, Runner, Stopped, ledger_by_address
-from sdretrieval.run.stages.search import cut
-from sdretrieval.run.store import Ledger, Store, Work
+from sdretrieval.stages import probe, teach
+from sdretrieval.stages.prepare import build_corpus, source_digest
+from sdretrieval.stages.search import cut
+from sdretrieval.store import Ledger, Store, Work
+from sdretrieval.store.runner import Artifact, Runner, Stopped, ledger_by_address
 from sdretrieval.targets.build import Targets
 from sdretrieval.teachers.ensemble import TeacherScores
-from tests.run.helpers.tiny_runs import EMA, LEXICAL, MakeConfig, artifact, figures, ledger_of, made_in
+from tests.helpers.runs.tiny_runs import EMA, LEXICAL, MakeConfig, artifact, figures, ledger_of, made_in
 
 
 def runner(root: Path, **how: Any) -> Runner:
@@ -280,7 +280,7 @@ def test_live_share_is_the_live_members_part_of_all_weights(make_config: MakeCon
 
 
 def test_reranked_lists_become_runs_by_id(finished: Any) -> None:
-    from sdretrieval.run.stages.inputs import Prepared
+    from sdretrieval.stages.inputs import Prepared
 
     path = artifact(finished.folder, "0/corpus")
     prepared = Prepared(Artifact(path.name, path))

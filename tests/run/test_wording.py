@@ -13,7 +13,7 @@ import pytest
 from sdretrieval.indexes import LexicalIndex
 from sdretrieval.run.api import plan_config, run_config
 from sdretrieval.run.commands.evaluating import evaluate_models
-from tests.run.helpers.tiny_runs import MakeConfig, artifact, ledger_of
+from tests.helpers.runs.tiny_runs import MakeConfig, artifact, ledger_of
 
 GERMAN = (
     "Die Katzen schlafen auf den Dächern, und der Hund ist nicht in der Stadt, aber das ist auch gut für die Ruhe. "

@@ -10,8 +10,8 @@ from typing import Any
 from sdretrieval.corpus import Corpus
 from sdretrieval.errors import RequestError
 from sdretrieval.evaluation import Measured, evaluate, holm, paired_test, read_trec, verdict
-from sdretrieval.run.artifacts import find_run, read_report
 from sdretrieval.run.commands.serving import serving_of
+from sdretrieval.store.run_folder import find_run, read_report
 
 COMPARED = ("final", "hybrid_final")
 

@@ -11,16 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sdretrieval.config import IndexConfig, index_identity, index_keywords, settings_from
 from sdretrieval.corpus import Corpus, open_corpus, require_split
 from sdretrieval.corpus.language import AUTO, ENGLISH, detect, sample
 from sdretrieval.corpus.sources import STDLIB
 from sdretrieval.encode.prompts import find_prompts
 from sdretrieval.evaluation import Measured, Run, evaluate, family, fuse, paired_test, run_from_hits
 from sdretrieval.evaluation.measures import Measure
-from sdretrieval.run.artifacts import runs_folder
 from sdretrieval.run.commands.lookup import FoundModel, find_model, load_found
-from sdretrieval.run.config import IndexConfig, index_identity, index_keywords, settings_from
-from sdretrieval.run.store import Store, Work, check_disk, key_of
+from sdretrieval.store import Store, Work, check_disk, key_of
+from sdretrieval.store.run_folder import runs_folder
 
 if TYPE_CHECKING:
     from sdretrieval.encode.encoder import Precision
@@ -150,7 +150,7 @@ class Bench:
 
     def _lexical_index(self) -> LexicalIndex:
         from sdretrieval.indexes import LexicalIndex
-        from sdretrieval.run.stages import wording
+        from sdretrieval.stages import wording
 
         language = self.language
         if language == AUTO:
@@ -193,7 +193,7 @@ class Bench:
         def build(work: Work) -> None:
             from sdretrieval.encode.encoder import encode_texts
             from sdretrieval.encode.tokens import tokenize
-            from sdretrieval.run.stages.inputs import donors_among
+            from sdretrieval.stages.inputs import donors_among
 
             texts = self.corpus.document_texts() if side == "documents" else self.corpus.query_texts(self.rows)
             check_disk(self.store.root, 4 * student.dims * len(texts))

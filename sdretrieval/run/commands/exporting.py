@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sdretrieval.config import Config, members_of
 from sdretrieval.corpus import Corpus, load_corpus
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.errors import ModelError
 from sdretrieval.export import CardFacts, IndexedDocuments, Manifest, TeacherFact, export_bundle
 from sdretrieval.indexes import VectorIndex
-from sdretrieval.run.artifacts import find_run, read_json, read_report
 from sdretrieval.run.commands.serving import Serving, serving_of
-from sdretrieval.run.config import Config, members_of
-from sdretrieval.run.stages.inputs import Vectors
-from sdretrieval.run.stages.runner import Artifact
+from sdretrieval.stages.inputs import Vectors
+from sdretrieval.store.run_folder import find_run, read_json, read_report
+from sdretrieval.store.runner import Artifact
 from sdretrieval.teachers.ensemble import TeacherScores
 
 CANARY_POOL = 200

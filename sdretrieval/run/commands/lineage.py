@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sdretrieval.run.artifacts import FORECAST, find_run, read_json, read_report, runs_folder
-from sdretrieval.run.store import Ledger
+from sdretrieval.store import Ledger
+from sdretrieval.store.run_folder import FORECAST, find_run, read_json, read_report, runs_folder
 
 FIRST_STAGE = "0/corpus"
 """With this every pass over the pipeline begins."""

@@ -11,8 +11,8 @@ from sdretrieval.corpus.language import AUTO
 from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.sides import words_folder
 from sdretrieval.errors import ModelError, RequestError
-from sdretrieval.run.artifacts import find_run, runs_folder
 from sdretrieval.run.commands.serving import serving_of
+from sdretrieval.store.run_folder import find_run, runs_folder
 
 if TYPE_CHECKING:
     from sdretrieval.encode.encoder import Precision

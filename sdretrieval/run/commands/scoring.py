@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
+from sdretrieval.config import Config, load_config, members_of
 from sdretrieval.corpus import Corpus, load_corpus
 from sdretrieval.errors import RequestError
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.api import open_stages, run_config
-from sdretrieval.run.artifacts import find_run, read_json, runs_folder
 from sdretrieval.run.commands.lineage import finished_stages
 from sdretrieval.run.commands.serving import serving_of
-from sdretrieval.run.config import Config, load_config, members_of
-from sdretrieval.run.pipeline import Pipeline
-from sdretrieval.run.stages.guests import write_texts_of
-from sdretrieval.run.stages.runner import ledger_by_address
-from sdretrieval.run.stages.teach import chosen_weights
-from sdretrieval.run.store import Ledger, Store
+from sdretrieval.run.generations import Pipeline
+from sdretrieval.stages.guests import write_texts_of
+from sdretrieval.stages.teach import chosen_weights
+from sdretrieval.store import Ledger, Store
+from sdretrieval.store.run_folder import find_run, read_json, runs_folder
+from sdretrieval.store.runner import ledger_by_address
 from sdretrieval.teachers.ensemble import TeacherScores
 from sdretrieval.teachers.pair_file import Pair, check_target, write_scores
 

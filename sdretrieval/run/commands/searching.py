@@ -12,8 +12,8 @@ from sdretrieval.encode.tokens import tokenize
 from sdretrieval.errors import RequestError
 from sdretrieval.export import Searcher, SearchHit, is_bundle
 from sdretrieval.indexes import PADDING_ROW, VectorIndex
-from sdretrieval.run.artifacts import find_run
 from sdretrieval.run.commands.serving import serving_of
+from sdretrieval.store.run_folder import find_run
 
 if TYPE_CHECKING:
     from sdretrieval.encode.student import Student

@@ -10,14 +10,14 @@ from sdretrieval.corpus import Corpus, load_corpus
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.errors import ModelError, RequestError
-from sdretrieval.run.artifacts import read_json
-from sdretrieval.run.stages.inputs import KEPT, with_kept
-from sdretrieval.run.store import Store
+from sdretrieval.stages.inputs import KEPT, with_kept
+from sdretrieval.store import Store
+from sdretrieval.store.run_folder import read_json
 
 if TYPE_CHECKING:
+    from sdretrieval.config import Config
     from sdretrieval.encode.encoder import Precision
     from sdretrieval.encode.student import Student
-    from sdretrieval.run.config import Config
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Serving:
 
     def config(self) -> Config:
         """The resolved config that the run was made with. Not config.yaml: a later run that did not finish wrote it."""
-        from sdretrieval.run.config import parse_config
+        from sdretrieval.config import parse_config
 
         return parse_config(self.record["config"])
 
@@ -75,7 +75,7 @@ class Serving:
 
     def student(self, base: bool = False) -> Student:
         """The final student or, with `base`, the one that the run began with, seen as the run saw them."""
-        from sdretrieval.run.stages.inputs import student_from
+        from sdretrieval.stages.inputs import student_from
 
         # The recorded prompts: the model that they were found in need not be on this machine any more.
         prompts = Prompts(**self.record["prompts"])

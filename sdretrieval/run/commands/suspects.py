@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from sdretrieval.config import Config, load_config
 from sdretrieval.corpus import Corpus, content_digest
 from sdretrieval.corpus.verdicts import ENDINGS, kept_records, marks_text, pairs_of
 from sdretrieval.errors import RequestError
 from sdretrieval.mining import Candidates
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.api import open_stages
-from sdretrieval.run.artifacts import find_run, write_text
 from sdretrieval.run.commands.serving import serving_of
-from sdretrieval.run.config import Config, load_config
-from sdretrieval.run.pipeline import Pipeline
-from sdretrieval.run.stages import search, teach
+from sdretrieval.run.generations import Pipeline
+from sdretrieval.stages import search, teach
+from sdretrieval.store.run_folder import find_run, write_text
 from sdretrieval.targets import Rule, calibrate, corpus_statistics
 from sdretrieval.targets.false_negatives import thresholds
 from sdretrieval.targets.margin_curve import margin_curve

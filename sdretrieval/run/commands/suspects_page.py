@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sdretrieval.run.html_report import line_chart, page_template
+from sdretrieval.report.page import line_chart, page_template
 
 NAMES = {"dev": "removed", "test": "caught"}
 """The chart's two lines wear the colours of a report's two."""

@@ -1,0 +1,70 @@
+"""What a user may write in a run's YAML: schema, loading, the identity part, and warnings."""
+
+from __future__ import annotations
+
+from sdretrieval.config.fields import identity_fields
+from sdretrieval.config.index_section import index_identity, index_keywords, read_index_section, settings_from
+from sdretrieval.config.load import dump_config, load_config, parse_config
+from sdretrieval.config.schema import (
+    Config,
+    CorpusConfig,
+    CrossEncoderConfig,
+    DenseConfig,
+    EarlyStopConfig,
+    EmaConfig,
+    EnsembleConfig,
+    EvaluateConfig,
+    FalseNegativesConfig,
+    GateConfig,
+    IndexConfig,
+    LexicalConfig,
+    Member,
+    MemberConfig,
+    MineConfig,
+    PromptsConfig,
+    QueryWeightsConfig,
+    ScoresConfig,
+    StudentConfig,
+    TargetsConfig,
+    TeacherConfig,
+    TrainConfig,
+    ViewConfig,
+    members_of,
+)
+from sdretrieval.config.warnings import warnings
+
+__all__ = [
+    "Config",
+    "CorpusConfig",
+    "CrossEncoderConfig",
+    "DenseConfig",
+    "EarlyStopConfig",
+    "EmaConfig",
+    "EnsembleConfig",
+    "EvaluateConfig",
+    "FalseNegativesConfig",
+    "GateConfig",
+    "IndexConfig",
+    "LexicalConfig",
+    "Member",
+    "MemberConfig",
+    "MineConfig",
+    "PromptsConfig",
+    "QueryWeightsConfig",
+    "ScoresConfig",
+    "StudentConfig",
+    "TargetsConfig",
+    "TeacherConfig",
+    "TrainConfig",
+    "ViewConfig",
+    "dump_config",
+    "identity_fields",
+    "index_identity",
+    "index_keywords",
+    "load_config",
+    "members_of",
+    "parse_config",
+    "read_index_section",
+    "settings_from",
+    "warnings",
+]

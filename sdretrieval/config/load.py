@@ -1,0 +1,198 @@
+"""From YAML text and `--set` to a checked `Config`, or one ConfigError that lists every problem."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from sdretrieval.config import problems
+from sdretrieval.config.conflicts import clashes
+from sdretrieval.config.schema import Config
+from sdretrieval.errors import ConfigError
+
+REPAIR_ROUNDS = 3
+"""A broken value may hide a missing one, which may hide another: after three rounds nothing more is learnt."""
+
+STAND_INS: dict[str, object] = {
+    "name": "x", "model": "x", "source": "x", "kind": "lexical", "file": "x", "every": 1, "patience": 1,
+    "corpus": {"source": "x"}, "student": {"model": "x"}, "teacher": {"kind": "lexical"},
+    "members": [{"kind": "lexical"}, {"kind": "lexical"}],
+}  # fmt: skip
+"""Valid values for required fields that are broken, so that the checks between fields still run on the others."""
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice: PyYAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As SafeLoader's, with the check."""
+        seen = set()
+        for key_node, _ in node.value:
+            if isinstance(key_node, yaml.ScalarNode) and key_node.value in seen and key_node.value != "<<":
+                mark = key_node.start_mark
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key_node.value!r} stands twice", mark)
+            seen.add(key_node.value if isinstance(key_node, yaml.ScalarNode) else id(key_node))
+        return super().construct_mapping(node, deep=deep)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a run's YAML, apply `--set` texts (`a.b=c`), check everything.
+
+    Raises ConfigError: no such file, broken YAML (with line and column), or all problems of its contents at once.
+    """
+    path = Path(path)
+    return _parse(_read_yaml(_read_text(path), f"config {path}"), overrides, f"config {path}")
+
+
+def parse_config(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """`load_config` for data that is already in memory; `data` itself is not changed."""
+    return _parse(data, overrides, "config")
+
+
+def dump_config(config: Config) -> str:
+    """The resolved config as YAML, every default written out; `load_config` reads it back to an equal Config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _read_text(path: Path) -> str:
+    if path.is_dir():
+        raise ConfigError(f"config {path} is a folder; expected a YAML file")
+    try:
+        return path.read_text(encoding="utf8")
+    except FileNotFoundError:
+        names = [file.name for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, names, n=1)
+        hint = f"did you mean {path.parent / close[0]}?" if close else "expected a YAML file, such as those in configs/"
+        raise ConfigError(f"config {path}: no such file; {hint}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"config {path}: byte {error.start} is not UTF-8; expected a YAML file in UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"config {path} cannot be read: {error.strerror}; expected a readable YAML file") from None
+
+
+def _read_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader: no objects are made
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{where}{place}: broken YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: broken YAML: {str(error).splitlines()[0]}") from None
+
+
+def _parse(raw: object, overrides: Sequence[str], where: str) -> Config:
+    if not isinstance(raw, Mapping):
+        kind = {list: "a list", type(None): "nothing", str: "text"}.get(type(raw), "a single value")
+        raise ConfigError(f"{where}: found {kind}; expected a mapping with the keys {', '.join(Config.model_fields)}")
+    data = _plain(raw)
+    found: list[tuple[str, str]] = []
+    applied = []
+    for override in overrides:
+        problem = _apply(data, override)
+        if problem is None:
+            applied.append(override.partition("=")[0].strip())
+        else:
+            found.append((f"--set {override}", problem))
+    config, errors = _validate(data)
+    found += [(problems.dotted(problems.real_path(error, data)), problems.describe(error, data)) for error in errors]
+    blamed = [path for path, _ in found]
+    for clash in clashes(config) if config is not None else ():
+        if not any(_touches(bad, path) for bad in blamed for path in clash.paths):
+            found.append((clash.paths[0], clash.text))
+    if found or config is None:
+        raise ConfigError(_message(where, found, applied))
+    return config
+
+
+def _plain(value: Any) -> Any:
+    """A copy made of dicts and lists alone, as YAML would have given."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _message(where: str, found: Sequence[tuple[str, str]], applied: Sequence[str]) -> str:
+    lines = [f"{where} has {len(found)} problem{'s' if len(found) > 1 else ''}:"]
+    for path, text in found:
+        origin = " (from --set)" if any(key == path or key.startswith(f"{path}.") for key in applied) else ""
+        lines.append(f"  {path}: {text}{origin}")
+    return "\n".join(lines)
+
+
+def _touches(bad: str, path: str) -> bool:
+    """Whether one dotted path lies within the other."""
+    return bad == path or bad.startswith(f"{path}.") or path.startswith(f"{bad}.")
+
+
+def _validate(data: dict[str, Any]) -> tuple[Config | None, list[ErrorDetails]]:
+    """A Config and no errors; or, with errors, a Config in which each broken value has a stand-in (None: no use)."""
+    try:
+        return Config.model_validate(data), []
+    except ValidationError as error:
+        errors = _errors(error, data)
+    repaired, current = copy.deepcopy(data), errors
+    for _ in range(REPAIR_ROUNDS):
+        paths = [problems.real_path(item, repaired) for item in current]
+        for path in paths:
+            _stand_in(repaired, path)
+        try:
+            return Config.model_validate(repaired), errors
+        except ValidationError as error:
+            current = _errors(error, repaired)
+    return None, errors
+
+
+def _errors(error: ValidationError, data: dict[str, Any]) -> list[ErrorDetails]:
+    return [item for item in error.errors(include_url=False) if not problems.is_echo(item, data)]
+
+
+def _stand_in(data: Any, path: problems.Path) -> None:
+    parent = problems.value_at(data, path[:-1])
+    key = path[-1]
+    if isinstance(parent, dict) and (key in STAND_INS and _is_known(path, data)):
+        parent[key] = copy.deepcopy(STAND_INS[str(key)])
+    elif isinstance(parent, dict):
+        parent.pop(key, None)
+    elif isinstance(parent, list) and isinstance(key, int):
+        parent[key] = {"kind": "lexical"} if path[-2] == "members" else "nDCG@10"
+
+
+def _is_known(path: problems.Path, data: Any) -> bool:
+    return path[-1] == "kind" or problems.field_at(path, data) is not None
+
+
+def _apply(data: dict[str, Any], override: str) -> str | None:
+    """Write one `a.b=c` into `data`; the problem as text where that cannot be done."""
+    path, equals, text = override.partition("=")
+    keys = [int(part) if part.isdigit() else part for part in path.strip().split(".")]
+    if not equals or not all(str(key) for key in keys):
+        return "found no dotted key and value; expected a.b=c"
+    try:
+        value = _read_yaml(text, "value")
+    except ConfigError as error:
+        return f"{error}; expected a value as in YAML"
+    return _write(data, keys, value)
+
+
+def _write(node: Any, keys: list[str | int], value: object) -> str | None:
+    for depth, key in enumerate(keys):
+        here = problems.dotted(keys[:depth])
+        slot: Any = key if isinstance(node, list) else str(key)
+        if not isinstance(node, (dict, list)):
+            return f"{here} is {problems.shown(node)}, which has no part {key}; expected the path of a setting"
+        if isinstance(node, list) and (not isinstance(key, int) or key >= len(node)):
+            return f"{here} has {len(node)} entries; expected a position counted from 0, found {key}"
+        if depth == len(keys) - 1:
+            node[slot] = value
+        elif isinstance(node, dict) and node.get(slot) is None:
+            node[slot] = {}
+        node = node[slot]
+    return None

@@ -1,0 +1,380 @@
+"""The schema of a run's YAML, section by section, in the order the data flows."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from sdretrieval.config.fields import Number, Section, auto_or, cost, identity
+from sdretrieval.corpus.synthetic_queries.recipe import DEFAULT_SHARES
+
+Device = Literal["auto", "cpu", "cuda"]
+AUTO_WEIGHT = auto_or(lambda weight: 0 <= weight < math.inf, "a number of at least 0, or auto")
+AUTO_TEMPERATURE = auto_or(lambda temperature: 0 < temperature < math.inf, "a number above 0, or auto")
+AUTO_SCALE = auto_or(lambda scale: 0 < scale < math.inf, "a number above 0, or auto")
+Weight = Annotated[float | Literal["auto"], AUTO_WEIGHT]
+Temperature = Annotated[float | Literal["auto"], AUTO_TEMPERATURE]
+Scale = Annotated[float | Literal["auto"], AUTO_SCALE]
+MEASURE = r"^(nDCG|MAP|Recall|P|MRR)@[1-9][0-9]*$"
+MEASURE_TEXT = "a measure such as nDCG@10, Recall@100, MAP@10, P@5 or MRR@10"
+RESERVED_NAMES = ("store",)
+"""Folders of RUNS that are no runs."""
+
+
+def _not_reserved(name: str) -> str:
+    if name.lower() in RESERVED_NAMES:
+        raise ValueError("reserved")
+    return name
+
+
+Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"), AfterValidator(_not_reserved)]
+Measure = Annotated[str, Field(pattern=MEASURE)]
+
+
+class GenerateConfig(Section):
+    """How queries are made from documents, and which of them are kept. The shares say how often a kind is tried."""
+
+    title: Number = identity("share of titles", DEFAULT_SHARES["title"], ge=0)
+    heading: Number = identity("share of headings", DEFAULT_SHARES["heading"], ge=0)
+    leading: Number = identity("share of first sentences, shortened", DEFAULT_SHARES["leading"], ge=0)
+    span: Number = identity("share of runs of words from a sentence", DEFAULT_SHARES["span"], ge=0)
+    keywords: Number = identity("share of words that tell a document from the others", DEFAULT_SHARES["keywords"], ge=0)
+    written: Number = identity("share of queries that a model writes", DEFAULT_SHARES["written"], ge=0)
+    model: str | None = identity("hub id or folder of a seq2seq model that writes queries", None)
+    prompt: str = identity("put before each document that the model writes a query for", "")
+    masked: tuple[Literal["title", "heading", "leading", "span"], ...] = identity(
+        "kinds whose words are hidden from their document in training", ("title", "heading"), strict=False
+    )
+    within: int | None = identity(
+        "keep a query only if dense search and BM25 together find its document among so many; null sets no rank",
+        10,
+        ge=1,
+        le=100,
+    )
+
+
+class CorpusConfig(Section):
+    """Which texts, and which judgements of them may be used."""
+
+    source: str = identity("BEIR folder, beir:NAME, table, saved dataset, hf:NAME or python-stdlib", min_length=1)
+    labels: bool = identity("whether judgements of train and dev may be used; where false, dev queries are made", True)
+    generated_queries: int = identity("extra training queries made from documents", 0, ge=0)
+    generate: GenerateConfig = identity("how queries are made from documents", GenerateConfig())
+    train_queries: int | None = identity(
+        "train on at most so many of the corpus' own queries, chosen by a hash; null takes all", None, ge=1
+    )
+    unjudged_queries: bool = identity("whether queries without a judgement, as of a log, are trained on too", False)
+    dev_share: Number = identity(
+        "share of train carved off as dev where the corpus has no dev split", 0.2, gt=0, le=0.5
+    )
+    dev_queries: int = identity("most generated dev queries where labels is false", 300, ge=1)
+    max_documents: int | None = identity("keep only so many documents; null keeps all", None, ge=1)
+    verdicts: str | None = identity(
+        "table of (query, document) pairs that a person judged, as fn-report writes it; truth in training",
+        None,
+        min_length=1,
+    )
+
+
+class PromptsConfig(Section):
+    """Texts put before queries and documents; null means the model's own, an empty text means none."""
+
+    query: str | None = identity("put before each query", None)
+    document: str | None = identity("put before each document", None)
+
+
+class StudentConfig(Section):
+    """The bi-encoder that is trained and served."""
+
+    model: str = identity("hub id or folder of a sentence-transformers model", min_length=1)
+    train: Literal["both", "query"] = identity(
+        "what learns: queries and documents alike, or the query encoder alone, so that a document index stays valid",
+        "both",
+    )
+    max_tokens: int = identity("tokens of a document that the student sees", 256, ge=1)
+    query_tokens: int | None = identity("tokens of a query that the student sees; null means max_tokens", 64, ge=1)
+    trust_remote_code: bool = identity("whether code that comes with the model may run", False)
+    prompts: PromptsConfig = identity("texts put before queries and documents", PromptsConfig())
+    encode_precision: Literal["auto", "float32", "bfloat16"] = identity(
+        "number format in which texts are encoded; auto measures this machine", "float32"
+    )
+    device: Device = cost("where the student encodes and trains", "auto")
+    batch_tokens: int | None = cost("most tokens in a batch of encoding, padding included; null chooses", None, ge=1)
+
+
+class IndexConfig(Section):
+    """The FAISS index of the student's vectors."""
+
+    kind: Literal["exact", "ivf", "hnsw", "sq8", "pq", "opq", "ivf_pq", "binary", "factory", "auto"] = identity(
+        "how vectors are held and searched; auto picks by their number, dims and max_memory", "exact"
+    )
+    device: Device = cost("where the index searches", "auto")
+    lists: int | None = identity(
+        "number of inverted lists (ivf, ivf_pq); null chooses by the number of documents", None, ge=1
+    )
+    probes: int | None = identity("inverted lists visited per query; null fits them to recall", None, ge=1)
+    storage: Literal["auto", "float32", "float16", "sq8", "pq"] = identity(
+        "how vectors lie in the lists (ivf) or under the links (hnsw); auto loses nothing", "auto"
+    )
+    links: int = identity("edges per vector (hnsw)", 32, ge=2)
+    ef_construction: int = identity("candidates held while building the graph (hnsw)", 100, ge=1)
+    ef_search: int | None = identity("candidates held while searching the graph; null fits them to recall", None, ge=1)
+    bytes: int | None = identity("of a code (pq, opq, ivf_pq, hnsw over pq); null: at most 32", None, ge=1)
+    rotate: bool = identity("whether OPQ's rotation comes first (ivf_pq)", False)
+    rescore: int | None = identity("the best rescore x k hits are ranked again by the vectors; null: none", None, ge=1)
+    rescore_storage: Literal["float16", "float32", "int8"] = identity("number format of these vectors", "float16")
+    factory: str | None = identity("FAISS factory string (factory), such as OPQ16_64,IVF1024,PQ16", None, min_length=1)
+    max_memory: str | None = identity("of the index (auto), such as 2GB; null: no limit", None, min_length=1)
+    refresh: Literal["full", "partial", "auto"] = identity(
+        "documents that later generations encode anew: all, those that lists need, or as a sample decides", "full"
+    )
+
+
+Stemming = Literal[
+    "english", "auto", "none", "arabic", "armenian", "basque", "catalan", "danish", "dutch", "finnish", "french",
+    "german", "greek", "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian", "nepali", "norwegian",
+    "portuguese", "romanian", "russian", "serbian", "spanish", "swedish", "tamil", "turkish", "yiddish",
+]  # fmt: skip
+
+
+class MineConfig(Section):
+    """Which documents stand in a query's list."""
+
+    depth: int = identity("how many documents to retrieve per query", 100, ge=2)
+    keep: int = identity("how many documents a query's list keeps", 16, ge=2)
+    lexical: bool = identity("whether BM25's documents join the index's", True)
+    top_share: Number = identity("share of the list taken from the top; the rest is sampled deeper", 0.5, ge=0, le=1)
+    split_identifiers: bool = identity("whether BM25 splits camelCase and snake_case (for code)", False)
+    language: Stemming = identity("what BM25 stems as; auto recognises it, none stems nothing", "english")
+
+
+class ViewConfig(Section):
+    """What part of a document a teacher sees."""
+
+    windows: Literal["all", "first"] = identity("all overlapping windows of a document, or the first alone", "first")
+    max_tokens: int | None = identity("tokens of a window; null means the student's max_tokens", None, ge=1)
+    stride: int | None = identity("tokens from one window's start to the next; null means half a window", None, ge=1)
+
+
+class CrossEncoderConfig(Section):
+    """A model that reads query and document together."""
+
+    kind: Literal["cross_encoder"] = identity("cross_encoder")
+    model: str = identity("hub id or folder of a cross-encoder", min_length=1)
+    max_tokens: int = identity("tokens of query and document together", 512, ge=8)
+    view: ViewConfig = identity("what part of a document it sees", ViewConfig())
+    batch_tokens: int | None = cost("most tokens in a batch of scoring, padding included; null chooses", None, ge=1)
+    weight: Weight = identity(
+        "its share in a mixture; auto takes the probe's choice", 1.0, expects="a number of at least 0, or auto"
+    )
+
+
+class EmaConfig(Section):
+    """The student's own moving average, which may see more of a document than the student."""
+
+    kind: Literal["ema"] = identity("ema")
+    mode: Literal["frozen", "live", "base"] = identity(
+        "a snapshot per generation, updated at each step, or the student before any training", "frozen"
+    )
+    half_life: Number = identity("half-life of the average, as a share of the generation's updates", 0.25, gt=0)
+    view: ViewConfig = identity("what part of a document it sees", ViewConfig(windows="all"))
+    weight: Weight = identity(
+        "its share in a mixture; auto takes the probe's choice", 1.0, expects="a number of at least 0, or auto"
+    )
+
+
+class LexicalConfig(Section):
+    """BM25 over whole documents."""
+
+    kind: Literal["lexical"] = identity("lexical")
+    weight: Weight = identity(
+        "its share in a mixture; auto takes the probe's choice", 1.0, expects="a number of at least 0, or auto"
+    )
+
+
+class DenseConfig(Section):
+    """Any bi-encoder: a larger one, or another one; its vectors are made once and serve every generation."""
+
+    kind: Literal["dense"] = identity("dense")
+    model: str = identity("hub id or folder of a sentence-transformers model", min_length=1)
+    view: ViewConfig = identity("what part of a document it sees", ViewConfig())
+    prompts: PromptsConfig = identity("texts put before queries and documents", PromptsConfig())
+    query_tokens: int | None = identity("tokens of a query that it sees; null means those of a window", 64, ge=1)
+    trust_remote_code: bool = identity("whether code that comes with the model may run", False)
+    batch_tokens: int | None = cost("most tokens in a batch of encoding, padding included; null chooses", None, ge=1)
+    weight: Weight = identity(
+        "its share in a mixture; auto takes the probe's choice", 1.0, expects="a number of at least 0, or auto"
+    )
+
+
+class ScoresConfig(Section):
+    """Scores that were made elsewhere, by whatever model, read from a file of query, document and score."""
+
+    kind: Literal["scores"] = identity("scores")
+    file: str = identity("table or TREC run of query, document, score; several files by a pattern with *", min_length=1)
+    column: str | None = identity("the column that holds the scores; null finds it by its usual name", None)
+    # A label: as part of keys, renaming would train again. What was made before keeps the name it was made under.
+    name: str | None = cost("what the report calls it; null means the file's name", None, min_length=1)
+    missing: Literal["error", "lowest", "skip"] = identity(
+        "a pair without a score: stop; rank it below the query's others; leave it out of the query's target", "error"
+    )
+    weight: Weight = identity(
+        "its share in a mixture; auto takes the probe's choice", 1.0, expects="a number of at least 0, or auto"
+    )
+
+
+Member = CrossEncoderConfig | DenseConfig | EmaConfig | LexicalConfig | ScoresConfig
+MemberConfig = Annotated[Member, Field(discriminator="kind")]
+
+
+class EnsembleConfig(Section):
+    """A weighted mixture of teachers, each calibrated before mixing."""
+
+    kind: Literal["ensemble"] = identity("ensemble")
+    members: tuple[MemberConfig, ...] = identity("two or more teachers; no ensembles", min_length=2, strict=False)
+    weights_by: Literal["dev", "agreement"] = identity(
+        "what weight: auto goes by: the probe on dev, or how members agree on the lists, without any label", "dev"
+    )
+
+
+TeacherConfig = Annotated[Member | EnsembleConfig, Field(discriminator="kind")]
+
+
+class FalseNegativesConfig(Section):
+    """Which candidates the hard-label term must not push away; the soft targets keep them."""
+
+    rule: Literal["none", "margin", "percent_of_positive"] = identity("how likely false negatives are found", "none")
+    margin: Number = identity("a candidate scored above the positive less this is masked (margin)", 0.05, ge=0)
+    percent: Number = identity(
+        "a candidate above this percentage of the positive's score is masked", 95.0, gt=0, le=100
+    )
+
+
+class QueryWeightsConfig(Section):
+    """How much each training query counts in the teacher's term."""
+
+    by: Literal["none", "confidence", "agreement", "both"] = identity(
+        "how sure the teacher is of the query's list, how far its members agree on it, or the product", "none"
+    )
+    below: Number = identity(
+        "queries trusted less than this (0 to 1) count nothing; the report names them", 0.0, ge=0, lt=1
+    )
+
+
+class TargetsConfig(Section):
+    """How raw teacher scores become distributions."""
+
+    calibrate: Literal["zscore", "minmax", "none"] = identity("how a member's scores are made comparable", "zscore")
+    temperature: Temperature = identity(
+        "of the targets; auto fits target_perplexity", "auto", expects="a number above 0, or auto"
+    )
+    target_perplexity: Number = identity("median perplexity that temperature auto aims at", 3.0, gt=1)
+    false_negatives: FalseNegativesConfig = identity("rule for the hard-label term", FalseNegativesConfig())
+    query_weights: QueryWeightsConfig = identity("how much each query counts", QueryWeightsConfig())
+
+
+class EarlyStopConfig(Section):
+    """Stop training when dev no longer improves."""
+
+    every: int = identity("updates between two looks at dev", ge=1)
+    patience: int = identity("looks without a gain before training stops", ge=1)
+
+
+class TrainConfig(Section):
+    """One generation's training."""
+
+    loss: Literal["listwise_kl", "margin_mse", "embedding"] = identity(
+        "follow the teacher's distribution, its differences of scores, or its vectors", "listwise_kl"
+    )
+    margin_scale: Scale = identity(
+        "cosines for one unit of the teacher's score (margin_mse); auto keeps the spread of the student's lists",
+        "auto",
+        expects="a number above 0, or auto",
+    )
+    scope: Literal["auto", "list", "batch"] = identity(
+        "KL over the query's list, or over all documents of the batch", "auto"
+    )
+    hard_label_weight: Number = identity("weight of InfoNCE on known positives beside the divergence", 0.0, ge=0)
+    student_temperature: Number = identity("divides the student's cosine scores", 0.05, gt=0)
+    epochs: Number = identity("passes over the training queries, fractions allowed", 1.0, gt=0)
+    later_epochs: Number | None = identity(
+        "passes of each generation after the first; null means as many as epochs", None, gt=0
+    )
+    queries_per_batch: int = identity("queries in a batch", 16, ge=1)
+    candidates_per_query: int = identity("documents of a query's list that enter a batch", 10, ge=2)
+    batches: Literal["random", "topic"] = identity(
+        "which queries share a batch: any, or those whose lists share documents", "random"
+    )
+    document_tokens: int | None = identity(
+        "tokens of a document in training; null means the student's max_tokens", None, ge=1
+    )
+    learning_rate: Number = identity("highest learning rate", 5e-5, gt=0)
+    warmup: Number = identity("share of updates in which the learning rate rises", 0.1, ge=0, le=1)
+    weight_decay: Number = identity("decoupled weight decay", 0.01, ge=0)
+    max_grad_norm: Number = identity("gradients are scaled down to this norm", 1.0, gt=0)
+    freeze: tuple[str, ...] = identity("parts of the student that stay as they are", ("word_embeddings",), strict=False)
+    dropout: Number = identity("dropout while training", 0.0, ge=0, lt=1)
+    precision: Literal["auto", "float32", "bfloat16"] = identity("number format of training", "auto")
+    gradient_accumulation: int = identity("batches summed into one update", 1, ge=1)
+    save_every: int | None = cost("updates between two checkpoints; null chooses", None, ge=1)
+    early_stop: EarlyStopConfig | None = identity("stop when dev no longer improves; null never stops early", None)
+
+    def epochs_of(self, generation: int) -> float:
+        """Passes of one generation, counted from 1."""
+        return self.epochs if generation == 1 or self.later_epochs is None else self.later_epochs
+
+
+class GateConfig(Section):
+    """When a generation is accepted."""
+
+    measure: Measure = identity("measure on dev that decides", "nDCG@10", expects=MEASURE_TEXT)
+    tolerance: Number = identity("loss that the 90 % interval of the gain must exclude", 0.01, ge=0)
+
+
+class EvaluateConfig(Section):
+    """What the report measures."""
+
+    split: str = identity("split that the report measures", "test", min_length=1)
+    measures: tuple[Measure, ...] = identity(
+        "measures of the report", ("nDCG@10", "Recall@100"), min_length=1, strict=False, expects=MEASURE_TEXT
+    )
+    controls: tuple[Literal["hard_labels", "shuffled_teacher"], ...] = identity(
+        "trainings without a teacher, or with a scrambled one, at equal updates", (), strict=False
+    )
+    teacher_depth: int = identity("how many of the base student's documents the teacher reranks", 20, ge=1)
+    depth: int = identity("documents retrieved per query", 100, ge=1)
+
+
+class Config(Section):
+    """A whole run."""
+
+    name: Slug = identity(
+        "names the run's folder",
+        expects="letters, digits, '.', '_' or '-' (at most 100, the first a letter or digit; not 'store')",
+    )
+    seed: int = identity("of everything random", 13, ge=0, lt=2**32)
+    corpus: CorpusConfig = identity("texts and judgements")
+    student: StudentConfig = identity("the model that is trained")
+    index: IndexConfig = identity("nearest-neighbour search", IndexConfig())
+    mine: MineConfig = identity("candidates", MineConfig())
+    teacher: TeacherConfig = identity("what teaches")
+    targets: TargetsConfig = identity("scores to distributions", TargetsConfig())
+    train: TrainConfig = identity("one generation's training", TrainConfig())
+    gate: GateConfig = identity("when a generation is accepted", GateConfig())
+    evaluate: EvaluateConfig = identity("what the report measures", EvaluateConfig())
+    generations: int = identity("rounds of mining, teaching and training", 1, ge=1, le=10)
+
+    @property
+    def all_epochs(self) -> float:
+        """Passes over the training queries in all generations together."""
+        train = self.train
+        if train.later_epochs is None:
+            return train.epochs * self.generations
+        return train.epochs + train.later_epochs * (self.generations - 1)
+
+
+def members_of(teacher: TeacherConfig) -> tuple[Member, ...]:
+    """The teachers of a mixture; the teacher itself where it stands alone."""
+    return teacher.members if isinstance(teacher, EnsembleConfig) else (teacher,)

@@ -1,0 +1,245 @@
+"""Settings that are allowed but achieve nothing, or harm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sdretrieval.config.conflicts import member_paths
+from sdretrieval.config.index_section import settings_from
+from sdretrieval.config.schema import (
+    Config,
+    CorpusConfig,
+    DenseConfig,
+    EmaConfig,
+    EnsembleConfig,
+    FalseNegativesConfig,
+    GenerateConfig,
+    LexicalConfig,
+    Member,
+    ScoresConfig,
+    TargetsConfig,
+    members_of,
+)
+
+
+def warnings(config: Config) -> list[str]:
+    """Settings that are allowed but achieve nothing, or harm: one line each, with the dotted path first."""
+    return [
+        *_asymmetry(config),
+        *_averages(config),
+        *_labels(config),
+        *_unused(config),
+        *_unused_by_loss(config),
+        *_later(config),
+        *_weighing(config),
+        *_refreshing(config),
+        *_made_on_codes(config),
+        *_views(config),
+    ]
+
+
+def _asymmetry(config: Config) -> Iterator[str]:
+    members = members_of(config.teacher)
+    if any(_knows_more(member, config) for member in members):
+        return
+    live = any(isinstance(member, EmaConfig) and member.mode == "live" for member in members)
+    kind = "ema" if any(isinstance(member, EmaConfig) for member in members) else "dense"
+    yield (
+        "teacher: the teacher sees just what the student sees "
+        f"(the first {config.student.max_tokens} tokens of a document): no asymmetry, so nothing is to be gained; "
+        f"give the {kind} teacher {'mode: frozen (live reads the batch as the student does) and ' if live else ''}"
+        f"view: {{windows: all}}, {'or another model, ' if kind == 'dense' else ''}or add a lexical or cross_encoder "
+        "member"
+    )
+
+
+def _knows_more(member: Member, config: Config) -> bool:
+    """A live average reads the batch's documents as they were cut for the student, whatever its view."""
+    if not isinstance(member, EmaConfig | DenseConfig):
+        return True
+    wider = member.view.windows == "all" or (member.view.max_tokens or 0) > config.student.max_tokens
+    if isinstance(member, EmaConfig):
+        return wider and member.mode != "live"
+    same = member.model.rstrip("/") == config.student.model.rstrip("/")
+    return wider or not same or member.prompts != config.student.prompts
+
+
+def _averages(config: Config) -> Iterator[str]:
+    """A run keeps one average, with the first ema member's half_life, and one live one, with the first live one's."""
+    pairs = zip(member_paths(config), members_of(config.teacher), strict=True)
+    averages = [(path, member) for path, member in pairs if isinstance(member, EmaConfig)]
+    for path, member in averages:
+        if member.mode == "base" and member.half_life != EmaConfig.model_fields["half_life"].default:
+            yield f"{path}.half_life: {member.half_life:g} has no effect: mode is base, which does not move"
+    averages = [(path, member) for path, member in averages if member.mode != "base"]
+    live = [(path, member) for path, member in averages if member.mode == "live"]
+    for path, _ in live[1:]:
+        yield (
+            f"{path}.mode: a second live ema adds nothing but its weight: there is one live average, that of "
+            f"{live[0][0]}; remove this member"
+        )
+    deciding = [*averages[:1], *live[:1]]
+    for path, member in averages[1:]:
+        first, decides = deciding[-1] if member.mode == "live" else deciding[0]
+        if path != first and member.half_life != decides.half_life:
+            yield (
+                f"{path}.half_life: {member.half_life:g} has no effect: one average is kept, with {first}.half_life "
+                f"({decides.half_life:g})"
+            )
+
+
+def _labels(config: Config) -> Iterator[str]:
+    corpus = config.corpus
+    if corpus.labels and corpus.dev_queries != _default(CorpusConfig, "dev_queries"):
+        yield (
+            f"corpus.dev_queries: {corpus.dev_queries} has no effect: corpus.labels is true, so dev holds judged "
+            "queries, not generated ones"
+        )
+    if not corpus.labels and corpus.dev_share != _default(CorpusConfig, "dev_share"):
+        yield (
+            f"corpus.dev_share: {corpus.dev_share:g} has no effect: corpus.labels is false, so dev is generated "
+            "(corpus.dev_queries), not carved off train"
+        )
+    made = not corpus.labels or corpus.generated_queries > 0
+    if not made and corpus.generate != GenerateConfig():
+        yield (
+            "corpus.generate: has no effect: no query is made from documents (corpus.labels is true and "
+            "corpus.generated_queries is 0)"
+        )
+    elif corpus.generate.model is not None and corpus.generate.written == 0:
+        yield "corpus.generate.model: has no effect: corpus.generate.written is 0, so it writes nothing"
+    no_positives = not corpus.labels and corpus.generated_queries == 0 and corpus.verdicts is None
+    if config.train.hard_label_weight > 0 and no_positives:
+        yield (
+            f"train.hard_label_weight: {config.train.hard_label_weight:g} has no effect: corpus.labels is false and no "
+            "queries are generated, so no positive is known"
+        )
+    if config.targets.false_negatives.rule != "none" and config.train.hard_label_weight == 0:
+        yield (
+            f"targets.false_negatives.rule: {config.targets.false_negatives.rule} has no effect: it masks only the "
+            "hard-label term, and train.hard_label_weight is 0"
+        )
+
+
+def _unused(config: Config) -> Iterator[str]:
+    targets = config.targets
+    if targets.temperature != "auto" and targets.target_perplexity != _default(TargetsConfig, "target_perplexity"):
+        yield (
+            f"targets.target_perplexity: {targets.target_perplexity:g} has no effect: targets.temperature is "
+            f"{targets.temperature:g}, not auto"
+        )
+    yield from _unused_thresholds(targets.false_negatives)
+
+
+def _unused_by_loss(config: Config) -> Iterator[str]:
+    train, targets = config.train, config.targets
+    if train.margin_scale != "auto" and train.loss != "margin_mse":
+        yield f"train.margin_scale: {train.margin_scale:g} has no effect: train.loss is {train.loss}, not margin_mse"
+    if train.loss == "embedding" and train.scope != "auto":
+        yield f"train.scope: {train.scope} has no effect: train.loss is embedding, which follows vectors, not lists"
+    heated = targets.temperature != "auto" or targets.target_perplexity != _default(TargetsConfig, "target_perplexity")
+    if train.loss != "listwise_kl" and heated and targets.query_weights.by in ("none", "confidence"):
+        name = "temperature" if targets.temperature != "auto" else "target_perplexity"
+        yield (
+            f"targets.{name}: {getattr(targets, name):g} has no effect: train.loss is {train.loss}, which follows "
+            f"{'scores' if train.loss == 'margin_mse' else 'vectors'}, not the tempered distribution"
+        )
+
+
+def _weighing(config: Config) -> Iterator[str]:
+    asked, teacher = config.targets.query_weights, config.teacher
+    if asked.below > 0 and asked.by == "none":
+        yield f"targets.query_weights.below: {asked.below:g} has no effect: targets.query_weights.by is none"
+    if not isinstance(teacher, EnsembleConfig) or teacher.weights_by == "dev":
+        return
+    if all(member.weight != "auto" for member in teacher.members):
+        yield "teacher.weights_by: agreement has no effect: no member's weight is auto"
+    elif len(teacher.members) == 2:
+        yield (
+            "teacher.weights_by: agreement gives two members an even mix, since each agrees with the other as much as "
+            "the other with it; a third member makes it mean something"
+        )
+
+
+def _refreshing(config: Config) -> Iterator[str]:
+    """Vectors are refreshed in part only between two generations, and where no one needs all of them."""
+    asked = config.index.refresh
+    if asked == "full":
+        return
+    if config.generations == 1:
+        yield (
+            f"index.refresh: {asked} has no effect: generations is 1, so nothing is mined from the trained student's "
+            "vectors, and what is measured last is always encoded whole; set generations to 2 or more, or leave it full"
+        )
+    elif config.student.train == "query":
+        yield (
+            f"index.refresh: {asked} has no effect: student.train is query, so documents keep the base student's "
+            "vectors and none is encoded again; leave it full"
+        )
+    elif config.train.loss == "embedding":
+        yield (
+            f"index.refresh: {asked} has no effect: train.loss is embedding, which turns the teacher's vectors towards "
+            "all of the student's own, so that these are encoded whole; take another loss, or leave it full"
+        )
+    elif config.index.kind != "exact":
+        yield (
+            f"index.refresh: {asked} finds by exact search which documents lists need, but index.kind is "
+            f"{config.index.kind}: what such an index puts in a list besides may keep its old vector; take kind exact, "
+            "or leave it full, to be sure"
+        )
+    elif any(isinstance(member, EmaConfig) and member.mode == "frozen" for member in members_of(config.teacher)):
+        yield (
+            f"index.refresh: {asked} saves the student's vectors alone: the teacher is a frozen ema, whose own vectors "
+            "are encoded whole in each generation"
+        )
+
+
+def _later(config: Config) -> Iterator[str]:
+    """What tells later generations from the first has a part only where there are some."""
+    later = config.train.later_epochs
+    if config.generations == 1 and later is not None:
+        yield (
+            f"train.later_epochs: {later:g} has no effect: generations is 1; set generations to 2 or more, or leave it "
+            "out"
+        )
+
+
+def _made_on_codes(config: Config) -> Iterator[str]:
+    """A made query's own document is scored exactly, without the query; the others by what the index holds of them."""
+    if not config.corpus.labels and config.index.rescore is None and settings_from(config.index).lossy:
+        yield (
+            f"index.kind: {config.index.kind} scores documents by codes, but each made dev query's own document is "
+            "scored by its vector, so that dev may flatter the student; set index.rescore to 4, or take kind exact"
+        )
+
+
+def _unused_thresholds(rule: FalseNegativesConfig) -> Iterator[str]:
+    for name, owner in {"margin": "margin", "percent": "percent_of_positive"}.items():
+        value = getattr(rule, name)
+        if rule.rule != owner and value != _default(FalseNegativesConfig, name):
+            yield f"targets.false_negatives.{name}: {value:g} has no effect: the rule is {rule.rule}, not {owner}"
+
+
+def _default(section: type[CorpusConfig | TargetsConfig | FalseNegativesConfig], name: str) -> object:
+    return section.model_fields[name].default
+
+
+def _views(config: Config) -> Iterator[str]:
+    for prefix, member in zip(member_paths(config), members_of(config.teacher), strict=True):
+        if (
+            not isinstance(member, LexicalConfig | ScoresConfig)
+            and member.view.windows == "first"
+            and member.view.stride is not None
+        ):
+            yield f"{prefix}.view.stride: {member.view.stride} has no effect: view.windows is first"
+    cut = config.train.document_tokens
+    if cut is not None and config.student.train == "query":
+        yield (
+            f"train.document_tokens: {cut} has no effect: student.train is query, so training reads documents' vectors "
+            "and encodes no document"
+        )
+    elif cut is not None and cut > config.student.max_tokens:
+        yield (
+            f"train.document_tokens: {cut} is more than student.max_tokens ({config.student.max_tokens}), where "
+            "documents are cut in training too: it has no effect"
+        )

@@ -1,0 +1,1 @@
+"""From every kind of source to one collection: BEIR folders, tables, documents, Python's own library."""

@@ -1,0 +1,203 @@
+"""BEIR folders: `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv` (Thakur et al., NeurIPS D&B 2021).
+
+A folder that holds documents only is a corpus too: queries are then generated, see `generated.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sdretrieval.corpus.folders import finished_folder
+from sdretrieval.corpus.qrels import (
+    Dangling,
+    own_positive_warning,
+    own_positives,
+    part_dangling,
+    read_qrels,
+    write_qrels,
+)
+from sdretrieval.corpus.read.tables.streams import open_bytes
+from sdretrieval.corpus.rows import RowByName, Texts
+from sdretrieval.corpus.tables import document_table, query_table, table_rows
+from sdretrieval.corpus.text import LIST_AT_MOST, examples
+from sdretrieval.corpus.types import Corpus
+from sdretrieval.errors import CorpusError
+from sdretrieval.progress import track
+
+logger = logging.getLogger("sdretrieval")
+PACKED_AS = ("", ".gz", ".zst")
+EXPECTED = "A BEIR folder holds corpus.jsonl, queries.jsonl and qrels/*.tsv (corpus.jsonl alone: documents only)"
+
+
+def read_beir(folder: Path, name: str | None = None) -> Corpus:
+    """Read a BEIR folder, line by line. `name` is the folder's own where it is None.
+
+    Fields other than `_id`, `title` and `text` are ignored, a missing title is empty. Judgements that point to no
+    document or query are left out of `Corpus.qrels` with a warning; `dangling_judgements` lists them.
+
+    The texts are held in memory once, as Arrow; `save_corpus` and `load_corpus` then leave them on disk.
+
+    Raises `CorpusError` for a path that does not exist, a folder of another kind, a broken line (file and line
+    number), ids that occur twice, and a qrels row that is none.
+    """
+    _require_beir_folder(folder)
+    name = name or folder.resolve().name
+    path = beir_file(folder, "corpus.jsonl") or folder / "corpus.jsonl"
+    documents = document_table(track(_records(path, titled=True), f"{name}: reading", "documents"))
+    if not len(documents):
+        raise CorpusError(f"{path} holds no documents: expected one JSON object a line.")
+    asked = beir_file(folder, "queries.jsonl")
+    queries = query_table(_records(asked, titled=False) if asked else ())
+    raw = read_qrels(folder / "qrels")
+    judgements = part_dangling(raw, RowByName(Texts(documents, "id")), RowByName(Texts(queries, "id")))
+    _warn_dangling(folder, judgements.dangling)
+    for split, own in own_positives(judgements.kept).items():
+        logger.warning("%s: %s", folder, own_positive_warning(split, own, len(judgements.kept[split])))
+    return Corpus(name=name, documents=documents, queries=queries, qrels=judgements.kept)
+
+
+def beir_file(folder: Path, name: str) -> Path | None:
+    """`name` in a BEIR folder, as it is or packed (.gz, .zst); None where it is absent."""
+    return next((path for end in PACKED_AS if (path := folder / (name + end)).is_file()), None)
+
+
+def dangling_judgements(folder: Path, corpus: Corpus) -> list[Dangling]:
+    """The judgements of a BEIR folder that `read_beir` left out, since their query or document does not exist."""
+    return part_dangling(read_qrels(folder / "qrels"), corpus.document_row, corpus.query_row).dangling
+
+
+def write_beir(corpus: Corpus, folder: Path, counts: Mapping[str, int] | None = None) -> None:
+    """Write `corpus` as a BEIR folder: all of it or, on a kill, nothing. Reading it gives the same digest.
+
+    `counts` (query id -> how often it was asked) go into the queries' `metadata`, where BEIR's loaders pass them over.
+
+    Raises `CorpusError` where `folder` exists and is not empty, or an id cannot stand in a qrels file.
+    """
+    require_absent(folder)
+    _require_plain_ids([*corpus.document_ids, *corpus.query_ids])
+    with finished_folder(folder) as temporary:
+        rows = ({"_id": i, "title": title, "text": text} for i, title, text in table_rows(corpus.documents))
+        _write_lines(temporary / "corpus.jsonl", rows)
+        _write_lines(temporary / "queries.jsonl", _query_records(corpus, counts or {}))
+        (temporary / "qrels").mkdir()
+        for split, qrels in corpus.qrels.items():
+            write_qrels(qrels, temporary / "qrels" / f"{split}.tsv")
+
+
+def require_absent(folder: Path) -> None:
+    """Raise `CorpusError` where `write_beir` would not write: `folder` exists and is not empty."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise CorpusError(f"{folder} exists and is not empty: nothing was written. Remove it or name another folder.")
+
+
+def _query_records(corpus: Corpus, counts: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    for identifier, text in table_rows(corpus.queries):
+        asked = {"metadata": {"asked": counts[identifier]}} if identifier in counts else {}
+        yield {"_id": identifier, "text": text, **asked}
+
+
+def _require_beir_folder(folder: Path) -> None:
+    if not folder.exists():
+        raise CorpusError(f"There is no corpus at {folder}: the path does not exist. Check it. {EXPECTED}.")
+    if not folder.is_dir():
+        raise CorpusError(f"{folder} is a file, expected a folder. {EXPECTED}.")
+    found = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
+    lacking = [] if beir_file(folder, "corpus.jsonl") else ["corpus.jsonl"]
+    if not beir_file(folder, "queries.jsonl") and "qrels/" in found:
+        lacking.append("queries.jsonl")
+    if lacking:
+        held = f"it holds {examples(found)}" if found else "it is empty"
+        raise CorpusError(f"{folder} is no BEIR folder: {' and '.join(lacking)} missing; {held}. {EXPECTED}.")
+
+
+def _records(path: Path, titled: bool) -> Iterator[tuple[str, ...]]:
+    """Rows (id, title, text) or, without titles, (id, text). Raises at the end of the file where ids occur twice."""
+    hashes = array("q")  # the ids themselves, or a dictionary of them, would take twenty times as much
+    for _, record in _parsed(path):
+        hashes.append(hash(record["_id"]))
+        yield (record["_id"], record["title"], record["text"]) if titled else (record["_id"], record["text"])
+    values, counts = np.unique(np.asarray(hashes), return_counts=True)
+    if (counts > 1).any():
+        _refuse_twice(path, set(values[counts > 1].tolist()))
+
+
+def _parsed(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    with open_bytes(path) as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, _parse(line, f"{path}:{number}")
+
+
+def _refuse_twice(path: Path, suspected: set[int]) -> None:
+    """Read the file again for ids that occur twice, among those of `suspected` hashes."""
+    line_of: dict[str, int] = {}
+    twice: list[str] = []
+    for number, record in _parsed(path):
+        identifier = record["_id"]
+        if hash(identifier) in suspected:
+            if identifier in line_of:
+                twice.append(f"{identifier} (lines {line_of[identifier]} and {number})")
+            line_of[identifier] = number
+    if twice:
+        raise CorpusError(f"{path}: {len(twice)} ids occur more than once: {examples(twice)}. Expected each id once.")
+
+
+def _parse(line: bytes, place: str) -> dict[str, str]:
+    try:
+        record = json.loads(line.strip().decode("utf-8-sig"))
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both ValueErrors
+        start = line[:60].decode("utf8", "replace").rstrip()
+        raise CorpusError(
+            f"{place}: broken line ({error}); it begins {start!r}. Expected one JSON object in UTF-8 with the fields "
+            "_id and text. Mend the line or remove it."
+        ) from None
+    if not isinstance(record, dict):
+        raise CorpusError(f"{place}: a JSON {type(record).__name__}, expected an object with the fields _id and text.")
+    identifier = record.get("_id")
+    if isinstance(identifier, int) and not isinstance(identifier, bool):
+        identifier = str(identifier)
+    return {
+        "_id": _string(identifier, "_id", place, record),
+        "title": _string(record.get("title") or "", "title", place, record),
+        "text": _string(record.get("text"), "text", place, record),
+    }
+
+
+def _string(value: Any, field: str, place: str, record: dict[str, Any]) -> str:
+    if not isinstance(value, str) or (field == "_id" and not value):
+        found = f"{field} is {value!r:.60}" if field in record else f"no field {field} (found: {', '.join(record)})"
+        raise CorpusError(f"{place}: {found}, expected a string. Each line needs the fields _id and text.")
+    try:
+        value.encode("utf8")
+    except UnicodeEncodeError:  # half of a surrogate pair, as broken scrapers leave it: Arrow cannot hold it
+        return value.encode("utf8", "replace").decode("utf8")
+    return value
+
+
+def _warn_dangling(folder: Path, dangling: list[Dangling]) -> None:
+    if dangling:
+        shown = "; ".join(
+            f"{d.split}: {d.query} -> {d.document} (no such {d.missing})" for d in dangling[:LIST_AT_MOST]
+        )
+        logger.warning("%s: %d judgements point nowhere and are left out: %s", folder, len(dangling), shown)
+
+
+def _require_plain_ids(identifiers: list[str]) -> None:
+    broken = [identifier for identifier in identifiers if any(mark in identifier for mark in "\t\r\n")]
+    if broken:
+        raise CorpusError(
+            f"Ids with a tab or a line end cannot stand in a qrels file: {examples(broken)}. Rename them."
+        )
+
+
+def _write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf8", newline="\n") as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")

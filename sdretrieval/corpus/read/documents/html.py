@@ -1,0 +1,145 @@
+"""HTML to blocks, by Beautiful Soup over the standard library's parser: the same blocks on every machine.
+
+Left out: scripts, styles, what stands around the text (nav, header, footer, and the roles that name the same) and the
+signs that link a heading to itself. A header within an article or a main part holds its title and stays.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, one_line, table_row
+from sdretrieval.corpus.read.documents.packages import load_parser
+
+if TYPE_CHECKING:
+    from bs4 import BeautifulSoup, Tag
+
+DROPPED = frozenset("script style nav footer noscript template svg head title iframe object select".split())
+DROPPED_ROLES = frozenset({"navigation", "banner", "contentinfo", "search"})
+LINKS_TO_ITSELF = frozenset({"headerlink", "anchor-link", "anchorjs-link"})
+SIGNS_OF_LINKS = frozenset({"#", "¶", "§", "🔗", "\uf0c1"})
+HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
+BLOCKS = frozenset(
+    "address article aside blockquote body caption center dd details dialog div dl dt fieldset figcaption figure form "
+    "hr html legend li main ol p pre section summary table tbody td tfoot th thead tr ul".split()
+)
+COUNTED = ("li", "article", "main")
+"""Whether we are within one of these is asked again and again; to look upwards each time costs the depth."""
+CELLS = ["td", "th"]
+MORE_THAN_CELLS = ["table", "tr", "pre", "ul", "ol", *sorted(HEADINGS)]
+"""A row that holds one of these lays out a page: it is read block by block."""
+
+
+def parse_html(text: str) -> Parsed:
+    """Blocks without markup and boilerplate, and what the page's head calls it."""
+    soup = _soup(text)
+    title = soup.find("title")
+    return Parsed(list(_walk(soup)), one_line(title.get_text()) if title else "")
+
+
+def html_blocks(text: str) -> Iterator[Block]:
+    """The blocks of a piece of HTML."""
+    return _walk(_soup(text))
+
+
+def _soup(text: str) -> BeautifulSoup:
+    bs4 = load_parser("bs4", ".html")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it looks like XML or like a file's name: the user said what it is
+        try:
+            soup: BeautifulSoup = bs4.BeautifulSoup(text, "html.parser")
+        except bs4.exceptions.ParserRejectedMarkup:
+            # All that it rejects is `<![` without a known name behind; to a browser that is text or a comment.
+            soup = bs4.BeautifulSoup(text.replace("<![", "&lt;!["), "html.parser")
+    return soup
+
+
+class _Paragraph:
+    """Collects the text between two block borders."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+
+    def flush(self, tag: str, in_list: bool) -> Iterator[Block]:
+        text = one_line("".join(self.parts))
+        self.parts.clear()
+        if text and tag in HEADINGS:
+            yield Block(Kind.HEADING, text, int(tag[1]))
+        elif text:
+            yield Block(Kind.LIST_ITEM if in_list else Kind.PARAGRAPH, text)
+
+
+def _walk(root: Tag) -> Iterator[Block]:
+    """In reading order, with a stack of our own: pages nest deeper than Python calls itself."""
+    from bs4 import Tag
+
+    paragraph, within = _Paragraph(), dict.fromkeys(COUNTED, 0)
+    stack: list[tuple[Any, bool]] = [(root, True)]
+    while stack:
+        node, entering = stack.pop()
+        if not isinstance(node, Tag):
+            if _is_text(node):
+                paragraph.parts.append(str(node))
+            continue
+        name = node.name.lower()
+        if entering and _is_dropped(node, name, bool(within["article"] or within["main"])):
+            continue
+        if name == "br":
+            paragraph.parts.append(" ")
+        if name in BLOCKS or name in HEADINGS:
+            yield from paragraph.flush("" if entering else name, within["li"] > 0)
+        if name in COUNTED:
+            within[name] += 1 if entering else -1
+        if entering and (whole := _whole_block(node, name)):
+            yield whole
+        elif entering:
+            stack.append((node, False))
+            stack.extend((child, True) for child in reversed(node.contents))
+    yield from paragraph.flush("", False)
+
+
+def _whole_block(node: Tag, name: str) -> Block | None:
+    """Code and rows of tables, which are taken in one piece; None for all else, and for an empty one."""
+    if name == "pre":
+        code = node.get_text().strip("\n")
+        return Block(Kind.CODE, code) if code.strip() else None
+    if name == "tr" and not node.find(MORE_THAN_CELLS):
+        cells = _cell_texts(node)
+        return table_row(cells) if any(cells) else None
+    return None
+
+
+def _cell_texts(row: Tag) -> list[str]:
+    """Each string goes to the innermost cell around it: where end tags are left out, each cell holds the next."""
+    texts: dict[int, list[str]] = {}
+    for text in row.strings:
+        texts.setdefault(id(text.find_parent(CELLS)), []).append(text)
+    return [one_line(" ".join(parts)) for parts in texts.values()]
+
+
+def _is_text(node: Any) -> bool:
+    from bs4.element import CData, NavigableString
+
+    return type(node) in (NavigableString, CData)  # its subclasses are comments, doctypes, scripts
+
+
+def _is_dropped(node: Tag, name: str, in_article: bool) -> bool:
+    if name == "header":
+        return not in_article
+    return (
+        name in DROPPED
+        or str(node.get("role", "")).lower() in DROPPED_ROLES
+        or (name == "a" and (_has_class(node, LINKS_TO_ITSELF) or _is_sign(node)))
+    )
+
+
+def _is_sign(node: Tag) -> bool:
+    """Whether a link shows nothing but a sign that it is one; not by `get_text`, which reads all that is in it."""
+    return len(node.contents) == 1 and _is_text(node.contents[0]) and str(node.contents[0]).strip() in SIGNS_OF_LINKS
+
+
+def _has_class(node: Tag, names: frozenset[str]) -> bool:
+    classes: Any = node.get("class") or []
+    return not names.isdisjoint([classes] if isinstance(classes, str) else classes)

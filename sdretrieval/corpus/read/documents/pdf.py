@@ -1,0 +1,191 @@
+"""PDF to blocks, by pypdf: the text of the pages without page numbers and running heads, line ends mended.
+
+A PDF knows lines, not paragraphs: one ends at a blank line, at a bullet, and after a sentence that leaves its line
+short. Headings are the titles of the file's outline, where they stand on the page that the outline names.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, one_line
+from sdretrieval.corpus.read.documents.packages import load_parser
+from sdretrieval.corpus.read.documents.plain import ITEM
+from sdretrieval.corpus.read.documents.report import Trouble, TroubleKind
+
+if TYPE_CHECKING:
+    from pypdf import PdfReader
+
+PAGE_NUMBER = re.compile(
+    r"[-–—\[( ]*(?:[Pp]age\s+|PAGE\s+)?(?:\d{1,4}(?:\s*(?:of|/)\s*\d{1,4})?|x{0,3}(?:ix|iv|v?i{1,3}|v|x))[-–—\]) ]*"
+)
+EDGE_LINES = 3
+"""How many lines at the top and at the bottom of a page can be heads or page numbers."""
+HEAD_ON_PAGES = 3
+HEAD_WITHIN = 2
+"""A running head stands on this many pages, and on one at most this far away: left and right pages differ."""
+SHORT_LINE = 0.8
+"""A line below this share of the usual length (the 9th decile) ends a paragraph if a sentence ends with it."""
+BROKEN_WORD = re.compile(r"(\w+)[-\u00ad\u2010]$")
+DEEPEST = 9
+
+Titles = dict[str, int]
+
+
+def parse_pdf(data: bytes) -> Parsed | Trouble:
+    """Blocks of a PDF, or why there are none: it is broken, encrypted, or holds images only."""
+    pypdf = load_parser("pypdf", ".pdf")
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what is wrong with a file is in the report
+    try:
+        reader = pypdf.PdfReader(io.BytesIO(data))
+        if reader.is_encrypted and (locked := _why_locked(reader)):
+            return Trouble(TroubleKind.ENCRYPTED, locked)
+        pages = [_page_lines(page) for page in reader.pages]
+        titles, name = _outline(reader), _metadata_title(reader)
+    except RecursionError:
+        return Trouble(TroubleKind.UNREADABLE, "a PDF whose parts contain each other")
+    except Exception as error:  # whatever a broken file makes a parser trip over
+        return Trouble(TroubleKind.UNREADABLE, f"no readable PDF ({type(error).__name__}: {one_line(str(error))[:80]})")
+    texts = [lines for lines in pages if lines is not None]
+    if not texts and pages:
+        return Trouble(TroubleKind.UNREADABLE, f"none of its {len(pages)} pages can be read")
+    if pages and not any(texts):
+        return Trouble(TroubleKind.IMAGE_ONLY, f"no text on its {len(pages)} pages")
+    cleaned = without_heads([lines or [] for lines in pages])
+    return Parsed(list(_blocks(cleaned, titles)), name, len(pages) - len(texts))
+
+
+def without_heads(pages: list[list[str]]) -> list[list[str]]:
+    """The lines of each page without page numbers and without heads and feet that repeat from page to page."""
+    for edge in (0, -1):
+        for _ in range(EDGE_LINES):
+            heads = [re.sub(r"\d+", "#", lines[edge]) if lines else "" for lines in pages]
+            counts = Counter(heads)
+            pages = [
+                _without_line(lines, edge) if _is_head(heads, page, counts) or _is_number(lines, edge) else lines
+                for page, lines in enumerate(pages)
+            ]
+    return pages
+
+
+def _is_head(heads: list[str], page: int, counts: Counter[str]) -> bool:
+    near = heads[max(0, page - HEAD_WITHIN) : page] + heads[page + 1 : page + 1 + HEAD_WITHIN]
+    return bool(heads[page]) and counts[heads[page]] >= HEAD_ON_PAGES and heads[page] in near
+
+
+def _is_number(lines: list[str], edge: int) -> bool:
+    return bool(lines) and PAGE_NUMBER.fullmatch(lines[edge]) is not None
+
+
+def _without_line(lines: list[str], edge: int) -> list[str]:
+    return lines[1:] if edge == 0 else lines[:-1]
+
+
+def _why_locked(reader: PdfReader) -> str:
+    """Empty where the file opens: many are encrypted with an empty password, only to forbid printing."""
+    from pypdf.errors import DependencyError
+
+    try:
+        return "" if reader.decrypt("") else "needs a password"
+    except DependencyError:
+        return "its cipher needs a further package; run: pip install cryptography"
+
+
+def _page_lines(page: Any) -> list[str] | None:
+    """The lines of a page, None where it is broken."""
+    try:
+        text = str(page.extract_text()).encode("utf8", "replace").decode("utf8").replace("\0", "")
+    except Exception:  # as in parse_pdf; the other pages may be whole
+        return None
+    return "\n".join(line.strip() for line in text.split("\n")).strip("\n").split("\n") if text.strip() else []
+
+
+def _metadata_title(reader: PdfReader) -> str:
+    try:
+        return one_line(str((reader.metadata and reader.metadata.title) or ""))
+    except Exception:  # a broken information dictionary loses a title, no text
+        return ""
+
+
+def _outline(reader: PdfReader) -> dict[int, Titles]:
+    """Page -> the titles that begin on it and their levels."""
+    titles: dict[int, Titles] = {}
+    try:
+        for level, entry in _entries(reader.outline, 1):
+            page = reader.get_destination_page_number(entry)
+            if page is not None:
+                titles.setdefault(page, {}).setdefault(_key(str(entry.title)), level)
+    except Exception:  # a broken outline loses headings, no text
+        return titles
+    return titles
+
+
+def _entries(outline: Iterable[Any], level: int) -> Iterator[tuple[int, Any]]:
+    for entry in outline:
+        if isinstance(entry, list):
+            yield from _entries(entry, min(level + 1, DEEPEST))
+        else:
+            yield level, entry
+
+
+def _key(title: str) -> str:
+    return "".join(title.casefold().split())
+
+
+def _blocks(pages: list[list[str]], titles: dict[int, Titles]) -> Iterator[Block]:
+    lengths = sorted(len(line) for lines in pages for line in lines)
+    short = SHORT_LINE * lengths[int(0.9 * (len(lengths) - 1))] if lengths else 0
+    vocabulary = frozenset(re.findall(r"\w+(?:-\w+)*", "\n".join(line for lines in pages for line in lines).casefold()))
+    paragraph: list[str] = []
+    for heading, line in _marked(pages, titles):
+        ended = paragraph and len(paragraph[-1]) < short and re.search(r"[.!?:;][\"'”’)]*$", paragraph[-1])
+        if heading or not line or ended or ITEM.match(line):
+            yield from _paragraph(paragraph, vocabulary)
+            paragraph = []
+        if heading:
+            yield Block(Kind.HEADING, one_line(line), heading)
+        elif line:
+            paragraph.append(line)
+    yield from _paragraph(paragraph, vocabulary)
+
+
+def _marked(pages: list[list[str]], titles: dict[int, Titles]) -> Iterator[tuple[int, str]]:
+    """The lines of all pages, each with its level as a heading (0: none). A title may fill two lines."""
+    for page, lines in enumerate(pages):
+        expected = dict(titles.get(page, {}))
+        at = 0
+        while at < len(lines):
+            two = " ".join(lines[at : at + 2])
+            if level := expected.pop(_key(lines[at]), 0):
+                yield level, lines[at]
+            elif level := expected.pop(_key(two), 0):
+                yield level, two
+                at += 1
+            else:
+                yield 0, lines[at]
+            at += 1
+
+
+def _paragraph(lines: list[str], vocabulary: frozenset[str]) -> Iterator[Block]:
+    if not lines:
+        return
+    kind = Kind.LIST_ITEM if ITEM.match(lines[0]) else Kind.PARAGRAPH
+    text = lines[0]
+    for line in lines[1:]:
+        text = _mended(text, line, vocabulary)
+    yield Block(kind, one_line(text))
+
+
+def _mended(text: str, line: str, vocabulary: frozenset[str]) -> str:
+    """Join a line, and a word broken at its end: without the hyphen, unless the file writes it with one elsewhere."""
+    broken, rest = BROKEN_WORD.search(text), re.match(r"[^\W\d_]+", line)
+    if not broken or not rest or not rest[0][0].islower():
+        return f"{text} {line}"
+    hyphened = f"{broken[1]}-{rest[0]}".casefold()
+    keep = hyphened in vocabulary and hyphened.replace("-", "") not in vocabulary
+    return text[:-1] + ("-" if keep else "") + line

@@ -1,0 +1,169 @@
+"""A corpus from tables: documents first, then what is asked of them, then the judgements."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from sdretrieval.corpus.qrels import own_positive_warning, own_positives
+from sdretrieval.corpus.read.documents.report import FolderReport
+from sdretrieval.corpus.read.tables.columns import Columns, Roles
+from sdretrieval.corpus.read.tables.documents import read_documents
+from sdretrieval.corpus.read.tables.formats import stem_of
+from sdretrieval.corpus.read.tables.hub import SCHEME
+from sdretrieval.corpus.read.tables.judgements import Judged, read_judgements
+from sdretrieval.corpus.read.tables.queries import Query, read_queries
+from sdretrieval.corpus.read.tables.query_log import read_log
+from sdretrieval.corpus.read.tables.report import ImportReport, Tally, Trouble
+from sdretrieval.corpus.read.tables.topics import read_topics
+from sdretrieval.corpus.tables import document_table, query_table
+from sdretrieval.corpus.text import normalised
+from sdretrieval.corpus.types import Corpus
+from sdretrieval.errors import CorpusError
+
+logger = logging.getLogger("sdretrieval")
+_Reader = Callable[[str, Tally], Iterator[Query]]
+
+SPLIT_GIVEN = re.compile(r"([A-Za-z0-9_-]+)=(.+)")
+USUAL_SPLITS = ("train", "dev", "validation", "test")
+CLICKS_SPLIT = "train"
+"""Clicks say little enough to learn from them, and too little to measure by."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Where queries and judgements come from, each a file, a saved dataset or `hf:NAME`."""
+
+    queries: str | None = None
+    topics: str | None = None
+    log: str | None = None
+    qrels: tuple[tuple[str, str], ...] = ()
+    """(split, source) pairs."""
+    roles: Roles = field(default_factory=dict)
+    """Columns of these that have none of the usual names, by what they hold: see `columns.ROLES`."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A corpus, and what was met while it was read."""
+
+    corpus: Corpus
+    reports: tuple[ImportReport | FolderReport, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Query id -> how often a log holds it."""
+
+
+def import_documents(source: str, columns: Columns | None = None) -> Imported:
+    """The documents of a table, a saved dataset or `hf:NAME`, as a corpus without queries."""
+    tally = Tally(source, "documents")
+    documents = document_table(read_documents(source, columns or Columns(), tally))
+    return Imported(Corpus(corpus_name(source), documents, query_table(()), {}), (tally.report(),))
+
+
+def with_questions(imported: Imported, asking: Asking) -> Imported:
+    """Add the queries and judgements that `asking` names to what the corpus has.
+
+    Judgements that point nowhere, repeated pairs and repeated ids are left out and reported: the first one stays.
+    Raises `CorpusError` where judgements come without queries, and where a column is named of a file that is not.
+    """
+    _require_files(asking)
+    corpus, reports = imported.corpus, list(imported.reports)
+    queries: dict[str, str] = dict(zip(corpus.query_ids, corpus.query_texts(), strict=True))
+    for source, what, rows in _query_sources(asking):
+        tally = Tally(source, what)
+        _add_queries(queries, rows(source, tally), tally)
+        reports.append(tally.report())
+    qrels = {split: {q: dict(judged) for q, judged in asked.items()} for split, asked in corpus.qrels.items()}
+    counts = dict(imported.counts)
+    if asking.log:
+        tally = Tally(asking.log, "distinct queries")
+        asked = read_log(asking.log, corpus.document_row, tally, asking.roles)
+        queries |= {identifier: entry.text for identifier, entry in asked.items() if identifier not in queries}
+        clicked = {identifier: dict.fromkeys(entry.clicked, 1) for identifier, entry in asked.items() if entry.clicked}
+        if clicked:
+            train = qrels.setdefault(CLICKS_SPLIT, {})
+            train |= {identifier: train.get(identifier, {}) | judged for identifier, judged in clicked.items()}
+        counts |= {identifier: counts.get(identifier, 0) + entry.count for identifier, entry in asked.items()}
+        reports.append(tally.report())
+    if asking.qrels and not queries:
+        raise CorpusError("Judgements without queries mean nothing: name the queries too (--queries, --topics, --log).")
+    for split, source in asking.qrels:
+        tally = Tally(source, f"{split} judgements")
+        judged_pairs = read_judgements(source, tally, asking.roles)
+        _add_judgements(qrels.setdefault(split, {}), judged_pairs, queries, corpus.document_row, tally)
+        reports.append(tally.report())
+    for split, own in own_positives(qrels).items():
+        logger.warning("%s: %s", corpus.name, own_positive_warning(split, own, len(qrels[split])))
+    grown = replace(corpus, queries=query_table(queries.items()), qrels=qrels)
+    return Imported(grown, tuple(reports), counts)
+
+
+def split_and_source(given: str) -> tuple[str, str]:
+    """`SPLIT=FILE` as a pair; of FILE alone, the split is its name where that is a usual one, else `test`."""
+    found = SPLIT_GIVEN.match(given)
+    if found:
+        return found[1], found[2]
+    stem = stem_of(Path(given)).lower()
+    return (stem if stem in USUAL_SPLITS else "test"), given
+
+
+def corpus_name(source: str) -> str:
+    """What a corpus read from `source` is called."""
+    if source.startswith(SCHEME):
+        return source.removeprefix(SCHEME).replace("/", "-").replace(":", "-")
+    path = Path(source).expanduser().resolve()
+    return path.name if path.is_dir() else stem_of(path)
+
+
+def _require_files(asking: Asking) -> None:
+    given = {"query": asking.queries, "qrels": asking.qrels, "log": asking.log}
+    option = {"query": "--queries", "qrels": "--qrels", "log": "--log"}
+    for role, column in asking.roles.items():
+        kind = role.partition(".")[0]
+        if not given[kind]:
+            raise CorpusError(f"--column {role}={column}: there is no file that it is of; give it with {option[kind]}.")
+
+
+def _query_sources(asking: Asking) -> Iterator[tuple[str, str, _Reader]]:
+    if asking.queries:
+        yield asking.queries, "queries", lambda source, tally: read_queries(source, tally, asking.roles)
+    if asking.topics:
+        yield asking.topics, "topics", lambda source, tally: read_topics(Path(source).expanduser(), tally)
+
+
+def _add_queries(queries: dict[str, str], rows: Iterable[Query], tally: Tally) -> None:
+    texts = {normalised(text) for text in queries.values()}
+    for line, identifier, text in rows:
+        if identifier in queries:
+            kind = "the same text" if queries[identifier] == text else "another text"
+            tally.note(Trouble.REPEATED_ID, line, f"{identifier!r:.60} with {kind}")
+            continue
+        same = normalised(text)
+        if same in texts:
+            tally.note(Trouble.REPEATED_TEXT, line, f"{identifier!r:.60}, {text[:40]!r}")
+        texts.add(same)
+        queries[identifier] = text
+        tally.kept += 1
+
+
+def _add_judgements(
+    split: dict[str, dict[str, int]],
+    rows: Iterable[Judged],
+    queries: Mapping[str, str],
+    documents: Mapping[str, int],
+    tally: Tally,
+) -> None:
+    for line, query, document, grade in rows:
+        absent = [kind for kind, ok in (("query", query in queries), ("document", document in documents)) if not ok]
+        judged = split.setdefault(query, {}) if not absent else {}
+        if absent:
+            tally.note(Trouble.NOWHERE, line, f"{query} -> {document} (no such {' and '.join(absent)})")
+        elif document in judged:
+            same = "with the same score" if judged[document] == grade else f"with {grade}, before {judged[document]}"
+            tally.note(Trouble.REPEATED_PAIR, line, f"{query} -> {document} {same}")
+        else:
+            judged[document] = grade
+            tally.kept += 1

@@ -1,0 +1,115 @@
+"""Hugging Face datasets: a folder saved by `save_to_disk`, or `hf:NAME[:config[:split]]`. No code of theirs is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdretrieval.corpus.read.tables.columns import readable_columns
+from sdretrieval.corpus.tables import quiet_datasets
+from sdretrieval.errors import CorpusError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SCHEME = "hf:"
+
+
+def is_dataset(source: str | Path) -> bool:
+    """Whether `source` is `hf:NAME` or a folder that `datasets` has saved."""
+    return str(source).startswith(SCHEME) or is_saved_dataset(Path(source).expanduser())
+
+
+def is_saved_dataset(folder: Path) -> bool:
+    """Whether `folder` was written by `save_to_disk`."""
+    return (folder / "dataset_dict.json").is_file() or (
+        (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
+    )
+
+
+def dataset_rows(source: str) -> Iterator[Mapping[str, Any]]:
+    """The rows of the dataset that `source` names, read batch by batch."""
+    dataset = open_dataset(source)
+    readable = dataset.select_columns(readable_columns(dataset.features.arrow_schema))
+    for batch in readable.iter(batch_size=1000):
+        columns = list(batch)
+        for values in zip(*batch.values(), strict=True):
+            yield dict(zip(columns, values, strict=True))
+
+
+def open_dataset(source: str) -> Dataset:
+    """The one table that `source` names. Raises CorpusError where it is absent, or has several splits to choose from.
+
+    Of the splits `corpus` and `queries`, as BEIR's own data sets have them, it is `corpus`.
+    """
+    with quiet_datasets():
+        return _from_hub(source) if source.startswith(SCHEME) else _from_disk(Path(source).expanduser())
+
+
+def dataset_files(source: str) -> list[Path]:
+    """The Arrow files that hold the rows: what a dataset is by content, but for a slice of it (`split_slice`).
+
+    Raises CorpusError where it lies in memory alone.
+    """
+    files = sorted(Path(file["filename"]) for file in open_dataset(source).cache_files)
+    if not files:
+        raise CorpusError(
+            f"{source}: datasets holds it in memory, without files that say what it is; unset "
+            "HF_DATASETS_IN_MEMORY_MAX_SIZE, or save it with save_to_disk and name the folder."
+        )
+    return files
+
+
+def split_slice(source: str) -> str:
+    """`train[:1000]` of a source that asks for a part of a split, else nothing: its files are those of the whole."""
+    split = _hub_parts(source)[2] if source.startswith(SCHEME) else None
+    return split if split and "[" in split else ""
+
+
+def _from_disk(folder: Path) -> Dataset:
+    from datasets import load_from_disk
+
+    try:
+        found = load_from_disk(str(folder))
+    except Exception as error:  # Arrow, JSON and file errors of many classes: a damaged folder
+        raise CorpusError(f"{folder}: the saved dataset cannot be read ({type(error).__name__}: {error}).") from None
+    return _one_split(found, str(folder), f"{folder}/")
+
+
+def _from_hub(source: str) -> Dataset:
+    from datasets import load_dataset
+
+    name, config, split = _hub_parts(source)
+    try:
+        found = load_dataset(name, config, split=split)
+    except Exception as error:  # a hub, a network and a parser: classes of four packages
+        raise CorpusError(
+            f"{source} cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:200]}). Expected "
+            "hf:NAME[:config[:split]]; without a network, save it elsewhere with save_to_disk and give the folder."
+        ) from None
+    return _one_split(found, source, f"{SCHEME}{name}:{config or 'default'}:")
+
+
+def _hub_parts(source: str) -> tuple[str, str | None, str | None]:
+    parts = source.removeprefix(SCHEME).split(":", 2)  # a split may hold colons: train[:1000]
+    if not parts[0]:
+        raise CorpusError(f"{source!r} names no dataset: expected hf:NAME, hf:NAME:config or hf:NAME:config:split.")
+    name, config, split = [*parts, "", ""][:3]
+    return name, config or None, split or None
+
+
+def _one_split(found: Any, source: str, prefix: str) -> Dataset:
+    from datasets import Dataset, DatasetDict
+
+    if isinstance(found, Dataset):
+        return found
+    if isinstance(found, DatasetDict):
+        if len(found) == 1:
+            return next(iter(found.values()))
+        if "corpus" in found:
+            return found["corpus"]
+        raise CorpusError(
+            f"{source} has the splits {', '.join(found)}: name one, such as {prefix}{next(iter(found), '')}."
+        )
+    raise CorpusError(f"{source} is a {type(found).__name__}, expected a dataset of rows.")

@@ -1,0 +1,99 @@
+"""`report.json`: what a run measured, in a schema that stays."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from sdretrieval.evaluation import by_seen, family, queries_with_seen_positives
+from sdretrieval.planner import counted
+from sdretrieval.report.costs import forecast_held, generation_costs
+from sdretrieval.report.figures import BASE, Figures, final_pairs
+from sdretrieval.report.generated import estimate_against_truth, is_made, queries_made
+from sdretrieval.report.page import dev_name
+from sdretrieval.report.staleness import stale_gate, staleness
+from sdretrieval.run.generations import Generation, Pipeline
+from sdretrieval.store import peak_rss_bytes
+
+
+def build_report(pipeline: Pipeline, figures: Figures, foretold: Mapping[str, Any]) -> dict[str, Any]:
+    """`report.json` as docs/ARCHITECTURE.md describes it. `foretold`: the run's forecast by stage, none where empty."""
+    config, measure = pipeline.config, pipeline.config.evaluate.measures[0]
+    records = pipeline.runner.records
+    return {
+        "schema": 1,
+        "name": config.name,
+        "corpus": pipeline.prepared.notes["name"],
+        "split": config.evaluate.split,
+        "n_queries": figures.test[BASE].n_queries,
+        "seed": config.seed,
+        "estimate": bool(pipeline.prepared.notes["estimate"]),
+        "split_is_made": is_made(pipeline.prepared, config.evaluate.split),
+        "queries_made": queries_made(pipeline.prepared),
+        "estimate_against_truth": estimate_against_truth(pipeline.prepared, figures, config.evaluate.split, measure),
+        "systems": [system.name for system in pipeline.systems],
+        "measures": {name: measured.means() for name, measured in figures.test.items()},
+        "dev_measures": {name: measured.means() for name, measured in figures.dev.items()},
+        "n_dev_queries": figures.dev[BASE].n_queries,
+        "tests": [figures.compared[pair] for pair in final_pairs(figures.test)],
+        "seen_positives": _seen_positives(pipeline, figures, measure),
+        "generations": [_generation(one, pipeline) for one in pipeline.generations],
+        "generation_costs": generation_costs(records, len(pipeline.generations)),
+        "forecast": forecast_held(once(records), foretold, counted, lambda key: pipeline.store.manifest(key).size()),
+        "staleness": staleness(pipeline),
+        "trained": bool(pipeline.generations),
+        "seconds": round(sum(record["seconds"] for record in once(records)), 1),
+        "seconds_this_time": round(sum(record["seconds"] for record in records if not record["cached"]), 1),
+        "peak_rss_bytes": _peak(records),
+    }
+
+
+def _peak(records: list[dict[str, Any]]) -> int:
+    """Of the run's stages as they were made, so that a run from the store says the same; this process's where no
+    artifact holds its peak (those of earlier versions)."""
+    return max((record["peak_rss_bytes"] for record in records if record["peak_rss_bytes"]), default=peak_rss_bytes())
+
+
+def _seen_positives(pipeline: Pipeline, figures: Figures, measure: str) -> dict[str, Any] | None:
+    """The systems apart by whether train judges a query's positive too; None where the split does not divide so."""
+    qrels, config = pipeline.prepared.corpus.qrels, pipeline.config
+    seen = queries_with_seen_positives(qrels[config.evaluate.split], qrels.get("train", {}))
+    found = by_seen({name: one.of(measure) for name, one in figures.test.items()}, seen, config.seed)
+    if found is None:
+        return None
+    return {
+        "measure": measure,
+        "n_seen": found.n_seen,
+        "n_unseen": found.n_unseen,
+        "means": {name: {"seen": pair[0], "unseen": pair[1]} for name, pair in found.means.items()},
+        "unseen_tests": family({("final", name): test for name, test in found.unseen_tests.items()}, measure),
+    }
+
+
+def once(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each artifact once, as the first stage that asked for it met it: later ones find it cached."""
+    return list({record["key"]: record for record in reversed(records)}.values())[::-1]
+
+
+CONTROLS = "hard_labels|shuffled_teacher|labelled|shuffled"
+"""How the addresses of the controls' stages end."""
+
+
+def _generation(one: Generation, pipeline: Pipeline) -> dict[str, Any]:
+    estimate = bool(pipeline.prepared.notes["estimate"])
+    reason = one.gate["reason"] + stale_gate(pipeline, one.number)
+    own = re.compile(rf"{one.number}(m[0-9.]+)?/(?!.*:({CONTROLS})$)")  # its mixtures too
+    mine = [record for record in once(pipeline.runner.records) if own.match(record["stage"])]
+    return {
+        "generation": one.number,
+        "decision": one.decision,
+        "proven": bool(one.gate["proven"]),
+        "reason": f"by {dev_name(estimate)}: {reason}" if estimate else reason,
+        "difference": one.gate["difference"],
+        "interval90": one.gate["interval90"],
+        "p": one.gate["p"],
+        "detectable": one.gate["detectable"],
+        "merge_share": one.gate.get("share"),
+        "seconds": round(sum(record["seconds"] for record in mine), 1),
+    }

@@ -1,0 +1,114 @@
+"""What the HTML page shows beyond `report.json`: the table, charts, examples, stages, config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sdretrieval.config import dump_config
+from sdretrieval.corpus import Corpus
+from sdretrieval.evaluation import read_trec
+from sdretrieval.report.build import once
+from sdretrieval.report.figures import BASE, Figures
+from sdretrieval.report.removed import mining_of
+from sdretrieval.report.words import headline, notes, weight_notes
+from sdretrieval.run.generations import Pipeline
+from sdretrieval.run.measuring import System
+from sdretrieval.stages.probe import with_holm
+
+SHOWN_QUERIES = 8
+"""Wins and losses shown, each."""
+
+
+def build_details(pipeline: Pipeline, figures: Figures, report: Mapping[str, Any]) -> dict[str, Any]:
+    """What the HTML page shows beyond report.json."""
+    split, measure = pipeline.config.evaluate.split, pipeline.config.evaluate.measures[0]
+    mining = {str(one.number): mining_of(one, pipeline.prepared.corpus) for one in pipeline.generations}
+    return {
+        "headline": headline(report),
+        "table": table_rows(pipeline, figures),
+        "comparisons": len(figures.compared),
+        "by_generation": _by_generation(figures, measure),
+        "score_histograms": _histograms(pipeline, "scores.json", None),
+        "entropy_histograms": _histograms(pipeline, "targets.json", "entropy_histogram"),
+        "mining": mining,
+        **_wins_and_losses(pipeline, figures, split, measure),
+        "stages": _stage_rows(pipeline),
+        "probe": with_holm(pipeline.probe_record()["rows"]) if pipeline.probe_was_made else [],
+        "notes": [*notes(pipeline, report), *weight_notes(pipeline, mining)],
+        "config": dump_config(pipeline.config),
+        "versions": pipeline.store.manifest(pipeline.corpus.key).versions,
+    }
+
+
+def table_rows(pipeline: Pipeline, figures: Figures) -> list[dict[str, Any]]:
+    """One row a system: dev and test measures, and the paired test of the difference to the base student."""
+    return [_row(system, figures) for system in pipeline.systems]
+
+
+def _row(system: System, figures: Figures) -> dict[str, Any]:
+    found = figures.compared.get((system.name, BASE), {})
+    return {
+        "system": system.name,
+        "description": system.description,
+        "dev": figures.dev[system.name].means(),
+        "test": figures.test[system.name].means(),
+        **{name: found[name] for name in ("difference", "interval95", "p", "p_holm", "verdict") if name in found},
+    }
+
+
+def _by_generation(figures: Figures, measure: str) -> list[dict[str, Any]]:
+    names = [BASE, *(name for name in figures.test if name.startswith("generation_"))]  # in the table's order
+    return [
+        {"generation": number, "dev": figures.dev[name].mean(measure), "test": figures.test[name].mean(measure)}
+        for number, name in enumerate(names)
+    ]
+
+
+def _histograms(pipeline: Pipeline, file: str, key: str | None) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for one in pipeline.generations:
+        record = json.loads((one.targets.path / file).read_text(encoding="utf8"))
+        named = record if key is None else {"targets": record[key]}
+        found |= {f"generation {one.number}: {name}": histogram for name, histogram in named.items()}
+    return found
+
+
+def _wins_and_losses(pipeline: Pipeline, figures: Figures, split: str, measure: str) -> dict[str, Any]:
+    before, after = figures.test["student_0"].of(measure), figures.test["final"].of(measure)
+    ordered = sorted(after, key=lambda query: after[query] - before[query])
+    runs = {s.name: s.runs[split].path / "run.trec" for s in pipeline.systems if s.name in ("student_0", "final")}
+    tops = {name: {q: max(h, key=h.__getitem__) for q, h in read_trec(p).items() if h} for name, p in runs.items()}
+    corpus, qrels = pipeline.prepared.corpus, pipeline.prepared.corpus.qrels[split]
+
+    def shown(query: str) -> dict[str, Any]:
+        relevant = [d for d, grade in qrels[query].items() if grade > 0 and d in corpus.document_row][:1]
+        return {
+            "query": corpus.query_texts([corpus.query_row[query]])[0],
+            "before": before[query],
+            "after": after[query],
+            "difference": after[query] - before[query],
+            "top_before": _text(corpus, tops["student_0"].get(query)),
+            "top_after": _text(corpus, tops["final"].get(query)),
+            "relevant": _text(corpus, relevant[0] if relevant else None),
+        }
+
+    wins = [q for q in reversed(ordered) if after[q] > before[q]][:SHOWN_QUERIES]
+    losses = [q for q in ordered if after[q] < before[q]][:SHOWN_QUERIES]
+    return {"wins": [shown(query) for query in wins], "losses": [shown(query) for query in losses]}
+
+
+def _text(corpus: Corpus, document: str | None) -> str:
+    return corpus.document_text(corpus.document_row[document])[:240] if document else ""
+
+
+def _stage_rows(pipeline: Pipeline) -> list[dict[str, Any]]:
+    return [
+        {
+            "generation": record["stage"].split("/")[0],
+            "stage": record["stage"].split("/", 1)[1],
+            **{name: record[name] for name in ("cached", "seconds", "peak_rss_bytes", "peak_is_own", "counts")},
+        }
+        for record in once(pipeline.runner.records)
+    ]

@@ -1,0 +1,67 @@
+"""Queries that were made from documents: how many of each kind, what was dropped, and how true the estimates were."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from sdretrieval.corpus import is_generated
+from sdretrieval.corpus.synthetic_queries import QueryTally
+from sdretrieval.evaluation import Measured
+from sdretrieval.report.figures import BASE, Figures
+from sdretrieval.stages.inputs import Prepared
+
+
+def queries_made(prepared: Prepared) -> dict[str, Any]:
+    """By split: queries `wanted` and `kept`; by kind what was made, kept and dropped, why; examples. Empty where no
+    query was made from a document."""
+    return {split: _of(prepared, split, prepared.tally(split)) for split in prepared.kept}
+
+
+def _of(prepared: Prepared, split: str, tally: QueryTally) -> dict[str, Any]:
+    kept = Counter(prepared.generated[split][query].kind for query in prepared.kept[split])
+    record = tally.to_json()
+    return {
+        "wanted": prepared.wanted(split),
+        "kept": sum(kept.values()),
+        "kinds": {
+            kind: {"made": made, "kept": kept[kind], "dropped": record["dropped"].get(kind, {})}
+            for kind, made in record["made"].items()
+        },
+        "examples": record["examples"],
+    }
+
+
+def is_made(prepared: Prepared, split: str) -> bool:
+    """Whether the queries of a split were made from documents."""
+    return any(is_generated(query) for query in prepared.corpus.qrels[split])
+
+
+def estimate_against_truth(prepared: Prepared, figures: Figures, split: str, measure: str) -> dict[str, Any] | None:
+    """Each system's difference to the base on generated dev queries beside that on the judged queries of `split`.
+
+    `agreement`: Kendall's tau-b of the systems' order, 1 = the same, -1 = reversed; None for fewer than three systems.
+    None altogether where either side is not of its kind: dev is judged, or `split` was made from documents too.
+    """
+    if not is_made(prepared, "dev") or is_made(prepared, split):
+        return None
+    rows = [
+        {"system": name, "estimated": _gain(figures.dev, name, measure), "true": _gain(figures.test, name, measure)}
+        for name in figures.test
+        if name != BASE
+    ]
+    return {"measure": measure, "rows": rows, "agreement": _tau(rows)}
+
+
+def _gain(measured: Mapping[str, Measured], name: str, measure: str) -> float:
+    return measured[name].mean(measure) - measured[BASE].mean(measure)
+
+
+def _tau(rows: list[dict[str, Any]]) -> float | None:
+    from scipy.stats import kendalltau
+
+    if len(rows) < 3:
+        return None
+    tau = float(kendalltau([row["estimated"] for row in rows], [row["true"] for row in rows]).statistic)
+    return None if tau != tau else round(tau, 3)  # NaN where one side knows no order

@@ -1,0 +1,81 @@
+"""What mining and the false-negative rule left out of a generation's lists, with examples in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sdretrieval.corpus import Corpus
+from sdretrieval.mining import Candidates, MiningReport
+from sdretrieval.run.generations import Generation
+from sdretrieval.stages import search
+from sdretrieval.store.run_folder import read_json
+from sdretrieval.targets import FalseNegativeReport, QueryWeightReport, Targets
+
+EXCERPT = 200
+"""Characters of a query or document."""
+
+
+def mining_of(one: Generation, corpus: Corpus) -> dict[str, Any]:
+    """Candidates kept; documents removed, by reason; lists left out as too short to teach; examples.
+
+    `lists_left_out` of `lists` held fewer than two documents. `false_negatives`: what the rule took out of the
+    hard-label term, None where the config has no rule. `query_weights`: how far queries are trusted, and those that
+    count nothing, None where all count alike.
+    """
+    report = MiningReport.from_json(read_json(one.mined.path / "report.json"))
+    candidates = search.load_candidates(one.mined)
+    examples = [
+        {"reason": example.reason, **_texts(corpus, example.query_row, example.document_row)}
+        for example in report.examples
+    ]
+    return {
+        "kept": len(candidates.rows.values_T),
+        "removed": dict(report.removed),
+        "lists": report.queries,
+        "lists_left_out": report.queries - len(candidates),
+        "examples": examples,
+        "false_negatives": _false_negatives(one, candidates, corpus),
+        "query_weights": _query_weights(one, candidates, corpus),
+    }
+
+
+def _false_negatives(one: Generation, candidates: Candidates, corpus: Corpus) -> dict[str, Any] | None:
+    report = FalseNegativeReport.from_json(read_json(one.targets.path / "false_negatives.json"))
+    if report.rule == "none":
+        return None
+    examples = [
+        {
+            "score": example.score,
+            "threshold": example.threshold,
+            **_texts(
+                corpus,
+                int(candidates.query_rows_Q[example.query_position]),
+                int(candidates.rows[example.query_position][example.candidate_position]),
+            ),
+        }
+        for example in report.examples
+    ]
+    return {**report.to_json(), "examples": examples}
+
+
+def _query_weights(one: Generation, candidates: Candidates, corpus: Corpus) -> dict[str, Any] | None:
+    path = one.targets.path / "query_weights.json"
+    if not path.exists():
+        return None
+    report, log_probs = QueryWeightReport.from_json(read_json(path)), Targets.load(one.targets.path).log_probs
+    examples = []
+    for example in report.examples:
+        position = example.query_position
+        best = int(candidates.rows[position][int(np.argmax(log_probs[position]))])
+        examples.append({"trust": example.trust, **_texts(corpus, int(candidates.query_rows_Q[position]), best)})
+    edges = [float(edge) for edge in np.linspace(0.0, 1.0, len(report.trust_histogram) + 1)]
+    return {**report.to_json(), "examples": examples, "edges": edges}
+
+
+def _texts(corpus: Corpus, query_row: int, document_row: int) -> dict[str, str]:
+    return {
+        "query": corpus.query_texts([query_row])[0][:EXCERPT],
+        "document": corpus.document_text(document_row)[:EXCERPT],
+    }

@@ -1,0 +1,149 @@
+"""The report's plain words: its headline, and what a reader must not overlook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sdretrieval.report.page import dev_name
+from sdretrieval.report.staleness import staleness_notes
+from sdretrieval.run.generations import Pipeline
+from sdretrieval.store.run_folder import read_json
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """One sentence: what became of the student."""
+    against = next(row for row in report["tests"] if row["b"] == "student_0")
+    before, after = (report["measures"][name][against["measure"]] for name in ("student_0", "final"))
+    numbers, (low, high) = f"{before:.4f} to {after:.4f}", against["interval95"]
+    if not report["trained"]:
+        return f"Nothing was trained: the probe found no teacher better than the student ({numbers})."
+    if all(one["decision"] == "rejected" for one in report["generations"]):
+        return "No generation passed the gate: the final student is the base."
+    made = " (generated queries: estimate)" if report["split_is_made"] else ""
+    split = dev_name(report["estimate"]) if report["split"] == "dev" else report["split"] + made
+    return (
+        f"{against['measure']} on {report['corpus']} {split}: {numbers} "
+        f"({against['difference']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, "
+        f"p = {against['p_holm']:.2g} after Holm): {against['verdict']}."
+    )
+
+
+def notes(pipeline: Pipeline, report: Mapping[str, Any]) -> list[str]:
+    """What a reader must not overlook: hybrid search, estimates, controls that do as well, the power of dev."""
+    return [
+        *_hybrid_notes(report),
+        *_control_notes(pipeline, report),
+        *_seen_note(report["seen_positives"]),
+        *_repeated_note(pipeline),
+        *_query_side_note(pipeline),
+        *staleness_notes(report["staleness"]),
+        *_dev_notes(report),
+        *_not_run_note(pipeline, report),
+    ]
+
+
+def weight_notes(pipeline: Pipeline, mining: Mapping[str, Any]) -> Iterator[str]:
+    """Queries that count nothing, by generation, and weights that no dev query chose."""
+    for number, mined in mining.items():
+        found = mined["query_weights"]
+        if found and found["silenced"]:
+            yield (
+                f"Generation {number}: {found['silenced']} of {found['queries']} training queries count nothing in the "
+                f"teacher's term, since they are trusted less than {found['below']:g} (by {found['by']}); the section "
+                "Mining names the least trusted."
+            )
+    if pipeline.agreed_weights():
+        found = read_json(pipeline.agreement.path / "agreement.json")
+        shares = zip(found["members"], found["weights"], strict=True)
+        yield (
+            f"The teacher's weights come from the members' agreement, not from labels: "
+            f"{', '.join(f'{name} {weight:.2f}' for name, weight in shares)}. Nothing says that this teacher is better "
+            "than the student but the gate."
+        )
+
+
+def _hybrid_notes(report: Mapping[str, Any]) -> Iterator[str]:
+    measure = report["tests"][0]["measure"]
+    final, hybrid = report["measures"]["final"][measure], report["measures"]["hybrid_0"][measure]
+    if all(one["decision"] == "rejected" for one in report["generations"]):  # the base stands on both sides
+        if hybrid > final:
+            yield f"Untrained hybrid search ({hybrid:.4f}) is ahead of the base student alone ({final:.4f})."
+        return
+    if hybrid > final:
+        yield (
+            f"Untrained hybrid search ({hybrid:.4f}) is ahead of the distilled student alone ({final:.4f}): where you "
+            "can run BM25 beside the index, compare with that."
+        )
+    fused = next(row for row in report["tests"] if row["a"] == "hybrid_final")
+    yield f"Inside hybrid search distillation changes {measure} by {fused['difference']:+.4f}: {fused['verdict']}."
+
+
+def _not_run_note(pipeline: Pipeline, report: Mapping[str, Any]) -> Iterator[str]:
+    run, asked = len(report["generations"]), pipeline.config.generations
+    if 0 < run < asked:
+        yield (
+            f"{run} of {asked} generations were run: after a refused one the next would have trained the same student "
+            "from the same lists."
+        )
+
+
+def _control_notes(pipeline: Pipeline, report: Mapping[str, Any]) -> Iterator[str]:
+    asked = pipeline.config.evaluate.controls
+    if asked and not report["trained"]:
+        yield f"Nothing was trained, so neither were the controls that the config asks for: {', '.join(asked)}."
+    for row in report["tests"]:
+        if row["b"] in ("hard_labels", "shuffled_teacher") and row["verdict"] != "gain":
+            yield f"Against {row['b']} at equal updates: {row['difference']:+.4f}, {row['verdict']}."
+
+
+def _repeated_note(pipeline: Pipeline) -> Iterator[str]:
+    if repeated := pipeline.prepared.notes["repeated_queries"]:
+        yield f"{repeated} query text(s) stand in two splits; training leaves these queries out."
+
+
+def _query_side_note(pipeline: Pipeline) -> Iterator[str]:
+    if pipeline.query_side:
+        yield (
+            "Only the query encoder learns (student.train: query): documents keep the base student's vectors in every "
+            "row above, so an index of them stays valid."
+        )
+
+
+def _dev_notes(report: Mapping[str, Any]) -> Iterator[str]:
+    measure = report["tests"][0]["measure"]
+    if report["estimate"]:
+        yield (
+            f"Dev queries were made from documents (no labels used): every dev figure is an estimate. Estimated "
+            f"{measure} on {dev_name(True)}, base to final: {report['dev_measures']['student_0'][measure]:.4f} to "
+            f"{report['dev_measures']['final'][measure]:.4f}."
+        )
+    if found := report["estimate_against_truth"]:
+        final = next(row for row in found["rows"] if row["system"] == "final")
+        order = "" if found["agreement"] is None else f"; order of the systems: Kendall's tau {found['agreement']:.2f}"
+        yield (
+            f"The estimate beside the truth, {found['measure']} of final against the base: {final['estimated']:+.4f} "
+            f"on generated dev queries, {final['true']:+.4f} on judged {report['split']} queries{order}."
+        )
+    for one in report["generations"]:
+        yield f"Generation {one['generation']}: {one['reason']}"
+
+
+def _seen_note(parts: Mapping[str, Any] | None) -> list[str]:
+    if parts is None:
+        return []
+    told = [
+        f"{name} {parts['means'][name]['seen']:.4f} and {parts['means'][name]['unseen']:.4f}"
+        for name in ("student_0", "hard_labels", "final")
+        if name in parts["means"]
+    ]
+    tests = [
+        f"{row['difference']:+.4f} against {row['b']} ({row['interval95'][0]:+.4f} to {row['interval95'][1]:+.4f}, "
+        f"p = {row['p_holm']:.2g} after Holm)"
+        for row in parts["unseen_tests"]
+    ]
+    return [
+        f"{parts['n_seen']} queries have a positive that train judges as well, {parts['n_unseen']} have none; "
+        f"{parts['measure']} on the former and on the latter: {', '.join(told)}. On the latter final is "
+        f"{', '.join(tests)}."
+    ]

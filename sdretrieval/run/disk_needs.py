@@ -1,0 +1,100 @@
+"""How much disk a run will fill, estimated from what is to be made: on the safe side, merges of students left out."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from math import ceil
+
+from sdretrieval.config import Config, DenseConfig, EmaConfig, Member, members_of, settings_from
+from sdretrieval.corpus import TextSize, find_source
+from sdretrieval.encode.locate import locate_model
+from sdretrieval.encode.student import Student
+from sdretrieval.errors import ResourceError
+from sdretrieval.run.outline import Outlined
+from sdretrieval.stages.teach import view_of
+from sdretrieval.store import Store, check_disk, readable_bytes
+from sdretrieval.teachers.dense import dims_of
+
+RESERVE = 100_000_000
+"""For what is small whatever the corpus: lists, scores, runs, ledger and report."""
+CHECKPOINTS = 3
+"""Of one training on the disk at a time: two are kept while the third is written."""
+CHECKPOINT_WEIGHTS = 4
+"""A checkpoint in units of the student: its weights, AdamW's two moments, the moving average."""
+BYTES_PER_TOKEN = 4
+"""Of English text, and of a stored token id."""
+
+
+def check_room(config: Config, store: Store, stages: Mapping[str, Outlined], student: Student) -> None:
+    """Raise ResourceError, saying what is needed for what, where the store's disk cannot hold what is to be made."""
+    weights = sum(4 * parameter.numel() for parameter in student.model.parameters())
+    needs = disk_needs(config, stages, text_size(config), student.dims, weights)
+    try:
+        check_disk(store.root, sum(needs.values()))
+    except ResourceError as error:
+        listed = ", ".join(f"{readable_bytes(size)} for {what}" for what, size in needs.items() if size)
+        raise ResourceError(
+            f"{error}. Estimated: {listed}; fewer documents (corpus.max_documents), generations or controls need less"
+        ) from None
+
+
+def disk_needs(
+    config: Config, stages: Mapping[str, Outlined], size: TextSize, dims: int, student_bytes: int
+) -> dict[str, int]:
+    """Bytes by what they are for, of the stages that are not finished."""
+    needs: dict[str, int] = defaultdict(int)
+    todo = {stage.key: address for address, stage in stages.items() if not stage.finished}  # one key, one artifact
+    for address in todo.values():
+        name = address.split("/")[-1].split(":")[0]
+        if name in ("corpus", "tokens", "lexical"):
+            needs["texts, tokens and BM25"] += size.bytes
+        elif name in ("encode", "refresh"):
+            documents = ceil(size.documents * _windows(config, address, size)) if _documents_too(config, address) else 0
+            needs["vectors"] += 4 * _dims(config, address, dims) * (documents + size.queries)
+        elif name == "index":
+            count = max(size.documents, 1)
+            needs["indexes"] += ceil(count * settings_from(config.index).disk_bytes(count, dims))
+        elif name == "train":
+            needs["students"] += 2 * student_bytes  # the student and its moving average
+    if needs["students"]:
+        # The run's own copy, which holds the documents' encoder as well where queries alone learn.
+        needs["students"] += student_bytes * (1 if config.student.train == "both" else 2)
+        needs["a training's checkpoints"] = CHECKPOINTS * CHECKPOINT_WEIGHTS * student_bytes
+    needs["lists, runs and the report"] = RESERVE
+    return dict(needs)
+
+
+def _documents_too(config: Config, address: str) -> bool:
+    """Whether the stage holds vectors of documents that are not an earlier one's files."""
+    return config.student.train == "both" or address.split("/")[0] in ("0", "1")
+
+
+def _member(config: Config, address: str) -> Member | None:
+    """The teacher whose vectors `address` names."""
+    _, teacher, position = address.partition(":teacher")
+    return members_of(config.teacher)[int(position)] if teacher else None
+
+
+def _dims(config: Config, address: str, student: int) -> int:
+    """Dims of the vectors of `address`: a dense teacher has its own."""
+    member = _member(config, address)
+    return dims_of(locate_model(member.model)) if isinstance(member, DenseConfig) else student
+
+
+def _windows(config: Config, address: str, size: TextSize) -> float:
+    """Most windows of an average document: a full-context teacher has a new one every stride."""
+    member = _member(config, address)
+    if not isinstance(member, EmaConfig | DenseConfig) or member.view.windows == "first":
+        return 1.0
+    view = view_of(member.view, config)
+    tokens = size.bytes / BYTES_PER_TOKEN / max(size.documents, 1)
+    return 1 + tokens / (view.stride or max(view.max_tokens // 2, 1))
+
+
+def text_size(config: Config) -> TextSize:
+    """Of the collection that the config names, with the queries that are made from its documents."""
+    asked = config.corpus
+    found = find_source(asked.source).size(asked.max_documents)
+    made = asked.generated_queries + (0 if asked.labels else asked.dev_queries)
+    return found._replace(queries=found.queries + made)

@@ -1,0 +1,158 @@
+"""What can be refused before a run's first stage: exit code 2 means that nothing was computed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from difflib import get_close_matches
+from pathlib import Path
+
+from sdretrieval.config import Config, CrossEncoderConfig, DenseConfig, EmaConfig, members_of, settings_from
+from sdretrieval.corpus import read_marks
+from sdretrieval.encode.locate import locate_model
+from sdretrieval.encode.student import ROBERTA_KIN, Student, check_positions, torch_device
+from sdretrieval.errors import ModelError, RequestError
+from sdretrieval.evaluation.gate import MERGE_SHARES
+from sdretrieval.stages.inputs import student_from
+
+SHARED_STAGES = ("corpus", "queries", "verdicts", "tokens", "lexical", "probe", "agreement", "precision")
+"""Of all generations: 0/corpus and so on."""
+MEASURED_STAGES = ("encode", "refresh", "index", "evaluate")
+"""Of every student, the last generation's candidate (under the next number), controls and the final one included."""
+GENERATION_STAGES = (*MEASURED_STAGES, "mine", "score", "targets", "train", "gate", "mixtures", "merge")
+STUDENTS = ("hard_labels", "shuffled_teacher", "final")
+MERGE = re.compile(r"[0-9]+m0\.[0-9]+")
+ON_DEMAND = {
+    "0/queries": "only a run that makes queries from documents has it (corpus.labels: false, corpus.generated_queries)",
+    "0/probe": "only weight: auto makes a run probe; `sdretrieval probe` does it alone",
+    "0/agreement": "only weight: auto with teacher.weights_by: agreement makes it",
+    "0/verdicts": "only corpus.verdicts makes it",
+    "0/precision": "only train.precision: auto or student.encode_precision: auto make a run measure it",
+}
+
+
+def check_machine(config: Config) -> None:
+    """Raise MissingPackageError, ResourceError or ModelError where faiss or a GPU that is asked for is not there."""
+    from sdretrieval.indexes.faiss_library import load_faiss
+    from sdretrieval.indexes.gpu import choose_gpus
+
+    load_faiss()
+    if config.index.device == "cuda":
+        choose_gpus("cuda", config.index.kind, 0)
+    if config.student.device == "cuda":
+        torch_device("cuda")
+
+
+def check_models(config: Config) -> None:
+    """Raise ModelError where a model is not there, is of another kind than asked for, or has too short a context.
+
+    Reads the models' settings, no weights.
+    """
+    from sdretrieval.teachers.cross_encoder import check_is_reranker
+    from sdretrieval.teachers.dense import check_is_bi_encoder
+
+    asked = [(config.student.model, config.student.max_tokens)]
+    for member in members_of(config.teacher):
+        if isinstance(member, CrossEncoderConfig):
+            check_is_reranker(member.model, locate_model(member.model))
+            asked.append((member.model, member.max_tokens))
+        elif isinstance(member, DenseConfig):
+            check_is_bi_encoder(member.model, locate_model(member.model))
+            asked.append((member.model, member.view.max_tokens or config.student.max_tokens))
+        elif isinstance(member, EmaConfig):
+            asked.append((config.student.model, member.view.max_tokens or 0))
+    for name, tokens in asked:
+        check_positions(name, _positions(locate_model(name)), tokens)
+
+
+def _positions(folder: Path) -> int | None:
+    """Most tokens that a model takes, by its settings; None where they do not say."""
+    # The folder's own config first: modules such as the pooling have files of that name in folders below.
+    paths = sorted(folder.glob("**/config.json"), key=lambda path: (len(path.parts), path))
+    settings = json.loads(paths[0].read_text(encoding="utf8")) if paths else {}
+    size = settings.get("max_position_embeddings")
+    if not isinstance(size, int) or size <= 0:
+        return None
+    if settings.get("model_type") not in ROBERTA_KIN:
+        return size
+    padding = settings.get("pad_token_id")
+    return size - (1 if padding is None else int(padding)) - 1  # positions are counted from the padding id on
+
+
+def check_verdicts(config: Config) -> None:
+    """Raise RequestError where `corpus.verdicts` is no file of verdicts; its texts are looked for later."""
+    if config.corpus.verdicts is not None:
+        read_marks(Path(config.corpus.verdicts).expanduser())
+
+
+def check_student(config: Config) -> Student:
+    """The base student. Raises ModelError where it does not load, has two encoders of which one would learn for both,
+    or `train.freeze` names no part of it, and RequestError where its vectors' dims do not suit the index.
+
+    Names of parameters are known for certain only once it is loaded.
+    """
+    from sdretrieval.training.parts import frozen_names
+
+    student = student_from(locate_model(config.student.model), config)
+    if student.document_encoder is not None and config.student.train == "both":
+        raise ModelError(
+            f"model {config.student.model!r} has an encoder for queries and another for documents; student.train is "
+            '"both", which trains one for both sides: set it to query (its query encoder learns on, its documents\' '
+            "encoder stays), or name a base with one encoder"
+        )
+    frozen_names([name for name, _ in student.model.named_parameters()], config.train.freeze)
+    settings_from(config.index).check(student.dims)
+    return student
+
+
+def check_until(until: str, generations: int) -> None:
+    """Raise RequestError where `until` is no GENERATION/STAGE.
+
+    The candidate of the last generation is encoded and evaluated under the next number.
+    """
+    number, _, stage = until.partition("/")
+    name = stage.split(":")[0]
+    if name not in SHARED_STAGES + GENERATION_STAGES:
+        stages = ", ".join(SHARED_STAGES + GENERATION_STAGES)
+        raise RequestError(f"--until {until}: expected GENERATION/STAGE such as 1/mine; stages: {stages}")
+    if number == "0":
+        if name not in (*SHARED_STAGES, "evaluate") and not stage.startswith("encode:teacher"):
+            raise RequestError(f"--until {until}: {name} belongs to a generation; expected 1/{stage}, for example")
+    elif name in SHARED_STAGES:
+        raise RequestError(f"--until {until}: {name} is shared by all generations; expected 0/{stage}")
+    elif number.isdigit():
+        last = generations + (name in MEASURED_STAGES)
+        if int(number) > last:
+            raise RequestError(
+                f"--until {until}: the config has {generations} generation(s); expected at most {last}/{stage}"
+            )
+    elif (number not in STUDENTS and not MERGE.fullmatch(number)) or name not in MEASURED_STAGES:
+        raise RequestError(
+            f"--until {until}: expected a generation's number before the /, or one of {', '.join(STUDENTS)} before "
+            f"{', '.join(MEASURED_STAGES)}"
+        )
+
+
+def check_stage_exists(until: str, stages: Collection[str], generations: int) -> None:
+    """Raise RequestError unless the config makes the stage `until`, or may make it, should a gate refuse."""
+    if until in stages or until in _merges(generations):
+        return
+    plain = until.partition(":")[0]
+    close = [plain] if plain in stages else get_close_matches(until, stages, n=2, cutoff=0.75)
+    known = f"did you mean {' or '.join(close)}?" if close else f"its stages: {', '.join(stages)}"
+    raise RequestError(f"--until {until}: this config has no such stage; {ON_DEMAND.get(until, known)}")
+
+
+def _merges(generations: int) -> set[str]:
+    """Stages of the merges that a refused generation tries."""
+    return {
+        f"{number}{stage}"
+        for number in range(1, generations + 1)
+        for share in MERGE_SHARES
+        for stage in (
+            "/mixtures",
+            f"/merge:{share}",
+            *(f"m{share}/{name}" for name in ("encode", "refresh", "index", "evaluate:dev")),
+        )
+    }

@@ -1,0 +1,125 @@
+"""The probe: has any configured teacher, or mixture, headroom over the student on the student's own candidates?
+
+It scores each dev query's own top documents (the student's and BM25's), reranks them by every mixture of a coarse grid,
+and compares with the student's order by the run's measure. A teacher that is no better must not teach.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from sdretrieval.evaluation import Run, evaluate, holm, paired_test
+from sdretrieval.evaluation.gate import decide
+from sdretrieval.ragged import Array, Ragged
+from sdretrieval.stages.inputs import Prepared
+from sdretrieval.stages.prepare import judgements
+from sdretrieval.store import Work
+from sdretrieval.targets.mix import mix
+from sdretrieval.teachers.ensemble import TeacherScores
+
+STEPS = 4
+"""Weights are multiples of a quarter: finer steps would fit dev's noise."""
+
+
+def weight_grid(members: int) -> Iterator[tuple[float, ...]]:
+    """All weights in quarters that sum to 1; single members first, then mixtures from even to uneven."""
+    grid = [w for w in product(range(STEPS + 1), repeat=members) if sum(w) == STEPS]
+    for weights in sorted(grid, key=lambda w: (sum(x > 0 for x in w), max(w), w)):
+        yield tuple(weight / STEPS for weight in weights)
+
+
+def pool_lists(rows_Qk: Array, lexical_Qk: Array | None, own_Q: Array) -> Ragged:
+    """Each query's documents to rerank: the student's top and BM25's, each once, the query's own document left out."""
+    lists = []
+    for q in range(len(rows_Qk)):
+        found = rows_Qk[q] if lexical_Qk is None else np.concatenate([rows_Qk[q], lexical_Qk[q]])
+        keep = found[(found >= 0) & (found != own_Q[q])]
+        lists.append(keep[np.sort(np.unique(keep, return_index=True)[1])])
+    return Ragged.of(lists, np.int64)
+
+
+def rerank_run(prepared: Prepared, query_rows: Array, lists: Ragged, scores: Ragged) -> Run:
+    """Scored lists as a run."""
+    corpus = prepared.corpus
+    return {
+        corpus.query_ids[row]: {
+            corpus.document_ids[d]: float(s) for d, s in zip(lists[q].tolist(), scores[q].tolist(), strict=True)
+        }
+        for q, row in enumerate(query_rows.tolist())
+    }
+
+
+def with_rest(reranked: Run, whole: Run) -> Run:
+    """`reranked`, and below it the documents that only `whole` has, in its order: as a reranker is used."""
+    out: Run = {}
+    for query, hits in whole.items():
+        top = reranked.get(query, {})
+        lowest = min(top.values(), default=0.0)
+        rest = [d for d, _ in sorted(hits.items(), key=lambda hit: (-hit[1], hit[0])) if d not in top]
+        out[query] = {**top, **{d: lowest - 1.0 - rank for rank, d in enumerate(rest)}}
+    return out
+
+
+def build_probe(
+    work: Work, prepared: Prepared, query_rows: Array, lists: Ragged, scores: TeacherScores, student: Ragged,
+    measure: str, tolerance: float, seed: int,
+) -> None:  # fmt: skip
+    """`probe.json`: every mixture's measure, its difference to the student with interval and p, and the choice."""
+    qrels = judgements(prepared, "dev")
+    calibrated = scores.calibrated()
+
+    def measured(values: Ragged) -> dict[str, float]:
+        return dict(evaluate(qrels, rerank_run(prepared, query_rows, lists, values), [measure]).of(measure))
+
+    base = measured(student)
+    rows: list[dict[str, Any]] = []
+    tried: list[tuple[float, dict[str, float], tuple[float, ...]]] = []
+    for weights in weight_grid(len(scores.members)):
+        values = measured(mix(calibrated, weights))
+        test = paired_test(values, base, seed)
+        rows.append(_row(scores, weights, values, test, measure))
+        tried.append((test.difference, values, weights))
+    _, best, weights = max(tried, key=lambda entry: entry[0])
+    verdict = decide(base, best, tolerance, seed, of=len(tried))
+    record = {
+        "measure": measure,
+        "student": float(np.mean(list(base.values()))),
+        "members": [{"name": m.name, "asymmetry": m.asymmetry} for m in scores.members],
+        "rows": sorted(rows, key=lambda row: -row["difference"]),
+        "weights": list(weights),
+        "train": verdict.accepted,
+        "reason": verdict.reason,
+        "estimate": bool(prepared.notes["estimate"]),
+        "n_queries": len(base),
+    }
+    (work.folder / "probe.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")
+    work.counts.update(queries=len(base), mixtures=len(rows))
+
+
+def with_holm(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of `probe.json` with p adjusted by Holm over them: of many mixtures, some look better by chance.
+
+    Not written by `build_probe`: it follows from the rows, and targets are made anew wherever the probe is.
+    """
+    adjusted = holm([row["p"] for row in rows])
+    return [{**row, "p_holm": p_holm} for row, p_holm in zip(rows, adjusted, strict=True)]
+
+
+def _row(
+    scores: TeacherScores, weights: Sequence[float], values: dict[str, float], test: Any, measure: str
+) -> dict[str, Any]:
+    parts = [f"{w:g} {m.name}" for w, m in zip(weights, scores.members, strict=True) if w > 0]
+    return {
+        "teacher": " + ".join(parts) if len(parts) > 1 else parts[0].split(" ", 1)[1],
+        "weights": list(weights),
+        "measure": measure,
+        "value": float(np.mean(list(values.values()))),
+        "difference": test.difference,
+        "interval95": list(test.interval95),
+        "p": test.p,
+    }

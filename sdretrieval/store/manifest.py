@@ -1,0 +1,135 @@
+"""The manifest of an artifact: what it was made from, by what, and the digest of each of its files."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sdretrieval.digests import digest_file
+from sdretrieval.errors import DamagedArtifact
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+PACKAGES = ("sdretrieval", "torch", "numpy", "sentence-transformers", "transformers", "faiss-cpu", "faiss-gpu", "bm25s")
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """Size in bytes and blake2b digest of one file."""
+
+    bytes: int
+    blake2b: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What lies beside a finished artifact; its presence says that the artifact is finished.
+
+    `identity`: the settings that the key was made from; `inputs`: keys and digests of what it was made of; `counts`:
+    what the stage reports of itself; `seconds`: of the attempt that finished (earlier, killed ones not counted);
+    `files`: by path with `/`; `peak_rss_bytes`: most memory while it was made (None: made by an earlier version), with
+    `peak_is_own` False where that is the peak of the process up to then.
+    """
+
+    key: str
+    stage: str
+    stage_version: int | str | None
+    identity: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    versions: Mapping[str, str]
+    commit: str | None
+    finished: str
+    seconds: float
+    counts: Mapping[str, Any]
+    files: Mapping[str, FileRecord]
+    schema: int = SCHEMA
+    peak_rss_bytes: int | None = None
+    peak_is_own: bool = False
+
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(record.bytes for record in self.files.values())
+
+    def write(self, folder: Path) -> None:
+        """Write to `folder`, on the disk for good before this returns."""
+        text = json.dumps(asdict(self), indent=1, ensure_ascii=False, default=_number)
+        with (folder / MANIFEST).open("w", encoding="utf8") as stream:
+            stream.write(text + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        sync_folder(folder)
+
+    @classmethod
+    def read(cls, folder: Path, name: str) -> Manifest:
+        """Read from `folder`. Raises DamagedArtifact, naming the artifact `name`, where it is no manifest."""
+        try:
+            data = json.loads((folder / MANIFEST).read_text(encoding="utf8"))
+            data["files"] = {path: FileRecord(**record) for path, record in data["files"].items()}
+            return cls(**{**data, "inputs": tuple(data["inputs"])})
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DamagedArtifact(
+                f"artifact {name}: its {MANIFEST} cannot be read ({error}); it must be made again"
+            ) from None
+
+
+def _number(value: Any) -> Any:
+    """numpy's numbers, which stages like to count with, as Python's."""
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"counts hold a {type(value).__name__}; expected JSON values")
+
+
+def record_files(folder: Path) -> dict[str, FileRecord]:
+    """Size and digest of every file under `folder`; each is on the disk for good before this returns."""
+    records = {}
+    for path in sorted(item for item in folder.rglob("*") if item.is_file()):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        records[path.relative_to(folder).as_posix()] = FileRecord(path.stat().st_size, digest_file(path))
+    return records
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's entries (names, renames) durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that shape results; none is imported for it."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def git_commit() -> str | None:
+    """Commit of the checkout that this code runs from (`-dirty` where files differ); None for an installed wheel."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None

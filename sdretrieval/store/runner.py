@@ -1,0 +1,145 @@
+"""Stages: a plain function from artifacts to one artifact, remembered by the store under the key of what went in.
+
+The same pipeline code runs and plans: a planning runner asks the store only whether a key is there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sdretrieval.errors import DamagedArtifact
+from sdretrieval.progress import check_interrupt
+from sdretrieval.store import Ledger, Store, Work, key_of
+
+logger = logging.getLogger("sdretrieval")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A stage's result: its key, and where it lies (or would lie, in a plan)."""
+
+    key: str
+    path: Path
+
+
+class Stopped(Exception):
+    """`--until` was reached: everything up to that stage is in the store."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One line of a plan. `seconds`: what it took when it was made last, where it ever was."""
+
+    address: str
+    cached: bool
+    why: str
+    seconds: float | None
+    key: str = ""
+
+
+@dataclass
+class Runner:
+    """Runs stages (or, with `planning`, only says what it would run). `until` is a stage address such as `2/mine`."""
+
+    store: Store
+    ledger: Ledger
+    planning: bool = False
+    until: str | None = None
+    before: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    records: list[dict[str, Any]] = field(default_factory=list)
+    plan: list[Planned] = field(default_factory=list)
+
+    def stage(
+        self,
+        address: str,
+        version: int,
+        identity: Mapping[str, Any],
+        inputs: Sequence[Artifact | str],
+        build: Callable[[Work], None],
+        *,
+        resumable: bool = False,
+    ) -> Artifact:
+        """The artifact of one stage, made by `build` where the store lacks it. `address` = generation/stage."""
+        name = address.split("/")[-1].split(":")[0]
+        keys = [one if isinstance(one, str) else one.key for one in inputs]
+        key = key_of(name, version, identity, keys)
+        describe = {"version": version, "identity": dict(identity), "inputs": keys}
+        if self.planning:
+            self._plan(address, key, describe, resumable)
+        else:
+            self._run(address, name, key, describe, build, resumable)
+        if self.until == address:
+            raise Stopped(address)
+        return Artifact(key, self._place(key))
+
+    def _place(self, key: str) -> Path:
+        """Where the artifact lies, or would lie."""
+        return self.store.path_of(key)
+
+    def _run(
+        self,
+        address: str,
+        name: str,
+        key: str,
+        describe: dict[str, Any],
+        build: Callable[[Work], None],
+        resumable: bool,
+    ) -> None:
+        check_interrupt()
+        if not self.store.path_of(key).exists():
+            logger.info("%s: begins (%s)", address, self._why(address, key, describe, resumable))
+        made = self.store.ensure(key, name, describe, build, resumable=resumable)
+        record = {
+            "stage": address,
+            "key": key,
+            "cached": made.cached,
+            "seconds": made.seconds,
+            "counts": dict(made.counts),
+            "peak_rss_bytes": made.peak_rss_bytes,
+            "peak_is_own": made.peak_is_own,
+            "identity": describe["identity"],
+            "inputs": describe["inputs"],
+        }
+        self.ledger.append(record)
+        self.records.append(record)
+        if not any(earlier["key"] == key for earlier in self.records[:-1]):  # said once, however many stages ask
+            logger.info("%s: %s (%.1f s)", address, "from the store" if made.cached else "done", made.seconds)
+
+    def _plan(self, address: str, key: str, describe: dict[str, Any], resumable: bool) -> None:
+        seconds = self.before.get(address, {}).get("seconds")
+        if self.store.path_of(key).exists():
+            try:
+                made = Planned(address, True, "finished earlier", self.store.manifest(key).seconds, key)
+            except DamagedArtifact:
+                made = Planned(address, False, "its artifact is damaged", seconds, key)
+            self.plan.append(made)
+            return
+        maker = next((one.address for one in self.plan if one.key == key and one.address != address), None)
+        why = f"made by {maker}" if maker else self._why(address, key, describe, resumable)
+        self.plan.append(Planned(address, False, why, seconds, key))
+
+    def _why(self, address: str, key: str, describe: Mapping[str, Any], resumable: bool) -> str:
+        if self.store.partial_of(key).exists():
+            return f"was interrupted; {'continues' if resumable else 'starts over'}"
+        before = self.before.get(address)
+        if before is None:
+            return "not made yet"
+        if before["key"] == key:
+            return "its artifact was damaged or removed"
+        changed = sorted(
+            name
+            for name in {**before["identity"], **describe["identity"]}
+            if before["identity"].get(name) != describe["identity"].get(name)
+        )
+        if changed:
+            return f"changed: {', '.join(changed)}"
+        return "an earlier stage changed"
+
+
+def ledger_by_address(ledger: Ledger) -> dict[str, dict[str, Any]]:
+    """The last line of each stage address in an earlier ledger."""
+    return {record["stage"]: record for record in ledger.read() if "stage" in record}

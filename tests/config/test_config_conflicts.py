@@ -1,0 +1,167 @@
+"""Problems between the fields of a config: each by itself is sound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.helpers.runs.configs import CROSS, DENSE, ensemble, minimal, problems
+
+CLASHES = [
+    (
+        minimal(
+            student={"model": "m", "train": "query"},
+            train={"loss": "embedding"},
+            teacher={"kind": "ema", "view": {"windows": "all"}},
+        ),
+        'train.loss: found "embedding", but student.train is query: documents keep the base student\'s vectors, which '
+        "are not those that the teacher compares its query vectors with; expected listwise_kl or margin_mse",
+    ),
+    (
+        minimal(evaluate={"split": "train"}),
+        'evaluate.split: found "train", the queries that are trained on; expected another split',
+    ),
+    (
+        minimal(gate={"measure": "Recall@500"}),
+        'gate.measure: found "Recall@500"; expected a cut of at most evaluate.depth (100)',
+    ),
+    (
+        minimal(teacher={"kind": "lexical", "weight": "auto"}, gate={"measure": "Recall@20"}),
+        'gate.measure: found "Recall@20"; the probe (and weight: auto) reranks the student\'s top 20 '
+        "(evaluate.teacher_depth), whose order such a cut does not see; expected a shorter cut, or nDCG",
+    ),
+    (
+        minimal(teacher={**CROSS, "view": {"windows": "all", "max_tokens": 100}}),
+        "teacher.view.max_tokens: found 100; a cross-encoder's window is what teacher.max_tokens (512) leaves beside "
+        "the query; expected null",
+    ),
+    (
+        minimal(teacher={**CROSS, "max_tokens": 300, "view": {"windows": "all", "stride": 400}}),
+        "teacher.view.stride: found 400; expected at most the window's 300 tokens, else parts are never seen",
+    ),
+    (
+        minimal(mine={"keep": 200}),
+        "mine.keep: found 200; expected at most mine.depth (100): no list keeps more than was retrieved",
+    ),
+    (
+        minimal(train={"candidates_per_query": 17}),
+        "train.candidates_per_query: found 17; expected at most mine.keep (16), a list's length",
+    ),
+    (
+        minimal(targets={"target_perplexity": 16}),
+        "targets.target_perplexity: found 16; expected less than mine.keep (16), a uniform list's",
+    ),
+    (
+        minimal(index={"kind": "ivf", "lists": 8, "probes": 16}),
+        "index.probes: found 16; expected at most index.lists (8)",
+    ),
+    (
+        minimal(index={"kind": "hnsw", "device": "cuda"}),
+        'index.device: found "cuda", but index.kind is hnsw: faiss has no HNSW on the GPU; expected auto or cpu',
+    ),
+    (
+        minimal(index={"kind": "auto", "device": "cuda"}),
+        'index.device: found "cuda", but index.kind is auto: kind auto may choose an index that is searched on the CPU '
+        "only; expected auto or cpu",
+    ),
+    (
+        minimal(index={"lists": 64}),
+        "index.lists: found 64; index.kind is exact, which has no lists (ivf, ivf_pq has it)",
+    ),
+    (
+        minimal(index={"kind": "ivf", "links": 8}),
+        "index.links: found 8; index.kind is ivf, which has no links (hnsw has it)",
+    ),
+    (
+        minimal(index={"factory": "PQ16"}),
+        'index.factory: found "PQ16"; index.kind is exact, which has no factory (factory has it)',
+    ),
+    (
+        minimal(index={"kind": "pq", "max_memory": "2GB"}),
+        'index.max_memory: found "2GB"; index.kind is pq, which has no max_memory (auto has it)',
+    ),
+    (
+        minimal(index={"kind": "ivf", "rescore": 4}),
+        "index: index setting rescore is 4, but ivf with storage auto holds the vectors themselves, so there is "
+        "nothing to rescore; leave rescore out",
+    ),
+    (
+        minimal(index={"kind": "factory"}),
+        "index: index setting factory is ''; expected a FAISS factory string, such as OPQ16_64,IVF1024,PQ16",
+    ),
+    (
+        minimal(index={"kind": "auto", "max_memory": "much"}),
+        "index: index setting max_memory is 'much'; expected a size such as 2GB, 512MB or 1.5GiB",
+    ),
+    (
+        minimal(teacher=CROSS, train={"scope": "batch"}),
+        'train.scope: found "batch", but teacher is a cross_encoder, which scores only the pairs of the lists; '
+        "expected auto or list",
+    ),
+    (
+        minimal(teacher={"kind": "scores", "file": "a.tsv"}, train={"scope": "batch"}),
+        'train.scope: found "batch", but teacher is scores, which has only the pairs of the lists; expected auto or '
+        "list",
+    ),
+    (
+        ensemble({"kind": "lexical"}, {**DENSE, "view": {"windows": "all", "max_tokens": 64, "stride": 65}}),
+        "teacher.members.1.view.stride: found 65; expected at most the window's 64 tokens, else parts are never seen",
+    ),
+    (
+        minimal(teacher={"kind": "ema", "view": {"windows": "all", "stride": 300}}),
+        "teacher.view.stride: found 300; expected at most the window's 256 tokens, else parts are never seen",
+    ),
+    (
+        minimal(teacher={"kind": "lexical", "weight": 0}),
+        "teacher.weight: found 0; expected a weight above 0 somewhere, else nothing teaches",
+    ),
+    (
+        ensemble({"kind": "lexical", "weight": 0}, {"kind": "ema", "weight": 0}),
+        "teacher.members.0.weight: found 0 on every member; expected a weight above 0 somewhere, else nothing teaches",
+    ),
+    (
+        ensemble({"kind": "lexical", "weight": "auto"}, {"kind": "ema"}),
+        "teacher.members.1.weight: found a number, but teacher.members.0.weight is auto; expected auto on every member "
+        "or on none",
+    ),
+    (
+        minimal(evaluate={"measures": ["Recall@1000"]}),
+        'evaluate.measures.0: found "Recall@1000"; expected a cut of at most evaluate.depth (100)',
+    ),
+    (
+        minimal(evaluate={"teacher_depth": 200}),
+        "evaluate.teacher_depth: found 200; expected at most evaluate.depth (100)",
+    ),
+    (
+        minimal(corpus={"source": "x", "generate": {"written": 0.5}}),
+        "corpus.generate.written: found 0.5, but corpus.generate.model is null; expected a seq2seq model that writes "
+        "queries, such as doc2query/msmarco-t5-small-v1, or 0",
+    ),
+    (
+        minimal(
+            corpus={"source": "x", "generate": dict.fromkeys(["title", "heading", "leading", "span", "keywords"], 0)}
+        ),
+        "corpus.generate.span: found 0, as every other kind; expected a share above 0 somewhere, else no query is made",
+    ),
+    (
+        minimal(train={"loss": "embedding"}),
+        'train.loss: found "embedding", but teacher (lexical) has scores and no vectors; expected listwise_kl or '
+        "margin_mse, or members that all have vectors, such as ema (weight: 0 leaves one out)",
+    ),
+    (
+        {**ensemble({"kind": "ema"}, {"kind": "ema", "mode": "live"}), "train": {"loss": "embedding"}},
+        'train.loss: found "embedding", but teacher.members.1 is live: its vectors move while the student regresses on '
+        "them; expected mode: frozen or base, or another loss",
+    ),
+    (
+        {**ensemble({"kind": "ema"}, {"kind": "lexical", "weight": 0}), "targets": {"query_weights": {"by": "both"}}},
+        'targets.query_weights.by: found "both", but one teacher alone counts, and agrees with itself; expected '
+        "confidence or none",
+    ),
+]
+
+
+@pytest.mark.parametrize(("data", "line"), CLASHES)
+def test_a_clash_is_one_line_with_both_fields_and_what_is_expected(data: Any, line: str) -> None:
+    assert problems(data) == [line]

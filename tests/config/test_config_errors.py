@@ -1,0 +1,256 @@
+"""The text of every problem that a config can have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdretrieval.config import load_config, parse_config
+from sdretrieval.errors import ConfigError
+from tests.helpers.runs.configs import ensemble, minimal, problems
+
+SINGLE: list[tuple[dict[Any, Any], str]] = [
+    (minimal(mine={"dept": 5}), "mine.dept: unknown key (found 5); did you mean mine.depth?"),
+    (minimal(depth=5), "depth: unknown key (found 5); did you mean mine.depth or evaluate.depth?"),
+    (minimal(gate={"zzz": 1}), "gate.zzz: unknown key (found 1); expected one of measure, tolerance"),
+    (
+        minimal(index={"kind": "hnws"}),
+        'index.kind: found "hnws"; expected one of exact, ivf, hnsw, sq8, pq, opq, ivf_pq, binary, factory, auto; did '
+        "you mean hnsw?",
+    ),
+    (
+        minimal(index={"kind": "pq", "bytes": 0}),
+        "index.bytes: found 0; expected a whole number (at least 1) or null",
+    ),
+    (minimal(mine={"keep": "16"}), 'mine.keep: found "16"; expected a whole number (at least 2)'),
+    (minimal(mine={"keep": 1}), "mine.keep: found 1; expected a whole number (at least 2)"),
+    (minimal(seed=True), "seed: found true; expected a whole number (at least 0, below 4294967296)"),
+    (minimal(generations=11), "generations: found 11; expected a whole number (at least 1, at most 10)"),
+    (minimal(mine={"lexical": 1}), "mine.lexical: found 1; expected true or false"),
+    (minimal(mine={"top_share": 1.5}), "mine.top_share: found 1.5; expected a number (at least 0, at most 1)"),
+    (minimal(train={"learning_rate": "fast"}), 'train.learning_rate: found "fast"; expected a number (above 0)'),
+    (minimal(train={"epochs": float("inf")}), "train.epochs: found Infinity; expected a number (above 0)"),
+    (minimal(train={"margin_scale": 0}), "train.margin_scale: found 0; expected a number above 0, or auto"),
+    (
+        minimal(train={"loss": "margin"}),
+        'train.loss: found "margin"; expected one of listwise_kl, margin_mse, embedding; did you mean margin_mse?',
+    ),
+    (
+        minimal(targets={"query_weights": {"by": "confidence", "below": 1}}),
+        "targets.query_weights.below: found 1; expected a number (at least 0, below 1)",
+    ),
+    (
+        minimal(targets={"query_weights": "both"}),
+        'targets.query_weights: found "both"; expected a section with the keys by, below',
+    ),
+    (minimal(corpus={"source": "x", "verdicts": ""}), 'corpus.verdicts: found ""; expected text (not empty) or null'),
+    (minimal(train={"save_every": 0}), "train.save_every: found 0; expected a whole number (at least 1) or null"),
+    (minimal(targets={"temperature": 0}), "targets.temperature: found 0; expected a number above 0, or auto"),
+    (minimal(targets={"target_perplexity": 1}), "targets.target_perplexity: found 1; expected a number (above 1)"),
+    (
+        minimal(teacher={"kind": "lexical", "weight": -1}),
+        "teacher.weight: found -1; expected a number of at least 0, or auto",
+    ),
+    (
+        minimal(teacher={"kind": "lexical", "weight": "none"}),
+        'teacher.weight: found "none"; expected a number of at least 0, or auto',
+    ),
+    (
+        minimal(teacher={"kind": "cross-encoder"}),
+        'teacher.kind: found "cross-encoder"; expected one of cross_encoder, dense, ema, lexical, scores, ensemble; '
+        "did you mean cross_encoder?",
+    ),
+    (
+        minimal(teacher={}),
+        "teacher.kind: missing; expected one of cross_encoder, dense, ema, lexical, scores, ensemble",
+    ),
+    (
+        minimal(teacher=3),
+        "teacher: found 3; expected a section whose kind is one of cross_encoder, dense, ema, lexical, scores, "
+        "ensemble",
+    ),
+    (minimal(teacher={"kind": "cross_encoder"}), "teacher.model: missing; expected text (not empty)"),
+    (minimal(student={"model": ""}), 'student.model: found ""; expected text (not empty)'),
+    (minimal(gate=3), "gate: found 3; expected a section with the keys measure, tolerance"),
+    (
+        minimal(train={"early_stop": 3}),
+        "train.early_stop: found 3; expected null or a section with the keys every, patience",
+    ),
+    (minimal(train={"freeze": ["a", 3]}), "train.freeze.1: found 3; expected text"),
+    (
+        minimal(evaluate={"measures": ["ndcg@10"]}),
+        'evaluate.measures.0: found "ndcg@10"; expected a measure such as nDCG@10, Recall@100, MAP@10, P@5 or MRR@10',
+    ),
+    (
+        minimal(evaluate={"measures": []}),
+        "evaluate.measures: found []; expected a list, each entry a measure such as nDCG@10, Recall@100, MAP@10, P@5 "
+        "or MRR@10 (not empty)",
+    ),
+    (
+        minimal(evaluate={"controls": ["hard_label"]}),
+        'evaluate.controls.0: found "hard_label"; expected one of hard_labels, shuffled_teacher; did you mean '
+        "hard_labels?",
+    ),
+    (
+        minimal(name="a/b"),
+        "name: found \"a/b\"; expected letters, digits, '.', '_' or '-' (at most 100, the first a letter or digit; "
+        "not 'store')",
+    ),
+    (
+        minimal(name="store"),
+        "name: found \"store\"; expected letters, digits, '.', '_' or '-' (at most 100, the first a letter or digit; "
+        "not 'store')",
+    ),
+    (
+        ensemble({"kind": "lexical"}),
+        'teacher.members: found [{"kind": "lexical"}]; expected a list, each entry a section whose kind is one of '
+        "cross_encoder, dense, ema, lexical, scores (at least 2)",
+    ),
+    (
+        ensemble({"kind": "lexical"}, {"kind": "ensemble", "members": []}),
+        'teacher.members.1.kind: found "ensemble"; expected one of cross_encoder, dense, ema, lexical, scores',
+    ),
+    (
+        ensemble({"kind": "lexical"}, {"kind": "ema", "veiw": {}}),
+        "teacher.members.1.veiw: unknown key (found {}); did you mean teacher.members.1.view?",
+    ),
+    (minimal(teacher={"kind": "dense"}), "teacher.model: missing; expected text (not empty)"),
+    (
+        minimal(teacher={"kind": "dense", "model": "m", "promts": {}}),
+        "teacher.promts: unknown key (found {}); did you mean teacher.prompts?",
+    ),
+    (minimal(teacher={"kind": "scores"}), "teacher.file: missing; expected text (not empty)"),
+    (
+        minimal(teacher={"kind": "scores", "file": "a.tsv", "missing": "skipp"}),
+        'teacher.missing: found "skipp"; expected one of error, lowest, skip; did you mean skip?',
+    ),
+    (
+        minimal(teacher={"kind": "scores", "file": ["a.tsv", "b.tsv"]}),
+        'teacher.file: found ["a.tsv", "b.tsv"]; expected text (not empty)',
+    ),
+    (dict([*minimal().items(), (1, 2)]), "1: the key 1 is no text; expected keys that are text"),
+]
+
+
+@pytest.mark.parametrize(("data", "line"), SINGLE)
+def test_a_problem_is_one_line_with_path_found_and_expected(data: Any, line: str) -> None:
+    assert problems(data) == [line]
+
+
+def test_a_long_value_is_cut() -> None:
+    [line] = problems(minimal(corpus={"source": "x", "sourc": "y" * 200}))
+    assert line.endswith("yyy...); did you mean corpus.source?")
+    assert len(line) < 200
+
+
+def test_everything_is_missing() -> None:
+    assert [line.split(":")[0] for line in problems({})] == ["name", "corpus", "student", "teacher"]
+
+
+def test_all_problems_are_reported_at_once_also_those_between_fields() -> None:
+    data = minimal(
+        sed=1,
+        mine={"keep": 300},
+        train={"scope": "batch", "candidates_per_query": "x", "early_stop": {"evry": 1}},
+        teacher={
+            "kind": "ensemble",
+            "members": [{"kind": "cross_encoder", "weight": 0}, {"kind": "lexical", "weight": 0}],
+        },
+    )
+    assert sorted(line.split(":")[0] for line in problems(data)) == sorted(
+        [
+            "sed",
+            "mine.keep",
+            "train.scope",
+            "train.candidates_per_query",
+            "train.early_stop.evry",
+            "train.early_stop.every",
+            "train.early_stop.patience",
+            "teacher.members.0.model",
+            "teacher.members.0.weight",
+        ]
+    )
+
+
+def test_a_broken_value_is_not_blamed_twice() -> None:
+    assert [line.split(":")[0] for line in problems(minimal(mine={"keep": "many", "depth": 3}))] == ["mine.keep"]
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("mien.depth=5", 'mien: unknown key (found {"depth": 5}); did you mean mine? (from --set)'),
+        ("mine.dpth=5", "mine.dpth: unknown key (found 5); did you mean mine.depth? (from --set)"),
+        ("mine.depth=deep", 'mine.depth: found "deep"; expected a whole number (at least 2) (from --set)'),
+        ("mine.depth", "--set mine.depth: found no dotted key and value; expected a.b=c"),
+        ("=3", "--set =3: found no dotted key and value; expected a.b=c"),
+        (
+            "student.model.x=3",
+            '--set student.model.x=3: student.model is "m", which has no part x; expected the path of a setting',
+        ),
+        (
+            "teacher.members.2.weight=1",
+            "--set teacher.members.2.weight=1: teacher.members has 2 entries; expected a position counted from 0, "
+            "found 2",
+        ),
+    ],
+)
+def test_a_set_that_cannot_be_applied(override: str, line: str) -> None:
+    data = ensemble({"kind": "lexical"}, {"kind": "ema"})
+    assert problems(data, override) == [line]
+
+
+def test_a_set_whose_value_is_no_yaml() -> None:
+    [line] = problems(minimal(), "train.freeze=[a")
+    assert line.startswith("--set train.freeze=[a: value, line 1, column ")
+    assert line.endswith("expected a value as in YAML")
+
+
+def test_set_reaches_every_depth() -> None:
+    config = parse_config(
+        ensemble({"kind": "lexical"}, {"kind": "ema"}),
+        ["teacher.members.0.weight=0.3", "train.learning_rate=2e-5", "train.early_stop.every=10",
+         "train.early_stop.patience=2", "train.freeze=[]", "corpus.labels=false", "name=a-b"],
+    )  # fmt: skip
+    assert config.teacher.kind == "ensemble"
+    assert config.teacher.members[0].weight == 0.3
+    assert config.train.learning_rate == 2e-5
+    assert config.train.early_stop is not None
+    assert config.train.early_stop.patience == 2
+    assert (config.train.freeze, config.corpus.labels, config.name) == ((), False, "a-b")
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    return str(caught.value)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "scifact.yaml").write_text("name: x\ncorpus: {source: a\n")
+    (tmp_path / "twice.yaml").write_text("name: x\nseed: 1\nseed: 2\n")
+    (tmp_path / "list.yaml").write_text("- a\n")
+    (tmp_path / "empty.yaml").write_text("")
+    (tmp_path / "binary.yaml").write_bytes(b"name: \xff\xfe")
+    (tmp_path / "control.yaml").write_bytes(b"name: \x01")
+    assert refused(tmp_path / "scifct.yaml").endswith(f"no such file; did you mean {tmp_path / 'scifact.yaml'}?")
+    assert "no such file; expected a YAML file, such as those in configs/" in refused(tmp_path / "other" / "z.yaml")
+    assert refused(tmp_path).endswith("is a folder; expected a YAML file")
+    assert "scifact.yaml, line 3, column 1: broken YAML: expected ',' or '}'" in refused(tmp_path / "scifact.yaml")
+    assert refused(tmp_path / "twice.yaml").endswith("line 3, column 1: broken YAML: the key 'seed' stands twice")
+    assert "found a list; expected a mapping with the keys name, seed, corpus" in refused(tmp_path / "list.yaml")
+    assert "found nothing; expected a mapping" in refused(tmp_path / "empty.yaml")
+    assert "byte 6 is not UTF-8" in refused(tmp_path / "binary.yaml")
+    assert "broken YAML" in refused(tmp_path / "control.yaml")
+
+
+def test_yaml_cannot_make_objects(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("name: !!python/object/apply:os.getcwd []\n")
+    assert "broken YAML: could not determine a constructor" in refused(tmp_path / "bad.yaml")
+
+
+def test_problems_of_a_file_name_it(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("nam: x\n")
+    assert refused(tmp_path / "run.yaml").startswith(f"config {tmp_path / 'run.yaml'} has 5 problems:\n")

@@ -1,0 +1,212 @@
+"""What a plan says a run will take, against what the run's manifests count."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdretrieval.encode.views import Specials, View
+from sdretrieval.planner import Fitted, Prediction, counted
+from sdretrieval.planner import forecast as forecasting
+from sdretrieval.planner.workload import Lengths
+from sdretrieval.ragged import Ragged
+from sdretrieval.run.api import RunResult, forecast_config, plan_config, run_config
+from sdretrieval.run.commands.lineage import lineage
+from sdretrieval.store import Store
+from tests.helpers.runs.tiny_runs import MakeConfig, ledger_of
+
+SPECIALS = Specials((1,), (2,))
+CONTROLS = "evaluate.controls=[hard_labels, shuffled_teacher]"
+EXACT = ("tokens", "encode", "index", "targets", "train", "lexical", "corpus", "evaluate", "probe")
+"""Stages whose work is known before it is done; mining may find less than was asked for."""
+
+
+def stage_of(address: str) -> str:
+    return address.split("/")[1].split(":")[0]
+
+
+def units_of(stages: Mapping[str, Prediction], address: str) -> int:
+    """How much of its unit a stage was foretold."""
+    amount = stages[address].amount
+    assert amount is not None
+    return amount.count
+
+
+@pytest.fixture(scope="module")
+def foretold(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    """The forecast of the config of `finished`, in a store that holds nothing."""
+    return forecast_config(make_config(CONTROLS), runs=tmp_path_factory.mktemp("nothing"))
+
+
+def test_every_stage_that_a_run_makes_is_foretold(foretold: Fitted, finished: RunResult) -> None:
+    made = {record["stage"] for record in ledger_of(finished.folder) if not record["cached"]}
+    assert made == set(foretold.forecast.stages)
+
+
+def test_work_foretold_is_the_work_done(foretold: Fitted, finished: RunResult) -> None:
+    store = Store(finished.folder.parent / "store")
+    seen = set()
+    for record in ledger_of(finished.folder):
+        told = foretold.forecast.stages.get(record["stage"])
+        if record["cached"] or told is None or told.amount is None:
+            continue
+        done = counted(record["stage"], record["counts"])
+        assert told.amount.count == pytest.approx(done, rel=0.05), record["stage"]
+        if stage_of(record["stage"]) in EXACT:
+            assert told.amount.count == done, record["stage"]
+        if told.amount.bytes:
+            size = store.manifest(record["key"]).size()
+            assert told.amount.bytes == pytest.approx(size, rel=0.05, abs=60_000), record["stage"]
+        seen.add(stage_of(record["stage"]))
+    assert seen == {*EXACT, "mine", "score"} - {"probe"}  # the tiny config's weights are numbers: nothing is probed
+
+
+def test_where_queries_alone_learn_no_document_is_encoded_again(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config("student.train=query", "generations=2")
+    told = forecast_config(config, runs=tmp_path).forecast
+    done = run_config(config, runs=tmp_path)
+    assert done is not None
+    counts = {record["stage"]: record["counts"] for record in ledger_of(done.folder) if not record["cached"]}
+    assert units_of(told.stages, "2/encode") == counted("2/encode", counts["2/encode"])
+    assert told.stages["2/encode"].seconds < told.stages["1/encode"].seconds
+    both = forecast_config(make_config("generations=2"), runs=tmp_path / "other").forecast
+    assert told.stages["1/train"].seconds < both.stages["1/train"].seconds
+
+
+def test_everything_takes_time_and_memory(foretold: Fitted) -> None:
+    for one in foretold.forecast.stages.values():
+        assert 0 < one.seconds < 600
+        assert one.peak_bytes > 10**7
+    assert foretold.forecast.seconds == pytest.approx(sum(one.seconds for one in foretold.forecast.stages.values()))
+    assert foretold.forecast.peak_bytes == max(one.peak_bytes for one in foretold.forecast.stages.values())
+
+
+def test_more_of_a_thing_takes_longer(make_config: MakeConfig, foretold: Fitted, tmp_path: Path) -> None:
+    longer = forecast_config(make_config(CONTROLS, "train.epochs=40"), runs=tmp_path).forecast
+    assert longer.stages["1/train"].seconds > foretold.forecast.stages["1/train"].seconds
+    assert longer.stages["1/encode"].seconds == foretold.forecast.stages["1/encode"].seconds  # measured once
+
+
+def test_what_the_store_has_is_not_foretold(make_config: MakeConfig, finished: RunResult) -> None:
+    runs = finished.folder.parent
+    assert forecast_config(make_config(CONTROLS), runs=runs).forecast.stages == {}
+    changed = forecast_config(make_config(CONTROLS, "train.epochs=5"), runs=runs).forecast
+    todo = [line.address for line in plan_config(make_config(CONTROLS, "train.epochs=5"), runs=runs) if not line.cached]
+    assert set(changed.stages) <= set(todo)
+    assert "1/train" in changed.stages
+    assert "1/mine" not in changed.stages
+    assert "final/encode" not in changed.stages  # the same artifact as 2/encode
+
+
+def test_what_a_gate_refused_is_not_foretold_again(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config("train.learning_rate=1e-9", "train.epochs=0.2", "generations=2")  # learns nothing
+    done = run_config(config, runs=tmp_path)
+    assert done is not None
+    assert {one["decision"] for one in done.report["generations"]} == {"rejected"}
+    assert forecast_config(config, runs=tmp_path).forecast.stages == {}
+
+
+def test_pairs_of_a_cross_encoder_are_measured_and_weigh(
+    make_config: MakeConfig, tiny_cross_encoder: Path, tmp_path: Path
+) -> None:
+    teacher = {"kind": "cross_encoder", "model": str(tiny_cross_encoder), "max_tokens": 128}
+    read = forecast_config(make_config(teacher=teacher), runs=tmp_path).forecast
+    fewer = forecast_config(make_config("mine.keep=6", teacher=teacher), runs=tmp_path).forecast
+    assert fewer.stages["1/score"].seconds < read.stages["1/score"].seconds
+    assert units_of(read.stages, "1/score") == 40 * 8
+
+
+@given(
+    lengths=st.lists(st.integers(0, 400), min_size=1, max_size=40),
+    most=st.integers(3, 130),
+    stride=st.none() | st.integers(1, 150),
+    windows=st.sampled_from(["first", "all"]),
+)
+def test_tokens_seen_are_those_of_the_windows(lengths: list[int], most: int, stride: int | None, windows: Any) -> None:
+    view = View(most, windows, stride)
+    texts = Lengths(Ragged.of([np.zeros(n) for n in lengths], np.int32), len(lengths))
+    spans = [view.spans(n, SPECIALS.count) for n in lengths]
+    assert texts.seen(view, SPECIALS) == pytest.approx(sum(b - a for text in spans for a, b in text))
+    assert texts.windows(view, SPECIALS) == pytest.approx(sum(map(len, spans)))
+
+
+def test_a_sample_stands_for_all_texts() -> None:
+    some = Lengths(Ragged.of([np.zeros(n) for n in (10, 30)], np.int32), 1000)
+    assert some.total() == 20_000
+    assert some.first(100).total() == 2_000
+
+
+def test_a_run_says_what_it_will_take_and_its_report_what_it_took(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(forecasting, "FEW_DOCUMENTS", 1)
+    with caplog.at_level("INFO", logger="sdretrieval"):
+        done = run_config(make_config(), runs=tmp_path)
+    assert done is not None
+    assert "stages to make: about" in caplog.text
+    rows = {row["stage"]: row for row in done.report["forecast"]}
+    assert rows["1/train"]["amount"] == [20, 20]
+    assert rows["1/encode"]["amount"][0] == rows["1/encode"]["amount"][1]
+    assert all(found > 0 for row in rows.values() for found in row["peak_rss_bytes"])
+    shown = {stage["stage"]: stage["foretold_seconds"] for stage in lineage("tiny", tmp_path)["stages"]}
+    assert shown["1/train"] == rows["1/train"]["seconds"][0]
+    assert shown["0/corpus"] is None  # read before anything could be foretold
+    assert "Foretold and found" in (done.folder / "report.html").read_text(encoding="utf8")
+    again = run_config(make_config(), runs=tmp_path)  # everything from the store: the forecast of then stays
+    assert again is not None
+    assert again.report["forecast"] == done.report["forecast"]
+
+
+def test_a_forecast_that_fails_stops_no_run(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise MemoryError("a batch of 32,768 tokens")
+
+    monkeypatch.setattr(forecasting, "FEW_DOCUMENTS", 1)
+    monkeypatch.setattr(forecasting, "tuned", broken)
+    before = torch.get_num_threads()
+    with caplog.at_level("WARNING", logger="sdretrieval"):
+        assert run_config(make_config(), runs=tmp_path, until="1/encode") is None
+    assert "cannot be foretold (MemoryError: a batch of 32,768 tokens); it goes on" in caplog.text
+    assert torch.get_num_threads() == before
+
+
+def test_made_queries_are_foretold_as_many_as_are_kept(make_config: MakeConfig, tmp_path: Path) -> None:
+    made = ("corpus.labels=false", "corpus.dev_queries=8", "corpus.generated_queries=20")
+    told = forecast_config(make_config(*made), runs=tmp_path).forecast.stages
+    assert units_of(told, "1/evaluate:dev") == 8
+    assert units_of(told, "1/targets") == 40 + 20
+
+
+def test_a_dense_teacher_is_foretold_by_its_own_tokenizer(
+    make_config: MakeConfig, tiny_guest: Path, tmp_path: Path
+) -> None:
+    """It knows fewer words than the student: it cuts them in pieces, and would not understand the student's numbers."""
+    guest = Path(shutil.copytree(tiny_guest, tmp_path / "guest"))
+    tokenizer = json.loads((guest / "tokenizer.json").read_text())
+    signs = {word: number for word, number in tokenizer["model"]["vocab"].items() if number < 120}
+    tokenizer["model"]["vocab"] = signs
+    (guest / "tokenizer.json").write_text(json.dumps(tokenizer))
+    config = make_config(teacher={"kind": "dense", "model": str(guest), "view": {"max_tokens": 128}})
+    told = forecast_config(config, runs=tmp_path / "runs").forecast.stages
+    theirs = units_of(told, "0/tokens:teacher0")
+    assert theirs > 1.5 * units_of(told, "0/tokens")
+    run_config(config, runs=tmp_path / "runs", until="0/encode:teacher0")
+    counts = {record["stage"]: record["counts"] for record in ledger_of(tmp_path / "runs" / "tiny")}
+    assert counted("0/tokens:teacher0", counts["0/tokens:teacher0"]) == theirs
+    done = counted("0/encode:teacher0", counts["0/encode:teacher0"])
+    assert units_of(told, "0/encode:teacher0") == done
+
+
+def test_a_small_run_is_not_measured(finished: RunResult) -> None:
+    assert finished.report["forecast"] == []
