@@ -76,7 +76,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_library_with_its_data_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0].removesuffix(".dist") for name in names} == {"sdretrieval"}
-    templates = {path.name for path in (CHECKOUT / "sdretrieval" / "run" / "templates").iterdir() if path.is_file()}
+    templates = {path.name for path in (CHECKOUT / "sdretrieval" / "report" / "templates").iterdir() if path.is_file()}
     assert {f"sdretrieval/report/templates/{name}" for name in templates} <= set(names)
     assert templates
     assert "sdretrieval/py.typed" in names
