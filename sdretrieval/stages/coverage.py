@@ -1,4 +1,4 @@
-"""Says once a run what the student cannot see of long documents, and in how many windows its teachers read them.
+"""Says once what the student cannot see of long documents, and in how many windows its teachers read them.
 
 Legend: N documents.
 """
@@ -6,15 +6,15 @@ Legend: N documents.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numpy as np
 
 from sdretrieval.config import Config, members_of
 from sdretrieval.corpus.coverage import longest_cut, share_seen
+from sdretrieval.encode.student import Student
 from sdretrieval.encode.views import View
 from sdretrieval.ragged import Array
-from sdretrieval.stages.inputs import Prepared
 
 logger = logging.getLogger("sdretrieval")
 
@@ -22,8 +22,9 @@ QUERY_TOKENS = 32
 """What a query and the special tokens take of a cross-encoder's window, about."""
 
 
-def say_coverage(config: Config, prepared: Prepared, lengths_N: Array, specials: int) -> None:
-    """Log lines over the documents' token counts; `specials`: what the student puts around a document, prompt too."""
+def say_coverage(config: Config, document_ids: Sequence[str], lengths_N: Array, student: Student) -> None:
+    """Log lines over the documents' token counts."""
+    specials = student.document_specials.count  # what stands around a document, prompt too
     room = config.student.max_tokens - specials
     cut = int((lengths_N > room).sum())
     if not len(lengths_N):
@@ -31,19 +32,13 @@ def say_coverage(config: Config, prepared: Prepared, lengths_N: Array, specials:
     if not cut:
         logger.info("the student sees every document whole: the longest has %s tokens", f"{lengths_N.max():,}")
         return
-    longest = longest_cut(prepared.corpus.document_ids, lengths_N, {"student": room})[0]
+    longest = longest_cut(document_ids, lengths_N, {"student": room})[0]
     logger.info(
         "the student sees %.1f %% of the corpus' tokens, the first %d of a document: %s of %s documents are longer; of "
         "the longest, %s (%s tokens), it sees %.1f %%",
         100 * share_seen(lengths_N, room), room, f"{cut:,}", f"{len(lengths_N):,}", longest.identifier,
         f"{longest.length:,}", 100 * longest.seen["student"] / longest.length,
     )  # fmt: skip
-    for line in _teachers(config, lengths_N, specials):
-        logger.info("%s", line)
-
-
-def _teachers(config: Config, lengths_N: Array, specials: int) -> Iterator[str]:
-    """What the members do that read all windows, and what it costs."""
     for member in members_of(config.teacher):
         view = getattr(member, "view", None)
         if view is None or view.windows != "all":
@@ -51,8 +46,8 @@ def _teachers(config: Config, lengths_N: Array, specials: int) -> Iterator[str]:
         pairs = member.kind == "cross_encoder"
         width = getattr(member, "max_tokens", None) or view.max_tokens or config.student.max_tokens
         windows_N = View(width, "all", view.stride).counts(lengths_N, QUERY_TOKENS if pairs else specials)
-        cost = "for each query whose list it stands in" if pairs else f"{int(windows_N.sum()):,} in all"
-        yield (
-            f"teacher {member.kind} reads all of a document in windows: {np.mean(windows_N):.1f} on average, "
-            f"{int(windows_N.max()):,} of the longest, {cost}"
-        )
+        cost = "for each query whose list it is in" if pairs else f"{int(windows_N.sum()):,} in all"
+        logger.info(
+            "teacher %s reads all of a document in windows: %.1f on average, %s of the longest, %s",
+            member.kind, np.mean(windows_N), f"{int(windows_N.max()):,}", cost,
+        )  # fmt: skip
