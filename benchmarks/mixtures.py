@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.finished import artifact_of, stages_of
+from sdretrieval.cli.lookup import Serving
 from sdretrieval.encode.movement import cosines
-from sdretrieval.run.commands.serving import serving_of
 from sdretrieval.stages.inputs import Prepared, Vectors
 from sdretrieval.stages.mixtures import FOUND, between, build_mixtures
 from sdretrieval.stages.search import read_measured
@@ -31,7 +31,7 @@ MIXTURE = re.compile(r"(\d+)m([0-9.]+)/encode")
 def rows(folder: Path) -> Iterator[tuple[str, float, float, float, float]]:
     """(address, mean and least cosine, dev by encoded vectors, dev by mixed ones) of each mixture."""
     stages = stages_of(folder)
-    config = serving_of(folder).config()
+    config = Serving.of(folder).config
     opened = {name: Artifact(record["key"], artifact_of(folder, stages, name)) for name, record in stages.items()}
     prepared = Prepared(opened["0/corpus"])
     for address in stages:

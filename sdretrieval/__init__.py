@@ -17,9 +17,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sdretrieval.cli.score import pairs_to_score, scores_said
     from sdretrieval.config import Config, load_config, parse_config
     from sdretrieval.run.api import RunResult, finish_run, open_run, plan_config, probe_config, run_config
-    from sdretrieval.run.commands.scoring import pairs_to_score, scores_said
 
 __version__ = "0.1.0"
 
@@ -34,12 +34,12 @@ _HOMES = {
     "finish_run": "sdretrieval.run.api",
     "load_config": "sdretrieval.config",
     "open_run": "sdretrieval.run.api",
-    "pairs_to_score": "sdretrieval.run.commands.scoring",
+    "pairs_to_score": "sdretrieval.cli.score",
     "parse_config": "sdretrieval.config",
     "plan_config": "sdretrieval.run.api",
     "probe_config": "sdretrieval.run.api",
     "run_config": "sdretrieval.run.api",
-    "scores_said": "sdretrieval.run.commands.scoring",
+    "scores_said": "sdretrieval.cli.score",
 }
 
 __all__ = [

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sdretrieval.cli.running import print_results_table
+from sdretrieval.cli.run import print_results_table
 from sdretrieval.evaluation import holm
 from tests.cli.conftest import Call, Finished
 
@@ -97,9 +97,9 @@ def test_probe_ranks_the_mixtures_and_advises(finished: Finished, call: Call) ->
 
 def test_without_labels_every_advice_is_an_estimate(finished: Finished, call: Call) -> None:
     done = call("probe", finished.config, "--runs", finished.runs, "--set", "corpus.labels=false")
-    assert "queries (estimate: queries made from documents)" in done.out
+    assert "queries (estimate, on synthetic queries)" in done.out
     assert "dev (estimate) nDCG@10" in done.out
-    assert "advice (estimate: queries made from documents): " in done.out
+    assert "advice (estimate, on synthetic queries): " in done.out
 
 
 @pytest.mark.parametrize("split", ["test", "dev"])
@@ -117,10 +117,10 @@ def test_a_run_reported_on_dev_shows_dev_once(finished: Finished, call: Call) ->
     assert out.splitlines()[2].count("nDCG@10") == 1
 
 
-def test_probe_says_do_not_train_where_the_teacher_is_no_better(finished: Finished, call: Call) -> None:
+def test_probe_advises_to_skip_training_if_the_teacher_is_no_better(finished: Finished, call: Call) -> None:
     alone = ["--set", "teacher={kind: ema, view: {windows: first}}"]
     done = call("probe", finished.config, "--runs", finished.runs, *alone)
-    assert "advice: do not train: " in done.out
+    assert "advice: skip training, there is nothing to learn: " in done.out
     assert "no asymmetry" in done.err
 
 
