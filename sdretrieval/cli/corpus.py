@@ -1,4 +1,4 @@
-"""`corpus python-stdlib | convert | check`: make a corpus, write it as a BEIR folder, look for what is wrong with it."""
+"""`corpus python-stdlib | convert | check`: make a corpus, write it as a BEIR folder, check it for trouble."""
 
 from __future__ import annotations
 

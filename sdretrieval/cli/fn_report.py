@@ -98,8 +98,8 @@ def _print(record: dict[str, Any]) -> None:
         )
     say(
         "",
-        f"Removed: of {curve['candidates']} unlabelled candidates. Caught: of {curve['held_out']} known positives, each "
-        "taken as unlabelled in turn.",
+        f"Removed: of {curve['candidates']} unlabelled candidates. Caught: of {curve['held_out']} known positives, "
+        "each taken as unlabelled in turn.",
     )
     cells = [
         [f"{one['value']:g}", number(one["removed"]), number(one["removed_share"]), number(one["caught"]),

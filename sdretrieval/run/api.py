@@ -92,7 +92,9 @@ def open_run(
         ledger = Ledger(folder / ("ledger.jsonl" if not worker else "worker.jsonl"))
         if not worker:
             write_text(folder / "config.yaml", dump_config(config))
-        yield Pipeline(config, store, Runner(store, ledger, until=until, before=ledger_by_address(ledger)))
+        pipeline = Pipeline(config, store, Runner(store, ledger, until=until, before=ledger_by_address(ledger)))
+        yield pipeline
+        pipeline.runner.say_reused()
 
 
 def _foretell(run: Pipeline, folder: Path, until: str | None) -> None:
@@ -194,7 +196,9 @@ def open_stages(
         folder = runs_folder(runs) / config.name
         folder.mkdir(parents=True, exist_ok=True)
         ledger = Ledger(folder / "ledger.jsonl")
-        yield Pipeline(config, store, Runner(store, ledger, before=ledger_by_address(ledger)))
+        pipeline = Pipeline(config, store, Runner(store, ledger, before=ledger_by_address(ledger)))
+        yield pipeline
+        pipeline.runner.say_reused()
 
 
 def _check_request(
