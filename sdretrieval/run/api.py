@@ -101,7 +101,9 @@ def open_run(
         ledger = Ledger(folder / ("ledger.jsonl" if not worker else "worker.jsonl"))
         if not worker:
             write_text(folder / "config.yaml", dump_config(config))
-        yield Run(config, Runner(store, ledger, until=until, before=ledger_by_address(ledger)))
+        run = Run(config, Runner(store, ledger, until=until, before=ledger_by_address(ledger)))
+        yield run
+        run.runner.say_reused()
 
 
 @contextmanager
@@ -119,7 +121,9 @@ def open_stages(
         folder = runs_folder(runs) / config.name
         folder.mkdir(parents=True, exist_ok=True)
         ledger = Ledger(folder / "ledger.jsonl")
-        yield Run(config, Runner(store, ledger, before=ledger_by_address(ledger)))
+        run = Run(config, Runner(store, ledger, before=ledger_by_address(ledger)))
+        yield run
+        run.runner.say_reused()
 
 
 def dry_run(

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from sdretrieval.errors import DamagedArtifact
-from sdretrieval.progress import check_interrupt
+from sdretrieval.progress import check_interrupt, stage_line
 from sdretrieval.store import Ledger, Store, Work, key_of
 
 logger = logging.getLogger("sdretrieval")
+
+NOT_MADE = "not made yet"
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Runner:
     before: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     records: list[dict[str, Any]] = field(default_factory=list)
     planned: list[Planned] = field(default_factory=list)
+    reused: int = 0
+    """Stages that the store already had, since this was last said."""
     _known: dict[tuple[str, str], Artifact] = field(default_factory=dict)
     """What was asked for already, by address and key."""
 
@@ -82,6 +86,7 @@ class Runner:
         else:
             self._run(address, name, key, describe, build, resumable)
         if self.until == address:
+            self.say_reused()
             raise Stopped(address)
         self._known[address, key] = Artifact(key, self.store.path_of(key))
         return self._known[address, key]
@@ -107,8 +112,12 @@ class Runner:
         resumable: bool,
     ) -> None:
         check_interrupt()
+        why = self._why(address, key, describe, resumable)
         if not self.store.path_of(key).exists():
-            logger.info("%s: begins (%s)", address, self._why(address, key, describe, resumable))
+            if all(record["cached"] for record in self.records):
+                logger.info("Stages are GENERATION/STAGE; those of 0 are shared by all generations.")
+            self.say_reused()
+            logger.debug("%s begins (%s)", address, why)
         made = self.store.ensure(key, name, describe, build, resumable=resumable)
         record = {
             "stage": address,
@@ -123,8 +132,17 @@ class Runner:
         }
         self.ledger.append(record)
         self.records.append(record)
-        if not any(earlier["key"] == key for earlier in self.records[:-1]):  # said once, however many stages ask
-            logger.info("%s: %s (%.1f s)", address, "from the store" if made.cached else "done", made.seconds)
+        if not made.cached:
+            # A first time needs no reason.
+            logger.info("%s", stage_line(address, made.counts, made.seconds, "" if why == NOT_MADE else why))
+        elif not any(earlier["key"] == key for earlier in self.records[:-1]):  # counted once, however many stages ask
+            self.reused += 1
+
+    def say_reused(self) -> None:
+        """Log how many stages the store already had since this was last said: one line for all of them."""
+        if self.reused:
+            logger.info("%d stage%s from the store", self.reused, "s" * (self.reused != 1))
+        self.reused = 0
 
     def _plan(self, address: str, key: str, describe: dict[str, Any], resumable: bool) -> None:
         seconds = self.before.get(address, {}).get("seconds")
@@ -145,7 +163,7 @@ class Runner:
             return f"was interrupted; {'continues' if resumable else 'starts over'}"
         before = self.before.get(address)
         if before is None:
-            return "not made yet"
+            return NOT_MADE
         if before["key"] == key:
             return "its artifact was damaged or removed"
         changed = sorted(

@@ -34,7 +34,7 @@ def test_a_budget_that_is_short_says_what_to_give_up_and_how(config: Path, tmp_p
     whole = call(*asked, "--budget-minutes", "100000", "--json").json()["seconds"]
     done = call(*asked, "--budget-minutes", whole / 120)
     assert done.code == 0, done.err
-    assert "To fit, this was given up:" in done.out
+    assert "Settings changed to fit the budget:" in done.out
     assert f"sdretrieval run {config} --set train.epochs=4000 --set train.epochs=" in done.out
 
 

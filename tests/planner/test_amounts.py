@@ -14,13 +14,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdretrieval.cli.show import lineage
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.planner import Fitted, Prediction, counted
 from sdretrieval.planner import forecast as forecasting
 from sdretrieval.planner.workload import Lengths
 from sdretrieval.ragged import Ragged
 from sdretrieval.run.api import RunResult, forecast_config, plan_config, run_config
-from sdretrieval.run.commands.lineage import lineage
 from sdretrieval.store import Store
 from tests.helpers.runs.tiny_runs import MakeConfig, ledger_of
 
@@ -157,7 +157,7 @@ def test_a_run_says_what_it_will_take_and_its_report_what_it_took(
     assert rows["1/train"]["amount"] == [20, 20]
     assert rows["1/encode"]["amount"][0] == rows["1/encode"]["amount"][1]
     assert all(found > 0 for row in rows.values() for found in row["peak_rss_bytes"])
-    shown = {stage["stage"]: stage["foretold_seconds"] for stage in lineage("tiny", tmp_path)["stages"]}
+    shown = {stage["stage"]: stage["forecast_seconds"] for stage in lineage("tiny", tmp_path)["stages"]}
     assert shown["1/train"] == rows["1/train"]["seconds"][0]
     assert shown["0/corpus"] is None  # read before anything could be foretold
     assert "Foretold and found" in (done.folder / "report.html").read_text(encoding="utf8")
