@@ -61,7 +61,7 @@ def show(run: RunName, runs: Runs = None, as_json: Json = False) -> None:
     from sdretrieval.report.page import duration
 
     rows = [_stage_cells(stage) for stage in record["stages"]]
-    print_table(["stage", "", "took", "foretold", "counts", "key", "made of"], rows, right=["took", "foretold"])
+    print_table(["stage", "", "took", "predicted", "counts", "key", "made of"], rows, right=["took", "predicted"])
     state = "finished" if record["finished"] else "not finished"
     say("", f"{record['run']}: {state}, {duration(record['seconds'])} of work")
     for one in record["generations"]:
@@ -72,12 +72,12 @@ def _stage_cells(stage: dict[str, Any]) -> list[str]:
     from sdretrieval.report.page import duration
 
     found, inputs = "cached" if stage["cached"] else "made", " ".join(key[:12] for key in stage["inputs"])
-    told = duration(stage["foretold_seconds"]) if stage["foretold_seconds"] is not None else ""
+    predicted = duration(stage["predicted_seconds"]) if stage["predicted_seconds"] is not None else ""
     return [
         stage["stage"],
         found,
         duration(stage["seconds"]),
-        told,
+        predicted,
         _counts(stage["counts"]),
         stage["key"][:12],
         inputs,

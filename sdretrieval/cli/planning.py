@@ -30,7 +30,7 @@ def plan(
         str | None, typer.Option(metavar="SIZE", help="change settings until a run holds no more, such as 4GB")
     ] = None,
     again: Annotated[
-        bool, typer.Option("--measure-again", help="measure this machine anew, whatever is known of it")
+        bool, typer.Option("--measure-again", help="measure this machine again, whatever is known of it")
     ] = False,
     runs: Runs = None,
     as_json: Json = False,
@@ -48,7 +48,7 @@ def plan(
         else:
             lines = plan_config(config, **asked)
             cached = all(line.cached for line in lines)
-            fitted = None if cached else _foretold(lambda: forecast_config(config, **asked, again=again))
+            fitted = None if cached else _forecast(lambda: forecast_config(config, **asked, again=again))
     if as_json:
         print_json(_record(lines, fitted) if budget is not None else [_planned(line, fitted) for line in lines])
         return
@@ -68,16 +68,14 @@ def _budget(minutes: float | None, memory: str | None) -> Any:
     return Budget(seconds, None if memory is None else memory_size(memory, "--max-memory"))
 
 
-def _foretold(forecast: Callable[[], Fitted]) -> Fitted | None:
-    """The forecast; where it fails the plan goes without: it knows what is cached."""
-    from sdretrieval.errors import SdretrievalError
+def _forecast(forecast: Callable[[], Fitted]) -> Fitted | None:
+    """The forecast; if it fails the plan goes without: it knows what is cached."""
+    from sdretrieval.planner import CANNOT_FORECAST
 
     try:
         return forecast()
-    except SdretrievalError:
-        raise
-    except Exception as problem:
-        logger.warning("what this will take cannot be foretold: %s: %s", type(problem).__name__, problem)
+    except CANNOT_FORECAST as problem:
+        logger.warning("no forecast of what this will take (%s: %s)", type(problem).__name__, problem)
         return None
 
 
@@ -101,8 +99,8 @@ def _print(lines: list[Planned], fitted: Fitted | None, command: str) -> None:
                 "cached" if line.cached else "run",
                 line.why,
                 _work(told),
-                duration(told.seconds) if told else "",
-                size(told.peak_bytes) if told else "",
+                duration(told.seconds) if told and told.seconds is not None else "",
+                size(told.peak_bytes) if told and told.peak_bytes is not None else "",
                 duration(line.seconds) if line.seconds is not None else "",
             ]
         )
@@ -112,8 +110,8 @@ def _print(lines: list[Planned], fitted: Fitted | None, command: str) -> None:
     if fitted is not None and fitted.given_up:
         say("", "To fit, this was given up:")
         print_table(
-            ["setting", "asked", "now", "which means"],
-            [[one.setting, str(one.asked), str(one.now), one.meaning] for one in fitted.given_up],
+            ["setting", "before", "now", "which means"],
+            [[one.setting, str(one.before), str(one.now), one.meaning] for one in fitted.given_up],
         )
         say("", command)
 
@@ -127,19 +125,12 @@ def _work(told: Prediction | None) -> str:
 
 
 def _planned(line: Planned, fitted: Fitted | None) -> dict[str, Any]:
+    from sdretrieval.planner import predicted_json
+
     told = _told(line, fitted)
     record = {"stage": line.address, "cached": line.cached, "why": line.why, "seconds": line.seconds}
-    if told is None:
-        return {**record, "predicted": None}
-    amount = told.amount
-    predicted = {
-        "unit": amount.unit if amount else None,
-        "amount": amount.count if amount else None,
-        "bytes": (amount.bytes or None) if amount else None,
-        "seconds": round(told.seconds, 2),
-        "peak_rss_bytes": told.peak_bytes,
-    }
-    return {**record, "predicted": predicted}
+    unit = {"unit": told.amount.unit if told and told.amount else None}
+    return {**record, "predicted": None if told is None else {**unit, **predicted_json(told)}}
 
 
 def _record(lines: list[Planned], fitted: Fitted | None) -> dict[str, Any]:
@@ -147,7 +138,6 @@ def _record(lines: list[Planned], fitted: Fitted | None) -> dict[str, Any]:
     return {
         "stages": [_planned(line, fitted) for line in lines],
         "seconds": round(fitted.forecast.seconds, 1),
-        "seconds_if_refused": round(fitted.forecast.refusal_seconds, 1),
         "peak_rss_bytes": fitted.forecast.peak_bytes,
         "given_up": [one._asdict() for one in fitted.given_up],
         "set": fitted.overrides,
@@ -155,14 +145,8 @@ def _record(lines: list[Planned], fitted: Fitted | None) -> dict[str, Any]:
 
 
 def _summary(lines: list[Planned], fitted: Fitted | None) -> str:
-    from sdretrieval.report.page import duration, size
-
     waiting = [line for line in lines if not line.cached]
     summary = f"{len(lines) - len(waiting)} stages cached, {len(waiting)} to run"
     if fitted is not None and waiting:
-        foretold = fitted.forecast
-        summary += f": about {duration(foretold.seconds)}, at most {size(foretold.peak_bytes)} of memory"
-        if foretold.refusal_seconds >= 1:
-            more = duration(foretold.refusal_seconds)
-            summary += f"; each generation that the gate refuses adds about {more}, three times that at most"
+        summary += f": {fitted.forecast.summary()}"
     return summary + "."

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdretrieval.evaluation import by_seen, family, queries_with_seen_positives
-from sdretrieval.planner import counted
 from sdretrieval.report.costs import forecast_held, generation_costs
 from sdretrieval.report.figures import BASE, Figures, final_pairs
 from sdretrieval.report.generated import estimate_against_truth, is_made, queries_made
@@ -17,8 +16,8 @@ from sdretrieval.run.generations import Generation, Pipeline
 from sdretrieval.store import peak_rss_bytes
 
 
-def build_report(pipeline: Pipeline, figures: Figures, foretold: Mapping[str, Any]) -> dict[str, Any]:
-    """`report.json` as docs/ARCHITECTURE.md describes it. `foretold`: the run's forecast by stage, none where empty."""
+def build_report(pipeline: Pipeline, figures: Figures, forecast: Mapping[str, Any]) -> dict[str, Any]:
+    """`report.json` as docs/ARCHITECTURE.md describes it. `forecast`: the run's, by stage; empty: none was made."""
     config, measure = pipeline.config, pipeline.config.evaluate.measures[0]
     records = pipeline.runner.records
     return {
@@ -40,7 +39,7 @@ def build_report(pipeline: Pipeline, figures: Figures, foretold: Mapping[str, An
         "seen_positives": _seen_positives(pipeline, figures, measure),
         "generations": [_generation(one, pipeline) for one in pipeline.generations],
         "generation_costs": generation_costs(records, len(pipeline.generations)),
-        "forecast": forecast_held(once(records), foretold, counted, lambda key: pipeline.store.manifest(key).size()),
+        "forecast": forecast_held(once(records), forecast),
         "staleness": staleness(pipeline),
         "trained": bool(pipeline.generations),
         "seconds": round(sum(record["seconds"] for record in once(records)), 1),

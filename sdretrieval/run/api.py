@@ -11,11 +11,28 @@ from typing import Any
 
 from sdretrieval.config import Config, dump_config, load_config, warnings
 from sdretrieval.config.conflicts import blind_to_order
+from sdretrieval.encode.batches import usual_batch_tokens
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import save_student
+from sdretrieval.encode.views import View
 from sdretrieval.errors import RequestError, WorkError
 from sdretrieval.evaluation import read_trec, write_trec
-from sdretrieval.planner import Budget, Fitted, fit, planner_of, read_forecast, say_forecast, worth_foretelling
+from sdretrieval.planner import (
+    CANNOT_FORECAST,
+    Budget,
+    Calibration,
+    Fitted,
+    Forecast,
+    Workload,
+    fit,
+    forecast,
+    open_calibration,
+    tune,
+    windows_of,
+    workload_of,
+    worth_measuring,
+    write_forecast,
+)
 from sdretrieval.report import build_details, build_report, figures_of
 from sdretrieval.run.disk_needs import check_room
 from sdretrieval.run.generations import Pipeline
@@ -31,7 +48,7 @@ from sdretrieval.run.preflight import (
 from sdretrieval.stages.inputs import Prepared, prompts_of
 from sdretrieval.store import Ledger, Store
 from sdretrieval.store.run_folder import FORECAST, read_json, replace_folder, runs_folder, write_json, write_text
-from sdretrieval.store.runner import Planned, Runner, Stopped, ledger_by_address
+from sdretrieval.store.runner import Artifact, Planned, Runner, Stopped, ledger_by_address
 
 logger = logging.getLogger("sdretrieval")
 
@@ -62,7 +79,7 @@ def run_config(
     with open_run(config, runs=runs, until=until, worker=worker) as run, _threads_kept():
         try:
             if not worker:
-                _foretell(run, runs_folder(runs) / config.name, until)
+                _measure_machine(run, runs_folder(runs) / config.name / FORECAST, until)
             run.run()
         except Stopped as reached:
             logger.info("stopped after %s, as asked", reached)
@@ -95,23 +112,54 @@ def open_run(
         yield Pipeline(config, store, Runner(store, ledger, until=until, before=ledger_by_address(ledger)))
 
 
-def _foretell(run: Pipeline, folder: Path, until: str | None) -> None:
-    """Say what the rest will take, and keep it for the report. What this needs to know is made first: it is needed
-    anyway. A run of seconds goes without."""
-    if not worth_foretelling(Prepared(run.corpus).corpus):
+def _measure_machine(run: Pipeline, path: Path, until: str | None) -> None:
+    """Tune this machine to the run; then say what the rest will take, and keep it in `path` for the report. A run of
+    seconds goes without both."""
+    if not worth_measuring(len(Prepared(run.corpus).corpus.documents)):
         return
-    for precision in {run.config.student.encode_precision, run.config.train.precision}:
-        run.measured_precision(precision)
+    config, student = run.config, run.student(run.base.student)
+    calibration = open_calibration(config.student.device)
+    run.batch_tokens = _tuned(config, workload_of(config, student, {"0/corpus": run.corpus}), calibration)
     try:
-        planner = planner_of(run.config, run.store, run.student(run.base.student), until)
-        run.batch_tokens = planner.tuning.batch_tokens
-        forecast = planner(run.config)
-        say_forecast(forecast)
-        write_json(folder / FORECAST, {**forecast.to_json(), **read_forecast(folder / FORECAST, forecast)})
-    except Exception as problem:  # of whatever kind: what is only foretold must stop no work
-        logger.warning(
-            "what the run will take cannot be foretold (%s: %s); it goes on", type(problem).__name__, problem
-        )
+        planned = planned_stages(config, run.store, until)
+        load = workload_of(config, student, _made(planned, run.store))
+        now = forecast(config, planned, load, calibration, run.batch_tokens)
+    except CANNOT_FORECAST as problem:
+        logger.warning("no forecast of this run (%s: %s); it goes on", type(problem).__name__, problem)
+        return
+    if now.stages:
+        logger.info("%d stages to make: %s", len(now.stages), now.summary())
+    write_forecast(path, now)
+
+
+def _tuned(config: Config, load: Workload, calibration: Calibration) -> int | None:
+    """Tokens of the student's batches; the threads are set for this process."""
+    if not worth_measuring(load.documents):
+        return config.student.batch_tokens
+    windows = windows_of(load.reader, View(config.student.max_tokens))
+    return tune(load.student, windows, calibration, config.student.batch_tokens).batch_tokens
+
+
+def planned_stages(config: Config, store: Store, until: str | None = None) -> list[Planned]:
+    """A dry run: every stage of every generation, cached or to run; generations that no gate has judged are accepted.
+
+    What gates and probe decided is not said again.
+    """
+    ledger = Ledger(store.root.parent / config.name / "ledger.jsonl")
+    runner = Runner(store, ledger, planning=True, until=until, before=ledger_by_address(ledger))
+    logger.disabled = True
+    try:
+        Pipeline(config, store, runner).run()
+    except Stopped:
+        pass  # at `until`: what comes before it is the plan
+    finally:
+        logger.disabled = False
+    return list({line.address: line for line in runner.plan}.values())
+
+
+def _made(planned: Sequence[Planned], store: Store) -> dict[str, Artifact]:
+    """What of a plan is in the store, by address."""
+    return {stage.address: Artifact(stage.key, store.path_of(stage.key)) for stage in planned if stage.cached}
 
 
 @contextmanager
@@ -131,16 +179,9 @@ def plan_config(
 ) -> list[Planned]:
     """Every stage of every generation, cached or to run, and why; runs nothing, takes generations as accepted."""
     config = config if isinstance(config, Config) else load_config(config, overrides)
-    root = runs_folder(runs)
     _say_settings(config)
     _check_settings(config)
-    before = ledger_by_address(Ledger(root / config.name / "ledger.jsonl"))
-    store = Store(root / "store")
-    pipeline = Pipeline(
-        config, store, Runner(store, Ledger(root / config.name / "ledger.jsonl"), planning=True, before=before)
-    )
-    pipeline.run()
-    return list({line.address: line for line in pipeline.runner.plan}.values())
+    return planned_stages(config, Store(runs_folder(runs) / "store"))
 
 
 def forecast_config(
@@ -151,20 +192,26 @@ def forecast_config(
     budget: Budget | None = None,
     again: bool = False,
 ) -> Fitted:
-    """What a run would take: amounts, seconds and peak memory of every stage that the store lacks. Runs nothing.
+    """What a run would take: work, seconds and memory of the stages that the store lacks. Runs nothing.
 
     The texts are sampled and this machine is measured for a few seconds; what is measured is kept in the user's
-    cache (SDRETRIEVAL_CACHE), and measured anew with `again`. With a `budget`, settings are changed until it is met.
-    Raises RequestError where no change makes it fit, and what `run_config` refuses.
+    cache (SDRETRIEVAL_CACHE), and measured again with `again`. With a `budget`, settings are changed until it is met.
+    Raises RequestError if no change makes it fit, and what `run_config` refuses.
     """
     config = config if isinstance(config, Config) else load_config(config, overrides)
     store = Store(runs_folder(runs) / "store")
     _check_settings(config)
     with _threads_kept():
-        forecast = planner_of(config, store, check_student(config), again=again)
+        load = workload_of(config, check_student(config), _made(planned_stages(config, store), store))
+        calibration = open_calibration(config.student.device, again=again)
+        batch_tokens = _tuned(config, load, calibration)
+
+        def forecast_of(config: Config) -> Forecast:
+            return forecast(config, planned_stages(config, store), load, calibration, batch_tokens)
+
         if budget is None:
-            return Fitted(config, [], forecast(config))
-        return fit(config, forecast, budget, forecast.tuning.batch_tokens)
+            return Fitted(config, [], forecast_of(config))
+        return fit(config, forecast_of, budget, batch_tokens or usual_batch_tokens(load.student.model.device.type))
 
 
 def probe_config(
@@ -259,8 +306,8 @@ def finish_run(pipeline: Pipeline, *, runs: Path | None = None) -> RunResult:
     folder = runs_folder(runs) / pipeline.config.name
     write_text(folder / "config.yaml", _config_text(pipeline))
     figures = figures_of(pipeline)
-    foretold = read_json(folder / FORECAST) if (folder / FORECAST).exists() else {}
-    report = build_report(pipeline, figures, foretold)
+    forecast = read_json(folder / FORECAST) if (folder / FORECAST).exists() else {}
+    report = build_report(pipeline, figures, forecast)
     details = build_details(pipeline, figures, report)
     for name in (
         "serving.json",

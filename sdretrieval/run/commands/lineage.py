@@ -17,15 +17,15 @@ LAST_STAGE = "final/index"
 def lineage(name: str, runs: Path | None = None) -> dict[str, Any]:
     """Stages (address, key, cached, seconds, counts, inputs) of the run's last whole pass, generations, headline.
 
-    `foretold_seconds` of a stage: what it was foretold to take, null where it was not.
+    `predicted_seconds` of a stage: what the forecast says, null if it says nothing.
 
     Raises RequestError where there is no such run.
     """
     folder = _folder(name, runs)
     finished = (folder / "report.json").is_file()
-    told = read_json(folder / FORECAST) if (folder / FORECAST).exists() else {}
+    forecast = read_json(folder / FORECAST) if (folder / FORECAST).exists() else {}
     stages = [
-        {**record, "foretold_seconds": _foretold(record, told.get(record["stage"]))}
+        {**record, "predicted_seconds": _predicted(record, forecast.get(record["stage"]))}
         for record in last_pass(Ledger(folder / "ledger.jsonl").read(), finished)
     ]
     report = read_report(folder) if finished else {}
@@ -65,8 +65,8 @@ def _last(records: list[dict[str, Any]], finished: bool) -> list[dict[str, Any]]
     return whole[-1] if finished and whole else passes[-1]
 
 
-def _foretold(record: dict[str, Any], told: dict[str, Any] | None) -> float | None:
-    return float(told["seconds"]) if told is not None and told["key"] == record["key"] else None
+def _predicted(record: dict[str, Any], forecast: dict[str, Any] | None) -> float | None:
+    return forecast["predicted"]["seconds"] if forecast is not None and forecast["key"] == record["key"] else None
 
 
 def _folder(name: str, runs: Path | None) -> Path:
