@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sdretrieval.cli.score import pairs_to_score, scores_said
     from sdretrieval.config import Config, load_config, parse_config
-    from sdretrieval.run.loop import loop
     from sdretrieval.run.api import RunResult, finish_run, open_run, plan_config, probe_config, run_config
+    from sdretrieval.run.loop import loop
 
 __version__ = "0.1.0"
 

@@ -262,8 +262,8 @@ class Bench:
 
         def build(work: Work) -> None:
             from sdretrieval.encode.encoder import encode_texts
-            from sdretrieval.encode.tokens import tokenize
             from sdretrieval.encode.known import Donor
+            from sdretrieval.encode.tokens import tokenize
 
             texts = self.corpus.document_texts() if side == "documents" else self.corpus.query_texts(self.rows)
             check_disk(self.store.root, 4 * student.dims * len(texts))

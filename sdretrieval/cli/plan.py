@@ -10,7 +10,7 @@ import typer
 
 from sdretrieval.cli.options import ConfigFile, Json, Runs, Settings
 from sdretrieval.cli.output import print_json, print_table, say, stdout_kept_clean
-from sdretrieval.errors import RequestError, SdretrievalError
+from sdretrieval.errors import RequestError
 
 if TYPE_CHECKING:
     from sdretrieval.planner import Budget, Fitted, Prediction
@@ -35,6 +35,7 @@ def plan_command(
     as_json: Json = False,
 ) -> None:
     """Every stage of every generation: cached or to run, why, and what it will take. Runs nothing."""
+    from sdretrieval.planner import CANNOT_FORECAST
     from sdretrieval.run.api import forecast_config, plan_config
 
     budget = _budget(budget_minutes, max_memory)
@@ -49,10 +50,8 @@ def plan_command(
             try:
                 if not all(line.cached for line in lines):
                     fitted = forecast_config(config, **request, again=again)
-            except SdretrievalError:
-                raise
-            except Exception as problem:  # the plan goes without: it knows what is cached
-                logger.warning("no forecast of time and memory: %s: %s", type(problem).__name__, problem)
+            except CANNOT_FORECAST as problem:  # the plan goes without: it knows what is cached
+                logger.warning("no forecast of what this will take (%s: %s)", type(problem).__name__, problem)
     if as_json:
         stages = [_line_record(line, _prediction(line, fitted)) for line in lines]
         print_json(stages if budget is None or fitted is None else {"stages": stages, **_fitted_record(fitted)})
@@ -62,7 +61,7 @@ def plan_command(
         say("", "Settings changed to fit the budget:")
         print_table(
             ["setting", "before", "now", "which means"],
-            [[one.setting, str(one.asked), str(one.now), one.meaning] for one in fitted.given_up],
+            [[one.setting, str(one.before), str(one.now), one.meaning] for one in fitted.given_up],
         )
         # What runs this plan, ready for a shell.
         options = [part for one in [*(settings or []), *fitted.overrides] for part in ("--set", one)]
@@ -99,8 +98,8 @@ def _print(lines: list[Planned], fitted: Fitted | None) -> None:
                 "cached" if line.cached else "run",
                 line.why,
                 f"{amount.count:,} {amount.unit}" if amount is not None else "",
-                duration(predicted.seconds) if predicted is not None else "",
-                size(predicted.peak_bytes) if predicted is not None else "",
+                duration(predicted.seconds) if predicted is not None and predicted.seconds is not None else "",
+                size(predicted.peak_bytes) if predicted is not None and predicted.peak_bytes is not None else "",
                 duration(line.seconds) if line.seconds is not None else "",
             ]
         )
@@ -109,33 +108,23 @@ def _print(lines: list[Planned], fitted: Fitted | None) -> None:
     waiting = sum(not line.cached for line in lines)
     summary = f"{len(lines) - waiting} stages cached, {waiting} to run"
     if fitted is not None and waiting:
-        forecast = fitted.forecast
-        summary += f": about {duration(forecast.seconds)}, at most {size(forecast.peak_bytes)} of memory"
-        if forecast.refusal_seconds >= 1:
-            more = duration(forecast.refusal_seconds)
-            summary += f"; each generation that the gate refuses adds about {more}, three times that at most"
+        summary += f": {fitted.forecast.summary()}"
     say("", f"{summary}.")
 
 
 def _line_record(line: Planned, predicted: Prediction | None) -> dict[str, Any]:
-    record: dict[str, Any] = {"stage": line.address, "cached": line.cached, "why": line.why, "seconds": line.seconds}
+    from sdretrieval.planner import predicted_json
+
+    record = {"stage": line.address, "cached": line.cached, "why": line.why, "seconds": line.seconds}
     if predicted is None:
         return {**record, "predicted": None}
-    amount = predicted.amount
-    record["predicted"] = {
-        "unit": amount.unit if amount else None,
-        "amount": amount.count if amount else None,
-        "bytes": (amount.bytes or None) if amount else None,
-        "seconds": round(predicted.seconds, 2),
-        "peak_rss_bytes": predicted.peak_bytes,
-    }
-    return record
+    unit = predicted.amount.unit if predicted.amount else None
+    return {**record, "predicted": {"unit": unit, **predicted_json(predicted)}}
 
 
 def _fitted_record(fitted: Fitted) -> dict[str, Any]:
     return {
         "seconds": round(fitted.forecast.seconds, 1),
-        "seconds_if_refused": round(fitted.forecast.refusal_seconds, 1),
         "peak_rss_bytes": fitted.forecast.peak_bytes,
         "given_up": [one._asdict() for one in fitted.given_up],
         "set": fitted.overrides,

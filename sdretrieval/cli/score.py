@@ -15,7 +15,6 @@ from sdretrieval.cli.output import print_json, say, stdout_kept_clean
 from sdretrieval.cli.show import finished_stages
 from sdretrieval.errors import RequestError
 from sdretrieval.store import Ledger, Store
-from sdretrieval.store.run_folder import read_json
 
 if TYPE_CHECKING:
     from sdretrieval.config import Config

@@ -65,7 +65,7 @@ def lineage(name: str, runs: Path | None = None) -> dict[str, Any]:
     for record in _last_pass(Ledger(folder / "ledger.jsonl").read(), finished):
         predicted = forecast.get(record["stage"])
         of_this = predicted is not None and predicted["key"] == record["key"]
-        seconds = float(forecast[record["stage"]]["seconds"]) if of_this else None
+        seconds = forecast[record["stage"]]["predicted"]["seconds"] if of_this else None
         stages.setdefault(record["key"], {**record, "forecast_seconds": seconds})
     report = read_report(folder) if finished else {}
     return {

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdretrieval.evaluation import by_seen, family, queries_with_seen_positives
-from sdretrieval.planner import counted
 from sdretrieval.report.costs import forecast_held, generation_costs
 from sdretrieval.report.figures import BASE, Figures, final_pairs
 from sdretrieval.report.generated import estimate_against_truth, is_made, queries_made
@@ -17,8 +16,8 @@ from sdretrieval.stages.results import Results
 from sdretrieval.store import peak_rss_bytes
 
 
-def build_report(results: Results, figures: Figures, foretold: Mapping[str, Any]) -> dict[str, Any]:
-    """`report.json` as docs/ARCHITECTURE.md describes it. `foretold`: the run's forecast by stage, none where empty."""
+def build_report(results: Results, figures: Figures, forecast: Mapping[str, Any]) -> dict[str, Any]:
+    """`report.json` as docs/ARCHITECTURE.md describes it. `forecast`: the run's, by stage; empty: none was made."""
     config, collection = results.run.config, results.base.collection
     measure = config.evaluate.measures[0]
     records = results.run.runner.records
@@ -41,7 +40,7 @@ def build_report(results: Results, figures: Figures, foretold: Mapping[str, Any]
         "seen_positives": _seen_positives(results, figures, measure),
         "generations": [_generation(one, results) for one in results.generations],
         "generation_costs": generation_costs(records, len(results.generations)),
-        "forecast": forecast_held(once(records), foretold, counted, lambda key: results.run.store.manifest(key).size()),
+        "forecast": forecast_held(once(records), forecast),
         "trained": bool(results.generations),
         "seconds": round(sum(record["seconds"] for record in once(records)), 1),
         "seconds_this_time": round(sum(record["seconds"] for record in records if not record["cached"]), 1),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import logging
+import re
 from collections.abc import Callable, Collection
 from difflib import get_close_matches
 from pathlib import Path

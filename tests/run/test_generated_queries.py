@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sdretrieval.stages.inputs import Prepared
+from sdretrieval.stages.prepare import build_corpus
 
 from sdretrieval.corpus import load_corpus
 from sdretrieval.errors import CorpusError
 from sdretrieval.run.api import run_config
-from sdretrieval.stages.inputs import Prepared
-from sdretrieval.stages.prepare import build_corpus
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 from tests.helpers.runs.tiny_runs import MakeConfig, keys_of, ledger_of

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sdretrieval.stages.inputs import Vectors
 
 from sdretrieval.cli.corpus import check_source
 from sdretrieval.encode import encoder
@@ -16,7 +17,6 @@ from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.views import View
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.api import run_config
-from sdretrieval.stages.inputs import Vectors
 from sdretrieval.store.runner import Artifact
 from sdretrieval.teachers.dense import DenseTeacher
 from tests.helpers import tiny

@@ -1,4 +1,4 @@
-"""What was measured of this machine: kept, found again, measured anew where asked or where the file is torn."""
+"""What was measured of this machine: kept, read again, measured again if asked to or if the file is torn."""
 
 from __future__ import annotations
 
@@ -6,48 +6,48 @@ from pathlib import Path
 
 import pytest
 
-from sdretrieval.planner.speeds import Speeds, shape
+from sdretrieval.planner.trials import Calibration, shape
 
 
 class Trial:
-    """Counts how often it is asked."""
+    """Counts how often it runs."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.runs = 0
 
     def __call__(self) -> dict[str, float]:
-        self.asked += 1
-        return {"seconds_per_token": self.asked * 0.5}
+        self.runs += 1
+        return {"seconds_per_token": self.runs * 0.5}
 
 
 def test_a_trial_runs_once_and_is_kept_for_the_next_process(tmp_path: Path) -> None:
     trial, file = Trial(), tmp_path / "cache" / "calibration.json"
-    assert Speeds(file).of("encode", trial) == {"seconds_per_token": 0.5}
-    assert Speeds(file).of("encode", trial) == {"seconds_per_token": 0.5}
-    assert trial.asked == 1
+    assert Calibration(file).of("encode", trial) == {"seconds_per_token": 0.5}
+    assert Calibration(file).of("encode", trial) == {"seconds_per_token": 0.5}
+    assert trial.runs == 1
 
 
 def test_other_work_and_other_threads_are_measured_by_themselves(tmp_path: Path) -> None:
     import torch
 
-    trial, speeds = Trial(), Speeds(tmp_path / "calibration.json")
-    speeds.of("encode", trial)
-    speeds.of("train", trial)
+    trial, calibration = Trial(), Calibration(tmp_path / "calibration.json")
+    calibration.of("encode", trial)
+    calibration.of("train", trial)
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try:
-        speeds.of("encode", trial)
+        calibration.of("encode", trial)
     finally:
         torch.set_num_threads(before)
-    assert trial.asked == 3
+    assert trial.runs == 3
 
 
 def test_again_measures_once_more_and_no_oftener(tmp_path: Path) -> None:
     trial, file = Trial(), tmp_path / "calibration.json"
-    Speeds(file).of("encode", trial)
-    speeds = Speeds(file, again=True)
-    assert speeds.of("encode", trial) == speeds.of("encode", trial) == {"seconds_per_token": 1.0}
-    assert Speeds(file).of("encode", trial) == {"seconds_per_token": 1.0}
+    Calibration(file).of("encode", trial)
+    calibration = Calibration(file, again=True)
+    assert calibration.of("encode", trial) == calibration.of("encode", trial) == {"seconds_per_token": 1.0}
+    assert Calibration(file).of("encode", trial) == {"seconds_per_token": 1.0}
 
 
 @pytest.mark.parametrize("text", ['{"half', "[1]", "null", '{"key": 5}', '{"key": {"seconds_per_token": "quick"}}'])
@@ -55,30 +55,30 @@ def test_a_file_that_is_not_what_it_should_be_is_measured_again(tmp_path: Path, 
     file = tmp_path / "calibration.json"
     file.write_text(text)
     trial = Trial()
-    Speeds(file).of("encode", trial)
-    assert trial.asked == 1
-    assert Speeds(file).of("encode", trial) == {"seconds_per_token": 0.5}
+    Calibration(file).of("encode", trial)
+    assert trial.runs == 1
+    assert Calibration(file).of("encode", trial) == {"seconds_per_token": 0.5}
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("no folder")
     trial = Trial()
-    speeds = Speeds(tmp_path / "file" / "calibration.json")
+    calibration = Calibration(tmp_path / "file" / "calibration.json")
     with caplog.at_level("WARNING", logger="sdretrieval"):
-        assert speeds.of("encode", trial) == speeds.of("encode", trial) == {"seconds_per_token": 0.5}
+        assert calibration.of("encode", trial) == calibration.of("encode", trial) == {"seconds_per_token": 0.5}
     assert "cannot be kept" in caplog.text
-    assert trial.asked == 1
+    assert trial.runs == 1
 
 
 def test_two_processes_keep_what_the_other_measured(tmp_path: Path) -> None:
     file, trial = tmp_path / "calibration.json", Trial()
-    first, second = Speeds(file), Speeds(file)
+    first, second = Calibration(file), Calibration(file)
     first.of("encode", trial)
     second.of("train", trial)
-    third = Speeds(file)
+    third = Calibration(file)
     third.of("encode", trial)
     third.of("train", trial)
-    assert trial.asked == 2
+    assert trial.runs == 2
 
 
 def test_sizes_near_each_other_share_a_measurement() -> None:
