@@ -21,10 +21,11 @@ from typing import Any
 from benchmarks.ablation_rows import TABLES
 from sdretrieval import load_config
 from sdretrieval.evaluation import holm, paired_test, verdict
+from sdretrieval.files import write_json
 from sdretrieval.run.api import open_run
 from sdretrieval.run.loop import loop
 from sdretrieval.stages.evaluate import read_measured
-from sdretrieval.store.run_folder import runs_folder, write_json
+from sdretrieval.store.run_folder import runs_folder
 from sdretrieval.store.runner import Artifact, Stopped
 
 PARTS = ("table", "stride", "lexical", "dense")

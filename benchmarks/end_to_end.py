@@ -34,8 +34,9 @@ from sdretrieval.config import Config
 from sdretrieval.encode.student import torch_device
 from sdretrieval.errors import SdretrievalError
 from sdretrieval.evaluation import paired_test
+from sdretrieval.files import read_json, write_json
 from sdretrieval.store import Ledger
-from sdretrieval.store.run_folder import read_json, read_report, write_json
+from sdretrieval.store.run_folder import read_report
 
 HOME = Path(__file__).parent
 FASTER, LIGHTER = 3.0, 2.0

@@ -34,9 +34,9 @@ from benchmarks.index_table import update_readme
 from benchmarks.machine import commit, processor
 from benchmarks.text_like_vectors import write_vectors
 from sdretrieval.errors import RequestError
+from sdretrieval.files import write_json
 from sdretrieval.indexes import Hits, VectorIndex, exact_search
 from sdretrieval.indexes.faiss_library import faiss_threads, load_faiss
-from sdretrieval.store.run_folder import write_json
 
 logger = logging.getLogger("sdretrieval")
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdretrieval.config import Config, dump_config
+from sdretrieval.files import read_json
 from sdretrieval.progress import Progress
 from sdretrieval.store import Ledger, Store
-from sdretrieval.store.run_folder import read_json
 
 BEGINS = " begins ("
 SECONDS_HELD = ("card.json",)

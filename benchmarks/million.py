@@ -25,11 +25,11 @@ from benchmarks.passages import cut_files, distinct, exactly
 from benchmarks.record import measured_with
 from sdretrieval.config import Config, load_config
 from sdretrieval.encode.locate import locate_model
+from sdretrieval.files import write_json
 from sdretrieval.progress import track
 from sdretrieval.run.api import run_config
 from sdretrieval.store import Ledger
 from sdretrieval.store.memory import peak_of_work
-from sdretrieval.store.run_folder import write_json
 
 CONFIG = Path(__file__).parents[1] / "configs" / "million.yaml"
 TOKENS = 64

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.machine import commit, processor
 from benchmarks.sides import Side
-from sdretrieval.store.run_folder import write_json
+from sdretrieval.files import write_json
 
 BEGIN, END = "<!-- records: written by python -m benchmarks -->", "<!-- records end -->"
 HEAD = "| what | ratio (least to most) | target | memory | agreement |\n|---|---|---|---|---|"

@@ -23,10 +23,10 @@ from benchmarks.inputs import Asked
 from benchmarks.record import Record, Row
 from benchmarks.sides import Side, Work
 from benchmarks.text_like_vectors import write_vectors
+from sdretrieval.files import write_json
 from sdretrieval.indexes import VectorIndex, exact_search, recall
 from sdretrieval.indexes.faiss_library import load_faiss
 from sdretrieval.indexes.settings import TARGET_RECALL
-from sdretrieval.store.run_folder import write_json
 
 ROUNDS = 3
 DOCUMENTS, DIMS = 1_000_000, 384

@@ -18,7 +18,8 @@ from benchmarks.end_to_end import Ours, Theirs, both_reached, time_rows
 from benchmarks.ledger_costs import Costs, Reached, costs_of, dev_over_time, first_at
 from benchmarks.record import Row
 from sdretrieval import load_config
-from sdretrieval.store.run_folder import read_json, read_report
+from sdretrieval.files import read_json
+from sdretrieval.store.run_folder import read_report
 from tests.helpers.runs.tiny_runs import settings
 
 

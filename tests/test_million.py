@@ -10,8 +10,8 @@ import pytest
 from benchmarks.killed import Kill, differing
 from benchmarks.killed import table as kill_table
 from benchmarks.million import TOKENS, collection, config_over, table
+from sdretrieval.files import write_json
 from sdretrieval.store import Ledger, Store
-from sdretrieval.store.run_folder import write_json
 
 
 def test_passages_are_distinct_and_fit_into_the_students_window(tiny_student: Path, tmp_path: Path) -> None:

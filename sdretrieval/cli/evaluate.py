@@ -24,8 +24,9 @@ from sdretrieval.cli.output import (
     say,
     stdout_kept_clean,
 )
+from sdretrieval.files import write_json
 from sdretrieval.store import Store, Work, check_disk, key_of
-from sdretrieval.store.run_folder import runs_folder, write_json
+from sdretrieval.store.run_folder import runs_folder
 
 if TYPE_CHECKING:
     from sdretrieval.config import IndexConfig

@@ -12,7 +12,8 @@ from sdretrieval.cli.lookup import Serving
 from sdretrieval.cli.options import Json, RunName, Runs
 from sdretrieval.cli.output import print_json, print_table, say, stdout_kept_clean
 from sdretrieval.errors import DamagedArtifact, ModelError
-from sdretrieval.store.run_folder import find_run, read_json, read_report
+from sdretrieval.files import read_json
+from sdretrieval.store.run_folder import find_run, read_report
 
 if TYPE_CHECKING:
     from sdretrieval.corpus import Corpus

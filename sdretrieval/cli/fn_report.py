@@ -16,7 +16,7 @@ from sdretrieval.cli.lookup import config_or_run
 from sdretrieval.cli.options import ConfigOrRun, Json, Runs, Settings
 from sdretrieval.cli.output import check_writable, excerpt, print_json, print_table, say, stdout_kept_clean
 from sdretrieval.errors import RequestError
-from sdretrieval.store.run_folder import write_text
+from sdretrieval.files import write_text
 
 if TYPE_CHECKING:
     from sdretrieval.corpus import Corpus

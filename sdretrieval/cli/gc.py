@@ -8,7 +8,8 @@ import typer
 
 from sdretrieval.cli.options import Json, Runs
 from sdretrieval.cli.output import print_json, print_table, say
-from sdretrieval.store import Store, keys_in_ledgers, readable_bytes
+from sdretrieval.formatting import readable_bytes
+from sdretrieval.store import Store, keys_in_ledgers
 from sdretrieval.store.run_folder import runs_folder
 
 

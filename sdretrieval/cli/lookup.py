@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdretrieval.errors import ModelError, RequestError
+from sdretrieval.files import read_json
 from sdretrieval.store import Store
-from sdretrieval.store.run_folder import find_run, read_json, runs_folder
+from sdretrieval.store.run_folder import find_run, runs_folder
 
 if TYPE_CHECKING:
     from sdretrieval.config import Config

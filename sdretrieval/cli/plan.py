@@ -86,7 +86,7 @@ def _prediction(line: Planned, fitted: Fitted | None) -> Prediction | None:
 
 
 def _print(lines: list[Planned], fitted: Fitted | None) -> None:
-    from sdretrieval.report.page import duration, size
+    from sdretrieval.formatting import readable_bytes, readable_seconds
 
     rows = []
     for line in lines:
@@ -98,9 +98,11 @@ def _print(lines: list[Planned], fitted: Fitted | None) -> None:
                 "cached" if line.cached else "run",
                 line.why,
                 f"{amount.count:,} {amount.unit}" if amount is not None else "",
-                duration(predicted.seconds) if predicted is not None and predicted.seconds is not None else "",
-                size(predicted.peak_bytes) if predicted is not None and predicted.peak_bytes is not None else "",
-                duration(line.seconds) if line.seconds is not None else "",
+                readable_seconds(predicted.seconds) if predicted and predicted.seconds is not None else "",
+                readable_bytes(predicted.peak_bytes)
+                if predicted is not None and predicted.peak_bytes is not None
+                else "",
+                readable_seconds(line.seconds) if line.seconds is not None else "",
             ]
         )
     figures = ["work", "predicted", "memory", "took last time"]

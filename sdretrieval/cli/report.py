@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sdretrieval.cli.options import Json, RunName, Runs
 from sdretrieval.cli.output import print_json, say
-from sdretrieval.store.run_folder import find_run, read_json, read_report, write_text
+from sdretrieval.files import read_json, write_text
+from sdretrieval.store.run_folder import find_run, read_report
 
 
 def report_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None:

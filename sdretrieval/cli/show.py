@@ -7,8 +7,9 @@ from typing import Any
 
 from sdretrieval.cli.options import Json, RunName, Runs
 from sdretrieval.cli.output import print_json, print_table, say
+from sdretrieval.files import read_json
 from sdretrieval.store import Ledger
-from sdretrieval.store.run_folder import FORECAST, find_run, read_json, read_report, runs_folder
+from sdretrieval.store.run_folder import FORECAST, find_run, read_report, runs_folder
 
 FIRST_STAGE = "0/corpus"
 """Every pass over the pipeline begins with it."""
@@ -18,7 +19,7 @@ LAST_STAGE = "final/index"
 
 def show_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None:
     """What a run did, stage by stage, and what the gate decided."""
-    from sdretrieval.report.page import duration
+    from sdretrieval.formatting import readable_seconds
 
     record = lineage(run, runs)
     if as_json:
@@ -35,8 +36,8 @@ def show_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None
             [
                 stage["stage"],
                 "cached" if stage["cached"] else "made",
-                duration(stage["seconds"]),
-                duration(forecast) if forecast is not None else "",
+                readable_seconds(stage["seconds"]),
+                readable_seconds(forecast) if forecast is not None else "",
                 ", ".join(f"{name} {value}" for name, value in counts.items()),
                 stage["key"][:12],
                 " ".join(key[:12] for key in stage["inputs"]),
@@ -44,7 +45,7 @@ def show_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None
         )
     print_table(["stage", "", "took", "forecast", "counts", "key", "made of"], rows, right=["took", "forecast"])
     state = "finished" if record["finished"] else "not finished"
-    say("", f"{record['run']}: {state}, {duration(record['seconds'])} of work")
+    say("", f"{record['run']}: {state}, {readable_seconds(record['seconds'])} of work")
     for one in record["generations"]:
         say(f"generation {one['generation']}: {one['decision']}. The gate: {one['reason']}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdretrieval.planner.amounts import Amount, counted
+from sdretrieval.planner.amounts import Amount
 from sdretrieval.planner.forecast import (
     CANNOT_FORECAST,
     Budget,
@@ -28,7 +28,6 @@ __all__ = [
     "Prediction",
     "Tuning",
     "Workload",
-    "counted",
     "fit",
     "forecast",
     "open_calibration",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from sdretrieval.config import Config, DenseConfig, EmaConfig, Member, members_of
 from sdretrieval.config.conflicts import by_dev
@@ -13,21 +11,7 @@ from sdretrieval.encode.views import View
 from sdretrieval.planner.workload import Reader, Workload
 from sdretrieval.stages.teachers import view_of
 from sdretrieval.training.schedule import count_updates
-
-UNITS = {
-    "corpus": ("documents", ("documents",)),
-    "tokens": ("tokens", ("document_tokens", "query_tokens", "masked_tokens")),
-    "lexical": ("documents", ("documents",)),
-    "encode": ("tokens", ("document_tokens", "query_tokens", "masked_tokens")),
-    "index": ("vectors", ("vectors",)),
-    "evaluate": ("queries", ("queries",)),
-    "probe": ("queries", ("queries",)),
-    "mine": ("candidates", ("candidates",)),
-    "score": ("pairs", ("pairs",)),
-    "targets": ("lists", ("lists",)),
-    "train": ("updates", ("updates",)),
-}
-"""Of a stage: its unit, and the counts of its manifest that make it up."""
+from sdretrieval.units import UNITS, Address
 
 SHARED = 0.05
 """Of a batch's documents, those in several of its lists beyond what chance brings: some per cent
@@ -42,20 +26,9 @@ class Amount:
     count: int
 
 
-def stage_name(address: str) -> str:
-    """`encode` of `1/encode:teacher0`."""
-    return address.split("/")[-1].split(":")[0]
-
-
-def counted(address: str, counts: Mapping[str, Any]) -> int | None:
-    """What a finished stage's `counts` say in the unit of its amount."""
-    name = stage_name(address)
-    return sum(int(counts.get(one, 0)) for one in UNITS[name][1]) if name in UNITS else None
-
-
 def amount_of(address: str, config: Config, load: Workload) -> Amount | None:
     """The amount of the stage at `address`; None for stages too small to count."""
-    name, pairs = stage_name(address), load.train * list_length(config, load)
+    name, pairs = Address.of(address).stage, load.train * list_length(config, load)
     match name:
         case "corpus" | "lexical" | "index":
             count: float = load.documents
@@ -65,7 +38,7 @@ def amount_of(address: str, config: Config, load: Workload) -> Amount | None:
         case "encode":
             count = _encoded_tokens(address, config, load)
         case "evaluate":
-            count = load.splits.get(address.split(":")[-1], 0)
+            count = load.splits.get(Address.of(address).part, 0)
         case "probe":
             count = load.splits.get("dev", 0)
         case "mine":
@@ -76,7 +49,7 @@ def amount_of(address: str, config: Config, load: Workload) -> Amount | None:
             count = load.train
         case "train":
             control = ":" in address  # a control has the updates of all generations
-            epochs = config.all_epochs if control else config.train.epochs_of(int(address.split("/")[0]))
+            epochs = config.all_epochs if control else config.train.epochs_of(int(Address.of(address).owner))
             per_update = min(config.train.queries_per_batch, max(load.train, 1)) * config.train.gradient_accumulation
             count = count_updates(load.train, epochs, per_update)
         case _:
@@ -116,7 +89,7 @@ def reused_tokens(address: str, config: Config, load: Workload) -> float:
 def pairs_read(address: str, config: Config, load: Workload) -> int:
     """Pairs that each cross-encoder reads in the stage at `address`, at most: those of earlier generations' lists are
     remembered."""
-    kind, split = stage_name(address), address.split(":")[-1]
+    kind, split = Address.of(address).stage, Address.of(address).part
     if kind == "score":
         return load.train * list_length(config, load)
     depth = min(config.evaluate.teacher_depth, load.documents)

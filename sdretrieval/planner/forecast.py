@@ -6,7 +6,6 @@ memory as what a trial held, or the index. Nothing here changes a run.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -15,20 +14,19 @@ from typing import Any, NamedTuple
 
 from sdretrieval.config import Config, CrossEncoderConfig, EmaConfig, members_of, parse_config, settings_from
 from sdretrieval.errors import ConfigError, DamagedArtifact, RequestError
+from sdretrieval.files import read_json, write_json
+from sdretrieval.formatting import readable_bytes, readable_seconds
 from sdretrieval.planner.amounts import (
-    UNITS,
     Amount,
     amount_of,
     pairs_read,
     reused_tokens,
-    stage_name,
     tokens_of_update,
 )
 from sdretrieval.planner.trials import Calibration, Trials
 from sdretrieval.planner.workload import Workload
-from sdretrieval.store import readable_bytes
-from sdretrieval.store.run_folder import write_json
 from sdretrieval.store.runner import Planned
+from sdretrieval.units import UNITS, Address
 
 CANNOT_FORECAST = (DamagedArtifact, OSError, ValueError, MemoryError, RuntimeError)
 """What a dry run and its forecast may raise that stops no run: something in the store cannot be opened (a run makes it
@@ -107,7 +105,7 @@ class Forecast:
             address: {
                 "key": self.keys[address],
                 "unit": one.amount.unit if one.amount else None,
-                "counts": list(UNITS[stage_name(address)][1]) if one.amount else [],
+                "counts": list(UNITS[Address.of(address).stage][1]) if one.amount else [],
                 "predicted": predicted_json(one),
             }
             for address, one in self.stages.items()
@@ -145,7 +143,7 @@ def forecast(
 def _predict(stage: Planned, trials: Trials) -> Prediction:
     """Amount times what a unit took in a trial."""
     config, load, address = trials.config, trials.load, stage.address
-    name, amount = stage_name(address), amount_of(address, config, load)
+    name, amount = Address.of(address).stage, amount_of(address, config, load)
     seconds, held = None, []  # bytes beside what the process holds anyway
     if name == "encode" and amount:
         figures = trials.encoding(address)
@@ -179,14 +177,9 @@ def _predict(stage: Planned, trials: Trials) -> Prediction:
 
 def write_forecast(path: Path, now: Forecast) -> None:
     """Keep what is predicted `now`, and what an earlier process of the run predicted of other artifacts."""
-    earlier = dict(json.loads(path.read_text(encoding="utf8"))) if path.exists() else {}
+    earlier = read_json(path) if path.exists() else {}
     kept = {address: one for address, one in earlier.items() if now.keys.get(address) in (None, one["key"])}
     write_json(path, {**now.to_json(), **kept})
-
-
-def readable_seconds(seconds: float) -> str:
-    """42 s, 8.5 min."""
-    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
 # --- a budget: while a run would take too long, or hold too much, what saves most is given up

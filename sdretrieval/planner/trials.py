@@ -26,13 +26,13 @@ from sdretrieval.encode.encoder import Precision, encode_sequences
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.student import Student, features_of, load_student
 from sdretrieval.encode.views import View
+from sdretrieval.files import write_json
 from sdretrieval.planner.amounts import documents_of_update, member_at, reader_at, training_view, view_at
 from sdretrieval.planner.workload import SAMPLE, Reader, Workload, examples
 from sdretrieval.ragged import Array
 from sdretrieval.stages.precision import machine_name
 from sdretrieval.stages.run import student_from
 from sdretrieval.store.memory import give_back_freed, peak_of_work, resident_bytes
-from sdretrieval.store.run_folder import write_json
 from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
 from sdretrieval.teachers.pair_cache import PairCache
 from sdretrieval.training.precision import faster_precision

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-UNITS = {
-    "encode": ("tokens", ("document_tokens", "query_tokens")),
-    "index": ("vectors", ("vectors",)),
-    "mine": ("candidates", ("candidates",)),
+from sdretrieval.units import UNITS, Address
+
+OF_GENERATIONS = {
+    **{stage: UNITS[stage] for stage in ("encode", "index", "mine", "score", "targets", "train")},
     "score": ("pairs newly scored", ("newly_scored_pairs",)),
-    "targets": ("lists", ("lists",)),
-    "train": ("updates", ("updates",)),
 }
-"""Of a stage: the unit of its work, and the counts that make it up. Pairs that a free teacher judges cost nothing."""
+"""Stages that every generation has: unit and counts. Pairs that a free teacher judges cost nothing."""
 
 NOTHING: Mapping[str, Any] = {"counts": {}, "seconds": 0.0}
 
@@ -29,7 +27,7 @@ def generation_costs(records: Iterable[Mapping[str, Any]], generations: int) -> 
     """
     found: dict[str, dict[int, Mapping[str, Any]]] = {}
     for generation, stage, record in _made(records):
-        if generation <= generations and stage.partition(":")[0] in UNITS:
+        if generation <= generations and Address.of(stage).stage in OF_GENERATIONS:
             found.setdefault(stage, {})[generation] = record
     return [row for number in range(2, generations + 1) for row in _generation(found, number)]
 
@@ -40,11 +38,10 @@ def _made(records: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, str, Mapp
     records = list(records)
     first = {record["key"]: record for record in reversed(records)}
     for record in records:
-        generation, _, stage = record["stage"].partition("/")
-        maker = first[record["key"]]
-        its_own = maker["stage"] == record["stage"] or not maker["stage"].partition("/")[0].isdigit()
-        if generation.isdigit() and int(generation) >= 1 and its_own:
-            yield int(generation), stage, maker
+        address, maker = Address.of(record["stage"]), first[record["key"]]
+        its_own = maker["stage"] == record["stage"] or Address.of(maker["stage"]).generation is None
+        if address.generation and its_own:
+            yield address.generation, record["stage"].partition("/")[2], maker
 
 
 def _generation(found: Mapping[str, Mapping[int, Mapping[str, Any]]], number: int) -> list[dict[str, Any]]:
@@ -84,7 +81,7 @@ def forecast_held(
 
 
 def _compared(stage: str, number: int, first: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
-    unit, names = UNITS[stage.partition(":")[0]]
+    unit, names = OF_GENERATIONS[Address.of(stage).stage]
     amounts = [sum(int(record["counts"].get(name, 0)) for name in names) for record in (first, later)]
     seconds = [float(record["seconds"]) for record in (first, later)]
     return {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from sdretrieval.config import dump_config
 from sdretrieval.corpus import Corpus
 from sdretrieval.evaluation import read_trec
+from sdretrieval.files import read_json
 from sdretrieval.report.build import once
 from sdretrieval.report.figures import BASE, Figures
 from sdretrieval.report.removed import mining_of
@@ -17,7 +17,7 @@ from sdretrieval.stages.evaluate import System
 from sdretrieval.stages.probe import with_holm
 from sdretrieval.stages.results import Results
 from sdretrieval.stages.targets import weights_by
-from sdretrieval.store.run_folder import read_json
+from sdretrieval.units import Address
 
 SHOWN_QUERIES = 8
 """Wins and losses shown, each."""
@@ -78,7 +78,7 @@ def _by_generation(figures: Figures, measure: str) -> list[dict[str, Any]]:
 def _histograms(results: Results, file: str, key: str | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for one in results.generations:
-        record = json.loads((one.targets.path / file).read_text(encoding="utf8"))
+        record = read_json(one.targets.path / file)
         named = record if key is None else {"targets": record[key]}
         found |= {f"generation {one.number}: {name}": histogram for name, histogram in named.items()}
     return found
@@ -115,8 +115,8 @@ def _text(corpus: Corpus, document: str | None) -> str:
 def _stage_rows(results: Results) -> list[dict[str, Any]]:
     return [
         {
-            "generation": record["stage"].split("/")[0],
-            "stage": record["stage"].split("/", 1)[1],
+            "generation": Address.of(record["stage"]).owner,
+            "stage": record["stage"].partition("/")[2],
             **{name: record[name] for name in ("cached", "seconds", "peak_rss_bytes", "peak_is_own", "counts")},
         }
         for record in once(results.run.runner.records)

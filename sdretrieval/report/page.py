@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from sdretrieval.evaluation.significance import GAIN, LOSS, NOISE, PairedTest, holm, verdict
+from sdretrieval.formatting import readable_bytes, readable_seconds
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -293,20 +294,13 @@ def p_value(value: Any, sign: bool = False) -> str:
 
 
 def duration(value: Any) -> str:
-    """Seconds as a reader says them: 8.4 s, 3 min 20 s, 2 h 05 min."""
-    if not _is_number(value):
-        return "–"
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, seconds = divmod(round(value), 60)
-    return f"{minutes} min {seconds:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    """Seconds, or a dash."""
+    return readable_seconds(value) if _is_number(value) else "–"
 
 
 def size(value: Any) -> str:
-    """Bytes as MB or GB (powers of ten)."""
-    if not _is_number(value):
-        return "–"
-    return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
+    """Bytes, or a dash."""
+    return readable_bytes(value) if _is_number(value) else "–"
 
 
 def excerpts(texts: Any) -> list[str]:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from sdretrieval.corpus import Corpus
+from sdretrieval.files import read_json
 from sdretrieval.mining import Candidates, MiningReport
 from sdretrieval.stages.gate import Generation
-from sdretrieval.store.run_folder import read_json
 from sdretrieval.targets import FalseNegativeReport, QueryWeightReport, Targets
 
 EXCERPT = 200

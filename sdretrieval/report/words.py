@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sdretrieval.files import read_json
 from sdretrieval.report.page import dev_name
 from sdretrieval.stages.results import Results
 from sdretrieval.stages.targets import weights_by
-from sdretrieval.store.run_folder import read_json
 
 
 def headline(report: Mapping[str, Any]) -> str:

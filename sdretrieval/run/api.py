@@ -13,6 +13,7 @@ from sdretrieval.config.conflicts import blind_to_order
 from sdretrieval.encode.batches import usual_batch_tokens
 from sdretrieval.encode.views import View
 from sdretrieval.errors import RequestError, WorkError
+from sdretrieval.files import read_json, write_text
 from sdretrieval.planner import (
     CANNOT_FORECAST,
     Budget,
@@ -35,7 +36,7 @@ from sdretrieval.run.write import RunResult, finish_run
 from sdretrieval.stages.corpus import collect
 from sdretrieval.stages.run import Run
 from sdretrieval.store import Ledger, Store
-from sdretrieval.store.run_folder import FORECAST, read_json, runs_folder, write_text
+from sdretrieval.store.run_folder import FORECAST, runs_folder
 from sdretrieval.store.runner import Artifact, Planned, Runner, Stopped, ledger_by_address
 
 logger = logging.getLogger("sdretrieval")

@@ -11,10 +11,12 @@ from sdretrieval.corpus import TextSize, find_source
 from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.student import Student
 from sdretrieval.errors import ResourceError
+from sdretrieval.formatting import readable_bytes
 from sdretrieval.stages.teachers import view_of
-from sdretrieval.store import Store, check_disk, readable_bytes
+from sdretrieval.store import Store, check_disk
 from sdretrieval.store.runner import Planned
 from sdretrieval.teachers.dense import dims_of
+from sdretrieval.units import Address
 
 RESERVE = 100_000_000
 """For what is small whatever the corpus: lists, scores, runs, ledger and report."""
@@ -46,7 +48,7 @@ def disk_needs(
     needs: dict[str, int] = defaultdict(int)
     todo = {stage.key: stage.address for stage in stages if not stage.cached}  # one key, one artifact
     for address in todo.values():
-        name = address.split("/")[-1].split(":")[0]
+        name = Address.of(address).stage
         if name in ("corpus", "tokens", "lexical"):
             needs["texts, tokens and BM25"] += size.bytes
         elif name == "encode":
@@ -67,13 +69,13 @@ def disk_needs(
 
 def _documents_too(config: Config, address: str) -> bool:
     """Whether the stage holds vectors of documents that are not an earlier one's files."""
-    return config.student.train == "both" or address.split("/")[0] in ("0", "1")
+    return config.student.train == "both" or Address.of(address).owner in ("0", "1")
 
 
 def _member(config: Config, address: str) -> Member | None:
     """The teacher whose vectors `address` names."""
-    _, teacher, position = address.partition(":teacher")
-    return members_of(config.teacher)[int(position)] if teacher else None
+    part = Address.of(address).part
+    return members_of(config.teacher)[int(part.removeprefix("teacher"))] if part.startswith("teacher") else None
 
 
 def _dims(config: Config, address: str, student: int) -> int:

@@ -22,6 +22,7 @@ from sdretrieval.stages.corpus import require_for_control
 from sdretrieval.stages.run import prompts_of, student_from
 from sdretrieval.store import Store
 from sdretrieval.store.runner import Artifact, Planned
+from sdretrieval.units import Address
 
 logger = logging.getLogger("sdretrieval")
 
@@ -162,8 +163,8 @@ def check_until(until: str, generations: int) -> None:
 
     The candidate of the last generation is encoded and evaluated under the next number.
     """
-    number, _, stage = until.partition("/")
-    name = stage.split(":")[0]
+    number, name, _ = Address.of(until)
+    stage = until.partition("/")[2]
     if name not in SHARED_STAGES + GENERATION_STAGES:
         stages = ", ".join(SHARED_STAGES + GENERATION_STAGES)
         raise RequestError(f"--until {until}: expected GENERATION/STAGE such as 1/mine; stages: {stages}")

@@ -13,11 +13,12 @@ from typing import Any
 from sdretrieval.config import dump_config
 from sdretrieval.encode.student import save_student
 from sdretrieval.evaluation import read_trec, write_trec
+from sdretrieval.files import read_json, write_json, write_text
 from sdretrieval.report import build_details, build_report, figures_of
 from sdretrieval.report.page import render
 from sdretrieval.stages.precision import measure_precision
 from sdretrieval.stages.results import Final, Results
-from sdretrieval.store.run_folder import FORECAST, read_json, replace_folder, write_json, write_text
+from sdretrieval.store.run_folder import FORECAST, replace_folder
 
 logger = logging.getLogger("sdretrieval")
 

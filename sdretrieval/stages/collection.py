@@ -11,8 +11,8 @@ import numpy as np
 
 from sdretrieval.corpus import Corpus, Verdicts, load_corpus
 from sdretrieval.corpus.synthetic_queries import GeneratedQuery, QueryTally
+from sdretrieval.files import read_json
 from sdretrieval.ragged import Array
-from sdretrieval.store.run_folder import read_json
 from sdretrieval.store.runner import Artifact
 
 GENERATED, KEPT = "generated.json", "kept.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -31,6 +30,7 @@ from sdretrieval.corpus.text import hash_rank
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.student import torch_device
 from sdretrieval.errors import CorpusError
+from sdretrieval.files import write_json
 from sdretrieval.stages.collection import GENERATED, GENERATED_TRAIN, Collection
 from sdretrieval.stages.run import Run
 from sdretrieval.store import Work
@@ -84,9 +84,9 @@ def build_corpus(work: Work, config: Config) -> None:
         "repeated_queries": len(repeated),
         "splits": {split: len(judged) for split, judged in corpus.qrels.items()},
     }
-    (work.folder / "notes.json").write_text(json.dumps(notes) + "\n", encoding="utf8")
+    write_json(work.folder / "notes.json", notes)
     if splits.generated:
-        (work.folder / GENERATED).write_text(json.dumps(splits.record(), ensure_ascii=False) + "\n", encoding="utf8")
+        write_json(work.folder / GENERATED, splits.record())
     work.counts.update(documents=len(corpus.documents), train_queries=len(train), dev_queries=len(corpus.qrels["dev"]))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +9,7 @@ from typing import Any
 
 from sdretrieval.evaluation import Measured, evaluate, fuse, read_trec, write_trec
 from sdretrieval.evaluation import Run as TrecRun
+from sdretrieval.files import read_json, write_json
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.index import index_vectors, open_index
@@ -54,7 +54,7 @@ def measure_run(
         measured = evaluate(collection.corpus.qrels[split], trec, measures)
         write_trec(trec, work.folder / "run.trec", address)
         record = {"system": address, "split": split, "per_query": {m: dict(measured.of(m)) for m in measures}}
-        (work.folder / "measured.json").write_text(json.dumps(record) + "\n", encoding="utf8")
+        write_json(work.folder / "measured.json", record)
         work.counts.update(queries=measured.n_queries, **measured.means())
 
     whole = {"split": split, "measures": list(measures), "depth": depth, **identity}
@@ -63,8 +63,7 @@ def measure_run(
 
 def read_measured(artifact: Artifact) -> Measured:
     """What `measure_run` wrote."""
-    record = json.loads((artifact.path / "measured.json").read_text(encoding="utf8"))
-    return Measured(record["per_query"])
+    return Measured(read_json(artifact.path / "measured.json")["per_query"])
 
 
 def measure_bm25(run: Run, collection: Collection, lexical: Lexical) -> System:

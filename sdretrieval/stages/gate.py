@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sdretrieval.config import identity_fields
 from sdretrieval.evaluation.gate import GateDecision, decide
+from sdretrieval.files import write_json
 from sdretrieval.stages.evaluate import read_measured
 from sdretrieval.stages.run import Run, Weights
 from sdretrieval.store import Work
@@ -44,7 +44,7 @@ def gate(run: Run, address: str, before: Artifact, after: Artifact, *, of: int =
     def build(work: Work) -> None:
         base, candidate = read_measured(before).of(cfg.measure), read_measured(after).of(cfg.measure)
         decision = decide(base, candidate, cfg.tolerance, run.config.seed, of=of)
-        (work.folder / "gate.json").write_text(json.dumps(decision_record(decision)) + "\n", encoding="utf8")
+        write_json(work.folder / "gate.json", decision_record(decision))
         work.counts.update(accepted=decision.accepted, difference=decision.difference)
 
     identity = {**identity_fields(cfg), "of": of, "seed": run.config.seed}

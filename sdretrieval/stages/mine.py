@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 
 from sdretrieval.config import identity_fields
 from sdretrieval.errors import WorkError
+from sdretrieval.files import write_json
 from sdretrieval.mining.mine import mine as mine_lists
 from sdretrieval.mining.report import duplicate_groups
 from sdretrieval.stages.collection import GENERATED_TRAIN, Collection
@@ -60,7 +59,7 @@ def mine(
                 "(--set corpus.generated_queries=1000)"
             )
         candidates.take(enough).save(work.folder)
-        (work.folder / "report.json").write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf8")
+        write_json(work.folder / "report.json", report.to_json())
         work.counts.update(queries=len(enough), candidates=int(candidates.rows.lengths.sum()))
 
     use_labels = run.config.corpus.labels or labelled_only

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any, Literal, NamedTuple
 
 from sdretrieval.encode.encoder import Precision
 from sdretrieval.encode.student import torch_device
+from sdretrieval.files import read_json, write_json
 from sdretrieval.stages.run import Run, student_from
 from sdretrieval.store import Work
-from sdretrieval.store.run_folder import read_json
 from sdretrieval.store.runner import Artifact
 
 Task = Literal["train", "encode"]
@@ -54,7 +53,7 @@ def measure_precision(run: Run) -> Artifact:
             precision, ratio = faster_precision(model, training=task == "train")
             record[task] = precision
             record[f"{task}_float32_seconds_over_bfloat16_seconds"] = round(ratio, 3)
-        (work.folder / "precision.json").write_text(json.dumps(record) + "\n", encoding="utf8")
+        write_json(work.folder / "precision.json", record)
         work.counts.update(record)
 
     identity = {"machine": machine_name(run.config.student.device)}

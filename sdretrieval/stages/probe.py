@@ -6,7 +6,6 @@ and compares with the student's order by the run's measure. A teacher that is no
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
@@ -17,6 +16,7 @@ from sdretrieval.config import identity_fields
 from sdretrieval.evaluation import Run as TrecRun
 from sdretrieval.evaluation import evaluate, holm, paired_test
 from sdretrieval.evaluation.gate import decide
+from sdretrieval.files import write_json
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.encode import Vectors
@@ -155,7 +155,7 @@ def build_probe(
         "estimate": bool(collection.notes["estimate"]),
         "n_queries": len(base),
     }
-    (work.folder / "probe.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")
+    write_json(work.folder / "probe.json", record)
     work.counts.update(queries=len(base), mixtures=len(rows))
 
 

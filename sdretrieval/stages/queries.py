@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections import Counter
 from pathlib import Path
@@ -12,6 +11,7 @@ from sdretrieval.corpus import read_marks, resolve
 from sdretrieval.corpus.synthetic_queries import keep_consistent, plain
 from sdretrieval.corpus.text import examples
 from sdretrieval.errors import CorpusError
+from sdretrieval.files import write_json
 from sdretrieval.indexes.exact import exact_search
 from sdretrieval.stages.collection import KEPT, Collection
 from sdretrieval.stages.encode import Vectors
@@ -58,8 +58,7 @@ def consistent_queries(run: Run, collected: Collection, vectors: Vectors, lexica
             kept[split], tallies[split] = list(found.ids), found.tally.to_json()
             work.counts[f"{split}_made"], work.counts[f"{split}_kept"] = len(queries), len(found.ids)
             logger.info("synthetic queries for %s: %d of %d kept", split, len(found.ids), len(queries))
-        record = json.dumps({"kept": kept, "tallies": tallies}, ensure_ascii=False)
-        (work.folder / KEPT).write_text(record + "\n", encoding="utf8")
+        write_json(work.folder / KEPT, {"kept": kept, "tallies": tallies})
 
     inputs = [collected.made, vectors, lexical]
     return Collection(collected.made, run.runner.stage("0/queries", 1, {"within": within}, inputs, build))
@@ -95,7 +94,7 @@ def with_verdicts(run: Run, collection: Collection) -> Collection:
                 "verdicts %s: %d line(s) are about queries that are not trained on (dev, test, or left out), and have "
                 "no effect: line %s", path, len(idle), examples([str(mark.line) for mark in idle]).replace("'", ""),
             )  # fmt: skip
-        (work.folder / "verdicts.json").write_text(json.dumps(found.to_json()) + "\n", encoding="utf8")
+        write_json(work.folder / "verdicts.json", found.to_json())
         relevant, refused = found.pairs
         work.counts.update(relevant=relevant, refused=refused, idle=len(idle))
 

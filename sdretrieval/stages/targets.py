@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,12 +19,12 @@ from sdretrieval.config import (
     members_of,
 )
 from sdretrieval.corpus import Verdicts
+from sdretrieval.files import read_json, write_json
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Ragged
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.run import Run
 from sdretrieval.store import Work
-from sdretrieval.store.run_folder import read_json
 from sdretrieval.store.runner import Artifact
 from sdretrieval.targets.agreement import agreement_weights, consensus_correlations
 from sdretrieval.targets.build import Targets, build_targets
@@ -158,9 +157,9 @@ def build_list_targets(
     if asked.query_weights.by != "none":
         targets = _weighted(work, targets, scores, weights, asked.query_weights)
     targets.save(work.folder)
-    (work.folder / "false_negatives.json").write_text(json.dumps(removed.to_json()) + "\n", encoding="utf8")
+    write_json(work.folder / "false_negatives.json", removed.to_json())
     histogram = {name: _histogram(raw) for name, raw in _by_member(scores, mixed).items()}
-    (work.folder / "scores.json").write_text(json.dumps(histogram) + "\n", encoding="utf8")
+    write_json(work.folder / "scores.json", histogram)
     work.counts.update(lists=len(targets), temperature=targets.temperature)
 
 
@@ -171,7 +170,7 @@ def _weighted(
     raw, calibrated = scores.judged(weights)
     trust_Q = query_trust(asked.by, raw, calibrated, weights, targets.temperature)
     weight_Q, report = query_weights(asked.by, trust_Q, asked.below)
-    (work.folder / "query_weights.json").write_text(json.dumps(report.to_json()) + "\n", encoding="utf8")
+    write_json(work.folder / "query_weights.json", report.to_json())
     work.counts["silenced_queries"] = report.silenced
     if report.silenced:
         logger.warning(
@@ -203,7 +202,7 @@ def build_agreement(work: Work, scores: TeacherScores) -> None:
     )
     logger.info("weights by agreement: %s", told)
     record = {"members": names, "correlations": correlations_M.tolist(), "weights": weights_M.tolist()}
-    (work.folder / "agreement.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")
+    write_json(work.folder / "agreement.json", record)
     work.counts.update(lists=len(scores.members[0].raw))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sdretrieval.digests import digest_file
 from sdretrieval.store.artifacts import Made, Removed, Store, Work
-from sdretrieval.store.disk import check_disk, readable_bytes
+from sdretrieval.store.disk import check_disk
 from sdretrieval.store.fingerprint import digest_files, key_of
 from sdretrieval.store.kin import Kin
 from sdretrieval.store.ledger import Ledger, keys_in_ledgers
@@ -26,5 +26,4 @@ __all__ = [
     "key_of",
     "keys_in_ledgers",
     "peak_rss_bytes",
-    "readable_bytes",
 ]

@@ -6,15 +6,7 @@ import shutil
 from pathlib import Path
 
 from sdretrieval.errors import ResourceError
-
-
-def readable_bytes(size: float) -> str:
-    """`1234567` as `1.2 MB`."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+from sdretrieval.formatting import readable_bytes
 
 
 def check_disk(path: Path, need_bytes: int) -> None:

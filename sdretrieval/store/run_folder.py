@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from sdretrieval.errors import RequestError
+from sdretrieval.files import read_json
 
 RUNS_VARIABLE = "SDRETRIEVAL_RUNS"
 FORECAST = "forecast.json"
@@ -35,21 +35,6 @@ def find_run(name: str | Path, runs: Path | None = None) -> Path:
     raise RequestError(f"no run {name!r}; runs in {runs_folder(runs)}: {', '.join(known) or 'none'}")
 
 
-def write_json(path: Path, record: Any) -> None:
-    """As `write_text`."""
-    write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write beside, then rename; straight into what is no plain file, as /dev/stdout: it must not be replaced."""
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        path.write_text(text, encoding="utf8")
-        return
-    temporary = path.with_suffix(path.suffix + ".new")
-    temporary.write_text(text, encoding="utf8")
-    temporary.replace(path)
-
-
 def replace_folder(source: Path, target: Path) -> None:
     """Copy `source` to `target`, which is exchanged at once."""
     fresh, old = target.with_name(target.name + ".new"), target.with_name(target.name + ".old")
@@ -60,11 +45,6 @@ def replace_folder(source: Path, target: Path) -> None:
         target.rename(old)
     fresh.rename(target)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """One of the run's JSON files."""
-    return dict(json.loads(path.read_text(encoding="utf8")))
 
 
 def read_report(folder: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ A dry runner is given the same calls: it makes nothing, and notes whether the st
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from sdretrieval.errors import DamagedArtifact
-from sdretrieval.progress import check_interrupt, stage_line
+from sdretrieval.files import read_json
+from sdretrieval.progress import check_interrupt
 from sdretrieval.store import Ledger, Store, Work, key_of
+from sdretrieval.units import Address, stage_line
 
 logger = logging.getLogger("sdretrieval")
 
@@ -75,7 +76,7 @@ class Runner:
         resumable: bool = False,
     ) -> Artifact:
         """The artifact of one stage, made by `build` where the store lacks it. `address` = generation/stage."""
-        name = address.split("/")[-1].split(":")[0]
+        name = Address.of(address).stage
         keys = [one if isinstance(one, str) else one.key for one in inputs]
         key = key_of(name, version, identity, keys)
         if (address, key) in self._known:
@@ -100,7 +101,7 @@ class Runner:
                 made = None
             if made is None:
                 return assumed
-        return dict(json.loads((artifact.path / file).read_text(encoding="utf8")))
+        return read_json(artifact.path / file)
 
     def _run(
         self,

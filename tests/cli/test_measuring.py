@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sdretrieval.store.run_folder import write_text
+from sdretrieval.files import write_text
 from tests.cli.conftest import Call, Finished
 
 MEASURES = ["nDCG@10", "Recall@100", "MAP@10"]

@@ -96,8 +96,8 @@ def test_a_plan_tells_interrupted_from_removed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("resumable", "why"), [(True, "continues"), (False, "starts over")])
 def test_only_a_resumable_stage_is_said_to_continue(tmp_path: Path, resumable: bool, why: str) -> None:
+    made = runner(tmp_path, dry=True).stage("1/train", 1, {}, [], never, resumable=resumable)
     planning = runner(tmp_path, dry=True)
-    made = planning.stage("1/train", 1, {}, [], never, resumable=resumable)
     planning.store.partial_of(made.key).mkdir(parents=True)
     planning.stage("1/train", 1, {}, [], never, resumable=resumable)
     assert planning.planned[-1].why == f"was interrupted; {why}"
@@ -113,6 +113,30 @@ def test_a_stage_is_made_once_and_written_into_the_ledger_each_time(tmp_path: Pa
         ("1/mine", True, {"files": 1}),
         ("1/score", True, {"files": 1}),
     ]
+
+
+def test_what_was_asked_for_is_not_asked_of_the_store_again(tmp_path: Path) -> None:
+    one = runner(tmp_path)
+    assert two_stages(one) == two_stages(one, build=never)
+    assert [record["stage"] for record in one.records] == ["1/mine", "1/score"]
+
+
+def test_a_dry_run_believes_what_was_made_and_assumes_the_rest(tmp_path: Path) -> None:
+    def decide(work: Work) -> None:
+        (work.folder / "gate.json").write_text('{"accepted": false}')
+
+    def asked(**how: Any) -> bool:
+        one = runner(tmp_path, **how)
+        made = one.stage("1/gate", 1, {}, [], decide)
+        return bool(one.result(made, "gate.json", {"accepted": True})["accepted"])
+
+    assert asked(dry=True), "nothing was decided yet"
+    assert not asked()
+    assert not asked(dry=True)
+    assert asked(dry=True, assume=True)
+    file = next(tmp_path.glob("store/artifacts/*/*/gate.json"))
+    file.write_text('{"accepted": fal')
+    assert asked(dry=True), "a damaged artifact is made again, so it says nothing"
 
 
 def test_until_stops_after_the_stage_was_made(tmp_path: Path) -> None:

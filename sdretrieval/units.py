@@ -1,0 +1,99 @@
+"""Stages as people see them: their addresses, the units of their work, and the line that says what one did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sdretrieval.formatting import readable_seconds
+
+
+class Address(NamedTuple):
+    """`1/encode:teacher0` in its parts: who it is made for, the stage, and the rest, which may be empty.
+
+    `owner`: a generation's number (0: shared by all), a merge such as `1m0.5`, or a student such as `final`.
+    """
+
+    owner: str
+    stage: str
+    part: str
+
+    @staticmethod
+    def of(text: str) -> Address:
+        """From its text; the inverse of `str`."""
+        owner, _, rest = text.rpartition("/")
+        stage, _, part = rest.partition(":")
+        return Address(owner, stage, part)
+
+    @property
+    def generation(self) -> int | None:
+        """The number, if it is made for a generation."""
+        return int(self.owner) if self.owner.isdigit() else None
+
+    def __str__(self) -> str:
+        return f"{self.owner}/{self.stage}{f':{self.part}' if self.part else ''}"
+
+
+UNITS = {
+    "corpus": ("documents", ("documents",)),
+    "tokens": ("tokens", ("document_tokens", "query_tokens", "masked_tokens")),
+    "lexical": ("documents", ("documents",)),
+    "encode": ("tokens", ("document_tokens", "query_tokens", "masked_tokens")),
+    "index": ("vectors", ("vectors",)),
+    "evaluate": ("queries", ("queries",)),
+    "probe": ("queries", ("queries",)),
+    "mine": ("candidates", ("candidates",)),
+    "score": ("pairs", ("pairs",)),
+    "targets": ("lists", ("lists",)),
+    "train": ("updates", ("updates",)),
+}
+"""Of a stage: its unit, and the counts of its manifest that make it up."""
+
+SHOWN_COUNTS: dict[str, dict[str, str]] = {
+    "corpus": {
+        "documents": "{:,} documents", "train_queries": "{:,} train queries", "dev_queries": "{:,} dev queries",
+    },
+    "queries": {"train_kept": "{:,} synthetic train queries", "dev_kept": "{:,} synthetic dev queries"},
+    "verdicts": {"relevant": "{:,} relevant", "refused": "{:,} not relevant", "idle": "{:,} without effect"},
+    "tokens": {
+        "document_tokens": "{:,} tokens of documents", "query_tokens": "{:,} of queries",
+        "documents_reused": "{:,} documents reused",
+    },
+    "encode": {
+        "document_windows": "{:,} windows of documents", "query_windows": "{:,} of queries",
+        "document_windows_reused": "{:,} reused",
+    },
+    "index": {"vectors": "{:,} vectors", "recall_at_100": "recall@100 {:.3f}"},
+    "score": {"pairs": "{:,} scores", "newly_scored_pairs": "{:,} new", "missing_pairs": "{:,} missing"},
+    "targets": {
+        "lists": "{:,} lists", "temperature": "temperature {:.3g}", "silenced_queries": "{:,} queries left out",
+    },
+    "train": {"updates": "{:,} updates", "queries": "{:,} queries seen", "best_step": "best at update {:,}"},
+    "merge": {"share": "{:.0%} of the new weights"},
+    "precision": {"train": "train in {}", "encode": "encode in {}"},
+    "gate": {"difference": "dev difference {:+.4f}"},
+}  # fmt: skip
+"""What the counts of a stage mean, in the order in which they are shown. Any other stage shows all its counts."""
+
+
+def counted(address: str, counts: Mapping[str, Any]) -> int | None:
+    """What a finished stage's `counts` say in its unit; None for a stage without one."""
+    stage = Address.of(address).stage
+    return sum(int(counts.get(one, 0)) for one in UNITS[stage][1]) if stage in UNITS else None
+
+
+def stage_line(address: str, counts: Mapping[str, Any], seconds: float, why: str = "") -> str:
+    """A stage that was made: `1/mine   800 queries, 12,800 candidates   4.2 s`. `why`: why it was made again."""
+    words = SHOWN_COUNTS.get(Address.of(address).stage)
+    if words is None:
+        parts = [
+            f"{name} {value:.4f}" if isinstance(value, float)
+            else f"{value:,} {name.replace('_', ' ')}" if type(value) is int
+            else f"{name.replace('_', ' ')} {value}"
+            for name, value in counts.items()
+        ]  # fmt: skip
+    else:
+        shown = [(counts[name], form) for name, form in words.items() if counts.get(name) is not None]
+        parts = [form.format(value) for at, (value, form) in enumerate(shown) if at == 0 or value != 0]
+    what = ", ".join(parts) + (f" ({why})" if why else "")
+    return f"{address:<28} {what:<54} {readable_seconds(seconds):>8}"
