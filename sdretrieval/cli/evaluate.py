@@ -59,11 +59,13 @@ def evaluate_command(
     ],
     split: Annotated[str, typer.Option(help="measure on the judged queries of this split")] = "test",
     against: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL", help="compare with it; may be given several times")
+        list[str] | None, typer.Option(metavar="MODEL", help="compare with this one too; may be given several times")
     ] = None,
     measures: Annotated[
         list[str] | None,
-        typer.Option("--measures", metavar="M", help="may be given several times (default: nDCG@10 Recall@100)"),
+        typer.Option(
+            "--measures", metavar="M", help="such as MRR@10; may be given several times (default: nDCG@10 Recall@100)"
+        ),
     ] = None,
     max_tokens: Annotated[
         int | None,

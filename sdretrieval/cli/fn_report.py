@@ -70,7 +70,7 @@ def fn_report_command(
         return
     _print(record)
     if tsv is not None:
-        marks = f" ({kept} line{'s' * (kept != 1)} marked before stayed)" if kept else ""
+        marks = f" ({kept} marked line{'s' * (kept != 1)} kept)" if kept else ""
         say(f"to mark: {tsv}{marks}: write relevant or not into its first column, then --set corpus.verdicts={tsv}")
     if html is not None:
         say(f"page: {html}")

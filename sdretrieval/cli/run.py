@@ -14,7 +14,8 @@ def run_command(
     config: ConfigFile,
     settings: Settings = None,
     until: Annotated[
-        str | None, typer.Option(metavar="STAGE", help="stop after this stage, such as 1/mine", show_default=False)
+        str | None,
+        typer.Option(metavar="GENERATION/STAGE", help="stop after this stage, such as 1/mine", show_default=False),
     ] = None,
     runs: Runs = None,
     worker: Annotated[

@@ -30,7 +30,7 @@ def search_command(
             metavar="RUN_OR_BUNDLE", help="a run's name or folder, or an exported folder", show_default=False
         ),
     ],
-    query: Annotated[str, typer.Argument(help="what to search for", show_default=False)],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="what to search for", show_default=False)],
     k: Annotated[int, typer.Option("-k", help="how many documents")] = 10,
     base: Annotated[
         bool, typer.Option("--base", help="search with the run's base student, to see what changed")

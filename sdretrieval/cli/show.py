@@ -7,6 +7,7 @@ from typing import Any
 
 from sdretrieval.cli.options import Json, RunName, Runs
 from sdretrieval.cli.output import print_json, print_table, say
+from sdretrieval.progress import stage_counts
 from sdretrieval.store import Ledger
 from sdretrieval.store.run_folder import FORECAST, find_run, read_json, read_report, runs_folder
 
@@ -26,10 +27,6 @@ def show_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None
         return
     rows = []
     for stage in record["stages"]:
-        counts = {
-            name: f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
-            for name, value in stage["counts"].items()
-        }
         forecast = stage["forecast_seconds"]
         rows.append(
             [
@@ -37,7 +34,7 @@ def show_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None
                 "cached" if stage["cached"] else "made",
                 duration(stage["seconds"]),
                 duration(forecast) if forecast is not None else "",
-                ", ".join(f"{name} {value}" for name, value in counts.items()),
+                stage_counts(stage["stage"], stage["counts"]),
                 stage["key"][:12],
                 " ".join(key[:12] for key in stage["inputs"]),
             ]
