@@ -20,20 +20,15 @@ logger = logging.getLogger("sdretrieval")
 
 
 def plan_command(
-    config: ConfigFile,
-    settings: Settings = None,
-    budget_minutes: Annotated[
-        float | None, typer.Option(metavar="MINUTES", help="change settings until a run takes no longer than this")
-    ] = None,
+    config: ConfigFile, settings: Settings = None,
+    budget_minutes: Annotated[float | None,
+        typer.Option(metavar="MINUTES", help="change settings until a run takes no longer than this")] = None,
     max_memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="change settings until a run needs no more, such as 4GB")
-    ] = None,
+        str | None, typer.Option(metavar="SIZE", help="change settings until a run needs no more, such as 4GB")] = None,
     again: Annotated[
-        bool, typer.Option("--measure-again", help="measure this machine's speed again, even if it is known")
-    ] = False,
-    runs: Runs = None,
-    as_json: Json = False,
-) -> None:
+        bool, typer.Option("--measure-again", help="measure this machine's speed again, even if it is known")] = False,
+    runs: Runs = None, as_json: Json = False,
+) -> None:  # fmt: skip
     """Every stage of every generation: cached or to run, why, and what it will take. Runs nothing."""
     from sdretrieval.run.api import forecast_config, plan_config
 
@@ -117,19 +112,19 @@ def _print(lines: list[Planned], fitted: Fitted | None) -> None:
     say("", f"{summary}.")
 
 
-def _line_record(line: Planned, predicted: Prediction | None) -> dict[str, Any]:
-    record: dict[str, Any] = {"stage": line.address, "cached": line.cached, "why": line.why, "seconds": line.seconds}
-    if predicted is None:
-        return {**record, "predicted": None}
-    amount = predicted.amount
-    record["predicted"] = {
-        "unit": amount.unit if amount else None,
-        "amount": amount.count if amount else None,
-        "bytes": (amount.bytes or None) if amount else None,
-        "seconds": round(predicted.seconds, 2),
-        "peak_rss_bytes": predicted.peak_bytes,
-    }
-    return record
+def _line_record(line: Planned, prediction: Prediction | None) -> dict[str, Any]:
+    predicted = None
+    if prediction is not None:
+        amount = prediction.amount
+        predicted = {
+            "unit": amount.unit if amount else None,
+            "amount": amount.count if amount else None,
+            "bytes": (amount.bytes or None) if amount else None,
+            "seconds": round(prediction.seconds, 2),
+            "peak_rss_bytes": prediction.peak_bytes,
+        }
+    seen = {"stage": line.address, "cached": line.cached, "why": line.why, "seconds": line.seconds}
+    return {**seen, "predicted": predicted}
 
 
 def _fitted_record(fitted: Fitted) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`show`: what a run did, stage by stage, and what the gate decided. Works on unfinished runs too."""
+"""`show`, `report`: what a run did, stage by stage (unfinished runs too), and its page, made again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sdretrieval.cli.options import Json, RunName, Runs
 from sdretrieval.cli.output import print_json, print_table, say
 from sdretrieval.progress import stage_counts
 from sdretrieval.store import Ledger
-from sdretrieval.store.run_folder import FORECAST, find_run, read_json, read_report, runs_folder
+from sdretrieval.store.run_folder import FORECAST, find_run, read_json, read_report, runs_folder, write_text
 
 FIRST_STAGE = "0/corpus"
 """Every pass over the pipeline begins with it."""
@@ -44,6 +44,16 @@ def show_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None
     say("", f"{record['run']}: {state}, {duration(record['seconds'])} of work")
     for one in record["generations"]:
         say(f"generation {one['generation']}: {one['decision']}. The gate: {one['reason']}")
+
+
+def report_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None:
+    """Make a run's HTML page again from its numbers, and print its path."""
+    from sdretrieval.report.page import render
+
+    folder = find_run(run, runs)
+    write_text(folder / "report.html", render(read_report(folder), read_json(folder / "details.json")))
+    page = str((folder / "report.html").resolve())
+    print_json({"report": page}) if as_json else say(page)
 
 
 def lineage(name: str, runs: Path | None = None) -> dict[str, Any]:
