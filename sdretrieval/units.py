@@ -82,18 +82,21 @@ def counted(address: str, counts: Mapping[str, Any]) -> int | None:
     return sum(int(counts.get(one, 0)) for one in UNITS[stage][1]) if stage in UNITS else None
 
 
+def stage_counts(address: str, counts: Mapping[str, Any]) -> str:
+    """What a stage counted, in words: `800 queries, 12,800 candidates`. Later counts of 0 are left out."""
+    words = SHOWN_COUNTS.get(Address.of(address).stage)
+    if words is not None:
+        known = [(counts[name], form) for name, form in words.items() if counts.get(name) is not None]
+        return ", ".join(form.format(value) for at, (value, form) in enumerate(known) if at == 0 or value != 0)
+    parts = []
+    for name, value in counts.items():
+        plain = name.replace("_", " ")
+        number = f"{plain} {value:.4f}" if isinstance(value, float) else f"{plain} {value}"
+        parts.append(f"{value:,} {plain}" if type(value) is int else number)
+    return ", ".join(parts)
+
+
 def stage_line(address: str, counts: Mapping[str, Any], seconds: float, why: str = "") -> str:
     """A stage that was made: `1/mine   800 queries, 12,800 candidates   4.2 s`. `why`: why it was made again."""
-    words = SHOWN_COUNTS.get(Address.of(address).stage)
-    if words is None:
-        parts = [
-            f"{name} {value:.4f}" if isinstance(value, float)
-            else f"{value:,} {name.replace('_', ' ')}" if type(value) is int
-            else f"{name.replace('_', ' ')} {value}"
-            for name, value in counts.items()
-        ]  # fmt: skip
-    else:
-        shown = [(counts[name], form) for name, form in words.items() if counts.get(name) is not None]
-        parts = [form.format(value) for at, (value, form) in enumerate(shown) if at == 0 or value != 0]
-    what = ", ".join(parts) + (f" ({why})" if why else "")
+    what = stage_counts(address, counts) + (f" ({why})" if why else "")
     return f"{address:<28} {what:<54} {readable_seconds(seconds):>8}"

@@ -1,4 +1,4 @@
-"""Progress: log lines off a terminal, a bar on one, and an estimate that a resumed run does not flatter."""
+"""Progress: log lines off a terminal, a bar on one, an estimate that a resumed run does not flatter, a line a stage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from sdretrieval import progress
-from sdretrieval.progress import Progress, track
+from sdretrieval.progress import Progress, stage_line, track
 
 
 @pytest.fixture
@@ -78,3 +78,23 @@ def test_an_interrupt_that_was_swallowed_comes_with_the_next_unit_of_work() -> N
             progress.want_interrupt(False)
         shown.advance()
         assert shown.done == 2
+
+
+@pytest.mark.parametrize(
+    ("address", "counts", "expected"),
+    [
+        ("1/score", {"pairs": 12800, "newly_scored_pairs": 0}, "1/score 12,800 scores 4.2 s"),
+        ("2/refresh", {"decision": "skip", "documents_encoded": 0}, "2/refresh 0 documents encoded again 4.2 s"),
+        ("1m0.25/encode:teacher0", {"document_windows": 280, "document_windows_reused": 120},
+         "1m0.25/encode:teacher0 280 windows of documents, 120 reused 4.2 s"),
+        ("1/evaluate:dev", {"queries": 16, "nDCG@10": 0.0}, "1/evaluate:dev 16 queries, nDCG@10 0.0000 4.2 s"),
+        ("0/new", {"some_kind": "x", "ok": True}, "0/new some kind x, ok True 4.2 s"),
+    ],
+)  # fmt: skip
+def test_a_stage_is_told_in_one_line(address: str, counts: dict[str, object], expected: str) -> None:
+    assert " ".join(stage_line(address, counts, 4.21).split()) == expected
+
+
+def test_a_long_stage_that_is_made_again_says_why() -> None:
+    line = stage_line("1/train", {"updates": 60, "best_step": 40}, 90.0, "changed: epochs")
+    assert " ".join(line.split()) == "1/train 60 updates, best at update 40 (changed: epochs) 1.5 min"

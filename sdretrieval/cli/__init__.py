@@ -10,28 +10,14 @@ import errno
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from sdretrieval.cli import (
-    compare,
-    corpus,
-    evaluate,
-    export,
-    fn_report,
-    gc,
-    plan,
-    probe,
-    report,
-    run,
-    score,
-    search,
-    show,
-)
+from sdretrieval.cli import compare, corpus, evaluate, export, fn_report, gc, plan, probe, run, score, search, show
 from sdretrieval.cli.logs import quiet_libraries, start_logging
 from sdretrieval.errors import SdretrievalError
 from sdretrieval.progress import want_interrupt
@@ -48,23 +34,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-commands: dict[str, Callable[..., None]] = {
-    "run": run.run_command,
-    "plan": plan.plan_command,
-    "probe": probe.probe_command,
-    "score": score.score_command,
-    "evaluate": evaluate.evaluate_command,
-    "search": search.search_command,
-    "show": show.show_command,
-    "compare": compare.compare_command,
-    "report": report.report_command,
-    "fn-report": fn_report.fn_report_command,
-    "export": export.export_command,
-    "verify": export.verify_command,
-    "gc": gc.gc_command,
-}
-for name, command in commands.items():
-    app.command(name)(command)
+for command in (
+    run.run_command, plan.plan_command, probe.probe_command, score.score_command, evaluate.evaluate_command,
+    search.search_command, show.show_command, compare.compare_command, show.report_command,
+    fn_report.fn_report_command, export.export_command, export.verify_command, gc.gc_command,
+):  # fmt: skip
+    app.command(command.__name__.removesuffix("_command").replace("_", "-"))(command)
 app.add_typer(corpus.app, name="corpus")
 
 

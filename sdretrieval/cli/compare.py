@@ -10,7 +10,7 @@ import typer
 
 from sdretrieval.cli.lookup import Serving
 from sdretrieval.cli.options import Json, RunName, Runs
-from sdretrieval.cli.output import TEST_COLUMNS, paired_cells, print_json, print_table, say, stdout_kept_clean
+from sdretrieval.cli.output import print_json, print_measures, say, stdout_kept_clean
 from sdretrieval.errors import RequestError
 from sdretrieval.store.run_folder import find_run, read_report
 
@@ -22,13 +22,11 @@ COMPARED = ("final", "hybrid_final")
 
 def compare_command(
     run: RunName,
-    other: Annotated[str, typer.Argument(metavar="OTHER", help="the run to compare with", show_default=False)],
+    other: Annotated[str, typer.Argument(metavar="OTHER", help="the run to compare with")],
     runs: Runs = None,
     as_json: Json = False,
 ) -> None:
     """Two runs over one corpus, query by query: the first's final student against the second's."""
-    from sdretrieval.report.page import number
-
     with stdout_kept_clean():
         record = compare_runs(run, other, runs)
     if as_json:
@@ -36,11 +34,8 @@ def compare_command(
         return
     a, b = record["a"], record["b"]
     say(f"{record['corpus']}, {record['split']}: {record['n_queries']} queries", f"difference: {a} minus {b}")
-    rows = [
-        [row["system"], row["measure"], number(row["value_a"]), number(row["value_b"]), *paired_cells(row)]
-        for row in record["tests"]
-    ]
-    print_table(["system", "measure", a, b, *TEST_COLUMNS], rows, right=[a, b, "difference", "p (Holm)"])
+    rows = [([row["system"], row["measure"]], [row["value_a"], row["value_b"]], row) for row in record["tests"]]
+    print_measures(["system", "measure"], [a, b], rows)
 
 
 class _Finished(NamedTuple):

@@ -16,7 +16,6 @@ from sdretrieval.errors import RequestError
 if TYPE_CHECKING:
     from sdretrieval.corpus import CorpusCheck
     from sdretrieval.corpus.check import CountTokens
-    from sdretrieval.corpus.read.tables import Asking, Columns
 
 app = typer.Typer(help="Make a corpus, convert it, check it.", no_args_is_help=True)
 
@@ -26,88 +25,51 @@ Source = Annotated[
         metavar="SRC",
         help="a BEIR folder, beir:NAME, a table (.jsonl, .csv, .tsv, also .gz and .zst; .parquet), a saved dataset, "
         "hf:NAME[:config[:split]], a folder of .txt, .md, .rst, .html or .pdf files, or python-stdlib",
-        show_default=False,
     ),
 ]
-Target = Annotated[
-    Path,
-    typer.Argument(metavar="DIR", help="the folder to write; it must be empty or not exist yet", show_default=False),
-]
-MaxDocuments = Annotated[int | None, typer.Option(min=1, help="keep at most this many documents", show_default=False)]
+Target = Annotated[Path, typer.Argument(metavar="DIR", help="the folder to write; it must be empty or not exist yet")]
+MaxDocuments = Annotated[int | None, typer.Option(min=1, help="keep at most this many documents")]
 
 
 @app.command("python-stdlib")
 def python_stdlib_command(folder: Target, max_documents: MaxDocuments = None, as_json: Json = False) -> None:
     """Build the demo's corpus from the standard library of this Python, as a BEIR folder."""
-    _write("python-stdlib", folder, max_documents, as_json)
+    convert_command("python-stdlib", folder, max_documents=max_documents, as_json=as_json)
 
 
 @app.command("convert")
 def convert_command(
-    source: Source,
-    folder: Target,
+    source: Source, folder: Target,
     queries: Annotated[
-        str | None, typer.Option(metavar="FILE", help="queries: a table, saved dataset or hf:NAME", show_default=False)
-    ] = None,
-    qrels: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="[SPLIT=]FILE",
-            help="judgements: a table (query, document, score) or TREC qrels; may be given several times",
-            show_default=False,
-        ),
-    ] = None,
-    topics: Annotated[str | None, typer.Option(metavar="FILE", help="TREC topics", show_default=False)] = None,
+        str | None, typer.Option(metavar="FILE", help="queries: a table, saved dataset or hf:NAME")] = None,
+    qrels: Annotated[list[str] | None,
+        typer.Option(metavar="[SPLIT=]FILE",
+            help="judgements: a table (query, document, score) or TREC qrels; may be given several times")] = None,
+    topics: Annotated[str | None, typer.Option(metavar="FILE", help="TREC topics")] = None,
     log: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="query log: text, and clicked ids and count if known", show_default=False),
-    ] = None,
-    identifier: Annotated[
-        str | None,
-        typer.Option("--id", metavar="COLUMN", help="column of the documents' ids (default: _id, id, doc_id)"),
-    ] = None,
+        str | None, typer.Option(metavar="FILE", help="query log: text, and clicked ids and count if known")] = None,
+    identifier: Annotated[str | None,
+        typer.Option("--id", metavar="COLUMN", help="column of the documents' ids (default: _id, id, doc_id)")] = None,
     title: Annotated[str | None, typer.Option(metavar="COLUMN", help="column of their titles (default: title)")] = None,
-    text: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COLUMN", help="column of their texts; several are joined (default: text, body, content, passage)"
-        ),
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ROLE=COLUMN",
+    text: Annotated[list[str] | None,
+        typer.Option(metavar="COLUMN",
+            help="column of their texts; several are joined (default: text, body, content, passage)")] = None,
+    column: Annotated[list[str] | None,
+        typer.Option(metavar="ROLE=COLUMN",
             help="column of queries, judgements or logs with an unusual name; roles: query.id, query.text, "
-            "qrels.query, qrels.document, qrels.score, log.text, log.clicked, log.count",
-        ),
-    ] = None,
-    max_documents: MaxDocuments = None,
-    as_json: Json = False,
-) -> None:
+            "qrels.query, qrels.document, qrels.score, log.text, log.clicked, log.count")] = None,
+    max_documents: MaxDocuments = None, as_json: Json = False,
+) -> None:  # fmt: skip
     """Write any corpus as a clean BEIR folder, and say what was left out."""
+    from sdretrieval.corpus import import_corpus, limit_documents, require_absent, with_questions, write_beir
     from sdretrieval.corpus.read.tables import Asking, Columns, read_role, split_and_source
 
     roles = dict(read_role(given) for given in column or ())
     asking = Asking(queries, topics, log, tuple(split_and_source(given) for given in qrels or ()), roles)
     columns = Columns(identifier, title, tuple(text or ()))
-    _write(source, folder, max_documents, as_json, asking, columns)
-
-
-def _write(
-    source: str,
-    folder: Path,
-    max_documents: int | None,
-    as_json: bool,
-    asking: Asking | None = None,
-    columns: Columns | None = None,
-) -> None:
-    from sdretrieval.corpus import import_corpus, limit_documents, require_absent, with_questions, write_beir
-
     with stdout_kept_clean():
         require_absent(folder)
-        imported = import_corpus(source, max_documents=max_documents, columns=columns)
-        if asking is not None:
-            imported = with_questions(imported, asking)
+        imported = with_questions(import_corpus(source, max_documents=max_documents, columns=columns), asking)
         corpus = limit_documents(imported.corpus, max_documents) if max_documents else imported.corpus
         write_beir(corpus, folder, imported.counts)
     splits = {split: len(judged) for split, judged in corpus.qrels.items()}

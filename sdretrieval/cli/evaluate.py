@@ -15,15 +15,7 @@ import typer
 
 from sdretrieval.cli.lookup import FoundModel, find_model, load_found
 from sdretrieval.cli.options import Runs
-from sdretrieval.cli.output import (
-    TEST_COLUMNS,
-    check_writable,
-    paired_cells,
-    print_json,
-    print_table,
-    say,
-    stdout_kept_clean,
-)
+from sdretrieval.cli.output import check_writable, print_json, print_measures, say, stdout_kept_clean
 from sdretrieval.files import write_json
 from sdretrieval.store import Store, Work, check_disk, key_of
 from sdretrieval.store.run_folder import runs_folder
@@ -46,42 +38,26 @@ SEED = 13
 
 
 def evaluate_command(
-    model: Annotated[
-        str,
-        typer.Argument(metavar="MODEL", help="a hub id, a folder, a run; or bm25; or hybrid:MODEL", show_default=False),
-    ],
-    corpus: Annotated[
-        str,
-        typer.Option(
-            metavar="CORPUS",
-            help="whatever `corpus check` reads, with judgements: a BEIR folder, beir:NAME",
-            show_default=False,
-        ),
-    ],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="a hub id, a folder, a run; or bm25; or hybrid:MODEL")],
+    corpus: Annotated[str,
+        typer.Option(metavar="CORPUS",
+            help="whatever `corpus check` reads, with judgements: a BEIR folder, beir:NAME")],
     split: Annotated[str, typer.Option(help="measure on the judged queries of this split")] = "test",
-    against: Annotated[
-        list[str] | None, typer.Option(metavar="MODEL", help="compare with it; may be given several times")
-    ] = None,
-    measures: Annotated[
-        list[str] | None,
-        typer.Option("--measures", metavar="M", help="may be given several times (default: nDCG@10 Recall@100)"),
-    ] = None,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option(min=1, help="tokens of a text that a model reads (default: as many as the run or model asks for)"),
-    ] = None,
-    index: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RECIPE",
-            help="search through this index: a file such as indexes/pq16.yaml, or '{kind: pq, bytes: 16}'",
-        ),
-    ] = None,
-    json_file: Annotated[
-        str | None, typer.Option("--json", metavar="FILE", help="write JSON to FILE, or to stdout if FILE is -")
-    ] = None,
+    against: Annotated[list[str] | None,
+        typer.Option(metavar="MODEL", help="compare with this one too; may be given several times")] = None,
+    measures: Annotated[list[str] | None,
+        typer.Option("--measures", metavar="M",
+            help="such as MRR@10; may be given several times (default: nDCG@10 Recall@100)")] = None,
+    max_tokens: Annotated[int | None,
+        typer.Option(min=1,
+            help="tokens of a text that a model reads (default: as many as the run or model asks for)")] = None,
+    index: Annotated[str | None,
+        typer.Option(metavar="RECIPE",
+            help="search through this index: a file such as indexes/pq16.yaml, or '{kind: pq, bytes: 16}'")] = None,
+    json_file: Annotated[str | None,
+        typer.Option("--json", metavar="FILE", help="write JSON to FILE, or to stdout if FILE is -")] = None,
     runs: Runs = None,
-) -> None:
+) -> None:  # fmt: skip
     """Measure a model on a corpus, beside BM25 and hybrid search, with paired tests."""
     from sdretrieval.config import read_index_section
 
@@ -103,8 +79,6 @@ def evaluate_command(
 
 
 def _print(record: dict[str, Any]) -> None:
-    from sdretrieval.report.page import number
-
     model, tests = record["model"], {test["b"]: test for test in record["tests"]}
     measures = list(record["measures"][model])
     say(f"{record['corpus']}, {record['split']}: {record['n_queries']} queries")
@@ -112,24 +86,15 @@ def _print(record: dict[str, Any]) -> None:
         if any(prompts.values()):
             say(f"{name} reads query prompt {prompts['query']!r}, document prompt {prompts['document']!r}")
     say(f"difference: {model} minus the system of the row, in {measures[0]}")
-    rows = [
-        [name, *(number(record["measures"][name][measure]) for measure in measures), *paired_cells(tests.get(name, {}))]
-        for name in record["systems"]
-    ]
-    print_table(["system", *measures, *TEST_COLUMNS], rows, right=[*measures, "difference", "p (Holm)"])
+    values = record["measures"]
+    rows = [([name], [values[name][m] for m in measures], tests.get(name, {})) for name in record["systems"]]
+    print_measures(["system"], measures, rows)
 
 
 def evaluate_models(
-    model: str,
-    source: str,
-    *,
-    against: Sequence[str] = (),
-    split: str = "test",
-    measures: Sequence[str] = MEASURES,
-    max_tokens: int | None = None,
-    index: IndexConfig | None = None,
-    runs: Path | None = None,
-) -> dict[str, Any]:
+    model: str, source: str, *, against: Sequence[str] = (), split: str = "test", measures: Sequence[str] = MEASURES,
+    max_tokens: int | None = None, index: IndexConfig | None = None, runs: Path | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Measure `model`, BM25, the two evenly mixed, and each of `against` over a split, and test `model` against them.
 
     A system is a MODEL (see `find_model`), `bm25`, or `hybrid:MODEL`. `max_tokens` holds for every model. `index`: the
@@ -155,15 +120,11 @@ def evaluate_models(
     corpus = open_corpus(source)
     require_split(corpus, split)
     bench = Bench(
-        corpus,
-        split,
-        depth,
-        Store(runs_folder(runs) / "store"),
-        models,
+        corpus, split, depth, Store(runs_folder(runs) / "store"), models,
         split_identifiers=source == STDLIB or any(found.split_identifiers for found in models.values()),
         language=next((found.language for found in models.values() if found.language != AUTO), AUTO),
         index=index or IndexConfig(),
-    )
+    )  # fmt: skip
     with bench.store.lock("evaluate", exclusive=False):
         measured = {name: evaluate(corpus.qrels[split], bench.run_of(name), measures) for name in systems}
     of_model = measured[model].of(measures[0])

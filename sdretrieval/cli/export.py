@@ -25,9 +25,7 @@ CANARY_POOL = 200
 
 def export_command(
     run: RunName,
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="the folder to write; a bundle there is replaced", show_default=False)
-    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="the folder to write; a bundle there is replaced")],
     formats: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,7 +51,7 @@ def export_command(
 
 
 def verify_command(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="an exported folder", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="an exported folder")],
     as_json: Json = False,
 ) -> None:
     """Check an exported folder: its files, its canary queries' vectors and hits. Exits with 1 if they differ."""

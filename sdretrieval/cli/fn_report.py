@@ -37,25 +37,18 @@ RULES = ("margin", "percent_of_positive")
 
 def fn_report_command(
     what: ConfigOrRun,
-    tsv: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="write the suspects to a file to mark (.tsv, .csv or .jsonl); marks in it are kept"
-        ),
-    ] = None,
+    tsv: Annotated[Path | None,
+        typer.Option(metavar="FILE",
+            help="write the suspects to a file to mark (.tsv, .csv or .jsonl); marks in it are kept")] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="write a page of the suspects and the curve")
-    ] = None,
+        Path | None, typer.Option(metavar="FILE", help="write a page of the suspects and the curve")] = None,
     count: Annotated[int, typer.Option("-n", help="how many suspects")] = 50,
     rule: Annotated[
-        str | None, typer.Option(help="margin or percent_of_positive (default: the config's, else margin)")
-    ] = None,
+        str | None, typer.Option(help="margin or percent_of_positive (default: the config's, else margin)")] = None,
     margin: Annotated[float | None, typer.Option(help="replaces targets.false_negatives.margin")] = None,
     percent: Annotated[float | None, typer.Option(help="replaces targets.false_negatives.percent")] = None,
-    settings: Settings = None,
-    runs: Runs = None,
-    as_json: Json = False,
-) -> None:
+    settings: Settings = None, runs: Runs = None, as_json: Json = False,
+) -> None:  # fmt: skip
     """Likely false negatives: unlabelled candidates that the teacher finds as good as a known positive."""
     check_writable("--tsv", tsv)
     check_writable("--html", html)
@@ -73,7 +66,7 @@ def fn_report_command(
         return
     _print(record)
     if tsv is not None:
-        marks = f" ({kept} line{'s' * (kept != 1)} marked before stayed)" if kept else ""
+        marks = f" ({kept} marked line{'s' * (kept != 1)} kept)" if kept else ""
         say(f"to mark: {tsv}{marks}: write relevant or not into its first column, then --set corpus.verdicts={tsv}")
     if html is not None:
         say(f"page: {html}")
@@ -128,15 +121,9 @@ def render_suspects(record: Mapping[str, Any]) -> str:
 
 
 def suspects_of(
-    what: str,
-    *,
-    overrides: Sequence[str] = (),
-    runs: Path | None = None,
-    rule: str | None = None,
-    margin: float | None = None,
-    percent: float | None = None,
-    limit: int = 50,
-) -> dict[str, Any]:
+    what: str, *, overrides: Sequence[str] = (), runs: Path | None = None, rule: str | None = None,
+    margin: float | None = None, percent: float | None = None, limit: int = 50,
+) -> dict[str, Any]:  # fmt: skip
     """The suspects among the first generation's lists, those furthest above their threshold first, and the curve.
 
     `what`: a run, or a config, of which the stages up to 1/score are made if they are missing. `rule`, `margin` and

@@ -16,8 +16,6 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="a.b=c", help="change a setting of the config; may be given several times"),
 ]
-ConfigOrRun = Annotated[
-    str, typer.Argument(metavar="CONFIG_OR_RUN", help="a run's YAML, or a run's name or folder", show_default=False)
-]
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="a run's YAML", show_default=False)]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name or folder", show_default=False)]
+ConfigOrRun = Annotated[str, typer.Argument(metavar="CONFIG_OR_RUN", help="a run's YAML, or a run's name or folder")]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="a run's YAML")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name or folder")]

@@ -13,7 +13,6 @@ from sdretrieval.errors import RequestError
 
 WIDTH_OFF_A_TERMINAL = 160
 """Of tables written to a file or a pipe."""
-TEST_COLUMNS = ("difference", "95 % interval", "p (Holm)", "verdict")
 
 
 def print_json(record: Any) -> None:
@@ -45,13 +44,22 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: It
     console.print(table)
 
 
-def paired_cells(row: Mapping[str, Any]) -> list[str]:
-    """Difference, interval, p and verdict of a paired test, as `TEST_COLUMNS`; empty if there is none."""
-    from sdretrieval.report.page import p_value, signed, span
+def print_measures(
+    names: Sequence[str], measures: Sequence[str],
+    rows: Iterable[tuple[Sequence[str], Iterable[Any], Mapping[str, Any]]],
+) -> None:  # fmt: skip
+    """Rows of texts (under `names`), values (under `measures`), and a paired test, {} if the row has none."""
+    from sdretrieval.report.page import number, p_value, signed, span
 
-    if "difference" not in row:
-        return ["", "", "", ""]
-    return [signed(row["difference"]), span(row["interval95"]), p_value(row.get("p_holm", row["p"])), row["verdict"]]
+    cells = []
+    for texts, values, test in rows:
+        tested = ["", "", "", ""]
+        if "difference" in test:
+            p = p_value(test.get("p_holm", test["p"]))
+            tested = [signed(test["difference"]), span(test["interval95"]), p, test["verdict"]]
+        cells.append([*texts, *(number(value) for value in values), *tested])
+    columns = [*names, *measures, "difference", "95 % interval", "p (Holm)", "verdict"]
+    print_table(columns, cells, right=[*measures, "difference", "p (Holm)"])
 
 
 def excerpt(text: str, length: int) -> str:

@@ -20,20 +20,15 @@ logger = logging.getLogger("sdretrieval")
 
 
 def plan_command(
-    config: ConfigFile,
-    settings: Settings = None,
-    budget_minutes: Annotated[
-        float | None, typer.Option(metavar="MINUTES", help="change settings until a run takes no longer than this")
-    ] = None,
+    config: ConfigFile, settings: Settings = None,
+    budget_minutes: Annotated[float | None,
+        typer.Option(metavar="MINUTES", help="change settings until a run takes no longer than this")] = None,
     max_memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="change settings until a run needs no more, such as 4GB")
-    ] = None,
+        str | None, typer.Option(metavar="SIZE", help="change settings until a run needs no more, such as 4GB")] = None,
     again: Annotated[
-        bool, typer.Option("--measure-again", help="measure this machine's speed again, even if it is known")
-    ] = False,
-    runs: Runs = None,
-    as_json: Json = False,
-) -> None:
+        bool, typer.Option("--measure-again", help="measure this machine's speed again, even if it is known")] = False,
+    runs: Runs = None, as_json: Json = False,
+) -> None:  # fmt: skip
     """Every stage of every generation: cached or to run, why, and what it will take. Runs nothing."""
     from sdretrieval.planner import CANNOT_FORECAST
     from sdretrieval.run.api import forecast_config, plan_config

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from sdretrieval.cli.options import ConfigFile, Json, Runs, Settings
-from sdretrieval.cli.output import TEST_COLUMNS, paired_cells, print_json, print_table, say, stdout_kept_clean
+from sdretrieval.cli.output import print_json, print_measures, say, stdout_kept_clean
 
 
 def run_command(
     config: ConfigFile,
     settings: Settings = None,
     until: Annotated[
-        str | None, typer.Option(metavar="STAGE", help="stop after this stage, such as 1/mine", show_default=False)
+        str | None, typer.Option(metavar="GENERATION/STAGE", help="stop after this stage, such as 1/mine")
     ] = None,
     runs: Runs = None,
     worker: Annotated[
@@ -39,16 +39,12 @@ def run_command(
 
 def print_results_table(report: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Systems by dev and test measures, with the paired test of each against the base student."""
-    from sdretrieval.report.page import dev_name, number
+    from sdretrieval.report.page import dev_name
 
     measures = list(rows[0]["test"])
     dev = dev_name(report["estimate"])
     parts = {"test": dev} if report["split"] == "dev" else {"dev": dev, "test": report["split"]}
-    values = [f"{part} {measure}" for part in parts.values() for measure in measures]
-    cells = [
-        [row["system"], *(number(row[part].get(m)) for part in parts for m in measures), *paired_cells(row)]
-        for row in rows
-    ]
     say(f"{report['corpus']}, {parts['test']}: {report['n_queries']} queries")
     say(f"difference: to student_0, in {measures[0]}")
-    print_table(["system", *values, *TEST_COLUMNS], cells, right=[*values, "difference", "p (Holm)"])
+    tested = [([row["system"]], [row[part].get(m) for part in parts for m in measures], row) for row in rows]
+    print_measures(["system"], [f"{part} {measure}" for part in parts.values() for measure in measures], tested)

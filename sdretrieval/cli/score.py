@@ -31,25 +31,18 @@ SCORE = "score"
 
 def score_command(
     target: ConfigOrRun,
-    pairs: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="write the pairs to score, with their texts (.tsv, .tsv.gz, .parquet)"),
-    ] = None,
-    export: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="write the teacher's scores: query, document, score (.tsv, .tsv.gz, .parquet)"
-        ),
-    ] = None,
+    pairs: Annotated[Path | None,
+        typer.Option(metavar="FILE",
+            help="write the pairs to score, with their texts (.tsv, .tsv.gz, .parquet)")] = None,
+    export: Annotated[Path | None,
+        typer.Option(metavar="FILE",
+            help="write the teacher's scores: query, document, score (.tsv, .tsv.gz, .parquet)")] = None,
     generation: Annotated[int, typer.Option(min=1, help="the generation whose lists are scored")] = 1,
-    teacher_row: Annotated[
-        bool,
-        typer.Option("--teacher-row", help="with --pairs: also the pairs of the report's row teacher@student_0"),
-    ] = False,
-    settings: Settings = None,
-    runs: Runs = None,
-    as_json: Json = False,
-) -> None:
+    teacher_row: Annotated[bool,
+        typer.Option("--teacher-row",
+            help="with --pairs: also the pairs of the report's row teacher@student_0")] = False,
+    settings: Settings = None, runs: Runs = None, as_json: Json = False,
+) -> None:  # fmt: skip
     """Score elsewhere: write the pairs that need a score, or the scores that a teacher gave."""
     if (pairs is None) == (export is None):
         raise RequestError("score: give one of --pairs FILE (what is to be scored) and --export FILE (what was scored)")
@@ -86,14 +79,9 @@ def score_command(
 
 
 def pairs_to_score(
-    target: str | Path | Config,
-    file: str | Path,
-    *,
-    generation: int = 1,
-    teacher_row: bool = False,
-    overrides: Sequence[str] = (),
-    runs: Path | None = None,
-) -> dict[str, Any]:
+    target: str | Path | Config, file: str | Path, *, generation: int = 1, teacher_row: bool = False,
+    overrides: Sequence[str] = (), runs: Path | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Write the pairs that a generation's teacher must judge, with their texts, to a .tsv, .tsv.gz or .parquet file.
 
     These are the training queries' lists and, if weights are auto, the dev queries' documents that the probe asks
@@ -157,13 +145,9 @@ def _pairs(corpus: Corpus, query_rows: Array, lists: Ragged) -> list[Pair]:
 
 
 def scores_said(
-    target: str | Path | Config,
-    file: str | Path,
-    *,
-    generation: int = 1,
-    overrides: Sequence[str] = (),
-    runs: Path | None = None,
-) -> dict[str, Any]:
+    target: str | Path | Config, file: str | Path, *, generation: int = 1,
+    overrides: Sequence[str] = (), runs: Path | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Write the scores that the configured teacher gave a generation's lists: query, document, score, one line a pair.
 
     `score` is the only member's raw score; of several, the mixture of the calibrated ones, beside a column of raw

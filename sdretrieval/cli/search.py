@@ -25,12 +25,9 @@ EXCERPT = 160
 
 def search_command(
     where: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN_OR_BUNDLE", help="a run's name or folder, or an exported folder", show_default=False
-        ),
+        str, typer.Argument(metavar="RUN_OR_BUNDLE", help="a run's name or folder, or an exported folder")
     ],
-    query: Annotated[str, typer.Argument(help="what to search for", show_default=False)],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="what to search for")],
     k: Annotated[int, typer.Option("-k", help="how many documents")] = 10,
     base: Annotated[
         bool, typer.Option("--base", help="search with the run's base student, to see what changed")

@@ -1,4 +1,4 @@
-"""`show`: what a run did, stage by stage, and what the gate decided. Works on unfinished runs too."""
+"""`show`, `report`: what a run did, stage by stage (unfinished runs too), and its page, made again."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 from sdretrieval.cli.options import Json, RunName, Runs
 from sdretrieval.cli.output import print_json, print_table, say
-from sdretrieval.files import read_json
+from sdretrieval.files import read_json, write_text
 from sdretrieval.store import Ledger
 from sdretrieval.store.run_folder import FORECAST, find_run, read_report, runs_folder
+from sdretrieval.units import stage_counts
 
 FIRST_STAGE = "0/corpus"
 """Every pass over the pipeline begins with it."""
@@ -27,10 +28,6 @@ def show_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None
         return
     rows = []
     for stage in record["stages"]:
-        counts = {
-            name: f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
-            for name, value in stage["counts"].items()
-        }
         forecast = stage["forecast_seconds"]
         rows.append(
             [
@@ -38,7 +35,7 @@ def show_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None
                 "cached" if stage["cached"] else "made",
                 readable_seconds(stage["seconds"]),
                 readable_seconds(forecast) if forecast is not None else "",
-                ", ".join(f"{name} {value}" for name, value in counts.items()),
+                stage_counts(stage["stage"], stage["counts"]),
                 stage["key"][:12],
                 " ".join(key[:12] for key in stage["inputs"]),
             ]
@@ -48,6 +45,16 @@ def show_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None
     say("", f"{record['run']}: {state}, {readable_seconds(record['seconds'])} of work")
     for one in record["generations"]:
         say(f"generation {one['generation']}: {one['decision']}. The gate: {one['reason']}")
+
+
+def report_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None:
+    """Make a run's HTML page again from its numbers, and print its path."""
+    from sdretrieval.report.page import render
+
+    folder = find_run(run, runs)
+    write_text(folder / "report.html", render(read_report(folder), read_json(folder / "details.json")))
+    page = str((folder / "report.html").resolve())
+    print_json({"report": page}) if as_json else say(page)
 
 
 def lineage(name: str, runs: Path | None = None) -> dict[str, Any]:

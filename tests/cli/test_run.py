@@ -56,6 +56,14 @@ def test_a_second_run_takes_everything_from_the_store(finished: Finished, call: 
     assert f"{len(keys)} stages from the store" in again.err and "GENERATION/STAGE" not in again.err
 
 
+def test_a_stage_that_is_made_again_says_why(finished: Finished, tmp_path: Path, call: Call) -> None:
+    runs = Path(shutil.copytree(finished.runs, tmp_path / "runs"))
+    done = call("run", finished.config, "--runs", runs, "--set", "mine.keep=6", "--until", "1/score")
+    assert re.search(r"^1/mine +40 queries, 240 candidates \(changed: keep\) ", done.err, re.MULTILINE), done.err
+    assert re.search(r"^1/score +480 scores \(an earlier stage changed\) ", done.err, re.MULTILINE)
+    assert re.search(r"^\d+ stages from the store\n1/mine ", done.err, re.MULTILINE)
+
+
 def test_plan_says_what_is_cached_and_what_is_not(finished: Finished, call: Call) -> None:
     plan = call("plan", finished.config, "--runs", finished.runs, "--json").json()
     assert all(stage["cached"] for stage in plan)

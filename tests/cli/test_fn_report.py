@@ -50,7 +50,7 @@ def test_marks_stay_and_come_first(finished: Finished, call: Call, tmp_path: Pat
     to_mark.write_text("\n".join(lines) + "\n", encoding="utf8")
     before = rows_of(to_mark)
     done = call(*ask, "-n", 3)
-    assert "(1 line marked before stayed)" in done.out
+    assert "(1 marked line kept)" in done.out
     after = rows_of(to_mark)
     assert after == [before[3], *before[:3]]
 
