@@ -57,7 +57,7 @@ def plan(
 
 def _budget(minutes: float | None, memory: str | None) -> Any:
     from sdretrieval.errors import RequestError
-    from sdretrieval.indexes.kinds.auto import memory_size
+    from sdretrieval.indexes.settings import memory_size
     from sdretrieval.planner import Budget
 
     if minutes is None and memory is None:

@@ -45,7 +45,7 @@ def decide(
     """Accept `candidate` if its dev gain is positive and the interval at `level` excludes a loss above `tolerance`.
 
     Both map dev query id -> value of the gate's measure. `of`: as many candidates were there to be chosen by the same
-    queries, so that a proof asks for `of` times as small a p (Bonferroni). Raises RequestError where they hold
+    queries, so that a proof asks for `of` times as small a p (Bonferroni). Raises RequestError if they hold
     different queries.
     """
     differences_Q = paired_differences(candidate, base)
@@ -54,11 +54,15 @@ def decide(
     accepted = test.difference > 0 and low >= -tolerance
     proven = accepted and test.p * of < ALPHA
     detectable = detectable_gain(differences_Q)
+    if test.n < 2:
+        power = "a single query cannot tell a gain from noise"
+    elif detectable == 0:
+        power = "no noise was seen, every query changed by the same amount"
+    else:
+        power = f"with this many queries a gain of about {detectable:.4f} or more would probably have been seen"
     uncertainty = f"{level:.0%} interval {low:+.4f} to {high:+.4f}, p = {test.p:.3g}"
     numbers = f"{test.difference:+.4f} on {test.n} dev queries ({uncertainty}{f', chosen of {of}' if of > 1 else ''})"
-    reason = (
-        f"{_judgement(accepted, proven, test.difference, low, tolerance)}: {numbers}; {_power(test.n, detectable)}."
-    )
+    reason = f"{_outcome(accepted, proven, test.difference, low, tolerance)}: {numbers}; {power}."
     return GateDecision(accepted, proven, test.difference, (low, high), test.p, test.n, detectable, reason)
 
 
@@ -72,7 +76,7 @@ def merges_to_try(base: float, means: Mapping[float, float]) -> list[float]:
     return [share for share in order if share == order[0] or means[share] > base]
 
 
-def _judgement(accepted: bool, proven: bool, difference: float, low: float, tolerance: float) -> str:
+def _outcome(accepted: bool, proven: bool, difference: float, low: float, tolerance: float) -> str:
     if proven:
         return "accepted, a proven gain"
     if accepted:
@@ -82,11 +86,3 @@ def _judgement(accepted: bool, proven: bool, difference: float, low: float, tole
     if difference < 0:
         return "rejected: a loss"
     return f"rejected: a gain, but a loss of {-low:.4f}, above the tolerance of {tolerance:g}, is not excluded"
-
-
-def _power(n_queries: int, detectable: float) -> str:
-    if n_queries < 2:
-        return "a single query cannot tell a gain from noise"
-    if detectable == 0:
-        return "no noise was seen, every query changed by the same amount"
-    return f"with this many queries a gain of about {detectable:.4f} or more would probably have been seen"

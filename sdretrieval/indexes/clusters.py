@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdretrieval.indexes.blocks import Floats, float32_blocks
-from sdretrieval.indexes.build_faiss import sample_rows
-from sdretrieval.indexes.exact import QUERIES_AT_ONCE, exact_search
+from sdretrieval.indexes.build import sample_rows
+from sdretrieval.indexes.exact import QUERIES_AT_ONCE, Floats, exact_search, float32_blocks
 
 VECTORS_A_CLUSTER, ROUNDS = 128, 8
 """Of k-means: more of either moves documents between clusters, and no decision here hangs on single documents."""

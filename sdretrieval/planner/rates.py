@@ -23,6 +23,7 @@ from sdretrieval.encode.encoder import Precision
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.student import Student, load_student
 from sdretrieval.encode.views import View
+from sdretrieval.indexes.auto import choose
 from sdretrieval.planner import trials
 from sdretrieval.planner.amounts import FLOAT32, Known
 from sdretrieval.planner.speeds import Figures, Speeds, shape
@@ -201,7 +202,7 @@ class Rates:
     def index_bytes(self) -> int:
         """Of the opened index."""
         count, dims = max(self.known.load.documents.count, 1), self.known.student.dims
-        chosen = settings_from(self.known.config.index).chosen(count, dims).settings
+        chosen = choose(settings_from(self.known.config.index), count, dims).settings
         return round(count * chosen.memory_bytes(count, dims))
 
 

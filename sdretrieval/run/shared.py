@@ -17,6 +17,7 @@ from sdretrieval.encode.encoder import Precision
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.views import View
+from sdretrieval.indexes.auto import choose
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.stages import learn, prepare, queries, search
@@ -272,7 +273,7 @@ class Shared:
     def _check_index(self, dims: int) -> None:
         """Raise RequestError, before hours of encoding, where the index asked for does not suit so many documents."""
         count = len(self.collected.corpus.documents)
-        settings_from(self.config.index).chosen(count, dims).settings.check(dims, count)
+        choose(settings_from(self.config.index), count, dims).settings.check(dims, count)
 
     def student_vectors(self, address: str, weights: Weights, also_from: Sequence[Path] = ()) -> Artifact:
         """The vectors under the student's own view."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from sdretrieval.config import Config, index_keywords
+from sdretrieval.config import Config, settings_from
 from sdretrieval.encode.encoder import Precision, encode_texts
 from sdretrieval.encode.known import Donor
 from sdretrieval.encode.student import Student
@@ -161,18 +161,16 @@ def build_index(work: Work, vectors: Vectors, prepared: Prepared, config: Config
     queries = vectors.queries_QD[prepared.train_rows[:200]]
     index = VectorIndex.build(
         vectors.documents.vectors_WD,
-        asked.kind,
+        settings_from(asked),
         asked.device,
         queries_QD=queries,
         seed=config.seed,
         repeatable=True,
-        **index_keywords(asked),
     )
     index.save(work.folder)
     work.counts["vectors"] = len(vectors.documents.vectors_WD)
     work.counts["recall_at_100"] = index.card.recall_at_100
-    if index.card.recall_at_10 is not None:
-        work.counts["recall_at_10"] = index.card.recall_at_10
+    work.counts["recall_at_10"] = index.card.recall_at_10
 
 
 def build_candidates(

@@ -11,13 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdretrieval.config import IndexConfig, index_identity, index_keywords, settings_from
+from sdretrieval.config import IndexConfig, index_identity, settings_from
 from sdretrieval.corpus import Corpus, open_corpus, require_split
 from sdretrieval.corpus.language import AUTO, ENGLISH, detect, sample
 from sdretrieval.corpus.sources import STDLIB
 from sdretrieval.encode.prompts import find_prompts
 from sdretrieval.evaluation import Measured, Run, evaluate, family, fuse, paired_test, run_from_hits
 from sdretrieval.evaluation.measures import Measure
+from sdretrieval.indexes.auto import choose
 from sdretrieval.run.commands.lookup import FoundModel, find_model, load_found
 from sdretrieval.store import Store, Work, check_disk, key_of
 from sdretrieval.store.run_folder import runs_folder
@@ -168,7 +169,8 @@ class Bench:
         from sdretrieval.encode.encoder import Embeddings
 
         student = load_found(found)
-        settings_from(self.index).check(student.dims, len(self.corpus.documents))
+        count = len(self.corpus.documents)
+        choose(settings_from(self.index), count, student.dims).settings.check(student.dims, count)
         documents = self._vectors(student, "documents", found.precision)
         queries = self._vectors(student, f"queries:{self.split}", found.precision)
         index = self._vector_index(Embeddings.load(documents).vectors_WD)
@@ -179,9 +181,7 @@ class Bench:
         from sdretrieval.indexes import VectorIndex
 
         asked = self.index
-        return VectorIndex.build(
-            vectors_ND, asked.kind, asked.device, seed=SEED, repeatable=True, **index_keywords(asked)
-        )
+        return VectorIndex.build(vectors_ND, settings_from(asked), asked.device, seed=SEED, repeatable=True)
 
     def _vectors(self, student: Student, side: str, precision: Precision) -> Path:
         view, prompt, specials = _seen(student, side)
