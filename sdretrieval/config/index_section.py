@@ -1,29 +1,20 @@
-"""The `index:` section as the settings of an index, and as a part of store keys."""
+"""The `index:` section as the settings of an index."""
 
 from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
-from sdretrieval.config.fields import identity_fields
 from sdretrieval.config.schema import IndexConfig
 from sdretrieval.errors import RequestError
 from sdretrieval.indexes.settings import IndexSettings
 
-OF_VECTORS = ("refresh",)
-"""Fields that say which vectors are indexed, not how: no part of an index's key, since the vectors' own key is."""
 EXAMPLE = "{kind: PQ16, rescore: 4}"
 
 
 def settings_from(section: IndexConfig) -> IndexSettings:
     """The section's settings; a whole config has been checked for problems between them."""
     return IndexSettings(**{field.name: getattr(section, field.name) for field in fields(IndexSettings)})
-
-
-def index_identity(section: IndexConfig) -> dict[str, Any]:
-    """The section's part of an index's key."""
-    return identity_fields(section, without=OF_VECTORS)
 
 
 def read_index_section(given: str) -> IndexConfig:

@@ -6,13 +6,15 @@ through: so acceptance asks for a gain whose interval excludes a loss that matte
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from sdretrieval.evaluation.significance import ALPHA, detectable_gain, interval, paired_differences, paired_test
 
-MERGE_SHARES = (0.25, 0.5, 0.75)
-"""Shares of the candidate's weights that a merge with the base tries, and nothing finer."""
+MERGE_SHARES = (0.5, 0.25, 0.75)
+"""Shares of the candidate's weights that are tried, in this order, if the candidate is refused."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class GateDecision:
     n: int
     detectable: float
     reason: str
+
+    def record(self) -> dict[str, Any]:
+        """As a JSON object."""
+        finite = self.detectable if math.isfinite(self.detectable) else None  # JSON knows no infinity
+        return asdict(self) | {"interval90": list(self.interval90), "detectable": finite}
 
 
 def decide(
@@ -64,16 +71,6 @@ def decide(
     numbers = f"{test.difference:+.4f} on {test.n} dev queries ({uncertainty}{f', chosen of {of}' if of > 1 else ''})"
     reason = f"{_outcome(accepted, proven, test.difference, low, tolerance)}: {numbers}; {power}."
     return GateDecision(accepted, proven, test.difference, (low, high), test.p, test.n, detectable, reason)
-
-
-def merges_to_try(base: float, means: Mapping[float, float]) -> list[float]:
-    """Shares in the order in which they are put to the gate: the most promising first, the smallest of equals; of the
-    others those that promise more than the base.
-
-    `means`: dev mean by share, as mixed vectors give it; `base`: that of the last accepted student.
-    """
-    order = sorted(means, key=lambda share: (-means[share], share))
-    return [share for share in order if share == order[0] or means[share] > base]
 
 
 def _outcome(accepted: bool, proven: bool, difference: float, low: float, tolerance: float) -> str:

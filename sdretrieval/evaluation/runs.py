@@ -81,9 +81,7 @@ def read_trec(path: str | Path) -> Run:
             query, document, score = _parsed(line, f"{path}:{number}")
             hits = run.setdefault(query, {})
             if document in hits:
-                raise RequestError(
-                    f"{path}:{number}: document {document!r} is listed twice for query {query!r}; keep one"
-                )
+                raise RequestError(f"{path}:{number}: query {query!r} lists document {document!r} twice; keep one")
             hits[document] = score
     return run
 

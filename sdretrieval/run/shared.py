@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from sdretrieval.config import Config, identity_fields, index_identity, settings_from
+from sdretrieval.config import Config, identity_fields, settings_from
 from sdretrieval.encode.encoder import Precision
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.student import Student
@@ -283,7 +283,7 @@ class Shared:
         """The FAISS index of some vectors; where only queries learn, there is one, the base student's."""
         if self.query_side:
             vectors = self._base_side("1/encode", View(self.config.student.max_tokens))
-        identity = {**index_identity(self.config.index), "seed": self.config.seed}
+        identity = {**identity_fields(self.config.index), "seed": self.config.seed}
         return self.runner.stage(
             address, 1, identity, [vectors, self.judged],
             lambda work: search.build_index(work, Vectors(vectors), self.prepared, self.config),

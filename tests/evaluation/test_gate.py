@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdretrieval.errors import RequestError
-from sdretrieval.evaluation.gate import MERGE_SHARES, decide, merges_to_try
-from sdretrieval.run.generations import _record
+from sdretrieval.evaluation.gate import decide
 
 N = 160
 BASE = {f"q{number}": float(value) for number, value in enumerate(np.random.default_rng(0).random(N))}
@@ -87,14 +86,7 @@ def test_other_queries_are_refused() -> None:
         decide(BASE, {"other": 1.0}, tolerance=0.01, seed=13)
 
 
-def test_merges_are_tried_in_the_order_of_their_promise() -> None:
-    assert MERGE_SHARES == (0.25, 0.5, 0.75)
-    assert merges_to_try(0.5, {0.25: 0.51, 0.5: 0.54, 0.75: 0.49}) == [0.5, 0.25]
-    assert merges_to_try(0.5, {0.75: 0.52, 0.25: 0.52, 0.5: 0.52}) == [0.25, 0.5, 0.75], "of equals the smallest change"
-    assert merges_to_try(0.5, {0.25: 0.4, 0.5: 0.45, 0.75: 0.3}) == [0.5], "the best is tried whatever it promises"
-
-
 def test_what_is_written_of_a_decision_is_json_even_of_one_query() -> None:
-    record = _record(decide({"q": 0.1}, {"q": 0.9}, tolerance=0.01, seed=13))
+    record = decide({"q": 0.1}, {"q": 0.9}, tolerance=0.01, seed=13).record()
     assert record["detectable"] is None
     json.dumps(record, allow_nan=False)

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdretrieval.config import IndexConfig, index_identity, settings_from
+from sdretrieval.config import IndexConfig, identity_fields, settings_from
 from sdretrieval.corpus import Corpus, open_corpus, require_split
 from sdretrieval.corpus.language import AUTO, ENGLISH, detect, sample
 from sdretrieval.corpus.sources import STDLIB
@@ -79,7 +79,7 @@ def evaluate_models(
         "model": model,
         "max_tokens": {name: found.max_tokens for name, found in models.items()},
         "prompts": {name: asdict(find_prompts(found.folder).prompts) for name, found in models.items()},
-        "index": index_identity(bench.index),
+        "index": identity_fields(bench.index),
         "systems": systems,
         "measures": {name: found.means() for name, found in measured.items()},
         "tests": tests_against(model, measured, measures[0]),
