@@ -33,7 +33,7 @@ def evaluate(
     ] = None,
     index: Annotated[
         str | None,
-        typer.Option(metavar="RECIPE", help="search through it: a file of indexes/, or '{kind: pq, bytes: 16}'"),
+        typer.Option(metavar="RECIPE", help="search through it: a file of indexes/, or '{kind: PQ16}'"),
     ] = None,
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="write JSON to FILE, or to stdout for -")

@@ -189,5 +189,5 @@ def _too_much(found: Forecast, budget: Budget, given_up: list[GivenUp]) -> str:
     assert budget.peak_bytes is not None
     return (
         f"--max-memory {readable_bytes(budget.peak_bytes)}: this config holds {readable_bytes(found.peak_bytes)} "
-        f"here{tried}; most: {most}. A smaller student, or an index of codes (index.kind: pq), holds less"
+        f"here{tried}; most: {most}. A smaller student, or an index of codes (index.kind: PQ32), holds less"
     )
