@@ -27,12 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from benchmarks.index_table import update_readme
 from benchmarks.machine import commit, processor
 from benchmarks.text_like_vectors import write_vectors
+from sdretrieval.config import read_index_section, settings_from
 from sdretrieval.errors import RequestError
 from sdretrieval.files import write_json
 from sdretrieval.indexes import Hits, VectorIndex, exact_search
@@ -122,9 +122,9 @@ def card_of(
     recipe: Path, vectors_ND: NDArray[Any], fitting_QD: NDArray[Any], measured_QD: NDArray[Any], truth: Hits
 ) -> dict[str, Any]:
     """The card of one recipe, with its recipe's name."""
-    settings = {**yaml.safe_load(recipe.read_text(encoding="utf8")), "device": "cpu"}
+    settings = settings_from(read_index_section(str(recipe)))
     index = VectorIndex.build(
-        vectors_ND, queries_QD=fitting_QD, seed=SEED, threads=1, clock=time.process_time, **settings
+        vectors_ND, settings, "cpu", queries_QD=fitting_QD, seed=SEED, threads=1, clock=time.process_time
     )
     index.measure(measured_QD, truth, time.process_time)
     return {"recipe": recipe.stem, **asdict(index.card)}

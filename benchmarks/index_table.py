@@ -47,8 +47,8 @@ def _row(record: dict[str, Any]) -> str:
         f"`{record['factory']}`{_breadth(record['settings'])}",
         f"{record['recall_at_10']:.3f}",
         f"{record['recall_at_100']:.3f}",
-        _ms(record.get("single_ms_per_query")),
-        _ms(record.get("search_ms_per_query")),
+        f"{record['single_ms_per_query']:.2f}",
+        f"{record['search_ms_per_query']:.2f}",
         f"{record['bytes_per_vector']:.0f}",
         f"{disk}" if disk else "",
         f"{record['build_seconds']:.1f}",
@@ -56,13 +56,8 @@ def _row(record: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _ms(found: float | None) -> str:
-    """Empty where an earlier version's card does not say."""
-    return f"{found:.2f}" if found else ""
-
-
 def _breadth(settings: dict[str, Any]) -> str:
-    set_ = [f"{name} {settings[name]}" for name in ("probes", "ef_search", "rescore") if name in settings]
+    set_ = [f"{name} {settings[name]}" for name in ("nprobe", "ef_search", "rescore") if name in settings]
     return f", {', '.join(set_)}" if set_ else ""
 
 

@@ -17,7 +17,7 @@ from sdretrieval.cli.evaluate import evaluate_models
 from sdretrieval.cli.logs import quiet_libraries, start_logging
 from sdretrieval.config import read_index_section
 
-RECIPES = {"pq16": "{kind: pq, bytes: 16}", "pq32": "{kind: pq, bytes: 32}"}
+RECIPES = {"pq16": "{kind: PQ16}", "pq32": "{kind: PQ32}"}
 
 
 def main(

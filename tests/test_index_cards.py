@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from benchmarks.index_cards import run
-from benchmarks.index_table import tables
 from benchmarks.text_like_vectors import documents, recipe, write_vectors
 
 
@@ -46,13 +45,6 @@ def test_cards_are_made_once_and_stand_in_one_table(tmp_path: Path) -> None:
     run(asked(tmp_path, recipes="binary", again=True))
     assert (tmp_path / "README.md").read_text().count("<!-- cards: ") == 1
     assert paths[0].read_text() != before[0]
-
-
-def test_a_card_of_an_earlier_version_leaves_cells_empty(tmp_path: Path) -> None:
-    [record] = run(asked(tmp_path, recipes="exact"))
-    assert record["search_ms_per_query"] > 0
-    old = {name: value for name, value in record.items() if name not in ("search_ms_per_query", "single_ms_per_query")}
-    assert "| 1.000 | 1.000 |  |  | 128 |" in tables([old])
 
 
 def test_vectors_of_ones_own(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def evaluate_command(
             help="tokens of a text that a model reads (default: as many as the run or model asks for)")] = None,
     index: Annotated[str | None,
         typer.Option(metavar="RECIPE",
-            help="search through this index: a file such as indexes/pq16.yaml, or '{kind: pq, bytes: 16}'")] = None,
+            help="search through this index: a file such as indexes/pq16.yaml, or '{kind: PQ16}'")] = None,
     json_file: Annotated[str | None,
         typer.Option("--json", metavar="FILE", help="write JSON to FILE, or to stdout if FILE is -")] = None,
     runs: Runs = None,
@@ -103,7 +103,7 @@ def evaluate_models(
     Raises ModelError, CorpusError, ConfigError (measure), RequestError (an index that a model's vectors do not fit)
     before that model encodes anything.
     """
-    from sdretrieval.config import IndexConfig, index_identity
+    from sdretrieval.config import IndexConfig, identity_fields
     from sdretrieval.corpus import open_corpus, require_split
     from sdretrieval.corpus.language import AUTO
     from sdretrieval.corpus.sources import STDLIB
@@ -137,7 +137,7 @@ def evaluate_models(
         "model": model,
         "max_tokens": {name: found.max_tokens for name, found in models.items()},
         "prompts": {name: asdict(find_prompts(found.folder).prompts) for name, found in models.items()},
-        "index": index_identity(bench.index),
+        "index": identity_fields(bench.index),
         "systems": systems,
         "measures": {name: one.means() for name, one in measured.items()},
         "tests": family(
@@ -197,20 +197,20 @@ class Bench:
         return self._run(*index.search(self.corpus.query_texts(self.rows), self._k))
 
     def _dense_run(self, found: FoundModel) -> Run:
-        from sdretrieval.config import index_keywords, settings_from
+        from sdretrieval.config import settings_from
         from sdretrieval.encode.encoder import Embeddings
         from sdretrieval.indexes import VectorIndex
+        from sdretrieval.indexes.auto import choose
 
         student, wanted = load_found(found), self.index
-        settings_from(wanted).check(student.dims, len(self.corpus.documents))
+        count = len(self.corpus.documents)
+        choose(settings_from(wanted), count, student.dims).settings.check(student.dims, count)
         documents_WD, queries_WD = (
             Embeddings.load(self._vectors(student, side, found.precision)).vectors_WD
             for side in ("documents", f"queries:{self.split}")
         )
         # Fitted on documents alone: the queries measure.
-        index = VectorIndex.build(
-            documents_WD, wanted.kind, wanted.device, seed=SEED, repeatable=True, **index_keywords(wanted)
-        )
+        index = VectorIndex.build(documents_WD, settings_from(wanted), wanted.device, seed=SEED, repeatable=True)
         return self._run(*index.search(queries_WD, self._k))
 
     def _vectors(self, student: Student, side: str, precision: Precision) -> Path:

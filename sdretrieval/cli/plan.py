@@ -65,7 +65,7 @@ def plan_command(
 
 
 def _budget(minutes: float | None, memory: str | None) -> Budget | None:
-    from sdretrieval.indexes.kinds.auto import memory_size
+    from sdretrieval.indexes.settings import memory_size
     from sdretrieval.planner import Budget
 
     if minutes is None and memory is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sdretrieval.config.fields import identity_fields
-from sdretrieval.config.index_section import index_identity, index_keywords, read_index_section, settings_from
+from sdretrieval.config.index_section import read_index_section, settings_from
 from sdretrieval.config.load import dump_config, load_config, parse_config
 from sdretrieval.config.schema import (
     Config,
@@ -59,8 +59,6 @@ __all__ = [
     "ViewConfig",
     "dump_config",
     "identity_fields",
-    "index_identity",
-    "index_keywords",
     "load_config",
     "members_of",
     "parse_config",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from sdretrieval.config.index_section import foreign_fields, settings_from
+from sdretrieval.config.index_section import settings_from
 from sdretrieval.config.schema import (
     Config,
     CrossEncoderConfig,
@@ -19,8 +18,6 @@ from sdretrieval.config.schema import (
     members_of,
 )
 from sdretrieval.corpus.synthetic_queries.recipe import KINDS as QUERY_KINDS
-from sdretrieval.errors import RequestError
-from sdretrieval.indexes.settings import KINDS
 
 VECTOR_KINDS = ("ema", "dense")
 """Kinds of teachers whose class is a `HasVectors`."""
@@ -55,20 +52,12 @@ def _sizes(config: Config) -> Iterator[Clash]:
 
 
 def _index(index: IndexConfig) -> Iterator[Clash]:
-    foreign = list(foreign_fields(index))
-    for name, value, kinds in foreign:
-        text = f"found {json.dumps(value)}; index.kind is {index.kind}, which has no {name} ({', '.join(kinds)} has it)"
+    settings = settings_from(index)
+    for name, text in settings.problems():
         yield Clash((f"index.{name}", "index.kind"), text)
-    if index.lists and index.probes and index.probes > index.lists and not foreign:
-        text = f"found {index.probes}; expected at most index.lists ({index.lists})"
-        yield Clash(("index.probes", "index.lists", "index.kind"), text)
-    if index.device == "cuda" and (reason := KINDS[index.kind].no_gpu):
-        text = f'found "cuda", but index.kind is {index.kind}: {reason}; expected auto or cpu'
+    if index.device == "cuda" and settings.no_gpu:
+        text = f'found "cuda", but index.kind is {index.kind}: {settings.no_gpu}; expected auto or cpu'
         yield Clash(("index.device", "index.kind"), text)
-    try:
-        settings_from(index)
-    except RequestError as error:
-        yield Clash(("index",), str(error))
 
 
 def _queries(config: Config) -> Iterator[Clash]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PlainValidator
 
 from sdretrieval.config.fields import Number, Section, auto_or, cost, identity
 from sdretrieval.corpus.synthetic_queries.recipe import DEFAULT_SHARES
+from sdretrieval.indexes.settings import KIND as INDEX_KIND
+from sdretrieval.indexes.settings import KIND_TEXT as INDEX_KIND_TEXT
 
 Device = Literal["auto", "cpu", "cuda"]
 AUTO_WEIGHT = auto_or(lambda weight: 0 <= weight < math.inf, "a number of at least 0, or auto")
@@ -104,28 +106,33 @@ class StudentConfig(Section):
     batch_tokens: int | None = cost("most tokens in a batch of encoding, padding included; null chooses", None, ge=1)
 
 
+def _index_kind(value: Any) -> str:
+    if not isinstance(value, str) or not INDEX_KIND.fullmatch(value):
+        raise ValueError(INDEX_KIND_TEXT)
+    return value
+
+
+IndexKind = Annotated[str | Literal["exact", "auto"], PlainValidator(_index_kind, json_schema_input_type=str)]
+
+
 class IndexConfig(Section):
     """The FAISS index of the student's vectors."""
 
-    kind: Literal["exact", "ivf", "hnsw", "sq8", "pq", "opq", "ivf_pq", "binary", "factory", "auto"] = identity(
-        "how vectors are held and searched; auto picks by their number, dims and max_memory", "exact"
+    kind: IndexKind = identity(
+        "exact compares all vectors; auto picks by their number, dims and max_memory; else a FAISS factory string",
+        "exact",
+        expects=INDEX_KIND_TEXT,
     )
     device: Device = cost("where the index searches", "auto")
-    lists: int | None = identity(
-        "number of inverted lists (ivf, ivf_pq); null chooses by the number of documents", None, ge=1
+    nprobe: int | None = identity("inverted lists visited per query (IVF); null fits them to recall", None, ge=1)
+    ef_search: int | None = identity(
+        "candidates held while searching the graph (HNSW); null fits them to recall", None, ge=1
     )
-    probes: int | None = identity("inverted lists visited per query; null fits them to recall", None, ge=1)
-    storage: Literal["auto", "float32", "float16", "sq8", "pq"] = identity(
-        "how vectors lie in the lists (ivf) or under the links (hnsw); auto loses nothing", "auto"
+    ef_construction: int | None = identity(
+        "candidates held while building the graph (HNSW); null means 100", None, ge=1
     )
-    links: int = identity("edges per vector (hnsw)", 32, ge=2)
-    ef_construction: int = identity("candidates held while building the graph (hnsw)", 100, ge=1)
-    ef_search: int | None = identity("candidates held while searching the graph; null fits them to recall", None, ge=1)
-    bytes: int | None = identity("of a code (pq, opq, ivf_pq, hnsw over pq); null: at most 32", None, ge=1)
-    rotate: bool = identity("whether OPQ's rotation comes first (ivf_pq)", False)
     rescore: int | None = identity("the best rescore x k hits are ranked again by the vectors; null: none", None, ge=1)
     rescore_storage: Literal["float16", "float32", "int8"] = identity("number format of these vectors", "float16")
-    factory: str | None = identity("FAISS factory string (factory), such as OPQ16_64,IVF1024,PQ16", None, min_length=1)
     max_memory: str | None = identity("of the index (auto), such as 2GB; null: no limit", None, min_length=1)
 
 

@@ -15,7 +15,7 @@ from sdretrieval.errors import NumericError, RequestError
 
 
 class Bin(NamedTuple):
-    """Pairs whose probability lies in one range: how sure the teacher was, how often it was right, how many pairs."""
+    """Pairs whose probability is in one range: how sure the teacher was, how often it was right, how many pairs."""
 
     confidence: float
     accuracy: float
@@ -29,8 +29,8 @@ def reliability(
 ) -> list[Bin]:
     """The pairs in `bins` ranges of equal width over 0..1, empty ranges left out.
 
-    Labels are 1 (relevant) or 0. Raises RequestError where the two do not match or labels are neither,
-    NumericError where a probability lies outside 0..1.
+    Labels are 1 (relevant) or 0. Raises RequestError if the two do not match or labels are neither,
+    NumericError if a probability is outside 0..1.
     """
     probabilities, labels = np.asarray(probabilities_N, dtype=np.float64), np.asarray(labels_N, dtype=np.float64)
     if probabilities.shape != labels.shape or not len(labels):
@@ -38,7 +38,7 @@ def reliability(
     if not np.isin(labels, (0, 1)).all():
         raise RequestError("labels must be 0 or 1: binarise graded judgements first")
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
-        raise NumericError(f"probabilities lie between {probabilities.min()} and {probabilities.max()}, expected 0..1")
+        raise NumericError(f"probabilities are between {probabilities.min()} and {probabilities.max()}, expected 0..1")
     bin_of_N = np.minimum((probabilities * bins).astype(np.int64), bins - 1)
     members = (bin_of_N == number for number in range(bins))
     return [

@@ -13,13 +13,17 @@ from sdretrieval.evaluation.runs import Run
 def fuse(runs: Sequence[Mapping[str, Mapping[str, float]]], weights: Sequence[float], depth: int = 100) -> Run:
     """Mix `runs` with `weights`; an even mix of two is the hybrid of the tables.
 
-    For each query, each run's scores are z-scored over its own top `depth`. A document that stands in another run's
+    For each query, each run's scores are z-scored over its own top `depth`. A document that is in another run's
     top only gets this run's lowest z of the query: it is at most as good as the last one seen. A run whose scores do
     not vary over a query, or that has no hit for it, adds 0 to every document. The fused list holds every document of
     any top, best first (equal ones by document id). Weights are scaled to sum to 1.
-    Raises RequestError where weights and runs do not match.
+    Raises RequestError if weights and runs do not match.
     """
-    shares = _shares(len(runs), weights)
+    if not runs or len(runs) != len(weights):
+        raise RequestError(f"{len(weights)} weights for {len(runs)} runs: give one weight for each of one or more runs")
+    if min(weights) < 0 or sum(weights) <= 0:
+        raise RequestError(f"weights {list(weights)}: expected none below 0 and at least one above 0")
+    shares = [weight / sum(weights) for weight in weights]
     queries = dict.fromkeys(query for run in runs for query in run)
     return {query: _fused([_z_scores(run.get(query, {}), depth) for run in runs], shares) for query in queries}
 
@@ -46,11 +50,3 @@ def _z_scores(hits: Mapping[str, float], depth: int) -> dict[str, float]:
     varies = deviation > 1e-9 * max(1.0, float(np.abs(scores).max()))
     z = (scores - scores.mean()) / deviation if varies else np.zeros_like(scores)
     return dict(zip((document for document, _ in top), z.tolist(), strict=True))
-
-
-def _shares(n_runs: int, weights: Sequence[float]) -> list[float]:
-    if not n_runs or n_runs != len(weights):
-        raise RequestError(f"{len(weights)} weights for {n_runs} runs: give one weight for each of one or more runs")
-    if min(weights) < 0 or sum(weights) <= 0:
-        raise RequestError(f"weights {list(weights)}: expected none below 0 and at least one above 0")
-    return [weight / sum(weights) for weight in weights]

@@ -6,8 +6,10 @@ through: so acceptance asks for a gain whose interval excludes a loss that matte
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from sdretrieval.evaluation.significance import ALPHA, detectable_gain, interval, paired_differences, paired_test
 
@@ -32,6 +34,11 @@ class GateDecision:
     detectable: float
     reason: str
 
+    def record(self) -> dict[str, Any]:
+        """As a JSON object."""
+        finite = self.detectable if math.isfinite(self.detectable) else None  # JSON knows no infinity
+        return asdict(self) | {"interval90": list(self.interval90), "detectable": finite}
+
 
 def decide(
     base: Mapping[str, float],
@@ -45,7 +52,7 @@ def decide(
     """Accept `candidate` if its dev gain is positive and the interval at `level` excludes a loss above `tolerance`.
 
     Both map dev query id -> value of the gate's measure. `of`: as many candidates were there to be chosen by the same
-    queries, so that a proof asks for `of` times as small a p (Bonferroni). Raises RequestError where they hold
+    queries, so that a proof asks for `of` times as small a p (Bonferroni). Raises RequestError if they hold
     different queries.
     """
     differences_Q = paired_differences(candidate, base)
@@ -54,15 +61,19 @@ def decide(
     accepted = test.difference > 0 and low >= -tolerance
     proven = accepted and test.p * of < ALPHA
     detectable = detectable_gain(differences_Q)
+    if test.n < 2:
+        power = "a single query cannot tell a gain from noise"
+    elif detectable == 0:
+        power = "no noise was seen, every query changed by the same amount"
+    else:
+        power = f"with this many queries a gain of about {detectable:.4f} or more would probably have been seen"
     uncertainty = f"{level:.0%} interval {low:+.4f} to {high:+.4f}, p = {test.p:.3g}"
     numbers = f"{test.difference:+.4f} on {test.n} dev queries ({uncertainty}{f', chosen of {of}' if of > 1 else ''})"
-    reason = (
-        f"{_judgement(accepted, proven, test.difference, low, tolerance)}: {numbers}; {_power(test.n, detectable)}."
-    )
+    reason = f"{_outcome(accepted, proven, test.difference, low, tolerance)}: {numbers}; {power}."
     return GateDecision(accepted, proven, test.difference, (low, high), test.p, test.n, detectable, reason)
 
 
-def _judgement(accepted: bool, proven: bool, difference: float, low: float, tolerance: float) -> str:
+def _outcome(accepted: bool, proven: bool, difference: float, low: float, tolerance: float) -> str:
     if proven:
         return "accepted, a proven gain"
     if accepted:
@@ -72,11 +83,3 @@ def _judgement(accepted: bool, proven: bool, difference: float, low: float, tole
     if difference < 0:
         return "rejected: a loss"
     return f"rejected: a gain, but a loss of {-low:.4f}, above the tolerance of {tolerance:g}, is not excluded"
-
-
-def _power(n_queries: int, detectable: float) -> str:
-    if n_queries < 2:
-        return "a single query cannot tell a gain from noise"
-    if detectable == 0:
-        return "no noise was seen, every query changed by the same amount"
-    return f"with this many queries a gain of about {detectable:.4f} or more would probably have been seen"

@@ -26,17 +26,15 @@ class Latency:
 def latency(call: Callable[[Input], Any], inputs: Sequence[Input], repeats: int = 3) -> Latency:
     """Time `call` on each of `inputs`, `repeats` rounds over all of them; one untimed call warms up.
 
-    Raises RequestError where there is no input or no round.
+    Raises RequestError if there is no input or no round.
     """
     if not inputs or repeats < 1:
         raise RequestError(f"{len(inputs)} inputs, {repeats} rounds: expected at least one of each to time a call")
     call(inputs[0])
-    milliseconds = [_timed(call, item) for _ in range(repeats) for item in inputs]
+    milliseconds = []
+    for item in list(inputs) * repeats:
+        started = time.perf_counter()
+        call(item)
+        milliseconds.append((time.perf_counter() - started) * 1000.0)
     p50, p95 = np.percentile(milliseconds, [50, 95])
     return Latency(float(p50), float(p95), len(milliseconds))
-
-
-def _timed(call: Callable[[Input], Any], item: Input) -> float:
-    started = time.perf_counter()
-    call(item)
-    return (time.perf_counter() - started) * 1000.0

@@ -32,12 +32,16 @@ class Measure(NamedTuple):
 
     @staticmethod
     def parse(name: str) -> Measure:
-        """`nDCG@10` as a measure. Raises ConfigError, with what was probably meant, where it is none."""
+        """`nDCG@10` as a measure. Raises ConfigError, with what was probably meant, if it is none."""
         kind, _, cutoff = name.partition("@")
         if kind in KINDS and re.fullmatch("[1-9][0-9]*", cutoff):
             return Measure(kind, int(cutoff))
+        names = {name.lower(): name for name in KINDS} | _OTHER_NAMES
+        rank = re.sub("[^0-9]", "", cutoff).lstrip("0") or "10"
+        near = get_close_matches(kind.lower().strip(), names, n=1, cutoff=0.5)
+        hint = f": did you mean {names[near[0]]}@{rank}?" if near else ""
         known = ", ".join(f"{kind}@k" for kind in KINDS)
-        raise ConfigError(f"unknown measure {name!r}{_suggestion(kind, cutoff)}; known are {known} (k = 1, 2, ...)")
+        raise ConfigError(f"unknown measure {name!r}{hint}; known are {known} (k = 1, 2, ...)")
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Measured:
     """measure name -> query id -> value; every measure holds the same queries."""
 
     def of(self, measure: str) -> Mapping[str, float]:
-        """Values of one measure by query. Raises RequestError where it was not measured."""
+        """Values of one measure by query. Raises RequestError if it was not measured."""
         if measure not in self.per_query:
             raise RequestError(f"{measure!r} was not measured here; measured were {', '.join(self.per_query)}")
         return self.per_query[measure]
@@ -77,8 +81,8 @@ def evaluate(qrels: Qrels, run: Mapping[str, Mapping[str, float]], measures: Seq
     As BEIR does: a hit with the query's own id does not count, queries without judgements are left out. Unlike beir's
     function, a judged query without results counts as 0, and `run` is not changed. Equal scores are ordered by
     document id in all measures but MRR, which takes them in the run's order (beir's two ways).
-    Raises ConfigError for an unknown measure, RequestError where no query is judged or the ids do not meet,
-    NumericError where a score is NaN.
+    Raises ConfigError for an unknown measure, RequestError if no query is judged or the ids do not meet,
+    NumericError if a score is NaN.
     """
     wanted = [Measure.parse(name) for name in measures]
     judged = {query: {doc: int(grade) for doc, grade in grades.items()} for query, grades in qrels.items() if grades}
@@ -92,16 +96,17 @@ def evaluate(qrels: Qrels, run: Mapping[str, Mapping[str, float]], measures: Seq
     for query in judged:
         answered.setdefault(query, {})
     trec = _trec_values(judged, answered, wanted)
-    return Measured(
-        {
-            str(measure): (
-                {query: _reciprocal_rank(judged[query], hits, measure.cutoff) for query, hits in answered.items()}
-                if measure.kind == "MRR"
-                else {query: trec[query][f"{_TREC_NAMES[measure.kind]}_{measure.cutoff}"] for query in answered}
-            )
-            for measure in wanted
-        }
-    )
+    per_query: dict[str, dict[str, float]] = {}
+    for measure in wanted:
+        values = per_query[str(measure)] = {}
+        for query, hits in answered.items():
+            if measure.kind == "MRR":
+                ranked = sorted(hits, key=hits.__getitem__, reverse=True)[: measure.cutoff]
+                relevant = (rank for rank, document in enumerate(ranked, 1) if judged[query].get(document, 0) > 0)
+                values[query] = 1.0 / next(relevant, math.inf)
+            else:
+                values[query] = trec[query][f"{_TREC_NAMES[measure.kind]}_{measure.cutoff}"]
+    return Measured(per_query)
 
 
 def _trec_values(
@@ -114,20 +119,6 @@ def _trec_values(
         return {}
     values: dict[str, dict[str, float]] = pytrec_eval.RelevanceEvaluator(judged, names).evaluate(answered)
     return values
-
-
-def _reciprocal_rank(grades: Mapping[str, int], hits: Mapping[str, float], cutoff: int) -> float:
-    ranked = sorted(hits, key=lambda document: hits[document], reverse=True)[:cutoff]
-    return next((1.0 / rank for rank, document in enumerate(ranked, start=1) if grades.get(document, 0) > 0), 0.0)
-
-
-def _suggestion(kind: str, cutoff: str) -> str:
-    names = {name.lower(): name for name in KINDS} | _OTHER_NAMES
-    near = get_close_matches(kind.lower().strip(), names, n=1, cutoff=0.5)
-    if not near:
-        return ""
-    rank = re.sub("[^0-9]", "", cutoff).lstrip("0") or "10"
-    return f": did you mean {names[near[0]]}@{rank}?"
 
 
 def _require_common_ids(judged: Mapping[str, object], run: Mapping[str, object]) -> None:

@@ -1,6 +1,6 @@
 """Did training already show the answer? Queries whose relevant documents were positives of training queries as well.
 
-A student can learn which documents are asked for at all, and then finds them again for other questions. Where a split
+A student can learn which documents are asked for at all, and then finds them again for other questions. If a split
 shares positives with train, hard labels look better than they are on documents that nobody has judged yet.
 """
 
@@ -34,9 +34,9 @@ def queries_with_seen_positives(qrels: Qrels, train: Qrels) -> frozenset[str]:
 
 
 def by_seen(values: Mapping[str, Mapping[str, float]], seen: frozenset[str], seed: int) -> BySeen | None:
-    """Part per-query `values` of each system by `seen`; None where either side has fewer than `LEAST` queries.
+    """Split per-query `values` of each system by `seen`; None if either side has fewer than `LEAST` queries.
 
-    Raises RequestError where the systems were measured on different queries.
+    Raises RequestError if the systems were measured on different queries.
     """
     queries = next(iter(values.values())).keys()
     unseen = [query for query in queries if query not in seen]
@@ -45,10 +45,10 @@ def by_seen(values: Mapping[str, Mapping[str, float]], seen: frozenset[str], see
         return None
     means = {
         name: (
-            sum(found[q] for q in queries if q in seen) / n_seen,
-            sum(found[q] for q in unseen) / len(unseen),
+            sum(by_query[q] for q in queries if q in seen) / n_seen,
+            sum(by_query[q] for q in unseen) / len(unseen),
         )
-        for name, found in values.items()
+        for name, by_query in values.items()
     }
     others = [name for name in ("student_0", "hard_labels") if name in values]
     only = {name: {q: values[name][q] for q in unseen} for name in ("final", *others)}

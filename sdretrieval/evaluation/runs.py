@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -30,7 +30,7 @@ def run_from_hits(
     """Hits of an index (rows into `document_ids`, -1 = no hit) as a run, best first as the index gave them.
 
     A document with the query's own id is left out, as BEIR does (ArguAna's queries are documents).
-    Raises NumericError where the score of a hit is NaN or infinite.
+    Raises NumericError if the score of a hit is NaN or infinite.
     """
     if rows_Qk.shape != scores_Qk.shape or len(rows_Qk) != len(query_ids):
         raise ValueError(f"{len(query_ids)} queries, but rows {rows_Qk.shape} and scores {scores_Qk.shape}")
@@ -57,18 +57,19 @@ def write_trec(run: Mapping[str, Mapping[str, float]], path: str | Path, tag: st
 
     Whitespace and percent signs inside ids are percent-encoded, since TREC separates by whitespace. The format has no
     line for a query without hits: it is absent afterwards, and counts as 0 all the same. The file appears whole or
-    not at all. Raises RequestError where an id is empty.
+    not at all. Raises RequestError if an id is empty.
     """
-    path = Path(path)
+    path, quoted_tag = Path(path), _quoted(tag)
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", encoding="utf8", newline="\n") as file:
         for query, hits in run.items():
-            file.writelines(_trec_lines(query, hits, _quoted(tag)))
+            for rank, (document, score) in enumerate(sorted(hits.items(), key=lambda hit: -hit[1]), start=1):
+                file.write(f"{_quoted(query)} Q0 {_quoted(document)} {rank} {float(score)!r} {quoted_tag}\n")
     partial.replace(path)
 
 
 def read_trec(path: str | Path) -> Run:
-    """Read a TREC run. Raises RequestError naming file and line where a line is broken."""
+    """Read a TREC run. Raises RequestError naming file and line if a line is broken."""
     path = Path(path)
     if not path.is_file():
         raise RequestError(f"no run file {path}: expected lines 'query Q0 document rank score tag'")
@@ -80,15 +81,9 @@ def read_trec(path: str | Path) -> Run:
             query, document, score = _parsed(line, f"{path}:{number}")
             hits = run.setdefault(query, {})
             if document in hits:
-                raise RequestError(f"{path}:{number}: document {document!r} stands twice for query {query!r}; keep one")
+                raise RequestError(f"{path}:{number}: query {query!r} lists document {document!r} twice; keep one")
             hits[document] = score
     return run
-
-
-def _trec_lines(query: str, hits: Mapping[str, float], tag: str) -> Iterator[str]:
-    ranked = sorted(hits.items(), key=lambda hit: -hit[1])
-    for rank, (document, score) in enumerate(ranked, start=1):
-        yield f"{_quoted(query)} Q0 {_quoted(document)} {rank} {float(score)!r} {tag}\n"
 
 
 def _parsed(line: str, place: str) -> tuple[str, str, float]:

@@ -6,12 +6,14 @@ from sdretrieval.indexes.card import IndexCard
 from sdretrieval.indexes.exact import exact_search, recall
 from sdretrieval.indexes.hits import PADDING_ROW, Hits
 from sdretrieval.indexes.lexical import LexicalIndex, PreparedQueries
+from sdretrieval.indexes.settings import IndexSettings
 from sdretrieval.indexes.vector import VectorIndex
 
 __all__ = [
     "PADDING_ROW",
     "Hits",
     "IndexCard",
+    "IndexSettings",
     "LexicalIndex",
     "PreparedQueries",
     "VectorIndex",

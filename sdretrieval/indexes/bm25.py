@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,11 +56,15 @@ def bm25_weights(terms: Ragged, vocabulary: int, k1: float, b: float) -> csr_mat
     ends = np.concatenate([[0], np.cumsum(sizes_N)])
     index_type = np.int32 if ends[-1] < 2**31 else np.int64
     indices_E, data_E = np.empty(ends[-1], dtype=index_type), np.empty(ends[-1], dtype=np.float32)
-    idf_V, mean_length = _idf(holders_V, len(terms)), len(terms.values_T) / len(terms)
+    # One logarithm a document frequency; math.log, not np.log: the two may differ in the last bit.
+    held, places_V = np.unique(holders_V, return_inverse=True)
+    idf = [math.log(1 + (len(terms) - df + 0.5) / (df + 0.5)) for df in held.tolist()]
+    idf_V, mean_length = np.asarray(idf, dtype=np.float32)[places_V], len(terms.values_T) / len(terms)
     for first, block in _counted(terms):
         entries = slice(ends[first], ends[first + len(block.lengths_B)])
         indices_E[entries] = block.term_E
-        data_E[entries] = _weights(block, idf_V, mean_length, k1, b)
+        pull_B = k1 * ((1 - b) + b * block.lengths_B / mean_length)
+        data_E[entries] = idf_V[block.term_E] * (block.count_E / (pull_B[block.document_E] + block.count_E))
     return csr_matrix((data_E, indices_E, ends.astype(index_type)), shape=(len(terms), vocabulary))
 
 
@@ -73,16 +77,3 @@ def _counted(terms: Ragged) -> Iterator[tuple[int, Counted]]:
         pairs_T = document_T << 32 | terms.values_T[offsets[0] : offsets[-1]].astype(np.int64)
         pair_E, count_E = np.unique(pairs_T, return_counts=True)
         yield first, Counted(lengths_B, pair_E >> 32, pair_E & 0xFFFFFFFF, count_E)
-
-
-def _idf(holders_V: Ints, documents: int) -> NDArray[np.float32]:
-    held, places_V = np.unique(holders_V, return_inverse=True)
-    # math.log, not np.log: the two may differ in the last bit.
-    idf = [math.log(1 + (documents - df + 0.5) / (df + 0.5)) for df in held.tolist()]
-    return np.asarray(idf, dtype=np.float32)[places_V]
-
-
-def _weights(block: Counted, idf_V: NDArray[Any], mean_length: float, k1: float, b: float) -> NDArray[np.float32]:
-    pull_B = k1 * ((1 - b) + b * block.lengths_B / mean_length)
-    weights: NDArray[np.float32] = idf_V[block.term_E] * (block.count_E / (pull_B[block.document_E] + block.count_E))
-    return weights.astype(np.float32)

@@ -17,15 +17,16 @@ class IndexCard:
     """Facts of one build.
 
     Recall is measured against exact search on `recall_queries` sampled queries, each depth by a search of its own;
-    these are real queries where the caller gave some, else documents of the index itself (easier: each finds itself).
-    settings are as resolved; device is `cpu` or `cuda x GPUs`; reason says why `auto` chose this kind.
+    these are real queries if the caller gave some, else documents of the index itself (easier: each finds itself).
+    factory is the FAISS factory string of what was built, settings its other settings as resolved; device is `cpu` or
+    `cuda x GPUs`; reason says why `auto` chose it.
     bytes_per_vector is the size of the saved index, which is what it takes in memory; rescore_bytes_per_vector that of
     the vectors on the disk that hits are rescored with.
     search_ms_per_query: milliseconds, the whole sample searched as one batch, 100 hits each; single_ms_per_query: one
     query after the other, 10 hits each.
     """
 
-    kind: str
+    factory: str
     count: int
     dims: int
     device: str
@@ -36,10 +37,9 @@ class IndexCard:
     recall_queries: int = 0
     recall_source: Literal["queries", "documents"] = "documents"
     search_ms_per_query: float = 0.0
-    recall_at_10: float | None = None  # None in cards of earlier versions, and so below
-    single_ms_per_query: float | None = None
+    recall_at_10: float = 0.0
+    single_ms_per_query: float = 0.0
     rescore_bytes_per_vector: int = 0
-    factory: str = ""
     reason: str = ""
 
     def write(self, folder: Path) -> None:
@@ -48,7 +48,7 @@ class IndexCard:
 
 
 def read_card(folder: Path) -> IndexCard:
-    """The card in `folder`. Raises DamagedArtifact where it is missing or unreadable."""
+    """The card in `folder`. Raises DamagedArtifact if it is missing or unreadable."""
     path = folder / CARD_FILE
     try:
         return IndexCard(**json.loads(path.read_text(encoding="utf8")))

@@ -1,24 +1,81 @@
 """Brute-force top k in numpy: the reference that index cards and tests measure against.
 
+Vectors are read block by block, so that a memory map larger than memory never becomes one float32 array.
+
 Legend: Q queries, N documents, B documents of a block, D dims, k hits per query.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdretrieval.indexes.blocks import Floats, check_finite, check_matrix, float32_blocks
+from sdretrieval.errors import NumericError, RequestError
 from sdretrieval.indexes.hits import PADDING_ROW, Hits, Rows, best_of, empty_hits
 
+logger = logging.getLogger("sdretrieval")
+Floats = NDArray[np.float32]
+
+BLOCK_BYTES = 16 << 20
+"""Size of one float32 block: large enough for BLAS, small beside any index."""
 QUERIES_AT_ONCE = 1024
 """Bounds the score matrix of one step to 1024 x one block of documents: 45 MB for 384 dims."""
 GROUP = 16
 """A step looks at the best of so many scores first: one comparison rules out all of them."""
 PRUNE_AT = 0.5
 """Candidates are cut to the best k once there are half as many again: the floor rises, and fewer come after."""
+
+
+def check_matrix(vectors_ND: NDArray[Any], what: str, dims: int | None = None) -> None:
+    """Raise RequestError unless `vectors_ND` is a float matrix, of `dims` columns if that is given."""
+    if vectors_ND.ndim != 2 or vectors_ND.dtype.kind != "f":
+        raise RequestError(
+            f"{what} must be a matrix (rows, dims) of floats, found shape {vectors_ND.shape} of {vectors_ND.dtype}"
+        )
+    if dims is not None and vectors_ND.shape[1] != dims:
+        raise RequestError(
+            f"{what} have {vectors_ND.shape[1]} dims but the index holds {dims}: "
+            "encode them with the model that the index was built from, or build the index again"
+        )
+
+
+def float32_blocks(vectors_ND: NDArray[Any], what: str) -> Iterator[tuple[int, Floats]]:
+    """Yield (first row, block_BD) in row order as contiguous float32. Raises NumericError at NaN or infinity."""
+    size = max(1, BLOCK_BYTES // (4 * max(vectors_ND.shape[1], 1)))
+    for first in range(0, len(vectors_ND), size):
+        block_BD = np.ascontiguousarray(vectors_ND[first : first + size], dtype=np.float32)
+        check_finite(block_BD, what, first)
+        yield first, block_BD
+
+
+def check_finite(block_BD: Floats, what: str, first: int = 0) -> None:
+    """Raise NumericError that names the first rows holding NaN or infinity; `first` is the row of the block's start."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = block_BD.sum()  # finite only where all are, and three times as fast to find as each by itself
+    if np.isfinite(total) or np.isfinite(block_BD).all():
+        return
+    bad = first + np.flatnonzero(~np.isfinite(block_BD).all(axis=1))
+    listed = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
+    raise NumericError(
+        f"{what} hold NaN or infinity in {len(bad)} of rows {first} to {first + len(block_BD) - 1}: rows {listed}; "
+        "look at these texts and at the encoder's precision (float16 overflows at 65504), then encode again"
+    )
+
+
+def warn_unless_unit(sample_BD: Floats) -> None:
+    """Log a warning if sampled vectors are not of length 1: the scores then are inner products, not cosines."""
+    norms = np.linalg.norm(sample_BD, axis=1)
+    off = np.abs(norms - 1) > 0.01
+    if off.any():
+        logger.warning(
+            "%d of %d sampled vectors are not of length 1 (lengths %.3g to %.3g): scores are inner products, "
+            "and IVF or HNSW may find less; normalise the vectors if the model means cosine similarity",
+            int(off.sum()), len(norms), norms.min(), norms.max(),
+        )  # fmt: skip
 
 
 def exact_search(vectors_ND: NDArray[Any], queries_QD: NDArray[Any], k: int) -> Hits:
@@ -108,8 +165,8 @@ class _Best:
 def recall(found_rows_Qk: Rows, true_rows_Qk: Rows) -> float:
     """Mean share of each query's true rows that were found; padding (-1) counts on neither side.
 
-    Where true hits tie at the cut, another choice among equals counts as a miss, so duplicates can cost a little.
-    Raises ValueError where no query has a true row.
+    If true hits tie at the cut, another choice among equals counts as a miss, so duplicates can cost a little.
+    Raises ValueError if no query has a true row.
     """
     shares = []
     for found, true in zip(found_rows_Qk, true_rows_Qk, strict=True):

@@ -14,21 +14,15 @@ INSTALL = "pip install faiss-cpu  (or, on a machine with an NVIDIA GPU: pip inst
 
 
 def load_faiss() -> Any:
-    """The faiss module. Raises MissingPackageError, holding the pip command, where it is absent or cannot start."""
+    """The faiss module. Raises MissingPackageError, holding the pip command, if it is absent or cannot start."""
     try:
         return importlib.import_module("faiss")
-    except ModuleNotFoundError as error:
-        if error.name != "faiss":
-            raise MissingPackageError(_broken(error)) from error
-        raise MissingPackageError(
-            f"vector search needs faiss, and neither faiss-cpu nor faiss-gpu is installed; run: {INSTALL}"
-        ) from error
-    except (ImportError, OSError, RuntimeError) as error:  # faiss-gpu raises RuntimeError where a CUDA wheel is absent
-        raise MissingPackageError(_broken(error)) from error
-
-
-def _broken(error: Exception) -> str:
-    return f"faiss is installed but does not start ({error}); install it anew: {INSTALL}"
+    except (ImportError, OSError, RuntimeError) as error:  # faiss-gpu raises RuntimeError if a CUDA wheel is absent
+        if isinstance(error, ModuleNotFoundError) and error.name == "faiss":
+            message = f"vector search needs faiss, and neither faiss-cpu nor faiss-gpu is installed; run: {INSTALL}"
+        else:
+            message = f"faiss is installed but does not start ({error}); install it again: {INSTALL}"
+        raise MissingPackageError(message) from error
 
 
 def reason_of(error: RuntimeError) -> str:
@@ -43,6 +37,29 @@ def gpu_count() -> int:
     if not hasattr(faiss, "StandardGpuResources"):
         return 0
     return int(faiss.get_num_gpus())
+
+
+def parts_of(index: Any) -> Iterator[Any]:
+    """The index, what is below its transforms, what a graph links, and what a refinement refines (not with what).
+
+    The parts are the index' own: keep it alive as long as one of them is used.
+    """
+    faiss = load_faiss()
+    while index is not None:
+        index = faiss.downcast_index(index)
+        yield index
+        if isinstance(index, faiss.IndexPreTransform | faiss.IndexIDMap):
+            index = index.index
+        elif isinstance(index, faiss.IndexRefine):
+            index = index.base_index
+        else:
+            index = index.storage if isinstance(index, faiss.IndexHNSW) else None
+
+
+def codebook_size(part: Any) -> int:
+    """Centroids that each part of a product-quantised vector is one of; 0 without product quantisation."""
+    quantizer = getattr(part, "pq", None)
+    return int(quantizer.ksub) if isinstance(quantizer, load_faiss().ProductQuantizer) else 0
 
 
 @contextmanager

@@ -1,12 +1,13 @@
-"""GPU search: the CPU index stays the one that is saved; the GPUs hold float16 shards of it, sized by free memory.
+"""GPU search: the CPU index stays the one that is saved; the GPUs hold shards of it, sized by free memory.
 
 Keeping the CPU index costs its memory once, and gives what the GPU cannot: an index file that any machine loads,
-unrounded scores in it, and search beyond faiss' GPU limits (k or probes above 2048).
+unrounded scores in it, and search beyond faiss' GPU limits (k or nprobe above 2048).
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,11 +16,10 @@ from typing import Any
 import numpy as np
 
 from sdretrieval.errors import RequestError, ResourceError
-from sdretrieval.indexes.blocks import Floats
+from sdretrieval.indexes.exact import Floats
 from sdretrieval.indexes.faiss_library import gpu_count, load_faiss
 from sdretrieval.indexes.hits import Rows, Scores
-from sdretrieval.indexes.kinds.base import VECTOR_BYTES
-from sdretrieval.indexes.settings import KINDS
+from sdretrieval.indexes.settings import IndexSettings
 
 logger = logging.getLogger("sdretrieval")
 
@@ -32,7 +32,7 @@ Move = Callable[[Any, int], Any]
 
 
 def choose_gpus(device: str, kind: str, shard_bytes: int, level: int = logging.INFO) -> int:
-    """How many GPUs to use: 0 = CPU. `shard_bytes` is what all shards together need.
+    """How many GPUs to use: 0 = CPU. `shard_bytes` is what all shards of an index of `kind` together need.
 
     `auto` falls back to the CPU and logs why, at `level`. `cuda` raises ResourceError without a GPU or with too little
     memory on them, and RequestError for a kind that is searched on the CPU only.
@@ -41,43 +41,37 @@ def choose_gpus(device: str, kind: str, shard_bytes: int, level: int = logging.I
         raise RequestError(f"device {device!r} is unknown; expected auto, cpu or cuda")
     if device == "cpu":
         return 0
-    gpus = gpu_count()
-    problem = _problem(kind, gpus, shard_bytes)
-    if problem is None:
+    gpus, no_gpu = gpu_count(), IndexSettings(kind).no_gpu
+    problem = no_gpu
+    if not problem and gpus == 0:
+        problem = "faiss sees 0 GPUs"
+    elif not problem and (free := free_bytes(gpus)) is not None and shard_bytes > USABLE * sum(free):
+        problem = (
+            f"the index needs {shard_bytes / 2**30:.1f} GiB, {USABLE:.0%} of the free GPU memory is "
+            f"{USABLE * sum(free) / 2**30:.1f} GiB"
+        )
+    if not problem:
         return gpus
     if device == "auto":
         logger.log(level, "index on the CPU: %s", problem)
         return 0
     remedy = "set device to auto or cpu"
-    if KINDS[kind].no_gpu:
-        raise RequestError(f"index device cuda: {problem}; {remedy}, or take kind exact or ivf")
+    if no_gpu:
+        raise RequestError(f"index device cuda: {problem}; {remedy}, or take kind exact or IVF,Flat")
     raise ResourceError(
         f"index device cuda: {problem}; {remedy}, or check nvidia-smi and that faiss is "
         "the GPU build (pip uninstall faiss-cpu; pip install faiss-gpu)"
     )
 
 
-def _problem(kind: str, gpus: int, shard_bytes: int) -> str | None:
-    if KINDS[kind].no_gpu:
-        return KINDS[kind].no_gpu
-    if gpus == 0:
-        return "faiss sees 0 GPUs"
-    free = free_bytes(gpus)
-    if free is not None and shard_bytes > USABLE * sum(free):
-        return (
-            f"the index needs {shard_bytes / 2**30:.1f} GiB, {USABLE:.0%} of the free GPU memory is "
-            f"{USABLE * sum(free) / 2**30:.1f} GiB"
-        )
-    return None
-
-
-def shard_bytes(count: int, dims: int, storage: str | None) -> int:
-    """GPU memory of all shards together: float16 unless IVF was asked for another storage, and 8 bytes an id."""
-    return count * (dims * VECTOR_BYTES.get(storage or "float16", 2) + 8)
+def shard_bytes(count: int, dims: int, kind: str) -> int:
+    """GPU memory of all shards together: exact's are float16, those of IVF hold what it holds; 8 bytes an id."""
+    per_dim = {"IVF,Flat": 4, "IVF,SQ8": 1}.get(re.sub(r"\d+k?,", ",", kind), 2)
+    return count * (dims * per_dim + 8)
 
 
 def free_bytes(gpus: int) -> list[int] | None:
-    """Free memory of each GPU, or None where torch cannot see the same GPUs as faiss does."""
+    """Free memory of each GPU, or None if torch cannot see the same GPUs as faiss does."""
     import torch
 
     if not torch.cuda.is_available() or torch.cuda.device_count() != gpus:
@@ -103,15 +97,13 @@ def shard_index(index: Any, weights: Sequence[float], move: Move) -> Any:
     shards = faiss.IndexShards(index.d, True, not inverted)
     for position, (first, last) in enumerate(shard_bounds(index.ntotal, weights)):
         if first < last:
-            part = _ivf_part(index, first, last) if inverted else _flat_part(index, first, last)
+            if inverted:
+                part = _ivf_part(index, first, last)
+            else:
+                part = faiss.IndexFlatIP(index.d)
+                part.add(index.reconstruct_n(first, last - first))
             shards.add_shard(move(part, position))
     return shards
-
-
-def _flat_part(index: Any, first: int, last: int) -> Any:
-    part = load_faiss().IndexFlatIP(index.d)
-    part.add(index.reconstruct_n(first, last - first))
-    return part
 
 
 def _ivf_part(index: Any, first: int, last: int) -> Any:
@@ -143,7 +135,7 @@ class GpuShards:
 
 
 def to_gpus(index: Any, gpus: int) -> GpuShards:
-    """The CPU `index` as float16 shards on `gpus` GPUs, larger shards where more memory is free."""
+    """The CPU `index` in shards on `gpus` GPUs, larger shards if more memory is free."""
     faiss = load_faiss()
     options = faiss.GpuClonerOptions()
     options.useFloat16 = True

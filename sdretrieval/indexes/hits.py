@@ -14,7 +14,7 @@ Rows = NDArray[np.int64]
 Scores = NDArray[np.float32]
 
 PADDING_ROW = -1
-"""Stands in `Hits.rows_Qk` where a query has fewer than k hits; its score is minus infinity."""
+"""Fills `Hits.rows_Qk` if a query has fewer than k hits; its score is minus infinity."""
 
 
 class Hits(NamedTuple):

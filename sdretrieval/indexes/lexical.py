@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,9 @@ LISTED_STOP_WORDS = (
     "danish", "dutch", "french", "german", "italian", "norwegian", "portuguese", "russian", "spanish", "swedish",
     "turkish",
 )  # fmt: skip
-"""Languages whose stop words come with bm25s; of others none are dropped: common words weigh little anyway."""
+"""Languages whose stop words come with bm25s; of others none are dropped: common words weigh little anyway. No other
+package has the same lists: those of stop-words and stopwordsiso are up to three times as long, NLTK downloads its own.
+"""
 K1, B = 0.9, 0.4
 """Anserini's values for BEIR."""
 CHUNK_ENTRIES = 1 << 23
@@ -55,9 +57,7 @@ class LexicalIndex:
     idf(t) tf / (tf + k1 (1 - b + b length / mean length)). So scores are >= 0, and 0 means no shared term.
     """
 
-    def __init__(
-        self, weights_NV: csr_matrix, vocabulary: Vocabulary, k1: float, b: float, mean_length: float | None = None
-    ) -> None:
+    def __init__(self, weights_NV: csr_matrix, vocabulary: Vocabulary, k1: float, b: float, mean_length: float) -> None:
         self.weights_NV, self.vocabulary, self.k1, self.b = weights_NV, vocabulary, k1, b
         self.mean_length = mean_length
 
@@ -71,9 +71,9 @@ class LexicalIndex:
         stop_words: frozenset[str] | None = None,
         language: str = ENGLISH,
     ) -> LexicalIndex:
-        """Index `texts` (N documents), stemmed as `language` (see `stop_words_of`); its own stop words where None.
+        """Index `texts` (N documents), stemmed as `language` (see `stop_words_of`); its own stop words if None.
 
-        Raises RequestError where no text holds a term, or k1, b are out of range.
+        Raises RequestError if no text holds a term, or k1, b are out of range.
         """
         if k1 < 0 or not 0 <= b <= 1:
             raise RequestError(f"BM25 k1 is {k1} and b is {b}; expected k1 >= 0 and b from 0 to 1")
@@ -106,11 +106,8 @@ class LexicalIndex:
     def score_outside(self, query_texts: Sequence[str], texts: Sequence[str]) -> Scores:
         """The score of each query for the text beside it, scores_Q, as if the text were a document of this corpus.
 
-        The corpus' term and length statistics stay as they are. Raises DamagedArtifact where the index was saved by a
-        version that did not keep its mean length.
+        The corpus' term and length statistics stay as they are.
         """
-        if self.mean_length is None:
-            raise DamagedArtifact("this BM25 index holds no mean document length; build it again")
         df_V = np.diff(self._postings_NV.indptr)
         idf_V = np.log1p((self.count - df_V + 0.5) / (df_V + 0.5))
         scores = np.zeros(len(texts), dtype=np.float32)
@@ -152,7 +149,7 @@ class LexicalIndex:
 
     @classmethod
     def load(cls, folder: str | Path) -> LexicalIndex:
-        """Read what `save` wrote. Raises DamagedArtifact where a file is missing or does not fit the others."""
+        """Read what `save` wrote. Raises DamagedArtifact if a file is missing or does not fit the others."""
         from scipy.sparse import csr_matrix
 
         folder = Path(folder)
@@ -161,10 +158,15 @@ class LexicalIndex:
             arrays = [np.load(folder / f"weights_{name}.npy", allow_pickle=False) for name in ARRAYS]
             weights_NV = csr_matrix(tuple(arrays), shape=(record["count"], len(record["terms"])))
             weights_NV.check_format(full_check=True)
-            vocabulary = _vocabulary(record)
+            vocabulary = Vocabulary(
+                split_identifiers=record["split_identifiers"],
+                stop_words=frozenset(record["stop_words"]),
+                stemmer=record["stemmer"],
+                numbers={term: number for number, term in enumerate(record["terms"])},
+            )
+            return cls(weights_NV, vocabulary, record["k1"], record["b"], record["mean_length"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedArtifact(f"{folder} holds no readable BM25 index ({error}); build it again") from error
-        return cls(weights_NV, vocabulary, record["k1"], record["b"], record.get("mean_length"))
 
 
 @dataclass(frozen=True)
@@ -193,10 +195,10 @@ class PreparedQueries:
         hits = empty_hits(len(self), k)
         step = max(1, CHUNK_ENTRIES // max(self.index.count, 1))
         for start in range(0, len(self), step):
-            found = self.counts_QV[start : start + step] @ self.index._postings_NV.T
-            for position in range(found.shape[0]):
-                entries = slice(found.indptr[position], found.indptr[position + 1])
-                rows, scores = best_of(found.indices[entries].astype(np.int64), found.data[entries], k)
+            products = self.counts_QV[start : start + step] @ self.index._postings_NV.T
+            for position in range(products.shape[0]):
+                entries = slice(products.indptr[position], products.indptr[position + 1])
+                rows, scores = best_of(products.indices[entries].astype(np.int64), products.data[entries], k)
                 hits.rows_Qk[start + position, : len(rows)] = rows
                 hits.scores_Qk[start + position, : len(rows)] = scores
         return hits
@@ -210,12 +212,3 @@ def stop_words_of(language: str) -> frozenset[str]:
         return frozenset()
     lists = import_module("bm25s.stopwords")
     return frozenset(getattr(lists, f"STOPWORDS_{language.upper()}"))
-
-
-def _vocabulary(record: dict[str, Any]) -> Vocabulary:
-    return Vocabulary(
-        split_identifiers=record["split_identifiers"],
-        stop_words=frozenset(record["stop_words"]),
-        stemmer=record["stemmer"],
-        numbers={term: number for number, term in enumerate(record["terms"])},
-    )

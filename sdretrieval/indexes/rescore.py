@@ -1,4 +1,4 @@
-"""Hits of a coarse index ranked again by the documents' vectors, which lie beside it on the disk, memory-mapped.
+"""Hits of a coarse index ranked again by the documents' vectors, which are kept beside it on the disk, memory-mapped.
 
 Legend: Q queries, N documents, C candidates of each query, D dims, B vectors of a block.
 """
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdretrieval.errors import DamagedArtifact
-from sdretrieval.indexes.blocks import Floats, float32_blocks
+from sdretrieval.indexes.exact import Floats, float32_blocks
 from sdretrieval.indexes.hits import PADDING_ROW, Rows, Scores
-from sdretrieval.indexes.kinds.base import VECTOR_BYTES, RescoreStorage
+from sdretrieval.indexes.settings import RESCORE_BYTES, RescoreStorage
 
 VECTORS_FILE, SCALES_FILE = "rescore.npy", "rescore_scales.npy"
 GATHERED_BYTES = 64 << 20
@@ -36,23 +36,30 @@ class Rescorer:
     @classmethod
     def of(cls, vectors_ND: NDArray[Any], storage: RescoreStorage) -> Rescorer:
         """Over `vectors_ND` (numpy or memory map), which must stay as they are."""
-        return cls(vectors_ND, storage, _scales(vectors_ND) if storage == "int8" else None)
+        if storage != "int8":
+            return cls(vectors_ND, storage, None)
+        # The step of each dim: its largest value is 127 of them.
+        largest_D = np.zeros(vectors_ND.shape[1], dtype=np.float32)
+        for _, block_BD in float32_blocks(vectors_ND, "document vectors"):
+            largest_D = np.maximum(largest_D, np.abs(block_BD).max(axis=0))
+        scales_D = np.where(largest_D > 0, largest_D, 1).astype(np.float32) / np.float32(INT8_MOST)
+        return cls(vectors_ND, storage, scales_D)
 
     @property
     def bytes_per_vector(self) -> int:
         """On the disk."""
-        return VECTOR_BYTES[self._storage] * int(self._source_ND.shape[1])
+        return RESCORE_BYTES[self._storage] * int(self._source_ND.shape[1])
 
     def scores(self, queries_QD: Floats, rows_QC: Rows) -> Scores:
-        """Scores (Q, C) of the documents `rows_QC`; minus infinity where a row is padding."""
+        """Scores (Q, C) of the documents `rows_QC`; minus infinity if a row is padding."""
         scores_QC = np.full(rows_QC.shape, -np.inf, dtype=np.float32)
         at_once = max(1, GATHERED_BYTES // (4 * max(rows_QC.shape[1], 1) * queries_QD.shape[1]))
         for start in range(0, len(queries_QD), at_once):
             part = slice(start, start + at_once)
             rows = rows_QC[part]
             vectors_BCD = self._vectors(np.maximum(rows, 0).ravel()).reshape(*rows.shape, -1)
-            found = np.matmul(vectors_BCD, queries_QD[part][:, :, None])[:, :, 0]
-            scores_QC[part] = np.where(rows == PADDING_ROW, -np.inf, found)
+            products = np.matmul(vectors_BCD, queries_QD[part][:, :, None])[:, :, 0]
+            scores_QC[part] = np.where(rows == PADDING_ROW, -np.inf, products)
         return scores_QC
 
     def _vectors(self, rows_B: NDArray[np.int64]) -> Floats:
@@ -87,7 +94,7 @@ class Rescorer:
 
     @classmethod
     def open(cls, folder: Path, storage: RescoreStorage, count: int, dims: int) -> Rescorer:
-        """What `save` wrote, memory-mapped. Raises DamagedArtifact where it is missing or does not fit."""
+        """What `save` wrote, memory-mapped. Raises DamagedArtifact if it is missing or does not fit."""
         try:
             vectors_ND = np.load(folder / VECTORS_FILE, mmap_mode="r")
             scales_D = np.load(folder / SCALES_FILE) if storage == "int8" else None
@@ -101,11 +108,3 @@ class Rescorer:
                 f"{storage}; build the index again"
             )
         return cls(vectors_ND, storage, scales_D, stored=True)
-
-
-def _scales(vectors_ND: NDArray[Any]) -> Floats:
-    """The step of each dim: its largest value is 127 of them."""
-    largest_D = np.zeros(vectors_ND.shape[1], dtype=np.float32)
-    for _, block_BD in float32_blocks(vectors_ND, "document vectors"):
-        largest_D = np.maximum(largest_D, np.abs(block_BD).max(axis=0))
-    return np.where(largest_D > 0, largest_D, 1).astype(np.float32) / np.float32(INT8_MOST)

@@ -62,7 +62,7 @@ class Vocabulary:
     _snowball: Any = field(default=None, repr=False)
 
     def words(self, text: str) -> Iterator[str]:
-        """Words of a text in lower case, before stop words and stemming; n-grams where it has no words to part."""
+        """Words of a text in lower case, before stop words and stemming; n-grams if no spaces separate its words."""
         if needs_care(text):
             return self._words_with_care(text)
         if self.split_identifiers:
@@ -90,20 +90,17 @@ class Vocabulary:
             return known
         if word in self.stop_words:
             return -1
-        term = self._stem(word)
+        term = word
+        if self.stemmer != "none":
+            if self._snowball is None:
+                self._snowball = _snowball(self.stemmer)
+            term = str(self._snowball.stemWord(word))
         number = self.numbers.get(term, -1)
         if number < 0 and grow:
             number = self.numbers[term] = len(self.numbers)
         if grow:  # queries leave no trace, so that a server's memory does not grow with what is asked
             self._number_of_word[word] = number
         return number
-
-    def _stem(self, word: str) -> str:
-        if self.stemmer == "none":
-            return word
-        if self._snowball is None:
-            self._snowball = _snowball(self.stemmer)
-        return str(self._snowball.stemWord(word))
 
 
 def _snowball(language: str) -> Any:

@@ -16,25 +16,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdretrieval.errors import DamagedArtifact, RequestError
-from sdretrieval.indexes.blocks import Floats, check_finite, check_matrix, warn_unless_unit
-from sdretrieval.indexes.build_faiss import bytes_per_vector, fit_breadth, make_index, sample_rows, stored_vectors
+from sdretrieval.indexes.auto import choose
+from sdretrieval.indexes.build import bytes_per_vector, fit_breadth, make_index, sample_rows
 from sdretrieval.indexes.card import IndexCard, read_card
-from sdretrieval.indexes.exact import exact_search, recall
+from sdretrieval.indexes.exact import Floats, check_finite, check_matrix, exact_search, recall, warn_unless_unit
 from sdretrieval.indexes.faiss_library import faiss_threads, load_faiss
 from sdretrieval.indexes.gpu import GPU_LIMIT, choose_gpus, shard_bytes, to_gpus
 from sdretrieval.indexes.hits import Hits, empty_hits, ordered
-from sdretrieval.indexes.kinds.base import Settings
 from sdretrieval.indexes.rescore import Rescorer
-from sdretrieval.indexes.settings import TARGET_RECALL, as_record, index_settings
+from sdretrieval.indexes.settings import IndexSettings
 
 logger = logging.getLogger("sdretrieval")
 
 INDEX_FILE = "index.faiss"
+TARGET_RECALL = 0.97
+"""`nprobe` and `ef_search` left open take the smallest power of two whose recall@100 on the sample reaches this share
+of what the index can reach. It is asked of the top 100 because mining draws its candidates from there."""
 CARD_QUERIES = 100
 CARD_DEPTH = 100
 CARD_FIRST = 10
 LEAST_SINGLE, SINGLE_SECONDS = 10, 1.0
-"""Queries asked alone for the time on the card: all of the sample, or as many as a second allows."""
+"""Queries asked alone for the time on the card: the whole sample, or as many as a second allows."""
 QUERIES_AT_ONCE = 1024
 A_BATCH = 20
 """From so many queries on, brute force goes block by block through one matrix product: several times faster than faiss,
@@ -54,14 +56,20 @@ class VectorIndex:
         self._cpu = index
         self._gpu = to_gpus(index, gpus) if gpus else None
         self._rescorer = rescorer
-        self._vectors_ND = stored_vectors(index) if card.kind == "exact" and not gpus else None
+        self._vectors_ND: Floats | None = None
+        if card.factory == "Flat" and not gpus:
+            faiss = load_faiss()
+            flat = faiss.downcast_index(index)
+            # A view of what faiss holds: valid while the index lives.
+            vectors = np.asarray(faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d), dtype=np.float32)
+            self._vectors_ND = vectors.reshape(-1, flat.d)
         self.card = replace(card, device=f"cuda x {gpus}" if gpus else "cpu")
 
     @classmethod
     def build(
         cls,
         vectors_ND: NDArray[Any],
-        kind: str = "exact",
+        settings: IndexSettings | str = "exact",
         device: str = "auto",
         *,
         queries_QD: NDArray[Any] | None = None,
@@ -70,57 +78,60 @@ class VectorIndex:
         threads: int | None = None,
         repeatable: bool = False,
         clock: Callable[[], float] = time.perf_counter,
-        **settings: Any,
     ) -> VectorIndex:
         """Build an index over `vectors_ND` (numpy or memory map, float16 or float32; streamed by blocks).
 
-        kind: see `indexes/settings.py`; its `settings` are the fields in `indexes/kinds/`. device: auto | cpu | cuda.
-        Where hits are rescored, `vectors_ND` must stay as they are until the index is saved.
+        settings: an `IndexSettings`, or its kind alone: `exact`, `auto` or a FAISS factory string. If hits are
+        rescored, `vectors_ND` must stay as they are until the index is saved. device: auto | cpu | cuda.
         queries_QD: real queries to fit and measure recall on; without them, sampled documents stand in.
         threads: OpenMP threads of faiss while building; None leaves the process' count alone. repeatable: one thread
-        where several would build another index each time. clock: whose seconds the card holds (`time.process_time` on a
+        if several would build another index each time. clock: whose seconds the card holds (`time.process_time` on a
         machine that does other work as well, with one thread).
-        Raises RequestError (shape, kind, setting, too few vectors for it), ResourceError (no GPU), NumericError (NaN
+        Raises RequestError (shape, setting, string, too few vectors for it), ResourceError (no GPU), NumericError (NaN
         or infinity).
         """
-        asked = index_settings(kind, settings)
-        _check_input(vectors_ND, queries_QD)
+        settings = (IndexSettings(settings) if isinstance(settings, str) else settings).checked()
+        check_matrix(vectors_ND, "document vectors")
+        if queries_QD is not None:
+            check_matrix(queries_QD, "query vectors", vectors_ND.shape[1])
+        for what, matrix in (("vectors", vectors_ND), ("queries", queries_QD)):
+            if matrix is not None and len(matrix) == 0:
+                raise RequestError(f"an index cannot be built from 0 {what}; check that the corpus was encoded")
         count, dims = vectors_ND.shape
-        chosen, reason = asked.chosen(count, dims)
-        chosen.check(dims, count)
-        if reason:
-            logger.info("index %s takes %s", kind, reason)
-        gpus = choose_gpus(device, chosen.kind, shard_bytes(count, dims, getattr(chosen, "storage", None)))
-        fitted = chosen.fitted(count, dims, gpus > 0 or vectors_ND.dtype == np.float16)
+        choice = choose(settings, count, dims)
+        choice.settings.check(dims, count)
+        if choice.reason:
+            logger.info("index %s takes %s", settings.kind, choice.reason)
+        fitted = choice.settings.fitted(count)
+        gpus = choose_gpus(device, fitted.kind, shard_bytes(count, dims, fitted.kind))
         with faiss_threads(1 if repeatable and fitted.one_thread else threads):
             started = clock()
             index = make_index(vectors_ND, fitted, seed, gpus)
             seconds = clock() - started
-        rescorer = Rescorer.of(vectors_ND, fitted.rescoring.storage) if fitted.rescoring else None
+        rescorer = Rescorer.of(vectors_ND, fitted.rescore_storage) if fitted.rescore else None
         card = IndexCard(
-            kind=fitted.kind, count=count, dims=dims, device="cpu", settings=as_record(fitted),
+            factory=fitted.kind, count=count, dims=dims, device="cpu", settings=fitted.record(),
             build_seconds=round(seconds, 3), bytes_per_vector=round(bytes_per_vector(index), 1),
-            recall_source="documents" if queries_QD is None else "queries", factory=fitted.factory_string(),
-            rescore_bytes_per_vector=rescorer.bytes_per_vector if rescorer else 0, reason=reason,
+            recall_source="documents" if queries_QD is None else "queries",
+            rescore_bytes_per_vector=rescorer.bytes_per_vector if rescorer else 0, reason=choice.reason,
         )  # fmt: skip
-        sample, truth = _sample(vectors_ND, queries_QD, seed)
+        warn_unless_unit(sample_rows(vectors_ND, CARD_QUERIES, seed))
+        sample = sample_rows(vectors_ND if queries_QD is None else queries_QD, CARD_QUERIES, seed)
+        truth = exact_search(vectors_ND, sample, min(CARD_DEPTH, count))
         on_cpu = cls(index, card, 0, rescorer)
         with faiss_threads(threads):
-            card = on_cpu._fit_breadth(fitted, sample, truth, target_recall)
-        built = cls(index, card, gpus, rescorer)
+            fitted = fit_breadth(
+                index, fitted, lambda queries, k: on_cpu.search(queries, k).rows_Qk, sample, truth.rows_Qk,
+                target_recall,
+            )  # fmt: skip
+        built = cls(index, replace(card, settings=fitted.record()), gpus, rescorer)
         built.measure(sample, truth, clock)
         return built
-
-    def _fit_breadth(self, settings: Settings, queries_QD: Floats, truth: Hits, target: float) -> IndexCard:
-        fitted = fit_breadth(
-            self._cpu, settings, lambda queries, k: self.search(queries, k).rows_Qk, queries_QD, truth.rows_Qk, target
-        )
-        return replace(self.card, settings=as_record(fitted))
 
     def search(self, queries_QD: NDArray[Any], k: int) -> Hits:
         """The best k documents of each query, best first, equal scores by row; lists shorter than k are padded.
 
-        Searched in chunks, so that memory stays bounded by the answer. On a GPU, k (or probes) above 2048 is
+        Searched in chunks, so that memory stays bounded by the answer. On a GPU, k (or nprobe) above 2048 is
         searched on the CPU. Raises RequestError (k below 1, dims that do not fit), NumericError (NaN or infinity).
         """
         if k < 1:
@@ -140,50 +151,46 @@ class VectorIndex:
         extra = EXTRA_HITS if k > GPU_LIMIT else min(EXTRA_HITS, GPU_LIMIT - k)
         factor = self.card.settings.get("rescore", 1) if self._rescorer else 1
         depth = min(max(k + extra, factor * k), self.card.count)
-        scores, rows = self._searcher(depth).search(queries_QD, depth)
+        searcher = self._cpu
+        if self._gpu is not None:
+            if max(depth, self.card.settings.get("nprobe") or 0) <= GPU_LIMIT:
+                searcher = self._gpu
+            else:
+                logger.info("k or nprobe above %d: faiss cannot search that on a GPU, so the CPU does", GPU_LIMIT)
+        scores, rows = searcher.search(queries_QD, depth)
         if self._rescorer is not None:
             scores = self._rescorer.scores(queries_QD, rows)
         return ordered(Hits(rows, scores), k)
-
-    def _searcher(self, depth: int) -> Any:
-        if self._gpu is None:
-            return self._cpu
-        if max(depth, self.card.settings.get("probes") or 0) <= GPU_LIMIT:
-            return self._gpu
-        logger.info("k or probes above %d: faiss cannot search that on a GPU, so the CPU index is used", GPU_LIMIT)
-        return self._cpu
 
     def measure(self, queries_QD: NDArray[Any], truth: Hits, clock: Callable[[], float] = time.perf_counter) -> None:
         """Put recall@10, recall@100 and time by these queries and their true hits (`exact_search`) on the card."""
         depth = truth.rows_Qk.shape[1]
         started = clock()
-        found = self.search(queries_QD, depth)
+        hits = self.search(queries_QD, depth)
         batch = clock() - started
         first = min(CARD_FIRST, depth)
         best = self.search(queries_QD, first)
+        # Queries asked one at a time.
+        started, alone = clock(), 0
+        for query_D in queries_QD:
+            self.search(query_D[None], first)
+            alone += 1
+            if alone >= LEAST_SINGLE and clock() - started > SINGLE_SECONDS:
+                break
+        single = (clock() - started) / alone
         self.card = replace(
             self.card,
             recall_at_10=round(recall(best.rows_Qk, truth.rows_Qk[:, :first]), 4),
-            recall_at_100=round(recall(found.rows_Qk, truth.rows_Qk), 4),
+            recall_at_100=round(recall(hits.rows_Qk, truth.rows_Qk), 4),
             recall_queries=len(queries_QD),
             search_ms_per_query=round(1000 * batch / len(queries_QD), 4),
-            single_ms_per_query=round(1000 * self._alone(queries_QD, first, clock), 4),
+            single_ms_per_query=round(1000 * single, 4),
         )
-
-    def _alone(self, queries_QD: NDArray[Any], k: int, clock: Callable[[], float]) -> float:
-        """Seconds a query, asked one at a time."""
-        started, done = clock(), 0
-        for query_D in queries_QD:
-            self.search(query_D[None], k)
-            done += 1
-            if done >= LEAST_SINGLE and clock() - started > SINGLE_SECONDS:
-                break
-        return (clock() - started) / done
 
     def save(self, folder: str | Path) -> None:
         """Write index.faiss (always a CPU index, loadable anywhere) and card.json into `folder`.
 
-        Where hits are rescored, the vectors for that as well.
+        If hits are rescored, the vectors for that as well.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -194,7 +201,7 @@ class VectorIndex:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> VectorIndex:
-        """Read what `save` wrote. Raises DamagedArtifact where it cannot be read, ResourceError without a GPU."""
+        """Read what `save` wrote. Raises DamagedArtifact if it cannot be read, ResourceError without a GPU."""
         folder = Path(folder)
         card = read_card(folder)
         faiss = load_faiss()
@@ -211,21 +218,7 @@ class VectorIndex:
         rescorer = None
         if card.settings.get("rescore"):
             rescorer = Rescorer.open(folder, card.settings["rescore_storage"], card.count, card.dims)
-        needed = shard_bytes(card.count, card.dims, card.settings.get("storage"))
-        return cls(index, card, choose_gpus(device, card.kind, needed, logging.DEBUG), rescorer)  # its build said why
-
-
-def _check_input(vectors_ND: NDArray[Any], queries_QD: NDArray[Any] | None) -> None:
-    check_matrix(vectors_ND, "document vectors")
-    if queries_QD is not None:
-        check_matrix(queries_QD, "query vectors", vectors_ND.shape[1])
-    for what, matrix in (("vectors", vectors_ND), ("queries", queries_QD)):
-        if matrix is not None and len(matrix) == 0:
-            raise RequestError(f"an index cannot be built from 0 {what}; check that the corpus was encoded")
-
-
-def _sample(vectors_ND: NDArray[Any], queries_QD: NDArray[Any] | None, seed: int) -> tuple[Floats, Hits]:
-    """Queries for the card, and their true hits."""
-    warn_unless_unit(sample_rows(vectors_ND, CARD_QUERIES, seed))
-    sample = sample_rows(vectors_ND if queries_QD is None else queries_QD, CARD_QUERIES, seed)
-    return sample, exact_search(vectors_ND, sample, min(CARD_DEPTH, len(vectors_ND)))
+        needed = shard_bytes(card.count, card.dims, card.factory)
+        return cls(
+            index, card, choose_gpus(device, card.factory, needed, logging.DEBUG), rescorer
+        )  # its build said why

@@ -14,8 +14,7 @@ from sdretrieval.training.schedule import count_updates
 from sdretrieval.units import UNITS, Address
 
 SHARED = 0.05
-"""Of a batch's documents, those in several of its lists beyond what chance brings: some per cent
-(`python -m benchmarks.batches`)."""
+"""Of a batch's documents, those in several of its lists beyond what chance brings: some per cent."""
 
 
 @dataclass(frozen=True)

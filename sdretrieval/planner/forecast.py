@@ -16,6 +16,7 @@ from sdretrieval.config import Config, CrossEncoderConfig, EmaConfig, members_of
 from sdretrieval.errors import ConfigError, DamagedArtifact, RequestError
 from sdretrieval.files import read_json, write_json
 from sdretrieval.formatting import readable_bytes, readable_seconds
+from sdretrieval.indexes.auto import choose
 from sdretrieval.planner.amounts import (
     Amount,
     amount_of,
@@ -169,7 +170,7 @@ def _predict(stage: Planned, trials: Trials) -> Prediction:
     if name in ("index", "mine", "evaluate", "probe"):  # they open the index
         documents, dims = max(load.documents, 1), load.student.dims
         held.append(
-            documents * settings_from(config.index).chosen(documents, dims).settings.memory_bytes(documents, dims)
+            documents * choose(settings_from(config.index), documents, dims).settings.memory_bytes(documents, dims)
         )
     peak = trials.calibration.base_bytes + round(max(held)) if held else None
     return Prediction(amount, seconds, peak, stage.seconds)
@@ -307,5 +308,5 @@ def _too_much(forecast: Forecast, budget: Budget, given_up: list[GivenUp]) -> st
     assert budget.peak_bytes is not None
     return (
         f"--max-memory {readable(budget.peak_bytes)}: this config holds {readable(forecast.peak_bytes)} "
-        f"here{tried}; most: {most}. A smaller student, or an index of codes (index.kind: pq), holds less"
+        f"here{tried}; most: {most}. A smaller student, or an index of codes (index.kind: PQ32), holds less"
     )

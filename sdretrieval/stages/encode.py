@@ -23,6 +23,7 @@ from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.prompts import FoundPrompts, find_prompts
 from sdretrieval.encode.student import Student, load_student
 from sdretrieval.encode.views import Specials, View
+from sdretrieval.indexes.auto import choose
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.coverage import say_coverage
@@ -82,7 +83,7 @@ def encode_student(
         encoding = Encoding(work, student, _batch_tokens(run), precision.chosen(), address, also_from)
         if documents is None:
             count = len(collected.corpus.documents)
-            settings_from(run.config.index).chosen(count, student.dims).settings.check(student.dims, count)
+            choose(settings_from(run.config.index), count, student.dims).settings.check(student.dims, count)
             if address == "1/encode":
                 say_coverage(run.config, collected.corpus.document_ids, tokens.documents.lengths, student)
             encoding.documents("document", "documents", tokens.documents, view)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sdretrieval.config import identity_fields
-from sdretrieval.evaluation.gate import GateDecision, decide
+from sdretrieval.evaluation.gate import decide
 from sdretrieval.files import write_json
 from sdretrieval.stages.evaluate import read_measured
 from sdretrieval.stages.run import Run, Weights
@@ -44,23 +43,9 @@ def gate(run: Run, address: str, before: Artifact, after: Artifact, *, of: int =
     def build(work: Work) -> None:
         base, candidate = read_measured(before).of(cfg.measure), read_measured(after).of(cfg.measure)
         decision = decide(base, candidate, cfg.tolerance, run.config.seed, of=of)
-        write_json(work.folder / "gate.json", decision_record(decision))
+        write_json(work.folder / "gate.json", decision.record())
         work.counts.update(accepted=decision.accepted, difference=decision.difference)
 
     identity = {**identity_fields(cfg), "of": of, "seed": run.config.seed}
     made = run.runner.stage(address, 2, identity, [before, after], build)
     return run.runner.result(made, "gate.json", ACCEPTED)
-
-
-def decision_record(decision: GateDecision) -> dict[str, Any]:
-    """As JSON, which knows no infinity."""
-    return {
-        "accepted": decision.accepted,
-        "proven": decision.proven,
-        "difference": decision.difference,
-        "interval90": list(decision.interval90),
-        "p": decision.p,
-        "n": decision.n,
-        "detectable": decision.detectable if math.isfinite(decision.detectable) else None,
-        "reason": decision.reason,
-    }

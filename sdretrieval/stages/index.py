@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdretrieval.config import index_identity, index_keywords
+from sdretrieval.config import identity_fields, settings_from
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.encode import Vectors
@@ -17,19 +17,17 @@ def index_vectors(run: Run, collection: Collection, address: str, vectors: Vecto
     def build(work: Work) -> None:
         cfg = run.config.index
         index = VectorIndex.build(
-            opened.documents.vectors_WD, cfg.kind, cfg.device,
+            opened.documents.vectors_WD, settings_from(cfg), cfg.device,
             queries_QD=opened.queries_QD[collection.train_rows[:200]], seed=run.config.seed, repeatable=True,
-            **index_keywords(cfg),
         )  # fmt: skip
         index.save(work.folder)
         work.counts["vectors"] = len(opened.documents.vectors_WD)
         work.counts["recall_at_100"] = index.card.recall_at_100
-        if index.card.recall_at_10 is not None:
-            work.counts["recall_at_10"] = index.card.recall_at_10
+        work.counts["recall_at_10"] = index.card.recall_at_10
 
     made = vectors.documents_of or vectors
     opened = vectors if made is vectors else Vectors(made.key, made.path)
-    identity = {**index_identity(run.config.index), "seed": run.config.seed}
+    identity = {**identity_fields(run.config.index), "seed": run.config.seed}
     return run.runner.stage(address, 1, identity, [made, collection.judged], build)
 
 

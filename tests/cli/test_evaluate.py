@@ -126,9 +126,9 @@ def test_a_folder_is_no_file_for_json(tiny_corpus: Path, call: Call, tmp_path: P
 def test_evaluate_through_a_compressed_index(finished: Finished, tiny_corpus: Path, call: Call) -> None:
     common = ("evaluate", "tiny", "--corpus", tiny_corpus, "--runs", finished.runs, "--json", "-")
     exact, coarse = (
-        json.loads(call(*common, *more).out) for more in ((), ("--index", "{kind: ivf, lists: 8, probes: 1}"))
+        json.loads(call(*common, *more).out) for more in ((), ("--index", "{kind: 'IVF8,Flat', nprobe: 1}"))
     )
-    assert exact["index"]["kind"] == "exact" and coarse["index"]["probes"] == 1
+    assert exact["index"]["kind"] == "exact" and coarse["index"]["nprobe"] == 1
     name = exact["model"]
     assert coarse["measures"][name]["Recall@100"] < exact["measures"][name]["Recall@100"]
     assert coarse["measures"]["bm25"] == exact["measures"]["bm25"]
@@ -138,8 +138,8 @@ def test_an_index_that_the_vectors_do_not_fit_is_refused_before_they_are_made(
     finished: Finished, tiny_corpus: Path, tmp_path: Path, call: Call
 ) -> None:
     model = finished.runs / "tiny" / "student"
-    done = call("evaluate", model, "--corpus", tiny_corpus, "--index", "{kind: pq, bytes: 7}", "--runs", tmp_path)
-    assert done.code == 2 and "bytes" in done.err and "32 dims" in done.err
+    done = call("evaluate", model, "--corpus", tiny_corpus, "--index", "{kind: PQ7}", "--runs", tmp_path)
+    assert done.code == 2 and "32 dims can be cut into 1, 2, 4, 8, 16, 32 parts" in done.err
     kept = [json.loads(file.read_text())["stage"] for file in (tmp_path / "store").rglob("manifest.json")]
     assert not [stage for stage in kept if "vectors" in stage], kept
 
@@ -148,7 +148,7 @@ def test_an_index_that_the_vectors_do_not_fit_is_refused_before_they_are_made(
     ("recipe", "message"),
     [
         ("nowhere.yaml", "--index nowhere.yaml: there is no such file; expected a recipe or its text"),
-        ("{kind: pq, byte: 16}", "index.byte"),
+        ("{kind: PQ16, rescored: 4}", "index.rescored"),
         ("{kind: [", "no YAML"),
     ],
 )

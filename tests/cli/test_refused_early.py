@@ -61,21 +61,22 @@ def test_a_gpu_is_asked_for_where_there_is_none(refused: Refused) -> None:
 
 
 def test_a_graph_on_the_gpu(refused: Refused) -> None:
-    expected = 'index.device: found "cuda", but index.kind is hnsw: faiss has no HNSW on the GPU; expected auto or'
-    assert expected in refused("--set", "index={kind: hnsw, device: cuda}").err
+    expected = (
+        'index.device: found "cuda", but index.kind is HNSW32: GPUs hold exact, and IVF with Flat, SQfp16 or SQ8;'
+    )
+    assert expected in refused("--set", "index={kind: HNSW32, device: cuda}").err
 
 
 def test_codes_that_do_not_fit_the_students_dims(refused: Refused) -> None:
-    expected = (
-        "pq index: bytes is 12, but 32 dims cannot be cut into 12 equal parts; expected one of 1, 2, 4, 8, 16, 32"
-    )
-    assert expected in refused("--set", "index={kind: pq, bytes: 12}").err
+    message = refused("--set", "index.kind=PQ12").err
+    assert "index kind 'PQ12' makes no index by inner product of 32 dims: " in message
+    assert "(32 dims can be cut into 1, 2, 4, 8, 16, 32 parts); see github.com/" in message
 
 
 def test_a_factory_string_that_faiss_does_not_know(refused: Refused) -> None:
-    said = refused("--set", "index={kind: factory, factory: PQ16x}").err
+    message = refused("--set", "index.kind=PQ16x").err
     assert (
-        "index factory 'PQ16x' makes no index by inner product of 32 dims: could not parse index string PQ16x" in said
+        "index kind 'PQ16x' makes no index by inner product of 32 dims: could not parse index string PQ16x" in message
     )
 
 

@@ -191,13 +191,11 @@ def another_value(path: str, field: Any, now: Any) -> str:
 
 
 KIND_WITH = {
-    "lists": "{kind: ivf}", "probes": "{kind: ivf}", "storage": "{kind: ivf}", "links": "{kind: hnsw}",
-    "ef_construction": "{kind: hnsw}", "ef_search": "{kind: hnsw}", "bytes": "{kind: pq}", "rotate": "{kind: ivf_pq}",
-    "rescore": "{kind: pq}", "rescore_storage": "{kind: pq, rescore: 2}", "factory": "{kind: factory, factory: PQ8}",
-    "max_memory": "{kind: auto}",
+    "nprobe": "{kind: 'IVF,Flat'}", "ef_construction": "{kind: HNSW32}", "ef_search": "{kind: HNSW32}",
+    "rescore": "{kind: PQ8}", "rescore_storage": "{kind: PQ8, rescore: 2}", "max_memory": "{kind: auto}",
 }  # fmt: skip
 """An index setting is refused where the kind does not have it: sections that do."""
-OTHER_TEXT = {"index.factory": "PQ16", "index.max_memory": "2GB"}
+OTHER_TEXT = {"index.kind": "PQ16", "index.max_memory": "2GB"}
 
 
 @pytest.mark.parametrize(("path", "kind", "field"), list(leaves()))

@@ -53,12 +53,13 @@ CLASHES = [
         "targets.target_perplexity: found 16; expected less than mine.keep (16), a uniform list's",
     ),
     (
-        minimal(index={"kind": "ivf", "lists": 8, "probes": 16}),
-        "index.probes: found 16; expected at most index.lists (8)",
+        minimal(index={"kind": "IVF8,Flat", "nprobe": 16}),
+        "index.nprobe: found 16; expected at most the 8 lists of IVF8,Flat",
     ),
     (
-        minimal(index={"kind": "hnsw", "device": "cuda"}),
-        'index.device: found "cuda", but index.kind is hnsw: faiss has no HNSW on the GPU; expected auto or cpu',
+        minimal(index={"kind": "HNSW32", "device": "cuda"}),
+        'index.device: found "cuda", but index.kind is HNSW32: GPUs hold exact, and IVF with Flat, SQfp16 or SQ8; '
+        "HNSW32 is searched on the CPU; expected auto or cpu",
     ),
     (
         minimal(index={"kind": "auto", "device": "cuda"}),
@@ -66,33 +67,33 @@ CLASHES = [
         "only; expected auto or cpu",
     ),
     (
-        minimal(index={"lists": 64}),
-        "index.lists: found 64; index.kind is exact, which has no lists (ivf, ivf_pq has it)",
+        minimal(index={"nprobe": 64}),
+        "index.nprobe: found 64, but index kind exact has no inverted lists (IVF); leave nprobe out",
     ),
     (
-        minimal(index={"kind": "ivf", "links": 8}),
-        "index.links: found 8; index.kind is ivf, which has no links (hnsw has it)",
+        minimal(index={"kind": "IVF,Flat", "ef_search": 8}),
+        "index.ef_search: found 8, but index kind IVF,Flat has no graph of documents (HNSW); leave ef_search out",
     ),
     (
-        minimal(index={"factory": "PQ16"}),
-        'index.factory: found "PQ16"; index.kind is exact, which has no factory (factory has it)',
+        minimal(index={"kind": "PQ16", "max_memory": "2GB"}),
+        'index.max_memory: found "2GB", but only kind auto chooses by it; leave max_memory out',
     ),
     (
-        minimal(index={"kind": "pq", "max_memory": "2GB"}),
-        'index.max_memory: found "2GB"; index.kind is pq, which has no max_memory (auto has it)',
+        minimal(index={"kind": "IVF,Flat", "rescore": 4}),
+        "index.rescore: found 4, but index kind IVF,Flat holds the vectors themselves; leave rescore out",
     ),
     (
-        minimal(index={"kind": "ivf", "rescore": 4}),
-        "index: index setting rescore is 4, but ivf with storage auto holds the vectors themselves, so there is "
-        "nothing to rescore; leave rescore out",
+        minimal(index={"kind": "PQ16", "rescore_storage": "int8"}),
+        'index.rescore_storage: found "int8", but nothing is rescored; set rescore to 4, for example, or leave '
+        "rescore_storage out",
     ),
     (
-        minimal(index={"kind": "factory"}),
-        "index: index setting factory is ''; expected a FAISS factory string, such as OPQ16_64,IVF1024,PQ16",
+        minimal(index={"kind": "LSH"}),
+        "index.rescore: found nothing, but index kind LSH ranks by signs alone; set rescore to 4 or more",
     ),
     (
         minimal(index={"kind": "auto", "max_memory": "much"}),
-        "index: index setting max_memory is 'much'; expected a size such as 2GB, 512MB or 1.5GiB",
+        'index.max_memory: found "much"; expected a size such as 2GB, 512MB or 1.5GiB',
     ),
     (
         minimal(teacher=CROSS, train={"scope": "batch"}),

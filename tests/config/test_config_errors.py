@@ -16,13 +16,18 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
     (minimal(depth=5), "depth: unknown key (found 5); did you mean mine.depth or evaluate.depth?"),
     (minimal(gate={"zzz": 1}), "gate.zzz: unknown key (found 1); expected one of measure, tolerance"),
     (
-        minimal(index={"kind": "hnws"}),
-        'index.kind: found "hnws"; expected one of exact, ivf, hnsw, sq8, pq, opq, ivf_pq, binary, factory, auto; did '
-        "you mean hnsw?",
+        minimal(index={"kind": "exat"}),
+        'index.kind: found "exat"; expected exact, auto or a FAISS factory string such as HNSW32, IVF,Flat, SQ8 or '
+        "OPQ32,PQ32; did you mean exact?",
     ),
     (
-        minimal(index={"kind": "pq", "bytes": 0}),
-        "index.bytes: found 0; expected a whole number (at least 1) or null",
+        minimal(index={"kind": 3}),
+        "index.kind: found 3; expected exact, auto or a FAISS factory string such as HNSW32, IVF,Flat, SQ8 or "
+        "OPQ32,PQ32",
+    ),
+    (
+        minimal(index={"kind": "PQ8", "rescore": 0}),
+        "index.rescore: found 0; expected a whole number (at least 1) or null",
     ),
     (minimal(mine={"keep": "16"}), 'mine.keep: found "16"; expected a whole number (at least 2)'),
     (minimal(mine={"keep": 1}), "mine.keep: found 1; expected a whole number (at least 2)"),

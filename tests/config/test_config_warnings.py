@@ -46,8 +46,8 @@ WARNINGS = [
         "teacher.view.stride: 64 has no effect: view.windows is first",
     ),
     (
-        minimal(corpus={"source": "x", "labels": False}, index={"kind": "pq"}),
-        "index.kind: pq scores documents by codes, but each made dev query's own document is scored by its vector",
+        minimal(corpus={"source": "x", "labels": False}, index={"kind": "PQ16"}),
+        "index.kind: PQ16 scores documents by codes, but each made dev query's own document is scored by its vector",
     ),
     (
         minimal(train={"document_tokens": 512}),
@@ -143,7 +143,7 @@ def test_settings_without_effect_are_named(data: Any, text: str) -> None:
         ensemble({"kind": "ema"}, {"kind": "ema", "mode": "live", "half_life": 0.5}),
         ensemble({"kind": "ema", "mode": "base"}, {"kind": "ema", "half_life": 0.5}),
         {**minimal(train={"later_epochs": 0.5}), "generations": 2},
-        minimal(index={"kind": "ivf", "lists": 64}),
+        minimal(index={"kind": "IVF64,Flat"}),
         minimal(teacher={"kind": "ema"}, train={"loss": "embedding"}),
         {**ensemble({"kind": "ema"}, {"kind": "lexical", "weight": 0}), "train": {"loss": "embedding"}},
         minimal(train={"loss": "margin_mse", "margin_scale": 0.1}),

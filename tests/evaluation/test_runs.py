@@ -39,7 +39,7 @@ def test_lines_are_what_trec_eval_reads(tmp_path: Path) -> None:
         ("q1 Q0 d2 2 0.5", r"a\.trec:2: 5 fields, expected 6"),
         ("q1 Q0 d2 2 high tag", r"a\.trec:2: the score is 'high', expected a finite number"),
         ("q1 Q0 d2 2 nan tag", r"a\.trec:2: the score is 'nan'"),
-        ("q1 Q0 d1 2 0.5 tag", r"a\.trec:2: document 'd1' stands twice for query 'q1'"),
+        ("q1 Q0 d1 2 0.5 tag", r"a\.trec:2: query 'q1' lists document 'd1' twice"),
     ],
 )
 def test_a_broken_line_is_named(tmp_path: Path, line: str, message: str) -> None:

@@ -72,7 +72,9 @@ def test_an_index_of_other_weights_is_not_shipped(given: dict[str, Any], tmp_pat
 
 def test_float16_vectors_are_the_students_own(given: dict[str, Any], tmp_path: Path) -> None:
     halves = given["vectors_ND"].astype(np.float16)
-    export_bundle(tmp_path / "out", **given | {"vectors_ND": halves, "index": VectorIndex.build(halves, "ivf", "cpu")})
+    export_bundle(
+        tmp_path / "out", **given | {"vectors_ND": halves, "index": VectorIndex.build(halves, "IVF,SQfp16", "cpu")}
+    )
     assert verify_bundle(tmp_path / "out").ok
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdretrieval.errors import NumericError, RequestError
-from sdretrieval.indexes import blocks
+from sdretrieval.indexes import exact
 from sdretrieval.indexes.exact import exact_search, recall
 
 
@@ -20,7 +20,7 @@ def test_equals_the_definition_for_any_block_size(seed: int, count: int, k: int,
     vectors = rng.integers(-2, 3, (count, 4)).astype(np.float32)
     queries = rng.integers(-2, 3, (5, 4)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "BLOCK_BYTES", block * 16)
+        patch.setattr(exact, "BLOCK_BYTES", block * 16)
         hits = exact_search(vectors, queries, k)
     for query, rows, scores in zip(queries, hits.rows_Qk, hits.scores_Qk, strict=True):
         products = vectors @ query
@@ -42,7 +42,7 @@ def test_recall_of_nothing_is_refused() -> None:
 
 
 def test_nan_names_rows_of_the_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 4 * 4 * 10)
+    monkeypatch.setattr(exact, "BLOCK_BYTES", 4 * 4 * 10)
     vectors = np.ones((25, 4), np.float32)
     vectors[13, 2] = np.nan
     vectors[17, 0] = np.inf

@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdretrieval.errors import RequestError, ResourceError
-from sdretrieval.indexes import VectorIndex, exact_search, gpu, recall
-from sdretrieval.indexes.build_faiss import make_index
+from sdretrieval.indexes import IndexSettings, VectorIndex, exact_search, gpu, recall
+from sdretrieval.indexes.build import make_index
 from sdretrieval.indexes.faiss_library import gpu_count
-from sdretrieval.indexes.settings import ExactSettings, IvfSettings
 
 needs_faiss_gpu = pytest.mark.skipif(gpu_count() == 0, reason="faiss sees 0 GPUs (the CPU build, or no device)")
 VECTORS = np.random.default_rng(0).normal(size=(3000, 32)).astype(np.float32)
@@ -30,15 +29,11 @@ def test_bounds_cover_every_row_once_in_proportion(count: int, weights: list[flo
 
 
 @pytest.mark.parametrize("weights", [[1], [3, 1, 2], [1, 0, 1]])
-@pytest.mark.parametrize(
-    "settings", [ExactSettings(), IvfSettings(12, 12, "float32"), IvfSettings(12, 12, "float16")], ids=str
-)
-def test_shards_of_unequal_size_find_what_the_whole_index_finds(
-    settings: ExactSettings | IvfSettings, weights: list[float]
-) -> None:
-    whole = make_index(VECTORS, settings, seed=13)
-    if isinstance(settings, IvfSettings):
-        whole.nprobe = settings.probes
+@pytest.mark.parametrize("kind", ["exact", "IVF12,Flat", "IVF12,SQfp16"])
+def test_shards_of_unequal_size_find_what_the_whole_index_finds(kind: str, weights: list[float]) -> None:
+    whole = make_index(VECTORS, IndexSettings(kind), seed=13)
+    if kind != "exact":
+        whole.nprobe = 12
     moved_to: list[int] = []
     shards = gpu.shard_index(whole, weights, lambda shard, position: (moved_to.append(position), shard)[1])
     assert moved_to == [position for position, weight in enumerate(weights) if weight]
@@ -47,13 +42,13 @@ def test_shards_of_unequal_size_find_what_the_whole_index_finds(
 
 def test_hnsw_stays_on_the_cpu(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    assert gpu.choose_gpus("auto", "hnsw", 1) == 0
-    assert "faiss has no HNSW on the GPU" in caplog.text
-    with pytest.raises(RequestError, match="no HNSW on the GPU; set device to auto or cpu, or take kind exact or ivf"):
-        gpu.choose_gpus("cuda", "hnsw", 1)
+    assert gpu.choose_gpus("auto", "HNSW32", 1) == 0
+    assert "HNSW32 is searched on the CPU" in caplog.text
+    with pytest.raises(RequestError, match="on the CPU; set device to auto or cpu, or take kind exact or IVF,Flat"):
+        gpu.choose_gpus("cuda", "HNSW32", 1)
 
 
-def test_too_little_gpu_memory_is_told_in_numbers(
+def test_too_little_gpu_memory_is_reported_in_numbers(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(gpu, "gpu_count", lambda: 2)
@@ -61,26 +56,34 @@ def test_too_little_gpu_memory_is_told_in_numbers(
     caplog.set_level("INFO")
     assert gpu.choose_gpus("auto", "exact", 2**30) == 2
     assert gpu.choose_gpus("auto", "exact", 2**31) == 0
-    told = "the index needs 2.0 GiB, 80% of the free GPU memory is 1.6 GiB"
-    assert told in caplog.text
-    with pytest.raises(ResourceError, match=told):
+    message = "the index needs 2.0 GiB, 80% of the free GPU memory is 1.6 GiB"
+    assert message in caplog.text
+    with pytest.raises(ResourceError, match=message):
         gpu.choose_gpus("cuda", "exact", 2**31)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bytes_per_vector"),
+    [("Flat", 2 * 384 + 8), ("IVF64,Flat", 4 * 384 + 8), ("IVF64,SQfp16", 2 * 384 + 8), ("IVF64,SQ8", 384 + 8)],
+)
+def test_what_shards_take_on_gpus(kind: str, bytes_per_vector: int) -> None:
+    assert gpu.shard_bytes(1000, 384, kind) == 1000 * bytes_per_vector
 
 
 def test_searches_beyond_the_gpu_limit_go_to_the_cpu_index(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     index = VectorIndex.build(VECTORS, "exact", "cpu")
     index._gpu = gpu.GpuShards(gpu.shard_index(index._cpu, [2, 1], lambda shard, _: shard), [])
-    for k, told in ((2048, False), (2049, True), (3100, True)):
+    for k, logged in ((2048, False), (2049, True), (3100, True)):
         caplog.clear()
         found, true = index.search(VECTORS[:3], k), exact_search(VECTORS, VECTORS[:3], k)
         assert (found.rows_Qk == true.rows_Qk).mean() > 0.99
-        assert ("k or probes above 2048" in caplog.text) == told
+        assert ("k or nprobe above 2048" in caplog.text) == logged
 
 
 @pytest.mark.gpu
 @needs_faiss_gpu
-@pytest.mark.parametrize("kind", ["exact", "ivf"])
+@pytest.mark.parametrize("kind", ["exact", "IVF,Flat", "IVF,SQfp16", "IVF,SQ8"])
 def test_gpu_cpu_and_exact_agree_on_recall(kind: str, tmp_path: Path) -> None:
     on_gpu = VectorIndex.build(VECTORS, kind, "cuda")
     assert on_gpu.card.device.startswith("cuda")

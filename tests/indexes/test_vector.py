@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdretrieval.errors import DamagedArtifact, NumericError, RequestError, ResourceError
-from sdretrieval.indexes import VectorIndex, blocks, exact_search, recall
+from sdretrieval.indexes import IndexSettings, VectorIndex, exact, exact_search, recall
 from sdretrieval.indexes.faiss_library import gpu_count, load_faiss
 
 RECIPES = Path(__file__).parents[2] / "indexes"
@@ -40,20 +40,20 @@ def test_duplicates_come_in_row_order_also_at_the_cut() -> None:
     assert hits.rows_Qk.tolist() == [[4 * i, 4 * i + 1, 4 * i + 2] for i in range(10)]
 
 
-@pytest.mark.parametrize("storage", ["float32", "float16"])
+@pytest.mark.parametrize("storage", ["Flat", "SQfp16"])
 def test_ivf_that_looks_into_all_lists_equals_exact(storage: str) -> None:
     vectors, queries = unit(600).astype(np.float16), unit(20, seed=1)
-    found = VectorIndex.build(vectors, "ivf", "cpu", lists=9, probes=9, storage=storage).search(queries, 50)
+    found = VectorIndex.build(vectors, IndexSettings(f"IVF9,{storage}", nprobe=9), "cpu").search(queries, 50)
     np.testing.assert_array_equal(found.rows_Qk, exact_search(vectors, queries, 50).rows_Qk)
 
 
-def test_ivf_with_few_probes_pads_instead_of_inventing() -> None:
-    hits = VectorIndex.build(unit(200), "ivf", "cpu", lists=20, probes=1).search(unit(5, seed=1), 150)
+def test_ivf_with_a_small_nprobe_pads_instead_of_inventing() -> None:
+    hits = VectorIndex.build(unit(200), IndexSettings("IVF20,Flat", nprobe=1), "cpu").search(unit(5, seed=1), 150)
     assert (hits.counts_Q < 150).all()
     assert ((hits.rows_Qk == -1) == np.isneginf(hits.scores_Qk)).all()
 
 
-@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+@pytest.mark.parametrize("kind", ["IVF,Flat", "HNSW32"])
 def test_open_breadth_is_fitted_to_the_target_recall(kind: str) -> None:
     vectors, queries = unit(3000), unit(60, seed=1)
     index = VectorIndex.build(vectors, kind, "cpu", queries_QD=queries, target_recall=0.95)
@@ -62,7 +62,7 @@ def test_open_breadth_is_fitted_to_the_target_recall(kind: str) -> None:
     assert all(isinstance(value, int | str) for value in index.card.settings.values())
 
 
-@pytest.mark.parametrize("kind", ["exact", "ivf", "hnsw"])
+@pytest.mark.parametrize("kind", ["exact", "IVF,Flat", "HNSW32"])
 def test_saved_and_loaded_gives_the_same_hits(kind: str, tmp_path: Path) -> None:
     built = VectorIndex.build(unit(500), kind, "cpu")
     built.save(tmp_path)
@@ -75,7 +75,7 @@ def test_saved_and_loaded_gives_the_same_hits(kind: str, tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["card.json", "index.faiss"]
 
 
-@pytest.mark.parametrize("kind", ["exact", "ivf", "hnsw"])
+@pytest.mark.parametrize("kind", ["exact", "IVF,Flat", "HNSW32"])
 def test_bytes_per_vector_is_the_size_on_disk(kind: str, tmp_path: Path) -> None:
     index = VectorIndex.build(unit(2000), kind, "cpu")
     index.save(tmp_path)
@@ -85,24 +85,26 @@ def test_bytes_per_vector_is_the_size_on_disk(kind: str, tmp_path: Path) -> None
 def test_a_float16_memory_map_is_read_by_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = unit(700).astype(np.float16)
     np.save(tmp_path / "vectors.npy", vectors)
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 4 * 16 * 64)
+    monkeypatch.setattr(exact, "BLOCK_BYTES", 4 * 16 * 64)
     mapped = np.load(tmp_path / "vectors.npy", mmap_mode="r")
-    assert max(len(block) for _, block in blocks.float32_blocks(mapped, "vectors")) == 64
-    hits = VectorIndex.build(mapped, "ivf", "cpu", lists=5, probes=5).search(vectors[:10], 1)
+    assert max(len(block) for _, block in exact.float32_blocks(mapped, "vectors")) == 64
+    hits = VectorIndex.build(mapped, IndexSettings("IVF5,Flat", nprobe=5), "cpu").search(vectors[:10], 1)
     assert hits.rows_Qk[:, 0].tolist() == list(range(10))
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_builds(recipe: Path) -> None:
-    asked = yaml.safe_load(recipe.read_text())
-    card = VectorIndex.build(unit(400, dims=64), **asked).card
-    assert card.kind == (asked["kind"] if asked["kind"] != "auto" else "exact")
+    section = yaml.safe_load(recipe.read_text())
+    device = section.pop("device", "auto")
+    settings = IndexSettings(**section)
+    card = VectorIndex.build(unit(400, dims=64), settings, device).card
+    assert card.factory == ("Flat" if settings.kind == "auto" else settings.fitted(400).kind)
     assert card.recall_at_100 >= 0.6
 
 
 def test_one_thread_builds_the_same_hnsw_twice_and_restores_the_count() -> None:
-    before = load_faiss().omp_get_max_threads()
-    first, second = (VectorIndex.build(unit(800), "hnsw", "cpu", threads=1, ef_search=16) for _ in range(2))
+    before, settings = load_faiss().omp_get_max_threads(), IndexSettings("HNSW32", ef_search=16)
+    first, second = (VectorIndex.build(unit(800), settings, "cpu", threads=1) for _ in range(2))
     np.testing.assert_array_equal(
         first.search(unit(50, seed=1), 10).rows_Qk, second.search(unit(50, seed=1), 10).rows_Qk
     )
@@ -117,19 +119,6 @@ def test_vectors_not_of_length_one_are_reported(caplog: pytest.LogCaptureFixture
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        (
-            {"kind": "hsnw"},
-            "index kind 'hsnw' is unknown; expected one of exact, ivf, hnsw, .*auto .did you mean 'hnsw'",
-        ),
-        (
-            {"kind": "ivf", "list": 3},
-            "ivf index has no setting 'list'; it has: lists, probes, storage, rescore, rescore_storage .did you mean",
-        ),
-        ({"kind": "exact", "probes": 3}, "exact index has no setting 'probes'; it has: none"),
-        ({"kind": "ivf", "lists": 0}, "index setting lists is 0; expected a whole number of at least 1"),
-        ({"kind": "hnsw", "links": None}, "index setting links is None; expected a whole number"),
-        ({"kind": "ivf", "storage": "int8"}, "ivf storage 'int8' is unknown; one of auto, float32, float16"),
-        ({"kind": "ivf", "lists": 101}, "ivf lists is 101 but there are 100 vectors"),
         ({"device": "tpu"}, "device 'tpu' is unknown; expected auto, cpu or cuda"),
         ({"queries_QD": unit(3, dims=5)}, "query vectors have 5 dims but the index holds 16"),
         ({"queries_QD": unit(0)}, "cannot be built from 0 queries"),
@@ -147,7 +136,7 @@ def test_wrong_matrices_are_refused_in_words() -> None:
         VectorIndex.build(np.ones((3, 2), np.int64))
 
 
-@pytest.mark.parametrize("kind", ["exact", "ivf", "hnsw"])
+@pytest.mark.parametrize("kind", ["exact", "IVF,Flat", "HNSW32"])
 def test_nan_is_refused_and_named(kind: str) -> None:
     vectors = unit(100)
     vectors[7, 3] = np.nan

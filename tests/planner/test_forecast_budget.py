@@ -69,5 +69,5 @@ def test_if_nothing_helps_it_says_what_takes_the_most(config: Config) -> None:
         fit(config, forecast_of, Budget(seconds=60))
     with pytest.raises(RequestError, match=r"most: 1/encode 1\.7 min.*fewer documents \(--set corpus\.max_documents=N"):
         fit(config, forecast_of, Budget(seconds=60))
-    with pytest.raises(RequestError, match=r"^--max-memory .*MB: this config holds .*index\.kind: pq"):
+    with pytest.raises(RequestError, match=r"^--max-memory .*MB: this config holds .*index\.kind: PQ32"):
         fit(config, forecast_of, Budget(peak_bytes=5 * 10**8))

@@ -62,10 +62,10 @@ def test_an_index_takes_what_its_kind_takes(make_config: MakeConfig) -> None:
     def needed(**index: object) -> int:
         return disk_needs(make_config(index=index), made("1/index"), MILLION, 384, 10**8)["indexes"]
 
-    assert needed(kind="hnsw") == (4 * 384 + 8 * 32 + 16) * 10**6
-    assert needed(kind="sq8") == 384 * 10**6
-    assert 16 * 10**6 < needed(kind="pq", bytes=16) < 17 * 10**6
-    assert needed(kind="binary", rescore_storage="int8") == (48 + 384) * 10**6
+    assert needed(kind="HNSW32") == (4 * 384 + 8 * 32 + 16) * 10**6
+    assert needed(kind="SQ8") == 384 * 10**6
+    assert 16 * 10**6 < needed(kind="PQ16") < 17 * 10**6
+    assert needed(kind="LSH", rescore=4, rescore_storage="int8") == (48 + 384) * 10**6
     assert needed(kind="auto", max_memory="1GB") >= needed(kind="exact")
 
 

@@ -90,7 +90,7 @@ def test_two_students_are_searched_through_one_compressed_index(
 ) -> None:
     (tmp_path / "config.yaml").write_text(dump_config(make_config()))
     monkeypatch.setenv("SDRETRIEVAL_RUNS", str(tmp_path / "runs"))
-    recipes = {"sq8": "{kind: sq8}"}  # the tiny collection is too small for codes
+    recipes = {"sq8": "{kind: SQ8}"}  # the tiny collection is too small for codes
     rows = compressed_index.main(str(tmp_path / "config.yaml"), recipes=recipes)
     assert [row[0] for row in rows] == ["exact", "sq8"] and rows[1][4].endswith(")")
     assert (tmp_path / "runs" / "tiny-sq8" / "report.json").exists()
