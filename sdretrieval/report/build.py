@@ -12,7 +12,6 @@ from sdretrieval.report.costs import forecast_held, generation_costs
 from sdretrieval.report.figures import BASE, Figures, final_pairs
 from sdretrieval.report.generated import estimate_against_truth, is_made, queries_made
 from sdretrieval.report.page import dev_name
-from sdretrieval.report.staleness import stale_gate, staleness
 from sdretrieval.run.generations import Generation, Pipeline
 from sdretrieval.store import peak_rss_bytes
 
@@ -41,7 +40,6 @@ def build_report(pipeline: Pipeline, figures: Figures, foretold: Mapping[str, An
         "generations": [_generation(one, pipeline) for one in pipeline.generations],
         "generation_costs": generation_costs(records, len(pipeline.generations)),
         "forecast": forecast_held(once(records), foretold, counted, lambda key: pipeline.store.manifest(key).size()),
-        "staleness": staleness(pipeline),
         "trained": bool(pipeline.generations),
         "seconds": round(sum(record["seconds"] for record in once(records)), 1),
         "seconds_this_time": round(sum(record["seconds"] for record in records if not record["cached"]), 1),
@@ -82,7 +80,7 @@ CONTROLS = "hard_labels|shuffled_teacher|labelled|shuffled"
 
 def _generation(one: Generation, pipeline: Pipeline) -> dict[str, Any]:
     estimate = bool(pipeline.prepared.notes["estimate"])
-    reason = one.gate["reason"] + stale_gate(pipeline, one.number)
+    reason = one.gate["reason"]
     own = re.compile(rf"{one.number}(m[0-9.]+)?/(?!.*:({CONTROLS})$)")  # its mixtures too
     mine = [record for record in once(pipeline.runner.records) if own.match(record["stage"])]
     return {

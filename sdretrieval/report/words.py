@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sdretrieval.report.page import dev_name
-from sdretrieval.report.staleness import staleness_notes
 from sdretrieval.run.generations import Pipeline
 from sdretrieval.store.run_folder import read_json
 
@@ -37,7 +36,6 @@ def notes(pipeline: Pipeline, report: Mapping[str, Any]) -> list[str]:
         *_seen_note(report["seen_positives"]),
         *_repeated_note(pipeline),
         *_query_side_note(pipeline),
-        *staleness_notes(report["staleness"]),
         *_dev_notes(report),
         *_not_run_note(pipeline, report),
     ]

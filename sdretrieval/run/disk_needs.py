@@ -49,7 +49,7 @@ def disk_needs(
         name = address.split("/")[-1].split(":")[0]
         if name in ("corpus", "tokens", "lexical"):
             needs["texts, tokens and BM25"] += size.bytes
-        elif name in ("encode", "refresh"):
+        elif name == "encode":
             documents = ceil(size.documents * _windows(config, address, size)) if _documents_too(config, address) else 0
             needs["vectors"] += 4 * _dims(config, address, dims) * (documents + size.queries)
         elif name == "index":

@@ -17,14 +17,13 @@ import numpy as np
 from sdretrieval.config import identity_fields, members_of
 from sdretrieval.config.schema import EmaConfig, TrainConfig
 from sdretrieval.errors import WorkError
-from sdretrieval.evaluation.gate import MERGE_SHARES, GateDecision, decide, merges_to_try
+from sdretrieval.evaluation.gate import MERGE_SHARES, GateDecision, decide
 from sdretrieval.run.measuring import Measuring
 from sdretrieval.run.shared import Weights, precision_of
-from sdretrieval.stages import learn, mixtures, search
+from sdretrieval.stages import learn, search
 from sdretrieval.stages.inputs import GENERATED_TRAIN, Vectors
 from sdretrieval.stages.queries import require_for_control
 from sdretrieval.store import Work
-from sdretrieval.store.run_folder import read_json
 from sdretrieval.store.runner import Artifact
 from sdretrieval.targets.build import Targets
 from sdretrieval.teachers.ensemble import TeacherScores
@@ -107,7 +106,7 @@ class Pipeline(Measuring):
 
     def mine(self, number: int, weights: Weights) -> Artifact:
         """The training queries' lists, from the index of the student as it stands."""
-        vectors = self.working_vectors(f"{number}", weights)
+        vectors = self.student_vectors(f"{number}/encode", weights)
         index = self.index(f"{number}/index", vectors)
         use_labels = self.config.corpus.labels
         identity = {**self._mine_fields(), "labels": use_labels, "seed": self.config.seed}
@@ -151,10 +150,8 @@ class Pipeline(Measuring):
         """The candidate: `student` trained on what was taught, and measured before the gate."""
         trained = self._train(f"{number}/train", student, taught, "teacher", self.config.train.epochs_of(number))
         new = Weights(trained.key, trained.path / "student", trained.path / "average")
-        self.may_refresh(number, new, student)
-        vectors = self.working_vectors(f"{number + 1}", new)
+        vectors = self.student_vectors(f"{number + 1}/encode", new)
         text = f"after generation {number}, before the gate"
-        text += ", measured on partly stale vectors" if self.is_stale(new) else ""
         self.add_dense(f"generation_{number}", text, new, vectors, number + 1)
         return new
 
@@ -218,7 +215,6 @@ class Pipeline(Measuring):
     def gate(self, number: int, old: Weights, new: Weights, material: Material) -> Weights:
         """The student to go on with: the candidate `new`, its mixture with `old`, or `old`, as dev decides."""
         before, after = self.dev_measured(f"{number}", old), self.dev_measured(f"{number + 1}", new)
-        self.note_gate(number, old, new)
         identity = {**identity_fields(self.config.gate), "seed": self.config.seed}
 
         def build(work: Work) -> None:
@@ -243,34 +239,16 @@ class Pipeline(Measuring):
     def _try_merges(
         self, number: int, old: Weights, new: Weights, before: Artifact, gate: dict[str, Any], material: Material,
     ) -> Weights:  # fmt: skip
-        base = search.read_measured(before).of(self.config.gate.measure)
-        for share in self._promising(number, old, new, sum(base.values()) / len(base)):
+        for share in MERGE_SHARES:
             merged = self._merged(number, old, new, share)
-            self.may_refresh(number, merged, old)
             dev = self.dev_measured(f"{number}m{share}", merged)
             if not dev.path.exists():  # planning: as if it were taken
                 return merged
             decision = self._decide(before, dev, of=len(MERGE_SHARES))
             if decision.accepted:
-                self.note_gate(number, old, merged, "the mixture")
                 record = {**_record(decision), "share": share, "unmerged": gate}
                 return self._close(number, "merged", record, merged, material)
         return self._close(number, "rejected", gate, old, material)
-
-    def _promising(self, number: int, old: Weights, new: Weights, base: float) -> list[float]:
-        """Shares of the candidate to try, in their order: mixed vectors say which."""
-        before, after = self.working_vectors(f"{number}", old), self.working_vectors(f"{number + 1}", new)
-        asked = {"shares": list(MERGE_SHARES), "measure": self.config.gate.measure, "depth": self.config.evaluate.depth}
-
-        def build(work: Work) -> None:
-            both = Vectors(before), Vectors(after)
-            mixtures.build_mixtures(work, self.prepared, self.config, *both, MERGE_SHARES)
-
-        made = self.runner.stage(f"{number}/mixtures", 1, asked, [before, after, self.judged], build)
-        if not made.path.exists():  # planning
-            return list(MERGE_SHARES)
-        means = read_json(made.path / mixtures.FOUND)["means"]
-        return merges_to_try(base, {float(share): mean for share, mean in means.items()})
 
     def _merged(self, number: int, old: Weights, new: Weights, share: float) -> Weights:
         made = self.runner.stage(
@@ -352,7 +330,6 @@ def _used(asked: TrainConfig) -> dict[str, bool]:
     """Whether a setting has a part in a training."""
     return {
         "margin_scale": asked.loss == "margin_mse",
-        "batches": asked.batches != "random",
         "later_epochs": False,  # a generation's own number stands under `epochs`
     }
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from sdretrieval.errors import MissingScores
 from sdretrieval.evaluation import Run, fuse, read_trec
-from sdretrieval.run.refreshing import Refreshing
 from sdretrieval.run.shared import Weights
+from sdretrieval.run.teaching import Teaching
 from sdretrieval.stages import probe, search, teach
 from sdretrieval.stages.inputs import Vectors
 from sdretrieval.stages.seeing import say_coverage
@@ -31,7 +31,7 @@ class System:
 
 
 @dataclass
-class Measuring(Refreshing):
+class Measuring(Teaching):
     """Adds systems; they stand in the order of the report."""
 
     systems: list[System] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Measuring(Refreshing):
 
     def dev_measured(self, name: str, weights: Weights) -> Artifact:
         """A student's run over dev."""
-        vectors = self.working_vectors(name, weights)
+        vectors = self.student_vectors(f"{name}/encode", weights)
         return self.dense_measured(f"{name}/evaluate:dev", "dev", vectors, self.index(f"{name}/index", vectors))
 
     def dense_measured(self, address: str, split: str, vectors: Artifact, index: Artifact) -> Artifact:
@@ -178,8 +178,7 @@ class Measuring(Refreshing):
         """What was accepted, alone and beside BM25."""
         if self.takes_scores_from_files():
             self._measure_imported()
-        partly = [self.refreshed[weights.key].path] if weights.key in self.refreshed else []
-        vectors = self.student_vectors("final/encode", weights, partly)
+        vectors = self.student_vectors("final/encode", weights)
         final = self.add_dense("final", "what was accepted", weights, vectors, "final")
         self._add_fused("hybrid_final", "final student + BM25, even mix", final)
         self.final = weights

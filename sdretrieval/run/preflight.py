@@ -18,9 +18,9 @@ from sdretrieval.stages.inputs import student_from
 
 SHARED_STAGES = ("corpus", "queries", "verdicts", "tokens", "lexical", "probe", "agreement", "precision")
 """Of all generations: 0/corpus and so on."""
-MEASURED_STAGES = ("encode", "refresh", "index", "evaluate")
+MEASURED_STAGES = ("encode", "index", "evaluate")
 """Of every student, the last generation's candidate (under the next number), controls and the final one included."""
-GENERATION_STAGES = (*MEASURED_STAGES, "mine", "score", "targets", "train", "gate", "mixtures", "merge")
+GENERATION_STAGES = (*MEASURED_STAGES, "mine", "score", "targets", "train", "gate", "merge")
 STUDENTS = ("hard_labels", "shuffled_teacher", "final")
 MERGE = re.compile(r"[0-9]+m0\.[0-9]+")
 ON_DEMAND = {
@@ -151,8 +151,7 @@ def _merges(generations: int) -> set[str]:
         for number in range(1, generations + 1)
         for share in MERGE_SHARES
         for stage in (
-            "/mixtures",
             f"/merge:{share}",
-            *(f"m{share}/{name}" for name in ("encode", "refresh", "index", "evaluate:dev")),
+            *(f"m{share}/{name}" for name in ("encode", "index", "evaluate:dev")),
         )
     }

@@ -118,7 +118,6 @@ def _settings(room: Classroom, queries: int) -> TrainSettings:
         gradient_accumulation=asked.gradient_accumulation,
         half_life=averages[0] if averages else HALF_LIFE,
         seed=room.config.seed,
-        batches=asked.batches,
     )
     often = asked.save_every or max(1, updates_of(queries, settings) // SAVE_TIMES)
     return replace(settings, save_every=often)

@@ -35,7 +35,7 @@ def test_the_schema_knows_every_kind_and_every_setting() -> None:
     kinds = get_args(IndexConfig.model_fields["kind"].annotation)
     assert set(kinds) == set(KINDS)
     settings = {name for kind in KINDS for name in settings_of(kind)}
-    assert settings == set(IndexConfig.model_fields) - {"kind", "device", "refresh"}
+    assert settings == set(IndexConfig.model_fields) - {"kind", "device"}
 
 
 def test_there_is_a_recipe_of_every_kind() -> None:
