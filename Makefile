@@ -62,7 +62,7 @@ bench: $(STAMP) ## our work beside the peers' parts, in turn: tables in benchmar
 # The site's generator is installed only here: nothing else needs it.
 docs: $(STAMP) ## build the documentation as a site in site/
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[docs]'
-	@$(BIN)/mkdocs build
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo 'open site/index.html'
 
 format: $(STAMP) ## put the code in the project's format and mend what lint can mend
 	@$(BIN)/ruff format

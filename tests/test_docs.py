@@ -107,6 +107,15 @@ def broken_links(page: Path, text: str) -> Iterator[str]:
                 yield f"{target}: GitHub and the site name this heading differently; take simpler punctuation"
 
 
+def missing_files(text: str) -> Iterator[str]:
+    """Files named in prose, from the root or from sdretrieval/, that are not there."""
+    for code in inline_code(text):
+        if re.fullmatch(r"[\w-]+(/[\w-]+)+\.(py|yaml|md)", code):
+            places = (HOME / code, HOME / "sdretrieval" / code)
+            if "NAME" not in code and not any(place.is_file() for place in places):
+                yield f"there is no {code}"
+
+
 # Commands
 
 
@@ -351,6 +360,11 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert list(broken_links(page, page.read_text(encoding="utf8"))) == []
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in HISTORY], ids=named)
+def test_files_named_exist(page: Path) -> None:
+    assert list(missing_files(page.read_text(encoding="utf8"))) == []
+
+
 @every_page
 def test_commands_are_understood(page: Path) -> None:
     assert list(broken_commands(page.read_text(encoding="utf8"))) == []
@@ -438,6 +452,12 @@ def test_a_broken_snippet_is_found(snippet: str) -> None:
     assert len(list(broken_snippets(f"```yaml\n{snippet}\n```"))) == 1
     assert list(broken_snippets("```yaml\nmine: {keep: 20}\n```\nand `mine: {keep: 20}`")) == []
     assert len(list(broken_snippets("`mine: {keep: 0}`"))) == 1
+
+
+def test_a_missing_file_is_found() -> None:
+    good = "`configs/stdlib.yaml`, `encode/views.py`, `benchmarks/README.md`, `teachers/NAME.py`, `runs/stdlib/report.html`"
+    assert list(missing_files(good)) == []
+    assert list(missing_files("`encode/vistas.py`")) == ["there is no encode/vistas.py"]
 
 
 def test_an_unknown_setting_is_found() -> None:
