@@ -89,7 +89,7 @@ def slugs(text: str) -> dict[str, bool]:
 
 
 def broken_links(page: Path, text: str) -> Iterator[str]:
-    """Links to files or headings that are not there; in docs/ also links that leave it, which the site cannot follow."""
+    """Links to files or headings that are not there; in docs/ also links that leave it: the site cannot follow them."""
     for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", prose(text))):
         if target.startswith(("http://", "https://")):
             continue
@@ -249,7 +249,9 @@ def broken_snippets(text: str) -> Iterator[str]:
     """YAML that no config accepts: blocks, and `section: {...}` in prose."""
     snippets = [block.text for block in blocks(text) if block.language == "yaml"]
     top = "|".join(Config.model_fields)
-    snippets += [code for code in inline_code(text) if re.fullmatch(rf"(?:{top}): \{{.*\}}", code) and "..." not in code]
+    snippets += [
+        code for code in inline_code(text) if re.fullmatch(rf"(?:{top}): \{{.*\}}", code) and "..." not in code
+    ]
     for snippet in snippets:
         try:
             parse_config(merged(BASE, yaml.safe_load(snippet)))
@@ -306,7 +308,9 @@ def _rows(fields: Mapping[str, FieldInfo], prefix: str) -> Iterator[str]:
             yield from _rows(_with_defaults(inner[0], field), f"{prefix}{name}.")
             continue
         default = "required" if field.default is PydanticUndefined else f"`{_yaml(field.default)}`"
-        values = "two or more teachers" if name == "members" else values_of(field.annotation)
+        extra = field.json_schema_extra
+        expected = extra.get("expects") if isinstance(extra, dict) else None
+        values = "two or more teachers" if name == "members" else expected or values_of(field.annotation)
         cost = "; *cost*" if kind_of(field) == "cost" else ""
         text = str(field.description).replace("|", "\\|") if name != "kind" or prefix else "names this kind"
         yield f"| `{prefix}{name}` | {default} | {values} | {text}{cost} |"
@@ -455,7 +459,7 @@ def test_a_broken_snippet_is_found(snippet: str) -> None:
 
 
 def test_a_missing_file_is_found() -> None:
-    good = "`configs/stdlib.yaml`, `encode/views.py`, `benchmarks/README.md`, `teachers/NAME.py`, `runs/stdlib/report.html`"
+    good = "`configs/stdlib.yaml`, `encode/views.py`, `benchmarks/README.md`, `teachers/NAME.py`, `runs/x/report.html`"
     assert list(missing_files(good)) == []
     assert list(missing_files("`encode/vistas.py`")) == ["there is no encode/vistas.py"]
 
@@ -467,7 +471,10 @@ def test_an_unknown_setting_is_found() -> None:
 
 
 def test_every_kind_of_teacher_has_its_table() -> None:
-    kinds = {get_args(kind.model_fields["kind"].annotation)[0] for kind in _sections(Config.model_fields["teacher"].annotation)}
+    kinds = {
+        get_args(kind.model_fields["kind"].annotation)[0]
+        for kind in _sections(Config.model_fields["teacher"].annotation)
+    }
     assert EnsembleConfig.model_fields["kind"].annotation == Literal["ensemble"]
     assert kinds == set(re.findall(r"^### `teacher\.kind: (\w+)`", settings_page(), re.MULTILINE))
 
