@@ -401,6 +401,13 @@ def test_site_has_every_page() -> None:
     assert sorted(files(nav)) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
 
 
+def test_every_command_is_listed() -> None:
+    page = (DOCS / "commands.md").read_text(encoding="utf8")
+    corpus = CLI.commands["corpus"].commands
+    commands = [*(name for name in CLI.commands if name != "corpus"), *(f"corpus {name}" for name in corpus)]
+    assert [name for name in commands if not re.search(rf"^\| `sdretrieval {name}\b", page, re.MULTILINE)] == []
+
+
 def test_readme_is_short() -> None:
     assert len((HOME / "README.md").read_text(encoding="utf8").splitlines()) <= 150
 
