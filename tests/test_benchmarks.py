@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import foretold, scaling
+from benchmarks import forecast, scaling
 from benchmarks.__main__ import LONG, NAMES, run
 from benchmarks.ceiling import operations
 from benchmarks.inputs import Asked
@@ -157,12 +157,23 @@ def test_both_sides_agree_on_small_models(
     assert all(side.peak_bytes > 0 and len(side.seconds) == 1 for side in record.sides.values())
 
 
-def test_how_a_run_was_foretold_is_set_beside_what_came() -> None:
-    stage = {"unit": "tokens", "peak_rss_bytes": [10**9, 2 * 10**9]}
-    long = {**stage, "stage": "1/encode", "amount": [104, 100], "bytes": [100, 100], "seconds": [15.0, 10.0]}
-    short = {**stage, "stage": "1/mine", "amount": [80, 100], "bytes": None, "seconds": [0.5, 1.0]}
-    text = foretold.table([long, short])
-    assert "| 1/encode | 100 tokens | 1.040 | 1.000 | 15.0 | 10.0 | 1.50 | 1.00 / 2.00 |" in text
-    assert "| 1 stages under 5 s each | | | | 0.5 | 1.0 | 0.50 | |" in text
-    assert "2 of 3 amounts of work and bytes within 5%; beyond: 1/mine amount 0.80" in text
+def test_a_forecast_is_set_beside_what_came() -> None:
+    def stage(address: str, unit: str, amounts: list[int], seconds: list[float | None]) -> dict[str, Any]:
+        sides = [
+            {"amount": amount, "seconds": each, "peak_rss_bytes": peak}
+            for amount, each, peak in zip(amounts, seconds, (10**9, 2 * 10**9), strict=True)
+        ]
+        return {"stage": address, "unit": unit, "predicted": sides[0], "actual": sides[1]}
+
+    text = forecast.table(
+        [
+            stage("1/encode", "tokens", [104, 100], [15.0, 10.0]),
+            stage("1/train", "updates", [80, 100], [0.5, 1.0]),
+            stage("1/mine", "candidates", [100, 100], [None, 7.0]),
+        ]
+    )
+    assert "| 1/encode | 100 tokens | 1.040 | 15.0 | 10.0 | 1.50 | 1.00 / 2.00 |" in text
+    assert "| 1 stages under 5 s each | | | 0.5 | 1.0 | 0.50 | |" in text
+    assert "2 of 3 amounts of work within 5%; beyond: 1/train 0.80" in text
     assert "0 of 1 stages of 5 s or more, seconds within 30%; beyond: 1/encode 1.50" in text
+    assert "1 stages whose seconds are not predicted: 7.0 s" in text

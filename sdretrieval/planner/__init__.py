@@ -1,22 +1,41 @@
-"""What a run will take, before it takes it: work, seconds and memory by stage; settings that fit a budget."""
+"""What a run will take, before it takes it: work, seconds and memory by stage; settings that fit a budget; tuning."""
 
 from __future__ import annotations
 
 from sdretrieval.planner.amounts import Amount, counted
-from sdretrieval.planner.budget import Budget, Fitted, fit
-from sdretrieval.planner.forecast import Forecast, planner_of, read_forecast, say_forecast, worth_foretelling
-from sdretrieval.planner.predict import Prediction
+from sdretrieval.planner.forecast import (
+    CANNOT_FORECAST,
+    Budget,
+    Fitted,
+    Forecast,
+    Prediction,
+    fit,
+    forecast,
+    predicted_json,
+    write_forecast,
+)
+from sdretrieval.planner.trials import Calibration, open_calibration, windows_of
+from sdretrieval.planner.tuning import Tuning, tune
+from sdretrieval.planner.workload import Workload, workload_of, worth_measuring
 
 __all__ = [
+    "CANNOT_FORECAST",
     "Amount",
     "Budget",
+    "Calibration",
     "Fitted",
     "Forecast",
     "Prediction",
+    "Tuning",
+    "Workload",
     "counted",
     "fit",
-    "planner_of",
-    "read_forecast",
-    "say_forecast",
-    "worth_foretelling",
+    "forecast",
+    "open_calibration",
+    "predicted_json",
+    "tune",
+    "windows_of",
+    "workload_of",
+    "worth_measuring",
+    "write_forecast",
 ]

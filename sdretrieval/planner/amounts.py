@@ -1,23 +1,20 @@
-"""How many units of work each stage has, in the units that its manifest counts, and the bytes that it will write."""
+"""How many units of work each stage has, in the units that its manifest counts."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sdretrieval.config import Config, DenseConfig, EmaConfig, Member, members_of
-from sdretrieval.encode.known import DIGEST_BYTES
-from sdretrieval.encode.locate import locate_model
-from sdretrieval.encode.student import Student
+from sdretrieval.config.conflicts import by_dev
 from sdretrieval.encode.views import View
-from sdretrieval.planner.workload import Reader, Workload, read_by_student
-from sdretrieval.stages.teach import view_of
-from sdretrieval.teachers.dense import dims_of
+from sdretrieval.planner.workload import Reader, Workload
+from sdretrieval.stages.teachers import view_of
 from sdretrieval.training.schedule import count_updates
 
-COUNTED = {
+UNITS = {
     "corpus": ("documents", ("documents",)),
     "tokens": ("tokens", ("document_tokens", "query_tokens", "masked_tokens")),
     "lexical": ("documents", ("documents",)),
@@ -32,7 +29,6 @@ COUNTED = {
 }
 """Of a stage: its unit, and the counts of its manifest that make it up."""
 
-INT32, FLOAT32, OFFSET = 4, 4, 8
 SHARED = 0.05
 """Of a batch's documents, those in several of its lists beyond what chance brings: some per cent
 (`python -m benchmarks.batches`)."""
@@ -40,145 +36,145 @@ SHARED = 0.05
 
 @dataclass(frozen=True)
 class Amount:
-    """So much of a unit; `bytes` of the artifact, 0 where they are few or not foretold."""
+    """So much of a unit."""
 
     unit: str
     count: int
-    bytes: int = 0
 
 
-@dataclass(frozen=True)
-class Known:
-    """What amounts follow from."""
-
-    config: Config
-    load: Workload
-    student: Student
-    guests: Mapping[int, Reader] = field(default_factory=dict)
-    """How dense members see the texts, by position."""
-
-    def reader(self, address: str) -> Reader:
-        """How the model that `address` tokenizes for, or encodes with, sees the texts."""
-        found = re.search(r":teacher(\d+)$", address)
-        own = self.guests.get(int(found[1])) if found else None
-        return own or read_by_student(self.load, self.student)
-
-    def member(self, address: str) -> Member | None:
-        """The teacher whose vectors or tokens `address` names."""
-        found = re.search(r":teacher(\d+)$", address)
-        return members_of(self.config.teacher)[int(found[1])] if found else None
-
-    def view(self, address: str) -> View:
-        """What is seen of a document where `address` encodes."""
-        member = self.member(address)
-        if isinstance(member, EmaConfig | DenseConfig):
-            return view_of(member.view, self.config)
-        return View(self.config.student.max_tokens)
-
-    def encodes_documents(self, address: str) -> bool:
-        """Whether the stage does: where queries alone learn, documents keep the base student's vectors."""
-        return self.config.student.train == "both" or address.startswith(("0/", "1/"))
-
-    @property
-    def training_view(self) -> View:
-        """What is seen of a document in training."""
-        most = self.config.student.max_tokens
-        return View(min(self.config.train.document_tokens or most, most))
-
-    @property
-    def candidates(self) -> int:
-        """Documents of a training query's list."""
-        return min(self.config.mine.keep, self.load.documents.count)
-
-    @property
-    def lists(self) -> int:
-        """Training queries that get a list."""
-        return self.load.train
-
-    @property
-    def batch(self) -> tuple[int, int]:
-        """Queries of an update, and the distinct documents that their lists bring, about."""
-        asked = self.config.train
-        queries = min(asked.queries_per_batch, max(self.lists, 1))
-        drawn = queries * min(asked.candidates_per_query, self.candidates)
-        everything = self.load.documents.count
-        distinct = (1 - SHARED) * everything * (1 - (1 - 1 / max(everything, 1)) ** drawn)
-        return queries * asked.gradient_accumulation, round(distinct) * asked.gradient_accumulation
+def stage_name(address: str) -> str:
+    """`encode` of `1/encode:teacher0`."""
+    return address.split("/")[-1].split(":")[0]
 
 
-def amount_of(address: str, known: Known) -> Amount | None:
-    """The amount of the stage at `address`; None for stages too small to count."""
-    name = address.split("/")[-1].split(":")[0]
-    return AMOUNTS[name](address, known) if name in AMOUNTS else None
-
-
-def counted(stage: str, counts: Mapping[str, Any]) -> int | None:
+def counted(address: str, counts: Mapping[str, Any]) -> int | None:
     """What a finished stage's `counts` say in the unit of its amount."""
-    name = stage.split("/")[-1].split(":")[0]
-    if name not in COUNTED:
-        return None
-    return sum(int(counts.get(one, 0)) for one in COUNTED[name][1])
+    name = stage_name(address)
+    return sum(int(counts.get(one, 0)) for one in UNITS[name][1]) if name in UNITS else None
 
 
-def _corpus(address: str, known: Known) -> Amount:
-    return Amount("documents", known.load.documents.count)
+def amount_of(address: str, config: Config, load: Workload) -> Amount | None:
+    """The amount of the stage at `address`; None for stages too small to count."""
+    name, pairs = stage_name(address), load.train * list_length(config, load)
+    match name:
+        case "corpus" | "lexical" | "index":
+            count: float = load.documents
+        case "tokens":
+            reader = reader_at(address, load)
+            count = sum(side.total() for side in (reader.documents, reader.queries, reader.masked))
+        case "encode":
+            count = _encoded_tokens(address, config, load)
+        case "evaluate":
+            count = load.splits.get(address.split(":")[-1], 0)
+        case "probe":
+            count = load.splits.get("dev", 0)
+        case "mine":
+            count = pairs
+        case "score":
+            count = pairs * len(members_of(config.teacher))
+        case "targets":
+            count = load.train
+        case "train":
+            control = ":" in address  # a control has the updates of all generations
+            epochs = config.all_epochs if control else config.train.epochs_of(int(address.split("/")[0]))
+            per_update = min(config.train.queries_per_batch, max(load.train, 1)) * config.train.gradient_accumulation
+            count = count_updates(load.train, epochs, per_update)
+        case _:
+            return None
+    return Amount(UNITS[name][0], round(count))
 
 
-def _tokens(address: str, known: Known) -> Amount:
-    load, seen = known.load, known.reader(address)
-    tokens = sum(side.total() for side in (seen.documents, seen.queries, seen.masked))
-    return Amount("tokens", round(tokens), round(INT32 * tokens) + (OFFSET + DIGEST_BYTES) * load.texts)
-
-
-def _encode(address: str, known: Known) -> Amount:
-    load, texts_of, view = known.load, known.reader(address), known.view(address)
-    member = known.member(address)
-    dims = dims_of(locate_model(member.model)) if isinstance(member, DenseConfig) else known.student.dims
-    measuring = texts_of.masked.first(load.measuring)
-    sides = [(texts_of.documents, view), (texts_of.queries, texts_of.query_view), (measuring, view)]
+def _encoded_tokens(address: str, config: Config, load: Workload) -> float:
+    """Content tokens of all windows that the stage encodes."""
+    reader, view = reader_at(address, load), view_at(address, config)
     if address.endswith(":hidden"):
-        sides = [(texts_of.masked, view)]
-    specials = texts_of.specials
-    encoded = sides if known.encodes_documents(address) else sides[1:2]
-    tokens = sum(texts.seen(seen, specials) for texts, seen in encoded)
-    windows = sum(texts.windows(seen, specials) for texts, seen in sides)
-    return Amount("tokens", round(tokens), round((FLOAT32 * dims + DIGEST_BYTES) * windows) + OFFSET * load.texts)
+        return reader.masked.seen(view, reader.specials)
+    tokens = reader.queries.seen(reader.query_view, reader.query_specials)
+    # If queries alone learn, documents keep the base student's vectors.
+    if config.student.train == "both" or address.startswith(("0/", "1/")):
+        tokens += reader.documents.seen(view, reader.specials)
+        tokens += reader.masked.first(load.measuring).seen(view, reader.specials)
+    return tokens
 
 
-def _index(address: str, known: Known) -> Amount:
-    return Amount("vectors", known.load.documents.count)
+def reused_tokens(address: str, config: Config, load: Workload) -> float:
+    """Of the tokens of an `encode` stage, those whose vectors are copied: in generation 1 the base student is its own
+    moving average, so that a teacher of windows as long as the student's finds the first of each document."""
+    member, view, specials = member_at(address, config), View(config.student.max_tokens), load.reader.specials
+    if not address.startswith("1/") or not isinstance(member, EmaConfig):
+        return 0.0
+    if view_at(address, config).max_tokens != view.max_tokens:
+        return 0.0
+    reader = load.reader
+    return (
+        reader.documents.seen(view, specials)
+        + reader.masked.first(load.measuring).seen(view, specials)
+        + reader.queries.seen(reader.query_view, reader.query_specials)
+    )
 
 
-def _evaluate(address: str, known: Known) -> Amount:
-    return Amount("queries", known.load.splits.get(address.split(":")[-1], 0))
+def pairs_read(address: str, config: Config, load: Workload) -> int:
+    """Pairs that each cross-encoder reads in the stage at `address`, at most: those of earlier generations' lists are
+    remembered."""
+    kind, split = stage_name(address), address.split(":")[-1]
+    if kind == "score":
+        return load.train * list_length(config, load)
+    depth = min(config.evaluate.teacher_depth, load.documents)
+    if kind == "probe":  # the student's best, and BM25's if lists hold them
+        return load.splits.get("dev", 0) * depth * (2 if config.mine.lexical else 1)
+    # What the probe has read of dev is not read again.
+    if ":teacher:" in address and kind == "evaluate" and not (split == "dev" and by_dev(config)):
+        return load.splits.get(split, 0) * depth
+    return 0
 
 
-def _probe(address: str, known: Known) -> Amount:
-    return Amount("queries", known.load.splits.get("dev", 0))
+def documents_of_update(config: Config, load: Workload) -> tuple[int, int]:
+    """Queries of an update, and the distinct documents that their lists bring, about."""
+    cfg = config.train
+    queries = min(cfg.queries_per_batch, max(load.train, 1))
+    drawn = queries * min(cfg.candidates_per_query, list_length(config, load))
+    # Drawn with replacement from `documents`, so many different ones are expected: n (1 - (1 - 1/n)^drawn).
+    documents = max(load.documents, 1)
+    distinct = (1 - SHARED) * documents * (1 - (1 - 1 / documents) ** drawn)
+    return queries * cfg.gradient_accumulation, round(distinct) * cfg.gradient_accumulation
 
 
-def _mine(address: str, known: Known) -> Amount:
-    return Amount("candidates", known.lists * known.candidates)
+def tokens_of_update(config: Config, load: Workload) -> float:
+    """Content tokens that the student reads in an update."""
+    queries, documents = documents_of_update(config, load)
+    reader = load.reader
+    tokens = queries * reader.queries.mean_seen(reader.query_view, reader.query_specials)
+    if config.student.train == "both":  # else the documents' vectors are there
+        tokens += documents * reader.documents.mean_seen(training_view(config), reader.specials)
+    return tokens
 
 
-def _score(address: str, known: Known) -> Amount:
-    return Amount("pairs", known.lists * known.candidates * len(members_of(known.config.teacher)))
+def list_length(config: Config, load: Workload) -> int:
+    """Documents of a training query's list."""
+    return min(config.mine.keep, load.documents)
 
 
-def _targets(address: str, known: Known) -> Amount:
-    return Amount("lists", known.lists)
+def training_view(config: Config) -> View:
+    """What is seen of a document in training."""
+    most = config.student.max_tokens
+    return View(min(config.train.document_tokens or most, most))
 
 
-def _train(address: str, known: Known) -> Amount:
-    asked = known.config.train
-    control = ":" in address  # it has the updates of all generations
-    epochs = known.config.all_epochs if control else asked.epochs_of(int(address.split("/")[0]))
-    per_update = min(asked.queries_per_batch, max(known.lists, 1)) * asked.gradient_accumulation
-    weights = sum(parameter.numel() for parameter in known.student.model.parameters())
-    return Amount("updates", count_updates(known.lists, epochs, per_update), 2 * FLOAT32 * weights)
+def member_at(address: str, config: Config) -> Member | None:
+    """The teacher whose vectors or tokens `address` names."""
+    teacher = re.search(r":teacher(\d+)$", address)
+    return members_of(config.teacher)[int(teacher[1])] if teacher else None
 
 
-AMOUNTS: dict[str, Callable[[str, Known], Amount]] = {
-    "corpus": _corpus, "tokens": _tokens, "lexical": _corpus, "encode": _encode, "index": _index, "evaluate": _evaluate,
-    "probe": _probe, "mine": _mine, "score": _score, "targets": _targets, "train": _train,
-}  # fmt: skip
+def reader_at(address: str, load: Workload) -> Reader:
+    """The texts as the model sees them that `address` tokenizes for, or encodes with."""
+    teacher = re.search(r":teacher(\d+)$", address)
+    return load.external.get(int(teacher[1]), load.reader) if teacher else load.reader
+
+
+def view_at(address: str, config: Config) -> View:
+    """What is seen of a document at `address`."""
+    member = member_at(address, config)
+    if isinstance(member, EmaConfig | DenseConfig):
+        return view_of(member.view, config)
+    return View(config.student.max_tokens)

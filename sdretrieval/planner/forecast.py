@@ -1,43 +1,75 @@
-"""The stages that are still to be made, each with its prediction."""
+"""What the stages to come will take, and settings that fit a budget.
+
+Amounts of work are predicted of all stages; seconds if a network does the work, as amount times what a trial took;
+memory as what a trial held, or the index. Nothing here changes a run.
+"""
 
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sdretrieval.config import Config, DenseConfig, members_of
-from sdretrieval.corpus import Corpus, default_cache
-from sdretrieval.encode.encoder import Precision
-from sdretrieval.encode.student import Student
-from sdretrieval.encode.views import View
-from sdretrieval.errors import DamagedArtifact
-from sdretrieval.planner.amounts import Known
-from sdretrieval.planner.predict import Prediction, predict
-from sdretrieval.planner.rates import Rates
-from sdretrieval.planner.speeds import Speeds
-from sdretrieval.planner.tuning import Tuning, tuned
-from sdretrieval.planner.workload import SAMPLE, Reader, Workload, examples, read_by_guest, workload_of
-from sdretrieval.run.generations import Pipeline
-from sdretrieval.run.outline import Outline, Outlined, outline
-from sdretrieval.run.shared import precision_of
-from sdretrieval.stages.guests import Guest
-from sdretrieval.stages.teach import view_of
-from sdretrieval.store import Ledger, Store, readable_bytes
-from sdretrieval.store.memory import resident_bytes
-from sdretrieval.store.runner import Stopped
-from sdretrieval.training.precision import faster_precision
+from sdretrieval.config import Config, CrossEncoderConfig, EmaConfig, members_of, parse_config, settings_from
+from sdretrieval.errors import ConfigError, DamagedArtifact, RequestError
+from sdretrieval.planner.amounts import (
+    UNITS,
+    Amount,
+    amount_of,
+    pairs_read,
+    reused_tokens,
+    stage_name,
+    tokens_of_update,
+)
+from sdretrieval.planner.trials import Calibration, Trials
+from sdretrieval.planner.workload import Workload
+from sdretrieval.store import readable_bytes
+from sdretrieval.store.run_folder import write_json
+from sdretrieval.store.runner import Planned
 
-logger = logging.getLogger("sdretrieval")
+CANNOT_FORECAST = (DamagedArtifact, OSError, ValueError, MemoryError, RuntimeError)
+"""What a dry run and its forecast may raise that stops no run: something in the store cannot be opened (a run makes it
+again), or a trial needs more memory than there is (of which torch says RuntimeError)."""
+ONE_MORE_PASS = 1 / 3
+"""Of a token's cost in training (forward, and twice as much back): a forward pass."""
+HOLES = 1.2
+"""Of training's memory: batches of ever other shapes leave holes between what they hold. Found over what a trial of one
+shape holds: 1.15 to 1.24 on three collections."""
 
-FEW_DOCUMENTS = 1000
-"""Fewer are worked on in a minute or two."""
-CALIBRATION = "calibration.json"
-"""In the user's cache: what this machine was found to do."""
+WORTH = 0.005
+"""Share of the whole that a step must save: below it, something is given up for nothing."""
+MOST_STEPS = 40
+LEAST_EPOCHS = 0.2
+"""Of the config's epochs: a training shorter than that is another experiment."""
+LEAST_KEPT = 6
+"""Documents in a list."""
+
+MEANINGS = {
+    "train.epochs": "fewer updates",
+    "train.later_epochs": "fewer updates",
+    "mine.keep": "shorter lists: the teacher scores fewer documents a query",
+    "train.precision": "bfloat16 if it is faster here",
+    "student.encode_precision": "bfloat16 if it is faster here",
+    "train.queries_per_batch": "a query is compared with fewer other queries' documents",
+    "train.gradient_accumulation": "as many queries an update as before, in several batches",
+    "train.candidates_per_query": "fewer documents of a list at a time",
+    "student.batch_tokens": "nothing but speed",
+}
+
+
+class Prediction(NamedTuple):
+    """What a stage will take: its amount, seconds, and the most memory that the process will hold; None: not predicted.
+
+    `took`: its seconds when it was last made.
+    """
+
+    amount: Amount | None
+    seconds: float | None
+    peak_bytes: int | None
+    took: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,188 +81,238 @@ class Forecast:
 
     @property
     def seconds(self) -> float:
-        """All stages together."""
-        return sum(one.seconds for one in self.stages.values())
-
-    @property
-    def refusal_seconds(self) -> float:
-        """What a generation adds that the gate refuses, for each mixture that is encoded and measured. 0 where no gate
-        is to come."""
-        refused = (address for address in self.stages if address.endswith("/gate"))
-        first = min((int(address.partition("/")[0]) for address in refused), default=0)
-        parts = [f"{first + 1}/{name}" for name in ("encode", "refresh", "index", "evaluate:dev")]
-        return sum(self.stages[part].seconds for part in parts if part in self.stages)
+        """All stages together; what is not predicted counts for what it took when it was last made."""
+        return sum(one.took or 0.0 if one.seconds is None else one.seconds for one in self.stages.values())
 
     @property
     def peak_bytes(self) -> int:
-        """The most that any of them holds."""
-        return max((one.peak_bytes for one in self.stages.values()), default=0)
+        """The most that any of them holds, of those predicted."""
+        return max((one.peak_bytes or 0 for one in self.stages.values()), default=0)
 
-    def to_json(self) -> dict[str, dict[str, float | str | int]]:
-        """By stage address."""
+    def summary(self) -> str:
+        """How long, how much memory, and of how much of the run that is said."""
+        others = [one.took for one in self.stages.values() if one.seconds is None]
+        timed = [seconds for seconds in others if seconds is not None]
+        words = f"about {readable_seconds(self.seconds)}, at most {readable_bytes(self.peak_bytes)} of memory"
+        words += f" ({len(self.stages) - len(others)} stages that encode, read pairs or train are predicted"
+        if timed:
+            words += f"; {len(timed)} others took {readable_seconds(sum(timed))} when last made"
+        if len(timed) < len(others):
+            words += f"; {len(others) - len(timed)} others are not timed"
+        return words + ")"
+
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        """By stage address: key, unit, the manifest's counts that make it up, and what is predicted."""
         return {
             address: {
                 "key": self.keys[address],
-                "unit": one.amount.unit if one.amount else "",
-                "amount": one.amount.count if one.amount else 0,
-                "bytes": one.amount.bytes if one.amount else 0,
-                "seconds": round(one.seconds, 2),
-                "peak_rss_bytes": one.peak_bytes,
+                "unit": one.amount.unit if one.amount else None,
+                "counts": list(UNITS[stage_name(address)][1]) if one.amount else [],
+                "predicted": predicted_json(one),
             }
             for address, one in self.stages.items()
         }
 
 
-@dataclass(frozen=True)
-class Planner:
-    """Forecasts configs that differ in settings of mining and training: the texts were sampled once.
-
-    `tuning`: with what this machine encodes fastest.
-    """
-
-    store: Store
-    student: Student
-    load: Workload
-    speeds: Speeds
-    tuning: Tuning
-    guests: dict[int, Reader]
-    base_bytes: int
-    until: str | None
-
-    def __call__(self, config: Config) -> Forecast:
-        """The forecast of a config."""
-        stages = _outlined(config, self.store, self.until)
-        precisions = _precisions(_opened(config, self.store), self.speeds, self.student)
-        known = Known(config, self.load, self.student, self.guests)
-        return _forecast(Rates(known, self.speeds, precisions, self.tuning.batch_tokens, self.base_bytes), stages)
-
-
-def planner_of(
-    config: Config, store: Store, student: Student, until: str | None = None, *, again: bool = False
-) -> Planner:
-    """Samples the collection's texts, and finds with how many threads, which this process then has, to work.
-
-    `again`: measure this machine anew, whatever is known of it. Raises CorpusError as reading the corpus does.
-    """
-    base_bytes = resident_bytes()
-    load = workload_of(_opened(config, store), student)
-    speeds = Speeds(default_cache() / CALIBRATION, config.student.device, again)
-    view, specials = View(config.student.max_tokens), student.document_specials
-    windows = [view.cut(ids, specials)[0] for ids in examples(load.documents.sample, SAMPLE)]
-    tuning = tuned(student, windows, speeds, config.student.batch_tokens)
-    return Planner(store, student, load, speeds, tuning, _guests(config, load), base_bytes, until)
-
-
-def _guests(config: Config, load: Workload) -> dict[int, Reader]:
-    """By position: how dense members see the texts."""
+def predicted_json(one: Prediction) -> dict[str, Any]:
+    """Amount, seconds and peak memory; null: not predicted."""
     return {
-        position: read_by_guest(load, Guest(member, view_of(member.view, config), config.student.device))
-        for position, member in enumerate(members_of(config.teacher))
-        if isinstance(member, DenseConfig)
+        "amount": one.amount.count if one.amount else None,
+        "seconds": None if one.seconds is None else round(one.seconds, 2),
+        "peak_rss_bytes": one.peak_bytes,
     }
 
 
-class _Planning(Outline):
-    """Opens what is in the store, where an outline looks at nothing."""
+def forecast(
+    config: Config,
+    planned: Sequence[Planned],
+    load: Workload,
+    calibration: Calibration,
+    batch_tokens: int | None = None,
+) -> Forecast:
+    """The forecast of the stages of a dry run (`planned`) that are not in the store, each artifact once.
 
-    def _place(self, key: str) -> Path:
-        return self.store.path_of(key)
-
-
-def _outlined(config: Config, store: Store, until: str | None) -> Mapping[str, Outlined]:
-    """The stages to come, where the store knows a gate's or the probe's decision as it was decided.
-
-    Where something there cannot be opened, as if nothing were there: a run makes it again.
+    `batch_tokens`: of the student's batches, if the config leaves that open. Trials that the calibration lacks are run.
     """
-    walker = _opened(config, store, until)
-    assert isinstance(walker.runner, Outline)
-    try:
-        with _silence():
-            walker.run()
-    except Stopped:
-        pass  # at `until`: what comes before it is the forecast
-    except (OSError, ValueError, KeyError, DamagedArtifact) as damage:
-        logger.info("the forecast looks at nothing in the store: something there cannot be opened (%s)", damage)
-        return outline(config, store, until)[0]
-    return walker.runner.stages
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """What gates and probe decided was said when they did."""
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
-def _opened(config: Config, store: Store, until: str | None = None) -> Pipeline:
-    ledger = Ledger(store.root / "outline.jsonl")
-    return Pipeline(config, store, _Planning(store, ledger, planning=True, until=until))
-
-
-def _forecast(rates: Rates, stages: Mapping[str, Outlined]) -> Forecast:
-    """What an earlier stage of the same key makes is there by then."""
-    first = {stage.key: address for address, stage in reversed(list(stages.items())) if not stage.finished}
-    todo = {address: key for key, address in reversed(list(first.items()))}
-    return Forecast({address: predict(rates, address) for address in todo}, todo)
-
-
-def _precisions(pipeline: Pipeline, speeds: Speeds, student: Student) -> dict[str, Precision]:
-    """What `auto` means here: as the store says where it was measured, else by the same trial."""
-    asked = {"encode": pipeline.config.student.encode_precision, "train": pipeline.config.train.precision}
-    found: dict[str, Precision] = {}
-    for task, precision in asked.items():
-        measured = pipeline.measured_precision(precision)
-        if measured is None or measured.path.exists():
-            found[task] = precision_of(precision, measured, "train" if task == "train" else "encode")
-        else:
-            found[task] = _measured(task, speeds, student)
-    return found
-
-
-def _measured(task: str, speeds: Speeds, student: Student) -> Precision:
-    """The faster format by a trial; the figure kept is float32's seconds over bfloat16's."""
-
-    def trial() -> dict[str, float]:
-        chosen, ratio = faster_precision(student.model, training=task == "train")
-        return {"float32_over_bfloat16": ratio, "bfloat16": float(chosen == "bfloat16")}
-
-    figures = speeds.of(f"number format to {task} in", trial, student.digest)
-    return "bfloat16" if figures["bfloat16"] else "float32"
-
-
-def read_forecast(path: Path, now: Forecast) -> dict[str, dict[str, Any]]:
-    """What an earlier process of the run foretold of other artifacts than those that are foretold `now`."""
-    earlier = dict(json.loads(path.read_text(encoding="utf8"))) if path.exists() else {}
-    return {address: one for address, one in earlier.items() if now.keys.get(address) in (None, one["key"])}
-
-
-def say_forecast(forecast: Forecast) -> None:
-    """One line before the work begins: how long, how much memory, and what takes the most."""
-    if not forecast.stages:
-        return
-    most = sorted(forecast.stages.items(), key=lambda one: -one[1].seconds)[:3]
-    told = ", ".join(f"{address} {readable_seconds(one.seconds)}" for address, one in most)
-    more = forecast.refusal_seconds
-    refused = (
-        f"; each generation that the gate refuses adds {readable_seconds(more)}, three times that at most"
-        if more >= 1
-        else ""
+    trials = Trials(config, load, calibration, batch_tokens)
+    first = {stage.key: stage for stage in reversed(planned) if not stage.cached}  # what it makes, later ones find
+    todo = [stage for stage in planned if first.get(stage.key) is stage]
+    return Forecast(
+        {stage.address: _predict(stage, trials) for stage in todo}, {stage.address: stage.key for stage in todo}
     )
-    logger.info(
-        "%d stages to make: about %s, at most %s of memory (most time: %s)%s", len(forecast.stages),
-        readable_seconds(forecast.seconds), readable_bytes(forecast.peak_bytes), told, refused,
-    )  # fmt: skip
 
 
-def worth_foretelling(corpus: Corpus) -> bool:
-    """Whether a run takes longer than measuring the machine for it would."""
-    return len(corpus.documents) >= FEW_DOCUMENTS
+def _predict(stage: Planned, trials: Trials) -> Prediction:
+    """Amount times what a unit took in a trial."""
+    config, load, address = trials.config, trials.load, stage.address
+    name, amount = stage_name(address), amount_of(address, config, load)
+    seconds, held = None, []  # bytes beside what the process holds anyway
+    if name == "encode" and amount:
+        figures = trials.encoding(address)
+        seconds = (amount.count - reused_tokens(address, config, load)) * figures["seconds_per_token"]
+        held.append(figures["bytes"])
+    elif name == "train" and amount:
+        figures, tokens = trials.training(), tokens_of_update(config, load)
+        # A live average reads each batch too; no control has one.
+        live = ":" not in address and any(
+            isinstance(m, EmaConfig) and m.mode == "live" and m.weight != 0 for m in members_of(config.teacher)
+        )
+        passes = 1 + ONE_MORE_PASS * live
+        update = tokens * figures["seconds_per_token"] * passes + figures["seconds_per_update"]
+        seconds = amount.count * update
+        activations = tokens / config.train.gradient_accumulation * figures["bytes_per_token"]
+        held.append(HOLES * (figures["bytes_fixed"] + activations))
+    elif pairs := pairs_read(address, config, load):
+        for member in members_of(config.teacher):
+            if isinstance(member, CrossEncoderConfig):
+                figures = trials.reading(member)
+                seconds = (seconds or 0.0) + pairs * figures["seconds_per_pair"]
+                held.append(figures["bytes"])
+    if name in ("index", "mine", "evaluate", "probe"):  # they open the index
+        documents, dims = max(load.documents, 1), load.student.dims
+        held.append(
+            documents * settings_from(config.index).chosen(documents, dims).settings.memory_bytes(documents, dims)
+        )
+    peak = trials.calibration.base_bytes + round(max(held)) if held else None
+    return Prediction(amount, seconds, peak, stage.seconds)
+
+
+def write_forecast(path: Path, now: Forecast) -> None:
+    """Keep what is predicted `now`, and what an earlier process of the run predicted of other artifacts."""
+    earlier = dict(json.loads(path.read_text(encoding="utf8"))) if path.exists() else {}
+    kept = {address: one for address, one in earlier.items() if now.keys.get(address) in (None, one["key"])}
+    write_json(path, {**now.to_json(), **kept})
 
 
 def readable_seconds(seconds: float) -> str:
     """42 s, 8.5 min."""
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+# --- a budget: while a run would take too long, or hold too much, what saves most is given up
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Seconds and bytes that a run may take; None: as many as it likes."""
+
+    seconds: float | None = None
+    peak_bytes: int | None = None
+
+    def late(self, forecast: Forecast) -> bool:
+        """Whether the run takes too long."""
+        return self.seconds is not None and forecast.seconds > self.seconds
+
+    def large(self, forecast: Forecast) -> bool:
+        """Whether it holds too much."""
+        return self.peak_bytes is not None and forecast.peak_bytes > self.peak_bytes
+
+
+class GivenUp(NamedTuple):
+    """A setting that was changed to fit, and what that means."""
+
+    setting: str
+    before: Any
+    now: Any
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The config that fits, what was given up for it, and its forecast."""
+
+    config: Config
+    given_up: list[GivenUp]
+    forecast: Forecast
+
+    @property
+    def overrides(self) -> list[str]:
+        """As `--set` takes them."""
+        return [f"{one.setting}={one.now}" for one in self.given_up]
+
+
+def fit(config: Config, forecast_of: Callable[[Config], Forecast], budget: Budget, usual_tokens: int = 2048) -> Fitted:
+    """The config changed until it fits. Raises RequestError, saying what takes the most, if nothing helps.
+
+    `usual_tokens`: of a batch of encoding, if the config leaves that open.
+    """
+    now, forecast = config, forecast_of(config)
+    for _ in range(MOST_STEPS):
+        late = budget.late(forecast)
+        if not late and not budget.large(forecast):
+            return Fitted(now, _given_up(config, now), forecast)
+        # Of all changes, the one that saves most of what there is too much of.
+        measure = attrgetter("seconds" if late else "peak_bytes")
+        moves = _shorter(now, config) if late else _smaller(now, usual_tokens)
+        changed = [(other, forecast_of(other)) for move in moves if (other := _changed(now, move)) is not None]
+        worth = [one for one in changed if measure(one[1]) < measure(forecast) * (1 - WORTH)]
+        if not worth:
+            break
+        now, forecast = min(worth, key=lambda one: measure(one[1]))
+    raise RequestError(_too_much(forecast, budget, _given_up(config, now)))
+
+
+def _shorter(now: Config, config: Config) -> Iterator[dict[str, Any]]:
+    """Changes that save time: settings by dotted name."""
+    if (epochs := round(now.train.epochs * 0.85, 3)) >= LEAST_EPOCHS * config.train.epochs:
+        later = now.train.later_epochs
+        yield {"train.epochs": epochs} | ({"train.later_epochs": round(later * 0.85, 3)} if later else {})
+    if (keep := int(now.mine.keep * 0.75)) >= max(LEAST_KEPT, now.train.candidates_per_query):
+        yield {"mine.keep": keep}
+    if now.train.precision == "float32":
+        yield {"train.precision": "auto"}
+    if now.student.encode_precision == "float32":
+        yield {"student.encode_precision": "auto"}
+
+
+def _smaller(now: Config, usual_tokens: int) -> Iterator[dict[str, Any]]:
+    """Changes that save memory; those that cost nothing but speed first."""
+    train = now.train
+    if train.queries_per_batch >= 4:
+        yield {
+            "train.queries_per_batch": -(-train.queries_per_batch // 2),
+            "train.gradient_accumulation": 2 * train.gradient_accumulation,
+        }
+    if (candidates := int(train.candidates_per_query * 0.75)) >= 2:
+        yield {"train.candidates_per_query": candidates}
+    if (tokens := (now.student.batch_tokens or usual_tokens) // 2) >= 256:
+        yield {"student.batch_tokens": tokens}
+
+
+def _changed(config: Config, settings: dict[str, Any]) -> Config | None:
+    """The config with other settings; None if they contradict another one."""
+    try:
+        return parse_config(config.model_dump(mode="json"), [f"{name}={value}" for name, value in settings.items()])
+    except ConfigError:
+        return None
+
+
+def _given_up(config: Config, now: Config) -> list[GivenUp]:
+    changed = []
+    for setting, meaning in MEANINGS.items():
+        of = attrgetter(setting)
+        if of(config) != of(now):
+            changed.append(GivenUp(setting, of(config), of(now), meaning))
+    return changed
+
+
+def _too_much(forecast: Forecast, budget: Budget, given_up: list[GivenUp]) -> str:
+    late = budget.late(forecast)
+    amounts = {address: (one.seconds if late else one.peak_bytes) or 0 for address, one in forecast.stages.items()}
+    readable: Callable[[Any], str] = readable_seconds if late else readable_bytes
+    largest = sorted(amounts.items(), key=lambda one: -one[1])[:4]
+    most = ", ".join(f"{address} {readable(amount)}" for address, amount in largest)
+    tried = f" even with {', '.join(f'{one.setting} {one.now}' for one in given_up)}" if given_up else ""
+    if late:
+        assert budget.seconds is not None
+        return (
+            f"--budget-minutes {budget.seconds / 60:g}: this config takes {readable(forecast.seconds)} "
+            f"here{tried}; most: {most}. Encoding and measuring cannot be shortened by settings of mining and "
+            "training: fewer documents (--set corpus.max_documents=N), generations or controls "
+            "(--set evaluate.controls=[]) need less"
+        )
+    assert budget.peak_bytes is not None
+    return (
+        f"--max-memory {readable(budget.peak_bytes)}: this config holds {readable(forecast.peak_bytes)} "
+        f"here{tried}; most: {most}. A smaller student, or an index of codes (index.kind: pq), holds less"
+    )

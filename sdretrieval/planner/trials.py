@@ -1,47 +1,214 @@
-"""Short trials of the work that costs: a second or two of encoding, training, reading pairs, searching."""
+"""What a unit of a network's work takes on this machine: short trials of the real code, kept for the next time.
+
+A figure belongs to machine, threads, libraries, model and the shape of the work; if any of them differs, it is measured
+again.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from math import log2
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
+from sdretrieval.config import Config, CrossEncoderConfig, DenseConfig, identity_fields
+from sdretrieval.corpus import default_cache
 from sdretrieval.encode.batches import budget_batches, usual_batch_tokens
 from sdretrieval.encode.encoder import Precision, encode_sequences
-from sdretrieval.encode.student import Student, features_of
-from sdretrieval.encode.views import Specials
-from sdretrieval.evaluation import evaluate, run_from_hits, write_trec
-from sdretrieval.indexes.exact import exact_search
-from sdretrieval.indexes.lexical import LexicalIndex
-from sdretrieval.planner.speeds import Figures, median_of
+from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.encode.student import Student, features_of, load_student
+from sdretrieval.encode.views import View
+from sdretrieval.planner.amounts import documents_of_update, member_at, reader_at, training_view, view_at
+from sdretrieval.planner.workload import SAMPLE, Reader, Workload, examples
 from sdretrieval.ragged import Array
+from sdretrieval.stages.precision import machine_name
+from sdretrieval.stages.run import student_from
 from sdretrieval.store.memory import give_back_freed, peak_of_work, resident_bytes
-from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher
+from sdretrieval.store.run_folder import write_json
+from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
 from sdretrieval.teachers.pair_cache import PairCache
+from sdretrieval.training.precision import faster_precision
 from sdretrieval.training.train import TrainSettings
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
-ENCODED_TOKENS = 12_288
-"""Of a trial of encoding: six batches of a CPU."""
-TRAINED_TOKENS = 4_096
-"""Of a trial of training: two parts of a batch."""
-READ_TOKENS = 6_144
-"""Of a trial of reading pairs."""
+logger = logging.getLogger("sdretrieval")
+
+CALIBRATION = "calibration.json"
+"""In the user's cache: what this machine was measured to do."""
+VERSION = "trials 5"
+"""To be counted up when a trial's figures come to mean something else."""
+ENCODED_TOKENS, TRAINED_TOKENS, READ_TOKENS = 12_288, 4_096, 6_144
+"""Of a trial of encoding (six batches of a CPU), of training (two parts of a batch), of reading pairs."""
 ROUNDS = 3
+FLOAT32 = 4
+
+Figures = Mapping[str, float]
+"""What a trial measured, by name: seconds and bytes of a unit."""
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    """How long it takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+@dataclass
+class Calibration:
+    """Measured figures by what they are of, in `file` (JSON) as well."""
+
+    file: Path
+    device: str = "cpu"
+    again: bool = False
+    """Measure whatever is needed, though the file knows it."""
+    base_bytes: int = field(default_factory=resident_bytes)
+    """What the process holds before any trial: Python, the libraries, the student."""
+    _known: dict[str, dict[str, float]] = field(default_factory=dict)
+    _fresh: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._known = self._read()
+
+    def of(self, work: str, trial: Callable[[], Figures], model: str = "") -> Figures:
+        """The figures of `work` with the model of digest `model`, by `trial` if this machine's are not known."""
+        import torch
+
+        libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
+        machine = f"{VERSION}, {machine_name(self.device)}, {torch.get_num_threads()} threads, {libraries}"
+        key = f"{machine} | {model} | {work}"
+        if key not in self._known or (self.again and key not in self._fresh):
+            logger.info("measuring this machine: %s", work)
+            self._known[key] = {name: float(value) for name, value in trial().items()}
+            self._fresh.add(key)
+            self._keep(key)
+        return self._known[key]
+
+    def _read(self) -> dict[str, dict[str, float]]:
+        """What is there and is what it should be; the rest is measured again."""
+        try:
+            record = json.loads(self.file.read_text(encoding="utf8"))
+        except (OSError, ValueError):
+            return {}
+
+        def are_figures(one: object) -> bool:
+            return isinstance(one, dict) and bool(one) and all(isinstance(v, int | float) for v in one.values())
+
+        return {key: one for key, one in record.items() if are_figures(one)} if isinstance(record, dict) else {}
+
+    def _keep(self, key: str) -> None:
+        """For the next process; another one may have added its own meanwhile. Without a cache it is measured again."""
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            fresh = self.file.with_name(f"{self.file.name}.{os.getpid()}")
+            write_json(fresh, {**self._read(), key: self._known[key]})
+            fresh.replace(self.file)
+        except OSError as problem:
+            logger.warning("what this machine was measured to do cannot be kept: %s", problem)
+
+
+def open_calibration(device: str, *, again: bool = False) -> Calibration:
+    """This user's. `again`: measure this machine again, whatever is known of it."""
+    return Calibration(default_cache() / CALIBRATION, device, again)
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The trials that a config's work needs; each runs when its figures are first needed."""
+
+    config: Config
+    load: Workload
+    calibration: Calibration
+    batch_tokens: int | None = None
+    """Of the student's batches, if the config leaves that open; None takes what suits its kind of device."""
+
+    def precision(self, task: Literal["encode", "train"]) -> Precision:
+        """The number format of `task`: if the config says auto, the faster one by the trial that a run makes too."""
+        cfg = self.config.student.encode_precision if task == "encode" else self.config.train.precision
+        if cfg != "auto":
+            return "bfloat16" if cfg == "bfloat16" else "float32"
+        student = self.load.student
+
+        def trial() -> Figures:
+            chosen, ratio = faster_precision(student.model, training=task == "train")
+            return {"float32_over_bfloat16": ratio, "bfloat16": float(chosen == "bfloat16")}
+
+        figures = self.calibration.of(f"number format to {task} in", trial, student.digest)
+        return "bfloat16" if figures["bfloat16"] else "float32"
+
+    def encoding(self, address: str) -> Figures:
+        """Seconds of a token, and bytes, of encoding as the stage at `address` does; a dense teacher's weights, which
+        the process does not hold else, included."""
+        member, view, reader = (
+            member_at(address, self.config),
+            view_at(address, self.config),
+            reader_at(address, self.load),
+        )
+        teacher = member if isinstance(member, DenseConfig) else None
+        digest = model_digest(locate_model(teacher.model)) if teacher else self.load.student.digest
+        batch = teacher.batch_tokens if teacher else self.config.student.batch_tokens or self.batch_tokens
+        precision = self.precision("encode")
+        mean = shape(_mean_window(reader, view))
+        work = f"encode windows of about {mean} tokens, batches of {batch or 'the usual'} tokens, {precision}"
+
+        def trial() -> Figures:
+            encoder, weights = self.load.student, 0
+            if teacher:
+                encoder = load_student(
+                    teacher.model,
+                    max_tokens=view.max_tokens,
+                    query_tokens=teacher.query_tokens,
+                    device=self.config.student.device,
+                    trust_remote_code=teacher.trust_remote_code,
+                )
+                weights = FLOAT32 * sum(parameter.numel() for parameter in encoder.model.parameters())
+            figures = encode_trial(encoder, windows_of(reader, view), batch, precision)
+            return {**figures, "bytes": figures["bytes"] + weights}
+
+        return self.calibration.of(work, trial, digest)
+
+    def training(self) -> Figures:
+        """Of training as the config says, `train_trial`'s figures."""
+        config, load, cfg = self.config, self.load, self.config.train
+        view, student = training_view(config), load.student
+        settings = TrainSettings(freeze=cfg.freeze, dropout=cfg.dropout, precision=self.precision("train"))
+        work = (
+            f"train on documents of about {shape(_mean_window(load.reader, view))} tokens, frozen "
+            f"{', '.join(cfg.freeze) or 'nothing'}, dropout {cfg.dropout:g}, {settings.precision}"
+        )
+
+        def trial() -> Figures:
+            queries, documents = documents_of_update(config, load)
+            windows = windows_of(load.reader, view)
+            mean = sum(map(len, windows)) / max(len(windows), 1)
+            shown = examples(windows, max(4, round(TRAINED_TOKENS / max(mean, 1))))
+            # As many queries a document as an update has.
+            sides = examples(load.reader.queries.sample, max(2, round(queries * len(shown) / max(documents, 1))))
+            query_ids = [student.query_view.cut(ids, student.query_specials)[0] for ids in sides]
+            own = student_from(locate_model(config.student.model), config)  # training changes it
+            return train_trial(own, query_ids, shown, settings)
+
+        return self.calibration.of(work, trial, student.digest)
+
+    def reading(self, member: CrossEncoderConfig) -> Figures:
+        """Seconds of a pair, and bytes, of a cross-encoder that reads whole documents as `member` says."""
+        load, view = self.load, identity_fields(member.view)
+        mean = shape(load.reader.documents.total() / max(load.documents, 1))
+        work = f"read pairs with documents of about {mean} tokens, at most {member.max_tokens} at once, {view}"
+
+        def trial() -> Figures:
+            device = self.config.student.device
+            model, _ = load_cross_encoder(member.model, max_tokens=member.max_tokens, device=device)
+            texts = examples(load.document_texts, max(6, READ_TOKENS // max(min(mean, member.max_tokens), 1)))
+            queries = [load.query_texts[i % len(load.query_texts)] for i in range(len(texts))]
+            return pair_trial(
+                model, list(zip(queries, texts, strict=True)), max_tokens=member.max_tokens,
+                windows=member.view.windows, stride=member.view.stride, batch_tokens=member.batch_tokens,
+            )  # fmt: skip
+
+        return self.calibration.of(work, trial, model_digest(locate_model(member.model)))
 
 
 def encode_trial(
@@ -58,7 +225,7 @@ def encode_trial(
     batches = [[sequences[i] for i in batch] for batch in budget_batches([len(ids) for ids in sequences], budget)]
     step = min(len(batches), max(1, len(batches) * budget // tokens))
     some = batches[step // 2 :: step]
-    shown = sum(_content(ids, specials) for batch in some for ids in batch)
+    content = sum(max(len(ids) - specials.count, 0) for batch in some for ids in batch)
 
     def encode(of: Sequence[Sequence[Array]]) -> None:
         for batch in of:
@@ -68,12 +235,8 @@ def encode_trial(
     before = resident_bytes()
     with peak_of_work() as peak:
         encode(some[:1])  # what is only done once is done
-        seconds = median_of(rounds, lambda: seconds_of(lambda: encode(some)))
-    return {"seconds_per_token": seconds / max(shown, 1), "bytes": max(peak.rss_bytes - before, 0)}
-
-
-def _content(ids: Array, specials: Specials) -> int:
-    return max(len(ids) - specials.count, 0)
+        seconds = statistics.median(_seconds_of(lambda: encode(some)) for _ in range(rounds))
+    return {"seconds_per_token": seconds / max(content, 1), "bytes": max(peak.rss_bytes - before, 0)}
 
 
 def train_trial(
@@ -95,14 +258,19 @@ def train_trial(
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser, average = torch.optim.AdamW(learning, lr=0.0), WeightAverage(model, 0.5)
     parts = [[documents[i] for i in part] for part in budget_batches([len(ids) for ids in documents], PART_TOKENS)]
-    tokens = sum(_content(ids, specials) for ids in (*queries, *documents))
+    tokens = sum(max(len(ids) - specials.count, 0) for ids in (*queries, *documents))
     reduced = torch.autocast(model.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16")
+
+    def embed(ids: Sequence[Array], around: Any) -> Any:
+        features = features_of(model, ids, around)
+        on_device = {n: value.to(model.device) if hasattr(value, "to") else value for n, value in features.items()}
+        return model(on_device)["sentence_embedding"].float()
 
     def there_and_back() -> None:
         with reduced:
-            asked = model(_on(model, features_of(model, queries, student.query_specials)))["sentence_embedding"]
-            shown = [model(_on(model, features_of(model, part, specials)))["sentence_embedding"] for part in parts]
-            loss = torch.logsumexp(asked.float() @ torch.cat(shown).float().T / 0.05, dim=1).mean()
+            queries_QD = embed(queries, student.query_specials)
+            documents_ND = torch.cat([embed(part, specials) for part in parts])
+            loss = torch.logsumexp(queries_QD @ documents_ND.T / 0.05, dim=1).mean()
         loss.backward()
         loss.item()  # a GPU works behind the caller's back until then
 
@@ -121,7 +289,7 @@ def train_trial(
         give_back_freed()
         before = resident_bytes()
         with peak_of_work() as peak:  # in turn: an update without gradients would be no update
-            turns = [(seconds_of(there_and_back), seconds_of(update)) for _ in range(ROUNDS)]
+            turns = [(_seconds_of(there_and_back), _seconds_of(update)) for _ in range(ROUNDS)]
     passes, updates = (statistics.median(seconds) for seconds in zip(*turns, strict=True))
     return {
         "seconds_per_token": passes / max(tokens, 1),
@@ -131,60 +299,39 @@ def train_trial(
     }
 
 
-def _on(model: Any, features: dict[str, Any]) -> dict[str, Any]:
-    return {name: value.to(model.device) if hasattr(value, "to") else value for name, value in features.items()}
-
-
 def pair_trial(model: CrossEncoder, pairs: Sequence[tuple[str, str]], **view: Any) -> Figures:
     """Seconds a pair of a query and a whole document, windows and tokenizing included."""
     before, network = resident_bytes(), model.model
-    weights = 0 if network is None else 4 * sum(parameter.numel() for parameter in network.parameters())
+    weights = 0 if network is None else FLOAT32 * sum(parameter.numel() for parameter in network.parameters())
     with tempfile.TemporaryDirectory(prefix="sdretrieval-trial-") as folder, peak_of_work() as peak:
         teacher = CrossEncoderTeacher(
             model, name="trial", query_text=str, document_text=str, cache=PairCache(Path(folder)), **view
         )
         teacher.score_texts(pairs[:2])
-        seconds = seconds_of(lambda: teacher.score_texts(pairs[2:]))
-    held = max(peak.rss_bytes - before, 0) + weights
-    return {"seconds_per_pair": seconds / max(len(pairs) - 2, 1), "bytes": held}
-
-
-def search_trial(dims: int) -> Figures:
-    """Seconds of one query's product with one vector, within exact search."""
-    generator = np.random.default_rng(13)
-    vectors_ND = generator.standard_normal((16_384, dims), dtype=np.float32)
-    queries_QD = generator.standard_normal((256, dims), dtype=np.float32)
-    exact_search(vectors_ND[:1024], queries_QD, 100)
-    seconds = median_of(ROUNDS, lambda: seconds_of(lambda: exact_search(vectors_ND, queries_QD, 100)))
-    return {"seconds_per_product": seconds / (len(vectors_ND) * len(queries_QD))}
-
-
-def lexical_trial(texts: Sequence[str], queries: Sequence[str], split_identifiers: bool) -> Figures:
-    """Seconds of a document in building BM25, and of a query with a document in searching it."""
-    start = time.perf_counter()
-    index = LexicalIndex.build(texts, split_identifiers=split_identifiers)
-    built = time.perf_counter() - start
-    seconds = seconds_of(lambda: index.search(queries, 100))
+        seconds = _seconds_of(lambda: teacher.score_texts(pairs[2:]))
     return {
-        "seconds_per_document": built / max(len(texts), 1),
-        "seconds_per_query": seconds / max(len(queries), 1),
+        "seconds_per_pair": seconds / max(len(pairs) - 2, 1),
+        "bytes": max(peak.rss_bytes - before, 0) + weights,
     }
 
 
-def evaluate_trial(depth: int) -> Figures:
-    """Seconds of a query's run of `depth` documents: as a dictionary, measured, written."""
-    generator = np.random.default_rng(13)
-    ids = [f"document-{row}" for row in range(max(depth, 100))]
-    rows_Qk = np.stack([generator.permutation(len(ids))[:depth] for _ in range(100)])
-    scores_Qk = -np.sort(-generator.standard_normal(rows_Qk.shape).astype(np.float32))
-    queries = [f"query-{row}" for row in range(len(rows_Qk))]
-    qrels = {query: {ids[int(rows[0])]: 1} for query, rows in zip(queries, rows_Qk, strict=True)}
+def _seconds_of(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
-    def measured() -> None:
-        run = run_from_hits(queries, ids, rows_Qk, scores_Qk)
-        evaluate(qrels, run, ("nDCG@10", "Recall@100"))
-        with tempfile.TemporaryDirectory(prefix="sdretrieval-trial-") as folder:
-            write_trec(run, Path(folder) / "run.trec", "trial")
 
-    measured()
-    return {"seconds_per_query": median_of(ROUNDS, lambda: seconds_of(measured)) / len(queries)}
+def shape(number: float) -> int:
+    """A size rounded to a power of two's half steps: speeds depend on it, but not on each token."""
+    return round(2 ** (round(2 * log2(max(number, 1))) / 2))
+
+
+def windows_of(reader: Reader, view: View) -> list[Array]:
+    """Windows of some documents, special tokens included."""
+    return [piece for ids in examples(reader.documents.sample, SAMPLE) for piece in view.cut(ids, reader.specials)]
+
+
+def _mean_window(reader: Reader, view: View) -> float:
+    """Tokens of a document's window, on average."""
+    documents, specials = reader.documents, reader.specials
+    return documents.seen(view, specials) / max(documents.windows(view, specials), 1) + specials.count

@@ -13,20 +13,19 @@ from typing import NamedTuple
 
 from sdretrieval.encode.batches import usual_batch_tokens
 from sdretrieval.encode.student import Student
-from sdretrieval.planner.speeds import Speeds, shape
-from sdretrieval.planner.trials import encode_trial
+from sdretrieval.planner.trials import Calibration, encode_trial, shape
 from sdretrieval.ragged import Array
 
 logger = logging.getLogger("sdretrieval")
 
 WORTH = 1.08
 """Ratio of speeds from which the usual is left: below it, noise would decide."""
-TIMES = (0.5, 1, 2, 4)
-"""Of the usual tokens of a batch."""
+TIMES = (1, 0.5, 2, 4)
+"""Of the usual tokens of a batch; the usual comes first."""
 TRIED_TOKENS, ROUNDS = 4096, 2
 """Of each setting: all of them are to be tried in some seconds."""
 THREADS_VARIABLE = "OMP_NUM_THREADS"
-"""Where the user says how many, nothing is tried."""
+"""If the user has set it, no other number of threads is tried."""
 
 
 class Tuning(NamedTuple):
@@ -36,50 +35,70 @@ class Tuning(NamedTuple):
     batch_tokens: int
 
 
-def tuned(student: Student, sequences: Sequence[Array], speeds: Speeds, batch_tokens: int | None) -> Tuning:
-    """The fastest of some; `batch_tokens`: what the config asks for, None where it leaves that open.
+def tune(student: Student, windows: Sequence[Array], calibration: Calibration, batch_tokens: int | None) -> Tuning:
+    """Choose threads and tokens of the student's batches, set the threads for this process, and say so in the log.
 
-    Vectors from batches of another size are equal up to rounding. The thread count is set for the process.
+    `windows`: token ids of some of the run's; `batch_tokens`: what the config says, None if it leaves that open.
+    Vectors from batches of another size are equal up to rounding.
     """
     import torch
 
-    seen, usual = torch.get_num_threads(), usual_batch_tokens(student.model.device.type)
-    fixed = THREADS_VARIABLE in os.environ or student.model.device.type != "cpu"
-    mean = shape(sum(map(len, sequences)) / max(len(sequences), 1))
-    counts = [seen] if fixed else [count for count in (seen, seen // 2, seen // 4) if count >= 1]
-    batches = [batch_tokens or usual]
-    if batch_tokens is None:
-        batches += [round(usual * times) for times in TIMES if times != 1]
-    if len(counts) == len(batches) == 1:
-        return Tuning(seen, batches[0])
+    threads, usual = torch.get_num_threads(), usual_batch_tokens(student.model.device.type)
+    threads_fixed = THREADS_VARIABLE in os.environ or student.model.device.type != "cpu"
+    thread_counts = [threads] if threads_fixed else [count for count in (threads, threads // 2, threads // 4) if count]
+    sizes = [batch_tokens] if batch_tokens else [round(usual * times) for times in TIMES]
+    before = Tuning(threads, sizes[0])
+    if len(thread_counts) == len(sizes) == 1:
+        return before
 
-    def seconds(threads: int, tokens: int) -> float:
-        torch.set_num_threads(threads)
-        figures = encode_trial(student, sequences, tokens, "float32", max(TRIED_TOKENS, tokens), ROUNDS)
+    def seconds(setting: Tuning) -> float:
+        """Of a token; infinite if the setting needs more memory than there is (torch raises RuntimeError then)."""
+        torch.set_num_threads(setting.threads)
+        tokens = max(TRIED_TOKENS, setting.batch_tokens)
+        try:
+            figures = encode_trial(student, windows, setting.batch_tokens, "float32", tokens, ROUNDS)
+        except (MemoryError, RuntimeError) as problem:
+            if setting == before:  # then the run itself could not encode
+                raise
+            logger.warning("tuning: batches of %d tokens cannot be tried: %s", setting.batch_tokens, problem)
+            return float("inf")
         return figures["seconds_per_token"]
 
     def trial() -> dict[str, float]:
-        threads = _fastest({count: seconds(count, batches[0]) for count in counts})
-        tokens = _fastest({size: seconds(threads, size) for size in batches})
-        return {"threads": threads, "batch_tokens": tokens}
+        by_threads = {Tuning(count, before.batch_tokens): 0.0 for count in thread_counts}
+        for setting in by_threads:
+            by_threads[setting] = seconds(setting)
+        fewest = _fastest(by_threads)
+        by_size = {fewest._replace(batch_tokens=size): 0.0 for size in sizes}
+        for setting in by_size:
+            by_size[setting] = seconds(setting)
+        chosen = _fastest(by_size)
+        return {**chosen._asdict(), "times": by_threads[before] / by_size[chosen]}
 
+    mean = shape(sum(map(len, windows)) / max(len(windows), 1))
+    work = f"threads of {thread_counts} and tokens a batch of {sizes}, windows of about {mean} tokens"
     try:
-        work = f"threads of {counts} and tokens a batch of {batches}, windows of about {mean} tokens"
-        found = speeds.of(work, trial, student.digest)
+        figures = calibration.of(work, trial, student.digest)
     finally:
-        torch.set_num_threads(seen)
-    chosen = Tuning(int(found["threads"]), int(found["batch_tokens"]))
-    if chosen != (seen, batches[0]):
-        logger.info(
-            "this machine encodes fastest with %d thread%s and %d tokens a batch (OMP_NUM_THREADS and "
-            "student.batch_tokens say otherwise)", chosen.threads, "s" * (chosen.threads != 1), chosen.batch_tokens,
-        )  # fmt: skip
+        torch.set_num_threads(threads)
+    chosen = Tuning(int(figures["threads"]), int(figures["batch_tokens"]))
+    if chosen == before:
+        why = f"no other setting tried was {WORTH:g} times as fast"
+    else:
+        why = f"{figures['times']:.2f} times as fast as {_words(before)}"
+    logger.info(
+        "tuning: %s: %s; to choose otherwise, set %s and student.batch_tokens", _words(chosen), why, THREADS_VARIABLE
+    )
     torch.set_num_threads(chosen.threads)
     return chosen
 
 
-def _fastest(seconds: dict[int, float]) -> int:
-    """The fastest, or the first, the usual, where that is nearly as fast."""
+def _words(setting: Tuning) -> str:
+    return f"{setting.threads} thread{'s' * (setting.threads != 1)} and batches of {setting.batch_tokens:,} tokens"
+
+
+def _fastest(seconds: dict[Tuning, float]) -> Tuning:
+    """The fastest, or the first, the usual, if that is nearly as fast."""
     usual = next(iter(seconds))
     best = min(seconds, key=lambda one: seconds[one])
     return best if seconds[usual] >= WORTH * seconds[best] else usual

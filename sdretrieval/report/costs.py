@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 UNITS = {
@@ -60,28 +60,25 @@ def _generation(found: Mapping[str, Mapping[int, Mapping[str, Any]]], number: in
 
 
 def forecast_held(
-    records: Iterable[Mapping[str, Any]],
-    foretold: Mapping[str, Mapping[str, Any]],
-    amounts: Callable[[str, Mapping[str, Any]], int | None],
-    bytes_of: Callable[[str], int],
+    records: Iterable[Mapping[str, Any]], forecast: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """What was foretold beside what came, of each stage that was foretold: [foretold, found] of amount, bytes, seconds
-    and peak memory. `amounts` reads a stage's counts, `bytes_of` an artifact's size by key."""
+    """What was predicted beside what came, of each stage of the forecast: amount, seconds and peak memory each.
+
+    `forecast`: as `forecast.json` holds it, by stage address.
+    """
     rows = []
     for record in records:
-        told = foretold.get(record["stage"])
-        if told is None or told["key"] != record["key"]:
+        one = forecast.get(record["stage"])
+        if one is None or one["key"] != record["key"]:
             continue
-        found = amounts(record["stage"], record["counts"])
+        amount = sum(int(record["counts"].get(name, 0)) for name in one["counts"]) if one["counts"] else None
+        actual = {
+            "amount": amount,
+            "seconds": round(float(record["seconds"]), 2),
+            "peak_rss_bytes": record["peak_rss_bytes"],
+        }
         rows.append(
-            {
-                "stage": record["stage"],
-                "unit": told["unit"],
-                "amount": [told["amount"], found] if told["unit"] else None,
-                "bytes": [told["bytes"], bytes_of(record["key"])] if told["bytes"] else None,
-                "seconds": [told["seconds"], round(float(record["seconds"]), 2)],
-                "peak_rss_bytes": [told["peak_rss_bytes"], record["peak_rss_bytes"]],
-            }
+            {"stage": record["stage"], "unit": one["unit"], "predicted": dict(one["predicted"]), "actual": actual}
         )
     return rows
 

@@ -12,7 +12,7 @@ from sdretrieval.errors import RequestError
 
 RUNS_VARIABLE = "SDRETRIEVAL_RUNS"
 FORECAST = "forecast.json"
-"""In the run's folder: what its stages were foretold to take."""
+"""In the run's folder: what its stages were predicted to take."""
 
 
 def runs_folder(given: Path | None) -> Path:

@@ -12,8 +12,8 @@ import torch
 
 from sdretrieval.encode.student import Student, load_student
 from sdretrieval.planner import tuning
-from sdretrieval.planner.speeds import Speeds
-from sdretrieval.planner.tuning import Tuning, tuned
+from sdretrieval.planner.trials import Calibration
+from sdretrieval.planner.tuning import Tuning, tune
 
 WINDOWS = [np.arange(5, 5 + length) for length in (8, 16, 24, 40)] * 8
 
@@ -44,37 +44,79 @@ def machine(monkeypatch: pytest.MonkeyPatch, best_threads: int, best_batch: int)
 
 
 @pytest.mark.usefixtures("four_threads")
-@pytest.mark.parametrize("best", [Tuning(2, 4096), Tuning(4, 2048)], ids=["other than usual", "the usual"])
-def test_the_fastest_is_taken_and_holds_for_the_process(
-    student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: Tuning
+@pytest.mark.parametrize(
+    ("best", "why"),
+    [
+        (
+            Tuning(2, 4096),
+            "2 threads and batches of 4,096 tokens: 4.00 times as fast as 4 threads and batches of 2,048",
+        ),
+        (Tuning(4, 2048), "4 threads and batches of 2,048 tokens: no other setting tried was 1.08 times as fast"),
+    ],
+    ids=["other than usual", "the usual"],
+)
+def test_the_fastest_is_taken_set_for_the_process_and_said(
+    student: Student,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    best: Tuning,
+    why: str,
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     machine(monkeypatch, best_threads=best.threads, best_batch=best.batch_tokens)
-    assert tuned(student, WINDOWS, Speeds(tmp_path / "c.json"), None) == best
+    with caplog.at_level("INFO", logger="sdretrieval"):
+        assert tune(student, WINDOWS, Calibration(tmp_path / "c.json"), None) == best
     assert torch.get_num_threads() == best.threads
+    assert f"tuning: {why}" in caplog.text
+    assert "to choose otherwise, set OMP_NUM_THREADS and student.batch_tokens" in caplog.text
 
 
-def test_the_usual_stays_where_nothing_is_clearly_faster() -> None:
-    assert tuning._fastest({2048: 1.0, 4096: 0.95}) == 2048
+def test_the_usual_stays_if_nothing_is_clearly_faster() -> None:
+    usual, other = Tuning(4, 2048), Tuning(4, 4096)
+    assert tuning._fastest({usual: 1.0, other: 0.95}) == usual
+    assert tuning._fastest({usual: 1.0, other: 0.9}) == other
+
+
+@pytest.mark.parametrize("problem", [MemoryError("no room"), RuntimeError("CUDA out of memory")], ids=["RAM", "GPU"])
+def test_a_batch_that_needs_too_much_memory_is_not_chosen(
+    student: Student,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    problem: Exception,
+) -> None:
+    def trial(student: Any, sequences: Any, batch_tokens: int, *others: Any) -> dict[str, float]:
+        if batch_tokens > most:
+            raise problem
+        return {"seconds_per_token": 1 / batch_tokens}
+
+    monkeypatch.setattr(tuning, "encode_trial", trial)
+    most = 4096
+    assert tune(student, WINDOWS, Calibration(tmp_path / "c.json"), None).batch_tokens == most
+    assert f"tuning: batches of 8192 tokens cannot be tried: {problem}" in caplog.text
+    most = 1024  # nor could the run itself encode
+    with pytest.raises(type(problem)):
+        tune(student, WINDOWS, Calibration(tmp_path / "other.json"), None)
 
 
 @pytest.mark.usefixtures("four_threads")
 def test_what_the_user_says_is_not_tried(student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     tried = machine(monkeypatch, best_threads=1, best_batch=1024)
-    assert tuned(student, WINDOWS, Speeds(tmp_path / "c.json"), 512) == Tuning(4, 512)
+    assert tune(student, WINDOWS, Calibration(tmp_path / "c.json"), 512) == Tuning(4, 512)
     assert tried == []
 
 
 def test_it_is_tried_once_and_kept(student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = machine(monkeypatch, best_threads=99, best_batch=1024)
-    first = tuned(student, WINDOWS, Speeds(tmp_path / "c.json"), None)
+    first = tune(student, WINDOWS, Calibration(tmp_path / "c.json"), None)
     count = len(tried)
-    assert tuned(student, WINDOWS, Speeds(tmp_path / "c.json"), None) == first
+    assert tune(student, WINDOWS, Calibration(tmp_path / "c.json"), None) == first
     assert len(tried) == count
 
 
 def test_real_trials_choose_among_what_was_tried(student: Student, tmp_path: Path) -> None:
-    chosen = tuned(student, WINDOWS, Speeds(tmp_path / "c.json"), None)
+    chosen = tune(student, WINDOWS, Calibration(tmp_path / "c.json"), None)
     assert chosen.batch_tokens in (1024, 2048, 4096, 8192)
     assert chosen.threads == torch.get_num_threads()

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import yaml
 
+from sdretrieval.cli.search import search
 from sdretrieval.config import IndexConfig, index_identity
 from sdretrieval.errors import RequestError
 from sdretrieval.indexes.settings import KINDS, settings_of
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.run.api import run_config
-from sdretrieval.run.commands.searching import search
 from tests.helpers.runs.tiny_runs import MakeConfig, artifact, made_in
 
 RECIPES = sorted((Path(__file__).parents[2] / "indexes").glob("*.yaml"))

@@ -78,17 +78,17 @@ def test_a_base_teacher_judges_with_the_vectors_of_the_first_generation(runs: di
 
 
 @pytest.mark.parametrize("name", ["fewer", "base"])
-def test_the_work_of_later_generations_is_foretold(
+def test_the_work_of_later_generations_is_predicted(
     runs: dict[str, RunResult], name: str, make_config: MakeConfig, tmp_path: Path
 ) -> None:
     more, mode = ASKED[name]
-    foretold = forecast_config(make_config(*ENOUGH, *more, teacher=teacher(mode)), runs=tmp_path).forecast.stages
-    assert ("2/encode:teacher0" in foretold) == (name == "fewer")
+    stages = forecast_config(make_config(*ENOUGH, *more, teacher=teacher(mode)), runs=tmp_path).forecast.stages
+    assert ("2/encode:teacher0" in stages) == (name == "fewer")
     for record in ledger_of(runs[name].folder):
         kind = record["stage"].split("/")[1].split(":")[0]
-        if kind in ("train", "encode") and record["stage"] in foretold:
-            told = foretold[record["stage"]].amount
-            assert told is not None and told.count == counted(record["stage"], record["counts"]), record["stage"]
+        if kind in ("train", "encode") and record["stage"] in stages:
+            amount = stages[record["stage"]].amount
+            assert amount is not None and amount.count == counted(record["stage"], record["counts"]), record["stage"]
 
 
 def test_another_half_life_of_the_average_is_another_training(make_config: MakeConfig, tmp_path: Path) -> None:

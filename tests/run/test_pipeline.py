@@ -379,19 +379,19 @@ def test_a_worker_makes_a_stage_that_the_run_then_finds(
 def test_a_later_run_that_did_not_finish_changes_nothing_of_what_is_served(
     make_config: MakeConfig, finished_copy: Path
 ) -> None:
-    from sdretrieval.run.commands.exporting import card_facts
-    from sdretrieval.run.commands.searching import search
-    from sdretrieval.run.commands.serving import serving_of
+    from sdretrieval.cli.export import card_facts
+    from sdretrieval.cli.lookup import Serving
+    from sdretrieval.cli.search import search
 
     before = search("tiny", "dough oven", runs=finished_copy)
     facts = card_facts(
-        serving_of(finished_copy / "tiny"), load_corpus(artifact(finished_copy / "tiny", "0/corpus") / "corpus")
+        Serving.of(finished_copy / "tiny"), load_corpus(artifact(finished_copy / "tiny", "0/corpus") / "corpus")
     )
     other = make_config("student.prompts.query=anchor harbour", teacher=LEXICAL)
     assert run_config(other, runs=finished_copy, until="1/score") is None
     assert search("tiny", "dough oven", runs=finished_copy) == before
-    corpus = load_corpus(serving_of(finished_copy / "tiny").corpus_folder())
-    assert card_facts(serving_of(finished_copy / "tiny"), corpus) == facts
+    corpus = load_corpus(Serving.of(finished_copy / "tiny").corpus_folder())
+    assert card_facts(Serving.of(finished_copy / "tiny"), corpus) == facts
     assert [teacher.weight for teacher in facts.teachers] == [0.3, 0.7]
 
 

@@ -1,0 +1,86 @@
+"""What was measured of this machine: kept, read again, measured again if asked to or if the file is torn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sdretrieval.planner.trials import Calibration, shape
+
+
+class Trial:
+    """Counts how often it runs."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    def __call__(self) -> dict[str, float]:
+        self.runs += 1
+        return {"seconds_per_token": self.runs * 0.5}
+
+
+def test_a_trial_runs_once_and_is_kept_for_the_next_process(tmp_path: Path) -> None:
+    trial, file = Trial(), tmp_path / "cache" / "calibration.json"
+    assert Calibration(file).of("encode", trial) == {"seconds_per_token": 0.5}
+    assert Calibration(file).of("encode", trial) == {"seconds_per_token": 0.5}
+    assert trial.runs == 1
+
+
+def test_other_work_and_other_threads_are_measured_by_themselves(tmp_path: Path) -> None:
+    import torch
+
+    trial, calibration = Trial(), Calibration(tmp_path / "calibration.json")
+    calibration.of("encode", trial)
+    calibration.of("train", trial)
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        calibration.of("encode", trial)
+    finally:
+        torch.set_num_threads(before)
+    assert trial.runs == 3
+
+
+def test_again_measures_once_more_and_no_oftener(tmp_path: Path) -> None:
+    trial, file = Trial(), tmp_path / "calibration.json"
+    Calibration(file).of("encode", trial)
+    calibration = Calibration(file, again=True)
+    assert calibration.of("encode", trial) == calibration.of("encode", trial) == {"seconds_per_token": 1.0}
+    assert Calibration(file).of("encode", trial) == {"seconds_per_token": 1.0}
+
+
+@pytest.mark.parametrize("text", ['{"half', "[1]", "null", '{"key": 5}', '{"key": {"seconds_per_token": "quick"}}'])
+def test_a_file_that_is_not_what_it_should_be_is_measured_again(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "calibration.json"
+    file.write_text(text)
+    trial = Trial()
+    Calibration(file).of("encode", trial)
+    assert trial.runs == 1
+    assert Calibration(file).of("encode", trial) == {"seconds_per_token": 0.5}
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("no folder")
+    trial = Trial()
+    calibration = Calibration(tmp_path / "file" / "calibration.json")
+    with caplog.at_level("WARNING", logger="sdretrieval"):
+        assert calibration.of("encode", trial) == calibration.of("encode", trial) == {"seconds_per_token": 0.5}
+    assert "cannot be kept" in caplog.text
+    assert trial.runs == 1
+
+
+def test_two_processes_keep_what_the_other_measured(tmp_path: Path) -> None:
+    file, trial = tmp_path / "calibration.json", Trial()
+    first, second = Calibration(file), Calibration(file)
+    first.of("encode", trial)
+    second.of("train", trial)
+    third = Calibration(file)
+    third.of("encode", trial)
+    third.of("train", trial)
+    assert trial.runs == 2
+
+
+def test_sizes_near_each_other_share_a_measurement() -> None:
+    assert shape(200) == shape(210)
+    assert shape(100) != shape(200)
