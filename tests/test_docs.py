@@ -1,33 +1,25 @@
-"""The documentation is true: its links, commands, config snippets and settings exist.
-
-`python -m tests.test_docs` writes the tables of docs/settings.md from the schema.
-"""
+"""The documentation is true: its links, commands, config snippets and settings exist."""
 
 from __future__ import annotations
 
 import re
 import shlex
-import sys
-import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args
 
 import pytest
 import typer
 import yaml
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from sdretrieval.cli import app
 from sdretrieval.config import Config, EnsembleConfig, load_config, parse_config, read_index_section
-from sdretrieval.config.fields import kind_of
 from sdretrieval.errors import SdretrievalError
+from tests.helpers.settings_page import SETTINGS, sections_of, settings_page
 
 HOME = Path(__file__).parents[1]
 DOCS = HOME / "docs"
-SETTINGS = DOCS / "settings.md"
 PAGES = [
     *(HOME / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted(DOCS.rglob("*.md")),
@@ -216,13 +208,6 @@ def _key(setting: str) -> str:
     return re.split(r"[=:]", setting, maxsplit=1)[0].strip()
 
 
-def _sections(annotation: Any) -> list[type[BaseModel]]:
-    """The config sections that a field may hold."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [section for part in get_args(annotation) for section in _sections(part)]
-
-
 def is_setting(dotted: str) -> bool:
     """Whether some config may have this key; places in a list are numbers."""
     sections: list[type[BaseModel]] = [Config]
@@ -232,7 +217,7 @@ def is_setting(dotted: str) -> bool:
         fields = [section.model_fields[part] for section in sections if part in section.model_fields]
         if not fields:
             return False
-        sections = [found for field in fields for found in _sections(field.annotation)]
+        sections = [found for field in fields for found in sections_of(field.annotation)]
     return True
 
 
@@ -266,86 +251,6 @@ def merged(base: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(base.get(name), dict) and name != "teacher"
         result[name] = {**base[name], **value} if both else value
     return result
-
-
-# The settings page
-
-
-def settings_page() -> str:
-    """docs/settings.md with its tables made from the schema."""
-    before, _, rest = SETTINGS.read_text(encoding="utf8").partition("<!-- settings: ")
-    mark, _, rest = rest.partition("-->")
-    _, _, after = rest.partition("<!-- settings end -->")
-    return f"{before}<!-- settings: {mark}-->\n{_tables()}\n<!-- settings end -->{after}"
-
-
-def _tables() -> str:
-    plain = {name: field for name, field in Config.model_fields.items() if not _sections(field.annotation)}
-    parts = [_table("a run", "", plain, "")]
-    for name, field in Config.model_fields.items():
-        sections = _sections(field.annotation)
-        if len(sections) == 1:
-            parts.append(_table(f"`{name}`", str(field.description), sections[0].model_fields, f"{name}."))
-        elif sections:
-            parts.append(f"## `{name}`\n\nOne of these kinds, alone or as a member of `ensemble`.")
-            for section in dict.fromkeys(sections):
-                kind = get_args(section.model_fields["kind"].annotation)[0]
-                parts.append(_table(f"`{name}.kind: {kind}`", section.__doc__ or "", section.model_fields, "", "###"))
-    return "\n\n".join(parts) + "\n"
-
-
-def _table(title: str, what: str, fields: Mapping[str, FieldInfo], prefix: str, level: str = "##") -> str:
-    what = what.strip().rstrip(".")
-    sentence = f"{what[0].upper()}{what[1:]}.\n\n" if what else ""
-    rows = "\n".join(_rows(fields, prefix))
-    return f"{level} {title}\n\n{sentence}| setting | default | values | what it says |\n|---|---|---|---|\n{rows}"
-
-
-def _rows(fields: Mapping[str, FieldInfo], prefix: str) -> Iterator[str]:
-    for name, field in fields.items():
-        inner = _sections(field.annotation)
-        if len(inner) == 1 and name != "members":
-            yield from _rows(_with_defaults(inner[0], field), f"{prefix}{name}.")
-            continue
-        default = "required" if field.default is PydanticUndefined else f"`{_yaml(field.default)}`"
-        extra = field.json_schema_extra
-        expected = extra.get("expects") if isinstance(extra, dict) else None
-        values = "two or more teachers" if name == "members" else expected or values_of(field.annotation)
-        cost = "; *cost*" if kind_of(field) == "cost" else ""
-        text = str(field.description).replace("|", "\\|") if name != "kind" or prefix else "names this kind"
-        yield f"| `{prefix}{name}` | {default} | {values} | {text}{cost} |"
-
-
-def _with_defaults(section: type[BaseModel], field: FieldInfo) -> dict[str, FieldInfo]:
-    """The fields of a section inside a section, with what the outer one makes their defaults."""
-    fields = {name: inner._copy() for name, inner in section.model_fields.items()}
-    if isinstance(field.default, BaseModel):
-        for name, inner in fields.items():
-            inner.default = getattr(field.default, name)
-    return fields
-
-
-def _yaml(value: Any) -> str:
-    value = list(value) if isinstance(value, tuple) else value
-    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
-    return text.removesuffix("\n...\n").strip()
-
-
-NAMES = {int: "whole number", float: "number", str: "text", bool: "true, false", types.NoneType: "null"}
-
-
-def values_of(annotation: Any) -> str:
-    """What a field takes, in words."""
-    origin, parts = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return values_of(parts[0])
-    if origin is Literal:
-        return ", ".join(f"`{value}`" for value in parts)
-    if origin in (Union, types.UnionType):
-        return ", ".join(values_of(part) for part in parts)
-    if origin is tuple:
-        return f"a list of: {values_of(parts[0])}"
-    return NAMES[annotation]
 
 
 # Tests
@@ -385,7 +290,7 @@ def test_settings_exist(page: Path) -> None:
 
 
 def test_settings_page_is_that_of_the_schema() -> None:
-    again = "docs/settings.md is not that of the schema; write it again: python -m tests.test_docs"
+    again = "docs/settings.md is not that of the schema; write it again: python -m tests.helpers.settings_page"
     assert SETTINGS.read_text(encoding="utf8") == settings_page(), again
 
 
@@ -480,12 +385,7 @@ def test_an_unknown_setting_is_found() -> None:
 def test_every_kind_of_teacher_has_its_table() -> None:
     kinds = {
         get_args(kind.model_fields["kind"].annotation)[0]
-        for kind in _sections(Config.model_fields["teacher"].annotation)
+        for kind in sections_of(Config.model_fields["teacher"].annotation)
     }
     assert EnsembleConfig.model_fields["kind"].annotation == Literal["ensemble"]
     assert kinds == set(re.findall(r"^### `teacher\.kind: (\w+)`", settings_page(), re.MULTILINE))
-
-
-if __name__ == "__main__":
-    SETTINGS.write_text(settings_page(), encoding="utf8")
-    sys.stdout.write(f"{SETTINGS} written\n")
