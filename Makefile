@@ -20,7 +20,7 @@ EXTRAS := $(if $(GPU),gpu,cpu),demo,dev
 PINS   := $(if $(GPU),grep -v '^torch==' constraints-cpu.txt,cat constraints-cpu.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench format clean
+.PHONY: help setup demo test check bench docs format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -59,10 +59,15 @@ check: $(STAMP) ## format, lint, strict types, import contract
 bench: $(STAMP) ## our work beside the peers' parts, in turn: tables in benchmarks/README.md (about half an hour)
 	@$(BIN)/python -m benchmarks
 
+# The site's generator is installed only here: nothing else needs it.
+docs: $(STAMP) ## build the documentation as a site in site/
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c $(VENV)/constraints.txt -e '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo 'open site/index.html'
+
 format: $(STAMP) ## put the code in the project's format and mend what lint can mend
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
 clean: ## remove .venv, caches and build output; runs/ stays
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -40,6 +40,7 @@ def test_make_alone_lists_the_targets(folder: Path) -> None:
         "test",
         "check",
         "bench",
+        "docs",
         "format",
         "clean",
     ]
