@@ -107,7 +107,7 @@ def test_what_is_not_predicted_counts_for_what_it_took() -> None:
     forecast = Forecast(stages, dict.fromkeys(stages, "key"))
     assert forecast.seconds == 120.0
     assert forecast.summary() == (
-        "about 2.0 min, at most 1.0 GB of memory (1 stages that encode, read pairs or train are predicted; 1 others "
+        "about 2.0 min, 1.0 GB of memory (1 stages that encode, read pairs or train are predicted; 1 others "
         "took 30 s when last made; 1 others are not timed)"
     )
 
