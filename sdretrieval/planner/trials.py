@@ -140,8 +140,8 @@ class Trials:
         return "bfloat16" if figures["bfloat16"] else "float32"
 
     def encoding(self, address: str) -> Figures:
-        """Seconds of a token, and bytes, of encoding as the stage at `address` does; with a dense teacher's weights, which
-        the process does not hold yet."""
+        """Seconds of a token, and bytes, of encoding as the stage at `address` does. A dense teacher's weights
+        are counted: the process does not hold them yet."""
         config, student, reader = self.config, self.load.student, reader_at(address, self.load)
         member, view, precision = member_at(address, config), view_at(address, config), self.precision("encode")
         guest = Guest(member, view, config.student.device) if isinstance(member, DenseConfig) else None

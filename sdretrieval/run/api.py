@@ -78,11 +78,8 @@ def run_config(
     config = config if isinstance(config, Config) else load_config(config, overrides)
     with open_run(config, runs=runs, until=until, worker=worker) as run, _threads_kept():
         try:
-            if not worker and worth_measuring(len(Prepared(run.corpus).corpus.documents)):
-                calibration = open_calibration(config.student.device)
-                sampled = workload_of(config, run.student(run.base.student), {"0/corpus": run.corpus})
-                run.batch_tokens = _tuned(config, sampled, calibration)
-                _say_forecast(run, calibration, runs_folder(runs) / config.name / FORECAST, until)
+            if not worker:
+                _measure_machine(run, runs_folder(runs) / config.name / FORECAST, until)
             run.run()
         except Stopped as reached:
             logger.info("stopped after %s, as asked", reached)
@@ -115,18 +112,24 @@ def open_run(
         yield Pipeline(config, store, Runner(store, ledger, until=until, before=ledger_by_address(ledger)))
 
 
-def _say_forecast(run: Pipeline, calibration: Calibration, path: Path, until: str | None) -> None:
-    """Say what the rest will take, and keep it in `path` for the report. Changes nothing of the run, nor stops it."""
+def _measure_machine(run: Pipeline, path: Path, until: str | None) -> None:
+    """Tune this machine to the run; then say what the rest will take, and keep it in `path` for the report. A run of
+    seconds goes without both."""
+    if not worth_measuring(len(Prepared(run.corpus).corpus.documents)):
+        return
     config, student = run.config, run.student(run.base.student)
+    calibration = open_calibration(config.student.device)
+    run.batch_tokens = _tuned(config, workload_of(config, student, {"0/corpus": run.corpus}), calibration)
     try:
         planned = planned_stages(config, run.store, until)
         load = workload_of(config, student, _made(planned, run.store))
         now = forecast(config, planned, load, calibration, run.batch_tokens)
-        if now.stages:
-            logger.info("%d stages to make: %s", len(now.stages), now.summary())
-        write_forecast(path, now)
     except CANNOT_FORECAST as problem:
         logger.warning("no forecast of this run (%s: %s); it goes on", type(problem).__name__, problem)
+        return
+    if now.stages:
+        logger.info("%d stages to make: %s", len(now.stages), now.summary())
+    write_forecast(path, now)
 
 
 def _tuned(config: Config, load: Workload, calibration: Calibration) -> int | None:
