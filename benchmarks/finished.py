@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sdretrieval.run.commands.lineage import finished_stages
+from sdretrieval.cli.show import finished_stages
 from sdretrieval.store import Ledger, Store
 from sdretrieval.store.run_folder import find_run
 

@@ -17,7 +17,7 @@ from sdretrieval.progress import Progress
 from sdretrieval.store import Ledger, Store
 from sdretrieval.store.run_folder import read_json
 
-BEGINS = ": begins ("
+BEGINS = " begins ("
 SECONDS_HELD = ("card.json",)
 """Files that hold seconds: they differ between any two runs."""
 
@@ -39,7 +39,7 @@ class Child:
     runs: Path
 
     def __post_init__(self) -> None:
-        command = [sys.executable, "-m", "sdretrieval", "run", str(self.config), "--runs", str(self.runs)]
+        command = [sys.executable, "-m", "sdretrieval", "--verbose", "run", str(self.config), "--runs", str(self.runs)]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         self._begun: list[tuple[str, float]] = []
         self.said: list[str] = []

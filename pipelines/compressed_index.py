@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from sdretrieval import load_config, run_config
+from sdretrieval.cli.evaluate import evaluate_models
 from sdretrieval.cli.logs import quiet_libraries, start_logging
 from sdretrieval.config import read_index_section
-from sdretrieval.run.commands.evaluating import evaluate_models
 
 RECIPES = {"pq16": "{kind: pq, bytes: 16}", "pq32": "{kind: pq, bytes: 32}"}
 

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from sdretrieval.cli.logs import quiet_libraries
+from sdretrieval.cli.search import search
 from sdretrieval.errors import SdretrievalError
-from sdretrieval.run.commands.searching import search
 
 QUESTIONS = (
     "split a command line string the way a shell does",

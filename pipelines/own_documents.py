@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from sdretrieval import RunResult, load_config, run_config
 from sdretrieval.cli.logs import quiet_libraries, start_logging
-from sdretrieval.run.commands.searching import search
+from sdretrieval.cli.search import search
 
 HITS = 3
 

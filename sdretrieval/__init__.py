@@ -17,9 +17,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sdretrieval.cli.score import pairs_to_score, scores_said
     from sdretrieval.config import Config, load_config, parse_config
     from sdretrieval.run.api import RunResult, finish_run, open_run, plan_config, probe_config, run_config
-    from sdretrieval.run.commands.scoring import pairs_to_score, scores_said
+    from sdretrieval.run.loop import loop
 
 __version__ = "0.1.0"
 
@@ -30,16 +31,17 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 _HOMES = {
     "Config": "sdretrieval.config",
-    "RunResult": "sdretrieval.run.api",
-    "finish_run": "sdretrieval.run.api",
+    "RunResult": "sdretrieval.run.write",
+    "finish_run": "sdretrieval.run.write",
     "load_config": "sdretrieval.config",
+    "loop": "sdretrieval.run.loop",
     "open_run": "sdretrieval.run.api",
-    "pairs_to_score": "sdretrieval.run.commands.scoring",
+    "pairs_to_score": "sdretrieval.cli.score",
     "parse_config": "sdretrieval.config",
     "plan_config": "sdretrieval.run.api",
     "probe_config": "sdretrieval.run.api",
     "run_config": "sdretrieval.run.api",
-    "scores_said": "sdretrieval.run.commands.scoring",
+    "scores_said": "sdretrieval.cli.score",
 }
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "RunResult",
     "finish_run",
     "load_config",
+    "loop",
     "open_run",
     "pairs_to_score",
     "parse_config",

@@ -1,12 +1,13 @@
-"""One progress bar for all long work: a bar with unit and estimate on a terminal, log lines elsewhere."""
+"""What is shown of long work: one line a stage that was made, and while it runs a progress bar with unit and estimate
+on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -16,6 +17,51 @@ Item = TypeVar("Item")
 
 LOG_EVERY_SECONDS = 30.0
 """Off a terminal: one log line at most this often, so that no long work is silent and no log is flooded."""
+
+STAGE_COUNTS: dict[str, dict[str, str]] = {
+    "corpus": {
+        "documents": "{:,} documents", "train_queries": "{:,} train queries", "dev_queries": "{:,} dev queries",
+    },
+    "queries": {"train_kept": "{:,} synthetic train queries", "dev_kept": "{:,} synthetic dev queries"},
+    "verdicts": {"relevant": "{:,} relevant", "refused": "{:,} not relevant", "idle": "{:,} without effect"},
+    "tokens": {
+        "document_tokens": "{:,} tokens of documents", "query_tokens": "{:,} of queries",
+        "documents_reused": "{:,} documents reused",
+    },
+    "encode": {
+        "document_windows": "{:,} windows of documents", "query_windows": "{:,} of queries",
+        "document_windows_reused": "{:,} reused",
+    },
+    "refresh": {"documents_encoded": "{:,} documents encoded again"},
+    "index": {"vectors": "{:,} vectors", "recall_at_100": "recall@100 {:.3f}"},
+    "score": {"pairs": "{:,} scores", "newly_scored_pairs": "{:,} new", "missing_pairs": "{:,} missing"},
+    "targets": {
+        "lists": "{:,} lists", "temperature": "temperature {:.3g}", "silenced_queries": "{:,} queries left out",
+    },
+    "train": {"updates": "{:,} updates", "queries": "{:,} queries seen", "best_step": "best at update {:,}"},
+    "merge": {"share": "{:.0%} of the new weights"},
+    "precision": {"train": "train in {}", "encode": "encode in {}"},
+    "gate": {"difference": "dev difference {:+.4f}"},
+}  # fmt: skip
+"""What the counts of a stage mean, in the order in which they are shown. Any other stage shows all its counts."""
+
+
+def stage_line(address: str, counts: Mapping[str, Any], seconds: float, why: str = "") -> str:
+    """A stage that was made: `1/mine   800 queries, 12,800 candidates   4.2 s`. `why`: why it was made again."""
+    words = STAGE_COUNTS.get(address.split("/")[-1].split(":")[0])
+    if words is None:
+        parts = [
+            f"{name} {value:.4f}" if isinstance(value, float)
+            else f"{value:,} {name.replace('_', ' ')}" if type(value) is int
+            else f"{name.replace('_', ' ')} {value}"
+            for name, value in counts.items()
+        ]  # fmt: skip
+    else:
+        said = [(counts[name], form) for name, form in words.items() if counts.get(name) is not None]
+        parts = [form.format(value) for at, (value, form) in enumerate(said) if at == 0 or value != 0]
+    took = f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.1f} min"
+    what = ", ".join(parts) + (f" ({why})" if why else "")
+    return f"{address:<28} {what:<54} {took:>8}"
 
 
 _interrupt_wanted = False  # module-wide, as a signal is process-wide
@@ -28,7 +74,7 @@ def want_interrupt(wanted: bool = True) -> None:
 
 
 def check_interrupt() -> None:
-    """Raise KeyboardInterrupt where one is wanted and has not come through.
+    """Raise KeyboardInterrupt if one is wanted and has not come through.
 
     Python raises it wherever it happens to be, and in a destructor or a library's callback it is swallowed: without
     this a run under load now and then went on to its end.

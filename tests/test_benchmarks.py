@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import batches, forecast, scaling, settled
+from benchmarks import forecast, scaling
 from benchmarks.__main__ import LONG, NAMES, run
 from benchmarks.ceiling import operations
 from benchmarks.inputs import Asked
@@ -19,9 +19,6 @@ from benchmarks.passages import WORDS, passages
 from benchmarks.record import BEGIN, END, Record, Row, compared, update_readme
 from benchmarks.scaling import exponent
 from benchmarks.sides import Side, measure
-from sdretrieval.mining.candidates import Candidates
-from sdretrieval.ragged import Ragged
-from sdretrieval.targets.build import Histogram, Targets
 
 
 def _counting(name: str, fails: bool = False) -> Callable[[Path], Callable[[], Any]]:
@@ -180,33 +177,3 @@ def test_a_forecast_is_set_beside_what_came() -> None:
     assert "2 of 3 amounts of work within 5%; beyond: 1/train 0.80" in text
     assert "0 of 1 stages of 5 s or more, seconds within 30%; beyond: 1/encode 1.50" in text
     assert "1 stages whose seconds are not predicted: 7.0 s" in text
-
-
-def test_batches_by_topic_are_seen_to_encode_fewer_documents() -> None:
-    topics = np.arange(120) % 5
-    rows = Ragged.of([np.arange(20 * topic, 20 * topic + 20) for topic in topics], np.int64)
-    flat = len(rows.values_T)
-    lists = Candidates(
-        np.arange(120), rows, rows.with_values(np.zeros(flat, np.float32)), rows.with_values(np.zeros(flat, bool)),
-        rows.with_values(np.zeros(flat, np.int32)),
-    )  # fmt: skip
-    at_random, by_topic = (float(cell) for cell in batches.table(lists).splitlines()[2].split("|")[2:4])
-    assert by_topic < 0.5 * at_random
-
-
-def test_scoring_that_stops_early_loses_what_lies_deep() -> None:
-    even, steep = np.full(20, 0.05), np.repeat([0.2475, 0.001, 0.0005, 0.0005, 0.0005], 4)
-    assert settled.scored_until_settled(even, 0.05) == 20
-    assert settled.scored_until_settled(steep, 0.05) == 8
-    rows = Ragged.of([np.arange(20), np.arange(20, 40)], np.int64)
-    lists = Candidates(
-        np.arange(2), rows, rows.with_values(-np.arange(40, dtype=np.float32)),
-        rows.with_values(np.arange(40) == 39), rows.with_values(np.zeros(40, np.int32)),
-    )  # fmt: skip
-    log_probs = rows.with_values(np.log(np.concatenate([steep, steep])).astype(np.float32))
-    targets = Targets(
-        log_probs, rows.with_values(np.zeros(40, bool)), np.ones(2, np.float32), 1.0, Histogram((0.0, 1.0), (2,))
-    )
-    found = settled.stopped(lists, targets, 0.05)
-    assert found.pairs == pytest.approx(1 - (8 + 12) / 40) and found.best_lost == 0
-    assert 0 < found.mean_lost < 0.01

@@ -1,6 +1,7 @@
-"""The command line: each command is a thin shell around a plain function of `sdretrieval.run` or `sdretrieval.corpus`.
+"""The command line: one file a command, which holds what the user types and the function that does the work.
 
-Modules here import nothing heavy at the top: `sdretrieval --help` must come at once.
+These functions take objects and strings and are of use from Python too. Modules here import nothing heavy at the top:
+`sdretrieval --help` must come at once.
 """
 
 from __future__ import annotations
@@ -9,14 +10,28 @@ import errno
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from sdretrieval.cli import bundles, corpora, looking, measuring, planning, running, scoring, suspects
+from sdretrieval.cli import (
+    compare,
+    corpus,
+    evaluate,
+    export,
+    fn_report,
+    gc,
+    plan,
+    probe,
+    report,
+    run,
+    score,
+    search,
+    show,
+)
 from sdretrieval.cli.logs import quiet_libraries, start_logging
 from sdretrieval.errors import SdretrievalError
 from sdretrieval.progress import want_interrupt
@@ -33,17 +48,31 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
-    running.run, planning.plan, running.probe, scoring.score, measuring.evaluate, looking.search, looking.show,
-    measuring.compare, looking.report, suspects.fn_report, bundles.export, bundles.verify, running.gc,
-):  # fmt: skip
-    app.command()(command)
-app.add_typer(corpora.app, name="corpus")
+commands: dict[str, Callable[..., None]] = {
+    "run": run.run_command,
+    "plan": plan.plan_command,
+    "probe": probe.probe_command,
+    "score": score.score_command,
+    "evaluate": evaluate.evaluate_command,
+    "search": search.search_command,
+    "show": show.show_command,
+    "compare": compare.compare_command,
+    "report": report.report_command,
+    "fn-report": fn_report.fn_report_command,
+    "export": export.export_command,
+    "verify": export.verify_command,
+    "gc": gc.gc_command,
+}
+for name, command in commands.items():
+    app.command(name)(command)
+app.add_typer(corpus.app, name="corpus")
 
 
 @app.callback()
 def everywhere(
-    verbose: Annotated[bool, typer.Option("--verbose", help="show what the libraries underneath log, too")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="also show what the libraries log, and when each stage begins")
+    ] = False,
 ) -> None:
     """Self-distillation for retrieval: a small bi-encoder that searches your corpus better, without buying labels."""
     start_logging(verbose)
@@ -59,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 @contextmanager
 def _interrupts_kept() -> Iterator[None]:
-    """Ctrl-C is noted as well as raised: where a library swallows it, the next unit of work raises it again."""
+    """Ctrl-C is noted as well as raised: if a library swallows it, the next unit of work raises it again."""
     want_interrupt(False)
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -82,30 +111,23 @@ def _called(arguments: Sequence[str] | None) -> int:
     except SdretrievalError as problem:
         return _failed(str(problem), problem.exit_code)
     except OSError as problem:
-        return _file_trouble(problem)
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _failed(f"no space left on the disk ({problem}); make room and run again: it continues", 1)
+        if problem.errno not in REFUSED or problem.filename is None:
+            raise
+        return _failed(f"{problem.filename}: {problem.strerror}; expected a path that can be read, or written to", 2)
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as problem:
         # Usage errors of click, which typer carries under a private name: recognised by what they offer.
-        if not hasattr(problem, "format_message"):
+        usage: Any = problem
+        if not hasattr(usage, "format_message"):
             raise
-        return _misused(problem)
+        message, command = usage.format_message(), getattr(usage.ctx, "command_path", "sdretrieval")
+        return _failed(f"{message} (see {command} --help)", 2) if message else 2  # help was printed
     if code == INTERRUPTED:
         return _failed("interrupted; finished stages are in the store; run again to continue", INTERRUPTED)
     return code if isinstance(code, int) else 0
-
-
-def _file_trouble(problem: OSError) -> int:
-    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _failed(f"no space left on the disk ({problem}); make room and run again: it continues", 1)
-    if problem.errno not in REFUSED or problem.filename is None:
-        raise problem
-    return _failed(f"{problem.filename}: {problem.strerror}; expected a path that can be read, or written to", 2)
-
-
-def _misused(problem: Any) -> int:
-    message, command = problem.format_message(), getattr(problem.ctx, "command_path", "sdretrieval")
-    return _failed(f"{message} ({command} --help shows what is understood)", 2) if message else 2  # help was printed
 
 
 def _failed(message: str, code: int) -> int:

@@ -1,4 +1,4 @@
-"""What is said on stderr: this project's log lines, short; the libraries' own only where something is wrong."""
+"""What is said on stderr: this project's log lines, short; the libraries' own only if something is wrong."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def quiet_libraries() -> None:
 
 
 def start_logging(verbose: bool) -> None:
-    """INFO of `sdretrieval`; of the libraries errors alone, or with `verbose` all they say."""
-    logging.getLogger("sdretrieval").setLevel(logging.INFO)
+    """INFO of `sdretrieval` and errors of the libraries; with `verbose` also DEBUG and INFO."""
+    logging.getLogger("sdretrieval").setLevel(logging.DEBUG if verbose else logging.INFO)
     _add(logging.getLogger("sdretrieval"))
     if not verbose:
         warnings.simplefilter("ignore")

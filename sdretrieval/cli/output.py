@@ -1,4 +1,4 @@
-"""What is written on stdout: a table for people, or one JSON document for machines and nothing else."""
+"""What commands write: to stdout a table for people, or one JSON document for machines and nothing else."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from sdretrieval.errors import RequestError
 
 WIDTH_OFF_A_TERMINAL = 160
 """Of tables written to a file or a pipe."""
+TEST_COLUMNS = ("difference", "95 % interval", "p (Holm)", "verdict")
 
 
 def print_json(record: Any) -> None:
@@ -41,15 +45,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: It
     console.print(table)
 
 
-@contextlib.contextmanager
-def stdout_kept_clean() -> Iterator[None]:
-    """Whatever libraries print while they work goes to stderr: stdout is for the answer alone."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
-
-
 def paired_cells(row: Mapping[str, Any]) -> list[str]:
-    """Difference, interval, p and verdict of a paired test; empty where there is none."""
+    """Difference, interval, p and verdict of a paired test, as `TEST_COLUMNS`; empty if there is none."""
     from sdretrieval.report.page import p_value, signed, span
 
     if "difference" not in row:
@@ -57,4 +54,24 @@ def paired_cells(row: Mapping[str, Any]) -> list[str]:
     return [signed(row["difference"]), span(row["interval95"]), p_value(row.get("p_holm", row["p"])), row["verdict"]]
 
 
-TEST_COLUMNS = ("difference", "95 % interval", "p (Holm)", "verdict")
+def excerpt(text: str, length: int) -> str:
+    """The beginning of a text on one line, at most `length` characters."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= length else flat[: length - 1].rstrip() + "…"
+
+
+def check_writable(option: str, file: str | Path | None) -> None:
+    """Raise RequestError if no file can be written there: checked first, or it would cost the work its result."""
+    if file is None:
+        return
+    if Path(file).is_dir():
+        raise RequestError(f"{option} {file}: that is a folder; name a file in it")
+    if not Path(file).parent.is_dir():
+        raise RequestError(f"{option} {file}: there is no folder {Path(file).parent}; make it first")
+
+
+@contextlib.contextmanager
+def stdout_kept_clean() -> Iterator[None]:
+    """Whatever libraries print while they work goes to stderr: stdout is for the answer alone."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield

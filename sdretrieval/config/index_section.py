@@ -12,8 +12,6 @@ from sdretrieval.errors import RequestError
 from sdretrieval.indexes.kinds.base import Settings
 from sdretrieval.indexes.settings import index_settings, kinds_with, settings_of
 
-OF_VECTORS = ("refresh",)
-"""Fields that say which vectors are indexed, not how: no part of an index's key, since the vectors' own key is."""
 FIRST_FIELDS = ("kind", "lists", "probes", "storage", "links", "ef_construction", "ef_search")
 """Always part of the key. Later fields are part of it only where they say something: what was built before them is what
 would be built with them left out."""
@@ -35,7 +33,7 @@ def index_identity(section: IndexConfig) -> dict[str, Any]:
     usual = IndexConfig()
     return {
         name: value
-        for name, value in identity_fields(section, without=OF_VECTORS).items()
+        for name, value in identity_fields(section).items()
         if name in FIRST_FIELDS or value != getattr(usual, name)
     }
 
@@ -44,7 +42,7 @@ def foreign_fields(section: IndexConfig) -> Iterator[tuple[str, Any, tuple[str, 
     """Fields that are set although the kind does not have them: name, value, the kinds that do."""
     for name, field in IndexConfig.model_fields.items():
         value = getattr(section, name)
-        known = name in ("kind", *OF_VECTORS, *settings_of(section.kind)) or kind_of(field) == "cost"
+        known = name in ("kind", *settings_of(section.kind)) or kind_of(field) == "cost"
         if not known and value != field.default:
             yield name, value, kinds_with(name)
 

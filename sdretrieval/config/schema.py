@@ -127,9 +127,6 @@ class IndexConfig(Section):
     rescore_storage: Literal["float16", "float32", "int8"] = identity("number format of these vectors", "float16")
     factory: str | None = identity("FAISS factory string (factory), such as OPQ16_64,IVF1024,PQ16", None, min_length=1)
     max_memory: str | None = identity("of the index (auto), such as 2GB; null: no limit", None, min_length=1)
-    refresh: Literal["full", "partial", "auto"] = identity(
-        "documents that later generations encode anew: all, those that lists need, or as a sample decides", "full"
-    )
 
 
 Stemming = Literal[
@@ -304,9 +301,6 @@ class TrainConfig(Section):
     )
     queries_per_batch: int = identity("queries in a batch", 16, ge=1)
     candidates_per_query: int = identity("documents of a query's list that enter a batch", 10, ge=2)
-    batches: Literal["random", "topic"] = identity(
-        "which queries share a batch: any, or those whose lists share documents", "random"
-    )
     document_tokens: int | None = identity(
         "tokens of a document in training; null means the student's max_tokens", None, ge=1
     )

@@ -32,7 +32,6 @@ def warnings(config: Config) -> list[str]:
         *_unused_by_loss(config),
         *_later(config),
         *_weighing(config),
-        *_refreshing(config),
         *_made_on_codes(config),
         *_views(config),
     ]
@@ -158,39 +157,6 @@ def _weighing(config: Config) -> Iterator[str]:
         yield (
             "teacher.weights_by: agreement gives two members an even mix, since each agrees with the other as much as "
             "the other with it; a third member makes it mean something"
-        )
-
-
-def _refreshing(config: Config) -> Iterator[str]:
-    """Vectors are refreshed in part only between two generations, and where no one needs all of them."""
-    asked = config.index.refresh
-    if asked == "full":
-        return
-    if config.generations == 1:
-        yield (
-            f"index.refresh: {asked} has no effect: generations is 1, so nothing is mined from the trained student's "
-            "vectors, and what is measured last is always encoded whole; set generations to 2 or more, or leave it full"
-        )
-    elif config.student.train == "query":
-        yield (
-            f"index.refresh: {asked} has no effect: student.train is query, so documents keep the base student's "
-            "vectors and none is encoded again; leave it full"
-        )
-    elif config.train.loss == "embedding":
-        yield (
-            f"index.refresh: {asked} has no effect: train.loss is embedding, which turns the teacher's vectors towards "
-            "all of the student's own, so that these are encoded whole; take another loss, or leave it full"
-        )
-    elif config.index.kind != "exact":
-        yield (
-            f"index.refresh: {asked} finds by exact search which documents lists need, but index.kind is "
-            f"{config.index.kind}: what such an index puts in a list besides may keep its old vector; take kind exact, "
-            "or leave it full, to be sure"
-        )
-    elif any(isinstance(member, EmaConfig) and member.mode == "frozen" for member in members_of(config.teacher)):
-        yield (
-            f"index.refresh: {asked} saves the student's vectors alone: the teacher is a frozen ema, whose own vectors "
-            "are encoded whole in each generation"
         )
 
 

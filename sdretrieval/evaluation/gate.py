@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from sdretrieval.evaluation.significance import ALPHA, detectable_gain, interval, paired_differences, paired_test
 
-MERGE_SHARES = (0.25, 0.5, 0.75)
-"""Shares of the candidate's weights that a merge with the base tries, and nothing finer."""
+MERGE_SHARES = (0.5, 0.25, 0.75)
+"""Shares of the candidate's weights that are tried, in this order, if the candidate is refused."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,6 @@ def decide(
         f"{_judgement(accepted, proven, test.difference, low, tolerance)}: {numbers}; {_power(test.n, detectable)}."
     )
     return GateDecision(accepted, proven, test.difference, (low, high), test.p, test.n, detectable, reason)
-
-
-def merges_to_try(base: float, means: Mapping[float, float]) -> list[float]:
-    """Shares in the order in which they are put to the gate: the most promising first, the smallest of equals; of the
-    others those that promise more than the base.
-
-    `means`: dev mean by share, as mixed vectors give it; `base`: that of the last accepted student.
-    """
-    order = sorted(means, key=lambda share: (-means[share], share))
-    return [share for share in order if share == order[0] or means[share] > base]
 
 
 def _judgement(accepted: bool, proven: bool, difference: float, low: float, tolerance: float) -> str:

@@ -11,7 +11,7 @@ from sdretrieval.config import Config, DenseConfig, EmaConfig, Member, members_o
 from sdretrieval.config.conflicts import by_dev
 from sdretrieval.encode.views import View
 from sdretrieval.planner.workload import Reader, Workload
-from sdretrieval.stages.teach import view_of
+from sdretrieval.stages.teachers import view_of
 from sdretrieval.training.schedule import count_updates
 
 UNITS = {

@@ -29,9 +29,9 @@ from sdretrieval.encode.views import View
 from sdretrieval.planner.amounts import documents_of_update, member_at, reader_at, training_view, view_at
 from sdretrieval.planner.workload import SAMPLE, Reader, Workload, examples
 from sdretrieval.ragged import Array
-from sdretrieval.stages.guests import Guest
-from sdretrieval.stages.inputs import student_from
-from sdretrieval.stages.machine import machine_name
+from sdretrieval.stages.encode import ExternalEncoder
+from sdretrieval.stages.precision import machine_name
+from sdretrieval.stages.run import student_from
 from sdretrieval.store.memory import give_back_freed, peak_of_work, resident_bytes
 from sdretrieval.store.run_folder import write_json
 from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
@@ -144,18 +144,18 @@ class Trials:
         are counted: the process does not hold them yet."""
         config, student, reader = self.config, self.load.student, reader_at(address, self.load)
         member, view, precision = member_at(address, config), view_at(address, config), self.precision("encode")
-        guest = Guest(member, view, config.student.device) if isinstance(member, DenseConfig) else None
-        batch = guest.member.batch_tokens if guest else config.student.batch_tokens or self.batch_tokens
+        external = ExternalEncoder(member, view, config.student.device) if isinstance(member, DenseConfig) else None
+        batch = external.member.batch_tokens if external else config.student.batch_tokens or self.batch_tokens
         mean = shape(_mean_window(reader, view))
         work = f"encode windows of about {mean} tokens, batches of {batch or 'the usual'} tokens, {precision}"
 
         def trial() -> Figures:
-            encoder = guest.model() if guest else student
+            encoder = external.model() if external else student
             figures = encode_trial(encoder, windows_of(reader, view), batch, precision)
-            weights = FLOAT32 * sum(parameter.numel() for parameter in encoder.model.parameters()) if guest else 0
+            weights = FLOAT32 * sum(parameter.numel() for parameter in encoder.model.parameters()) if external else 0
             return {**figures, "bytes": figures["bytes"] + weights}
 
-        return self.calibration.of(work, trial, guest.digest if guest else student.digest)
+        return self.calibration.of(work, trial, external.digest if external else student.digest)
 
     def training(self) -> Figures:
         """Of training as the config says, `train_trial`'s figures."""

@@ -22,10 +22,11 @@ from sdretrieval.encode.student import Student
 from sdretrieval.encode.tokens import specials_of, tokenize
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.ragged import Array, Ragged
-from sdretrieval.stages import prepare
-from sdretrieval.stages.guests import Guest
-from sdretrieval.stages.inputs import GENERATED_TRAIN, Prepared, TextTokens
-from sdretrieval.stages.teach import view_of
+from sdretrieval.stages.collection import GENERATED_TRAIN, Collection
+from sdretrieval.stages.corpus import build_corpus
+from sdretrieval.stages.encode import ExternalEncoder
+from sdretrieval.stages.teachers import view_of
+from sdretrieval.stages.tokens import Tokens
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 
@@ -126,7 +127,7 @@ def workload_of(config: Config, student: Student, made: Mapping[str, Artifact], 
             return Lengths(tokenize(texts, student.model.tokenizer, f"sample of {side}"), count)
 
         if "0/tokens" in made:  # then they are known, not estimated
-            documents = Lengths(TextTokens(made["0/tokens"]).documents, len(corpus.documents))
+            documents = Lengths(Tokens(made["0/tokens"].key, made["0/tokens"].path).documents, len(corpus.documents))
         else:
             documents = lengths(document_texts, len(corpus.documents), "documents")
         reader = Reader(
@@ -138,7 +139,7 @@ def workload_of(config: Config, student: Student, made: Mapping[str, Artifact], 
             student.query_view,
         )
         external = {
-            position: _external_reader(Guest(member, view_of(member.view, config), config.student.device),
+            position: _external_reader(ExternalEncoder(member, view_of(member.view, config), config.student.device),
                                        reader, document_texts, query_texts)
             for position, member in enumerate(members_of(config.teacher))
             if isinstance(member, DenseConfig)
@@ -162,17 +163,17 @@ def workload_of(config: Config, student: Student, made: Mapping[str, Artifact], 
 
 
 def _external_reader(
-    guest: Guest, student: Reader, document_texts: Sequence[str], query_texts: Sequence[str]
+    encoder: ExternalEncoder, student: Reader, document_texts: Sequence[str], query_texts: Sequence[str]
 ) -> Reader:
     """The texts as a dense teacher sees them. Its tokenizer alone is loaded."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(words_folder(guest.folder))
-    prompts = guest.prompts.prompts
+    tokenizer = AutoTokenizer.from_pretrained(words_folder(encoder.folder))
+    prompts = encoder.prompts.prompts
 
     def lengths(texts: Sequence[str], count: int) -> Lengths:
         some = examples(texts, EXTERNAL_SAMPLE)
-        return Lengths(tokenize(some, tokenizer, f"sample for {guest.member.model}"), count)
+        return Lengths(tokenize(some, tokenizer, f"sample for {encoder.member.model}"), count)
 
     return Reader(
         lengths(document_texts, student.documents.count),
@@ -180,23 +181,23 @@ def _external_reader(
         lengths(document_texts, student.masked.count),
         specials_of(tokenizer, prompts.document),
         specials_of(tokenizer, prompts.query),
-        View(guest.query_tokens),
+        View(encoder.query_tokens),
     )
 
 
 @contextmanager
-def _collected(config: Config, made: Mapping[str, Artifact]) -> Iterator[Prepared]:
+def _collected(config: Config, made: Mapping[str, Artifact]) -> Iterator[Collection]:
     """The corpus of the store; one that is not there yet is read into a folder that goes away again."""
     if "0/corpus" in made:
-        yield Prepared(made["0/corpus"], made.get("0/queries"))
+        yield Collection(made["0/corpus"], made.get("0/queries"))
         return
     recipe = config.corpus.generate
     if recipe.written:  # runs of words stand for queries that a model would write for hours
         recipe = recipe.model_copy(update={"written": 0.0, "span": recipe.span + recipe.written})
         config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"generate": recipe})})
     with tempfile.TemporaryDirectory(prefix="sdretrieval-plan-") as folder:
-        prepare.build_corpus(Work(Path(folder)), config)
-        yield Prepared(Artifact("", Path(folder)))
+        build_corpus(Work(Path(folder)), config)
+        yield Collection(Artifact("", Path(folder)))
 
 
 def spread(count: int, most: int) -> Array:

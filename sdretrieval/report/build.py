@@ -11,37 +11,37 @@ from sdretrieval.report.costs import forecast_held, generation_costs
 from sdretrieval.report.figures import BASE, Figures, final_pairs
 from sdretrieval.report.generated import estimate_against_truth, is_made, queries_made
 from sdretrieval.report.page import dev_name
-from sdretrieval.report.staleness import stale_gate, staleness
-from sdretrieval.run.generations import Generation, Pipeline
+from sdretrieval.stages.gate import Generation
+from sdretrieval.stages.results import Results
 from sdretrieval.store import peak_rss_bytes
 
 
-def build_report(pipeline: Pipeline, figures: Figures, forecast: Mapping[str, Any]) -> dict[str, Any]:
+def build_report(results: Results, figures: Figures, forecast: Mapping[str, Any]) -> dict[str, Any]:
     """`report.json` as docs/ARCHITECTURE.md describes it. `forecast`: the run's, by stage; empty: none was made."""
-    config, measure = pipeline.config, pipeline.config.evaluate.measures[0]
-    records = pipeline.runner.records
+    config, collection = results.run.config, results.base.collection
+    measure = config.evaluate.measures[0]
+    records = results.run.runner.records
     return {
         "schema": 1,
         "name": config.name,
-        "corpus": pipeline.prepared.notes["name"],
+        "corpus": collection.notes["name"],
         "split": config.evaluate.split,
         "n_queries": figures.test[BASE].n_queries,
         "seed": config.seed,
-        "estimate": bool(pipeline.prepared.notes["estimate"]),
-        "split_is_made": is_made(pipeline.prepared, config.evaluate.split),
-        "queries_made": queries_made(pipeline.prepared),
-        "estimate_against_truth": estimate_against_truth(pipeline.prepared, figures, config.evaluate.split, measure),
-        "systems": [system.name for system in pipeline.systems],
+        "estimate": bool(collection.notes["estimate"]),
+        "split_is_made": is_made(collection, config.evaluate.split),
+        "queries_made": queries_made(collection),
+        "estimate_against_truth": estimate_against_truth(collection, figures, config.evaluate.split, measure),
+        "systems": [system.name for system in results.systems],
         "measures": {name: measured.means() for name, measured in figures.test.items()},
         "dev_measures": {name: measured.means() for name, measured in figures.dev.items()},
         "n_dev_queries": figures.dev[BASE].n_queries,
         "tests": [figures.compared[pair] for pair in final_pairs(figures.test)],
-        "seen_positives": _seen_positives(pipeline, figures, measure),
-        "generations": [_generation(one, pipeline) for one in pipeline.generations],
-        "generation_costs": generation_costs(records, len(pipeline.generations)),
+        "seen_positives": _seen_positives(results, figures, measure),
+        "generations": [_generation(one, results) for one in results.generations],
+        "generation_costs": generation_costs(records, len(results.generations)),
         "forecast": forecast_held(once(records), forecast),
-        "staleness": staleness(pipeline),
-        "trained": bool(pipeline.generations),
+        "trained": bool(results.generations),
         "seconds": round(sum(record["seconds"] for record in once(records)), 1),
         "seconds_this_time": round(sum(record["seconds"] for record in records if not record["cached"]), 1),
         "peak_rss_bytes": _peak(records),
@@ -54,9 +54,9 @@ def _peak(records: list[dict[str, Any]]) -> int:
     return max((record["peak_rss_bytes"] for record in records if record["peak_rss_bytes"]), default=peak_rss_bytes())
 
 
-def _seen_positives(pipeline: Pipeline, figures: Figures, measure: str) -> dict[str, Any] | None:
+def _seen_positives(results: Results, figures: Figures, measure: str) -> dict[str, Any] | None:
     """The systems apart by whether train judges a query's positive too; None where the split does not divide so."""
-    qrels, config = pipeline.prepared.corpus.qrels, pipeline.config
+    qrels, config = results.base.collection.corpus.qrels, results.run.config
     seen = queries_with_seen_positives(qrels[config.evaluate.split], qrels.get("train", {}))
     found = by_seen({name: one.of(measure) for name, one in figures.test.items()}, seen, config.seed)
     if found is None:
@@ -79,11 +79,11 @@ CONTROLS = "hard_labels|shuffled_teacher|labelled|shuffled"
 """How the addresses of the controls' stages end."""
 
 
-def _generation(one: Generation, pipeline: Pipeline) -> dict[str, Any]:
-    estimate = bool(pipeline.prepared.notes["estimate"])
-    reason = one.gate["reason"] + stale_gate(pipeline, one.number)
+def _generation(one: Generation, results: Results) -> dict[str, Any]:
+    estimate = bool(results.base.collection.notes["estimate"])
+    reason = one.gate["reason"]
     own = re.compile(rf"{one.number}(m[0-9.]+)?/(?!.*:({CONTROLS})$)")  # its mixtures too
-    mine = [record for record in once(pipeline.runner.records) if own.match(record["stage"])]
+    mine = [record for record in once(results.run.runner.records) if own.match(record["stage"])]
     return {
         "generation": one.number,
         "decision": one.decision,

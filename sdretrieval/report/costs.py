@@ -7,7 +7,6 @@ from typing import Any
 
 UNITS = {
     "encode": ("tokens", ("document_tokens", "query_tokens")),
-    "refresh": ("tokens", ("document_tokens", "query_tokens")),
     "index": ("vectors", ("vectors",)),
     "mine": ("candidates", ("candidates",)),
     "score": ("pairs newly scored", ("newly_scored_pairs",)),
@@ -23,7 +22,7 @@ def generation_costs(records: Iterable[Mapping[str, Any]], generations: int) -> 
     """From the ledger's records: each stage's work in each of `generations`, in the order of the stages.
 
     `amount` is in `unit`; `over_first` is (amount, seconds) over those of generation 1, None where these are 0.
-    `refresh` is compared with the first generation's `encode`, whose place it takes. What the first generation made
+    What the first generation made
     and a later one found (a teacher that does not move, lists of a student that stayed) cost nothing there. What one
     generation alone had otherwise stands in no comparison, nor does what only measured. The last row of a
     generation, `all`, adds up the seconds of the others.
@@ -32,8 +31,6 @@ def generation_costs(records: Iterable[Mapping[str, Any]], generations: int) -> 
     for generation, stage, record in _made(records):
         if generation <= generations and stage.partition(":")[0] in UNITS:
             found.setdefault(stage, {})[generation] = record
-    if "refresh" in found and "encode" in found:
-        found["refresh"][1] = found["encode"][1]
     return [row for number in range(2, generations + 1) for row in _generation(found, number)]
 
 
@@ -54,9 +51,8 @@ def _generation(found: Mapping[str, Mapping[int, Mapping[str, Any]]], number: in
     """Each stage of generation `number` beside the first's, then all of them."""
     rows = []
     for stage, made in found.items():
-        replaced = stage == "encode" and number in found.get("refresh", {})
-        again = (":" not in stage and stage != "refresh") or stage.startswith("encode:teacher")  # in all generations
-        if 1 in made and not replaced and (again or number in made):
+        again = ":" not in stage or stage.startswith("encode:teacher")  # in all generations
+        if 1 in made and (again or number in made):
             rows.append(_compared(stage, number, made[1], made.get(number, NOTHING)))
     seconds = [round(sum(row[name] for row in rows), 2) for name in ("seconds_first", "seconds")]
     total = {"stage": "all", "generation": number, "unit": None, "amount_first": None, "amount": None}

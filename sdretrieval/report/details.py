@@ -13,38 +13,47 @@ from sdretrieval.report.build import once
 from sdretrieval.report.figures import BASE, Figures
 from sdretrieval.report.removed import mining_of
 from sdretrieval.report.words import headline, notes, weight_notes
-from sdretrieval.run.generations import Pipeline
-from sdretrieval.run.measuring import System
+from sdretrieval.stages.evaluate import System
 from sdretrieval.stages.probe import with_holm
+from sdretrieval.stages.results import Results
+from sdretrieval.stages.targets import weights_by
+from sdretrieval.store.run_folder import read_json
 
 SHOWN_QUERIES = 8
 """Wins and losses shown, each."""
 
 
-def build_details(pipeline: Pipeline, figures: Figures, report: Mapping[str, Any]) -> dict[str, Any]:
+def build_details(results: Results, figures: Figures, report: Mapping[str, Any]) -> dict[str, Any]:
     """What the HTML page shows beyond report.json."""
-    split, measure = pipeline.config.evaluate.split, pipeline.config.evaluate.measures[0]
-    mining = {str(one.number): mining_of(one, pipeline.prepared.corpus) for one in pipeline.generations}
+    split, measure = results.run.config.evaluate.split, results.run.config.evaluate.measures[0]
+    mining = {str(one.number): mining_of(one, results.base.collection.corpus) for one in results.generations}
     return {
         "headline": headline(report),
-        "table": table_rows(pipeline, figures),
+        "table": table_rows(results, figures),
         "comparisons": len(figures.compared),
         "by_generation": _by_generation(figures, measure),
-        "score_histograms": _histograms(pipeline, "scores.json", None),
-        "entropy_histograms": _histograms(pipeline, "targets.json", "entropy_histogram"),
+        "score_histograms": _histograms(results, "scores.json", None),
+        "entropy_histograms": _histograms(results, "targets.json", "entropy_histogram"),
         "mining": mining,
-        **_wins_and_losses(pipeline, figures, split, measure),
-        "stages": _stage_rows(pipeline),
-        "probe": with_holm(pipeline.probe_record()["rows"]) if pipeline.probe_was_made else [],
-        "notes": [*notes(pipeline, report), *weight_notes(pipeline, mining)],
-        "config": dump_config(pipeline.config),
-        "versions": pipeline.store.manifest(pipeline.corpus.key).versions,
+        **_wins_and_losses(results, figures, split, measure),
+        "stages": _stage_rows(results),
+        "probe": _probe_rows(results),
+        "notes": [*notes(results, report), *weight_notes(results, mining)],
+        "config": dump_config(results.run.config),
+        "versions": results.run.store.manifest(results.base.collected.made.key).versions,
     }
 
 
-def table_rows(pipeline: Pipeline, figures: Figures) -> list[dict[str, Any]]:
+def _probe_rows(results: Results) -> list[dict[str, Any]]:
+    chosen = results.weights.chosen_by
+    if chosen is None or weights_by(results.run.config) != "dev":
+        return []
+    return with_holm(read_json(chosen.path / "probe.json")["rows"])
+
+
+def table_rows(results: Results, figures: Figures) -> list[dict[str, Any]]:
     """One row a system: dev and test measures, and the paired test of the difference to the base student."""
-    return [_row(system, figures) for system in pipeline.systems]
+    return [_row(system, figures) for system in results.systems]
 
 
 def _row(system: System, figures: Figures) -> dict[str, Any]:
@@ -66,21 +75,21 @@ def _by_generation(figures: Figures, measure: str) -> list[dict[str, Any]]:
     ]
 
 
-def _histograms(pipeline: Pipeline, file: str, key: str | None) -> dict[str, Any]:
+def _histograms(results: Results, file: str, key: str | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for one in pipeline.generations:
+    for one in results.generations:
         record = json.loads((one.targets.path / file).read_text(encoding="utf8"))
         named = record if key is None else {"targets": record[key]}
         found |= {f"generation {one.number}: {name}": histogram for name, histogram in named.items()}
     return found
 
 
-def _wins_and_losses(pipeline: Pipeline, figures: Figures, split: str, measure: str) -> dict[str, Any]:
+def _wins_and_losses(results: Results, figures: Figures, split: str, measure: str) -> dict[str, Any]:
     before, after = figures.test["student_0"].of(measure), figures.test["final"].of(measure)
     ordered = sorted(after, key=lambda query: after[query] - before[query])
-    runs = {s.name: s.runs[split].path / "run.trec" for s in pipeline.systems if s.name in ("student_0", "final")}
+    runs = {s.name: s.runs[split].path / "run.trec" for s in results.systems if s.name in ("student_0", "final")}
     tops = {name: {q: max(h, key=h.__getitem__) for q, h in read_trec(p).items() if h} for name, p in runs.items()}
-    corpus, qrels = pipeline.prepared.corpus, pipeline.prepared.corpus.qrels[split]
+    corpus, qrels = results.base.collection.corpus, results.base.collection.corpus.qrels[split]
 
     def shown(query: str) -> dict[str, Any]:
         relevant = [d for d, grade in qrels[query].items() if grade > 0 and d in corpus.document_row][:1]
@@ -103,12 +112,12 @@ def _text(corpus: Corpus, document: str | None) -> str:
     return corpus.document_text(corpus.document_row[document])[:240] if document else ""
 
 
-def _stage_rows(pipeline: Pipeline) -> list[dict[str, Any]]:
+def _stage_rows(results: Results) -> list[dict[str, Any]]:
     return [
         {
             "generation": record["stage"].split("/")[0],
             "stage": record["stage"].split("/", 1)[1],
             **{name: record[name] for name in ("cached", "seconds", "peak_rss_bytes", "peak_is_own", "counts")},
         }
-        for record in once(pipeline.runner.records)
+        for record in once(results.run.runner.records)
     ]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdretrieval.evaluation import Measured, family, paired_test
-from sdretrieval.run.generations import Pipeline
-from sdretrieval.stages import search
+from sdretrieval.stages.evaluate import read_measured
+from sdretrieval.stages.results import Results
 
 BASE = "student_0"
 ALWAYS_AGAINST = (BASE, "hybrid_0", "hard_labels", "shuffled_teacher")
@@ -28,11 +28,11 @@ class Figures:
     compared: dict[Pair, dict[str, Any]]
 
 
-def figures_of(pipeline: Pipeline) -> Figures:
+def figures_of(results: Results) -> Figures:
     """Read what the evaluate stages wrote, and compare."""
-    config = pipeline.config
+    config = results.run.config
     test, dev = (
-        {system.name: search.read_measured(system.runs[split]) for system in pipeline.systems}
+        {system.name: read_measured(system.runs[split]) for system in results.systems}
         for split in (config.evaluate.split, "dev")
     )
     return Figures(test, dev, compared(test, config.evaluate.measures[0], config.seed))

@@ -10,20 +10,20 @@ from sdretrieval.corpus import is_generated
 from sdretrieval.corpus.synthetic_queries import QueryTally
 from sdretrieval.evaluation import Measured
 from sdretrieval.report.figures import BASE, Figures
-from sdretrieval.stages.inputs import Prepared
+from sdretrieval.stages.collection import Collection
 
 
-def queries_made(prepared: Prepared) -> dict[str, Any]:
+def queries_made(collection: Collection) -> dict[str, Any]:
     """By split: queries `wanted` and `kept`; by kind what was made, kept and dropped, why; examples. Empty where no
     query was made from a document."""
-    return {split: _of(prepared, split, prepared.tally(split)) for split in prepared.kept}
+    return {split: _of(collection, split, collection.tally(split)) for split in collection.kept}
 
 
-def _of(prepared: Prepared, split: str, tally: QueryTally) -> dict[str, Any]:
-    kept = Counter(prepared.generated[split][query].kind for query in prepared.kept[split])
+def _of(collection: Collection, split: str, tally: QueryTally) -> dict[str, Any]:
+    kept = Counter(collection.generated[split][query].kind for query in collection.kept[split])
     record = tally.to_json()
     return {
-        "wanted": prepared.wanted(split),
+        "wanted": collection.wanted(split),
         "kept": sum(kept.values()),
         "kinds": {
             kind: {"made": made, "kept": kept[kind], "dropped": record["dropped"].get(kind, {})}
@@ -33,18 +33,18 @@ def _of(prepared: Prepared, split: str, tally: QueryTally) -> dict[str, Any]:
     }
 
 
-def is_made(prepared: Prepared, split: str) -> bool:
+def is_made(collection: Collection, split: str) -> bool:
     """Whether the queries of a split were made from documents."""
-    return any(is_generated(query) for query in prepared.corpus.qrels[split])
+    return any(is_generated(query) for query in collection.corpus.qrels[split])
 
 
-def estimate_against_truth(prepared: Prepared, figures: Figures, split: str, measure: str) -> dict[str, Any] | None:
+def estimate_against_truth(collection: Collection, figures: Figures, split: str, measure: str) -> dict[str, Any] | None:
     """Each system's difference to the base on generated dev queries beside that on the judged queries of `split`.
 
     `agreement`: Kendall's tau-b of the systems' order, 1 = the same, -1 = reversed; None for fewer than three systems.
     None altogether where either side is not of its kind: dev is judged, or `split` was made from documents too.
     """
-    if not is_made(prepared, "dev") or is_made(prepared, split):
+    if not is_made(collection, "dev") or is_made(collection, split):
         return None
     rows = [
         {"system": name, "estimated": _gain(figures.dev, name, measure), "true": _gain(figures.test, name, measure)}

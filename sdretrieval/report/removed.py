@@ -8,8 +8,7 @@ import numpy as np
 
 from sdretrieval.corpus import Corpus
 from sdretrieval.mining import Candidates, MiningReport
-from sdretrieval.run.generations import Generation
-from sdretrieval.stages import search
+from sdretrieval.stages.gate import Generation
 from sdretrieval.store.run_folder import read_json
 from sdretrieval.targets import FalseNegativeReport, QueryWeightReport, Targets
 
@@ -25,7 +24,7 @@ def mining_of(one: Generation, corpus: Corpus) -> dict[str, Any]:
     count nothing, None where all count alike.
     """
     report = MiningReport.from_json(read_json(one.mined.path / "report.json"))
-    candidates = search.load_candidates(one.mined)
+    candidates = Candidates.load(one.mined.path)
     examples = [
         {"reason": example.reason, **_texts(corpus, example.query_row, example.document_row)}
         for example in report.examples

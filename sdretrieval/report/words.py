@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sdretrieval.report.page import dev_name
-from sdretrieval.report.staleness import staleness_notes
-from sdretrieval.run.generations import Pipeline
+from sdretrieval.stages.results import Results
+from sdretrieval.stages.targets import weights_by
 from sdretrieval.store.run_folder import read_json
 
 
@@ -29,21 +29,20 @@ def headline(report: Mapping[str, Any]) -> str:
     )
 
 
-def notes(pipeline: Pipeline, report: Mapping[str, Any]) -> list[str]:
+def notes(results: Results, report: Mapping[str, Any]) -> list[str]:
     """What a reader must not overlook: hybrid search, estimates, controls that do as well, the power of dev."""
     return [
         *_hybrid_notes(report),
-        *_control_notes(pipeline, report),
+        *_control_notes(results, report),
         *_seen_note(report["seen_positives"]),
-        *_repeated_note(pipeline),
-        *_query_side_note(pipeline),
-        *staleness_notes(report["staleness"]),
+        *_repeated_note(results),
+        *_query_side_note(results),
         *_dev_notes(report),
-        *_not_run_note(pipeline, report),
+        *_not_run_note(results, report),
     ]
 
 
-def weight_notes(pipeline: Pipeline, mining: Mapping[str, Any]) -> Iterator[str]:
+def weight_notes(results: Results, mining: Mapping[str, Any]) -> Iterator[str]:
     """Queries that count nothing, by generation, and weights that no dev query chose."""
     for number, mined in mining.items():
         found = mined["query_weights"]
@@ -53,8 +52,8 @@ def weight_notes(pipeline: Pipeline, mining: Mapping[str, Any]) -> Iterator[str]
                 f"teacher's term, since they are trusted less than {found['below']:g} (by {found['by']}); the section "
                 "Mining names the least trusted."
             )
-    if pipeline.agreed_weights():
-        found = read_json(pipeline.agreement.path / "agreement.json")
+    if weights_by(results.run.config) == "agreement" and results.weights.chosen_by:
+        found = read_json(results.weights.chosen_by.path / "agreement.json")
         shares = zip(found["members"], found["weights"], strict=True)
         yield (
             f"The teacher's weights come from the members' agreement, not from labels: "
@@ -79,8 +78,8 @@ def _hybrid_notes(report: Mapping[str, Any]) -> Iterator[str]:
     yield f"Inside hybrid search distillation changes {measure} by {fused['difference']:+.4f}: {fused['verdict']}."
 
 
-def _not_run_note(pipeline: Pipeline, report: Mapping[str, Any]) -> Iterator[str]:
-    run, asked = len(report["generations"]), pipeline.config.generations
+def _not_run_note(results: Results, report: Mapping[str, Any]) -> Iterator[str]:
+    run, asked = len(report["generations"]), results.run.config.generations
     if 0 < run < asked:
         yield (
             f"{run} of {asked} generations were run: after a refused one the next would have trained the same student "
@@ -88,8 +87,8 @@ def _not_run_note(pipeline: Pipeline, report: Mapping[str, Any]) -> Iterator[str
         )
 
 
-def _control_notes(pipeline: Pipeline, report: Mapping[str, Any]) -> Iterator[str]:
-    asked = pipeline.config.evaluate.controls
+def _control_notes(results: Results, report: Mapping[str, Any]) -> Iterator[str]:
+    asked = results.run.config.evaluate.controls
     if asked and not report["trained"]:
         yield f"Nothing was trained, so neither were the controls that the config asks for: {', '.join(asked)}."
     for row in report["tests"]:
@@ -97,13 +96,13 @@ def _control_notes(pipeline: Pipeline, report: Mapping[str, Any]) -> Iterator[st
             yield f"Against {row['b']} at equal updates: {row['difference']:+.4f}, {row['verdict']}."
 
 
-def _repeated_note(pipeline: Pipeline) -> Iterator[str]:
-    if repeated := pipeline.prepared.notes["repeated_queries"]:
+def _repeated_note(results: Results) -> Iterator[str]:
+    if repeated := results.base.collection.notes["repeated_queries"]:
         yield f"{repeated} query text(s) stand in two splits; training leaves these queries out."
 
 
-def _query_side_note(pipeline: Pipeline) -> Iterator[str]:
-    if pipeline.query_side:
+def _query_side_note(results: Results) -> Iterator[str]:
+    if results.run.learns_queries_only:
         yield (
             "Only the query encoder learns (student.train: query): documents keep the base student's vectors in every "
             "row above, so an index of them stays valid."

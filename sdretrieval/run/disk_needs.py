@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Sequence
 from math import ceil
 
 from sdretrieval.config import Config, DenseConfig, EmaConfig, Member, members_of, settings_from
@@ -11,9 +11,9 @@ from sdretrieval.corpus import TextSize, find_source
 from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.student import Student
 from sdretrieval.errors import ResourceError
-from sdretrieval.run.outline import Outlined
-from sdretrieval.stages.teach import view_of
+from sdretrieval.stages.teachers import view_of
 from sdretrieval.store import Store, check_disk, readable_bytes
+from sdretrieval.store.runner import Planned
 from sdretrieval.teachers.dense import dims_of
 
 RESERVE = 100_000_000
@@ -26,7 +26,7 @@ BYTES_PER_TOKEN = 4
 """Of English text, and of a stored token id."""
 
 
-def check_room(config: Config, store: Store, stages: Mapping[str, Outlined], student: Student) -> None:
+def check_room(config: Config, store: Store, stages: Sequence[Planned], student: Student) -> None:
     """Raise ResourceError, saying what is needed for what, where the store's disk cannot hold what is to be made."""
     weights = sum(4 * parameter.numel() for parameter in student.model.parameters())
     needs = disk_needs(config, stages, text_size(config), student.dims, weights)
@@ -40,16 +40,16 @@ def check_room(config: Config, store: Store, stages: Mapping[str, Outlined], stu
 
 
 def disk_needs(
-    config: Config, stages: Mapping[str, Outlined], size: TextSize, dims: int, student_bytes: int
+    config: Config, stages: Sequence[Planned], size: TextSize, dims: int, student_bytes: int
 ) -> dict[str, int]:
     """Bytes by what they are for, of the stages that are not finished."""
     needs: dict[str, int] = defaultdict(int)
-    todo = {stage.key: address for address, stage in stages.items() if not stage.finished}  # one key, one artifact
+    todo = {stage.key: stage.address for stage in stages if not stage.cached}  # one key, one artifact
     for address in todo.values():
         name = address.split("/")[-1].split(":")[0]
         if name in ("corpus", "tokens", "lexical"):
             needs["texts, tokens and BM25"] += size.bytes
-        elif name in ("encode", "refresh"):
+        elif name == "encode":
             documents = ceil(size.documents * _windows(config, address, size)) if _documents_too(config, address) else 0
             needs["vectors"] += 4 * _dims(config, address, dims) * (documents + size.queries)
         elif name == "index":

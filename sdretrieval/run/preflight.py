@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from difflib import get_close_matches
 from pathlib import Path
 
-from sdretrieval.config import Config, CrossEncoderConfig, DenseConfig, EmaConfig, members_of, settings_from
+from sdretrieval.config import Config, CrossEncoderConfig, DenseConfig, EmaConfig, members_of, settings_from, warnings
 from sdretrieval.corpus import read_marks
 from sdretrieval.encode.locate import locate_model
+from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import ROBERTA_KIN, Student, check_positions, torch_device
 from sdretrieval.errors import ModelError, RequestError
 from sdretrieval.evaluation.gate import MERGE_SHARES
-from sdretrieval.stages.inputs import student_from
+from sdretrieval.run.disk_needs import check_room
+from sdretrieval.stages.collection import Collection as RunCollection
+from sdretrieval.stages.corpus import require_for_control
+from sdretrieval.stages.run import prompts_of, student_from
+from sdretrieval.store import Store
+from sdretrieval.store.runner import Artifact, Planned
+
+logger = logging.getLogger("sdretrieval")
+
+DryRun = Callable[..., list[Planned]]
+"""See `dry_run` of api.py."""
 
 SHARED_STAGES = ("corpus", "queries", "verdicts", "tokens", "lexical", "probe", "agreement", "precision")
 """Of all generations: 0/corpus and so on."""
-MEASURED_STAGES = ("encode", "refresh", "index", "evaluate")
+MEASURED_STAGES = ("encode", "index", "evaluate")
 """Of every student, the last generation's candidate (under the next number), controls and the final one included."""
-GENERATION_STAGES = (*MEASURED_STAGES, "mine", "score", "targets", "train", "gate", "mixtures", "merge")
+GENERATION_STAGES = (*MEASURED_STAGES, "mine", "score", "targets", "train", "gate", "merge")
 STUDENTS = ("hard_labels", "shuffled_teacher", "final")
 MERGE = re.compile(r"[0-9]+m0\.[0-9]+")
 ON_DEMAND = {
@@ -30,6 +42,45 @@ ON_DEMAND = {
     "0/verdicts": "only corpus.verdicts makes it",
     "0/precision": "only train.precision: auto or student.encode_precision: auto make a run measure it",
 }
+
+
+def check_request(config: Config, store: Store, until: str | None, worker: bool, dry_run: DryRun) -> None:
+    """Everything that can be refused before long work, what needs least time first."""
+    say_settings(config)
+    check_settings(config)
+    if until is not None:
+        check_until(until, config.generations)
+    if worker and until is None:
+        raise RequestError("--worker needs --until: the stage up to which this process works, such as 1/score")
+    planned = dry_run(config, store, until)
+    if until is not None and until not in {stage.address for stage in planned}:
+        possible = [stage.address for stage in dry_run(config, store, assume=True)]
+        check_stage_exists(until, possible, config.generations)
+    corpus = next((stage for stage in planned if stage.address == "0/corpus" and stage.cached), None)
+    if corpus is not None:  # it may have been made for a run without the control
+        made = Artifact(corpus.key, store.path_of(corpus.key))
+        require_for_control(config, RunCollection(made).corpus)
+    store.root.mkdir(parents=True, exist_ok=True)
+    check_room(config, store, planned, check_student(config))
+
+
+def check_settings(config: Config) -> None:
+    """What a plan refuses as well: it loads no model."""
+    check_verdicts(config)
+    check_models(config)
+    check_machine(config)
+
+
+def say_settings(config: Config) -> None:
+    """What a user should know of the config before anything begins."""
+    for warning in warnings(config):
+        logger.warning("%s", warning)
+    found = prompts_of(config)
+    if found.prompts != Prompts():
+        logger.info("%s", found.line(config.student.model))
+    doubt = found.doubt(config.student.model)
+    if doubt:
+        logger.warning("%s", doubt)
 
 
 def check_machine(config: Config) -> None:
@@ -151,8 +202,7 @@ def _merges(generations: int) -> set[str]:
         for number in range(1, generations + 1)
         for share in MERGE_SHARES
         for stage in (
-            "/mixtures",
             f"/merge:{share}",
-            *(f"m{share}/{name}" for name in ("encode", "refresh", "index", "evaluate:dev")),
+            *(f"m{share}/{name}" for name in ("encode", "index", "evaluate:dev", "gate")),
         )
     }

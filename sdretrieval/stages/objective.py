@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sdretrieval.config import EmaConfig, members_of
+from sdretrieval.stages.encode import Vectors
+from sdretrieval.stages.training_inputs import TrainingData
 from sdretrieval.store import Work
 from sdretrieval.teachers.aligned import AlignedVectors, JoinedVectors, ShuffledVectors, alignment
 from sdretrieval.teachers.dense import unit
@@ -15,8 +17,6 @@ from sdretrieval.teachers.protocols import HasVectors
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from sdretrieval.stages.inputs import Vectors
-    from sdretrieval.stages.learn import Classroom
     from sdretrieval.training.distillation import Distillation
     from sdretrieval.training.live import LiveTargets
 
@@ -24,61 +24,61 @@ ALIGNED_ON = 8192
 """Most documents on which a teacher's vectors are reduced and turned: far more than there are directions."""
 
 
-def make_loss(work: Work, room: Classroom, model: SentenceTransformer, live: LiveTargets | None) -> Distillation:
+def make_loss(work: Work, data: TrainingData, model: SentenceTransformer, live: LiveTargets | None) -> Distillation:
     """What the config asks for; the hard-label control is InfoNCE alone."""
     from sdretrieval.training.distillation import EmbeddingDistillation, ListwiseDistillation, MarginDistillation
 
-    asked = room.config.train
+    asked = data.config.train
     common: dict[str, Any] = {"student_temperature": asked.student_temperature, "live": live}
-    if room.lesson == "hard":
+    if data.objective == "hard":
         return ListwiseDistillation(model, kl_weight=0.0, hard_label_weight=1.0, **common)
     common["hard_label_weight"] = asked.hard_label_weight
     if asked.loss == "embedding":
         return EmbeddingDistillation(model, **common)
     if asked.loss == "listwise_kl":
         return ListwiseDistillation(model, **common)
-    heat, scale = room.targets.temperature, _margin_scale(room)
+    heat, scale = data.targets.temperature, _margin_scale(data)
     work.counts["margin_scale"] = scale
     return MarginDistillation(model, target_temperature=heat, scale=scale, **common)
 
 
-def _margin_scale(room: Classroom) -> float:
+def _margin_scale(data: TrainingData) -> float:
     """Cosines for one unit of the mixture's score, the live member's snapshot in its place."""
     from sdretrieval.training.margins import margin_scale
 
-    asked = room.config.train.margin_scale
-    assert room.scores is not None
+    asked = data.config.train.margin_scale
+    assert data.scores is not None
     if asked != "auto":
         return float(asked)
-    mixed, unknown = room.scores.mixed(room.weights), room.scores.unknown(room.weights)
+    mixed, unknown = data.scores.mixed(data.weights), data.scores.unknown(data.weights)
     if unknown is not None:  # what no teacher scored has a score that stands in for it, and says nothing of the spread
         mixed = mixed.with_values(np.where(unknown.values_T, -np.inf, mixed.values_T))
-    return margin_scale(room.candidates.scores, mixed)
+    return margin_scale(data.candidates.scores, mixed)
 
 
-def teacher_vectors(work: Work, room: Classroom) -> HasVectors | None:
+def teacher_vectors(work: Work, data: TrainingData) -> HasVectors | None:
     """The teacher's vectors in the student's dimensions, where the student regresses on them."""
-    if room.config.train.loss != "embedding" or room.lesson == "hard" or room.student_vectors is None:
+    if data.config.train.loss != "embedding" or data.objective == "hard" or data.student_vectors is None:
         return None
-    members = members_of(room.config.teacher)
+    members = members_of(data.config.teacher)
     trusted = [
         (teacher, weight, isinstance(asked, EmaConfig))
-        for teacher, weight, asked in zip(room.make_teachers(), room.weights, members, strict=True)
+        for teacher, weight, asked in zip(data.make_teachers(), data.weights, members, strict=True)
         if weight > 0 and isinstance(teacher, HasVectors)
     ]
     vectors: HasVectors = JoinedVectors([teacher for teacher, _, _ in trusted], [weight for _, weight, _ in trusted])
     if not (len(trusted) == 1 and trusted[0][2]):  # the student's own average has the student's own coordinates
-        vectors = _aligned(room, vectors, room.student_vectors)
+        vectors = _aligned(data, vectors, data.student_vectors)
         work.counts["teacher_vectors_kept"] = vectors.kept
-    if room.lesson == "shuffled":
-        return ShuffledVectors.of(vectors, len(room.prepared.corpus.documents), room.config.seed)
+    if data.objective == "shuffled":
+        return ShuffledVectors.of(vectors, len(data.collection.corpus.documents), data.config.seed)
     return vectors
 
 
-def _aligned(room: Classroom, teacher: HasVectors, student: Vectors) -> AlignedVectors:
+def _aligned(data: TrainingData, teacher: HasVectors, student: Vectors) -> AlignedVectors:
     """Fitted on the training queries and on documents as each side sees them."""
-    documents, queries = len(room.prepared.corpus.documents), room.candidates.query_rows_Q
-    drawn = np.sort(np.random.default_rng(room.config.seed).permutation(documents)[:ALIGNED_ON])
+    documents, queries = len(data.collection.corpus.documents), data.candidates.query_rows_Q
+    drawn = np.sort(np.random.default_rng(data.config.seed).permutation(documents)[:ALIGNED_ON])
     seen = student.documents
     firsts = np.asarray(seen.vectors_WD[seen.windows[drawn]])
     theirs = np.concatenate([teacher.document_vectors(drawn), teacher.query_vectors(queries)])

@@ -1,4 +1,4 @@
-"""The probe: has any configured teacher, or mixture, headroom over the student on the student's own candidates?
+"""Stage 0/probe: has any configured teacher, or mixture, headroom over the student on the student's own candidates?
 
 It scores each dev query's own top documents (the student's and BM25's), reranks them by every mixture of a coarse grid,
 and compares with the student's order by the run's measure. A teacher that is no better must not teach.
@@ -7,23 +7,81 @@ and compares with the student's order by the run's measure. A teacher that is no
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from sdretrieval.evaluation import Run, evaluate, holm, paired_test
+from sdretrieval.config import identity_fields
+from sdretrieval.evaluation import Run as TrecRun
+from sdretrieval.evaluation import evaluate, holm, paired_test
 from sdretrieval.evaluation.gate import decide
 from sdretrieval.ragged import Array, Ragged
-from sdretrieval.stages.inputs import Prepared
-from sdretrieval.stages.prepare import judgements
+from sdretrieval.stages.collection import Collection
+from sdretrieval.stages.encode import Vectors
+from sdretrieval.stages.index import open_index
+from sdretrieval.stages.lexical import Lexical
+from sdretrieval.stages.run import Run
+from sdretrieval.stages.score import score_lists
+from sdretrieval.stages.search import dense_hits, dense_masks, lexical_hits
+from sdretrieval.stages.teachers import member_identities
 from sdretrieval.store import Work
+from sdretrieval.store.runner import Artifact
 from sdretrieval.targets.mix import mix
 from sdretrieval.teachers.ensemble import TeacherScores
 
 STEPS = 4
 """Weights are multiples of a quarter: finer steps would fit dev's noise."""
+
+
+def probe(
+    run: Run, collection: Collection, lexical: Lexical, vectors: Vectors, index: Artifact,
+    teacher_vectors: Mapping[int, Vectors],
+) -> Artifact:  # fmt: skip
+    """The configured teachers and their mixtures against the base student, on dev."""
+    config = run.config
+
+    def build(work: Work) -> None:
+        rows, lists = probe_pool(run, collection, lexical, vectors, index)
+        own = np.empty(len(lists.values_T), dtype=np.float32)  # the student's own scores of listed documents, flat
+        for q, row in enumerate(rows):
+            span = slice(lists.offsets[q], lists.offsets[q + 1])
+            own[span] = np.asarray(vectors.documents.vectors_WD[lists[q]]) @ vectors.queries_QD[row]
+        student = dense_masks(collection, "dev", vectors).correct(rows, lists, lists.with_values(own))
+        _, scores = score_lists(run, collection, lexical, teacher_vectors, rows, lists, "dev")
+        gate = config.gate
+        build_probe(work, collection, rows, lists, scores, student, gate.measure, gate.tolerance, config.seed)
+
+    identity = {
+        "members": member_identities(config),
+        "calibrate": config.targets.calibrate,
+        "depth": config.evaluate.teacher_depth,
+        "lexical": config.mine.lexical,
+        "gate": identity_fields(config.gate),
+        "seed": config.seed,
+    }
+    inputs = [vectors, index, lexical, collection.judged, *teacher_vectors.values()]
+    return run.runner.stage("0/probe", 2, identity, inputs, build)
+
+
+def probe_pool(
+    run: Run, collection: Collection, lexical: Lexical, vectors: Vectors, index: Artifact
+) -> tuple[Array, Ragged]:
+    """Rows of the dev queries, and the documents of each that the probe asks the teachers about."""
+    rows, depth = collection.rows_of("dev"), run.config.evaluate.teacher_depth
+    dense = dense_hits(collection, "dev", vectors, open_index(run, index), depth)
+    words = lexical_hits(collection, "dev", lexical.index, depth).rows_Qk if run.config.mine.lexical else None
+    return rows, pool_lists(dense.rows_Qk, words, collection.own_documents(rows))
+
+
+def rerank_pool(
+    run: Run, collection: Collection, split: str, vectors: Vectors, index: Artifact
+) -> tuple[Array, Ragged]:
+    """Rows of a split's queries, and the base student's top documents, which the teacher reranks in the report."""
+    rows, depth = collection.rows_of(split), run.config.evaluate.teacher_depth
+    hits = dense_hits(collection, split, vectors, open_index(run, index), depth)
+    return rows, pool_lists(hits.rows_Qk, None, collection.own_documents(rows))
 
 
 def weight_grid(members: int) -> Iterator[tuple[float, ...]]:
@@ -43,9 +101,9 @@ def pool_lists(rows_Qk: Array, lexical_Qk: Array | None, own_Q: Array) -> Ragged
     return Ragged.of(lists, np.int64)
 
 
-def rerank_run(prepared: Prepared, query_rows: Array, lists: Ragged, scores: Ragged) -> Run:
+def rerank_run(collection: Collection, query_rows: Array, lists: Ragged, scores: Ragged) -> TrecRun:
     """Scored lists as a run."""
-    corpus = prepared.corpus
+    corpus = collection.corpus
     return {
         corpus.query_ids[row]: {
             corpus.document_ids[d]: float(s) for d, s in zip(lists[q].tolist(), scores[q].tolist(), strict=True)
@@ -54,9 +112,9 @@ def rerank_run(prepared: Prepared, query_rows: Array, lists: Ragged, scores: Rag
     }
 
 
-def with_rest(reranked: Run, whole: Run) -> Run:
+def with_rest(reranked: TrecRun, whole: TrecRun) -> TrecRun:
     """`reranked`, and below it the documents that only `whole` has, in its order: as a reranker is used."""
-    out: Run = {}
+    out: TrecRun = {}
     for query, hits in whole.items():
         top = reranked.get(query, {})
         lowest = min(top.values(), default=0.0)
@@ -66,15 +124,15 @@ def with_rest(reranked: Run, whole: Run) -> Run:
 
 
 def build_probe(
-    work: Work, prepared: Prepared, query_rows: Array, lists: Ragged, scores: TeacherScores, student: Ragged,
+    work: Work, collection: Collection, query_rows: Array, lists: Ragged, scores: TeacherScores, student: Ragged,
     measure: str, tolerance: float, seed: int,
 ) -> None:  # fmt: skip
     """`probe.json`: every mixture's measure, its difference to the student with interval and p, and the choice."""
-    qrels = judgements(prepared, "dev")
+    qrels = collection.corpus.qrels["dev"]
     calibrated = scores.calibrated()
 
     def measured(values: Ragged) -> dict[str, float]:
-        return dict(evaluate(qrels, rerank_run(prepared, query_rows, lists, values), [measure]).of(measure))
+        return dict(evaluate(qrels, rerank_run(collection, query_rows, lists, values), [measure]).of(measure))
 
     base = measured(student)
     rows: list[dict[str, Any]] = []
@@ -94,7 +152,7 @@ def build_probe(
         "weights": list(weights),
         "train": verdict.accepted,
         "reason": verdict.reason,
-        "estimate": bool(prepared.notes["estimate"]),
+        "estimate": bool(collection.notes["estimate"]),
         "n_queries": len(base),
     }
     (work.folder / "probe.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")

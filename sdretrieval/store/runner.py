@@ -1,10 +1,11 @@
 """Stages: a plain function from artifacts to one artifact, remembered by the store under the key of what went in.
 
-The same pipeline code runs and plans: a planning runner asks the store only whether a key is there.
+A dry runner is given the same calls: it makes nothing, and notes whether the store has each artifact.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from sdretrieval.errors import DamagedArtifact
-from sdretrieval.progress import check_interrupt
+from sdretrieval.progress import check_interrupt, stage_line
 from sdretrieval.store import Ledger, Store, Work, key_of
 
 logger = logging.getLogger("sdretrieval")
 
+NOT_MADE = "not made yet"
+
 
 @dataclass(frozen=True)
 class Artifact:
-    """A stage's result: its key, and where it lies (or would lie, in a plan)."""
+    """A stage's result: its key, and where it is, or would be."""
 
     key: str
     path: Path
@@ -43,15 +46,23 @@ class Planned:
 
 @dataclass
 class Runner:
-    """Runs stages (or, with `planning`, only says what it would run). `until` is a stage address such as `2/mine`."""
+    """Runs stages; with `dry` it only says, in `planned`, what it would run. `until`: a stage address such as `2/mine`.
+
+    `assume`: a dry run that takes every gate and probe to say yes, whatever they said earlier.
+    """
 
     store: Store
     ledger: Ledger
-    planning: bool = False
+    dry: bool = False
+    assume: bool = False
     until: str | None = None
     before: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     records: list[dict[str, Any]] = field(default_factory=list)
-    plan: list[Planned] = field(default_factory=list)
+    planned: list[Planned] = field(default_factory=list)
+    reused: int = 0
+    """Stages that the store already had, since this was last said."""
+    _known: dict[tuple[str, str], Artifact] = field(default_factory=dict)
+    """What was asked for already, by address and key."""
 
     def stage(
         self,
@@ -67,18 +78,29 @@ class Runner:
         name = address.split("/")[-1].split(":")[0]
         keys = [one if isinstance(one, str) else one.key for one in inputs]
         key = key_of(name, version, identity, keys)
+        if (address, key) in self._known:
+            return self._known[address, key]
         describe = {"version": version, "identity": dict(identity), "inputs": keys}
-        if self.planning:
+        if self.dry:
             self._plan(address, key, describe, resumable)
         else:
             self._run(address, name, key, describe, build, resumable)
         if self.until == address:
+            self.say_reused()
             raise Stopped(address)
-        return Artifact(key, self._place(key))
+        self._known[address, key] = Artifact(key, self.store.path_of(key))
+        return self._known[address, key]
 
-    def _place(self, key: str) -> Path:
-        """Where the artifact lies, or would lie."""
-        return self.store.path_of(key)
+    def result(self, artifact: Artifact, file: str, assumed: dict[str, Any]) -> dict[str, Any]:
+        """What a stage wrote into one of its JSON files; `assumed` in a dry run, if it is not made or is damaged."""
+        if self.dry:
+            try:
+                made = None if self.assume else self.store.get(artifact.key)
+            except DamagedArtifact:
+                made = None
+            if made is None:
+                return assumed
+        return dict(json.loads((artifact.path / file).read_text(encoding="utf8")))
 
     def _run(
         self,
@@ -90,8 +112,12 @@ class Runner:
         resumable: bool,
     ) -> None:
         check_interrupt()
+        why = self._why(address, key, describe, resumable)
         if not self.store.path_of(key).exists():
-            logger.info("%s: begins (%s)", address, self._why(address, key, describe, resumable))
+            if all(record["cached"] for record in self.records):
+                logger.info("Stages are GENERATION/STAGE; those of 0 are shared by all generations.")
+            self.say_reused()
+            logger.debug("%s begins (%s)", address, why)
         made = self.store.ensure(key, name, describe, build, resumable=resumable)
         record = {
             "stage": address,
@@ -106,28 +132,38 @@ class Runner:
         }
         self.ledger.append(record)
         self.records.append(record)
-        if not any(earlier["key"] == key for earlier in self.records[:-1]):  # said once, however many stages ask
-            logger.info("%s: %s (%.1f s)", address, "from the store" if made.cached else "done", made.seconds)
+        if not made.cached:
+            # A first time needs no reason.
+            logger.info("%s", stage_line(address, made.counts, made.seconds, "" if why == NOT_MADE else why))
+        elif not any(earlier["key"] == key for earlier in self.records[:-1]):  # counted once, however many stages ask
+            self.reused += 1
+
+    def say_reused(self) -> None:
+        """Log how many stages the store already had since this was last said: one line for all of them."""
+        if self.reused:
+            logger.info("%d stage%s from the store", self.reused, "s" * (self.reused != 1))
+        self.reused = 0
 
     def _plan(self, address: str, key: str, describe: dict[str, Any], resumable: bool) -> None:
         seconds = self.before.get(address, {}).get("seconds")
         if self.store.path_of(key).exists():
             try:
+                self.store.verify(key, deep=False)
                 made = Planned(address, True, "finished earlier", self.store.manifest(key).seconds, key)
             except DamagedArtifact:
                 made = Planned(address, False, "its artifact is damaged", seconds, key)
-            self.plan.append(made)
+            self.planned.append(made)
             return
-        maker = next((one.address for one in self.plan if one.key == key and one.address != address), None)
+        maker = next((one.address for one in self.planned if one.key == key), None)
         why = f"made by {maker}" if maker else self._why(address, key, describe, resumable)
-        self.plan.append(Planned(address, False, why, seconds, key))
+        self.planned.append(Planned(address, False, why, seconds, key))
 
     def _why(self, address: str, key: str, describe: Mapping[str, Any], resumable: bool) -> str:
         if self.store.partial_of(key).exists():
             return f"was interrupted; {'continues' if resumable else 'starts over'}"
         before = self.before.get(address)
         if before is None:
-            return "not made yet"
+            return NOT_MADE
         if before["key"] == key:
             return "its artifact was damaged or removed"
         changed = sorted(

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sdretrieval.encode.student import save_student
 from sdretrieval.progress import Progress
-from sdretrieval.ragged import Array
 from sdretrieval.training.parts import dropout_at, freeze
-from sdretrieval.training.schedule import count_updates, topic_order, visiting_order
+from sdretrieval.training.schedule import count_updates, visiting_order
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -44,7 +43,6 @@ class TrainSettings:
     half_life: float = 0.25
     save_every: int | None = None
     seed: int = 13
-    batches: Literal["random", "topic"] = "random"
 
 
 @dataclass(frozen=True)
@@ -193,7 +191,7 @@ def _trainer(
     # One process drives one GPU; for several GPUs start several processes (torchrun, accelerate launch).
     arguments._n_gpu = min(arguments.n_gpu, 1)
     per_update = settings.queries_per_batch * settings.gradient_accumulation * _processes()
-    positions, visits = _order(batches, settings, updates * per_update)
+    positions, visits = visiting_order(len(batches.candidates), updates * per_update, settings.seed)
     collate: Any = batches  # the library's type is its own class; it calls it and reads `valid_label_columns`
     return DistillationTrainer(
         model=model,
@@ -202,12 +200,6 @@ def _trainer(
         loss=loss,
         data_collator=collate,
     )
-
-
-def _order(batches: BatchMaker, settings: TrainSettings, visits: int) -> tuple[Array, Array]:
-    if settings.batches == "topic":
-        return topic_order(batches.candidates.rows, visits, settings.seed, settings.queries_per_batch)
-    return visiting_order(len(batches.candidates), visits, settings.seed)
 
 
 def _add_callbacks(

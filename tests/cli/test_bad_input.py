@@ -195,7 +195,7 @@ def test_a_damaged_artifact_is_named_and_made_again(finished: Finished, tmp_path
 BAD_REQUESTS: dict[str, tuple[list[str], str]] = {
     "no such command": (["rum", "x.yaml"], "No such command 'rum'"),
     "no such option": (["plan", "x.yaml", "--fast"], "No such option: --fast"),
-    "missing argument": (["run"], "Missing argument 'CONFIG'. (sdretrieval run --help shows what is understood)"),
+    "missing argument": (["run"], "Missing argument 'CONFIG'. (see sdretrieval run --help)"),
     "missing config": (["run", "nope.yaml"], "config nope.yaml: no such file"),
     "no such stage": (["run", "{config}", "--until", "1/mien"], "--until 1/mien: expected GENERATION/STAGE"),
     "a shared stage": (["run", "{config}", "--until", "1/probe"], "--until 1/probe: probe is shared by all"),

@@ -68,7 +68,7 @@ def test_evaluate_keeps_vectors_and_writes_json_beside_the_table(
     assert call(*arguments, "--json", "-").json() == json.loads((tmp_path / "answer.json").read_text())
     assert sorted((finished.runs / "store" / "artifacts").glob("*/*")) == made
     assert "hybrid:tiny" in first.out
-    assert "differences of nDCG@10: tiny less the row's system" in first.out
+    assert "difference: tiny minus the system of the row, in nDCG@10" in first.out
 
 
 def test_bm25_alone_needs_no_model(tiny_corpus: Path, tmp_path: Path, call: Call) -> None:
@@ -89,7 +89,7 @@ def test_compare_is_a_paired_test_whose_sign_follows_the_order(finished: Finishe
     assert row["verdict"] == "gain"
     assert back["tests"][0]["difference"] == pytest.approx(-row["difference"])
     assert back["tests"][0]["verdict"] == "loss"
-    assert "tiny less gentle" in call("compare", "tiny", "gentle", "--runs", finished.runs).out
+    assert "difference: tiny minus gentle" in call("compare", "tiny", "gentle", "--runs", finished.runs).out
 
 
 def test_runs_over_other_texts_are_not_compared(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from sdretrieval.cli.running import print_results_table
+from sdretrieval.cli.run import print_results_table
 from sdretrieval.evaluation import holm
 from tests.cli.conftest import Call, Finished
 
@@ -34,7 +35,12 @@ def test_a_run_prints_the_table_and_where_things_are(finished: Finished) -> None
     assert "Inside hybrid search distillation changes nDCG@10" in out
     assert f"report:  {finished.runs / 'tiny' / 'report.html'}" in out
     assert f"student: {finished.runs / 'tiny' / 'student'}" in out
-    assert "1/train: done" in finished.done.err
+    err = finished.done.err
+    assert err.count("Stages are GENERATION/STAGE; those of 0 are shared by all generations.") == 1
+    assert re.search(r"^1/mine +40 queries, 320 candidates +\d+\.\d s$", err, re.MULTILINE), err
+    assert re.search(r"^1/encode +120 windows of documents, 80 of queries +\d+\.\d s$", err, re.MULTILINE)
+    assert re.search(r"^1/train +60 updates, 480 queries seen +\d+\.\d s$", err, re.MULTILINE)
+    assert "from the store" not in err and "not made yet" not in err
     assert "Traceback" not in finished.done.err
 
 
@@ -46,6 +52,8 @@ def test_a_second_run_takes_everything_from_the_store(finished: Finished, call: 
     assert again.json()["measures"] == before["measures"]
     assert again.json()["seconds_this_time"] == 0
     assert all(stage["cached"] for stage in stages(finished.runs)[made:])
+    keys = {stage["key"] for stage in stages(finished.runs)[made:]}
+    assert f"{len(keys)} stages from the store" in again.err and "GENERATION/STAGE" not in again.err
 
 
 def test_plan_says_what_is_cached_and_what_is_not(finished: Finished, call: Call) -> None:
@@ -97,9 +105,9 @@ def test_probe_ranks_the_mixtures_and_advises(finished: Finished, call: Call) ->
 
 def test_without_labels_every_advice_is_an_estimate(finished: Finished, call: Call) -> None:
     done = call("probe", finished.config, "--runs", finished.runs, "--set", "corpus.labels=false")
-    assert "queries (estimate: queries made from documents)" in done.out
+    assert "queries (estimate, on synthetic queries)" in done.out
     assert "dev (estimate) nDCG@10" in done.out
-    assert "advice (estimate: queries made from documents): " in done.out
+    assert "advice (estimate, on synthetic queries): " in done.out
 
 
 @pytest.mark.parametrize("split", ["test", "dev"])
@@ -117,10 +125,10 @@ def test_a_run_reported_on_dev_shows_dev_once(finished: Finished, call: Call) ->
     assert out.splitlines()[2].count("nDCG@10") == 1
 
 
-def test_probe_says_do_not_train_where_the_teacher_is_no_better(finished: Finished, call: Call) -> None:
+def test_probe_advises_to_skip_training_if_the_teacher_is_no_better(finished: Finished, call: Call) -> None:
     alone = ["--set", "teacher={kind: ema, view: {windows: first}}"]
     done = call("probe", finished.config, "--runs", finished.runs, *alone)
-    assert "advice: do not train: " in done.out
+    assert "advice: skip training, there is nothing to learn: " in done.out
     assert "no asymmetry" in done.err
 
 

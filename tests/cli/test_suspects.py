@@ -75,7 +75,7 @@ def test_marks_are_truth_in_a_later_run_and_no_suspects_any_more(
 def test_the_table_names_rule_curve_and_advice(finished: Finished, call: Call) -> None:
     out = call("fn-report", "tiny", "--runs", finished.runs, "--rule", "percent_of_positive", "-n", 2).out
     assert "unlabelled candidates are suspects (percent 95)" in out
-    assert "caught of 0 hidden positives" in out
+    assert "Caught: of 0 known positives" in out
     assert "No percent is recommended: only 0 known positive(s) stand beside another one of their query" in out
 
 
@@ -90,7 +90,7 @@ def test_the_table_names_rule_curve_and_advice(finished: Finished, call: Call) -
         (["--rule", "margin", "--percent", "90"], "--rule margin has no --percent; leave one of them out"),
         (["--rule", "none"], "--rule none: expected margin or percent_of_positive"),
         (["-n", "0"], "-n 0: expected at least 1"),
-        (["--set", "seed=1"], "--set changes a config; tiny is a run, whose settings stand; name its YAML instead"),
+        (["--set", "seed=1"], "--set changes a config; tiny is a run, whose settings are fixed; name its YAML instead"),
         (["--tsv", "marks.txt"], "--tsv marks.txt: found the ending '.txt'; expected one of .tsv, .csv, .jsonl"),
         (["--html", "nowhere/page.html"], "--html nowhere/page.html: there is no folder nowhere; make it first"),
     ],

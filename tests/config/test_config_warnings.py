@@ -16,26 +16,6 @@ WARNINGS = [
         "train.document_tokens: 96 has no effect: student.train is query, so training reads documents' vectors and "
         "encodes no document",
     ),
-    (
-        minimal(student={"model": "m", "train": "query"}, index={"refresh": "auto"}, generations=2),
-        "index.refresh: auto has no effect: student.train is query, so documents keep the base student's vectors",
-    ),
-    (
-        minimal(index={"refresh": "partial"}),
-        "index.refresh: partial has no effect: generations is 1, so nothing is mined from the trained student's",
-    ),
-    (
-        minimal(index={"refresh": "auto"}, generations=2, teacher=DENSE, train={"loss": "embedding"}),
-        "index.refresh: auto has no effect: train.loss is embedding, which turns the teacher's vectors towards all of",
-    ),
-    (
-        minimal(index={"refresh": "auto"}, generations=2, teacher={"kind": "ema"}),
-        "index.refresh: auto saves the student's vectors alone: the teacher is a frozen ema, whose own vectors are",
-    ),
-    (
-        minimal(index={"refresh": "partial", "kind": "hnsw"}, generations=2),
-        "index.refresh: partial finds by exact search which documents lists need, but index.kind is hnsw: what such",
-    ),
     (minimal(teacher={"kind": "ema", "view": {"windows": "first"}}), NO_ASYMMETRY),
     (minimal(teacher={"kind": "ema", "view": {"windows": "first", "max_tokens": 256}}), NO_ASYMMETRY),
     (minimal(teacher={**DENSE, "model": "m"}), "give the dense teacher view: {windows: all}, or another model, or add"),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdretrieval.errors import RequestError
-from sdretrieval.evaluation.gate import MERGE_SHARES, decide, merges_to_try
+from sdretrieval.evaluation.gate import decide
 from sdretrieval.run.generations import _record
 
 N = 160
@@ -85,13 +85,6 @@ def test_what_is_accepted_has_gained_and_what_is_proven_is_accepted(
 def test_other_queries_are_refused() -> None:
     with pytest.raises(RequestError, match="different queries"):
         decide(BASE, {"other": 1.0}, tolerance=0.01, seed=13)
-
-
-def test_merges_are_tried_in_the_order_of_their_promise() -> None:
-    assert MERGE_SHARES == (0.25, 0.5, 0.75)
-    assert merges_to_try(0.5, {0.25: 0.51, 0.5: 0.54, 0.75: 0.49}) == [0.5, 0.25]
-    assert merges_to_try(0.5, {0.75: 0.52, 0.25: 0.52, 0.5: 0.52}) == [0.25, 0.5, 0.75], "of equals the smallest change"
-    assert merges_to_try(0.5, {0.25: 0.4, 0.5: 0.45, 0.75: 0.3}) == [0.5], "the best is tried whatever it promises"
 
 
 def test_what_is_written_of_a_decision_is_json_even_of_one_query() -> None:

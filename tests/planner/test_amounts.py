@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdretrieval.cli.show import lineage
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import DamagedArtifact
 from sdretrieval.planner import Amount, Fitted, Forecast, Prediction, counted, workload
@@ -21,7 +22,6 @@ from sdretrieval.planner.trials import Trials
 from sdretrieval.planner.workload import Lengths
 from sdretrieval.ragged import Ragged
 from sdretrieval.run.api import RunResult, forecast_config, plan_config, run_config
-from sdretrieval.run.commands.lineage import lineage
 from tests.helpers.runs.tiny_runs import MakeConfig, ledger_of
 
 SPECIALS = Specials((1,), (2,))

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sdretrieval.run.generations import Generation
+from sdretrieval.run.shared import Weights
 
 from sdretrieval.config import Config, load_config
 from sdretrieval.corpus import load_corpus
@@ -18,8 +20,6 @@ from sdretrieval.mining import Candidates
 from sdretrieval.report.costs import generation_costs
 from sdretrieval.report.removed import mining_of
 from sdretrieval.run.api import RunResult, run_config
-from sdretrieval.run.generations import Generation
-from sdretrieval.run.shared import Weights
 from sdretrieval.store.runner import Artifact
 from tests.helpers.runs.tiny_runs import MakeConfig, artifact, ledger_of, vectors_ND
 
@@ -241,11 +241,11 @@ def test_each_stage_keeps_the_memory_it_was_made_with(finished: RunResult) -> No
 
 
 def test_the_cards_command_names_a_config_that_is_there(finished: RunResult) -> None:
-    from sdretrieval.run.commands.exporting import card_facts
-    from sdretrieval.run.commands.serving import serving_of
+    from sdretrieval.cli.export import card_facts
+    from sdretrieval.cli.lookup import Serving
 
     corpus = load_corpus(artifact(finished.folder, "0/corpus") / "corpus")
-    first = card_facts(serving_of(finished.folder), corpus).command.splitlines()[0]
+    first = card_facts(Serving.of(finished.folder), corpus).command.splitlines()[0]
     named = first.removeprefix("sdretrieval run ")
     runs = finished.folder.parent
     assert (runs.parent / named).samefile(finished.folder / "config.yaml")
@@ -260,7 +260,7 @@ def edit_serving(folder: Path, **student: Any) -> None:
 
 
 def test_a_run_is_evaluated_as_its_config_says(finished_copy: Path, tiny_student: Path) -> None:
-    from sdretrieval.run.commands.lookup import find_model
+    from sdretrieval.cli.lookup import find_model
 
     assert (find_model("tiny", finished_copy).trust_remote_code, find_model("tiny", finished_copy).precision) == (
         False, "float32",
@@ -272,7 +272,7 @@ def test_a_run_is_evaluated_as_its_config_says(finished_copy: Path, tiny_student
 
 
 def test_a_run_with_precision_auto_is_evaluated_in_what_was_measured(make_config: MakeConfig, tmp_path: Path) -> None:
-    from sdretrieval.run.commands.lookup import find_model
+    from sdretrieval.cli.lookup import find_model
 
     assert run_config(make_config("student.encode_precision=auto"), runs=tmp_path) is not None
     path = artifact(tmp_path / "tiny", "0/precision") / "precision.json"
@@ -286,7 +286,7 @@ def test_a_run_with_precision_auto_is_evaluated_in_what_was_measured(make_config
 
 
 def test_evaluate_encodes_a_run_in_its_own_precision(finished_copy: Path, tiny_corpus: Path) -> None:
-    from sdretrieval.run.commands.evaluating import evaluate_models
+    from sdretrieval.cli.evaluate import evaluate_models
 
     def vectors() -> dict[str, np.ndarray[Any, Any]]:
         evaluate_models("tiny", str(tiny_corpus), runs=finished_copy)
@@ -318,8 +318,8 @@ class OwnModel(BertModel):
 def test_code_of_a_runs_own_model_runs_where_the_runs_config_trusts_it_and_never_in_a_bundle(
     finished_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sdretrieval.run.commands.exporting import export_run
-    from sdretrieval.run.commands.lookup import find_model, load_found
+    from sdretrieval.cli.export import export_run
+    from sdretrieval.cli.lookup import find_model, load_found
 
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))

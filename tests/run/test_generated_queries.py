@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sdretrieval.stages.inputs import Prepared
+from sdretrieval.stages.prepare import build_corpus
 
 from sdretrieval.corpus import load_corpus
 from sdretrieval.errors import CorpusError
 from sdretrieval.run.api import run_config
-from sdretrieval.stages.inputs import Prepared
-from sdretrieval.stages.prepare import build_corpus
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 from tests.helpers.runs.tiny_runs import MakeConfig, keys_of, ledger_of
@@ -158,7 +158,7 @@ def test_training_may_hide_its_queries_too(bare: Any) -> None:
 
 
 def test_two_runs_are_compared_on_the_queries_that_were_kept(bare: Any) -> None:
-    from sdretrieval.run.commands.comparing import compare_runs
+    from sdretrieval.cli.compare import compare_runs
 
     found = compare_runs(str(bare.folder), str(bare.folder))
     row = next(row for row in found["tests"] if (row["system"], row["measure"]) == ("final", "nDCG@10"))
@@ -166,7 +166,7 @@ def test_two_runs_are_compared_on_the_queries_that_were_kept(bare: Any) -> None:
 
 
 def test_a_run_on_documents_alone_is_exported_with_its_teachers(bare: Any, tmp_path: Path) -> None:
-    from sdretrieval.run.commands.exporting import export_run
+    from sdretrieval.cli.export import export_run
 
     export_run(str(bare.folder), tmp_path / "bundle")
     assert "lexical" in (tmp_path / "bundle" / "README.md").read_text()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sdretrieval.cli.evaluate import evaluate_models
 from sdretrieval.config import Config
 from sdretrieval.corpus import load_corpus
 from sdretrieval.encode.encoder import Embeddings
@@ -20,7 +21,6 @@ from sdretrieval.encode.tokens import load_tokens, tokenize
 from sdretrieval.encode.views import View
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.run.api import run_config
-from sdretrieval.run.commands.evaluating import evaluate_models
 from sdretrieval.store import Store, keys_in_ledgers
 from tests.helpers import tiny
 from tests.helpers.runs.nursery import Nursery

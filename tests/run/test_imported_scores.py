@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sdretrieval.cli.score import pairs_to_score, scores_said
 from sdretrieval.config import Config, ScoresConfig
 from sdretrieval.corpus import load_corpus
 from sdretrieval.errors import MissingScores, RequestError
 from sdretrieval.ragged import Ragged
 from sdretrieval.run.api import probe_config, run_config
-from sdretrieval.run.commands.scoring import pairs_to_score, scores_said
 from sdretrieval.stages import guests, teach
 from sdretrieval.targets.build import Targets
 from sdretrieval.teachers.ensemble import TeacherScores

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import yaml
 
+from sdretrieval.cli.search import search
 from sdretrieval.config import IndexConfig, index_identity
 from sdretrieval.errors import RequestError
 from sdretrieval.indexes.settings import KINDS, settings_of
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.run.api import run_config
-from sdretrieval.run.commands.searching import search
 from tests.helpers.runs.tiny_runs import MakeConfig, artifact, made_in
 
 RECIPES = sorted((Path(__file__).parents[2] / "indexes").glob("*.yaml"))
@@ -35,7 +35,7 @@ def test_the_schema_knows_every_kind_and_every_setting() -> None:
     kinds = get_args(IndexConfig.model_fields["kind"].annotation)
     assert set(kinds) == set(KINDS)
     settings = {name for kind in KINDS for name in settings_of(kind)}
-    assert settings == set(IndexConfig.model_fields) - {"kind", "device", "refresh"}
+    assert settings == set(IndexConfig.model_fields) - {"kind", "device"}
 
 
 def test_there_is_a_recipe_of_every_kind() -> None:

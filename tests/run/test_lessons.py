@@ -180,18 +180,3 @@ def test_vectors_are_trained_on_and_shuffled_for_the_control(make_config: MakeCo
     }
     # The student starts as its own average: where its vectors are turned to it there is next to nothing to follow.
     assert losses["1/train"][0] < 0.5 * losses["1/train:shuffled_teacher"][0]
-
-
-def test_batches_by_topic_are_another_training_over_fewer_documents(
-    make_config: MakeConfig, finished: Any, tmp_path: Path
-) -> None:
-    run_config(make_config("train.batches=topic"), runs=tmp_path, until="1/train")
-    by_topic = ledger_of(tmp_path / "tiny")[-1]
-    assert by_topic["identity"]["batches"] == "topic"
-    assert by_topic["counts"]["updates"] == 20
-    assert keys_of(tmp_path / "tiny")["1/targets"] == keys_of(finished.folder)["1/targets"]
-    first = {
-        folder: read_metrics(artifact(folder, "1/train") / "metrics.jsonl")[0]["kl"]
-        for folder in (tmp_path / "tiny", finished.folder)
-    }
-    assert len(set(first.values())) == 2

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sdretrieval.stages.inputs import Vectors
 
+from sdretrieval.cli.corpus import check_source
 from sdretrieval.encode import encoder
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.views import View
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.api import run_config
-from sdretrieval.run.commands.checking import check_source
-from sdretrieval.stages.inputs import Vectors
 from sdretrieval.store.runner import Artifact
 from sdretrieval.teachers.dense import DenseTeacher
 from tests.helpers import tiny

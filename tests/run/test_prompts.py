@@ -13,6 +13,10 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from sdretrieval.cli.evaluate import evaluate_models
+from sdretrieval.cli.export import export_run
+from sdretrieval.cli.lookup import Serving
+from sdretrieval.cli.search import query_vector, search
 from sdretrieval.config import Config, parse_config
 from sdretrieval.corpus import Corpus, load_corpus, open_corpus, write_beir
 from sdretrieval.encode.encoder import Embeddings
@@ -20,10 +24,6 @@ from sdretrieval.encode.prompts import Prompts
 from sdretrieval.export import Searcher
 from sdretrieval.ragged import Array
 from sdretrieval.run.api import plan_config, run_config
-from sdretrieval.run.commands.evaluating import evaluate_models
-from sdretrieval.run.commands.exporting import export_run
-from sdretrieval.run.commands.searching import query_vector, search
-from sdretrieval.run.commands.serving import serving_of
 from sdretrieval.store import Store
 from sdretrieval.teachers.ema import LiveEma
 from sdretrieval.training.distillation import ListwiseDistillation
@@ -99,7 +99,7 @@ def assert_every_way_agrees(config: Config, runs: Path, monkeypatch: pytest.Monk
     base = query_of(result.folder, "1/encode", row)
     np.testing.assert_array_equal(trained, base, err_msg="training")
     np.testing.assert_array_equal(watch.live[0], base, err_msg="live teacher")
-    serving = serving_of(result.folder)
+    serving = Serving.of(result.folder)
     text = corpus.query_texts([row])[0]
     np.testing.assert_array_equal(query_vector(serving.student(base=True), text)[0], base, err_msg="search --base")
     assert_served_alike(result.folder, runs, corpus)
@@ -116,7 +116,7 @@ def assert_served_alike(folder: Path, runs: Path, corpus: Corpus) -> None:
     export_run(folder.name, bundle, runs=runs)
     opened = Searcher.open(bundle, device="cpu")
     ways = {
-        "search": query_vector(serving_of(folder).student(), query)[0],
+        "search": query_vector(Serving.of(folder).student(), query)[0],
         "evaluate": evaluated_query(folder, runs),
         "bundle": opened.encoder.queries([query])[0],
     }

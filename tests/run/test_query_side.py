@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from sdretrieval.cli.evaluate import evaluate_models
+from sdretrieval.cli.export import export_run
+from sdretrieval.cli.search import search
 from sdretrieval.corpus import load_corpus
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.student import load_student
@@ -17,9 +20,6 @@ from sdretrieval.errors import ModelError
 from sdretrieval.export import Searcher, verify_bundle
 from sdretrieval.ragged import Array
 from sdretrieval.run.api import plan_config, run_config
-from sdretrieval.run.commands.evaluating import evaluate_models
-from sdretrieval.run.commands.exporting import export_run
-from sdretrieval.run.commands.searching import search
 from sdretrieval.training.callbacks import read_metrics
 from tests.helpers.runs.tiny_runs import EMA, MakeConfig, artifact, keys_of, ledger_of, made_in
 

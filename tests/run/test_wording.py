@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from sdretrieval.cli.evaluate import evaluate_models
 from sdretrieval.indexes import LexicalIndex
 from sdretrieval.run.api import plan_config, run_config
-from sdretrieval.run.commands.evaluating import evaluate_models
 from tests.helpers.runs.tiny_runs import MakeConfig, artifact, ledger_of
 
 GERMAN = (

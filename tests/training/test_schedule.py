@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdretrieval.ragged import Ragged
-from sdretrieval.training.schedule import count_updates, sampled_entries, topic_order, visiting_order
+from sdretrieval.training.schedule import count_updates, sampled_entries, visiting_order
 
 
 @given(st.integers(1, 50), st.integers(1, 300), st.integers(0, 5))
@@ -29,32 +28,6 @@ def test_a_longer_training_begins_like_a_shorter_one(queries: int, visits: int, 
 
 def test_another_seed_is_another_order() -> None:
     assert visiting_order(50, 50, 1)[0].tolist() != visiting_order(50, 50, 2)[0].tolist()
-
-
-@st.composite
-def some_lists(draw: st.DrawFn) -> Ragged:
-    return Ragged.of(
-        draw(st.lists(st.lists(st.integers(0, 12), max_size=5, unique=True), min_size=1, max_size=30)), int
-    )
-
-
-@given(some_lists(), st.integers(1, 100), st.integers(1, 9), st.integers(0, 5))
-def test_by_topic_too_every_query_is_visited_equally_often(lists: Ragged, visits: int, batch: int, seed: int) -> None:
-    positions, numbers = topic_order(lists, visits, seed, batch)
-    counts = np.bincount(positions, minlength=len(lists))
-    assert len(positions) == len(numbers) == visits
-    assert counts.max() - counts.min() <= 1
-    longer = topic_order(lists, visits + 7, seed, batch)
-    np.testing.assert_array_equal(longer[0][:visits], positions)
-
-
-def test_queries_whose_lists_share_documents_share_a_batch_in_every_pass() -> None:
-    topics = [n % 5 for n in range(23)]  # the batch that a pass leaves open is filled by the next
-    lists = Ragged.of([[10 * topic, 10 * topic + 1, 100 + n] for n, topic in enumerate(topics)], np.int64)
-    positions, _ = topic_order(lists, 92, 13, 4)
-    kinds = [len({topics[p] for p in batch}) for batch in positions.reshape(-1, 4)]
-    by_chance = [len({topics[p] for p in batch}) for batch in visiting_order(23, 92, 13)[0].reshape(-1, 4)]
-    assert np.mean(kinds) < 0.75 * np.mean(by_chance)
 
 
 @pytest.mark.parametrize(

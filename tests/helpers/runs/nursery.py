@@ -87,7 +87,7 @@ def _child(
     with os.fdopen(reading, encoding="utf8", errors="replace") as lines:
         for line in lines:
             said.append(line.rstrip("\n"))
-            if kill_at and f"{kill_at}: begins (" in line:
+            if kill_at and f"{kill_at} begins (" in line:
                 _wait_for(Path(runs), kill_when)
                 os.kill(child, signal.SIGKILL)
     return Ended(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said)._asdict()
@@ -107,7 +107,7 @@ def _be_a_run(stderr: int, config: dict[str, Any], runs: Path, until: str | None
     os.dup2(stderr, 1)
     os.dup2(stderr, 2)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("sdretrieval").setLevel(logging.INFO)
+    logging.getLogger("sdretrieval").setLevel(logging.DEBUG)
     code = 1
     try:
         run_config(parse_config(config), runs=runs, until=until, worker=worker)

@@ -1,0 +1,184 @@
+"""`corpus python-stdlib | convert | check`: make a corpus, write it as a BEIR folder, check it for trouble."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sdretrieval.cli.lookup import find_model, own_tokens
+from sdretrieval.cli.options import Json, Runs
+from sdretrieval.cli.output import print_json, say, stdout_kept_clean
+from sdretrieval.errors import RequestError
+
+if TYPE_CHECKING:
+    from sdretrieval.corpus import CorpusCheck
+    from sdretrieval.corpus.check import CountTokens
+    from sdretrieval.corpus.read.tables import Asking, Columns
+
+app = typer.Typer(help="Make a corpus, convert it, check it.", no_args_is_help=True)
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SRC",
+        help="a BEIR folder, beir:NAME, a table (.jsonl, .csv, .tsv, also .gz and .zst; .parquet), a saved dataset, "
+        "hf:NAME[:config[:split]], a folder of .txt, .md, .rst, .html or .pdf files, or python-stdlib",
+        show_default=False,
+    ),
+]
+Target = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", help="the folder to write; it must be empty or not exist yet", show_default=False),
+]
+MaxDocuments = Annotated[int | None, typer.Option(min=1, help="keep at most this many documents", show_default=False)]
+
+
+@app.command("python-stdlib")
+def python_stdlib_command(folder: Target, max_documents: MaxDocuments = None, as_json: Json = False) -> None:
+    """Build the demo's corpus from the standard library of this Python, as a BEIR folder."""
+    _write("python-stdlib", folder, max_documents, as_json)
+
+
+@app.command("convert")
+def convert_command(
+    source: Source,
+    folder: Target,
+    queries: Annotated[
+        str | None, typer.Option(metavar="FILE", help="queries: a table, saved dataset or hf:NAME", show_default=False)
+    ] = None,
+    qrels: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[SPLIT=]FILE",
+            help="judgements: a table (query, document, score) or TREC qrels; may be given several times",
+            show_default=False,
+        ),
+    ] = None,
+    topics: Annotated[str | None, typer.Option(metavar="FILE", help="TREC topics", show_default=False)] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="query log: text, and clicked ids and count if known", show_default=False),
+    ] = None,
+    identifier: Annotated[
+        str | None,
+        typer.Option("--id", metavar="COLUMN", help="column of the documents' ids (default: _id, id, doc_id)"),
+    ] = None,
+    title: Annotated[str | None, typer.Option(metavar="COLUMN", help="column of their titles (default: title)")] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN", help="column of their texts; several are joined (default: text, body, content, passage)"
+        ),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROLE=COLUMN",
+            help="column of queries, judgements or logs with an unusual name; roles: query.id, query.text, "
+            "qrels.query, qrels.document, qrels.score, log.text, log.clicked, log.count",
+        ),
+    ] = None,
+    max_documents: MaxDocuments = None,
+    as_json: Json = False,
+) -> None:
+    """Write any corpus as a clean BEIR folder, and say what was left out."""
+    from sdretrieval.corpus.read.tables import Asking, Columns, read_role, split_and_source
+
+    roles = dict(read_role(given) for given in column or ())
+    asking = Asking(queries, topics, log, tuple(split_and_source(given) for given in qrels or ()), roles)
+    columns = Columns(identifier, title, tuple(text or ()))
+    _write(source, folder, max_documents, as_json, asking, columns)
+
+
+def _write(
+    source: str,
+    folder: Path,
+    max_documents: int | None,
+    as_json: bool,
+    asking: Asking | None = None,
+    columns: Columns | None = None,
+) -> None:
+    from sdretrieval.corpus import import_corpus, limit_documents, require_absent, with_questions, write_beir
+
+    with stdout_kept_clean():
+        require_absent(folder)
+        imported = import_corpus(source, max_documents=max_documents, columns=columns)
+        if asking is not None:
+            imported = with_questions(imported, asking)
+        corpus = limit_documents(imported.corpus, max_documents) if max_documents else imported.corpus
+        write_beir(corpus, folder, imported.counts)
+    splits = {split: len(judged) for split, judged in corpus.qrels.items()}
+    if as_json:
+        print_json(
+            {
+                "folder": str(folder),
+                "name": corpus.name,
+                "digest": corpus.digest,
+                "documents": len(corpus.documents),
+                "queries": len(corpus.queries),
+                "splits": splits,
+                "imports": [report.to_json() for report in imported.reports],
+            }
+        )
+        return
+    say(*(line for report in imported.reports for line in report.lines()))
+    judged = ", ".join(f"{split} {count:,}" for split, count in splits.items()) or "none"
+    say(f"{folder}: {len(corpus.documents):,} documents, {len(corpus.queries):,} queries; judged queries: {judged}")
+
+
+@app.command("check")
+def check_command(
+    source: Source,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="count lengths in this model's tokens, not in words")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="length of the student's view (default: what the model itself asks for)")
+    ] = None,
+    runs: Runs = None,
+    as_json: Json = False,
+) -> None:
+    """Counts, lengths and what each view cuts off, duplicates, empty texts, judgements that point nowhere."""
+    with stdout_kept_clean():
+        result = check_source(source, model, max_tokens, runs)
+    print_json(result.to_json()) if as_json else say(*result.lines())
+
+
+def check_source(
+    source: str, model: str | None = None, max_tokens: int | None = None, runs: Path | None = None
+) -> CorpusCheck:
+    """Examine the corpus that `source` names; lengths in the tokens of `model`, or in words without one.
+
+    Raises CorpusError, ModelError, and RequestError if `max_tokens` is given without a model.
+    """
+    from sdretrieval.corpus import check_corpus, dangling_judgements, import_corpus
+    from sdretrieval.encode.prompts import find_prompts
+
+    if max_tokens is not None and model is None:
+        raise RequestError(f"--max-tokens {max_tokens} needs --model: without a model lengths are counted in words")
+    found = find_model(model, runs, max_tokens) if model is not None else None
+    imported = import_corpus(source)
+    corpus, folder = imported.corpus, Path(source).expanduser()
+    dangling = dangling_judgements(folder, corpus) if folder.is_dir() else ()
+    warnings = ["\n".join(report.lines()) for report in imported.reports if report.troubles]
+    if found is None:
+        checked = check_corpus(corpus, dangling=dangling)
+        return replace(checked, warnings=(*warnings, *checked.warnings))
+    checked = check_corpus(corpus, _token_counter(found.folder), {"student": found.max_tokens}, dangling)
+    doubt = find_prompts(found.folder, found.name).doubt(found.name)
+    return replace(checked, warnings=(*warnings, *checked.warnings, *([doubt] if doubt else [])))
+
+
+def _token_counter(model: Path) -> CountTokens:
+    """Lengths as the student sees them, special tokens included."""
+    import numpy as np
+
+    from sdretrieval.encode.student import load_student
+    from sdretrieval.encode.tokens import tokenize
+
+    student = load_student(str(model), max_tokens=own_tokens(model), device="cpu")
+    extra = student.document_specials.count
+    return lambda texts: np.asarray(tokenize(texts, student.model.tokenizer).lengths, dtype=np.int64) + extra

@@ -1,0 +1,138 @@
+"""`export`, `verify`: from a run to one folder that can be served, and whether such a folder is sound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sdretrieval.cli.lookup import Serving
+from sdretrieval.cli.options import Json, RunName, Runs
+from sdretrieval.cli.output import print_json, print_table, say, stdout_kept_clean
+from sdretrieval.errors import DamagedArtifact, ModelError
+from sdretrieval.store.run_folder import find_run, read_json, read_report
+
+if TYPE_CHECKING:
+    from sdretrieval.corpus import Corpus
+    from sdretrieval.export import CardFacts, Manifest
+
+CANARY_POOL = 200
+"""Dev queries of which the bundle takes a few: a test query has no place in what is published."""
+
+
+def export_command(
+    run: RunName,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="the folder to write; a bundle there is replaced", show_default=False)
+    ],
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", metavar="F", help="torch (always), onnx, onnx-int8, openvino; may be given several times"
+        ),
+    ] = None,
+    texts: Annotated[
+        bool, typer.Option("--texts/--no-texts", help="include the documents' titles and the beginnings of their texts")
+    ] = True,
+    runs: Runs = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run's student with its index, prompts and card as one folder that can check itself."""
+    with stdout_kept_clean():
+        manifest = export_run(run, folder, formats or ["torch"], texts=texts, runs=runs)
+    if as_json:
+        print_json(read_json(folder / "bundle.json"))
+        return
+    say(f"{folder}: {manifest.documents:,} documents, {manifest.dims} dims, {', '.join(manifest.formats)}")
+    for name, near in manifest.agreement.items():
+        say(f"{name}: lowest cosine with torch {near.cosine:.4f}, top hits in common {near.shared:.1%}")
+    say(f"check it at any time: sdretrieval verify {folder}")
+
+
+def verify_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="an exported folder", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Check an exported folder: its files, its canary queries' vectors and hits. Exits with 1 if they differ."""
+    from sdretrieval.export import verify_bundle
+
+    with stdout_kept_clean():
+        result = verify_bundle(folder)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        rows = [["ok" if check.ok else "FAILED", check.name, check.detail] for check in result.checks]
+        print_table(["", "check", "result"], rows)
+    if not result.ok:
+        failed = ", ".join(check.name for check in result.checks if not check.ok)
+        raise DamagedArtifact(f"{folder} is not as it was exported: {failed}; export the run again")
+
+
+def export_run(
+    name: str, folder: Path, formats: Sequence[str] = ("torch",), *, texts: bool = True, runs: Path | None = None
+) -> Manifest:
+    """Write the final student of a run, its index, prompts and card as the bundle `folder`.
+
+    `texts`: whether titles and beginnings of the documents go with it. Raises what `export_bundle` raises, and
+    RequestError if there is no such run or its parts left the store.
+    """
+    from sdretrieval.corpus import load_corpus
+    from sdretrieval.encode.prompts import Prompts
+    from sdretrieval.export import IndexedDocuments, export_bundle
+    from sdretrieval.indexes import VectorIndex
+    from sdretrieval.stages.encode import Vectors
+
+    run = find_run(name, runs)
+    serving = Serving.of(run)
+    record, corpus = serving.record, load_corpus(serving.corpus_folder())
+    vectors = Vectors(record["keys"]["vectors"], serving.artifact("vectors"))
+    try:
+        return export_bundle(
+            folder,
+            student_folder=run / "student",
+            prompts=Prompts(**record["prompts"]),
+            max_tokens=record["max_tokens"],
+            query_tokens=record["query_tokens"],
+            documents=IndexedDocuments.of(corpus),
+            vectors_ND=vectors.documents.vectors_WD,
+            index=VectorIndex.load(serving.artifact("index"), "cpu"),
+            card=card_facts(serving, corpus),
+            canary_queries=corpus.query_texts(corpus.split_rows("dev")[:CANARY_POOL]),
+            formats=formats,
+            include_texts=texts,
+        )
+    except ModelError as problem:
+        # A bundle is opened by strangers, so it never runs a model's own code, even if the run did.
+        if not serving.config.student.trust_remote_code:
+            raise
+        raise ModelError(
+            f"{problem}; the run trusts the model's own code (student.trust_remote_code: true), a bundle is opened "
+            f"without it: serve {run / 'student'} itself, or train a base that needs no code of its own"
+        ) from problem
+
+
+def card_facts(serving: Serving, corpus: Corpus) -> CardFacts:
+    """Where the student comes from, what taught it, what it gained."""
+    from sdretrieval.export import CardFacts, TeacherFact
+    from sdretrieval.teachers.ensemble import TeacherScores
+
+    config, run = serving.config, serving.run.resolve()
+    # The members that scored the first generation's lists; none if nothing was trained.
+    key = serving.record["keys"].get("scores")
+    scored = serving.store.get_or_discard(key) if key is not None else None
+    members = TeacherScores.load(scored).members if scored is not None else []
+    weights = serving.record["weights"] if members else []
+    # RUNS/NAME/config.yaml, as seen from beside RUNS: what is published says nothing of the machine's folders.
+    written = Path(run.parent.name, run.name, "config.yaml")
+    return CardFacts(
+        name=config.name,
+        base_model=config.student.model,
+        base_digest=str(serving.record["base_digest"]),
+        corpus=corpus.name,
+        corpus_digest=corpus.digest,
+        command=f"sdretrieval run {written}\nsdretrieval export {config.name} DIR",
+        teachers=[TeacherFact(m.name, m.asymmetry, weight) for m, weight in zip(members, weights, strict=True)],
+        report=read_report(serving.run),
+    )

@@ -1,0 +1,31 @@
+"""`gc`: remove from the store what no run refers to."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sdretrieval.cli.options import Json, Runs
+from sdretrieval.cli.output import print_json, print_table, say
+from sdretrieval.store import Store, keys_in_ledgers, readable_bytes
+from sdretrieval.store.run_folder import runs_folder
+
+
+def gc_command(
+    runs: Runs = None,
+    pretend: Annotated[bool, typer.Option("--pretend", help="only say what would be removed")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove from the store what no run refers to."""
+    root = runs_folder(runs)
+    removed = []
+    if (root / "store").is_dir():
+        removed = Store(root / "store").gc(lambda: keys_in_ledgers(root), pretend=pretend)
+    if as_json:
+        print_json({"pretend": pretend, "removed": [one._asdict() for one in removed]})
+        return
+    if removed:
+        print_table(["artifact", "size"], [[one.key, readable_bytes(one.bytes)] for one in removed], right=["size"])
+    total = readable_bytes(sum(one.bytes for one in removed))
+    say(f"{len(removed)} artifacts {'would be' if pretend else 'were'} removed: {total}")

@@ -1,0 +1,197 @@
+"""From what a user types to what it means: CONFIG_OR_RUN to a config, RUN to what it left, MODEL to a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sdretrieval.errors import ModelError, RequestError
+from sdretrieval.store import Store
+from sdretrieval.store.run_folder import find_run, read_json, runs_folder
+
+if TYPE_CHECKING:
+    from sdretrieval.config import Config
+    from sdretrieval.corpus import Corpus
+    from sdretrieval.encode.encoder import Precision
+    from sdretrieval.encode.student import Student
+
+USUAL_TOKENS = 256
+"""Of a document, if a model says nothing of its length."""
+NO_LIMIT = 1 << 20
+"""Tokenizers write a number far above this if they know no limit."""
+
+
+class Target(NamedTuple):
+    """A config and its folder of runs; `finished` if a run was named instead of a config's file."""
+
+    config: Config
+    runs: Path
+    finished: bool
+
+
+def config_or_run(target: str | Path | Config, overrides: Sequence[str] = (), runs: Path | None = None) -> Target:
+    """From a config, its file, or a run's name or folder. Raises ConfigError and RequestError if it is none of them."""
+    from sdretrieval.config import Config, load_config
+
+    if isinstance(target, Config):
+        return Target(target, runs_folder(runs), False)
+    if Path(target).is_file() or Path(target).suffix in (".yaml", ".yml"):
+        return Target(load_config(target, overrides), runs_folder(runs), False)
+    folder = find_run(target, runs)
+    if overrides:
+        raise RequestError(
+            f"--set changes a config; {target} is a run, whose settings are fixed; name its YAML instead"
+        )
+    return Target(Serving.of(folder).config, folder.parent, True)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What `serving.json` of a finished run says, and the store beside it: the run's corpus, index and student."""
+
+    run: Path
+    record: dict[str, Any]
+    store: Store
+
+    @staticmethod
+    def of(run: Path) -> Serving:
+        """What the run in the folder `run` left for serving. Raises RequestError if it left nothing."""
+        path = run / "serving.json"
+        if not path.is_file():
+            raise RequestError(f"run {run.name}: no serving.json in {run}; run its config again, it writes it")
+        return Serving(run, read_json(path), Store(run.resolve().parent / "store"))
+
+    def artifact(self, part: str) -> Path:
+        """Folder of a part (corpus, vectors, index, base_index). Raises RequestError if the store lost it."""
+        folder = self.store.get_or_discard(str(self.record["keys"][part]))
+        if folder is None:
+            raise RequestError(
+                f"run {self.run.name}: its {part} is no longer in the store {self.store.root}; run its config again "
+                f"(sdretrieval run {self.run / 'config.yaml'}), only what is missing is made"
+            )
+        return folder
+
+    def corpus_folder(self) -> Path:
+        """The corpus as `load_corpus` reads it."""
+        return self.artifact("corpus") / "corpus"
+
+    def corpus(self) -> Corpus:
+        """The corpus as the run was measured on it: with those synthetic queries alone that were kept."""
+        from sdretrieval.corpus import load_corpus
+        from sdretrieval.stages.collection import KEPT, with_kept
+
+        corpus = load_corpus(self.corpus_folder())
+        if "queries" not in self.record["keys"]:
+            return corpus
+        return with_kept(corpus, read_json(self.artifact("queries") / KEPT)["kept"])
+
+    @cached_property
+    def config(self) -> Config:
+        """The resolved config that the run was made with. Not config.yaml: a later run that did not finish wrote it."""
+        from sdretrieval.config import parse_config
+
+        return parse_config(self.record["config"])
+
+    def precision(self) -> Precision:
+        """What the run encoded its texts in. If its config says auto: what was measured for its final vectors, or
+        float32 if that measurement left the store."""
+        chosen: str | None = self.config.student.encode_precision
+        if chosen == "auto":
+            made_of = self.store.manifest(self.artifact("vectors").name).inputs
+            measured = (self.store.path_of(key) / "precision.json" for key in made_of)
+            chosen = next((read_json(path)["encode"] for path in measured if path.is_file()), None)
+        return "bfloat16" if chosen == "bfloat16" else "float32"
+
+    def student(self, base: bool = False) -> Student:
+        """The final student or, with `base`, the one that the run began with, as the run used them."""
+        from sdretrieval.encode.locate import locate_model, model_digest
+        from sdretrieval.encode.prompts import Prompts
+        from sdretrieval.stages.run import student_from
+
+        folder = self.run / "student"
+        if base:
+            recorded = Path(str(self.record["base"]))
+            folder = recorded if recorded.is_dir() else locate_model(self.config.student.model)
+            digest = model_digest(folder)
+            if digest != self.record["base_digest"]:
+                raise ModelError(
+                    f"run {self.run.name}: the base student in {folder} has digest {digest}, the run began with "
+                    f"{self.record['base_digest']}: the model was changed in between; run the config again"
+                )
+        # The recorded prompts: the model that they were found in need not be on this machine any more.
+        return student_from(folder, self.config, Prompts(**self.record["prompts"]))
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A model as it is to be used: its folder, and how many tokens it sees of a document and of a query."""
+
+    name: str
+    folder: Path
+    max_tokens: int
+    query_tokens: int
+    split_identifiers: bool = False
+    """Whether BM25 beside it splits identifiers (a run on code says so)."""
+    language: str = "auto"
+    """What BM25 beside it stems as: a run's own choice, else what is recognised."""
+    trust_remote_code: bool = False
+    """Whether the model may run code of its own: only a run's config says so, never a name that was typed."""
+    precision: Precision = "float32"
+    """What it encodes in: the run's own, so that its vectors are those that the run measured."""
+
+
+def find_model(name: str, runs: Path | None = None, max_tokens: int | None = None) -> FoundModel:
+    """The model that `name` means: a folder, a run (its final student, used as the run used it), or a hub id.
+
+    `max_tokens` replaces the length that the run or the model itself asks for. Raises ModelError if it is none of
+    these, RequestError if it is a run that is not finished.
+    """
+    from sdretrieval.encode.locate import locate_model
+
+    folders = [Path(name).expanduser(), runs_folder(runs) / name]
+    if not any((folder / file).is_file() for folder in folders for file in ("ledger.jsonl", "report.json")):
+        try:
+            folder = locate_model(name)
+        except ModelError as problem:
+            raise ModelError(f"{problem}. No run has this name either (runs in {runs_folder(runs)})") from None
+        tokens = max_tokens or own_tokens(folder)
+        return FoundModel(name, folder, tokens, tokens)
+    run = find_run(name, runs)  # raises if it is not finished
+    serving, student = Serving.of(run), run / "student"
+    if not student.is_dir():
+        raise RequestError(f"run {name}: {run} lacks student/; run its config again, it writes it")
+    config, tokens = serving.config, max_tokens or int(serving.record["max_tokens"])
+    return FoundModel(
+        name, student, tokens, min(int(serving.record["query_tokens"]), tokens), config.mine.split_identifiers,
+        config.mine.language, config.student.trust_remote_code, serving.precision(),
+    )  # fmt: skip
+
+
+def load_found(found: FoundModel, device: str = "auto") -> Student:
+    """The model with its own prompts. Raises ModelError if it has fewer positions than were asked for."""
+    from sdretrieval.encode.student import load_student
+
+    return load_student(
+        str(found.folder), max_tokens=found.max_tokens, query_tokens=found.query_tokens, device=device,
+        trust_remote_code=found.trust_remote_code,
+    )  # fmt: skip
+
+
+def own_tokens(folder: Path) -> int:
+    """The sequence length that a model's own files ask for, never more than its positions."""
+    from sdretrieval.encode.sides import words_folder
+    from sdretrieval.encode.student import ROBERTA_KIN
+
+    names = ("config.json", "sentence_bert_config.json", "tokenizer_config.json")
+    paths = [words_folder(folder) / name for name in names]
+    config, bert, tokenizer = (json.loads(p.read_text(encoding="utf8")) if p.is_file() else {} for p in paths)
+    positions = config.get("max_position_embeddings")
+    if positions and config.get("model_type") in ROBERTA_KIN:
+        positions -= (config.get("pad_token_id") or 0) + 1
+    wanted = bert.get("max_seq_length") or tokenizer.get("model_max_length")
+    limits = [int(limit) for limit in (wanted, positions) if limit and 0 < limit < NO_LIMIT]
+    return min(limits, default=USUAL_TOKENS)

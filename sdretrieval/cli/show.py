@@ -1,0 +1,94 @@
+"""`show`: what a run did, stage by stage, and what the gate decided. Works on unfinished runs too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sdretrieval.cli.options import Json, RunName, Runs
+from sdretrieval.cli.output import print_json, print_table, say
+from sdretrieval.store import Ledger
+from sdretrieval.store.run_folder import FORECAST, find_run, read_json, read_report, runs_folder
+
+FIRST_STAGE = "0/corpus"
+"""Every pass over the pipeline begins with it."""
+LAST_STAGE = "final/index"
+"""Only a pass that finished its run has it."""
+
+
+def show_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None:
+    """What a run did, stage by stage, and what the gate decided."""
+    from sdretrieval.report.page import duration
+
+    record = lineage(run, runs)
+    if as_json:
+        print_json(record)
+        return
+    rows = []
+    for stage in record["stages"]:
+        counts = {
+            name: f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
+            for name, value in stage["counts"].items()
+        }
+        forecast = stage["forecast_seconds"]
+        rows.append(
+            [
+                stage["stage"],
+                "cached" if stage["cached"] else "made",
+                duration(stage["seconds"]),
+                duration(forecast) if forecast is not None else "",
+                ", ".join(f"{name} {value}" for name, value in counts.items()),
+                stage["key"][:12],
+                " ".join(key[:12] for key in stage["inputs"]),
+            ]
+        )
+    print_table(["stage", "", "took", "forecast", "counts", "key", "made of"], rows, right=["took", "forecast"])
+    state = "finished" if record["finished"] else "not finished"
+    say("", f"{record['run']}: {state}, {duration(record['seconds'])} of work")
+    for one in record["generations"]:
+        say(f"generation {one['generation']}: {one['decision']}. The gate: {one['reason']}")
+
+
+def lineage(name: str, runs: Path | None = None) -> dict[str, Any]:
+    """Stages (address, key, cached, seconds, counts, inputs) of the run's last whole pass, generations, measures.
+
+    Each artifact stands once; `cached` says whether this pass found it already made by an earlier one.
+    `forecast_seconds` of a stage: what it was predicted to take, null if it was not predicted.
+
+    Raises RequestError if there is no such run.
+    """
+    folders = [one for one in (Path(name), runs_folder(runs) / name) if (one / "ledger.jsonl").is_file()]
+    folder = folders[0] if folders else find_run(name, runs)  # which raises, naming the runs that are there
+    finished = (folder / "report.json").is_file()
+    forecast = read_json(folder / FORECAST) if (folder / FORECAST).exists() else {}
+    stages: dict[str, dict[str, Any]] = {}
+    for record in _last_pass(Ledger(folder / "ledger.jsonl").read(), finished):
+        predicted = forecast.get(record["stage"])
+        of_this = predicted is not None and predicted["key"] == record["key"]
+        seconds = forecast[record["stage"]]["predicted"]["seconds"] if of_this else None
+        stages.setdefault(record["key"], {**record, "forecast_seconds": seconds})
+    report = read_report(folder) if finished else {}
+    return {
+        "run": folder.name,
+        "folder": str(folder),
+        "finished": finished,
+        "stages": list(stages.values()),
+        "seconds": round(sum(stage["seconds"] for stage in stages.values()), 1),
+        "generations": report.get("generations", []),
+        "measures": report.get("measures", {}),
+        "tests": report.get("tests", []),
+    }
+
+
+def finished_stages(records: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By address, the stages of the ledger's last pass that reached the end: what a probe, a plan with other settings
+    or an unfinished run appended since is no part of the finished run."""
+    return {record["stage"]: record for record in _last_pass(records, True)}
+
+
+def _last_pass(records: list[dict[str, Any]], finished: bool) -> list[dict[str, Any]]:
+    """The ledger's last pass that reached the end; its last pass of all if none did, or the run is not finished."""
+    starts = [at for at, record in enumerate(records) if record["stage"] == FIRST_STAGE] or [0]
+    passes = [records[start:end] for start, end in zip(starts, [*starts[1:], len(records)], strict=True)]
+    whole = [one for one in passes if any(record["stage"] == LAST_STAGE for record in one)]
+    return whole[-1] if finished and whole else passes[-1]

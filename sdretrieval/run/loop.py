@@ -1,0 +1,239 @@
+"""A run, from its corpus to measured systems: this file alone knows in which order stages run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Literal
+
+from sdretrieval.errors import MissingScores
+from sdretrieval.evaluation.gate import MERGE_SHARES
+from sdretrieval.stages.corpus import collect, generates
+from sdretrieval.stages.encode import Vectors, encode_hidden, encode_student
+from sdretrieval.stages.evaluate import (
+    System,
+    measure_bm25,
+    measure_hybrid,
+    measure_split,
+    measure_student,
+    measure_teacher,
+)
+from sdretrieval.stages.gate import Generation, gate
+from sdretrieval.stages.index import index_vectors
+from sdretrieval.stages.lexical import index_words
+from sdretrieval.stages.merge import merge
+from sdretrieval.stages.mine import mine
+from sdretrieval.stages.probe import probe
+from sdretrieval.stages.queries import consistent_queries, with_verdicts
+from sdretrieval.stages.results import Base, Final, Results
+from sdretrieval.stages.run import Run, Weights
+from sdretrieval.stages.score import score
+from sdretrieval.stages.targets import MixtureWeights, agree, temper, weights_by
+from sdretrieval.stages.teachers import takes_scores_from_files, teacher_vectors
+from sdretrieval.stages.tokens import tokenize_texts
+from sdretrieval.stages.train import train
+from sdretrieval.stages.training_inputs import Objective, TrainingInputs
+from sdretrieval.store.runner import Artifact
+
+logger = logging.getLogger("sdretrieval")
+
+
+def loop(run: Run) -> Results:
+    """Everything up to the measured systems. Raises Stopped if the runner was told to stop at a stage."""
+    cfg, base = run.config, prepare(run)
+    from_files = takes_scores_from_files(cfg)
+
+    bm25 = measure_bm25(run, base.collection, base.lexical)
+    before = measure_student(run, base.collection, "1", "student_0", "the base student", base.vectors)
+    hybrid = measure_hybrid(run, base.collection, "hybrid_0", "base student + BM25, even mix", bm25, before)
+    results = Results(run, base, mixture_weights(base), [bm25, before, hybrid])
+    if not from_files:
+        results.systems.append(measure_base_teacher(results))
+
+    student = run.base
+    for number in range(1, cfg.generations + 1):
+        if not worth_training(base) or would_repeat(results, number):
+            break
+        student = generation(results, number, student)
+    for control in cfg.evaluate.controls if results.generations else ():
+        results.systems.append(measure_control(results, control))
+
+    if from_files:  # late: the file may be made from what generation 1 mined
+        results.systems += base_teacher_if_known(results)
+    vectors = encode(base, "final/encode", student)
+    final = measure_student(run, base.collection, "final", "final", "what was accepted", vectors)
+    fused = measure_hybrid(run, base.collection, "hybrid_final", "final student + BM25, even mix", bm25, final)
+    results.systems += [final, fused]
+    results.systems.sort(key=lambda system: system.place)
+    results.final = Final(student, vectors, index_vectors(run, base.collection, "final/index", vectors))
+    return results
+
+
+def prepare(run: Run) -> Base:
+    """The stages that all generations share."""
+    collected = collect(run)
+    synthetic = generates(run.config)
+    # What a person marked wrongly is refused before any work.
+    collection = collected if synthetic else with_verdicts(run, collected)
+    tokens = tokenize_texts(run, collected, run.base.key, lambda: run.student(run.base.student))
+    lexical = index_words(run, collected)
+    vectors = encode_student(run, collected, tokens, "1/encode", run.base)
+    if synthetic:
+        collection = with_verdicts(run, consistent_queries(run, collected, vectors, lexical))
+    index = index_vectors(run, collection, "1/index", vectors)
+    return Base(run, collected, collection, tokens, lexical, vectors, index)
+
+
+def encode(base: Base, address: str, student: Weights) -> Vectors:
+    """A student's vectors under its own view."""
+    return encode_student(base.run, base.collected, base.tokens, address, student)
+
+
+def base_teacher_vectors(base: Base) -> Mapping[int, Vectors]:
+    """What the members compare in the first generation, when the student is the base."""
+    return teacher_vectors(base.run, base.collected, base.tokens, 1, base.run.base, base.vectors)
+
+
+def probe_base(base: Base) -> Artifact:
+    """The configured teachers and their mixtures against the base student, on dev."""
+    teachers = base_teacher_vectors(base)
+    return probe(base.run, base.collection, base.lexical, base.vectors, base.index, teachers)
+
+
+def mixture_weights(base: Base) -> MixtureWeights:
+    """The config's numbers; or the choice of the probe, or of the members' agreement on the first lists."""
+    run, by = base.run, weights_by(base.run.config)
+    if by is None:
+        return MixtureWeights(run.config)
+    if by == "dev":
+        return MixtureWeights(run.config, probe_base(base))
+    return MixtureWeights(run.config, agree(run, score_base(base, mine_base(base))))
+
+
+def mine_base(base: Base) -> Artifact:
+    """The first generation's lists."""
+    return mine(base.run, base.collection, base.lexical, "1/mine", base.vectors, base.index)
+
+
+def score_base(base: Base, mined: Artifact) -> Artifact:
+    """The members' scores of the first generation's lists."""
+    return score(base.run, base.collection, base.lexical, "1/score", mined, base_teacher_vectors(base))
+
+
+def worth_training(base: Base) -> bool:
+    """Whether a teacher is better than the student. With `weight: auto` the probe says; else it is not asked."""
+    if weights_by(base.run.config) != "dev":
+        return True
+    found = base.run.runner.result(probe_base(base), "probe.json", {"train": True})
+    if not found["train"]:
+        logger.warning("nothing to learn, so nothing is trained: %s", found["reason"])
+    return bool(found["train"])
+
+
+def would_repeat(results: Results, number: int) -> bool:
+    """Whether the last generation was refused and this one would train the same student from the same lists."""
+    epochs_of, last = results.run.config.train.epochs_of, results.generations[-1] if results.generations else None
+    if last is None or last.decision != "rejected" or epochs_of(number) != epochs_of(last.number):
+        return False
+    logger.info("generation %d is not run: it would train what was refused in generation %d", number, last.number)
+    return True
+
+
+def generation(results: Results, number: int, student: Weights) -> Weights:
+    """One generation; returns the student to go on with: the candidate, a mixture with the old one, or the old one."""
+    base, run, weights = results.base, results.run, results.weights
+    collection, vectors = base.collection, encode(base, f"{number}/encode", student)
+    index = index_vectors(run, collection, f"{number}/index", vectors)
+    mined = mine(run, collection, base.lexical, f"{number}/mine", vectors, index)
+    teachers = teacher_vectors(run, base.collected, base.tokens, number, student, vectors)
+    scores = score(run, collection, base.lexical, f"{number}/score", mined, teachers)
+    targets = temper(run, collection, f"{number}/targets", mined, scores, weights)
+    turned_to = vectors if run.config.train.loss == "embedding" else None
+    inputs = TrainingInputs(mined, targets, scores, teachers, turned_to)
+    epochs = run.config.train.epochs_of(number)
+    new = train_student(base, f"{number}/train", student, inputs, weights, "teacher", epochs)
+
+    new_vectors = encode(base, f"{number + 1}/encode", new)
+    described = f"after generation {number}, before the gate"
+    system = measure_student(run, collection, f"{number + 1}", f"generation_{number}", described, new_vectors)
+    results.systems.append(system)
+    old_dev = measure_split(run, collection, f"{number}", "dev", vectors, index)
+    decision = gate(run, f"{number}/gate", old_dev, system.runs["dev"])
+    outcome: Literal["accepted", "merged", "rejected"] = "accepted" if decision["accepted"] else "rejected"
+    kept = new if decision["accepted"] else student
+    for share in MERGE_SHARES if not decision["accepted"] else ():
+        merged = merge(run, f"{number}/merge:{share}", student, new, share)
+        merged_vectors = encode(base, f"{number}m{share}/encode", merged)
+        merged_index = index_vectors(run, collection, f"{number}m{share}/index", merged_vectors)
+        dev = measure_split(run, collection, f"{number}m{share}", "dev", merged_vectors, merged_index)
+        tried = gate(run, f"{number}m{share}/gate", old_dev, dev, of=len(MERGE_SHARES))
+        if tried["accepted"]:
+            kept, outcome, decision = merged, "merged", {**tried, "share": share, "unmerged": decision}
+            break
+    logger.info("generation %d: %s", number, decision["reason"])
+    results.generations.append(Generation(number, outcome, decision, kept, mined, scores, targets))
+    return kept
+
+
+def train_student(
+    base: Base, address: str, start: Weights, inputs: TrainingInputs, weights: MixtureWeights, objective: Objective,
+    epochs: float,
+) -> Weights:  # fmt: skip
+    """A training of this run. If only queries learn, documents come as the base student's vectors."""
+    run, hidden = base.run, None
+    cfg = run.config.corpus
+    if run.learns_queries_only and cfg.generated_queries and cfg.generate.masked:
+        hidden = encode_hidden(run, base.tokens)
+    kept = (base.vectors, hidden) if run.learns_queries_only else (None, None)
+    return train(
+        run, base.collection, base.tokens, base.lexical, address, start, inputs, weights, objective, epochs, kept
+    )
+
+
+def measure_base_teacher(results: Results) -> System:
+    """The teacher reranking the base student's own top documents."""
+    base, teachers = results.base, base_teacher_vectors(results.base)
+    return measure_teacher(base.run, base.collection, base.lexical, base.vectors, base.index, teachers, results.weights)
+
+
+def base_teacher_if_known(results: Results) -> list[System]:
+    """The same of a teacher whose scores come from a file. It seldom holds the pairs of dev and test; then the report
+    goes without this row."""
+    try:
+        return [measure_base_teacher(results)]
+    except MissingScores as lack:
+        logger.warning(
+            "the report has no row teacher@student_0 (the teacher reranking the base student on %s): %s. "
+            "`sdretrieval score CONFIG --pairs FILE --teacher-row` writes all pairs that it needs",
+            " and ".join(results.run.splits), str(lack).removesuffix("."),
+        )  # fmt: skip
+        return []
+
+
+def measure_control(results: Results, control: str) -> System:
+    """As many updates as the final student has had, from the base, on the first generation's lists.
+
+    `hard_labels`: on known positives alone. `shuffled_teacher`: with the teacher's scores shuffled.
+    """
+    base, run, cfg, first = results.base, results.run, results.run.config, results.generations[0]
+    mined = first.mined
+    objective: Objective = "hard" if control == "hard_labels" else "shuffled"
+    if control == "hard_labels":
+        inputs, text = TrainingInputs(mined), "equal updates on known positives, no teacher"
+        if not cfg.corpus.labels:  # the control alone reads the train judgements
+            labelled = mine(
+                run, base.collection, base.lexical, "1/mine:labelled", base.vectors, base.index, labelled_only=True
+            )
+            inputs = TrainingInputs(labelled, as_many_updates_as=mined)
+    else:
+        text = "equal updates, teacher shuffled"
+        targets = temper(
+            run, base.collection, "1/targets:shuffled", mined, first.scores, results.weights, shuffled=True
+        )
+        turned_to = base.vectors if cfg.train.loss == "embedding" else None
+        inputs = TrainingInputs(mined, targets, first.scores, base_teacher_vectors(base), turned_to)
+    # Of all generations that were not refused; of the first, if all were.
+    kept = [one.number for one in results.generations if one.decision != "rejected"]
+    epochs = sum(cfg.train.epochs_of(number) for number in kept) or cfg.train.epochs_of(1)
+    student = train_student(base, f"1/train:{control}", run.base, inputs, results.weights, objective, epochs)
+    return measure_student(run, base.collection, control, control, text, encode(base, f"{control}/encode", student))

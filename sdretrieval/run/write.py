@@ -1,0 +1,122 @@
+"""What a finished run leaves in its folder: report, page, student, TREC runs, and where search finds its parts."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdretrieval.config import dump_config
+from sdretrieval.encode.student import save_student
+from sdretrieval.evaluation import read_trec, write_trec
+from sdretrieval.report import build_details, build_report, figures_of
+from sdretrieval.report.page import render
+from sdretrieval.stages.precision import measure_precision
+from sdretrieval.stages.results import Final, Results
+from sdretrieval.store.run_folder import FORECAST, read_json, replace_folder, write_json, write_text
+
+logger = logging.getLogger("sdretrieval")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run: its folder, `report.json`, and what the HTML page shows beyond it."""
+
+    folder: Path
+    report: dict[str, Any]
+    details: dict[str, Any]
+
+
+def finish_run(results: Results) -> RunResult:
+    """Write the student, runs and report of a run that was measured to its end into its folder."""
+    run, final = results.run, results.final
+    assert final is not None, "finish_run comes after loop"
+    folder = run.folder
+    write_text(folder / "config.yaml", _config_text(results))
+    figures = figures_of(results)
+    forecast = read_json(folder / FORECAST) if (folder / FORECAST).exists() else {}
+    report = build_report(results, figures, forecast)
+    details = build_details(results, figures, report)
+    # Whoever is interrupted here has no finished run, rather than a new student with old figures.
+    for name in ("serving.json", "report.json"):
+        (folder / name).unlink(missing_ok=True)
+    _write_student(results, final, folder / "student")
+    fresh = folder / "runs.made"
+    with _emptied(fresh):  # whole: an earlier run under this name may have had other systems
+        fresh.mkdir(parents=True)
+        for system in results.systems:
+            for split, artifact in system.runs.items():
+                write_trec(read_trec(artifact.path / "run.trec"), fresh / f"{system.name}.{split}.trec", system.name)
+        replace_folder(fresh, folder / "runs")
+    write_json(folder / "details.json", details)
+    write_text(folder / "report.html", render(report, details))
+    write_json(folder / "serving.json", _serving(results, final))
+    write_json(folder / "report.json", report)
+    return RunResult(folder, report, details)
+
+
+def _config_text(results: Results) -> str:
+    """The resolved config; if it says auto of a number format, the one that was measured is written above it."""
+    config = results.run.config
+    wanted = {"student.encode_precision": config.student.encode_precision, "train.precision": config.train.precision}
+    if "auto" not in wanted.values():
+        return dump_config(config)
+    measured = read_json(measure_precision(results.run).path / "precision.json")
+    formats = dict(zip(wanted, (measured["encode"], measured["train"]), strict=True))
+    chosen = ", ".join(f"{name} {formats[name]}" for name, value in wanted.items() if value == "auto")
+    return (
+        f"# auto was measured where this ran: {chosen}. The store keeps to that; for the same on another machine, "
+        f"write it below.\n{dump_config(config)}"
+    )
+
+
+def _write_student(results: Results, final: Final, folder: Path) -> None:
+    """The final student with its views and prompts, as a plain sentence-transformers folder."""
+    run, fresh = results.run, folder.with_name("student.made")
+    student = run.student(final.student.student)
+    documents = student.document_encoder
+    if run.learns_queries_only and final.student.key != run.base.key:
+        documents = run.student(run.base.student).document_model
+        logger.info("only the query encoder learned: a document index that the base student made stays valid")
+    with _emptied(fresh):
+        save_student(student.model, fresh, documents)
+        replace_folder(fresh, folder)
+
+
+@contextmanager
+def _emptied(folder: Path) -> Iterator[None]:
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _serving(results: Results, final: Final) -> dict[str, Any]:
+    """Where search and export find what they need, by store key."""
+    run, base = results.run, results.base
+    keys = {
+        "corpus": base.collected.made.key,
+        "vectors": final.vectors.key,
+        "index": final.index.key,
+        "base_index": base.index.key,
+    }
+    if base.collection.judged != base.collected.made:
+        keys["queries"] = base.collection.judged.key
+    if results.generations:
+        keys["scores"] = results.generations[0].scores.key
+    student = run.student(final.student.student)
+    return {
+        "keys": keys,
+        "weights": results.weights.values() if results.generations else [],
+        "base": str(run.base.student),
+        "base_digest": run.base.key,
+        "max_tokens": student.view.max_tokens,
+        "query_tokens": student.query_view.max_tokens,
+        "prompts": {"query": student.prompts.query, "document": student.prompts.document},
+        "config": run.config.model_dump(mode="json"),
+    }

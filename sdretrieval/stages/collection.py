@@ -1,0 +1,169 @@
+"""The corpus of a run, opened: documents, queries, judgements, synthetic queries, what a person said of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sdretrieval.corpus import Corpus, Verdicts, load_corpus
+from sdretrieval.corpus.synthetic_queries import GeneratedQuery, QueryTally
+from sdretrieval.ragged import Array
+from sdretrieval.store.run_folder import read_json
+from sdretrieval.store.runner import Artifact
+
+GENERATED, KEPT = "generated.json", "kept.json"
+GENERATED_TRAIN = "generated"
+"""Split of training queries made from documents."""
+
+
+class Masked(NamedTuple):
+    """A document without the words of the query that was made from it."""
+
+    query: str
+    document_row: int
+    split: str
+    text: str
+
+
+def with_kept(corpus: Corpus, kept: Mapping[str, Sequence[str]]) -> Corpus:
+    """`corpus` whose synthetic splits hold the kept queries alone (ids by split)."""
+    qrels = {split: {query: corpus.qrels[split][query] for query in ids} for split, ids in kept.items()}
+    return replace(corpus, qrels={**corpus.qrels, **qrels}) if qrels else corpus
+
+
+class Collection:
+    """The corpus artifact with all its splits, and what was noted while it was made.
+
+    `made`: the corpus artifact. `kept`: the artifact that says which synthetic queries stay; without it all of them
+    are there, more than the config asks for. `verdicts`: the artifact that holds what a person said.
+    """
+
+    def __init__(self, made: Artifact, kept: Artifact | None = None, verdicts: Artifact | None = None) -> None:
+        self.made, self._kept, self._verdicts = made, kept, verdicts
+
+    @property
+    def judged(self) -> Artifact:
+        """What decides which queries learn and measure: an input of every stage that reads judgements."""
+        return self._kept or self.made
+
+    @property
+    def known_from(self) -> list[Artifact]:
+        """Inputs of a stage that reads known positives."""
+        return [self.judged, *([self._verdicts] if self._verdicts else [])]
+
+    def with_verdicts(self, verdicts: Artifact) -> Collection:
+        """The same, and what a person said."""
+        return Collection(self.made, self._kept, verdicts)
+
+    @cached_property
+    def verdicts(self) -> Verdicts:
+        """What a person said of training queries and documents; nothing if the config names no file."""
+        return Verdicts.from_json(read_json(self._verdicts.path / "verdicts.json")) if self._verdicts else Verdicts()
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """Documents, queries and judgements."""
+        return with_kept(load_corpus(self.made.path / "corpus"), self.kept)
+
+    @cached_property
+    def kept(self) -> dict[str, list[str]]:
+        """Ids of the synthetic queries that stay, by split."""
+        return dict(read_json(self._kept.path / KEPT)["kept"]) if self._kept else {}
+
+    @cached_property
+    def notes(self) -> dict[str, Any]:
+        """Training query ids, whether dev is an estimate, warnings."""
+        notes = read_json(self.made.path / "notes.json")
+        dropped = set(self.generated.get(GENERATED_TRAIN, {})) - set(self.kept.get(GENERATED_TRAIN, ()))
+        if self._kept and dropped:
+            notes["train_queries"] = [query for query in notes["train_queries"] if query not in dropped]
+        return notes
+
+    @cached_property
+    def _generation(self) -> dict[str, Any]:
+        path = self.made.path / GENERATED
+        return read_json(path) if path.exists() else {"queries": {}, "wanted": {}, "tallies": {}}
+
+    @cached_property
+    def generated(self) -> dict[str, dict[str, GeneratedQuery]]:
+        """The synthetic queries, by split and id."""
+        table = load_corpus(self.made.path / "corpus")
+        texts = dict(zip(table.query_ids, table.query_texts(), strict=True))
+        return {
+            split: {i: GeneratedQuery(texts[i], row, kind, masked) for i, (row, kind, masked) in queries.items()}
+            for split, queries in self._generation["queries"].items()
+        }
+
+    def wanted(self, split: str) -> int:
+        """How many synthetic queries of a split the config asks for."""
+        return int(self._generation["wanted"][split])
+
+    def tally(self, split: str) -> QueryTally:
+        """What was made of a split's queries, and dropped: so far, or in the end if `kept` is given."""
+        record = read_json(self._kept.path / KEPT) if self._kept else self._generation
+        return QueryTally.from_json(record["tallies"][split])
+
+    @cached_property
+    def masked(self) -> list[Masked]:
+        """Documents without their synthetic query, those of splits that measure first."""
+        found = [
+            Masked(identifier, query.document_row, split, query.masked)
+            for split, queries in self.generated.items()
+            for identifier, query in queries.items()
+            if query.masked is not None
+        ]
+        return sorted(found, key=lambda one: one.split == GENERATED_TRAIN)
+
+    @property
+    def measuring(self) -> int:
+        """How many of `masked` belong to splits that measure: these come first."""
+        return sum(one.split != GENERATED_TRAIN for one in self.masked)
+
+    def has_masked(self, split: str) -> bool:
+        """Whether the queries of a split were made from documents, and are measured without themselves."""
+        return any(one.split == split for one in self.masked[: self.measuring])
+
+    def masked_of(self, split: str) -> list[tuple[int, Masked]]:
+        """(position in `masked`, it) of a split's queries that are kept."""
+        qrels = self.corpus.qrels.get(split, {})
+        return [
+            (n, one) for n, one in enumerate(self.masked[: self.measuring]) if one.split == split and one.query in qrels
+        ]
+
+    @cached_property
+    def masked_position(self) -> dict[int, int]:
+        """Query row -> position in `masked`."""
+        return {self.corpus.query_row[one.query]: position for position, one in enumerate(self.masked)}
+
+    @cached_property
+    def train_rows(self) -> Array:
+        """Rows of the training queries: train without queries that are in another split, and synthetic ones."""
+        rows = self.corpus.query_row
+        return np.asarray(sorted(rows[identifier] for identifier in self.notes["train_queries"]), dtype=np.int64)
+
+    def rows_of(self, split: str) -> Array:
+        """Rows of a split's judged queries."""
+        return np.asarray(self.corpus.split_rows(split), dtype=np.int64)
+
+    def own_documents(self, query_rows: Array) -> Array:
+        """For each query the row of the document with its own id, -1 if there is none."""
+        own, ids = self.corpus.document_row, self.corpus.query_ids
+        return np.asarray([own.get(ids[row], -1) for row in query_rows], dtype=np.int64)
+
+    def known_positives(self, query_rows: Sequence[int], use_labels: bool) -> list[list[int]]:
+        """Document rows of the known positives of training queries: judged ones if labels may be used, always the
+        document that a synthetic query was made from, and above both what a person said (`corpus.verdicts`)."""
+        judged: dict[str, Any] = dict(self.corpus.qrels.get(GENERATED_TRAIN, {}))
+        if use_labels:
+            judged |= self.corpus.qrels.get("train", {})
+        ids, document_row, said = self.corpus.query_ids, self.corpus.document_row, self.verdicts
+        positives = []
+        for row in query_rows:
+            grades = judged.get(ids[row], {})
+            known = {document_row[d] for d, grade in grades.items() if grade > 0 and d in document_row}
+            positives.append(sorted((known | said.relevant.get(row, frozenset())) - said.refused.get(row, frozenset())))
+        return positives

@@ -1,0 +1,202 @@
+"""Stage 0/corpus: from a source to documents, queries and splits: which queries train, and which measure."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sdretrieval.config import Config, identity_fields
+from sdretrieval.corpus import (
+    Corpus,
+    carve_dev,
+    find_source,
+    normalised,
+    open_corpus,
+    repeated_queries,
+    require_positives,
+    require_split,
+    save_corpus,
+    training_queries,
+)
+from sdretrieval.corpus.synthetic_queries import (
+    GeneratedQuery,
+    QueryTally,
+    Recipe,
+    load_writer,
+    with_generated_split,
+)
+from sdretrieval.corpus.text import hash_rank
+from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.encode.student import torch_device
+from sdretrieval.errors import CorpusError
+from sdretrieval.stages.collection import GENERATED, GENERATED_TRAIN, Collection
+from sdretrieval.stages.run import Run
+from sdretrieval.store import Work
+
+logger = logging.getLogger("sdretrieval")
+
+
+def collect(run: Run) -> Collection:
+    """Documents, queries and splits. Raises CorpusError as reading the source does."""
+    cfg = run.config.corpus
+    # Verdicts touch training alone: they are inputs of what reads known positives.
+    identity = {**identity_fields(cfg, without={"source", "generate", "verdicts"}), "seed": run.config.seed}
+    identity["split"] = run.config.evaluate.split
+    if generates(run.config):  # a corpus without synthetic queries is the same whatever their recipe
+        recipe = {**identity_fields(cfg.generate, without={"within", "model", "prompt"})}
+        if cfg.generate.model is not None and cfg.generate.written > 0:
+            recipe |= {"model": model_digest(locate_model(cfg.generate.model)), "prompt": cfg.generate.prompt}
+        identity["generate"] = recipe
+    made = run.runner.stage(
+        "0/corpus", 2, identity, [find_source(cfg.source).digest()], lambda work: build_corpus(work, run.config)
+    )
+    return Collection(made)
+
+
+def generates(config: Config) -> bool:
+    """Whether any queries are made from documents."""
+    return not config.corpus.labels or config.corpus.generated_queries > 0
+
+
+def build_corpus(work: Work, config: Config) -> None:
+    """Read the source, make the splits that the config asks for, say what was left out."""
+    cfg = config.corpus
+    # Without labels, train and dev judgements may not even decide which documents a cut corpus keeps.
+    deciding = None if cfg.labels else {config.evaluate.split}
+    raw = open_corpus(cfg.source, max_documents=cfg.max_documents, keep_positives_of=deciding)
+    splits = Splits(raw, config)
+    splits.fill()
+    corpus, train = splits.corpus, splits.train
+    repeated = repeated_queries(raw)
+    if repeated:
+        logger.warning(
+            "%d query texts are in two splits and are left out of training, e.g. %r",
+            len(repeated),
+            next(iter(repeated)),
+        )
+    save_corpus(corpus, work.folder / "corpus")
+    notes = {
+        "name": raw.name,
+        "estimate": not cfg.labels,
+        "train_queries": train,
+        "repeated_queries": len(repeated),
+        "splits": {split: len(judged) for split, judged in corpus.qrels.items()},
+    }
+    (work.folder / "notes.json").write_text(json.dumps(notes) + "\n", encoding="utf8")
+    if splits.generated:
+        (work.folder / GENERATED).write_text(json.dumps(splits.record(), ensure_ascii=False) + "\n", encoding="utf8")
+    work.counts.update(documents=len(corpus.documents), train_queries=len(train), dev_queries=len(corpus.qrels["dev"]))
+
+
+class Splits:
+    """The splits of a run's corpus as they are filled: `corpus`, the training queries' ids, synthetic queries."""
+
+    def __init__(self, raw: Corpus, config: Config) -> None:
+        self.corpus, self._raw, self._config = raw, raw, config
+        self.train: list[str] = []
+        self.generated: dict[str, Mapping[str, GeneratedQuery]] = {}
+        self.tallies: dict[str, QueryTally] = {}
+        self.wanted: dict[str, int] = {}
+
+    def fill(self) -> None:
+        """All splits that the config asks for. Raises CorpusError if there is nothing to train on."""
+        cfg, split, raw = self._config.corpus, self._config.evaluate.split, self._raw
+        # Dev is carved or made anyway. Another split is made only if the corpus judges nothing at all, never because
+        # its name was mistyped.
+        split_is_made = split == "dev" or (not cfg.labels and not any(raw.qrels.values()))
+        if not split_is_made:
+            require_split(raw, split)
+        if cfg.labels:
+            require_positives(raw, "train")
+            if not raw.qrels.get("dev"):
+                self.corpus = carve_dev(raw, self._config.seed, cfg.dev_share)
+        else:
+            require_for_control(self._config, raw)
+            self._generate("dev", cfg.dev_queries, held_out=True)
+            if split != "dev" and split_is_made:
+                self._generate(split, cfg.dev_queries, held_out=True)
+        self._choose_training()
+
+    def _choose_training(self) -> None:
+        cfg, corpus = self._config.corpus, self.corpus
+        if corpus.qrels.get("train"):
+            self.train = [corpus.query_ids[row] for row in training_queries(corpus)]
+        unjudged = _unjudged(self._raw, corpus)
+        if cfg.unjudged_queries:
+            self.train += unjudged
+        elif unjudged:
+            logger.info(
+                "%d queries have no judgement and are not trained on; with --set corpus.unjudged_queries=true they are",
+                len(unjudged),
+            )
+        if cfg.train_queries is not None and len(self.train) > cfg.train_queries:
+            self.train = sorted(self.train, key=lambda query: hash_rank(self._config.seed, query))[: cfg.train_queries]
+        if cfg.generated_queries:
+            self._generate(GENERATED_TRAIN, cfg.generated_queries, held_out=False)
+            self.train += list(self.generated[GENERATED_TRAIN])
+        if not self.train:
+            log = f"train on the {len(unjudged)} queries without a judgement (--set corpus.unjudged_queries=true), or "
+            judged = len(self._raw.qrels.get("train", {})) if cfg.labels else 0
+            lacking = (
+                f"all {judged} queries of its train split are in another split too" if judged else "has no train split"
+            )
+            raise CorpusError(
+                f"corpus {self._raw.name} {lacking}, so there are no queries to train on; "
+                f"{log if unjudged else ''}make some from its documents: --set corpus.generated_queries=1000"
+            )
+
+    def _generate(self, split: str, count: int, *, held_out: bool) -> None:
+        tally = QueryTally()
+        self.corpus, self.generated[split] = with_generated_split(
+            self.corpus, split, count, self._config.seed, held_out=held_out, recipe=recipe_of(self._config), tally=tally
+        )
+        self.tallies[split], self.wanted[split] = tally, count
+
+    def record(self) -> dict[str, Any]:
+        """`generated.json`: every synthetic query but its text, how many are wanted, what was dropped so far."""
+        return {
+            "queries": {
+                split: {i: [query.document_row, query.kind, query.masked] for i, query in queries.items()}
+                for split, queries in self.generated.items()
+            },
+            "wanted": self.wanted,
+            "tallies": {split: tally.to_json() for split, tally in self.tallies.items()},
+        }
+
+
+def recipe_of(config: Config) -> Recipe:
+    """The recipe that the config's section `corpus.generate` describes."""
+    cfg = config.corpus.generate
+    shares = {kind: float(getattr(cfg, kind)) for kind in Recipe().shares}
+    writer = None
+    if cfg.model is not None and cfg.written > 0:
+        device = torch_device(config.student.device)
+        writer = load_writer(locate_model(cfg.model), cfg.prompt, config.seed, str(device))
+    return Recipe(shares, frozenset(cfg.masked), writer)
+
+
+def _unjudged(raw: Corpus, corpus: Corpus) -> list[str]:
+    """Queries of no split, without those whose text is in a split that measures."""
+    judged = {query for qrels in raw.qrels.values() for query in qrels}
+    measuring = _texts(corpus, (query for split in corpus.qrels if split != "train" for query in corpus.qrels[split]))
+    pairs = zip(raw.query_ids, raw.query_texts(), strict=True)
+    return [query for query, text in pairs if query not in judged and normalised(text) not in measuring]
+
+
+def _texts(corpus: Corpus, queries: Iterable[str]) -> set[str]:
+    rows = sorted({corpus.query_row[query] for query in queries})
+    return {normalised(text) for text in corpus.query_texts(rows)}
+
+
+def require_for_control(config: Config, corpus: Corpus) -> None:
+    """Raise CorpusError if the control hard_labels is asked for and nothing is judged that it could learn from."""
+    cfg = config.corpus
+    if "hard_labels" not in config.evaluate.controls or cfg.labels or cfg.generated_queries:
+        return
+    if not any(grade > 0 for judged in corpus.qrels.get("train", {}).values() for grade in judged.values()):
+        raise CorpusError(
+            f"corpus {corpus.name} has no train judgements, which the control hard_labels learns from; leave it out: "
+            "--set evaluate.controls=[shuffled_teacher]"
+        )

@@ -1,0 +1,257 @@
+"""Stage N/encode: vectors of every window of every document under a view, and one of every query.
+
+The student's own vectors (`1/encode`), its average's under a teacher's view (`1/encode:teacher0`), another
+bi-encoder's (`0/encode:teacher1`), and, if the query encoder alone learns, queries beside the base's documents.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sdretrieval.config import DenseConfig, settings_from
+from sdretrieval.encode.encoder import Embeddings, Precision, encode_texts
+from sdretrieval.encode.known import Donor
+from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.encode.prompts import FoundPrompts, find_prompts
+from sdretrieval.encode.student import Student, load_student
+from sdretrieval.encode.views import Specials, View
+from sdretrieval.ragged import Array, Ragged
+from sdretrieval.stages.collection import Collection
+from sdretrieval.stages.coverage import say_coverage
+from sdretrieval.stages.precision import number_format
+from sdretrieval.stages.run import Run, Weights, prompts_identity
+from sdretrieval.stages.tokens import Tokens, tokenize_texts
+from sdretrieval.store import Kin, Work
+from sdretrieval.store.runner import Artifact
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+@dataclass(frozen=True)
+class Vectors(Artifact):
+    """Document windows' vectors and one vector for each query."""
+
+    documents_of: Artifact | None = None
+    """The artifact whose documents these are, if the query encoder alone learned; None: its own."""
+
+    @cached_property
+    def documents(self) -> Embeddings:
+        """Memory-mapped."""
+        return Embeddings.load(self.path / "documents")
+
+    @cached_property
+    def queries_QD(self) -> Array:
+        """By query row, in memory."""
+        return np.asarray(Embeddings.load(self.path / "queries").vectors_WD)
+
+    @cached_property
+    def masked(self) -> Embeddings | None:
+        """Of `Collection.masked`, those that measure; None if there are none."""
+        folder = self.path / "masked"
+        return Embeddings.load(folder) if folder.exists() else None
+
+
+def encode_student(
+    run: Run, collected: Collection, tokens: Tokens, address: str, weights: Weights, view: View | None = None, *,
+    average: bool = False, also_from: Sequence[Artifact] = (),
+) -> Vectors:  # fmt: skip
+    """All documents' and queries' vectors by a student, or by its moving average, under a view (None: its own).
+
+    If queries alone learn, documents' vectors are the base student's, made in generation 1. `also_from`: artifacts
+    that hold some of the same. Raises RequestError, before hours of encoding, if the index does not suit so many
+    documents.
+    """
+    key, folder = (weights.average_key, weights.average) if average else (weights.key, weights.student)
+    view = view or View(run.config.student.max_tokens)
+    precision = number_format(run, "encode")
+    documents = None
+    if run.learns_queries_only and key != run.base.key:
+        documents = encode_student(run, collected, tokens, f"1/{address.split('/')[1]}", run.base, view)
+
+    def build(work: Work) -> None:
+        student = run.student(folder)
+        encoding = Encoding(work, student, _batch_tokens(run), precision.chosen(), address, also_from)
+        if documents is None:
+            count = len(collected.corpus.documents)
+            settings_from(run.config.index).chosen(count, student.dims).settings.check(student.dims, count)
+            if address == "1/encode":
+                say_coverage(run.config, collected.corpus.document_ids, tokens.documents.lengths, student)
+            encoding.documents("document", "documents", tokens.documents, view)
+        else:
+            for side in ("documents", "masked"):
+                if (documents.path / side).is_dir():
+                    _share(documents.path / side, work.folder / side)
+            work.counts["document_windows"] = 0
+        encoding.queries(tokens.queries)
+        if documents is None and collected.measuring and tokens.masked is not None:
+            encoding.documents("masked", "masked", tokens.masked.first(collected.measuring), view)
+
+    if documents is None:
+        identity: dict[str, Any] = {"view": [view.max_tokens, view.windows, view.stride]}
+    else:
+        identity = {"encoded": "queries"}
+    inputs: list[Artifact | str] = [tokens, key, *([documents] if documents else []), *precision.inputs]
+    made = run.runner.stage(address, 1, identity | _identity(run), inputs, build, resumable=True)
+    return Vectors(made.key, made.path, documents)
+
+
+def encode_hidden(run: Run, tokens: Tokens) -> Vectors:
+    """Every document without the query that was made from it, those of training queries too, by the base student."""
+    view, precision, address = View(run.config.student.max_tokens), number_format(run, "encode"), "1/encode:hidden"
+
+    def build(work: Work) -> None:
+        if tokens.masked is not None:
+            student = run.student(run.base.student)
+            encoding = Encoding(work, student, _batch_tokens(run), precision.chosen(), address)
+            encoding.documents("masked", "masked", tokens.masked, view)
+
+    identity = {"encoded": "hidden", "max_tokens": view.max_tokens, **_identity(run)}
+    inputs: list[Artifact | str] = [tokens, run.base.key, *precision.inputs]
+    made = run.runner.stage(address, 1, identity, inputs, build, resumable=True)
+    return Vectors(made.key, made.path)
+
+
+def encode_external(run: Run, collected: Collection, position: int, encoder: ExternalEncoder) -> Vectors:
+    """A dense member's vectors, from its own tokenizer's tokens: the same in all generations, hence of 0."""
+    tokens = tokenize_texts(run, collected, encoder.digest, encoder.model, f"0/tokens:teacher{position}")
+    precision, address = number_format(run, "encode"), f"0/encode:teacher{position}"
+
+    def build(work: Work) -> None:
+        encoding = Encoding(work, encoder.model(), encoder.member.batch_tokens, precision.chosen(), address)
+        encoding.documents("document", "documents", tokens.documents, encoder.view)
+        encoding.queries(tokens.queries)
+        if collected.measuring and tokens.masked is not None:
+            encoding.documents("masked", "masked", tokens.masked.first(collected.measuring), encoder.view)
+        encoder.unload()
+
+    identity = {
+        "view": [encoder.view.max_tokens, encoder.view.windows, encoder.view.stride],
+        "query_tokens": encoder.query_tokens,
+        "prompts": prompts_identity(encoder.member.prompts, encoder.prompts),
+        "encode_precision": precision.wanted,
+    }
+    made = run.runner.stage(address, 1, identity, [tokens, encoder.digest, *precision.inputs], build, resumable=True)
+    return Vectors(made.key, made.path)
+
+
+def _batch_tokens(run: Run) -> int | None:
+    return run.config.student.batch_tokens or run.batch_tokens
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    """What decides the student's vectors beside its weights, the tokens and the view of documents."""
+    cfg = run.config.student
+    return {
+        "query_tokens": min(cfg.query_tokens or cfg.max_tokens, cfg.max_tokens),
+        "prompts": run.prompts_identity(),
+        "encode_precision": cfg.encode_precision,
+    }
+
+
+def _share(source: Path, target: Path) -> None:
+    """The same files under a second name, which costs no room and outlives the first; copies if disks have none."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    for file in source.iterdir():
+        try:
+            os.link(file, target / file.name)
+        except OSError:
+            shutil.copy2(file, target / file.name)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a student's texts are encoded into folders of `work`, and counted there.
+
+    Rows of texts that an earlier corpus had are copied, and what the artifacts `also_from` hold of the same student.
+    """
+
+    work: Work
+    student: Student
+    batch_tokens: int | None
+    precision: Precision
+    what: str
+    also_from: Sequence[Artifact] = ()
+
+    def documents(self, kind: str, side: str, texts: Ragged, view: View) -> None:
+        """All windows of `texts` under `view`."""
+        self._encode(kind, side, texts, view, self.student.document_model, self.student.document_specials)
+
+    def queries(self, texts: Ragged) -> None:
+        """One vector a query."""
+        student = self.student
+        self._encode("query", "queries", texts, student.query_view, student.model, student.query_specials)
+
+    def _encode(
+        self, kind: str, side: str, texts: Ragged, view: View, model: SentenceTransformer, specials: Specials
+    ) -> None:
+        work = self.work
+        (work.folder / side).mkdir(exist_ok=True)
+        donors = [Donor(one.path / side) for one in self.also_from]
+        donors += [Donor(one.path / side, one.sound) for one in self._kin]
+        found, reused = encode_texts(
+            model, texts, view, specials, work.folder / side, batch_tokens=self.batch_tokens,
+            precision=self.precision, description=f"{self.what} {side}", donors=donors,
+        )  # fmt: skip
+        work.counts[f"{kind}_windows"] = len(found.vectors_WD)
+        work.counts[f"{kind}_windows_reused"] = reused
+        work.counts[f"{kind}_tokens"] = int(
+            sum(b - a for n in texts.lengths.tolist() for a, b in view.spans(n, specials.count))
+        )
+
+    @cached_property
+    def _kin(self) -> list[Kin]:
+        return self.work.kin()
+
+
+@dataclass
+class ExternalEncoder:
+    """A dense member's model: known by its digest, loaded when something must be encoded."""
+
+    member: DenseConfig
+    view: View
+    device: str
+    _loaded: Student | None = None
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the model is."""
+        return locate_model(self.member.model)
+
+    @cached_property
+    def digest(self) -> str:
+        """Stands for the model in keys."""
+        return model_digest(self.folder)
+
+    @property
+    def query_tokens(self) -> int:
+        """Of a query, never more than a window has."""
+        return min(self.member.query_tokens or self.view.max_tokens, self.view.max_tokens)
+
+    @cached_property
+    def prompts(self) -> FoundPrompts:
+        """The prompts that the config asks for, else the model's own."""
+        cfg = self.member.prompts
+        return find_prompts(self.folder, self.member.model, cfg.query, cfg.document)
+
+    def model(self) -> Student:
+        """Loaded once, with its prompts."""
+        if self._loaded is None:
+            self._loaded = load_student(
+                str(self.folder), max_tokens=self.view.max_tokens, query_tokens=self.query_tokens, device=self.device,
+                trust_remote_code=self.member.trust_remote_code, prompts=self.prompts.prompts,
+            )  # fmt: skip
+        return self._loaded
+
+    def unload(self) -> None:
+        """Its vectors are made: the model would only cost memory."""
+        self._loaded = None

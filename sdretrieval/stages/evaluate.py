@@ -1,0 +1,152 @@
+"""Stages N/evaluate: one system's run over one split, with its measures query by query."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sdretrieval.evaluation import Measured, evaluate, fuse, read_trec, write_trec
+from sdretrieval.evaluation import Run as TrecRun
+from sdretrieval.stages.collection import Collection
+from sdretrieval.stages.encode import Vectors
+from sdretrieval.stages.index import index_vectors, open_index
+from sdretrieval.stages.lexical import Lexical
+from sdretrieval.stages.probe import rerank_pool, rerank_run, with_rest
+from sdretrieval.stages.run import Run
+from sdretrieval.stages.score import score_lists
+from sdretrieval.stages.search import dense_run, lexical_run
+from sdretrieval.stages.targets import MixtureWeights
+from sdretrieval.stages.teachers import member_identities
+from sdretrieval.store import Work
+from sdretrieval.store.runner import Artifact
+
+ORDER = ("bm25", "student_0", "hybrid_0", "teacher@student_0", "hard_labels", "shuffled_teacher")
+
+
+@dataclass(frozen=True)
+class System:
+    """One system of the report: its runs' artifacts by split."""
+
+    name: str
+    description: str
+    runs: dict[str, Artifact]
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """In the report's order: what is there before training, controls, generations, what is final."""
+        if self.name.startswith("generation_"):
+            return (7, int(self.name.removeprefix("generation_")))
+        return (ORDER.index(self.name) if self.name in ORDER else {"final": 8, "hybrid_final": 9}[self.name], 0)
+
+
+def measure_run(
+    run: Run, collection: Collection, address: str, split: str, identity: Mapping[str, Any],
+    inputs: Sequence[Artifact], search: Callable[[], TrecRun],
+) -> Artifact:  # fmt: skip
+    """`run.trec` and `measured.json` (per query) of what `search` finds for a split's queries."""
+    measures, depth = run.measures, run.config.evaluate.depth
+
+    def build(work: Work) -> None:
+        trec = search()
+        measured = evaluate(collection.corpus.qrels[split], trec, measures)
+        write_trec(trec, work.folder / "run.trec", address)
+        record = {"system": address, "split": split, "per_query": {m: dict(measured.of(m)) for m in measures}}
+        (work.folder / "measured.json").write_text(json.dumps(record) + "\n", encoding="utf8")
+        work.counts.update(queries=measured.n_queries, **measured.means())
+
+    whole = {"split": split, "measures": list(measures), "depth": depth, **identity}
+    return run.runner.stage(address, 1, whole, [*inputs, collection.judged], build)
+
+
+def read_measured(artifact: Artifact) -> Measured:
+    """What `measure_run` wrote."""
+    record = json.loads((artifact.path / "measured.json").read_text(encoding="utf8"))
+    return Measured(record["per_query"])
+
+
+def measure_bm25(run: Run, collection: Collection, lexical: Lexical) -> System:
+    """BM25 alone."""
+    runs = {
+        split: measure_run(
+            run, collection, f"0/evaluate:bm25:{split}", split, {}, [lexical],
+            partial(_search_words, run, collection, split, lexical),
+        )
+        for split in run.splits
+    }  # fmt: skip
+    return System("bm25", "BM25 alone", runs)
+
+
+def _search_words(run: Run, collection: Collection, split: str, lexical: Lexical) -> TrecRun:
+    return lexical_run(collection, split, lexical.index, run.config.evaluate.depth)
+
+
+def measure_split(
+    run: Run, collection: Collection, prefix: str, split: str, vectors: Vectors, index: Artifact
+) -> Artifact:
+    """A student's run over a split, under the address PREFIX/evaluate:SPLIT."""
+    return measure_run(
+        run, collection, f"{prefix}/evaluate:{split}", split, {}, [vectors, index],
+        lambda: dense_run(collection, split, vectors, open_index(run, index), run.config.evaluate.depth),
+    )  # fmt: skip
+
+
+def measure_student(
+    run: Run, collection: Collection, prefix: str, name: str, description: str, vectors: Vectors
+) -> System:
+    """A student as a system of the report."""
+    index = index_vectors(run, collection, f"{prefix}/index", vectors)
+    runs = {split: measure_split(run, collection, prefix, split, vectors, index) for split in run.splits}
+    return System(name, description, runs)
+
+
+def _fuse_evenly(parts: Sequence[Artifact], depth: int) -> TrecRun:
+    return fuse([read_trec(part.path / "run.trec") for part in parts], [0.5, 0.5], depth)
+
+
+def measure_hybrid(
+    run: Run, collection: Collection, name: str, description: str, lexical: System, dense: System
+) -> System:
+    """A student and BM25, evenly mixed."""
+    depth, runs = run.config.evaluate.depth, {}
+    for split in run.splits:
+        parts = [lexical.runs[split], dense.runs[split]]
+        runs[split] = measure_run(
+            run, collection, f"0/evaluate:{name}:{split}", split, {"fused": "even", "over": depth}, parts,
+            partial(_fuse_evenly, parts, depth),
+        )  # fmt: skip
+    return System(name, description, runs)
+
+
+def measure_teacher(
+    run: Run, collection: Collection, lexical: Lexical, vectors: Vectors, index: Artifact,
+    teacher_vectors: Mapping[int, Vectors], weights: MixtureWeights,
+) -> System:  # fmt: skip
+    """The teacher reranking the base student's own top documents: what there is to learn.
+
+    Raises MissingScores if a member's scores come from a file that lacks these pairs.
+    """
+    config, depth = run.config, run.config.evaluate.teacher_depth
+    identity: dict[str, Any] = {
+        "members": member_identities(config),
+        "calibrate": config.targets.calibrate,
+        "rerank": depth,
+        "weights": weights.identity,
+    }
+
+    def rerank(split: str) -> TrecRun:
+        rows, lists = rerank_pool(run, collection, split, vectors, index)
+        _, scores = score_lists(run, collection, lexical, teacher_vectors, rows, lists, split, write_gaps=False)
+        reranked = rerank_run(collection, rows, lists, scores.mixed(weights.values()))
+        return with_rest(reranked, dense_run(collection, split, vectors, open_index(run, index), config.evaluate.depth))
+
+    inputs = [vectors, index, lexical, *teacher_vectors.values(), *weights.inputs]
+    runs = {
+        split: measure_run(
+            run, collection, f"0/evaluate:teacher:{split}", split, identity, inputs, partial(rerank, split)
+        )
+        for split in run.splits
+    }
+    return System("teacher@student_0", f"the teacher reranking the base student's top {depth}", runs)

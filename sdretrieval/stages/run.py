@@ -1,0 +1,109 @@
+"""What every stage is given: the run's config, its runner, and the student that was loaded last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sdretrieval.config import Config, identity_fields
+from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.encode.prompts import FoundPrompts, Prompts, find_prompts
+from sdretrieval.encode.student import Student, load_student
+from sdretrieval.store import Store
+from sdretrieval.store.runner import Runner
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A student's weights: what stands for them in keys, and the folders of the student and of its moving average."""
+
+    key: str
+    student: Path
+    average: Path
+
+    @property
+    def average_key(self) -> str:
+        """Stands for the average in keys; the base student is its own average."""
+        return self.key if self.average == self.student else f"{self.key}:average"
+
+
+@dataclass
+class Run:
+    """A config that is being run. It makes no stage: stages are functions of it and of other stages' artifacts."""
+
+    config: Config
+    runner: Runner
+    batch_tokens: int | None = None
+    """Of the student's batches if the config leaves that open; None takes what suits its kind of device."""
+    _loaded: tuple[Path, Student] | None = None
+
+    @property
+    def store(self) -> Store:
+        """Where artifacts are kept."""
+        return self.runner.store
+
+    @property
+    def folder(self) -> Path:
+        """The run's: RUNS/<name>."""
+        return self.store.root.parent / self.config.name
+
+    @cached_property
+    def base(self) -> Weights:
+        """The student before training. Raises ModelError if it is not there."""
+        folder = locate_model(self.config.student.model)
+        return Weights(model_digest(folder), folder, folder)
+
+    def student(self, folder: Path) -> Student:
+        """A student; the one used last stays loaded, an earlier one would only cost memory."""
+        if self._loaded is None or self._loaded[0] != folder:
+            self._loaded = (folder, student_from(folder, self.config))
+        return self._loaded[1]
+
+    @property
+    def learns_queries_only(self) -> bool:
+        """Whether the query encoder alone learns, so that documents keep the base student's vectors and index."""
+        return self.config.student.train == "query"
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The report's measures and the gate's."""
+        return tuple(dict.fromkeys((*self.config.evaluate.measures, self.config.gate.measure)))
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Dev, then the split of the report."""
+        return tuple(dict.fromkeys(("dev", self.config.evaluate.split)))
+
+    def prompts_identity(self) -> list[Any]:
+        """The prompts' part of keys. Those in the model's own files are in its digest; others are added."""
+        return prompts_identity(self.config.student.prompts, prompts_of(self.config))
+
+
+def prompts_identity(section: Any, prompts: FoundPrompts) -> list[Any]:
+    """What the config says, and the prompts themselves if they come from elsewhere than config or model files."""
+    elsewhere = [[prompts.prompts.query, prompts.prompts.document]] if prompts.prompts != prompts.plain else []
+    return [identity_fields(section), *elsewhere]
+
+
+def student_from(folder: Path | str, config: Config, prompts: Prompts | None = None) -> Student:
+    """A student with the views, prompts and device that the config asks for."""
+    cfg = config.student
+    return load_student(
+        str(folder),
+        max_tokens=cfg.max_tokens,
+        query_tokens=cfg.query_tokens,
+        device=cfg.device,
+        trust_remote_code=cfg.trust_remote_code,
+        prompts=prompts or prompts_of(config).prompts,
+    )
+
+
+def prompts_of(config: Config) -> FoundPrompts:
+    """The run's prompts: the config's, else those of the base model. Every later student has the same.
+
+    Raises ModelError if the model is not there.
+    """
+    cfg = config.student
+    return find_prompts(locate_model(cfg.model), cfg.model, cfg.prompts.query, cfg.prompts.document)

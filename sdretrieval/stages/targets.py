@@ -1,0 +1,226 @@
+"""Stage N/targets: calibrated, mixed, tempered scores: the distributions that teach; and the members' weights."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from sdretrieval.config import (
+    Config,
+    CrossEncoderConfig,
+    EmaConfig,
+    QueryWeightsConfig,
+    ScoresConfig,
+    identity_fields,
+    members_of,
+)
+from sdretrieval.corpus import Verdicts
+from sdretrieval.mining.candidates import Candidates
+from sdretrieval.ragged import Ragged
+from sdretrieval.stages.collection import Collection
+from sdretrieval.stages.run import Run
+from sdretrieval.store import Work
+from sdretrieval.store.run_folder import read_json
+from sdretrieval.store.runner import Artifact
+from sdretrieval.targets.agreement import agreement_weights, consensus_correlations
+from sdretrieval.targets.build import Targets, build_targets
+from sdretrieval.targets.confidence import query_trust, query_weights
+from sdretrieval.targets.shuffle import shuffled_within_lists
+from sdretrieval.teachers.ensemble import TeacherScores
+
+logger = logging.getLogger("sdretrieval")
+
+WORDS_FOR = {"confidence": "confidence", "agreement": "agreement", "both": "confidence times agreement"}
+
+
+@dataclass(frozen=True)
+class MixtureWeights:
+    """How much each member counts: the config's numbers, or, if it says auto, what `chosen_by` chose."""
+
+    config: Config
+    chosen_by: Artifact | None = None
+    """The probe, or the members' agreement."""
+
+    @property
+    def inputs(self) -> list[Artifact]:
+        """Of a stage that mixes the members."""
+        return [self.chosen_by] if self.chosen_by else []
+
+    @property
+    def identity(self) -> list[float] | None:
+        """The config's numbers, as a part of keys; None if they are chosen: then the choice is an input."""
+        return None if self.chosen_by else self.values()
+
+    def values(self) -> list[float]:
+        """One weight a member, in the config's order."""
+        if self.chosen_by is None:
+            return [float(member.weight) for member in members_of(self.config.teacher)]
+        name = "probe" if weights_by(self.config) == "dev" else "agreement"
+        return [float(weight) for weight in read_json(self.chosen_by.path / f"{name}.json")["weights"]]
+
+
+def weights_by(config: Config) -> str | None:
+    """What chooses the members' weights: `dev` (the probe), `agreement`, or None: the config gives numbers."""
+    if not any(member.weight == "auto" for member in members_of(config.teacher)):
+        return None
+    return getattr(config.teacher, "weights_by", "dev")
+
+
+def agree(run: Run, scores: Artifact) -> Artifact:
+    """How the members agree on the base student's lists, and the weights that follow: no label is read."""
+    return run.runner.stage(
+        "0/agreement", 1, {}, [scores], lambda work: build_agreement(work, TeacherScores.load(scores.path))
+    )
+
+
+def temper(
+    run: Run, collection: Collection, address: str, mined: Artifact, scores: Artifact, weights: MixtureWeights, *,
+    shuffled: bool = False,
+) -> Artifact:  # fmt: skip
+    """The distributions that teach; `shuffled` is the control."""
+    config, members = run.config, members_of(run.config.teacher)
+    identity: dict[str, Any] = {**identity_fields(config.targets), "shuffled": shuffled, "seed": config.seed}
+    live = [position for position, member in enumerate(members) if getattr(member, "mode", "") == "live"]
+    if live and not shuffled:  # their scores join in training, so these targets leave them out
+        identity["live"] = live
+    if weights.identity is not None:
+        identity["weights"] = weights.identity
+
+    def build(work: Work) -> None:
+        candidates = Candidates.load(mined.path)
+        build_list_targets(
+            work, candidates, TeacherScores.load(scores.path), weights.values(), config, shuffled=shuffled,
+            confirmed=confirmed_negatives(collection.verdicts, candidates),
+        )  # fmt: skip
+
+    return run.runner.stage(address, 2, identity, [mined, scores, *weights.inputs], build)
+
+
+def scores_whole_batch(config: Config, weights: Sequence[float]) -> bool:
+    """Whether the target may span all documents of a batch: every member that counts scores every pair."""
+    free = all(
+        not isinstance(member, CrossEncoderConfig | ScoresConfig) or weight == 0
+        for member, weight in zip(members_of(config.teacher), weights, strict=True)
+    )
+    return config.train.scope == "batch" or (config.train.scope == "auto" and free)
+
+
+def live_share(config: Config, weights: Sequence[float]) -> float:
+    """The live member's share of the whole mixture, 0 where no member is live."""
+    pairs = zip(members_of(config.teacher), weights, strict=True)
+    live = sum(weight for member, weight in pairs if isinstance(member, EmaConfig) and member.mode == "live")
+    return live / sum(weights)
+
+
+def build_list_targets(
+    work: Work,
+    candidates: Candidates,
+    scores: TeacherScores,
+    weights: Sequence[float],
+    config: Config,
+    *,
+    shuffled: bool,
+    confirmed: Ragged | None = None,
+) -> None:
+    """Calibrated, mixed, tempered: one distribution a list. `shuffled` permutes each list's scores (control)."""
+    asked, rule = config.targets, config.targets.false_negatives
+    judged = mixed = scores.mixed(weights)
+    temperature = asked.temperature if asked.temperature == "auto" else float(asked.temperature)
+    excluded, clip = scores.unknown(weights), asked.calibrate == "zscore"
+    if shuffled:
+        judged = mixed = shuffled_within_lists(mixed, config.seed, candidates.query_rows_Q)
+        if excluded is not None:  # a score is moved together with whether it is one
+            excluded = shuffled_within_lists(excluded, config.seed, candidates.query_rows_Q)
+    elif live_share(config, weights) > 0:  # training adds the live member; the temperature is the whole mixture's
+        whole, _ = build_targets(
+            mixed, candidates.positive, temperature=temperature, target_perplexity=asked.target_perplexity,
+            excluded=excluded, clip=clip,
+        )  # fmt: skip
+        temperature, mixed = whole.temperature, _without_live(scores, weights, config)
+    targets, removed = build_targets(
+        mixed,
+        candidates.positive,
+        temperature=temperature,
+        target_perplexity=asked.target_perplexity,
+        rule=rule.rule,
+        margin=rule.margin,
+        percent=rule.percent,
+        teacher_raw=judged if rule.rule != "none" else None,
+        confirmed=confirmed,
+        excluded=excluded,
+        clip=clip,
+    )
+    if asked.query_weights.by != "none":
+        targets = _weighted(work, targets, scores, weights, asked.query_weights)
+    targets.save(work.folder)
+    (work.folder / "false_negatives.json").write_text(json.dumps(removed.to_json()) + "\n", encoding="utf8")
+    histogram = {name: _histogram(raw) for name, raw in _by_member(scores, mixed).items()}
+    (work.folder / "scores.json").write_text(json.dumps(histogram) + "\n", encoding="utf8")
+    work.counts.update(lists=len(targets), temperature=targets.temperature)
+
+
+def _weighted(
+    work: Work, targets: Targets, scores: TeacherScores, weights: Sequence[float], asked: QueryWeightsConfig
+) -> Targets:
+    """The targets with each query's weight, and `query_weights.json`. The shuffled control weighs queries the same."""
+    raw, calibrated = scores.judged(weights)
+    trust_Q = query_trust(asked.by, raw, calibrated, weights, targets.temperature)
+    weight_Q, report = query_weights(asked.by, trust_Q, asked.below)
+    (work.folder / "query_weights.json").write_text(json.dumps(report.to_json()) + "\n", encoding="utf8")
+    work.counts["silenced_queries"] = report.silenced
+    if report.silenced:
+        logger.warning(
+            "%d of %d training queries count nothing: the teacher's %s is below targets.query_weights.below (%g); the "
+            "report names the least trusted", report.silenced, report.queries, WORDS_FOR[asked.by], asked.below,
+        )  # fmt: skip
+    return replace(targets, weight_Q=targets.weight_Q * weight_Q)
+
+
+def confirmed_negatives(verdicts: Verdicts, candidates: Candidates) -> Ragged | None:
+    """Which candidates a person found not relevant, bool; None where nobody said so of any query."""
+    if not verdicts.refused:
+        return None
+    said = [
+        np.isin(rows, sorted(verdicts.refused.get(query, ())))
+        for query, rows in zip(candidates.query_rows_Q.tolist(), candidates.rows, strict=True)
+    ]
+    return Ragged.of(said, np.bool_)
+
+
+def build_agreement(work: Work, scores: TeacherScores) -> None:
+    """`agreement.json`: each member's mean rank correlation with the others' mixture, and the weights that follow."""
+    correlations_M = consensus_correlations(scores.judged([1.0] * len(scores.members))[1])
+    weights_M = agreement_weights(correlations_M)
+    names = [member.name for member in scores.members]
+    told = ", ".join(
+        f"{name} {weight:.2f} (correlation {found:.2f})"
+        for name, weight, found in zip(names, weights_M, correlations_M, strict=True)
+    )
+    logger.info("weights by agreement: %s", told)
+    record = {"members": names, "correlations": correlations_M.tolist(), "weights": weights_M.tolist()}
+    (work.folder / "agreement.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf8")
+    work.counts.update(lists=len(scores.members[0].raw))
+
+
+def _without_live(scores: TeacherScores, weights: Sequence[float], config: Config) -> Ragged:
+    members = zip(members_of(config.teacher), weights, strict=True)
+    frozen = [0.0 if getattr(member, "mode", "") == "live" else weight for member, weight in members]
+    if sum(frozen) > 0:
+        return scores.mixed(frozen)
+    raw = scores.members[0].raw
+    return raw.with_values(np.zeros(len(raw.values_T), dtype=np.float32))
+
+
+def _by_member(scores: TeacherScores, mixed: Ragged) -> dict[str, Ragged]:
+    named = {member.name: values for member, values in zip(scores.members, scores.calibrated(), strict=True)}
+    return {**named, "mixture": mixed} if len(named) > 1 else named
+
+
+def _histogram(values: Ragged) -> dict[str, list[float]]:
+    counts, edges = np.histogram(values.values_T.astype(np.float64), bins=30)
+    return {"edges": edges.round(4).tolist(), "counts": counts.tolist()}

@@ -1,0 +1,160 @@
+"""From the config's members to teachers: their names, what decides their scores, their vectors, the teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sdretrieval.config import (
+    Config,
+    CrossEncoderConfig,
+    DenseConfig,
+    EmaConfig,
+    Member,
+    ScoresConfig,
+    ViewConfig,
+    identity_fields,
+    members_of,
+)
+from sdretrieval.corpus.read.tables.formats import stem_of
+from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.encode.views import View
+from sdretrieval.stages.collection import Collection
+from sdretrieval.stages.encode import ExternalEncoder, Vectors, encode_external, encode_student
+from sdretrieval.stages.imported import imported_teacher, scores_identity
+from sdretrieval.stages.lexical import Lexical
+from sdretrieval.stages.run import Run, Weights
+from sdretrieval.stages.search import dense_masks, lexical_masks, text_masks
+from sdretrieval.stages.tokens import Tokens
+from sdretrieval.store import key_of
+from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
+from sdretrieval.teachers.dense import DenseTeacher, knows_more
+from sdretrieval.teachers.imported import ImportedTeacher
+from sdretrieval.teachers.lexical import LexicalTeacher
+from sdretrieval.teachers.masked import masked_teacher
+from sdretrieval.teachers.pair_cache import PairCache
+from sdretrieval.teachers.protocols import Teacher
+
+
+def view_of(section: ViewConfig, config: Config) -> View:
+    """A member's view; what it leaves open is the student's."""
+    return View(section.max_tokens or config.student.max_tokens, section.windows, section.stride)
+
+
+def member_names(config: Config) -> list[str]:
+    """What the report calls the members; a second one of a name gets its number, so that their figures stay apart."""
+    names: list[str] = []
+    for member in members_of(config.teacher):
+        if isinstance(member, CrossEncoderConfig | DenseConfig):
+            name = f"{member.kind}:{member.model.rstrip('/').split('/')[-1]}"
+        elif isinstance(member, EmaConfig):
+            name = "ema:full_context" if member.view.windows == "all" else "ema:same_view"
+        elif isinstance(member, ScoresConfig):
+            name = f"scores:{member.name or stem_of(Path(member.file))}"
+        else:
+            name = "lexical"
+        same = sum(one == name or one.startswith(f"{name} #") for one in names)
+        names.append(f"{name} #{same + 1}" if same else name)
+    return names
+
+
+def member_identities(config: Config) -> list[dict[str, Any]]:
+    """What decides the members' raw scores; a weight does not. A model is known by its digest, never by its name."""
+    identities = []
+    for member in members_of(config.teacher):
+        if isinstance(member, ScoresConfig):
+            identities.append(scores_identity(member))
+            continue
+        fields = identity_fields(member, without={"weight", "mode", "half_life"})
+        if isinstance(member, CrossEncoderConfig | DenseConfig):
+            fields["model"] = model_digest(locate_model(member.model))
+        if isinstance(member, CrossEncoderConfig | DenseConfig | EmaConfig):
+            seen = view_of(member.view, config)
+            fields["view"] = [seen.max_tokens, seen.windows, seen.stride]
+        identities.append(fields)
+    return identities
+
+
+def takes_scores_from_files(config: Config) -> bool:
+    """Whether a member's scores were made elsewhere: only the pairs of its file are known."""
+    return any(isinstance(member, ScoresConfig) for member in members_of(config.teacher))
+
+
+def teacher_vectors(
+    run: Run, collected: Collection, tokens: Tokens, number: int, student: Weights, student_vectors: Vectors
+) -> dict[int, Vectors]:
+    """By member position: the vectors of each dense member, and of each EMA member, under its own view.
+
+    `student_vectors`: the student's own, of generation `number`. What does not move is made in the first generation.
+    """
+    config, found = run.config, {}
+    for position, member in enumerate(members_of(config.teacher)):
+        if isinstance(member, DenseConfig):
+            encoder = ExternalEncoder(member, view_of(member.view, config), config.student.device)
+            found[position] = encode_external(run, collected, position, encoder)
+        elif isinstance(member, EmaConfig):
+            made_in, weights = (1, run.base) if member.mode == "base" else (number, student)
+            # If the average is the student itself, as the base is, a document's first window is encoded already.
+            same = weights.average_key == weights.key == student.key
+            found[position] = encode_student(
+                run, collected, tokens, f"{made_in}/encode:teacher{position}", weights, view_of(member.view, config),
+                average=True, also_from=[student_vectors] if same else [],
+            )  # fmt: skip
+    return found
+
+
+def make_teachers(
+    run: Run, collection: Collection, lexical: Lexical, vectors: Mapping[int, Vectors], split: str | None = None
+) -> list[Teacher]:
+    """The members, in the config's order. `vectors`: of dense and ema members, by position.
+
+    For the queries of `split`, if these were made from documents, each scores a query's own document without the query.
+    """
+    members = zip(member_names(run.config), members_of(run.config.teacher), strict=True)
+    teachers = [
+        _make_teacher(run, collection, lexical, vectors, position, name, member)
+        for position, (name, member) in enumerate(members)
+    ]
+    if split is None or not collection.has_masked(split):
+        return teachers
+    for position, teacher in enumerate(teachers):
+        if isinstance(teacher, CrossEncoderTeacher):
+            masks = text_masks(collection, split, teacher.score_texts)
+            teachers[position] = masked_teacher(teacher, masks)
+        elif isinstance(teacher, LexicalTeacher):
+            masks = lexical_masks(collection, split, lexical.index)
+            teachers[position] = masked_teacher(teacher, masks, zero_is_no_hit=True)
+        elif not isinstance(teacher, ImportedTeacher):  # that one was asked about the text without the query
+            teachers[position] = masked_teacher(teacher, dense_masks(collection, split, vectors[position]))
+    return teachers
+
+
+def _make_teacher(
+    run: Run, collection: Collection, lexical: Lexical, vectors: Mapping[int, Vectors], position: int, name: str,
+    member: Member,
+) -> Teacher:  # fmt: skip
+    corpus = collection.corpus
+    if isinstance(member, CrossEncoderConfig):
+        model, digest = load_cross_encoder(member.model, max_tokens=member.max_tokens, device=run.config.student.device)
+        identity = {"view": identity_fields(member.view), "most": member.max_tokens}
+        return CrossEncoderTeacher(
+            model,
+            name=name,
+            query_text=corpus.query_texts().__getitem__,
+            document_text=corpus.document_texts().__getitem__,
+            cache=PairCache(run.store.root / "pairs" / key_of("pairs", 1, identity, [digest])),
+            max_tokens=member.max_tokens,
+            windows=member.view.windows,
+            stride=member.view.stride,
+            batch_tokens=member.batch_tokens,
+        )
+    if isinstance(member, EmaConfig | DenseConfig):
+        knows = None
+        if isinstance(member, DenseConfig):
+            theirs, own = locate_model(member.model), locate_model(run.config.student.model)
+            knows = knows_more(theirs, own, same=model_digest(theirs) == model_digest(own))
+        return DenseTeacher(name, vectors[position].queries_QD, vectors[position].documents, knows=knows)
+    if isinstance(member, ScoresConfig):
+        return imported_teacher(member, name, corpus)
+    return LexicalTeacher(lexical.index, corpus.query_texts())

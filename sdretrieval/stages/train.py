@@ -1,0 +1,249 @@
+"""Stage N/train: one training of the student, from its lists and targets to new weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sdretrieval.config import EmaConfig, identity_fields, members_of
+from sdretrieval.encode.student import Student
+from sdretrieval.mining.candidates import Candidates
+from sdretrieval.mining.report import duplicate_groups
+from sdretrieval.ragged import Array, Ragged
+from sdretrieval.stages.collection import Collection
+from sdretrieval.stages.dev_measure import dev_measure
+from sdretrieval.stages.encode import Vectors
+from sdretrieval.stages.lexical import Lexical
+from sdretrieval.stages.objective import make_loss, teacher_vectors
+from sdretrieval.stages.precision import number_format
+from sdretrieval.stages.run import Run, Weights, student_from
+from sdretrieval.stages.targets import MixtureWeights, live_share, scores_whole_batch
+from sdretrieval.stages.teachers import make_teachers
+from sdretrieval.stages.tokens import Tokens
+from sdretrieval.stages.training_inputs import Objective, TrainingData, TrainingInputs
+from sdretrieval.store import Work
+from sdretrieval.targets.build import Targets, build_targets
+from sdretrieval.targets.shuffle import shuffled_columns
+from sdretrieval.teachers.ensemble import BatchTeacher, TeacherScores
+from sdretrieval.teachers.protocols import FreeTeacher
+
+if TYPE_CHECKING:
+    from sdretrieval.teachers.ema import LiveEma
+    from sdretrieval.training.batches import BatchMaker
+    from sdretrieval.training.live import LiveTargets
+    from sdretrieval.training.train import TrainSettings
+
+HALF_LIFE = 0.25
+"""Of the kept moving average if no member of the teacher is an EMA."""
+
+SAVE_TIMES = 5
+"""Checkpoints of a training unless the config says otherwise: a kill costs at most a fifth of it."""
+
+
+def train(
+    run: Run, collection: Collection, tokens: Tokens, lexical: Lexical, address: str, start: Weights,
+    inputs: TrainingInputs, weights: MixtureWeights, objective: Objective, epochs: float,
+    kept: tuple[Vectors | None, Vectors | None] = (None, None),
+) -> Weights:  # fmt: skip
+    """The student trained from `start`.
+
+    `kept`: if only queries learn, the base student's vectors of all documents, and of documents without the synthetic
+    queries made from them, or None.
+    """
+    config, cfg = run.config, run.config.train
+    precision = number_format(run, "train")
+
+    def build(work: Work) -> None:
+        candidates = Candidates.load(inputs.mined.path)
+        as_many = Candidates.load((inputs.as_many_updates_as or inputs.mined).path)
+        taught = inputs.targets is not None and inputs.scores is not None
+        data = TrainingData(
+            config=config,
+            collection=collection,
+            tokens=tokens,
+            candidates=candidates,
+            targets=Targets.load(inputs.targets.path) if inputs.targets else no_targets(candidates),
+            scores=TeacherScores.load(inputs.scores.path) if inputs.scores else None,
+            weights=weights.values() if taught else [],
+            make_teachers=lambda: make_teachers(run, collection, lexical, inputs.teacher_vectors),
+            start=start.student,
+            average=start.average,
+            student_vectors=inputs.student_vectors,
+            documents=kept[0],
+            hidden=kept[1],
+            objective=objective,
+            epochs=epochs * len(as_many) / len(candidates),
+            precision=precision.chosen(),
+        )
+        build_student(work, data)
+
+    # A setting of one loss is in that loss's key alone; a generation's own number of epochs is under `epochs`.
+    idle = {"later_epochs", *(() if cfg.loss == "margin_mse" else ("margin_scale",))}
+    identity: dict[str, Any] = {
+        **identity_fields(cfg, without=idle),
+        "epochs": epochs,
+        "objective": objective,
+        "student": [config.student.max_tokens, config.student.query_tokens, run.prompts_identity()],
+        "learns": config.student.train,
+        "seed": config.seed,
+    }
+    if objective == "hard":  # the teacher has no part in it: a run with another teacher finds the same control
+        for name in ("scope", "hard_label_weight", "margin_scale"):
+            identity.pop(name, None)
+        identity["loss"] = "listwise_kl"
+    else:  # the average that a training keeps; the base, if it alone teaches, leaves it as it usually is
+        averages = [member for member in members_of(config.teacher) if isinstance(member, EmaConfig)]
+        moving = [[member.mode, member.half_life] for member in averages if member.mode != "base"]
+        identity["averages"] = moving or ([["frozen", HALF_LIFE]] if averages else [])
+    if cfg.early_stop is not None:
+        identity["gate"] = config.gate.measure
+    made = run.runner.stage(
+        address, 4, identity,
+        [start.key, tokens, collection.judged, *inputs.artifacts(), *(one for one in kept if one), *precision.inputs],
+        build, resumable=True,
+    )  # fmt: skip
+    return Weights(made.key, made.path / "student", made.path / "average")
+
+
+def no_targets(candidates: Candidates) -> Targets:
+    """For the hard-label control: no distribution to follow, every document that is no known positive is a negative."""
+    positive = candidates.positive
+    flat = positive.with_values(np.zeros(len(positive.values_T), dtype=np.float32))
+    targets, _ = build_targets(flat, positive, temperature=1.0)
+    return targets
+
+
+def build_student(work: Work, data: TrainingData) -> None:
+    """Train from `data.start`; writes `student/`, `average/`, `metrics.jsonl`."""
+    from sdretrieval.training.train import EarlyStop
+    from sdretrieval.training.train import train as run_trainer
+
+    student = student_from(data.start, data.config)
+    ema, live = _live(data, student) if data.objective == "teacher" else (None, None)
+    loss = make_loss(work, data, student.model, live)
+    collator = _collator(work, data, student)
+    stopping, cfg = None, data.config.train.early_stop
+    if cfg is not None:
+        stopping = EarlyStop(dev_measure(data, student), cfg.every, cfg.patience)
+    trained = run_trainer(
+        student.model, collator, loss, _settings(data), work.folder,
+        live=ema, early_stop=stopping, description=f"train ({data.objective})",
+    )  # fmt: skip
+    work.counts.update(trained.counts)
+    if trained.best_step is not None:
+        work.counts["best_step"] = trained.best_step
+
+
+def _settings(data: TrainingData) -> TrainSettings:
+    from sdretrieval.training.train import TrainSettings, updates_of
+
+    cfg, queries = data.config.train, len(data.candidates)
+    members = members_of(data.config.teacher)
+    half_lives = [m.half_life for m in members if isinstance(m, EmaConfig) and m.mode != "base"]
+    settings = TrainSettings(
+        epochs=data.epochs,
+        queries_per_batch=min(cfg.queries_per_batch, queries),
+        learning_rate=cfg.learning_rate,
+        warmup=cfg.warmup,
+        weight_decay=cfg.weight_decay,
+        max_grad_norm=cfg.max_grad_norm,
+        freeze=cfg.freeze,
+        dropout=cfg.dropout,
+        precision=data.precision,
+        gradient_accumulation=cfg.gradient_accumulation,
+        half_life=half_lives[0] if half_lives else HALF_LIFE,
+        seed=data.config.seed,
+    )
+    often = cfg.save_every or max(1, updates_of(queries, settings) // SAVE_TIMES)
+    return replace(settings, save_every=often)
+
+
+def _collator(work: Work, data: TrainingData, student: Student) -> BatchMaker:
+    """Makes batches: each query's sampled candidates, each document once, and the teacher's view of them."""
+    from sdretrieval.training.batches import BatchMaker, Hidden, Known, Side, StoredVectors
+
+    cfg, candidates, collection = data.config.train, data.candidates, data.collection
+    view = student.view
+    if cfg.document_tokens is not None:
+        view = replace(view, max_tokens=min(cfg.document_tokens, view.max_tokens))
+    rows = candidates.query_rows_Q
+    use_labels = data.config.corpus.labels or data.objective == "hard"
+    known = Known(
+        positives=Ragged.of(collection.known_positives(rows.tolist(), use_labels), np.int64),
+        own_document_Q=collection.own_documents(rows),
+        duplicate_group_N=duplicate_groups(collection.corpus.document_texts()),
+    )
+    hidden = None
+    if data.tokens.masked is not None:  # a query made from a document meets it without its own words
+        training = set(rows.tolist())
+        by_query = {
+            row: (collection.masked[position].document_row, position)
+            for row, position in collection.masked_position.items()
+            if row in training
+        }
+        hidden = Hidden(data.tokens.masked, by_query)
+    stored = None
+    if data.documents is not None:  # only queries learn: documents come as vectors
+        stored = StoredVectors(data.documents.documents, data.hidden.masked if data.hidden else None)
+    return BatchMaker(
+        model=student.model,
+        queries=Side(data.tokens.queries, student.query_view, student.query_specials),
+        documents=Side(data.tokens.documents, view, student.document_specials),
+        candidates=candidates,
+        targets=data.targets,
+        candidates_per_query=cfg.candidates_per_query,
+        seed=data.config.seed,
+        judge=_batch_scorer(data),
+        known=known,
+        hidden=hidden,
+        vectors=teacher_vectors(work, data),
+        stored=stored,
+    )
+
+
+def _batch_scorer(data: TrainingData) -> Callable[[Array, Array], Array] | None:
+    """The free teachers' scores of whole batches, if the target may span one."""
+    if data.objective == "hard" or data.config.train.loss == "embedding" or data.scores is None:
+        return None
+    if not scores_whole_batch(data.config, data.weights):
+        return None
+    # Members that count; the live one's scores join inside the loss.
+    members = zip(data.make_teachers(), data.scores.members, data.weights, members_of(data.config.teacher), strict=True)
+    frozen = [
+        (teacher, scores, weight)
+        for teacher, scores, weight, cfg in members
+        if weight > 0
+        and isinstance(teacher, FreeTeacher)
+        and not (data.objective == "teacher" and isinstance(cfg, EmaConfig) and cfg.mode == "live")
+    ]
+    if not frozen:  # a live member alone: the frozen part says nothing
+        return lambda positions_B, rows_M: np.zeros((len(positions_B), len(rows_M)), dtype=np.float32)
+    teachers, scores, weights = zip(*frozen, strict=True)
+    rows = data.candidates.query_rows_Q
+    mixture = BatchTeacher(teachers, TeacherScores(scores), weights, rows)
+    if data.objective == "teacher":
+        return mixture.matrix
+    seed = data.config.seed
+    return lambda positions_B, rows_M: shuffled_columns(
+        mixture.matrix(positions_B, rows_M), seed, rows[positions_B], rows_M
+    )
+
+
+def _live(data: TrainingData, student: Student) -> tuple[LiveEma | None, LiveTargets | None]:
+    """The moving average that teaches while it moves, and its part of the targets."""
+    from sdretrieval.teachers.ema import LiveEma, decay_of
+    from sdretrieval.training.live import LiveTargets
+    from sdretrieval.training.train import updates_of
+
+    share = live_share(data.config, data.weights)
+    if share == 0 or data.scores is None:
+        return None, None
+    number, member = next(
+        (n, m) for n, m in enumerate(members_of(data.config.teacher)) if isinstance(m, EmaConfig) and m.mode == "live"
+    )
+    average = student_from(data.average, data.config, student.prompts)
+    ema = LiveEma(average.model, decay_of(member.half_life, updates_of(len(data.candidates), _settings(data))))
+    return ema, LiveTargets(ema, share, data.scores.members[number].statistics, data.targets.temperature)

@@ -1,0 +1,67 @@
+"""What one training learns from: first as artifacts, which are its key, then opened, for the loss and the batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from sdretrieval.config import Config
+from sdretrieval.encode.encoder import Precision
+from sdretrieval.mining.candidates import Candidates
+from sdretrieval.stages.collection import Collection
+from sdretrieval.stages.encode import Vectors
+from sdretrieval.stages.tokens import Tokens
+from sdretrieval.store.runner import Artifact
+from sdretrieval.targets.build import Targets
+from sdretrieval.teachers.ensemble import TeacherScores
+from sdretrieval.teachers.protocols import Teacher
+
+Objective = Literal["teacher", "shuffled", "hard"]
+"""What is followed: the teacher's targets, the shuffled control, or hard labels alone."""
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """Lists, and, if a teacher has a part in it, its targets, scores and vectors."""
+
+    mined: Artifact
+    targets: Artifact | None = None
+    scores: Artifact | None = None
+    teacher_vectors: Mapping[int, Vectors] = field(default_factory=dict)
+    student_vectors: Vectors | None = None
+    """The student's own, towards which a teacher's are turned (`loss: embedding`)."""
+    as_many_updates_as: Artifact | None = None
+    """Lists whose number decides the updates, if a control learns from fewer."""
+
+    def artifacts(self) -> list[Artifact]:
+        """All of them, as inputs of the training's key."""
+        others = (self.targets, self.scores, self.student_vectors, self.as_many_updates_as)
+        return [self.mined, *(one for one in (*others, *self.teacher_vectors.values()) if one)]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Everything that one training reads, opened.
+
+    `start`: the student's folder; `average`: that of its moving average. `documents` and `hidden`: the base student's
+    vectors of all documents, and of documents without the queries made from them, if only queries learn.
+    """
+
+    config: Config
+    collection: Collection
+    tokens: Tokens
+    candidates: Candidates
+    targets: Targets
+    scores: TeacherScores | None
+    weights: Sequence[float]
+    make_teachers: Callable[[], list[Teacher]]
+    start: Path
+    average: Path
+    student_vectors: Vectors | None
+    documents: Vectors | None
+    hidden: Vectors | None
+    objective: Objective
+    epochs: float
+    precision: Precision
