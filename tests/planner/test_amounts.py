@@ -182,7 +182,7 @@ def test_a_run_says_what_it_will_take_and_its_report_what_it_took(
     assert rows["1/encode"]["predicted"]["amount"] == rows["1/encode"]["actual"]["amount"]
     assert all(row["actual"]["peak_rss_bytes"] > 0 for row in rows.values())
     assert rows["1/gate"]["unit"] is rows["1/gate"]["actual"]["amount"] is None
-    shown = {stage["stage"]: stage["predicted_seconds"] for stage in lineage("tiny", tmp_path)["stages"]}
+    shown = {stage["stage"]: stage["forecast_seconds"] for stage in lineage("tiny", tmp_path)["stages"]}
     assert shown["1/train"] == rows["1/train"]["predicted"]["seconds"]
     assert shown["0/corpus"] is None  # read before anything could be predicted
     assert "Forecast and actual" in (done.folder / "report.html").read_text(encoding="utf8")
