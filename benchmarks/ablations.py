@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,43 +21,37 @@ from typing import Any
 from benchmarks.ablation_rows import TABLES
 from sdretrieval import load_config
 from sdretrieval.evaluation import holm, paired_test, verdict
-from sdretrieval.run.generations import Pipeline
-from sdretrieval.stages import search
-from sdretrieval.store import Ledger, Store
+from sdretrieval.run.api import open_run
+from sdretrieval.run.loop import loop
+from sdretrieval.stages.evaluate import read_measured
 from sdretrieval.store.run_folder import runs_folder, write_json
-from sdretrieval.store.runner import Runner, Stopped
+from sdretrieval.store.runner import Artifact, Stopped
 
 PARTS = ("table", "stride", "lexical", "dense")
 """Arguments that rows are made from: rows of other values stand in another table."""
 
 
-class DevPipeline(Pipeline):
-    """The run's own pipeline and store keys, but no other split is measured."""
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Dev alone."""
-        return ("dev",)
-
-
 def measure(config_path: str, name: str, overrides: list[str], runs: Path) -> dict[str, dict[str, float]]:
     """Per-query dev values of `base` and of the row's student."""
-    config = load_config(config_path, overrides)
-    store = Store(runs / "store")
-    ledger = Ledger(runs / f"ablations-{config.name}" / "ledger.jsonl")
+    config = load_config(config_path, [*overrides, "evaluate.split=dev"])  # no other split is measured
+    config = config.model_copy(update={"name": f"ablations-{config.name}"})
     controls = config.evaluate.controls
-    last = None if controls else f"{config.generations}/gate"  # what it decides, and its merges, are no part of a row
-    pipeline = DevPipeline(config, store, Runner(store, ledger, until=last))
-    with store.lock(f"ablation {name}"), suppress(Stopped):  # stopped at the gate: what a row needs is measured by then
-        if controls:
-            pipeline.measure_base()
-            pipeline.control(controls[0], pipeline.mine(1, pipeline.base))
-        else:
-            pipeline.run()
-    found = {s.name: dict(search.read_measured(s.runs["dev"]).of(config.gate.measure)) for s in pipeline.systems}
+    # A generation is measured before its gate: what that decides, and its merges, are no part of a row.
+    last = f"{controls[0]}/evaluate:dev" if controls else f"{config.generations}/gate"
+    with open_run(config, runs=runs, until=last) as run, suppress(Stopped):
+        loop(run)
+    made = {record["stage"]: record["key"] for record in run.runner.records}
+
+    def values(address: str) -> dict[str, float]:
+        artifact = Artifact(made[address], run.store.path_of(made[address]))
+        return dict(read_measured(artifact).of(config.gate.measure))
+
     # A refused generation is not repeated: then the last there is.
-    wanted = controls[0] if controls else [name for name in found if name.startswith("generation_")][-1]
-    return {"base": found["student_0"], "row": found[wanted], "teacher": found["teacher@student_0"]}
+    numbers = [int(address.split("/")[0]) for address in made if re.fullmatch(r"[0-9]+/gate", address)]
+    row = last if controls else f"{max(numbers) + 1}/evaluate:dev"
+    return {
+        "base": values("1/evaluate:dev"), "row": values(row), "teacher": values("0/evaluate:teacher:dev"),
+    }  # fmt: skip
 
 
 def table(results: dict[str, dict[str, dict[str, float]]], seed: int) -> list[dict[str, Any]]:

@@ -27,6 +27,9 @@ from sdretrieval.evaluation import paired_test
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Ragged
 from sdretrieval.run import api
+from sdretrieval.run.loop import mine_base, mixture_weights, score_base
+from sdretrieval.run.loop import prepare as prepare_base
+from sdretrieval.stages.targets import temper
 from sdretrieval.targets.build import Targets
 from sdretrieval.training.precision import faster_precision
 from sdretrieval.training.schedule import visiting_order
@@ -55,11 +58,12 @@ def prepare(folder: Path, asked: Asked) -> None:
         "teacher": {"kind": "ensemble", "members": [{"kind": "ema"}, {"kind": "lexical"}]},
     })  # fmt: skip
     with api.open_run(config, runs=folder / "runs") as run:
-        mined = run.mine(1, run.base)
-        taught = run.teach(1, run.base, mined)
-        assert taught.targets is not None
+        base = prepare_base(run)
+        mined = mine_base(base)
+        weights = mixture_weights(base)
+        targets = temper(run, base.collection, "1/targets", mined, score_base(base, mined), weights)
         shutil.copytree(mined.path, folder / "mined")
-        shutil.copytree(taught.targets.path, folder / "targets")
+        shutil.copytree(targets.path, folder / "targets")
     corpus = stdlib(asked.count(DOCUMENTS))
     write_texts(folder / "documents.json", corpus.document_texts())
     write_texts(folder / "queries.json", corpus.query_texts())

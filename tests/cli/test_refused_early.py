@@ -13,7 +13,7 @@ import pytest
 
 from sdretrieval.config import load_config
 from sdretrieval.indexes.faiss_library import gpu_count
-from sdretrieval.run.outline import outline
+from sdretrieval.run.api import dry_run
 from sdretrieval.run.preflight import check_stage_exists
 from sdretrieval.store import Ledger, Store
 from tests.cli.conftest import Call, Done, Finished
@@ -136,11 +136,12 @@ def test_a_stage_that_the_run_does_not_have(
 
 
 def test_stages_are_known_beforehand(finished: Finished) -> None:
-    stages, met = outline(load_config(finished.config), Store(finished.runs / "store"))
-    assert set(stages) == {record["stage"] for record in Ledger(finished.runs / "tiny" / "ledger.jsonl").read()}
-    assert all(stage.finished for stage in stages.values()) and not met
-    check_stage_exists("1/merge:0.25", stages, generations=1)
-    check_stage_exists("1m0.75/evaluate:dev", stages, generations=1)
+    stages = dry_run(load_config(finished.config), Store(finished.runs / "store"))
+    addresses = {stage.address for stage in stages}
+    assert addresses == {record["stage"] for record in Ledger(finished.runs / "tiny" / "ledger.jsonl").read()}
+    assert all(stage.cached for stage in stages)
+    check_stage_exists("1/merge:0.25", addresses, generations=1)
+    check_stage_exists("1m0.75/evaluate:dev", addresses, generations=1)
 
 
 @pytest.mark.parametrize("worker", [(), ("--worker",)])

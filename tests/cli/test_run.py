@@ -163,9 +163,9 @@ def test_a_run_that_is_interrupted_says_so_and_goes_on(config: Path, tmp_path: P
 def test_an_interrupt_that_a_library_swallows_ends_the_run_all_the_same(
     config: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sdretrieval.stages import prepare
+    from sdretrieval.stages import corpus
 
-    build = prepare.build_corpus
+    build = corpus.build_corpus
 
     def swallowing(*given: Any) -> None:
         build(*given)
@@ -173,7 +173,7 @@ def test_an_interrupt_that_a_library_swallows_ends_the_run_all_the_same(
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(1)
 
-    monkeypatch.setattr(prepare, "build_corpus", swallowing)
+    monkeypatch.setattr(corpus, "build_corpus", swallowing)
     done = call("run", config, "--runs", tmp_path)
     assert done.code == 130
     assert done.err.splitlines()[-1] == "error: interrupted; finished stages are in the store; run again to continue"

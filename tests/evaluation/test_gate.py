@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sdretrieval.errors import RequestError
 from sdretrieval.evaluation.gate import decide
-from sdretrieval.run.generations import _record
+from sdretrieval.stages.gate import decision_record
 
 N = 160
 BASE = {f"q{number}": float(value) for number, value in enumerate(np.random.default_rng(0).random(N))}
@@ -88,6 +88,6 @@ def test_other_queries_are_refused() -> None:
 
 
 def test_what_is_written_of_a_decision_is_json_even_of_one_query() -> None:
-    record = _record(decide({"q": 0.1}, {"q": 0.9}, tolerance=0.01, seed=13))
+    record = decision_record(decide({"q": 0.1}, {"q": 0.9}, tolerance=0.01, seed=13))
     assert record["detectable"] is None
     json.dumps(record, allow_nan=False)

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sdretrieval.run.generations import Generation
-from sdretrieval.run.shared import Weights
 
 from sdretrieval.config import Config, load_config
 from sdretrieval.corpus import load_corpus
@@ -20,6 +18,8 @@ from sdretrieval.mining import Candidates
 from sdretrieval.report.costs import generation_costs
 from sdretrieval.report.removed import mining_of
 from sdretrieval.run.api import RunResult, run_config
+from sdretrieval.stages.gate import Generation
+from sdretrieval.stages.run import Weights
 from sdretrieval.store.runner import Artifact
 from tests.helpers.runs.tiny_runs import MakeConfig, artifact, ledger_of, vectors_ND
 

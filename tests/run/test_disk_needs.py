@@ -10,16 +10,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from sdretrieval.corpus import TextSize
+from sdretrieval.run.api import dry_run
 from sdretrieval.run.disk_needs import RESERVE, disk_needs, text_size
-from sdretrieval.run.outline import Outlined, outline
 from sdretrieval.store import Store
+from sdretrieval.store.runner import Planned
 from tests.helpers.runs.tiny_runs import MakeConfig
 
 MILLION = TextSize(documents=10**6, queries=1000, bytes=10**9)
 
 
-def made(*addresses: str, finished: bool = False) -> dict[str, Outlined]:
-    return {address: Outlined(f"key-{address}", finished) for address in addresses}
+def made(*addresses: str, finished: bool = False) -> list[Planned]:
+    return [Planned(address, finished, "", None, f"key-{address}") for address in addresses]
 
 
 def test_vectors_of_a_full_context_teacher_take_a_window_every_stride(make_config: MakeConfig) -> None:
@@ -69,8 +70,8 @@ def test_an_index_takes_what_its_kind_takes(make_config: MakeConfig) -> None:
 
 
 def test_what_is_finished_or_one_artifact_under_two_names_is_not_counted_again(make_config: MakeConfig) -> None:
-    stages = {"2/index": Outlined("same", False), "final/index": Outlined("same", False)}
-    needs = disk_needs(make_config(), {**stages, **made("1/train", finished=True)}, MILLION, 10, 10**8)
+    stages = [Planned(address, False, "", None, "same") for address in ("2/index", "final/index")]
+    needs = disk_needs(make_config(), [*stages, *made("1/train", finished=True)], MILLION, 10, 10**8)
     assert needs == {"indexes": 40 * 10**6, "students": 0, "lists, runs and the report": RESERVE}
 
 
@@ -94,6 +95,6 @@ def test_size_of_a_table_is_estimated(make_config: MakeConfig, tmp_path: Path, n
 
 
 def test_until_leaves_out_what_comes_later(make_config: MakeConfig, tmp_path: Path) -> None:
-    stages, met = outline(make_config(), Store(tmp_path), "1/mine")
-    assert met and "1/encode" in stages and "1/train" not in stages
+    stages = {stage.address for stage in dry_run(make_config(), Store(tmp_path), "1/mine")}
+    assert {"1/encode", "1/mine"} <= stages and "1/train" not in stages
     assert not list(tmp_path.iterdir())

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sdretrieval.stages.inputs import Prepared
-from sdretrieval.stages.prepare import build_corpus
 
 from sdretrieval.corpus import load_corpus
 from sdretrieval.errors import CorpusError
 from sdretrieval.run.api import run_config
+from sdretrieval.stages.collection import Collection
+from sdretrieval.stages.corpus import build_corpus
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 from tests.helpers.runs.tiny_runs import MakeConfig, keys_of, ledger_of
@@ -37,10 +37,10 @@ def bare(make_config: MakeConfig, documents_only: Path, tmp_path_factory: pytest
     return run_config(config, runs=tmp_path_factory.mktemp("runs"))
 
 
-def prepared_of(folder: Path) -> Prepared:
+def prepared_of(folder: Path) -> Collection:
     keys, store = keys_of(folder), folder.parent / "store"
     made = {name: next(store.glob(f"**/{keys[f'0/{name}']}*")) for name in ("corpus", "queries")}
-    return Prepared(*(Artifact(keys[f"0/{name}"], made[name]) for name in ("corpus", "queries")))
+    return Collection(*(Artifact(keys[f"0/{name}"], made[name]) for name in ("corpus", "queries")))
 
 
 def test_documents_alone_go_to_a_report_whose_every_figure_is_an_estimate(bare: Any) -> None:

@@ -17,7 +17,8 @@ from sdretrieval.corpus import load_corpus
 from sdretrieval.errors import MissingScores, RequestError
 from sdretrieval.ragged import Ragged
 from sdretrieval.run.api import probe_config, run_config
-from sdretrieval.stages import guests, teach
+from sdretrieval.stages import imported
+from sdretrieval.stages.targets import scores_whole_batch
 from sdretrieval.targets.build import Targets
 from sdretrieval.teachers.ensemble import TeacherScores
 from sdretrieval.teachers.score_file import read_scores
@@ -233,8 +234,8 @@ def test_a_later_stage_that_lacks_nothing_leaves_what_an_earlier_one_lacked(
     prepared: Any = SimpleNamespace(corpus=corpus, masked=(), measuring=0)
     for known, left in ((pairs[3:], pairs[:3]), (pairs[2:], pairs[:2]), (pairs, [])):
         write_lines(file, [overlap(pair) for pair in known])
-        imported = guests.imported_teacher(config.teacher, "scores", corpus)
-        guests.note_gaps([imported], *later, runs / "tiny", prepared)
+        teacher = imported.imported_teacher(config.teacher, "scores", corpus)
+        imported.note_gaps([teacher], *later, runs / "tiny", prepared)
         written = missing.read_text().splitlines()[1:] if missing.exists() else []
         assert [line.split("\t") for line in written] == left
 
@@ -280,8 +281,8 @@ def test_auto_weights_ask_for_the_probes_pairs_too(
 
 def test_imported_scores_judge_lists_only(make_config: MakeConfig) -> None:
     config = make_config(teacher=ensemble({"kind": "scores", "file": "x.tsv"}, LEXICAL))
-    assert not teach.judges_whole_batch(config, [0.5, 0.5])
-    assert teach.judges_whole_batch(config, [0.0, 1.0])
+    assert not scores_whole_batch(config, [0.5, 0.5])
+    assert scores_whole_batch(config, [0.0, 1.0])
 
 
 def test_queries_made_from_documents_are_scored_elsewhere_without_their_own_words(

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sdretrieval.stages.inputs import Vectors
 
 from sdretrieval.cli.corpus import check_source
 from sdretrieval.encode import encoder
@@ -17,7 +16,7 @@ from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.views import View
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.api import run_config
-from sdretrieval.store.runner import Artifact
+from sdretrieval.stages.encode import Vectors
 from sdretrieval.teachers.dense import DenseTeacher
 from tests.helpers import tiny
 from tests.helpers.runs.tiny_runs import MakeConfig, artifact, ledger_of
@@ -79,12 +78,12 @@ def test_the_teacher_finds_a_fact_at_the_end_that_the_student_cannot_see(
 
 def query(folder: Path) -> Array:
     """The vector of the query that asks for the fact: the last of the collection."""
-    return np.asarray(Vectors(Artifact("", artifact(folder, "1/encode"))).queries_QD[-1])
+    return np.asarray(Vectors("", artifact(folder, "1/encode")).queries_QD[-1])
 
 
 def teachers_score(folder: Path, row: int) -> float:
     """Of the book, for that query, by its best window."""
-    opened = Vectors(Artifact("", artifact(folder, "1/encode:teacher0")))
+    opened = Vectors("", artifact(folder, "1/encode:teacher0"))
     teacher = DenseTeacher("ema", opened.queries_QD, opened.documents)
     last = np.array([len(opened.queries_QD) - 1])
     return float(teacher.score(last, Ragged.of([np.array([row])], np.int64)).values_T[0])

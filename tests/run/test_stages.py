@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdretrieval.config import Config, members_of
-from sdretrieval.corpus import load_corpus, open_corpus
+from sdretrieval.config import Config
+from sdretrieval.corpus import find_source, load_corpus, open_corpus
 from sdretrieval.errors import CorpusError
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Ragged
 from sdretrieval.run.api import run_config
-from sdretrieval.stages import probe, teach
-from sdretrieval.stages.prepare import build_corpus, source_digest
+from sdretrieval.stages import probe
+from sdretrieval.stages.collection import Collection
+from sdretrieval.stages.corpus import build_corpus
 from sdretrieval.stages.search import cut
+from sdretrieval.stages.targets import build_list_targets, live_share, scores_whole_batch
+from sdretrieval.stages.teachers import member_identities
 from sdretrieval.store import Ledger, Store, Work
 from sdretrieval.store.runner import Artifact, Runner, Stopped, ledger_by_address
 from sdretrieval.targets.build import Targets
@@ -52,9 +55,9 @@ def two_stages(one: Runner, colour: str = "red", size: int = 1, build: Any = wri
 
 
 def test_a_plan_says_why_and_builds_nothing(tmp_path: Path) -> None:
-    planning = runner(tmp_path, planning=True)
+    planning = runner(tmp_path, dry=True)
     two_stages(planning, build=never)
-    assert [(line.address, line.cached, line.why) for line in planning.plan] == [
+    assert [(line.address, line.cached, line.why) for line in planning.planned] == [
         ("1/mine", False, "not made yet"),
         ("1/score", False, "not made yet"),
     ]
@@ -63,18 +66,18 @@ def test_a_plan_says_why_and_builds_nothing(tmp_path: Path) -> None:
 
 def test_a_plan_names_finished_stages_with_their_seconds(tmp_path: Path) -> None:
     two_stages(runner(tmp_path))
-    planning = runner(tmp_path, planning=True)
+    planning = runner(tmp_path, dry=True)
     two_stages(planning, build=never)
-    assert {(line.cached, line.why) for line in planning.plan} == {(True, "finished earlier")}
-    assert all(line.seconds is not None and line.seconds >= 0 for line in planning.plan)
+    assert {(line.cached, line.why) for line in planning.planned} == {(True, "finished earlier")}
+    assert all(line.seconds is not None and line.seconds >= 0 for line in planning.planned)
 
 
 def test_a_plan_names_changed_settings_and_what_follows_from_them(tmp_path: Path) -> None:
     two_stages(runner(tmp_path))
-    planning = runner(tmp_path, planning=True)
+    planning = runner(tmp_path, dry=True)
     two_stages(planning, colour="blue", size=2, build=never)
-    assert [line.why for line in planning.plan] == ["changed: colour, size", "an earlier stage changed"]
-    assert all(line.seconds is not None for line in planning.plan), "the last time's seconds are the prediction"
+    assert [line.why for line in planning.planned] == ["changed: colour, size", "an earlier stage changed"]
+    assert all(line.seconds is not None for line in planning.planned), "the last time's seconds are the prediction"
 
 
 def test_a_plan_tells_interrupted_from_removed(tmp_path: Path) -> None:
@@ -83,9 +86,9 @@ def test_a_plan_tells_interrupted_from_removed(tmp_path: Path) -> None:
     for one in (mined, scored):
         shutil.rmtree(one.path)
     first.store.partial_of(scored.key).mkdir(parents=True)
-    planning = runner(tmp_path, planning=True)
+    planning = runner(tmp_path, dry=True)
     two_stages(planning, build=never)
-    assert [line.why for line in planning.plan] == [
+    assert [line.why for line in planning.planned] == [
         "its artifact was damaged or removed",
         "was interrupted; starts over",
     ]
@@ -93,11 +96,11 @@ def test_a_plan_tells_interrupted_from_removed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("resumable", "why"), [(True, "continues"), (False, "starts over")])
 def test_only_a_resumable_stage_is_said_to_continue(tmp_path: Path, resumable: bool, why: str) -> None:
-    planning = runner(tmp_path, planning=True)
+    planning = runner(tmp_path, dry=True)
     made = planning.stage("1/train", 1, {}, [], never, resumable=resumable)
     planning.store.partial_of(made.key).mkdir(parents=True)
     planning.stage("1/train", 1, {}, [], never, resumable=resumable)
-    assert planning.plan[-1].why == f"was interrupted; {why}"
+    assert planning.planned[-1].why == f"was interrupted; {why}"
 
 
 def test_a_stage_is_made_once_and_written_into_the_ledger_each_time(tmp_path: Path) -> None:
@@ -130,27 +133,27 @@ def test_the_last_ledger_line_of_an_address_counts(tmp_path: Path) -> None:
 def test_a_source_is_known_by_its_content_not_by_its_place(tiny_corpus: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(tiny_corpus, tmp_path / "elsewhere"))
     (copy / "README").write_text("notes")
-    assert source_digest(str(copy)) == source_digest(str(tiny_corpus))
+    assert find_source(str(copy)).digest() == find_source(str(tiny_corpus)).digest()
 
 
 @pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl", "qrels/dev.tsv"])
 def test_a_changed_file_makes_another_source(tiny_corpus: Path, tmp_path: Path, name: str) -> None:
     copy = Path(shutil.copytree(tiny_corpus, tmp_path / "copy"))
-    before = source_digest(str(copy))
+    before = find_source(str(copy)).digest()
     text = (copy / name).read_text()
     (copy / name).write_text(text.replace("1", "2", 1))
-    assert source_digest(str(copy)) != before
+    assert find_source(str(copy)).digest() != before
 
 
 def test_a_table_is_known_by_its_content(tmp_path: Path) -> None:
     for name, text in (("a.csv", "x"), ("b.csv", "x"), ("c.csv", "y"), ("d.tsv", "x")):
         (tmp_path / name).write_text(f"text\n{text}\n")
-    digests = {name: source_digest(str(tmp_path / name)) for name in ("a.csv", "b.csv", "c.csv", "d.tsv")}
+    digests = {name: find_source(str(tmp_path / name)).digest() for name in ("a.csv", "b.csv", "c.csv", "d.tsv")}
     assert digests["a.csv"] == digests["b.csv"]
     assert len(set(digests.values())) == 3, "another text and another way to read it are other sources"
     (tmp_path / "notes.txt").touch()
     with pytest.raises(CorpusError, match=r"notes\.txt is no table by its name"):
-        source_digest(str(tmp_path / "notes.txt"))
+        find_source(str(tmp_path / "notes.txt")).digest()
 
 
 def test_a_saved_dataset_is_known_by_its_rows(tmp_path: Path) -> None:
@@ -161,7 +164,7 @@ def test_a_saved_dataset_is_known_by_its_rows(tmp_path: Path) -> None:
     with quiet_datasets():
         for name, text in (("a", "x"), ("b", "x"), ("c", "y")):
             Dataset.from_dict({"text": [text]}).save_to_disk(str(tmp_path / name))
-    a, b, c = (source_digest(str(tmp_path / name)) for name in "abc")
+    a, b, c = (find_source(str(tmp_path / name)).digest() for name in "abc")
     assert a == b != c
 
 
@@ -171,7 +174,7 @@ def test_a_packed_beir_folder_is_read_as_it_is(tiny_corpus: Path, tmp_path: Path
         (copy / f"{name}.gz").write_bytes(gzip.compress((copy / name).read_bytes()))
         (copy / name).unlink()
     assert open_corpus(str(copy)).digest == open_corpus(str(tiny_corpus)).digest
-    assert "corpus.jsonl.gz=" in source_digest(str(copy))
+    assert "corpus.jsonl.gz=" in find_source(str(copy)).digest()
 
 
 def test_a_corpus_without_training_queries_says_how_to_get_some(
@@ -249,7 +252,7 @@ def test_scores_are_known_by_the_model_and_its_view_alone(make_config: MakeConfi
     def identities(**changed: Any) -> list[dict[str, Any]]:
         reader = {"kind": "cross_encoder", "model": str(tiny_cross_encoder), "max_tokens": 96, **changed}
         config = make_config(teacher={"kind": "ensemble", "members": [reader, LEXICAL]})
-        return [teach.member_identity(member, config) for member in members_of(config.teacher)]
+        return member_identities(config)
 
     assert identities(weight=0.3, batch_tokens=64) == identities()
     assert identities(max_tokens=64) != identities()
@@ -270,24 +273,22 @@ def test_only_free_teachers_judge_whole_batches(
     reader = {"kind": "cross_encoder", "model": str(tiny_cross_encoder), "max_tokens": 96}
     asked = [reader if member == "reader" else member for member in members]
     config = make_config(f"train.scope={scope}", teacher={"kind": "ensemble", "members": asked})
-    assert teach.judges_whole_batch(config, [0.5, 0.5]) is whole
+    assert scores_whole_batch(config, [0.5, 0.5]) is whole
 
 
 def test_live_share_is_the_live_members_part_of_all_weights(make_config: MakeConfig) -> None:
     config = make_config(teacher={"kind": "ensemble", "members": [{**EMA, "mode": "live"}, LEXICAL]})
-    assert teach.live_share(config, [1, 3]) == 0.25
-    assert teach.live_share(make_config(), [1, 3]) == 0
+    assert live_share(config, [1, 3]) == 0.25
+    assert live_share(make_config(), [1, 3]) == 0
 
 
 def test_reranked_lists_become_runs_by_id(finished: Any) -> None:
-    from sdretrieval.stages.inputs import Prepared
-
     path = artifact(finished.folder, "0/corpus")
-    prepared = Prepared(Artifact(path.name, path))
-    row = int(prepared.rows_of("dev")[0])
+    collection = Collection(Artifact(path.name, path))
+    row = int(collection.rows_of("dev")[0])
     lists = Ragged.of([np.array([0, 5])], np.int64)
-    run = probe.rerank_run(prepared, np.array([row]), lists, lists.with_values(np.array([0.5, 1.5], np.float32)))
-    assert run == {prepared.corpus.query_ids[row]: {"d0": 0.5, "d5": 1.5}}
+    run = probe.rerank_run(collection, np.array([row]), lists, lists.with_values(np.array([0.5, 1.5], np.float32)))
+    assert run == {collection.corpus.query_ids[row]: {"d0": 0.5, "d5": 1.5}}
 
 
 def test_below_what_is_reranked_stands_the_rest_in_its_own_order() -> None:
@@ -309,7 +310,7 @@ def test_the_false_negative_rule_judges_a_live_teachers_whole_mixture(
         config = make_config("train.hard_label_weight=0.1", teacher=teacher, targets=rule)
         work = Work(tmp_path / mode)
         work.folder.mkdir()
-        teach.build_list_targets(work, candidates, scores, [0.7, 0.3], config, shuffled=False)
+        build_list_targets(work, candidates, scores, [0.7, 0.3], config, shuffled=False)
         masks[mode] = Targets.load(work.folder).hard_negative.values_T
     assert 0 < masks["frozen"].mean() < 1
     assert np.array_equal(masks["live"], masks["frozen"])
@@ -355,7 +356,7 @@ def test_a_folder_of_text_files_is_known_by_what_is_read_of_it(tmp_path: Path) -
         (tmp_path / name / "one.txt").write_text("The oven is hot.")
     (tmp_path / "b" / ".hidden.txt").write_text("not read")
     (tmp_path / "b" / "picture.png").write_text("not read")
-    before = source_digest(str(tmp_path / "a"))
-    assert source_digest(str(tmp_path / "b")) == before
+    before = find_source(str(tmp_path / "a")).digest()
+    assert find_source(str(tmp_path / "b")).digest() == before
     (tmp_path / "b" / "one.txt").rename(tmp_path / "b" / "two.txt")
-    assert source_digest(str(tmp_path / "b")) != before, "passages bear the file's name"
+    assert find_source(str(tmp_path / "b")).digest() != before, "passages bear the file's name"
