@@ -72,17 +72,9 @@ def _encoded_tokens(address: str, config: Config, load: Workload) -> float:
 def reused_tokens(address: str, config: Config, load: Workload) -> float:
     """Of the tokens of an `encode` stage, those whose vectors are copied: in generation 1 the base student is its own
     moving average, so that a teacher of windows as long as the student's finds the first of each document."""
-    member, view, specials = member_at(address, config), View(config.student.max_tokens), load.reader.specials
-    if not address.startswith("1/") or not isinstance(member, EmaConfig):
-        return 0.0
-    if view_at(address, config).max_tokens != view.max_tokens:
-        return 0.0
-    reader = load.reader
-    return (
-        reader.documents.seen(view, specials)
-        + reader.masked.first(load.measuring).seen(view, specials)
-        + reader.queries.seen(reader.query_view, reader.query_specials)
-    )
+    own_average = address.startswith("1/") and isinstance(member_at(address, config), EmaConfig)
+    same = own_average and view_at(address, config).max_tokens == config.student.max_tokens
+    return _encoded_tokens("1/encode", config, load) if same else 0.0
 
 
 def pairs_read(address: str, config: Config, load: Workload) -> int:

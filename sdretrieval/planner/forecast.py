@@ -90,9 +90,9 @@ class Forecast:
 
     def summary(self) -> str:
         """How long, how much memory, and of how much of the run that is said."""
-        others = [one.took for one in self.stages.values() if one.seconds is None]
+        others = [one.took for one in self.stages.values() if one.seconds is None]  # not predicted
         timed = [seconds for seconds in others if seconds is not None]
-        words = f"about {readable_seconds(self.seconds)}, at most {readable_bytes(self.peak_bytes)} of memory"
+        words = f"about {readable_seconds(self.seconds)}, {readable_bytes(self.peak_bytes)} of memory"
         words += f" ({len(self.stages) - len(others)} stages that encode, read pairs or train are predicted"
         if timed:
             words += f"; {len(timed)} others took {readable_seconds(sum(timed))} when last made"

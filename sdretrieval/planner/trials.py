@@ -24,12 +24,13 @@ from sdretrieval.corpus import default_cache
 from sdretrieval.encode.batches import budget_batches, usual_batch_tokens
 from sdretrieval.encode.encoder import Precision, encode_sequences
 from sdretrieval.encode.locate import locate_model, model_digest
-from sdretrieval.encode.student import Student, features_of, load_student
+from sdretrieval.encode.student import Student, features_of
 from sdretrieval.encode.views import View
 from sdretrieval.files import write_json
 from sdretrieval.planner.amounts import documents_of_update, member_at, reader_at, training_view, view_at
 from sdretrieval.planner.workload import SAMPLE, Reader, Workload, examples
 from sdretrieval.ragged import Array
+from sdretrieval.stages.encode import ExternalEncoder
 from sdretrieval.stages.precision import machine_name
 from sdretrieval.stages.run import student_from
 from sdretrieval.store.memory import give_back_freed, peak_of_work, resident_bytes
@@ -139,35 +140,22 @@ class Trials:
         return "bfloat16" if figures["bfloat16"] else "float32"
 
     def encoding(self, address: str) -> Figures:
-        """Seconds of a token, and bytes, of encoding as the stage at `address` does; a dense teacher's weights, which
-        the process does not hold else, included."""
-        member, view, reader = (
-            member_at(address, self.config),
-            view_at(address, self.config),
-            reader_at(address, self.load),
-        )
-        teacher = member if isinstance(member, DenseConfig) else None
-        digest = model_digest(locate_model(teacher.model)) if teacher else self.load.student.digest
-        batch = teacher.batch_tokens if teacher else self.config.student.batch_tokens or self.batch_tokens
-        precision = self.precision("encode")
+        """Seconds of a token, and bytes, of encoding as the stage at `address` does. A dense teacher's weights
+        are counted: the process does not hold them yet."""
+        config, student, reader = self.config, self.load.student, reader_at(address, self.load)
+        member, view, precision = member_at(address, config), view_at(address, config), self.precision("encode")
+        external = ExternalEncoder(member, view, config.student.device) if isinstance(member, DenseConfig) else None
+        batch = external.member.batch_tokens if external else config.student.batch_tokens or self.batch_tokens
         mean = shape(_mean_window(reader, view))
         work = f"encode windows of about {mean} tokens, batches of {batch or 'the usual'} tokens, {precision}"
 
         def trial() -> Figures:
-            encoder, weights = self.load.student, 0
-            if teacher:
-                encoder = load_student(
-                    teacher.model,
-                    max_tokens=view.max_tokens,
-                    query_tokens=teacher.query_tokens,
-                    device=self.config.student.device,
-                    trust_remote_code=teacher.trust_remote_code,
-                )
-                weights = FLOAT32 * sum(parameter.numel() for parameter in encoder.model.parameters())
+            encoder = external.model() if external else student
             figures = encode_trial(encoder, windows_of(reader, view), batch, precision)
+            weights = FLOAT32 * sum(parameter.numel() for parameter in encoder.model.parameters()) if external else 0
             return {**figures, "bytes": figures["bytes"] + weights}
 
-        return self.calibration.of(work, trial, digest)
+        return self.calibration.of(work, trial, external.digest if external else student.digest)
 
     def training(self) -> Figures:
         """Of training as the config says, `train_trial`'s figures."""

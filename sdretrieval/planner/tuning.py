@@ -65,13 +65,9 @@ def tune(student: Student, windows: Sequence[Array], calibration: Calibration, b
         return figures["seconds_per_token"]
 
     def trial() -> dict[str, float]:
-        by_threads = {Tuning(count, before.batch_tokens): 0.0 for count in thread_counts}
-        for setting in by_threads:
-            by_threads[setting] = seconds(setting)
-        fewest = _fastest(by_threads)
-        by_size = {fewest._replace(batch_tokens=size): 0.0 for size in sizes}
-        for setting in by_size:
-            by_size[setting] = seconds(setting)
+        by_threads = {one: seconds(one) for one in (Tuning(count, before.batch_tokens) for count in thread_counts)}
+        threads = _fastest(by_threads).threads
+        by_size = {one: seconds(one) for one in (Tuning(threads, size) for size in sizes)}
         chosen = _fastest(by_size)
         return {**chosen._asdict(), "times": by_threads[before] / by_size[chosen]}
 

@@ -158,12 +158,11 @@ def tune_and_forecast(run: Run, until: str | None) -> None:
         planned = dry_run(config, run.store, until)
         load = workload_of(config, student, _made(planned, run.store))
         now = forecast(config, planned, load, calibration, run.batch_tokens)
+        if now.stages:
+            logger.info("%d stages to make: %s", len(now.stages), now.summary())
+        write_forecast(run.folder / FORECAST, now)
     except CANNOT_FORECAST as problem:
         logger.warning("no forecast of this run (%s: %s); it goes on", type(problem).__name__, problem)
-        return
-    if now.stages:
-        logger.info("%d stages to make: %s", len(now.stages), now.summary())
-    write_forecast(run.folder / FORECAST, now)
 
 
 def _tuned(config: Config, load: Workload, calibration: Calibration) -> int | None:

@@ -13,8 +13,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sdretrieval.run.commands.lineage import lineage
 
+from sdretrieval.cli.show import lineage
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import DamagedArtifact
 from sdretrieval.planner import Amount, Fitted, Forecast, Prediction, counted, workload
@@ -107,7 +107,7 @@ def test_what_is_not_predicted_counts_for_what_it_took() -> None:
     forecast = Forecast(stages, dict.fromkeys(stages, "key"))
     assert forecast.seconds == 120.0
     assert forecast.summary() == (
-        "about 2.0 min, at most 1.0 GB of memory (1 stages that encode, read pairs or train are predicted; 1 others "
+        "about 2.0 min, 1.0 GB of memory (1 stages that encode, read pairs or train are predicted; 1 others "
         "took 30 s when last made; 1 others are not timed)"
     )
 
@@ -182,7 +182,7 @@ def test_a_run_says_what_it_will_take_and_its_report_what_it_took(
     assert rows["1/encode"]["predicted"]["amount"] == rows["1/encode"]["actual"]["amount"]
     assert all(row["actual"]["peak_rss_bytes"] > 0 for row in rows.values())
     assert rows["1/gate"]["unit"] is rows["1/gate"]["actual"]["amount"] is None
-    shown = {stage["stage"]: stage["predicted_seconds"] for stage in lineage("tiny", tmp_path)["stages"]}
+    shown = {stage["stage"]: stage["forecast_seconds"] for stage in lineage("tiny", tmp_path)["stages"]}
     assert shown["1/train"] == rows["1/train"]["predicted"]["seconds"]
     assert shown["0/corpus"] is None  # read before anything could be predicted
     assert "Forecast and actual" in (done.folder / "report.html").read_text(encoding="utf8")
