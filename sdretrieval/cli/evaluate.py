@@ -232,7 +232,7 @@ class Bench:
             tokens = tokenize(texts, model.tokenizer, f"tokenize {side}")
             embeddings, reused = encode_texts(
                 model, tokens, view, specials, work.folder, precision=precision, description=f"encode {side}",
-                donors=[Donor(one.path, one.sound) for one in work.kin()],
+                donors=[Donor(one.path, one.sound) for one in work.reusable()],
             )  # fmt: skip
             work.counts.update(windows=len(embeddings.vectors_WD), windows_reused=reused)
 

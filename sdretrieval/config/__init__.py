@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sdretrieval.config.fields import identity_fields
-from sdretrieval.config.index_section import read_index_section, settings_from
-from sdretrieval.config.load import dump_config, load_config, parse_config
+from sdretrieval.config.index_section import settings_from
+from sdretrieval.config.load import dump_config, load_config, parse_config, read_index_section
 from sdretrieval.config.schema import (
     Config,
     CorpusConfig,

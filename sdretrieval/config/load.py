@@ -14,12 +14,13 @@ from pydantic_core import ErrorDetails
 
 from sdretrieval.config import problems
 from sdretrieval.config.conflicts import clashes
-from sdretrieval.config.schema import Config
-from sdretrieval.errors import ConfigError
+from sdretrieval.config.schema import Config, IndexConfig
+from sdretrieval.errors import ConfigError, RequestError
 
 REPAIR_ROUNDS = 3
 """A broken value may hide a missing one, which may hide another: after three rounds nothing more is learnt."""
 
+INDEX_EXAMPLE = "{kind: PQ16, rescore: 4}"
 STAND_INS: dict[str, object] = {
     "name": "x", "model": "x", "source": "x", "kind": "lexical", "file": "x", "every": 1, "patience": 1,
     "corpus": {"source": "x"}, "student": {"model": "x"}, "teacher": {"kind": "lexical"},
@@ -54,6 +55,27 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def parse_config(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
     """`load_config` for data that is already in memory; `data` itself is not changed."""
     return _parse(data, overrides, "config")
+
+
+def read_index_section(given: str) -> IndexConfig:
+    """A recipe alone: a YAML file such as `indexes/pq16.yaml`, or its text, such as `{kind: PQ16, rescore: 4}`.
+
+    Checked as in a whole config. Raises ConfigError, which names the dotted path; RequestError if there is no such
+    file.
+    """
+    path, text = Path(given).expanduser(), given
+    if not given.lstrip().startswith("{"):
+        if not path.is_file():
+            raise RequestError(
+                f"--index {given}: there is no such file; expected a recipe or its text: '{INDEX_EXAMPLE}'"
+            )
+        text = path.read_text(encoding="utf8")
+    try:
+        section = yaml.safe_load(text)
+    except yaml.YAMLError as problem:
+        raise RequestError(f"--index {given}: no YAML ({problem}); expected such as {INDEX_EXAMPLE}") from None
+    rest = {"name": "recipe", "corpus": {"source": "-"}, "student": {"model": "-"}, "teacher": {"kind": "lexical"}}
+    return parse_config({**rest, "index": section}).index
 
 
 def dump_config(config: Config) -> str:

@@ -30,7 +30,7 @@ from sdretrieval.stages.coverage import say_coverage
 from sdretrieval.stages.precision import number_format
 from sdretrieval.stages.run import Run, Weights, prompts_identity
 from sdretrieval.stages.tokens import Tokens, tokenize_texts
-from sdretrieval.store import Kin, Work
+from sdretrieval.store import Reusable, Work
 from sdretrieval.store.runner import Artifact
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class Encoding:
         work = self.work
         (work.folder / side).mkdir(exist_ok=True)
         donors = [Donor(one.path / side) for one in self.also_from]
-        donors += [Donor(one.path / side, one.sound) for one in self._kin]
+        donors += [Donor(one.path / side, one.sound) for one in self._reusable]
         found, reused = encode_texts(
             model, texts, view, specials, work.folder / side, batch_tokens=self.batch_tokens,
             precision=self.precision, description=f"{self.what} {side}", donors=donors,
@@ -210,8 +210,8 @@ class Encoding:
         )
 
     @cached_property
-    def _kin(self) -> list[Kin]:
-        return self.work.kin()
+    def _reusable(self) -> list[Reusable]:
+        return self.work.reusable()
 
 
 @dataclass

@@ -52,7 +52,7 @@ def build_tokens(work: Work, collected: Collection, student: Student, what: str 
 
     `masked`: of documents without the query made from them.
     """
-    corpus, tokenizer, kin = collected.corpus, student.model.tokenizer, work.kin()
+    corpus, tokenizer, reusable = collected.corpus, student.model.tokenizer, work.reusable()
     sides: list[tuple[str, str, Sequence[str]]] = [
         ("document", "documents", corpus.document_texts()),
         ("query", "queries", corpus.query_texts()),
@@ -61,7 +61,7 @@ def build_tokens(work: Work, collected: Collection, student: Student, what: str 
         sides.append(("masked", "masked", [one.text for one in collected.masked]))
     for kind, side, texts in sides:
         (work.folder / side).mkdir(exist_ok=True)
-        donors = [Donor(one.path / side, one.sound) for one in kin]
+        donors = [Donor(one.path / side, one.sound) for one in reusable]
         tokens, reused = tokenize_into(work.folder / side, texts, tokenizer, f"{what} {side}", donors)
         work.counts[f"{kind}_tokens"] = len(tokens.values_T)
         work.counts[f"{side}_reused"] = reused

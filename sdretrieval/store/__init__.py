@@ -6,18 +6,18 @@ from sdretrieval.digests import digest_file
 from sdretrieval.store.artifacts import Made, Removed, Store, Work
 from sdretrieval.store.disk import check_disk
 from sdretrieval.store.fingerprint import digest_files, key_of
-from sdretrieval.store.kin import Kin
 from sdretrieval.store.ledger import Ledger, keys_in_ledgers
 from sdretrieval.store.manifest import FileRecord, Manifest
 from sdretrieval.store.memory import peak_rss_bytes
+from sdretrieval.store.reusable import Reusable
 
 __all__ = [
     "FileRecord",
-    "Kin",
     "Ledger",
     "Made",
     "Manifest",
     "Removed",
+    "Reusable",
     "Store",
     "Work",
     "check_disk",

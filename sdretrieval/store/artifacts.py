@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 
 from sdretrieval.digests import digest_file
 from sdretrieval.errors import DamagedArtifact, ResourceError, WorkError
-from sdretrieval.store.kin import Kin, find_kin
 from sdretrieval.store.lock import held, holder_of
 from sdretrieval.store.manifest import MANIFEST, Manifest, git_commit, record_files, sync_folder, versions
 from sdretrieval.store.memory import peak_of_work
+from sdretrieval.store.reusable import Reusable, find_reusable
 
 logger = logging.getLogger("sdretrieval")
 
@@ -38,12 +38,12 @@ STALE_PARTIAL_S = 7 * 24 * 3600.0
 class Work:
     """Where a stage writes (`folder`) and what it reports of itself (`counts`, JSON values, into the manifest).
 
-    `kin` looks up what it may copy rows from.
+    `reusable` looks up what it may copy rows from.
     """
 
     folder: Path
     counts: dict[str, Any] = field(default_factory=dict)
-    kin: Callable[[], list[Kin]] = list
+    reusable: Callable[[], list[Reusable]] = list
 
 
 class Made(NamedTuple):
@@ -179,9 +179,16 @@ class Store:
         with self.claim(key, stage), self._making(key, stage, describe, resumable=resumable) as work:
             yield work
 
+    def _is_sound(self, key: str) -> bool:
+        try:
+            return self.get(key) is not None
+        except DamagedArtifact as damage:
+            logger.warning("%s; nothing is copied from it", damage)
+            return False
+
     @contextmanager
     def _making(self, key: str, stage: str, describe: Mapping[str, Any], *, resumable: bool) -> Iterator[Work]:
-        work = Work(self.partial_of(key), kin=partial(find_kin, self, stage, describe))
+        work = Work(self.partial_of(key), reusable=partial(find_reusable, self.root, stage, describe, self._is_sound))
         if not resumable and work.folder.exists():
             self._trash(work.folder)
         work.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Kin: finished artifacts of the same stage and settings over other texts, from which rows may be copied."""
+"""Reusable artifacts: finished artifacts of the same stage and settings over other texts, from which rows may be copied."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def put(store: Store, texts: str, stage: str = "encode", **how: Any) -> str:
     return key
 
 
-def kin_of(store: Store, texts: str = "grown") -> list[str]:
+def reusable_of(store: Store, texts: str = "grown") -> list[str]:
     with store.make(key_of("encode", 1, SETTINGS, [texts, "model"]), "encode", describe(texts)) as work:
-        return [one.key for one in work.kin()]
+        return [one.key for one in work.reusable()]
 
 
 def test_kin_differ_in_their_texts_alone(store: Store) -> None:
-    kin = put(store, "corpus")
+    reusable = put(store, "corpus")
     put(store, "corpus", stage="tokens")
     put(store, "corpus", model="another")
     put(store, "corpus", version=2)
     put(store, "corpus", view=[64, "first", None])
-    assert kin_of(store) == [kin]
+    assert reusable_of(store) == [reusable]
 
 
 def test_the_newest_come_first_and_what_is_made_again_is_not_its_own_kin(store: Store) -> None:
@@ -50,11 +50,11 @@ def test_the_newest_come_first_and_what_is_made_again_is_not_its_own_kin(store: 
     for texts, year in (("corpus", 2030), ("grown", 2029), ("more", 2031)):
         path = store.path_of(keys[texts]) / "manifest.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"finished": f"{year}-01-01 00:00:00 UTC"}))
-    assert kin_of(store, "grown") == [keys["more"], keys["corpus"]]
+    assert reusable_of(store, "grown") == [keys["more"], keys["corpus"]]
 
 
 def test_a_store_without_artifacts_has_none(store: Store) -> None:
-    assert kin_of(store) == []
+    assert reusable_of(store) == []
 
 
 def test_a_damaged_artifact_is_named_and_gives_nothing(store: Store, caplog: pytest.LogCaptureFixture) -> None:
@@ -62,10 +62,10 @@ def test_a_damaged_artifact_is_named_and_gives_nothing(store: Store, caplog: pyt
     (store.path_of(key) / "vectors").write_text("CORPUS")
     (store.path_of(unreadable) / "manifest.json").write_text("{")
     with Store(store.root).make("a" * 40, "encode", describe("grown")) as work:
-        [kin] = work.kin()
+        [reusable] = work.reusable()
         with caplog.at_level(logging.WARNING, "sdretrieval"):
-            assert not kin.sound()
-    assert (kin.key, kin.path) == (key, store.path_of(key))
+            assert not reusable.sound()
+    assert (reusable.key, reusable.path) == (key, store.path_of(key))
     assert f"artifact {key} (encode), file vectors: expected digest" in caplog.text
     assert caplog.text.rstrip().endswith("it must be made again; nothing is copied from it")
     assert store.path_of(key).exists(), "who needs it removes it and makes it again"
@@ -74,7 +74,7 @@ def test_a_damaged_artifact_is_named_and_gives_nothing(store: Store, caplog: pyt
 def test_a_sound_one_is_said_to_be(store: Store) -> None:
     put(store, "corpus")
     with store.make("a" * 40, "encode", describe("grown")) as work:
-        [kin] = work.kin()
-        assert kin.sound()
-        store.discard(kin.key)
-        assert not kin.sound(), "gone meanwhile"
+        [reusable] = work.reusable()
+        assert reusable.sound()
+        store.discard(reusable.key)
+        assert not reusable.sound(), "gone meanwhile"
