@@ -127,10 +127,15 @@ def _parse(raw: object, overrides: Sequence[str], where: str) -> Config:
     found += [(problems.dotted(problems.real_path(error, data)), problems.describe(error, data)) for error in errors]
     blamed = [path for path, _ in found]
     for clash in clashes(config) if config is not None else ():
-        if not any(_touches(bad, path) for bad in blamed for path in clash.paths):
+        pairs = [(bad, path) for bad in blamed for path in clash.paths]
+        if not any(f"{bad}.".startswith(f"{path}.") or f"{path}.".startswith(f"{bad}.") for bad, path in pairs):
             found.append((clash.paths[0], clash.text))
     if found or config is None:
-        raise ConfigError(_message(where, found, applied))
+        lines = [f"{where} has {len(found)} problem{'s' if len(found) > 1 else ''}:"]
+        for path, text in found:
+            origin = " (from --set)" if any(key == path or key.startswith(f"{path}.") for key in applied) else ""
+            lines.append(f"  {path}: {text}{origin}")
+        raise ConfigError("\n".join(lines))
     return config
 
 
@@ -139,19 +144,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _message(where: str, found: Sequence[tuple[str, str]], applied: Sequence[str]) -> str:
-    lines = [f"{where} has {len(found)} problem{'s' if len(found) > 1 else ''}:"]
-    for path, text in found:
-        origin = " (from --set)" if any(key == path or key.startswith(f"{path}.") for key in applied) else ""
-        lines.append(f"  {path}: {text}{origin}")
-    return "\n".join(lines)
-
-
-def _touches(bad: str, path: str) -> bool:
-    """Whether one dotted path lies within the other."""
-    return bad == path or bad.startswith(f"{path}.") or path.startswith(f"{bad}.")
 
 
 def _validate(data: dict[str, Any]) -> tuple[Config | None, list[ErrorDetails]]:
@@ -179,16 +171,13 @@ def _errors(error: ValidationError, data: dict[str, Any]) -> list[ErrorDetails]:
 def _stand_in(data: Any, path: problems.Path) -> None:
     parent = problems.value_at(data, path[:-1])
     key = path[-1]
-    if isinstance(parent, dict) and (key in STAND_INS and _is_known(path, data)):
+    known = key == "kind" or problems.field_at(path, data) is not None
+    if isinstance(parent, dict) and key in STAND_INS and known:
         parent[key] = copy.deepcopy(STAND_INS[str(key)])
     elif isinstance(parent, dict):
         parent.pop(key, None)
     elif isinstance(parent, list) and isinstance(key, int):
         parent[key] = {"kind": "lexical"} if path[-2] == "members" else "nDCG@10"
-
-
-def _is_known(path: problems.Path, data: Any) -> bool:
-    return path[-1] == "kind" or problems.field_at(path, data) is not None
 
 
 def _apply(data: dict[str, Any], override: str) -> str | None:

@@ -13,7 +13,6 @@ from sdretrieval.report.generated import estimate_against_truth, is_made, querie
 from sdretrieval.report.page import dev_name
 from sdretrieval.stages.gate import Generation
 from sdretrieval.stages.results import Results
-from sdretrieval.store import peak_rss_bytes
 
 
 def build_report(results: Results, figures: Figures, forecast: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,14 +43,9 @@ def build_report(results: Results, figures: Figures, forecast: Mapping[str, Any]
         "trained": bool(results.generations),
         "seconds": round(sum(record["seconds"] for record in once(records)), 1),
         "seconds_this_time": round(sum(record["seconds"] for record in records if not record["cached"]), 1),
-        "peak_rss_bytes": _peak(records),
+        # Of the stages as they were made, so that a run from the store says the same.
+        "peak_rss_bytes": max((record["peak_rss_bytes"] or 0 for record in records), default=0),
     }
-
-
-def _peak(records: list[dict[str, Any]]) -> int:
-    """Of the run's stages as they were made, so that a run from the store says the same; this process's where no
-    artifact holds its peak (those of earlier versions)."""
-    return max((record["peak_rss_bytes"] for record in records if record["peak_rss_bytes"]), default=peak_rss_bytes())
 
 
 def _seen_positives(results: Results, figures: Figures, measure: str) -> dict[str, Any] | None:

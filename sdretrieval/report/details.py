@@ -31,7 +31,10 @@ def build_details(results: Results, figures: Figures, report: Mapping[str, Any])
         "headline": headline(report),
         "table": table_rows(results, figures),
         "comparisons": len(figures.compared),
-        "by_generation": _by_generation(figures, measure),
+        "by_generation": [
+            {"generation": number, "dev": figures.dev[name].mean(measure), "test": figures.test[name].mean(measure)}
+            for number, name in enumerate([BASE, *(n for n in figures.test if n.startswith("generation_"))])
+        ],
         "score_histograms": _histograms(results, "scores.json", None),
         "entropy_histograms": _histograms(results, "targets.json", "entropy_histogram"),
         "mining": mining,
@@ -65,14 +68,6 @@ def _row(system: System, figures: Figures) -> dict[str, Any]:
         "test": figures.test[system.name].means(),
         **{name: found[name] for name in ("difference", "interval95", "p", "p_holm", "verdict") if name in found},
     }
-
-
-def _by_generation(figures: Figures, measure: str) -> list[dict[str, Any]]:
-    names = [BASE, *(name for name in figures.test if name.startswith("generation_"))]  # in the table's order
-    return [
-        {"generation": number, "dev": figures.dev[name].mean(measure), "test": figures.test[name].mean(measure)}
-        for number, name in enumerate(names)
-    ]
 
 
 def _histograms(results: Results, file: str, key: str | None) -> dict[str, Any]:

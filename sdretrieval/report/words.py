@@ -31,15 +31,31 @@ def headline(report: Mapping[str, Any]) -> str:
 
 def notes(results: Results, report: Mapping[str, Any]) -> list[str]:
     """What a reader must not overlook: hybrid search, estimates, controls that do as well, the power of dev."""
-    return [
-        *_hybrid_notes(report),
-        *_control_notes(results, report),
-        *_seen_note(report["seen_positives"]),
-        *_repeated_note(results),
-        *_query_side_note(results),
-        *_dev_notes(report),
-        *_not_run_note(results, report),
-    ]
+    config, run = results.run.config, len(report["generations"])
+    found = list(_hybrid_notes(report))
+    controls = config.evaluate.controls
+    if controls and not report["trained"]:
+        found.append(
+            f"Nothing was trained, so neither were the controls that the config asks for: {', '.join(controls)}."
+        )
+    for row in report["tests"]:
+        if row["b"] in ("hard_labels", "shuffled_teacher") and row["verdict"] != "gain":
+            found.append(f"Against {row['b']} at equal updates: {row['difference']:+.4f}, {row['verdict']}.")
+    found += _seen_note(report["seen_positives"])
+    if repeated := results.base.collection.notes["repeated_queries"]:
+        found.append(f"{repeated} query text(s) are in two splits; training leaves these queries out.")
+    if results.run.learns_queries_only:
+        found.append(
+            "Only the query encoder learns (student.train: query): documents keep the base student's vectors in every "
+            "row above, so an index of them stays valid."
+        )
+    found += _dev_notes(report)
+    if 0 < run < config.generations:
+        found.append(
+            f"{run} of {config.generations} generations were run: after a refused one the next would have trained the "
+            "same student from the same lists."
+        )
+    return found
 
 
 def weight_notes(results: Results, mining: Mapping[str, Any]) -> Iterator[str]:
@@ -76,37 +92,6 @@ def _hybrid_notes(report: Mapping[str, Any]) -> Iterator[str]:
         )
     fused = next(row for row in report["tests"] if row["a"] == "hybrid_final")
     yield f"Inside hybrid search distillation changes {measure} by {fused['difference']:+.4f}: {fused['verdict']}."
-
-
-def _not_run_note(results: Results, report: Mapping[str, Any]) -> Iterator[str]:
-    run, asked = len(report["generations"]), results.run.config.generations
-    if 0 < run < asked:
-        yield (
-            f"{run} of {asked} generations were run: after a refused one the next would have trained the same student "
-            "from the same lists."
-        )
-
-
-def _control_notes(results: Results, report: Mapping[str, Any]) -> Iterator[str]:
-    asked = results.run.config.evaluate.controls
-    if asked and not report["trained"]:
-        yield f"Nothing was trained, so neither were the controls that the config asks for: {', '.join(asked)}."
-    for row in report["tests"]:
-        if row["b"] in ("hard_labels", "shuffled_teacher") and row["verdict"] != "gain":
-            yield f"Against {row['b']} at equal updates: {row['difference']:+.4f}, {row['verdict']}."
-
-
-def _repeated_note(results: Results) -> Iterator[str]:
-    if repeated := results.base.collection.notes["repeated_queries"]:
-        yield f"{repeated} query text(s) stand in two splits; training leaves these queries out."
-
-
-def _query_side_note(results: Results) -> Iterator[str]:
-    if results.run.learns_queries_only:
-        yield (
-            "Only the query encoder learns (student.train: query): documents keep the base student's vectors in every "
-            "row above, so an index of them stays valid."
-        )
 
 
 def _dev_notes(report: Mapping[str, Any]) -> Iterator[str]:

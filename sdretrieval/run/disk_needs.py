@@ -52,8 +52,12 @@ def disk_needs(
         if name in ("corpus", "tokens", "lexical"):
             needs["texts, tokens and BM25"] += size.bytes
         elif name == "encode":
-            documents = ceil(size.documents * _windows(config, address, size)) if _documents_too(config, address) else 0
-            needs["vectors"] += 4 * _dims(config, address, dims) * (documents + size.queries)
+            member = _member(config, address)
+            # If only queries learn, later stages hold the files of the first one's documents.
+            own = config.student.train == "both" or Address.of(address).owner in ("0", "1")
+            documents = ceil(size.documents * _windows(config, member, size)) if own else 0
+            wide = dims_of(locate_model(member.model)) if isinstance(member, DenseConfig) else dims
+            needs["vectors"] += 4 * wide * (documents + size.queries)
         elif name == "index":
             count = max(size.documents, 1)
             needs["indexes"] += ceil(count * settings_from(config.index).disk_bytes(count, dims))
@@ -67,26 +71,14 @@ def disk_needs(
     return dict(needs)
 
 
-def _documents_too(config: Config, address: str) -> bool:
-    """Whether the stage holds vectors of documents that are not an earlier one's files."""
-    return config.student.train == "both" or Address.of(address).owner in ("0", "1")
-
-
 def _member(config: Config, address: str) -> Member | None:
     """The teacher whose vectors `address` names."""
     part = Address.of(address).part
     return members_of(config.teacher)[int(part.removeprefix("teacher"))] if part.startswith("teacher") else None
 
 
-def _dims(config: Config, address: str, student: int) -> int:
-    """Dims of the vectors of `address`: a dense teacher has its own."""
-    member = _member(config, address)
-    return dims_of(locate_model(member.model)) if isinstance(member, DenseConfig) else student
-
-
-def _windows(config: Config, address: str, size: TextSize) -> float:
+def _windows(config: Config, member: Member | None, size: TextSize) -> float:
     """Most windows of an average document: a full-context teacher has a new one every stride."""
-    member = _member(config, address)
     if not isinstance(member, EmaConfig | DenseConfig) or member.view.windows == "first":
         return 1.0
     view = view_of(member.view, config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sdretrieval.config import Config, identity_fields
@@ -123,7 +123,12 @@ class Splits:
         cfg, corpus = self._config.corpus, self.corpus
         if corpus.qrels.get("train"):
             self.train = [corpus.query_ids[row] for row in training_queries(corpus)]
-        unjudged = _unjudged(self._raw, corpus)
+        # Queries of no split, without those whose text is in a split that measures.
+        judged = {query for qrels in self._raw.qrels.values() for query in qrels}
+        measured = {query for split, qrels in corpus.qrels.items() if split != "train" for query in qrels}
+        texts = {normalised(text) for text in corpus.query_texts(sorted(corpus.query_row[query] for query in measured))}
+        pairs = zip(self._raw.query_ids, self._raw.query_texts(), strict=True)
+        unjudged = [query for query, text in pairs if query not in judged and normalised(text) not in texts]
         if cfg.unjudged_queries:
             self.train += unjudged
         elif unjudged:
@@ -138,9 +143,11 @@ class Splits:
             self.train += list(self.generated[GENERATED_TRAIN])
         if not self.train:
             log = f"train on the {len(unjudged)} queries without a judgement (--set corpus.unjudged_queries=true), or "
-            judged = len(self._raw.qrels.get("train", {})) if cfg.labels else 0
+            labelled = len(self._raw.qrels.get("train", {})) if cfg.labels else 0
             lacking = (
-                f"all {judged} queries of its train split are in another split too" if judged else "has no train split"
+                f"all {labelled} queries of its train split are in another split too"
+                if labelled
+                else "has no train split"
             )
             raise CorpusError(
                 f"corpus {self._raw.name} {lacking}, so there are no queries to train on; "
@@ -175,19 +182,6 @@ def recipe_of(config: Config) -> Recipe:
         device = torch_device(config.student.device)
         writer = load_writer(locate_model(cfg.model), cfg.prompt, config.seed, str(device))
     return Recipe(shares, frozenset(cfg.masked), writer)
-
-
-def _unjudged(raw: Corpus, corpus: Corpus) -> list[str]:
-    """Queries of no split, without those whose text is in a split that measures."""
-    judged = {query for qrels in raw.qrels.values() for query in qrels}
-    measuring = _texts(corpus, (query for split in corpus.qrels if split != "train" for query in corpus.qrels[split]))
-    pairs = zip(raw.query_ids, raw.query_texts(), strict=True)
-    return [query for query, text in pairs if query not in judged and normalised(text) not in measuring]
-
-
-def _texts(corpus: Corpus, queries: Iterable[str]) -> set[str]:
-    rows = sorted({corpus.query_row[query] for query in queries})
-    return {normalised(text) for text in corpus.query_texts(rows)}
 
 
 def require_for_control(config: Config, corpus: Corpus) -> None:

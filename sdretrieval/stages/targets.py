@@ -140,7 +140,11 @@ def build_list_targets(
             mixed, candidates.positive, temperature=temperature, target_perplexity=asked.target_perplexity,
             excluded=excluded, clip=clip,
         )  # fmt: skip
-        temperature, mixed = whole.temperature, _without_live(scores, weights, config)
+        temperature = whole.temperature
+        members = zip(members_of(config.teacher), weights, strict=True)
+        frozen = [0.0 if getattr(member, "mode", "") == "live" else weight for member, weight in members]
+        nothing = mixed.with_values(np.zeros(len(mixed.values_T), dtype=np.float32))
+        mixed = scores.mixed(frozen) if sum(frozen) > 0 else nothing
     targets, removed = build_targets(
         mixed,
         candidates.positive,
@@ -158,8 +162,12 @@ def build_list_targets(
         targets = _weighted(work, targets, scores, weights, asked.query_weights)
     targets.save(work.folder)
     write_json(work.folder / "false_negatives.json", removed.to_json())
-    histogram = {name: _histogram(raw) for name, raw in _by_member(scores, mixed).items()}
-    write_json(work.folder / "scores.json", histogram)
+    named = {member.name: values for member, values in zip(scores.members, scores.calibrated(), strict=True)}
+    histograms = {}
+    for name, values in ({**named, "mixture": mixed} if len(named) > 1 else named).items():
+        counts, edges = np.histogram(values.values_T.astype(np.float64), bins=30)
+        histograms[name] = {"edges": edges.round(4).tolist(), "counts": counts.tolist()}
+    write_json(work.folder / "scores.json", histograms)
     work.counts.update(lists=len(targets), temperature=targets.temperature)
 
 
@@ -204,22 +212,3 @@ def build_agreement(work: Work, scores: TeacherScores) -> None:
     record = {"members": names, "correlations": correlations_M.tolist(), "weights": weights_M.tolist()}
     write_json(work.folder / "agreement.json", record)
     work.counts.update(lists=len(scores.members[0].raw))
-
-
-def _without_live(scores: TeacherScores, weights: Sequence[float], config: Config) -> Ragged:
-    members = zip(members_of(config.teacher), weights, strict=True)
-    frozen = [0.0 if getattr(member, "mode", "") == "live" else weight for member, weight in members]
-    if sum(frozen) > 0:
-        return scores.mixed(frozen)
-    raw = scores.members[0].raw
-    return raw.with_values(np.zeros(len(raw.values_T), dtype=np.float32))
-
-
-def _by_member(scores: TeacherScores, mixed: Ragged) -> dict[str, Ragged]:
-    named = {member.name: values for member, values in zip(scores.members, scores.calibrated(), strict=True)}
-    return {**named, "mixture": mixed} if len(named) > 1 else named
-
-
-def _histogram(values: Ragged) -> dict[str, list[float]]:
-    counts, edges = np.histogram(values.values_T.astype(np.float64), bins=30)
-    return {"edges": edges.round(4).tolist(), "counts": counts.tolist()}

@@ -11,8 +11,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -71,7 +71,7 @@ def held(path: Path, command: str, *, shared: bool = False, wait: bool = False) 
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     flag = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    descriptor = _acquire(path, flag, lambda: _say_waiting(path, command) if wait else None, wait=wait)
+    descriptor = _acquire(path, flag, command, wait=wait)
     if descriptor is None:
         yield False
         return
@@ -89,40 +89,22 @@ def held(path: Path, command: str, *, shared: bool = False, wait: bool = False) 
             os.close(descriptor)
 
 
-def _say_waiting(path: Path, command: str) -> None:
-    logger.info("%s: waiting for %s", command, holder_of(path))
-
-
-def _acquire(path: Path, flag: int, on_wait: Callable[[], None], *, wait: bool) -> int | None:
+def _acquire(path: Path, flag: int, command: str, *, wait: bool) -> int | None:
     pause, told = FIRST_PAUSE_S, False
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        if _try(descriptor, flag):
-            if _still_there(path, descriptor):
-                return descriptor
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, flag | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):  # the last holder may have removed the file in between
+                if path.stat().st_ino == os.fstat(descriptor).st_ino:
+                    return descriptor
             os.close(descriptor)
             continue
         os.close(descriptor)
         if not wait:
             return None
         if not told:
-            on_wait()
+            logger.info("%s: waiting for %s", command, holder_of(path))
             told = True
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_S)
-
-
-def _try(descriptor: int, flag: int) -> bool:
-    try:
-        fcntl.flock(descriptor, flag | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _still_there(path: Path, descriptor: int) -> bool:
-    """Whether `path` is still the file that was locked: the last holder may have removed it in between."""
-    try:
-        return path.stat().st_ino == os.fstat(descriptor).st_ino
-    except FileNotFoundError:
-        return False

@@ -35,7 +35,7 @@ class Manifest:
 
     `identity`: the settings that the key was made from; `inputs`: keys and digests of what it was made of; `counts`:
     what the stage reports of itself; `seconds`: of the attempt that finished (earlier, killed ones not counted);
-    `files`: by path with `/`; `peak_rss_bytes`: most memory while it was made (None: made by an earlier version), with
+    `files`: by path with `/`; `peak_rss_bytes`: most memory while it was made, with
     `peak_is_own` False where that is the peak of the process up to then.
     """
 

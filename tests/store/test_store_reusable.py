@@ -1,4 +1,4 @@
-"""Reusable artifacts: finished artifacts of the same stage and settings over other texts, from which rows may be copied."""
+"""Reusable artifacts: finished ones of the same stage and settings over other texts, from which rows may be copied."""
 
 from __future__ import annotations
 
