@@ -58,8 +58,8 @@ CLASHES = [
     ),
     (
         minimal(index={"kind": "HNSW32", "device": "cuda"}),
-        'index.device: found "cuda", but index.kind is HNSW32: GPUs hold exact, and IVF with Flat, SQfp16 or SQ8; HNSW32 '
-        "is searched on the CPU; expected auto or cpu",
+        'index.device: found "cuda", but index.kind is HNSW32: GPUs hold exact, and IVF with Flat, SQfp16 or SQ8; '
+        "HNSW32 is searched on the CPU; expected auto or cpu",
     ),
     (
         minimal(index={"kind": "auto", "device": "cuda"}),
