@@ -161,7 +161,8 @@ def fit_breadth(
         value = min(2 * value, most)
     log = logger.info if share >= wanted else logger.warning
     log("%s = %d: recall@100 %.3f on the sample, target %.2f", name, value, share, wanted)
-    return replace(settings, nprobe=value) if name == "nprobe" else replace(settings, ef_search=value)
+    changes: dict[str, Any] = {name: value}
+    return replace(settings, **changes)
 
 
 def bytes_per_vector(index: Any) -> float:
