@@ -18,8 +18,7 @@ import numpy as np
 from sdretrieval.encode.batches import CPU_BATCH_TOKENS, budget_batches, pad
 from sdretrieval.encode.encoder import encode_sequences
 from sdretrieval.encode.prompts import Prompts
-from sdretrieval.encode.sides import words_folder
-from sdretrieval.encode.student import Student, load_student
+from sdretrieval.encode.student import Student, load_student, words_folder
 from sdretrieval.encode.tokens import specials_of, tokenize
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import DamagedArtifact, MissingPackageError

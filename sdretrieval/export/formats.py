@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from sdretrieval.encode.student import Student, features_of
+from sdretrieval.encode.batches import features_of
+from sdretrieval.encode.student import Student
 from sdretrieval.errors import ModelError
 from sdretrieval.export.encoders import need
 from sdretrieval.export.layout import DOCUMENT_GRAPHS, GRAPHS

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sdretrieval.config import Config, DenseConfig, EmaConfig, Member, members_of
-from sdretrieval.encode.known import DIGEST_BYTES
 from sdretrieval.encode.locate import locate_model
+from sdretrieval.encode.reuse import DIGEST_BYTES
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.views import View
 from sdretrieval.planner.workload import Reader, Workload, read_by_student

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sdretrieval.encode.batches import budget_batches, usual_batch_tokens
+from sdretrieval.encode.batches import budget_batches, features_of, usual_batch_tokens
 from sdretrieval.encode.encoder import Precision, encode_sequences
-from sdretrieval.encode.student import Student, features_of
+from sdretrieval.encode.student import Student
 from sdretrieval.encode.views import Specials
 from sdretrieval.evaluation import evaluate, run_from_hits, write_trec
 from sdretrieval.indexes.exact import exact_search

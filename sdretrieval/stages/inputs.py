@@ -15,9 +15,9 @@ from sdretrieval.config import Config
 from sdretrieval.corpus import Corpus, Verdicts, load_corpus
 from sdretrieval.corpus.synthetic_queries import GeneratedQuery, QueryTally
 from sdretrieval.encode.encoder import Embeddings
-from sdretrieval.encode.known import Donor
 from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.prompts import FoundPrompts, Prompts, find_prompts
+from sdretrieval.encode.reuse import Donor
 from sdretrieval.encode.student import Student, load_student
 from sdretrieval.encode.tokens import load_tokens
 from sdretrieval.ragged import Array, Ragged

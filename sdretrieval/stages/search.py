@@ -15,7 +15,7 @@ import numpy as np
 
 from sdretrieval.config import Config, index_keywords
 from sdretrieval.encode.encoder import Precision, encode_texts
-from sdretrieval.encode.known import Donor
+from sdretrieval.encode.reuse import Donor
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.evaluation import Measured, Run, evaluate, run_from_hits, write_trec

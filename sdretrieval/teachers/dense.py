@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from sdretrieval.encode.encoder import Embeddings
-from sdretrieval.encode.sides import routes_of
+from sdretrieval.encode.student import routes_of
 from sdretrieval.errors import ModelError
 from sdretrieval.indexes.hits import Hits
 from sdretrieval.ragged import Array, Ragged

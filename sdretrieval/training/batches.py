@@ -225,7 +225,7 @@ class BatchMaker:
         ]
 
     def _add(self, batch: dict[str, Any], side: str, sequences: Sequence[Array], specials: Specials) -> None:
-        from sdretrieval.encode.student import features_of
+        from sdretrieval.encode.batches import features_of
 
         features = features_of(self.model, sequences, specials)
         batch.update({f"{side}_{name}": value for name, value in features.items()})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdretrieval.corpus.language import AUTO
 from sdretrieval.encode.locate import locate_model
-from sdretrieval.encode.sides import words_folder
+from sdretrieval.encode.student import words_folder
 from sdretrieval.errors import ModelError, RequestError
 from sdretrieval.run.commands.serving import serving_of
 from sdretrieval.store.run_folder import find_run, runs_folder
