@@ -28,8 +28,8 @@ from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Ragged
 from sdretrieval.run import api
 from sdretrieval.targets.build import Targets
-from sdretrieval.training.precision import faster_precision
-from sdretrieval.training.schedule import visiting_order
+from sdretrieval.training.batches import visiting_order
+from sdretrieval.training.speed import faster_precision
 
 if TYPE_CHECKING:
     from sdretrieval.training.batches import BatchMaker

@@ -15,7 +15,7 @@ from sdretrieval.encode.views import View
 from sdretrieval.planner.workload import Reader, Workload, read_by_student
 from sdretrieval.stages.teach import view_of
 from sdretrieval.teachers.dense import dims_of
-from sdretrieval.training.schedule import count_updates
+from sdretrieval.training.batches import count_updates
 
 COUNTED = {
     "corpus": ("documents", ("documents",)),

@@ -30,7 +30,7 @@ from sdretrieval.stages.teach import view_of
 from sdretrieval.store import Ledger, Store, readable_bytes
 from sdretrieval.store.memory import resident_bytes
 from sdretrieval.store.runner import Stopped
-from sdretrieval.training.precision import faster_precision
+from sdretrieval.training.speed import faster_precision
 
 logger = logging.getLogger("sdretrieval")
 

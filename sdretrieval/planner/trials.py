@@ -87,7 +87,7 @@ def train_trial(
 
     from sdretrieval.teachers.ema import WeightAverage
     from sdretrieval.training.batches import PART_TOKENS
-    from sdretrieval.training.parts import dropout_at, freeze
+    from sdretrieval.training.speed import dropout_at, freeze
 
     start = resident_bytes()
     model, specials = student.model, student.document_specials

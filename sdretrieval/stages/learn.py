@@ -34,7 +34,7 @@ from sdretrieval.teachers.protocols import FreeTeacher, Teacher
 if TYPE_CHECKING:
     from sdretrieval.teachers.ema import LiveEma
     from sdretrieval.training.batches import BatchMaker, Hidden, Known, StoredVectors
-    from sdretrieval.training.live import LiveTargets
+    from sdretrieval.training.distillation import LiveTargets
     from sdretrieval.training.train import EarlyStop, TrainSettings
 
 HALF_LIFE = 0.25
@@ -217,7 +217,7 @@ def _frozen(room: Classroom) -> list[tuple[FreeTeacher, Any, float]]:
 
 def _live(room: Classroom, student: Student) -> tuple[LiveEma | None, LiveTargets | None]:
     from sdretrieval.teachers.ema import LiveEma, decay_of
-    from sdretrieval.training.live import LiveTargets
+    from sdretrieval.training.distillation import LiveTargets
     from sdretrieval.training.train import updates_of
 
     share = live_share(room.config, room.weights)
@@ -313,7 +313,7 @@ def build_merge(work: Work, config: Config, old: Path, new: Path, share: float) 
 
 def build_precision(work: Work, config: Config, start: Path) -> None:
     """`precision.json`: the faster number format of training, and that of encoding, on this machine, measured."""
-    from sdretrieval.training.precision import faster_precision
+    from sdretrieval.training.speed import faster_precision
 
     model = student_from(start, config).model
     record: dict[str, Any] = {}

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from sdretrieval.stages.inputs import Vectors
     from sdretrieval.stages.learn import Classroom
-    from sdretrieval.training.distillation import Distillation
-    from sdretrieval.training.live import LiveTargets
+    from sdretrieval.training.distillation import Distillation, LiveTargets
 
 ALIGNED_ON = 8192
 """Most documents on which a teacher's vectors are reduced and turned: far more than there are directions."""
@@ -44,7 +43,7 @@ def make_loss(work: Work, room: Classroom, model: SentenceTransformer, live: Liv
 
 def _margin_scale(room: Classroom) -> float:
     """Cosines for one unit of the mixture's score, the live member's snapshot in its place."""
-    from sdretrieval.training.margins import margin_scale
+    from sdretrieval.training.losses import margin_scale
 
     asked = room.config.train.margin_scale
     assert room.scores is not None

@@ -18,7 +18,7 @@ from sdretrieval.run.api import run_config
 from sdretrieval.run.outline import outline
 from sdretrieval.store import Store
 from sdretrieval.targets import Targets
-from sdretrieval.training.callbacks import read_metrics
+from sdretrieval.training.trainer import read_metrics
 from tests.helpers.runs.tiny_runs import MakeConfig, artifact, keys_of, ledger_of
 
 AUTO = [

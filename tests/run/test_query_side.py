@@ -20,7 +20,7 @@ from sdretrieval.run.api import plan_config, run_config
 from sdretrieval.run.commands.evaluating import evaluate_models
 from sdretrieval.run.commands.exporting import export_run
 from sdretrieval.run.commands.searching import search
-from sdretrieval.training.callbacks import read_metrics
+from sdretrieval.training.trainer import read_metrics
 from tests.helpers.runs.tiny_runs import EMA, MakeConfig, artifact, keys_of, ledger_of, made_in
 
 QUERY = "student.train=query"

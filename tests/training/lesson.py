@@ -36,9 +36,9 @@ from sdretrieval.training.distillation import (
     Distillation,
     EmbeddingDistillation,
     ListwiseDistillation,
+    LiveTargets,
     MarginDistillation,
 )
-from sdretrieval.training.live import LiveTargets
 from sdretrieval.training.train import EarlyStop, Trained, TrainSettings, train, updates_of
 
 Weights = dict[str, Any]

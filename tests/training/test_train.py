@@ -19,9 +19,9 @@ from sdretrieval.encode.student import load_student
 from sdretrieval.errors import NumericError
 from sdretrieval.training import train as train_module
 from sdretrieval.training.batches import BatchMaker
-from sdretrieval.training.callbacks import MetricsCallback, last_complete_checkpoint, read_metrics
 from sdretrieval.training.distillation import ListwiseDistillation
 from sdretrieval.training.train import EarlyStop, TrainSettings, train, updates_of
+from sdretrieval.training.trainer import MetricsCallback, last_complete_checkpoint, read_metrics
 from tests.training.lesson import SETTINGS, Lesson, assert_close, prepare, teach, weights
 
 Lessons = Callable[[], Lesson]
