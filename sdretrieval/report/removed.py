@@ -11,7 +11,9 @@ from sdretrieval.mining import Candidates, MiningReport
 from sdretrieval.run.generations import Generation
 from sdretrieval.stages import search
 from sdretrieval.store.run_folder import read_json
-from sdretrieval.targets import FalseNegativeReport, QueryWeightReport, Targets
+from sdretrieval.targets.build import Targets
+from sdretrieval.targets.confidence import QueryWeightReport
+from sdretrieval.targets.false_negatives import FalseNegativeReport
 
 EXCERPT = 200
 """Characters of a query or document."""

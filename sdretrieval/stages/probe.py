@@ -19,7 +19,7 @@ from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.inputs import Prepared
 from sdretrieval.stages.prepare import judgements
 from sdretrieval.store import Work
-from sdretrieval.targets.mix import mix
+from sdretrieval.targets.calibrate import mix
 from sdretrieval.teachers.ensemble import TeacherScores
 
 STEPS = 4

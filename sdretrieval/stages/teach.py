@@ -35,9 +35,8 @@ from sdretrieval.stages import guests
 from sdretrieval.stages.inputs import Prepared, Vectors
 from sdretrieval.stages.masks import dense_masks, lexical_masks, text_masks
 from sdretrieval.store import Store, Work, key_of
-from sdretrieval.targets.agreement import agreement_weights, consensus_correlations
 from sdretrieval.targets.build import Targets, build_targets
-from sdretrieval.targets.confidence import query_trust, query_weights
+from sdretrieval.targets.confidence import agreement_weights, consensus_correlations, query_trust, query_weights
 from sdretrieval.targets.shuffle import shuffled_within_lists
 from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
 from sdretrieval.teachers.dense import DenseTeacher, knows_more

@@ -20,10 +20,11 @@ from sdretrieval.targets.calibrate import (
     apply,
     calibrate,
     check_finite,
+    mix,
+    mix_matrices,
     statistics_for,
     top_statistics,
 )
-from sdretrieval.targets.mix import mix, mix_matrices
 from sdretrieval.teachers.protocols import FreeTeacher, PartialTeacher, Teacher
 
 CALIBRATION_DEPTH = 100

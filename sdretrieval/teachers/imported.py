@@ -13,7 +13,7 @@ import numpy as np
 
 from sdretrieval.errors import MissingScores
 from sdretrieval.ragged import Array, Ragged
-from sdretrieval.targets.reduce import per_entry
+from sdretrieval.targets.calibrate import per_entry
 from sdretrieval.teachers.score_file import ScoreTable
 
 Missing = Literal["error", "lowest", "skip"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sdretrieval.errors import NumericError
 from sdretrieval.ragged import Ragged
-from sdretrieval.targets.reduce import per_entry, reduced
+from sdretrieval.targets.calibrate import per_entry, reduced
 
 
 def listwise_kl(student_BM: Tensor, target_log_probs_BM: Tensor, temperature: float, weight_B: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from sdretrieval.mining.candidates import Candidates
 from sdretrieval.run.api import run_config
 from sdretrieval.run.outline import outline
 from sdretrieval.store import Store
-from sdretrieval.targets import Targets
+from sdretrieval.targets.build import Targets
 from sdretrieval.training.trainer import read_metrics
 from tests.helpers.runs.tiny_runs import MakeConfig, artifact, keys_of, ledger_of
 

@@ -23,10 +23,8 @@ from sdretrieval.run.commands.serving import serving_of
 from sdretrieval.run.generations import Pipeline
 from sdretrieval.stages import search, teach
 from sdretrieval.store.run_folder import find_run, write_text
-from sdretrieval.targets import Rule, calibrate, corpus_statistics
-from sdretrieval.targets.false_negatives import thresholds
-from sdretrieval.targets.margin_curve import margin_curve
-from sdretrieval.targets.reduce import per_entry
+from sdretrieval.targets.calibrate import calibrate, corpus_statistics, per_entry
+from sdretrieval.targets.false_negatives import Rule, margin_curve, thresholds
 from sdretrieval.teachers.ensemble import TeacherScores
 
 EXCERPT = 1000
