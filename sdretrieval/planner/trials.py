@@ -22,7 +22,7 @@ from sdretrieval.planner.speeds import Figures, median_of
 from sdretrieval.ragged import Array
 from sdretrieval.store.memory import give_back_freed, peak_of_work, resident_bytes
 from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher
-from sdretrieval.teachers.pair_cache import PairCache
+from sdretrieval.teachers.pairs import PairCache
 from sdretrieval.training.train import TrainSettings
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from sdretrieval.store import Work
 from sdretrieval.targets.build import Targets, build_targets
 from sdretrieval.targets.shuffle import shuffled_columns
 from sdretrieval.teachers.ensemble import BatchTeacher, TeacherScores
-from sdretrieval.teachers.masked import Masks
 from sdretrieval.teachers.protocols import FreeTeacher, Teacher
+from sdretrieval.teachers.query_removed import Masks
 
 if TYPE_CHECKING:
     from sdretrieval.teachers.ema import LiveEma

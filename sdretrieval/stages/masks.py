@@ -9,7 +9,7 @@ import numpy as np
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.ragged import Array
 from sdretrieval.stages.inputs import Asking, Prepared
-from sdretrieval.teachers.masked import Masks
+from sdretrieval.teachers.query_removed import Masks
 
 
 def dense_masks(prepared: Prepared, split: str, vectors: Asking) -> Masks:

@@ -8,8 +8,7 @@ import numpy as np
 
 from sdretrieval.config import EmaConfig, members_of
 from sdretrieval.store import Work
-from sdretrieval.teachers.aligned import AlignedVectors, JoinedVectors, ShuffledVectors, alignment
-from sdretrieval.teachers.dense import unit
+from sdretrieval.teachers.dense import AlignedVectors, JoinedVectors, ShuffledVectors, alignment, unit
 from sdretrieval.teachers.protocols import HasVectors
 
 if TYPE_CHECKING:

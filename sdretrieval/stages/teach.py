@@ -43,9 +43,9 @@ from sdretrieval.teachers.dense import DenseTeacher, knows_more
 from sdretrieval.teachers.ensemble import TeacherScores, score_candidates
 from sdretrieval.teachers.imported import ImportedTeacher
 from sdretrieval.teachers.lexical import LexicalTeacher
-from sdretrieval.teachers.masked import Masks, masked_teacher
-from sdretrieval.teachers.pair_cache import PairCache
+from sdretrieval.teachers.pairs import PairCache
 from sdretrieval.teachers.protocols import Teacher
+from sdretrieval.teachers.query_removed import Masks, masked_teacher
 
 logger = logging.getLogger("sdretrieval")
 

@@ -25,7 +25,7 @@ from sdretrieval.store import Ledger, Store
 from sdretrieval.store.run_folder import find_run, read_json, runs_folder
 from sdretrieval.store.runner import ledger_by_address
 from sdretrieval.teachers.ensemble import TeacherScores
-from sdretrieval.teachers.pair_file import Pair, check_target, write_scores
+from sdretrieval.teachers.pairs import Pair, check_target, write_scores
 
 Stages = Mapping[str, Mapping[str, Any]]
 """Records of the ledger, by address."""
