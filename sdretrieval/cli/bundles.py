@@ -49,7 +49,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Compute an exported folder's canary vectors and hits again; exits with 1 where they differ."""
-    from sdretrieval.export import verify_bundle
+    from sdretrieval.export.verify import verify_bundle
 
     with stdout_kept_clean():
         found = verify_bundle(folder)

@@ -12,7 +12,7 @@ from sdretrieval.cli.options import Json, RunName, Runs
 from sdretrieval.cli.output import print_json, print_table, say, stdout_kept_clean
 
 if TYPE_CHECKING:
-    from sdretrieval.export import SearchHit
+    from sdretrieval.export.searcher import SearchHit
 
 EXCERPT = 160
 """Characters of a hit's text that the table shows."""

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from sdretrieval.corpus import Corpus
-from sdretrieval.mining import Candidates, MiningReport
+from sdretrieval.mining.candidates import Candidates
+from sdretrieval.mining.report import MiningReport
 from sdretrieval.run.generations import Generation
 from sdretrieval.stages import search
 from sdretrieval.store.run_folder import read_json

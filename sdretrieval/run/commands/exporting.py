@@ -11,7 +11,9 @@ from sdretrieval.config import Config, members_of
 from sdretrieval.corpus import Corpus, load_corpus
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.errors import ModelError
-from sdretrieval.export import CardFacts, IndexedDocuments, Manifest, TeacherFact, export_bundle
+from sdretrieval.export.bundle import export_bundle
+from sdretrieval.export.card import CardFacts, TeacherFact
+from sdretrieval.export.layout import IndexedDocuments, Manifest
 from sdretrieval.indexes import VectorIndex
 from sdretrieval.run.commands.serving import Serving, serving_of
 from sdretrieval.stages.inputs import Vectors

@@ -10,7 +10,8 @@ from sdretrieval.corpus import load_corpus
 from sdretrieval.encode.encoder import encode_sequences
 from sdretrieval.encode.tokens import tokenize
 from sdretrieval.errors import RequestError
-from sdretrieval.export import Searcher, SearchHit, is_bundle
+from sdretrieval.export.layout import is_bundle
+from sdretrieval.export.searcher import Searcher, SearchHit
 from sdretrieval.indexes import PADDING_ROW, VectorIndex
 from sdretrieval.run.commands.serving import serving_of
 from sdretrieval.store.run_folder import find_run

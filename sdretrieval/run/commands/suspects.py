@@ -16,7 +16,7 @@ from sdretrieval.config import Config, load_config
 from sdretrieval.corpus import Corpus, content_digest
 from sdretrieval.corpus.verdicts import ENDINGS, kept_records, marks_text, pairs_of
 from sdretrieval.errors import RequestError
-from sdretrieval.mining import Candidates
+from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.run.api import open_stages
 from sdretrieval.run.commands.serving import serving_of
