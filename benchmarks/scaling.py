@@ -39,7 +39,7 @@ from sdretrieval.ragged import Ragged
 from sdretrieval.store.memory import peak_of_work
 from sdretrieval.targets.build import build_targets
 from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
-from sdretrieval.teachers.pair_cache import PairCache
+from sdretrieval.teachers.pairs import PairCache
 from sdretrieval.training.batches import BatchMaker
 from sdretrieval.training.batches import Side as TextSide
 from sdretrieval.training.distillation import ListwiseDistillation

@@ -14,7 +14,7 @@ from benchmarks.inputs import Asked, folder_of, read_texts, stdlib, write_texts
 from benchmarks.record import Record, compared
 from benchmarks.sides import Side, Work
 from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
-from sdretrieval.teachers.pair_cache import PairCache
+from sdretrieval.teachers.pairs import PairCache
 
 ROUNDS = 5
 PAIRS = 240

@@ -31,8 +31,8 @@ from sdretrieval.run.loop import mine_base, mixture_weights, score_base
 from sdretrieval.run.loop import prepare as prepare_base
 from sdretrieval.stages.targets import temper
 from sdretrieval.targets.build import Targets
-from sdretrieval.training.precision import faster_precision
-from sdretrieval.training.schedule import visiting_order
+from sdretrieval.training.batches import visiting_order
+from sdretrieval.training.speed import faster_precision
 
 if TYPE_CHECKING:
     from sdretrieval.training.batches import BatchMaker

@@ -7,7 +7,8 @@ import logging
 import pytest
 
 from sdretrieval import progress
-from sdretrieval.progress import Progress, stage_line, track
+from sdretrieval.progress import Progress, track
+from sdretrieval.units import stage_line
 
 
 @pytest.fixture

@@ -224,7 +224,7 @@ class Bench:
 
         def build(work: Work) -> None:
             from sdretrieval.encode.encoder import encode_texts
-            from sdretrieval.encode.known import Donor
+            from sdretrieval.encode.reuse import Donor
             from sdretrieval.encode.tokens import tokenize
 
             texts = self.corpus.document_texts() if side == "documents" else self.corpus.query_texts(self.rows)

@@ -17,7 +17,8 @@ from sdretrieval.store.run_folder import find_run, read_report
 
 if TYPE_CHECKING:
     from sdretrieval.corpus import Corpus
-    from sdretrieval.export import CardFacts, Manifest
+    from sdretrieval.export.card import CardFacts
+    from sdretrieval.export.layout import Manifest
 
 CANARY_POOL = 200
 """Dev queries of which the bundle takes a few: a test query has no place in what is published."""
@@ -55,7 +56,7 @@ def verify_command(
     as_json: Json = False,
 ) -> None:
     """Check an exported folder: its files, its canary queries' vectors and hits. Exits with 1 if they differ."""
-    from sdretrieval.export import verify_bundle
+    from sdretrieval.export.verify import verify_bundle
 
     with stdout_kept_clean():
         result = verify_bundle(folder)
@@ -79,7 +80,8 @@ def export_run(
     """
     from sdretrieval.corpus import load_corpus
     from sdretrieval.encode.prompts import Prompts
-    from sdretrieval.export import IndexedDocuments, export_bundle
+    from sdretrieval.export.bundle import export_bundle
+    from sdretrieval.export.layout import IndexedDocuments
     from sdretrieval.indexes import VectorIndex
     from sdretrieval.stages.encode import Vectors
 
@@ -114,7 +116,7 @@ def export_run(
 
 def card_facts(serving: Serving, corpus: Corpus) -> CardFacts:
     """Where the student comes from, what taught it, what it gained."""
-    from sdretrieval.export import CardFacts, TeacherFact
+    from sdretrieval.export.card import CardFacts, TeacherFact
     from sdretrieval.teachers.ensemble import TeacherScores
 
     config, run = serving.config, serving.run.resolve()

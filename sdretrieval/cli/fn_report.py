@@ -20,13 +20,13 @@ from sdretrieval.files import write_text
 
 if TYPE_CHECKING:
     from sdretrieval.corpus import Corpus
-    from sdretrieval.mining import Candidates
+    from sdretrieval.mining.candidates import Candidates
     from sdretrieval.ragged import Array, Ragged
     from sdretrieval.stages.results import Base
     from sdretrieval.stages.run import Run
     from sdretrieval.stages.targets import MixtureWeights
     from sdretrieval.store.runner import Artifact
-    from sdretrieval.targets import Rule
+    from sdretrieval.targets.false_negatives import Rule
 
 EXCERPT = 1000
 """Characters of a text that a person is shown in the file and on the page."""
@@ -206,10 +206,8 @@ def _record(
 
     from sdretrieval.mining.candidates import Candidates
     from sdretrieval.stages.targets import confirmed_negatives
-    from sdretrieval.targets import calibrate, corpus_statistics
-    from sdretrieval.targets.false_negatives import thresholds
-    from sdretrieval.targets.margin_curve import margin_curve
-    from sdretrieval.targets.reduce import per_entry
+    from sdretrieval.targets.calibrate import calibrate, corpus_statistics, per_entry
+    from sdretrieval.targets.false_negatives import margin_curve, thresholds
     from sdretrieval.teachers.ensemble import TeacherScores
 
     collection = base.collection

@@ -184,8 +184,7 @@ def load_found(found: FoundModel, device: str = "auto") -> Student:
 
 def own_tokens(folder: Path) -> int:
     """The sequence length that a model's own files ask for, never more than its positions."""
-    from sdretrieval.encode.sides import words_folder
-    from sdretrieval.encode.student import ROBERTA_KIN
+    from sdretrieval.encode.student import ROBERTA_KIN, words_folder
 
     names = ("config.json", "sentence_bert_config.json", "tokenizer_config.json")
     paths = [words_folder(folder) / name for name in names]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sdretrieval.corpus import Corpus
     from sdretrieval.ragged import Array, Ragged
     from sdretrieval.stages.run import Run
-    from sdretrieval.teachers.pair_file import Pair
+    from sdretrieval.teachers.pairs import Pair
 
 Stages = Mapping[str, Mapping[str, Any]]
 """Records of the ledger, by address."""
@@ -95,7 +95,7 @@ def pairs_to_score(
     from sdretrieval.stages.probe import probe_pool, rerank_pool
     from sdretrieval.stages.targets import weights_by
     from sdretrieval.store.runner import ledger_by_address
-    from sdretrieval.teachers.pair_file import check_target
+    from sdretrieval.teachers.pairs import check_target
 
     file = Path(file)
     check_target(file)
@@ -162,7 +162,7 @@ def scores_said(
     from sdretrieval.stages.targets import MixtureWeights, weights_by
     from sdretrieval.store.runner import Artifact, ledger_by_address
     from sdretrieval.teachers.ensemble import TeacherScores
-    from sdretrieval.teachers.pair_file import check_target, write_scores
+    from sdretrieval.teachers.pairs import check_target, write_scores
 
     file = Path(file)
     check_target(file)

@@ -16,7 +16,7 @@ from sdretrieval.store.run_folder import find_run
 
 if TYPE_CHECKING:
     from sdretrieval.encode.student import Student
-    from sdretrieval.export import SearchHit
+    from sdretrieval.export.searcher import SearchHit
     from sdretrieval.ragged import Array
 
 EXCERPT = 160
@@ -73,7 +73,8 @@ def search(where: str, query: str, k: int = 10, *, base: bool = False, runs: Pat
     Raises RequestError for an empty query, k below 1, no such run or bundle, or the base of a bundle, which has none.
     """
     from sdretrieval.corpus import load_corpus
-    from sdretrieval.export import Searcher, SearchHit, is_bundle
+    from sdretrieval.export.layout import is_bundle
+    from sdretrieval.export.searcher import Searcher, SearchHit
     from sdretrieval.indexes import PADDING_ROW, VectorIndex
 
     if not query.strip():

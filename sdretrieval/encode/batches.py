@@ -1,12 +1,17 @@
-"""Batches by token budget: sequences sorted by length, so that little is padding and memory is bounded."""
+"""Batches by token budget, and what a model takes of one: sequences sorted by length, so that little is padding."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sdretrieval.encode.views import Specials
 from sdretrieval.ragged import Array
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 CPU_BATCH_TOKENS, OTHER_BATCH_TOKENS = 2048, 8192
 """A CPU is fastest while a batch's activations stay in its caches: 2,048 tokens a batch encode 1.15 times as fast as
@@ -40,3 +45,16 @@ def pad(sequences: Sequence[Array], pad_id: int) -> tuple[Array, Array]:
         ids_BL[row, : len(sequence)] = sequence
         mask_BL[row, : len(sequence)] = 1
     return ids_BL, mask_BL
+
+
+def features_of(model: SentenceTransformer, sequences: Sequence[Array], specials: Specials) -> dict[str, Any]:
+    """input_ids, attention_mask (and token_type_ids, prompt_length where the model uses them) on the CPU."""
+    import torch
+
+    ids_BL, mask_BL = pad(sequences, model.tokenizer.pad_token_id or 0)
+    features: dict[str, Any] = {"input_ids": torch.from_numpy(ids_BL), "attention_mask": torch.from_numpy(mask_BL)}
+    if "token_type_ids" in model.tokenizer.model_input_names:
+        features["token_type_ids"] = torch.zeros_like(features["input_ids"])
+    if specials.prompt and not all(getattr(module, "include_prompt", True) for module in model):
+        features["prompt_length"] = len(specials.prefix) + len(specials.prompt)
+    return features

@@ -1,20 +1,24 @@
-"""Vectors of texts, streamed to a memory map, resumable by chunk.
+"""Vectors of texts, streamed to a memory map, resumable by chunk; rows that are stored elsewhere are copied.
 
-Legend: N texts, W windows in all (W = N where the view has one window a text), D dims.
+Legend: N texts, W windows in all (W = N if the view has one window a text), M rows of a donor, D dims.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
 
-from sdretrieval.encode.batches import budget_batches, usual_batch_tokens
-from sdretrieval.encode.known import Donor, digests_of, say_known
-from sdretrieval.encode.vector_file import VectorFile
+from sdretrieval.encode.batches import budget_batches, features_of, usual_batch_tokens
+from sdretrieval.encode.reuse import DIGESTS, Donor, digests_of, find_reused, log_reused, rows_to_make
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import NumericError
 from sdretrieval.progress import Progress, track
@@ -22,6 +26,8 @@ from sdretrieval.ragged import Array, Ragged
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+logger = logging.getLogger(__name__)
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -48,7 +54,7 @@ class Embeddings:
 
 
 class Encoded(NamedTuple):
-    """The vectors, and how many of them an earlier collection's result already held."""
+    """The vectors, and how many of them were copied from reusable artifacts."""
 
     embeddings: Embeddings
     reused: int
@@ -69,58 +75,32 @@ def encode_texts(
     """Encode every window of every text into `folder` (vectors.npy, windows.npy), float32 whatever `precision`.
 
     Continues where an earlier call stopped, and finds all done after one that ended: the folder must belong to this
-    model, these tokens and this view. Windows whose token ids some of `donors` (results of the same model at the same
-    precision) has encoded are copied from there; copied and computed vectors are equal up to rounding, as vectors are
-    that were computed in batches of another size.
-    Raises NumericError naming the text where a vector is not finite.
+    model, these tokens and this view. Windows whose token ids one of `donors` (results of the same model at the same
+    precision) has encoded are copied from there; copied and computed vectors are equal up to rounding, like vectors
+    computed in batches of another size.
+    Raises NumericError naming the text if a vector is not finite.
     """
-    windows = _windows(tokens, view, specials)
+    counts = np.fromiter((len(view.spans(n, specials.count)) for n in tokens.lengths.tolist()), np.int64, len(tokens))
+    windows = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     np.save(folder / "windows.npy", windows)
     size = model.get_embedding_dimension()
     assert size is not None
     count = int(windows[-1])
     file = VectorFile.resume(folder, (count, int(size)))
     if file is None:
-        digests_W = _window_digests(tokens, view, specials, count, description)
+        # A window is known by what the model is given: its token ids, special and prompt tokens included.
+        texts = track(tokens, f"{description}: digests", "texts", len(tokens))
+        digests_W = digests_of((piece.tobytes() for ids in texts for piece in view.cut(ids, specials)), count)
         file = VectorFile.begin(folder, (count, int(size)), digests_W, donors)
-        say_known(description, count - len(file.todo), count, "windows")
+        log_reused(description, count - len(file.todo), count, "windows")
     with Progress(description, count, "windows") as progress:
         progress.resume(count - len(file.todo) + file.done)
         for rows in file.chunks(WINDOWS_PER_CHUNK):
-            seen = (tokens, view, specials, windows, rows)
-            file.write(encode_windows(model, *seen, batch_tokens, progress.advance, precision))
+            sequences = _sequences(tokens, view, specials, windows, rows)
+            block_WD = encode_sequences(model, sequences, specials, batch_tokens, progress.advance, precision)
+            _check_finite(block_WD, windows, rows)
+            file.write(block_WD)
     return Encoded(Embeddings.load(folder), count - len(file.todo))
-
-
-def encode_windows(
-    model: SentenceTransformer, tokens: Ragged, view: View, specials: Specials, windows: Array, rows: Array,
-    batch_tokens: int | None = None, advance: Callable[[int], None] = lambda count: None,
-    precision: Precision = "float32",
-) -> Array:  # fmt: skip
-    """float32 vectors of some windows, `rows` ascending; `windows` are offsets as `Embeddings` has them.
-
-    Raises NumericError naming the text where a vector is not finite.
-    """
-    sequences = _sequences(tokens, view, specials, windows, rows)
-    block = encode_sequences(model, sequences, specials, batch_tokens, advance, precision)
-    _check_finite(block, windows, rows)
-    return block
-
-
-def window_digests(tokens: Ragged, view: View, specials: Specials, windows: Array, rows: Array) -> Array:
-    """Digests of the token ids of some windows, `rows` ascending: what `encode_texts` knows windows by."""
-    return digests_of((ids.tobytes() for ids in _sequences(tokens, view, specials, windows, rows)), len(rows))
-
-
-def _windows(tokens: Ragged, view: View, specials: Specials) -> Array:
-    counts = np.fromiter((len(view.spans(n, specials.count)) for n in tokens.lengths.tolist()), np.int64, len(tokens))
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-
-
-def _window_digests(tokens: Ragged, view: View, specials: Specials, count: int, description: str) -> Array:
-    """Of what the model is given: the token ids of each window, special and prompt tokens included."""
-    texts = track(tokens, f"{description}: digests", "texts", len(tokens))
-    return digests_of((piece.tobytes() for ids in texts for piece in view.cut(ids, specials)), count)
 
 
 def _sequences(tokens: Ragged, view: View, specials: Specials, windows: Array, rows: Array) -> list[Array]:
@@ -128,11 +108,11 @@ def _sequences(tokens: Ragged, view: View, specials: Specials, windows: Array, r
     if not len(rows):
         return []
     texts, firsts = np.unique(np.searchsorted(windows, rows, side="right") - 1, return_index=True)
-    found: list[Array] = []
+    sequences: list[Array] = []
     for text, own in zip(texts.tolist(), np.split(rows, firsts[1:]), strict=True):
         pieces = view.cut(tokens[text], specials)
-        found += [pieces[window] for window in (own - windows[text]).tolist()]
-    return found
+        sequences += [pieces[window] for window in (own - windows[text]).tolist()]
+    return sequences
 
 
 def encode_sequences(
@@ -149,8 +129,6 @@ def encode_sequences(
     `precision` is that of the matrix products; with bfloat16 a vector differs a little from its float32 self.
     """
     import torch
-
-    from sdretrieval.encode.student import features_of
 
     size = model.get_embedding_dimension()
     vectors_ND = np.empty((len(sequences), int(size or 0)), dtype=np.float32)
@@ -175,3 +153,82 @@ def _check_finite(block_WD: Array, windows: Array, rows: Array) -> None:
             f"encode: {len(bad)} vectors are not finite, the first for text row {text}; "
             "the model's weights are broken or its precision is too low: load it in float32"
         )
+
+
+VECTORS, NOTE, TODO = "vectors.npy", "chunks.json", "todo.npy"
+
+
+@dataclass
+class VectorFile:
+    """`vectors.npy` while it is filled: reused rows copied first, the others written chunk by chunk, a kill survived.
+
+    `vectors_WD` (float32, memory-mapped) is in `folder`; of the rows `todo`, the first `done` are written.
+    """
+
+    folder: Path
+    vectors_WD: Array
+    todo: NDArray[np.int64]
+    done: int = 0
+
+    @staticmethod
+    def resume(folder: Path, shape: tuple[int, int]) -> VectorFile | None:
+        """What an earlier call left in `folder`, finished or not; None if there is nothing of this shape."""
+        try:
+            note = json.loads((folder / NOTE).read_text(encoding="utf8"))
+            done, new = int(note["done"]), int(note["new"])
+            stored = open_memmap(folder / VECTORS, mode="r+")
+            # When all rows are written, their list is not needed any more, and may be gone.
+            todo = np.load(folder / TODO) if done < new else np.arange(new)
+        except (OSError, KeyError, ValueError):  # absent, damaged, or of a version that did not keep these
+            return None
+        if stored.shape != shape or len(todo) != new:
+            return None
+        logger.info("%s: continuing after %d of %d windows", folder.name, done, new)
+        file = VectorFile(folder, stored, todo, done)
+        file._forget_todo()
+        return file
+
+    @staticmethod
+    def begin(folder: Path, shape: tuple[int, int], digests_W: Array, donors: Sequence[Donor] = ()) -> VectorFile:
+        """A new file with the rows that donors hold, and the digests beside it, so that it can be a donor itself."""
+        (folder / NOTE).unlink(missing_ok=True)  # what it counts is about to be overwritten
+        path = folder / VECTORS
+        vectors_WD = open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            # Disk space is taken now, an OSError if there is none: a sparse file would end the process at a later page.
+            with path.open("r+b") as stream:
+                os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+        reused = find_reused(digests_W, donors)
+        for part in reused:
+            theirs_MD = np.load(part.folder / VECTORS, mmap_mode="r")
+            for rows, their_rows in part.blocks():
+                vectors_WD[rows] = theirs_MD[their_rows]
+        file = VectorFile(folder, vectors_WD, rows_to_make(shape[0], reused))
+        np.save(folder / DIGESTS, digests_W)
+        np.save(folder / TODO, file.todo)
+        file._keep(0)
+        return file
+
+    def chunks(self, size: int) -> Iterator[NDArray[np.int64]]:
+        """Rows still to be written, `size` at a time, ascending."""
+        for start in range(self.done, len(self.todo), size):
+            yield self.todo[start : start + size]
+
+    def write(self, block_WD: Array) -> None:
+        """Write the next rows of `chunks`, on the disk before they count as done."""
+        rows = self.todo[self.done : self.done + len(block_WD)]
+        self.vectors_WD[rows] = block_WD
+        self._keep(self.done + len(rows))
+
+    def _keep(self, done: int) -> None:
+        if isinstance(self.vectors_WD, np.memmap):
+            self.vectors_WD.flush()
+        self.done = done
+        temporary = self.folder / f"{NOTE}.new"
+        temporary.write_text(json.dumps({"done": done, "new": len(self.todo)}), encoding="utf8")
+        temporary.replace(self.folder / NOTE)
+        self._forget_todo()
+
+    def _forget_todo(self) -> None:
+        if self.done == len(self.todo):
+            (self.folder / TODO).unlink(missing_ok=True)

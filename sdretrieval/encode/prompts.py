@@ -1,7 +1,7 @@
 """The prompts of a model: what it was trained to read before a query and before a document.
 
 They are looked for, in this order: what the caller gives; the model's own files (`config_sentence_transformers.json`);
-and, where these files say nothing of prompts at all, what the authors publish in words (`PUBLISHED`). A saved student
+and, if these files say nothing of prompts at all, what the authors publish in words (`PUBLISHED`). A saved student
 always names its prompts in its files, be they empty, so that from then on the files decide.
 """
 
@@ -75,12 +75,12 @@ class FoundPrompts:
         return f"prompts of {name}: {', '.join(parts)}"
 
     def doubt(self, name: str) -> str | None:
-        """Where published prompts are left unused because the model's files say that there are none."""
+        """A warning if published prompts are left unused because the model's files say that there are none."""
         if self.unused is None:
             return None
         return (
             f"{name} was published with query prompt {self.unused.query!r} and document prompt "
-            f"{self.unused.document!r}, its files name none: if it was not trained anew without them, set "
+            f"{self.unused.document!r}, its files name none: if it was not trained again without them, set "
             f"student.prompts: {{query: {json.dumps(self.unused.query, ensure_ascii=False)}, "
             f"document: {json.dumps(self.unused.document, ensure_ascii=False)}}}"
         )
@@ -89,10 +89,15 @@ class FoundPrompts:
 def find_prompts(folder: Path, name: str = "", query: str | None = None, document: str | None = None) -> FoundPrompts:
     """The prompts of the model in `folder`, known as `name`; `query` and `document` are the caller's own, None asks.
 
-    Reads files, loads no model. Raises ModelError where the model's file of prompts cannot be read.
+    Reads files, loads no model. Raises ModelError if the model's file of prompts cannot be read.
     """
     named = _named(folder)
-    stated = None if named is None else _stated(named)
+    stated = None
+    if named is not None:
+        # The first of the usual names that is not empty: saving fills in `query` and `document` as empty texts.
+        stated = Prompts(
+            *(next((named[name] for name in names if named.get(name)), "") for names in (QUERY_NAMES, DOCUMENT_NAMES))
+        )
     known = PUBLISHED.get(_last_part(name)) or PUBLISHED.get(_last_part(str(folder)))
     published = Prompts(*known) if known else None
     if stated is None:
@@ -122,7 +127,7 @@ def _origin(given: str | None, chosen: str, otherwise: str) -> Origin:
 
 
 def _named(folder: Path) -> dict[str, str] | None:
-    """What the model's files say of prompts, by name, None where they do not mention any."""
+    """What the model's files say of prompts, by name, None if they do not mention any."""
     path = folder / CONFIG
     if not path.is_file():
         return None
@@ -141,14 +146,6 @@ def _named(folder: Path) -> dict[str, str] | None:
         # A model whose prompts have none of the usual names puts its default before everything, as `encode` does.
         named |= dict.fromkeys((QUERY_NAMES[-1], DOCUMENT_NAMES[-1]), named.get(str(default), ""))
     return named
-
-
-def _stated(named: Mapping[str, str]) -> Prompts:
-    """The first of the usual names that is not empty: saving fills in `query` and `document` as empty texts."""
-    query, document = (
-        next((named[name] for name in names if named.get(name)), "") for names in (QUERY_NAMES, DOCUMENT_NAMES)
-    )
-    return Prompts(query, document)
 
 
 def _last_part(name: str) -> str:

@@ -1,7 +1,8 @@
-"""The bi-encoder: a sentence-transformers model together with what this project must know of it."""
+"""The bi-encoder: a sentence-transformers model, with one encoder or (a `Router`) one for each side, and its limits."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdretrieval.encode.batches import pad
+from sdretrieval.encode.batches import features_of
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.prompts import Prompts, find_prompts
-from sdretrieval.encode.sides import joined_by_side, split_by_side
 from sdretrieval.encode.tokens import specials_of
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import ModelError
@@ -66,19 +66,6 @@ class Student:
         return features_of(self.model, sequences, specials)
 
 
-def features_of(model: SentenceTransformer, sequences: Sequence[Array], specials: Specials) -> dict[str, Any]:
-    """input_ids, attention_mask (and token_type_ids, prompt_length where the model uses them) on the CPU."""
-    import torch
-
-    ids_BL, mask_BL = pad(sequences, model.tokenizer.pad_token_id or 0)
-    features: dict[str, Any] = {"input_ids": torch.from_numpy(ids_BL), "attention_mask": torch.from_numpy(mask_BL)}
-    if "token_type_ids" in model.tokenizer.model_input_names:
-        features["token_type_ids"] = torch.zeros_like(features["input_ids"])
-    if specials.prompt and not all(getattr(module, "include_prompt", True) for module in model):
-        features["prompt_length"] = len(specials.prefix) + len(specials.prompt)
-    return features
-
-
 def load_student(
     name: str,
     *,
@@ -93,10 +80,11 @@ def load_student(
     The loaded model holds the prompts as `query` and `document`, so that whatever saves it keeps them. A folder whose
     one module routes queries and documents to encoders of their own (`Router`) gives a student with both.
 
-    Raises ModelError where it is not there, is no bi-encoder, or has fewer positions than `max_tokens`.
+    Raises ModelError if it is not there, is no bi-encoder, or has fewer positions than `max_tokens`.
     """
     from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize
 
     folder = locate_model(name)
     try:
@@ -107,40 +95,30 @@ def load_student(
         logger.warning(
             "model %r: %s has no modules.json, so mean pooling is assumed; is the folder whole?", name, folder
         )
-    found = prompts or find_prompts(folder, name).prompts
+    chosen = prompts or find_prompts(folder, name).prompts
     encoders = split_by_side(model, name)
     for encoder in encoders:
-        _make_unit_length(encoder)
+        # Everything here ranks by inner product: a model that asks for the cosine must give vectors of length 1.
+        if encoder.similarity_fn_name == "cosine" and not any(isinstance(module, Normalize) for module in encoder):
+            encoder.append(Normalize())
         check_positions(name, positions_of(encoder[0]), max_tokens)
         encoder.max_seq_length = max_tokens
         encoder.eval()
-        _hold_prompts(encoder, found)
+        encoder.prompts = {"query": chosen.query, "document": chosen.document}
+        # A default that names another prompt would be put before texts by a plain `encode`, or not load again.
+        if encoder.default_prompt_name not in encoder.prompts:
+            encoder.default_prompt_name = None
     query_view = View(min(query_tokens or max_tokens, max_tokens))
-    return Student(encoders[0], model_digest(folder), found, View(max_tokens), query_view, *encoders[1:])
-
-
-def _hold_prompts(model: SentenceTransformer, prompts: Prompts) -> None:
-    """A default that stands for another prompt would be put before texts by a plain `encode`, or not load again."""
-    model.prompts = {"query": prompts.query, "document": prompts.document}
-    if model.default_prompt_name not in model.prompts:
-        model.default_prompt_name = None
-
-
-def _make_unit_length(model: SentenceTransformer) -> None:
-    """Everything here ranks by inner product: a model that asks for the cosine must give vectors of length 1."""
-    from sentence_transformers.sentence_transformer.modules import Normalize
-
-    if model.similarity_fn_name == "cosine" and not any(isinstance(module, Normalize) for module in model):
-        model.append(Normalize())
+    return Student(encoders[0], model_digest(folder), chosen, View(max_tokens), query_view, *encoders[1:])
 
 
 def positions_of(transformer: Any) -> int | None:
-    """Most tokens that the model has positions for; None where it has no such limit or does not say."""
+    """Most tokens that the model has positions for; None if it has no such limit or does not say."""
     config = getattr(getattr(transformer, "auto_model", None), "config", None)
     size = getattr(config, "max_position_embeddings", None)
     if size is None or size <= 0:
         return None
-    # RoBERTa and its kin count positions from the padding id on.
+    # RoBERTa and its family count positions from the padding id on.
     offset = getattr(config, "pad_token_id", 0) + 1 if getattr(config, "model_type", "") in ROBERTA_KIN else 0
     return int(size) - offset
 
@@ -149,7 +127,7 @@ ROBERTA_KIN = ("roberta", "xlm-roberta", "camembert", "mpnet")
 
 
 def check_positions(name: str, positions: int | None, max_tokens: int) -> None:
-    """Raise ModelError where `max_tokens` is longer than the model's positions."""
+    """Raise ModelError if `max_tokens` is longer than the model's positions."""
     if positions is not None and max_tokens > positions:
         raise ModelError(
             f"model {name!r} has {positions} positions, max_tokens asks for {max_tokens}; "
@@ -158,7 +136,7 @@ def check_positions(name: str, positions: int | None, max_tokens: int) -> None:
 
 
 def torch_device(device: str) -> str:
-    """`auto` is cuda where torch sees one; `cuda` where it sees none is a ModelError."""
+    """`auto` is cuda if torch sees a GPU; `cuda` if it sees none is a ModelError."""
     import torch
 
     if device == "auto":
@@ -177,3 +155,72 @@ def save_student(
     """
     whole = student if document_encoder is None else joined_by_side(student, document_encoder)
     whole.save_pretrained(str(folder), create_model_card=False)
+
+
+SIDES = ("query", "document")
+
+
+def words_folder(folder: Path) -> Path:
+    """The folder of the transformer itself, with its limits and tokenizer; of two encoders, that of the queries.
+
+    Older sentence-transformers folders hold it in a folder of its own, and a router one for each side.
+    """
+    modules = json.loads((folder / "modules.json").read_text("utf8")) if (folder / "modules.json").is_file() else []
+    words = folder / modules[0].get("path", "") if modules else folder
+    return words / next(iter(routes_of(words).get("query", [])), "")
+
+
+def routes_of(folder: Path) -> dict[str, list[str]]:
+    """By side, the names of a router's module folders; empty where `folder` is no router."""
+    router = folder / "router_config.json"
+    return dict(json.loads(router.read_text("utf8"))["structure"]) if router.is_file() else {}
+
+
+def joined_by_side(queries: SentenceTransformer, documents: SentenceTransformer) -> SentenceTransformer:
+    """One model whose `encode_query` is that of `queries` and whose `encode_document` that of `documents`."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Router
+
+    routes: dict[str, Any] = {"query": list(queries.children()), "document": list(documents.children())}
+    # Without a default route a plain `encode`, which cannot know the side, is an error and not the other encoder.
+    return SentenceTransformer(
+        modules=[Router(routes, default_route=None, allow_empty_key=False)],
+        device=str(queries.device),
+        prompts={name: text or "" for name, text in queries.prompts.items()},
+        similarity_fn_name=queries.similarity_fn_name,
+    )
+
+
+def split_by_side(model: SentenceTransformer, name: str) -> list[SentenceTransformer]:
+    """The model itself; or, if it routes by side, its encoder of queries and its encoder of documents.
+
+    Raises ModelError if these two cannot share one index or one set of tokens.
+    """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Router
+
+    if not isinstance(model[0], Router):
+        return [model]
+    routes = dict(model[0].sub_modules.items())
+    if not set(SIDES) <= set(routes):
+        raise ModelError(f"model {name!r} routes by {', '.join(routes)}; expected routes {' and '.join(SIDES)}")
+    first, *rest = model.children()
+    query, document = (
+        SentenceTransformer(
+            modules=[*first.get_submodule(f"sub_modules.{side}").children(), *rest], device=str(model.device),
+            similarity_fn_name=model.similarity_fn_name,
+        )
+        for side in SIDES
+    )  # fmt: skip
+    sizes = [encoder.get_embedding_dimension() for encoder in (query, document)]
+    if sizes[0] != sizes[1]:
+        raise ModelError(
+            f"model {name!r}: its queries have {sizes[0]} dims, its documents {sizes[1]}; expected the same, which one "
+            "index can hold; name another model"
+        )
+    if query.tokenizer.get_vocab() != document.tokenizer.get_vocab():
+        raise ModelError(
+            f"model {name!r}: its queries' and documents' encoders have different vocabularies; expected one, since "
+            "texts are tokenized once; name another model"
+        )
+    return [query, document]

@@ -1,7 +1,7 @@
 """What part of a text a side may see.
 
 The student sees the first `max_tokens` tokens. A full-context teacher sees every token: overlapping windows of the
-student's length, aggregated by their maximum, even where a document is longer than the model's positions.
+student's length, aggregated by their maximum, even if a document is longer than the model's positions.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Specials:
 class View:
     """`windows: first` cuts at `max_tokens` (specials included), `all` covers the text, a new window every `stride`.
 
-    `stride` counts text tokens; half the window where None.
+    `stride` counts text tokens; half the window if None.
     """
 
     max_tokens: int
@@ -43,7 +43,7 @@ class View:
     def spans(self, length: int, specials: int) -> list[tuple[int, int]]:
         """(start, end) of each window over a text of `length` tokens; at least one, even for an empty text.
 
-        Raises ModelError where specials and prompt fill `max_tokens`.
+        Raises ModelError if specials and prompt fill `max_tokens`.
         """
         room = self.max_tokens - specials
         if room < 1:

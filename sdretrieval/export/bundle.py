@@ -19,21 +19,31 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from sdretrieval.encode.prompts import Prompts
-from sdretrieval.encode.student import Student, load_student, save_student
+from sdretrieval.encode.student import load_student, save_student
 from sdretrieval.errors import RequestError, WorkError
-from sdretrieval.export.canaries import Canaries, agreement, make_canaries, nearness, spread
 from sdretrieval.export.card import CardFacts, Served, model_card
-from sdretrieval.export.documents import IndexedDocuments, write_snippets
-from sdretrieval.export.encoders import open_encoder
-from sdretrieval.export.formats import check_graph, check_packages, write_graphs
-from sdretrieval.export.layout import CARD, IDS, INDEX, STUDENT, Agreement, Manifest, check_formats, digests, is_bundle
+from sdretrieval.export.encoders import NEEDED, check_graph, need, open_encoder, write_graphs
+from sdretrieval.export.layout import (
+    CARD,
+    IDS,
+    INDEX,
+    STUDENT,
+    Agreement,
+    IndexedDocuments,
+    Manifest,
+    check_formats,
+    digests,
+    is_bundle,
+    write_snippets,
+)
+from sdretrieval.export.verify import Canaries, agreement, make_canaries, nearness, spread
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.ragged import Array
 
@@ -44,19 +54,6 @@ SAME_VECTORS = 0.999
 LEAST_COSINE = {"onnx": 0.9999, "openvino": 0.9999, "onnx-int8": 0.9}
 """A format that comes less near to torch than this is broken and not written."""
 PACKAGES = ("sdretrieval", "torch", "transformers", "sentence-transformers", "onnx", "onnxruntime", "openvino")
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What `export_bundle` was given, as its steps share it."""
-
-    student: Student
-    documents: IndexedDocuments
-    vectors_ND: Array
-    index: VectorIndex
-    card: CardFacts
-    canary_queries: Sequence[str]
-    include_texts: bool
 
 
 def export_bundle(
@@ -74,15 +71,17 @@ def export_bundle(
     formats: Sequence[str] = ("torch",),
     include_texts: bool = True,
 ) -> Manifest:
-    """Write the bundle `folder`; it appears whole or not at all, and replaces a bundle that stands there.
+    """Write the bundle `folder`; it appears whole or not at all, and replaces a bundle that is there.
 
-    `vectors_ND` are the documents' vectors that `index` was built from: a few are made anew and compared, so that an
-    index of other weights is never shipped. Of `canary_queries` some 8 are taken, and as many documents.
+    `vectors_ND` are the documents' vectors that `index` was built from: a few are computed again and compared, so that
+    an index of other weights is never shipped. Of `canary_queries` some 8 are taken, and as many documents.
     Raises RequestError (folder taken, counts that do not fit, no canary query, unknown format), MissingPackageError,
     ModelError, WorkError (the index is of another student, or a format's vectors leave torch's).
     """
     names = check_formats(formats)
-    check_packages(names)
+    for format in names:
+        for package in NEEDED.get(format, ()):
+            need(package, format)
     _check_target(folder)
     _check_counts(documents, vectors_ND, index, canary_queries)
     student = load_student(
@@ -93,96 +92,82 @@ def export_bundle(
             f"the student gives {student.dims} dims, the index holds {index.card.dims}; index its own vectors"
         )
     check_graph(student, names)
-    parts = _Parts(student, documents, vectors_ND, index, card, canary_queries, include_texts)
     with _made_whole(folder) as work:
-        manifest = _fill(work, parts, names)
+        # With prompts and length inside, so that `SentenceTransformer(folder)` alone does the same.
+        for encoder in (student.model, student.document_model):
+            encoder.max_seq_length = student.view.max_tokens
+        save_student(student.model, work / STUDENT, student.document_encoder)
+        index.save(work / INDEX)
+        (work / IDS).write_text(json.dumps(list(documents.ids)) + "\n", encoding="utf8")
+        if include_texts:
+            write_snippets(documents, work)
+        write_graphs(student, work, names)
+        manifest = Manifest(
+            name=card.name, formats=names, dims=student.dims, documents=len(documents),
+            max_tokens=student.view.max_tokens, query_tokens=student.query_view.max_tokens, prompts=student.prompts,
+            canaries={}, lineage=card.lineage() | {"student_digest": student.digest}, versions=_versions(),
+        )  # fmt: skip
+        canaries = _canaries(work, manifest, documents, vectors_ND, index, canary_queries)
+        canaries.save_vectors(work)
+        agreements = _agreements(work, manifest, index, documents.ids, canaries)
+        manifest = replace(manifest, canaries=canaries.record(), agreement=agreements)
+        served = Served(
+            manifest.prompts, manifest.max_tokens, manifest.query_tokens, manifest.dims, agreement=agreements,
+            two_encoders=student.document_encoder is not None,
+        )  # fmt: skip
+        (work / CARD).write_text(model_card(card, served), encoding="utf8")
+        (work / STUDENT / CARD).write_text(model_card(card, served, model_path="."), encoding="utf8")
+        manifest = replace(manifest, files=digests(work))
         manifest.write(work)
     logger.info("bundle %s: %s, %d documents", folder, ", ".join(names), manifest.documents)
     return manifest
 
 
-def _fill(work: Path, parts: _Parts, formats: Sequence[str]) -> Manifest:
-    student = parts.student
-    _write_student(student, work / STUDENT)
-    parts.index.save(work / INDEX)
-    (work / IDS).write_text(json.dumps(list(parts.documents.ids)) + "\n", encoding="utf8")
-    if parts.include_texts:
-        write_snippets(parts.documents, work)
-    write_graphs(student, work, formats)
-    manifest = Manifest(
-        name=parts.card.name, formats=formats, dims=student.dims, documents=len(parts.documents),
-        max_tokens=student.view.max_tokens, query_tokens=student.query_view.max_tokens, prompts=student.prompts,
-        canaries={}, lineage=parts.card.lineage() | {"student_digest": student.digest}, versions=_versions(),
-    )  # fmt: skip
-    canaries = _canaries(work, manifest, parts)
-    canaries.save_vectors(work)
-    manifest = replace(manifest, canaries=canaries.record(), agreement=_agreements(work, manifest, parts, canaries))
-    _write_cards(work, manifest, parts.card, student.document_encoder is not None)
-    return replace(manifest, files=digests(work))
-
-
-def _write_student(student: Student, folder: Path) -> None:
-    """The student with its prompts and length inside, so that `SentenceTransformer(folder)` alone does the same."""
-    for encoder in (student.model, student.document_model):
-        encoder.max_seq_length = student.view.max_tokens
-    save_student(student.model, folder, student.document_encoder)
-
-
-def _canaries(work: Path, manifest: Manifest, parts: _Parts) -> Canaries:
+def _canaries(
+    work: Path, manifest: Manifest, documents: IndexedDocuments, vectors_ND: Array, index: VectorIndex,
+    canary_queries: Sequence[str],
+) -> Canaries:  # fmt: skip
     """Made by what was written, not by what is in memory; the documents' must be those of the index."""
-    rows = _canary_rows(parts.documents)
-    queries = [parts.canary_queries[n] for n in spread(parts.canary_queries)]
-    texts = [parts.documents.full_text(row) for row in rows]
-    made = make_canaries(open_encoder(work, manifest, "torch"), queries, texts, parts.index, parts.documents.ids)
-    lowest = float(nearness(np.asarray(parts.vectors_ND[rows], dtype=np.float32), made.documents_CD).min())
+    # Every document is a candidate, but reading all texts of a large corpus to choose eight would be waste.
+    positions = sorted({round(n) for n in np.linspace(0, len(documents) - 1, 64)})
+    rows = [positions[n] for n in spread([documents.full_text(row) for row in positions])]
+    queries = [canary_queries[n] for n in spread(canary_queries)]
+    texts = [documents.full_text(row) for row in rows]
+    canaries = make_canaries(open_encoder(work, manifest, "torch"), queries, texts, index, documents.ids)
+    lowest = float(nearness(np.asarray(vectors_ND[rows], dtype=np.float32), canaries.documents_CD).min())
     if lowest < SAME_VECTORS:
         raise WorkError(
             "export: the index was not built by this student: its vectors and the student's of the same documents "
             f"have a cosine down to {lowest:.4f}, expected at least {SAME_VECTORS}; encode and index the documents "
             "with this student, its prompts and max_tokens"
         )
-    return made
+    return canaries
 
 
-def _canary_rows(documents: IndexedDocuments) -> list[int]:
-    # Every document is a candidate, but reading all texts of a large corpus to choose eight would be waste.
-    positions = sorted({round(n) for n in np.linspace(0, len(documents) - 1, 64)})
-    return [positions[n] for n in spread([documents.full_text(row) for row in positions])]
-
-
-def _agreements(work: Path, manifest: Manifest, parts: _Parts, canaries: Canaries) -> dict[str, Agreement]:
-    found = {}
+def _agreements(
+    work: Path, manifest: Manifest, index: VectorIndex, ids: Sequence[str], canaries: Canaries
+) -> dict[str, Agreement]:
+    agreements = {}
     for format in manifest.formats[1:]:
         exact = format != "onnx-int8"
-        near = agreement(canaries, open_encoder(work, manifest, format), parts.index, parts.documents.ids, exact)
+        near = agreement(canaries, open_encoder(work, manifest, format), index, ids, exact)
         if near.cosine < LEAST_COSINE[format]:
             raise WorkError(
                 f"export: format {format} gives other vectors than torch: lowest cosine {near.cosine:.4f} on the "
                 f"canaries, expected at least {LEAST_COSINE[format]}; leave this format out"
             )
-        found[format] = near
-    return found
-
-
-def _write_cards(work: Path, manifest: Manifest, facts: CardFacts, two_encoders: bool) -> None:
-    served = Served(
-        manifest.prompts, manifest.max_tokens, manifest.query_tokens, manifest.dims, agreement=manifest.agreement,
-        two_encoders=two_encoders,
-    )  # fmt: skip
-    (work / CARD).write_text(model_card(facts, served), encoding="utf8")
-    (work / STUDENT / CARD).write_text(model_card(facts, served, model_path="."), encoding="utf8")
+        agreements[format] = near
+    return agreements
 
 
 def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {}
+    versions = {}
     for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def _check_target(folder: Path) -> None:
@@ -202,8 +187,8 @@ def _check_counts(documents: IndexedDocuments, vectors_ND: Array, index: VectorI
         "vectors": len(vectors_ND), "index rows": index.card.count,
     }  # fmt: skip
     if len(set(counts.values())) != 1:
-        found = ", ".join(f"{count} {what}" for what, count in counts.items())
-        raise RequestError(f"export: the documents do not fit together: {found}; all five must be of one corpus")
+        listed = ", ".join(f"{count} {what}" for what, count in counts.items())
+        raise RequestError(f"export: the documents do not fit together: {listed}; all five must be of one corpus")
     if not spread(queries):
         raise RequestError("export: no canary query that is not empty; give at least one query of the corpus")
 

@@ -52,7 +52,7 @@ class CardFacts:
 
 @dataclass(frozen=True)
 class Served:
-    """How the student is used: prompts, limits, and the formats that lie beside it with how near they come to torch."""
+    """How the student is used: prompts, limits, and the formats beside it with how near they come to torch."""
 
     prompts: Prompts
     max_tokens: int
@@ -138,18 +138,30 @@ def _results(report: Mapping[str, Any] | None) -> str:
     if report is None:
         return ""
     names = list(dict.fromkeys(measure for values in report["measures"].values() for measure in values))
-    rows = [
-        [system, *(_number(report["measures"][system].get(name)) for name in names)]
-        for system in report.get("systems") or report["measures"]
-        if system in report["measures"]
-    ]
+    rows = []
+    for system in report.get("systems") or report["measures"]:
+        if system in report["measures"]:
+            values = [report["measures"][system].get(name) for name in names]
+            rows.append([system, *("" if value is None else f"{value:.4f}" for value in values)])
     parts = [
         f"## Results\n\n{_cell(report['corpus'])}, split `{report['split']}`, {report['n_queries']} queries, "
         f"seed {report['seed']}. `student_0` is the base before training, `final` is this model.",
         _table(["system", *names], rows),
     ]
     if report.get("tests"):
-        rows = [_test_row(test) for test in report["tests"]]
+        rows = []
+        for test in report["tests"]:
+            (low, high), p = test["interval95"], test.get("p_holm", test["p"])
+            # A gain or a loss only if both the interval and p say so.
+            noise = p >= PROVEN or low <= 0 <= high
+            verdict = "no gain within noise" if noise else "gain" if test["difference"] > 0 else "loss"
+            holm = f"{test['p_holm']:.2g}" if "p_holm" in test else ""
+            difference, interval = f"{test['difference']:+.4f}", f"{low:+.4f} to {high:+.4f}"
+            compared = f"{test['a']} - {test['b']}"
+            rows.append(
+                [compared, str(test["measure"]), difference, interval, f"{test['p']:.2g}", holm,
+                 test.get("verdict") or verdict]
+            )  # fmt: skip
         parts.append(_table(["compared", "measure", "difference", "95 % interval", "p", "p (Holm)", "verdict"], rows))
     if report.get("estimate"):
         parts.append(
@@ -157,27 +169,6 @@ def _results(report: Mapping[str, Any] | None) -> str:
             "gate's too, is an estimate."
         )
     return "\n\n".join(parts)
-
-
-def _test_row(test: Mapping[str, Any]) -> list[str]:
-    low, high = test["interval95"]
-    return [
-        f"{test['a']} - {test['b']}",
-        str(test["measure"]),
-        f"{test['difference']:+.4f}",
-        f"{low:+.4f} to {high:+.4f}",
-        f"{test['p']:.2g}",
-        f"{test['p_holm']:.2g}" if "p_holm" in test else "",
-        test.get("verdict") or _verdict(test),
-    ]
-
-
-def _verdict(test: Mapping[str, Any]) -> str:
-    """In words, where the report holds none: a gain or a loss only if both the interval and p say so."""
-    low, high = test["interval95"]
-    if test.get("p_holm", test["p"]) >= PROVEN or low <= 0 <= high:
-        return "no gain within noise"
-    return "gain" if test["difference"] > 0 else "loss"
 
 
 def _lineage(facts: CardFacts) -> str:
@@ -216,7 +207,7 @@ def _limits(facts: CardFacts, served: Served) -> str:
 
 
 def _hybrid_ahead(report: Mapping[str, Any]) -> str:
-    """What a reader must know where search without any training does as well or better."""
+    """What a reader must know if search without any training does as well or better."""
     measures = report["measures"]
     if not {"final", "hybrid_0"} <= set(measures):
         return ""
@@ -243,7 +234,3 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _cell(text: str) -> str:
     """Text that stays on one line and within its cell."""
     return " ".join(str(text).split()).replace("|", "\\|")
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"

@@ -1,12 +1,21 @@
 """Texts to vectors from a bundle, in whichever format: the same tokens, prompts and views; only the engine differs.
 
+The engines but torch take a graph, ONNX (also with 8-bit weights) or OpenVINO: inputs input_ids, attention_mask (and
+token_type_ids if the model has them), int64 (B, L); output sentence_embedding, float32 (B, D): what the whole
+sentence-transformers model gives, pooling and normalising included.
+
 Legend: N texts, D dims, B texts of a batch, L tokens of its longest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,19 +24,20 @@ from typing import Any
 
 import numpy as np
 
-from sdretrieval.encode.batches import CPU_BATCH_TOKENS, budget_batches, pad
+from sdretrieval.encode.batches import CPU_BATCH_TOKENS, budget_batches, features_of, pad
 from sdretrieval.encode.encoder import encode_sequences
 from sdretrieval.encode.prompts import Prompts
-from sdretrieval.encode.sides import words_folder
-from sdretrieval.encode.student import Student, load_student
+from sdretrieval.encode.student import Student, load_student, words_folder
 from sdretrieval.encode.tokens import specials_of, tokenize
 from sdretrieval.encode.views import Specials, View
-from sdretrieval.errors import DamagedArtifact, MissingPackageError
+from sdretrieval.errors import DamagedArtifact, MissingPackageError, ModelError
 from sdretrieval.export.layout import DOCUMENT_GRAPHS, GRAPHS, STUDENT, Manifest
 from sdretrieval.ragged import Array
 
-PACKAGES = {"onnx": "onnx onnxruntime", "onnx-int8": "onnx onnxruntime", "openvino": "onnx openvino"}
-"""What each format but torch needs, as pip knows it: to write a bundle and to search it."""
+NEEDED = {"onnx": ("onnx", "onnxruntime"), "onnx-int8": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
+"""Format -> packages, as pip knows them. To write it takes the engine too: what is written is run before it counts."""
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+OPSET = 17
 
 Engine = Callable[[Sequence[Array], Specials], Array]
 """Ready token sequences -> float32 vectors (N, D), in their order."""
@@ -45,7 +55,7 @@ class TextEncoder:
     query_view: View
     engine: Engine
     document_engine: Engine | None = None
-    """Where documents have an encoder of their own."""
+    """If documents have an encoder of their own."""
 
     def queries(self, texts: Sequence[str]) -> Array:
         """float32 vectors of queries, shape (N, D)."""
@@ -70,7 +80,6 @@ class TextEncoder:
 
 def torch_encoder(student: Student) -> TextEncoder:
     """The loaded student itself."""
-
     return TextEncoder(
         student.model.tokenizer, student.prompts, student.view, student.query_view,
         partial(encode_sequences, student.model), partial(encode_sequences, student.document_model),
@@ -80,7 +89,7 @@ def torch_encoder(student: Student) -> TextEncoder:
 def open_encoder(folder: Path, manifest: Manifest, format: str, device: str = "cpu") -> TextEncoder:
     """The bundle's encoder in one of its formats; `device` holds for torch, the others run on the CPU.
 
-    Raises MissingPackageError where the format's engine is not installed, ModelError where the student does not load.
+    Raises MissingPackageError if the format's engine is not installed, ModelError if the student does not load.
     """
     if format == "torch":
         student = load_student(
@@ -95,16 +104,15 @@ def open_encoder(folder: Path, manifest: Manifest, format: str, device: str = "c
     # Dynamic int8 scales activations over the whole batch, so that a text's vector would depend on its neighbours.
     batch_tokens = 1 if format == "onnx-int8" else CPU_BATCH_TOKENS
     query_view = View(min(manifest.query_tokens or manifest.max_tokens, manifest.max_tokens))
-    opened = _openvino if format == "openvino" else _onnxruntime
     engines = [
         _graph_engine(infer, names, tokenizer.pad_token_id or 0, manifest.dims, batch_tokens)
-        for names, infer in map(opened, graphs_of(folder, manifest, format))
+        for names, infer in (_open_graph(path, format) for path in graphs_of(folder, manifest, format))
     ]
     return TextEncoder(tokenizer, manifest.prompts, View(manifest.max_tokens), query_view, *engines)
 
 
 def graphs_of(folder: Path, manifest: Manifest, format: str) -> list[Path]:
-    """The queries' graph, and the documents' own where there are two. Raises DamagedArtifact where one is gone: the
+    """The queries' graph, and the documents' own if there are two. Raises DamagedArtifact if one is gone: the
     other must not answer for it."""
     own = DOCUMENT_GRAPHS[format]
     paths = [folder / GRAPHS[format], *([folder / own] if own in manifest.files or (folder / own).is_file() else [])]
@@ -115,11 +123,26 @@ def graphs_of(folder: Path, manifest: Manifest, format: str) -> list[Path]:
 
 
 def need(package: str, format: str) -> None:
-    """Raise MissingPackageError, holding the pip command, where `package` is not installed."""
+    """Raise MissingPackageError, holding the pip command, if `package` is not installed."""
     if find_spec(package) is None:
         raise MissingPackageError(
-            f"format {format} needs the package {package}, which is not installed; run: pip install {PACKAGES[format]}"
+            f"format {format} needs the package {package}, which is not installed; "
+            f"run: pip install {' '.join(NEEDED[format])}"
         )
+
+
+def _open_graph(path: Path, format: str) -> tuple[list[str], Infer]:
+    """Names of the graph's inputs, and what computes it."""
+    if format == "openvino":
+        openvino = import_module("openvino")
+        # Without the hint OpenVINO computes in bfloat16 if the CPU can, and the vectors leave torch's.
+        compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        names = [entry.any_name for entry in compiled.inputs]
+        return names, lambda inputs: np.asarray(compiled(dict(inputs))[compiled.output(0)], dtype=np.float32)
+    onnxruntime = import_module("onnxruntime")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+    return names, lambda inputs: np.asarray(session.run(None, dict(inputs))[0], dtype=np.float32)
 
 
 def _graph_engine(infer: Infer, names: Sequence[str], pad_id: int, dims: int, batch_tokens: int) -> Engine:
@@ -134,16 +157,105 @@ def _graph_engine(infer: Infer, names: Sequence[str], pad_id: int, dims: int, ba
     return engine
 
 
-def _onnxruntime(path: Path) -> tuple[list[str], Infer]:
-    onnxruntime = import_module("onnxruntime")
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [entry.name for entry in session.get_inputs()]
-    return names, lambda inputs: np.asarray(session.run(None, dict(inputs))[0], dtype=np.float32)
+def check_graph(student: Student, formats: Sequence[str]) -> None:
+    """Raise ModelError if the model pools without its prompt, which a graph without a prompt length cannot do."""
+    prompted = student.prompts.query or student.prompts.document
+    if set(formats) & set(GRAPHS) and prompted and not all(getattr(m, "include_prompt", True) for m in student.model):
+        raise ModelError(
+            f"the student leaves its prompt {prompted!r} out of pooling (include_prompt: false), which only format "
+            f"torch can do, and {', '.join(f for f in formats if f in GRAPHS)} was asked for; export --format torch"
+        )
 
 
-def _openvino(path: Path) -> tuple[list[str], Infer]:
+def write_graphs(student: Student, folder: Path, formats: Sequence[str]) -> None:
+    """Write each of `formats` but torch to its place in the bundle `folder`, a graph for each encoder."""
+    wanted = [format for format in formats if format in GRAPHS]
+    if not wanted:
+        return
+    encoders = [(student, GRAPHS)]
+    if student.document_encoder is not None:
+        encoders.append((replace(student, model=student.document_encoder), DOCUMENT_GRAPHS))
+    for encoder, places in encoders:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".graph-") as scratch:
+            graph = Path(scratch) / "model.onnx"
+            write_onnx(encoder, graph)
+            for format in wanted:
+                target = folder / places[format]
+                target.parent.mkdir(exist_ok=True)
+                WRITERS[format](graph, target)
+
+
+def write_onnx(student: Student, path: Path) -> None:
+    """Trace the whole model into an ONNX graph with free batch size and length; the model stays in evaluation mode."""
+    import torch
+
+    model, specials = student.model.to("cpu").eval(), student.query_specials
+    # Two sequences of unlike length: with no padding in sight the tracer would leave the attention mask out.
+    bare = model.tokenizer("a", add_special_tokens=False)["input_ids"]
+    lengths = (1, max(2, min(5, student.query_view.max_tokens - specials.count)))
+    sample = [np.array([*specials.prefix, *(bare * n)[:n], *specials.suffix], dtype=np.int32) for n in lengths]
+    features = features_of(model, sample, specials)
+    names = [name for name in INPUTS if name in features]
+    axes = {name: {0: "batch", 1: "tokens"} for name in names} | {"sentence_embedding": {0: "batch"}}
+    try:
+        with _quiet_exporter(), torch.inference_mode(False), torch.no_grad():
+            # dynamo=False: the newer exporter needs onnxscript besides; both graphs give the same vectors.
+            torch.onnx.export(
+                _sentence(model, names), tuple(features[name] for name in names), str(path), dynamo=False,
+                opset_version=OPSET, input_names=names, output_names=["sentence_embedding"], dynamic_axes=axes,
+            )  # fmt: skip
+    finally:
+        # The export leaves the modules in training mode: with dropout on, every later vector would be wrong.
+        model.eval()
+
+
+def quantise(graph: Path, target: Path) -> None:
+    """8-bit weights, one scale a channel; activations are scaled while running (dynamic)."""
+    quantization = import_module("onnxruntime.quantization")
+    with _quiet_exporter():
+        quantization.quantize_dynamic(
+            str(graph), str(target), per_channel=True, weight_type=quantization.QuantType.QInt8
+        )
+
+
+def to_openvino(graph: Path, target: Path) -> None:
+    """OpenVINO's own files (model.xml, model.bin), in float32."""
     openvino = import_module("openvino")
-    # Without the hint OpenVINO computes in bfloat16 where the CPU can, and the vectors leave torch's.
-    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    names = [entry.any_name for entry in compiled.inputs]
-    return names, lambda inputs: np.asarray(compiled(dict(inputs))[compiled.output(0)], dtype=np.float32)
+    openvino.save_model(openvino.convert_model(str(graph)), str(target), compress_to_fp16=False)
+
+
+WRITERS: dict[str, Callable[[Path, Path], object]] = {
+    "onnx": shutil.copyfile,
+    "onnx-int8": quantise,
+    "openvino": to_openvino,
+}
+
+
+def _sentence(model: Any, names: Sequence[str]) -> Any:
+    """A module that takes the inputs by position and returns the sentence embedding alone."""
+    import torch
+
+    class Sentence(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+            embedding: torch.Tensor = self.inner(dict(zip(names, inputs, strict=True)))["sentence_embedding"]
+            return embedding.float()
+
+    return Sentence().eval()
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Tracing warns of every shape it reads; what matters, that the vectors agree, is measured on the canaries."""
+    root = logging.getLogger()
+    level = root.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        root.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            root.setLevel(level)

@@ -1,16 +1,22 @@
-"""What lies where in a bundle, and `bundle.json`: what the bundle is, and the digest of every other file."""
+"""What is where in a bundle; `bundle.json`: what the bundle is, and the digest of every other file; its documents."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
+
+from sdretrieval.corpus.rows import Texts
+from sdretrieval.corpus.types import Corpus, joined
+from sdretrieval.digests import digest_file
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.errors import DamagedArtifact, RequestError
+from sdretrieval.ragged import Array
 
 Format = Literal["torch", "onnx", "onnx-int8", "openvino"]
 """What `--format` takes. Every bundle holds `torch`, the sentence-transformers folder; the others are added to it."""
@@ -26,7 +32,7 @@ GRAPHS: Mapping[str, str] = {
 }
 """The graph of each added format, in the folder named after it."""
 DOCUMENT_GRAPHS: Mapping[str, str] = {format: path.replace("model.", "document.") for format, path in GRAPHS.items()}
-"""The same of the documents' encoder, where it is another than the queries'."""
+"""The same of the documents' encoder, if it is another than the queries'."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +69,15 @@ class Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """The bundle's manifest.
 
-    Raises RequestError where `folder` is no bundle or one of another schema, DamagedArtifact where it is unreadable.
+    Raises RequestError if `folder` is no bundle or one of another schema, DamagedArtifact if it is unreadable.
     """
     if not (folder / MANIFEST).is_file():
-        found = _listing(folder) if folder.is_dir() else "no such folder"
+        content = "no such folder"
+        if folder.is_dir():
+            names = sorted(path.name for path in folder.iterdir())
+            content = f"it holds {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}" if names else "it is empty"
         raise RequestError(
-            f"{folder} is no bundle: it has no {MANIFEST} ({found}); "
+            f"{folder} is no bundle: it has no {MANIFEST} ({content}); "
             "give a folder that `sdretrieval export RUN DIR` wrote"
         )
     try:
@@ -97,14 +106,18 @@ def is_bundle(folder: Path) -> bool:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """blake2b of every file below `folder` but the manifest and hidden ones, by its path with forward slashes."""
+    """blake2b of every file below `folder` but the manifest and hidden ones, by its path with forward slashes.
+
+    A file browser or a version control system may leave its own files in a bundle: no part of it, no damage to it.
+    """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     named = {path.relative_to(folder).as_posix(): path for path in files}
-    return {name: _digest(path) for name, path in named.items() if name != MANIFEST and not _hidden(name)}
+    hidden = {name for name in named if any(part.startswith(".") for part in name.split("/"))}
+    return {name: digest_file(path) for name, path in named.items() if name != MANIFEST and name not in hidden}
 
 
 def read_ids(folder: Path) -> list[str]:
-    """Document ids by index row. Raises DamagedArtifact where they cannot be read."""
+    """Document ids by index row. Raises DamagedArtifact if they cannot be read."""
     try:
         return list(json.loads((folder / IDS).read_text(encoding="utf8")))
     except (OSError, ValueError, TypeError) as error:
@@ -119,19 +132,63 @@ def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(("torch", *formats)))
 
 
-def _digest(path: Path) -> str:
-    hasher = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            hasher.update(block)
-    return hasher.hexdigest()
+SNIPPET = 300
+"""Characters of a document's text that a bundle keeps: enough to judge a result by."""
 
 
-def _hidden(name: str) -> bool:
-    # A file browser or a version control system may leave its own files in a bundle: no part of it, no damage to it.
-    return any(part.startswith(".") for part in name.split("/"))
+@dataclass(frozen=True)
+class IndexedDocuments:
+    """The documents as a bundle knows them: ids, titles and texts by index row, in lists or an Arrow table."""
+
+    ids: Sequence[str]
+    titles: Sequence[str]
+    texts: Sequence[str]
+
+    @staticmethod
+    def of(corpus: Corpus) -> IndexedDocuments:
+        """All documents of `corpus`, in row order."""
+        table = corpus.documents
+        return IndexedDocuments(corpus.document_ids, Texts(table, "title"), Texts(table, "text"))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def full_text(self, row: int) -> str:
+        """Title and text as the student saw them."""
+        return joined(self.titles[row], self.texts[row])
+
+    def snippet(self, row: int) -> tuple[str, str]:
+        """(title, beginning of the text)."""
+        return self.titles[row], self.texts[row][:SNIPPET]
 
 
-def _listing(folder: Path) -> str:
-    names = sorted(path.name for path in folder.iterdir())
-    return f"it holds {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}" if names else "it is empty"
+def write_snippets(documents: IndexedDocuments, folder: Path) -> None:
+    """Write documents.jsonl: id, title and the first `SNIPPET` characters of the text, one line a row."""
+    with (folder / TEXTS).open("w", encoding="utf8", newline="\n") as stream:
+        for identifier, title, text in zip(documents.ids, documents.titles, documents.texts, strict=True):
+            record = {"id": identifier, "title": title, "text": text[:SNIPPET]}
+            # ASCII: half of a character pair, which some corpora hold, cannot be written as UTF-8.
+            stream.write(json.dumps(record) + "\n")
+
+
+class Snippets:
+    """documents.jsonl, read line by line on demand, so that a large corpus is not held in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @cached_property
+    def _starts(self) -> Array:
+        with self._path.open("rb") as stream:
+            lengths = np.fromiter((len(line) for line in stream), dtype=np.int64)
+        return np.concatenate([[0], np.cumsum(lengths)])
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def snippet(self, row: int) -> tuple[str, str]:
+        """(title, beginning of the text) of a row."""
+        with self._path.open("rb") as stream:
+            stream.seek(int(self._starts[row]))
+            record = json.loads(stream.readline())
+        return record["title"], record["text"]

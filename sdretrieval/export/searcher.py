@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdretrieval.errors import DamagedArtifact, RequestError
-from sdretrieval.export.documents import IndexedDocuments, Snippets
 from sdretrieval.export.encoders import TextEncoder, open_encoder
-from sdretrieval.export.layout import IDS, INDEX, TEXTS, Manifest, read_ids, read_manifest
+from sdretrieval.export.layout import (
+    IDS,
+    INDEX,
+    TEXTS,
+    IndexedDocuments,
+    Manifest,
+    Snippets,
+    read_ids,
+    read_manifest,
+)
 from sdretrieval.indexes.hits import PADDING_ROW
 from sdretrieval.indexes.vector import VectorIndex
 
@@ -19,7 +27,7 @@ Snippet = Callable[[int], tuple[str, str]]
 
 @dataclass(frozen=True)
 class SearchHit:
-    """One document found; rank counts from 1. Title and text are empty where the bundle holds no texts."""
+    """One document found; rank counts from 1. Title and text are empty if the bundle holds no texts."""
 
     rank: int
     document_id: str
@@ -43,7 +51,7 @@ class Searcher:
     ) -> Searcher:
         """Open the bundle `folder` in one of its formats.
 
-        `documents` show the results where the bundle was exported without texts; else its own snippets do.
+        `documents` show the results if the bundle was exported without texts; else its own snippets do.
         Raises RequestError (no bundle, a format it does not hold), DamagedArtifact, MissingPackageError, ModelError.
         """
         manifest = read_manifest(folder)
@@ -61,7 +69,7 @@ class Searcher:
         return cls(manifest, encoder, index, ids, _snippets(folder, ids, documents))
 
     def search(self, query: str, k: int = 10) -> list[SearchHit]:
-        """The best k documents, best first; all, where there are fewer. Raises RequestError for an empty query."""
+        """The best k documents, best first; all, if there are fewer. Raises RequestError for an empty query."""
         return self.search_many([query], k)[0]
 
     def search_many(self, queries: Sequence[str], k: int = 10) -> list[list[SearchHit]]:
@@ -69,21 +77,26 @@ class Searcher:
         for query in queries:
             if not query.strip():
                 raise RequestError("the query is empty; expected at least one word")
-        found = self.index.search(self.encoder.queries(queries), k)
-        return [
-            [self._hit(rank, int(row), float(score)) for rank, (row, score) in enumerate(zip(*pair, strict=True), 1)
-             if row != PADDING_ROW]
-            for pair in zip(found.rows_Qk, found.scores_Qk, strict=True)
-        ]  # fmt: skip
-
-    def _hit(self, rank: int, row: int, score: float) -> SearchHit:
-        title, text = self._snippet(row)
-        return SearchHit(rank, self.ids[row], score, title, text)
+        hits = self.index.search(self.encoder.queries(queries), k)
+        answers = []
+        for rows, scores in zip(hits.rows_Qk, hits.scores_Qk, strict=True):
+            ranked = [(int(row), float(score)) for row, score in zip(rows, scores, strict=True) if row != PADDING_ROW]
+            answers.append(
+                [SearchHit(n, self.ids[row], score, *self._snippet(row)) for n, (row, score) in enumerate(ranked, 1)]
+            )
+        return answers
 
 
 def _snippets(folder: Path, ids: Sequence[str], documents: IndexedDocuments | None) -> Snippet:
     if documents is not None:
-        return _of_documents(ids, documents)
+        row_of = {identifier: row for row, identifier in enumerate(documents.ids)}
+        absent = [identifier for identifier in ids if identifier not in row_of]
+        if absent:
+            raise RequestError(
+                f"{len(absent)} of the bundle's {len(ids)} documents are not among the documents given, the first is "
+                f"{absent[0]!r}; give the corpus that was exported"
+            )
+        return lambda row: documents.snippet(row_of[ids[row]])
     if not (folder / TEXTS).is_file():
         return lambda row: ("", "")
     stored = Snippets(folder / TEXTS)
@@ -92,14 +105,3 @@ def _snippets(folder: Path, ids: Sequence[str], documents: IndexedDocuments | No
             f"{folder / TEXTS} has {len(stored)} lines for {len(ids)} documents; export the run again"
         )
     return stored.snippet
-
-
-def _of_documents(ids: Sequence[str], documents: IndexedDocuments) -> Snippet:
-    row_of = {identifier: row for row, identifier in enumerate(documents.ids)}
-    absent = [identifier for identifier in ids if identifier not in row_of]
-    if absent:
-        raise RequestError(
-            f"{len(absent)} of the bundle's {len(ids)} documents are not among the documents given, the first is "
-            f"{absent[0]!r}; give the corpus that was exported"
-        )
-    return lambda row: documents.snippet(row_of[ids[row]])

@@ -1,17 +1,25 @@
-"""Does a bundle still do what it did at export? Digests, canary vectors and top hits, in every format it holds."""
+"""Does a bundle still do what it did at export? Digests, canary vectors and top hits, in every format it holds.
+
+Canaries are a few texts with the vectors and hits they had at export: whoever gets others does not have this bundle.
+
+Legend: C canaries of one side, D dims, k hits a query.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from sdretrieval.errors import DamagedArtifact, MissingPackageError
-from sdretrieval.export.canaries import TOP, Canaries, agreement, read_canaries
-from sdretrieval.export.encoders import open_encoder
+from sdretrieval.export.encoders import TextEncoder, open_encoder
 from sdretrieval.export.layout import CANARIES, IDS, INDEX, Agreement, Manifest, digests, read_ids, read_manifest
+from sdretrieval.indexes.hits import PADDING_ROW
 from sdretrieval.indexes.vector import VectorIndex
+from sdretrieval.ragged import Array
 
 SAME = Agreement(cosine=0.9999, shared=1.0)
 """What float32 formats must reach, on any machine."""
@@ -19,7 +27,7 @@ INT8_SLACK = Agreement(cosine=0.01, shared=0.1)
 """8-bit arithmetic differs between CPUs: how far below what was measured at export it may lie."""
 NAMED = 5
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class Verification:
 def verify_bundle(folder: Path, device: str = "cpu") -> Verification:
     """Check `folder`; what fails is a check that is not ok, never an exception.
 
-    Raises RequestError only where `folder` is no bundle, DamagedArtifact where its bundle.json cannot be read.
+    Raises RequestError only if `folder` is no bundle, DamagedArtifact if its bundle.json cannot be read.
     """
     manifest = read_manifest(folder)
     checks = [_files(folder, manifest)]
@@ -69,16 +77,16 @@ def verify_bundle(folder: Path, device: str = "cpu") -> Verification:
 
 
 def _files(folder: Path, manifest: Manifest) -> Check:
-    found = digests(folder)
-    missing = [name for name in manifest.files if name not in found]
-    changed = [name for name, digest in manifest.files.items() if found.get(name, digest) != digest]
-    added = [name for name in found if name not in manifest.files]
+    actual = digests(folder)
+    missing = [name for name in manifest.files if name not in actual]
+    changed = [name for name, digest in manifest.files.items() if actual.get(name, digest) != digest]
+    added = [name for name in actual if name not in manifest.files]
     faults = [
         f"{what}: {', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}"
         for what, names in (("missing", missing), ("changed since the export", changed), ("not of the export", added))
         if names
     ]
-    return Check("files", not faults, "; ".join(faults) or f"{len(found)} files, digests as exported")
+    return Check("files", not faults, "; ".join(faults) or f"{len(actual)} files, digests as exported")
 
 
 def _open(folder: Path, manifest: Manifest) -> tuple[VectorIndex, list[str]]:
@@ -94,7 +102,10 @@ def _open(folder: Path, manifest: Manifest) -> tuple[VectorIndex, list[str]]:
 def _format(
     folder: Path, manifest: Manifest, format: str, canaries: Canaries, index: VectorIndex, ids: list[str], device: str
 ) -> list[Check]:
-    least = _least(manifest, format)
+    least, exported = SAME, manifest.agreement.get(format)
+    if format == "onnx-int8" and exported is not None:
+        cosine, shared = exported.cosine - INT8_SLACK.cosine, max(exported.shared - INT8_SLACK.shared, 0.0)
+        least = Agreement(round(cosine, 6), round(shared, 4))
 
     def measure() -> Agreement:
         encoder = open_encoder(folder, manifest, format, device)
@@ -119,16 +130,7 @@ def _format(
     ]
 
 
-def _least(manifest: Manifest, format: str) -> Agreement:
-    measured = manifest.agreement.get(format)
-    if format != "onnx-int8" or measured is None:
-        return SAME
-    return Agreement(
-        round(measured.cosine - INT8_SLACK.cosine, 6), round(max(measured.shared - INT8_SLACK.shared, 0.0), 4)
-    )
-
-
-def _attempt(name: str, work: Callable[[], Found]) -> tuple[Found | None, Check | None]:
+def _attempt(name: str, work: Callable[[], Result]) -> tuple[Result | None, Check | None]:
     """What `work` gives, or a failed check: a damaged file can make a library raise anything."""
     try:
         return work(), None
@@ -137,3 +139,115 @@ def _attempt(name: str, work: Callable[[], Found]) -> tuple[Found | None, Check 
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or "no reason given"
         return None, Check(name, False, f"{type(error).__name__}: {reason}")
+
+
+COUNT = 8
+"""Queries, and as many documents."""
+TOP = 10
+SAME_SCORE = 1e-3
+"""Scores this near are the same: another machine adds in another order. Hits may change place within it."""
+
+
+@dataclass(frozen=True)
+class Canaries:
+    """Texts of both sides, their vectors at export (float32), and each query's best documents."""
+
+    queries: Sequence[str]
+    documents: Sequence[str]
+    queries_CD: Array
+    documents_CD: Array
+    top_ids: Sequence[Sequence[str]]
+    top_scores: Sequence[Sequence[float]]
+
+    def record(self) -> dict[str, Any]:
+        """What bundle.json holds: all but the vectors."""
+        names = ("queries", "documents", "top_ids", "top_scores")
+        return {"k": TOP, **{name: list(getattr(self, name)) for name in names}}
+
+    def save_vectors(self, folder: Path) -> None:
+        """Write canaries.safetensors: queries and documents, float32 (C, D)."""
+        from safetensors.numpy import save_file
+
+        save_file({"queries": self.queries_CD, "documents": self.documents_CD}, folder / CANARIES)
+
+
+def spread(items: Sequence[str], count: int = COUNT) -> list[int]:
+    """Up to `count` positions, evenly over `items`, no text twice and none empty."""
+    kept = list({item: n for n, item in reversed(list(enumerate(items))) if item.strip()}.values())
+    kept.sort()
+    if len(kept) <= count:
+        return kept
+    return [kept[round(position)] for position in np.linspace(0, len(kept) - 1, count)]
+
+
+def make_canaries(
+    encoder: TextEncoder, queries: Sequence[str], documents: Sequence[str], index: VectorIndex, ids: Sequence[str]
+) -> Canaries:
+    """Encode both sides and search the queries."""
+    queries_CD, documents_CD = encoder.queries(queries), encoder.documents(documents)
+    top_ids, top_scores = top_hits(index, queries_CD, ids)
+    return Canaries(list(queries), list(documents), queries_CD, documents_CD, top_ids, top_scores)
+
+
+def read_canaries(folder: Path, record: Mapping[str, Any]) -> Canaries:
+    """Texts and hits from bundle.json's record, vectors from `folder`. Raises DamagedArtifact if they do not fit."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        vectors = load_file(folder / CANARIES)
+        names = ("queries", "documents", "top_ids", "top_scores")
+        texts = {name: record[name] for name in names}
+        canaries = Canaries(**texts, queries_CD=vectors["queries"], documents_CD=vectors["documents"])
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        raise DamagedArtifact(f"{folder / CANARIES} cannot be read ({error!r}); export the run again") from error
+    queries, documents = len(canaries.queries), len(canaries.documents)
+    counts = (len(canaries.queries_CD), len(canaries.documents_CD), len(canaries.top_ids), len(canaries.top_scores))
+    if counts != (queries, documents, queries, queries):
+        raise DamagedArtifact(f"{folder / CANARIES} does not fit the canary texts in bundle.json; export the run again")
+    return canaries
+
+
+def top_hits(index: VectorIndex, queries_CD: Array, ids: Sequence[str]) -> tuple[list[list[str]], list[list[float]]]:
+    """Ids and scores of each query's best `TOP` documents."""
+    hits = index.search(queries_CD, TOP)
+    kept = [(rows[rows != PADDING_ROW], scores) for rows, scores in zip(hits.rows_Qk, hits.scores_Qk, strict=True)]
+    return (
+        [[ids[row] for row in rows] for rows, _ in kept],
+        [[round(float(score), 6) for score in scores[: len(rows)]] for rows, scores in kept],
+    )
+
+
+def agreement(
+    canaries: Canaries, encoder: TextEncoder, index: VectorIndex, ids: Sequence[str], exact: bool
+) -> Agreement:
+    """How near `encoder` comes to the canaries; `exact`: a hit must come with its score as well."""
+    queries_CD = encoder.queries(canaries.queries)
+    lowest = min(
+        nearness(canaries.queries_CD, queries_CD).min(),
+        nearness(canaries.documents_CD, encoder.documents(canaries.documents)).min(),
+    )
+    top_ids, top_scores = top_hits(index, queries_CD, ids)
+    expected = [dict(zip(*pair, strict=True)) for pair in zip(canaries.top_ids, canaries.top_scores, strict=True)]
+    shares = [_shared(expected[n], top_ids[n], top_scores[n], exact) for n in range(len(canaries.queries))]
+    return Agreement(round(float(lowest), 6), round(float(np.mean(shares)), 4))
+
+
+def nearness(a_CD: Array, b_CD: Array) -> Array:
+    """Cosine of each pair of rows, times the shorter length over the longer: 1 means the same vector. 0 for NaN."""
+    a_CD, b_CD = a_CD.astype(np.float64), b_CD.astype(np.float64)
+    longest = np.maximum((a_CD**2).sum(axis=1), (b_CD**2).sum(axis=1))
+    return np.asarray(np.nan_to_num((a_CD * b_CD).sum(axis=1) / np.maximum(longest, 1e-12)))
+
+
+def _shared(expected: Mapping[str, float], ids: Sequence[str], scores: Sequence[float], exact: bool) -> float:
+    """Share of the expected hits found. With `exact`, a newcomer that ties with the last place counts as well."""
+    if len(ids) != len(expected):
+        return 0.0
+    if not exact:
+        return len(set(ids) & set(expected)) / max(len(expected), 1)
+    last = min(expected.values(), default=0.0)
+    same = [
+        abs(score - expected.get(identifier, last)) <= SAME_SCORE for identifier, score in zip(ids, scores, strict=True)
+    ]
+    return sum(same) / max(len(expected), 1)

@@ -74,7 +74,7 @@ def mine(
     them, the best ranked; one that does not fit is left out, never made a negative. The other places: a share
     `top_share` (a half rounds up) for the top ranked, the rest sampled evenly without replacement from deeper in the
     pool, because the top alone holds most false negatives and says nothing of the ordinary document. The ranking is
-    reciprocal rank fusion (Cormack et al. 2009), sum of 1 / (60 + rank), or the dense ranking where `lexical` is None.
+    reciprocal rank fusion (Cormack et al. 2009), sum of 1 / (60 + rank), or the dense ranking if `lexical` is None.
 
     Each query's sample depends on (`seed`, its query row) alone, so that mining fewer queries, or the same ones in
     another order, gives the same lists.
@@ -84,17 +84,26 @@ def mine(
     not in the dense top. `duplicate_group_N`: as `duplicate_groups` gives it. `own_document_Q`: row of the document
     with the query's own id, -1 if there is none.
 
-    Raises RequestError for a setting out of range, WorkError where the inputs do not fit each other, NumericError
-    where a score is not finite.
+    Raises RequestError for a setting out of range, WorkError if the inputs do not fit each other, NumericError if a
+    score is not finite.
     """
     query_rows_Q = np.asarray(query_rows, dtype=np.int64)
-    _check_settings(depth, keep, top_share, seed)
+    if keep < 2:
+        raise RequestError(f"keep is {keep}, expected 2 or more: a list of one candidate teaches nothing")
+    if depth < 1:
+        raise RequestError(f"depth is {depth}, expected 1 or more (and at least keep, which is {keep})")
+    if not 0.0 <= top_share <= 1.0:
+        raise RequestError(f"top_share is {top_share}, expected a share between 0 and 1")
+    if seed < 0:
+        raise RequestError(f"seed is {seed}, expected 0 or more")
     _check_inputs(query_rows_Q, dense, lexical, positives, duplicate_group_N, own_document_Q)
     tally, lists = Tally(), []
     for q in track(range(len(query_rows_Q)), "mine", "queries"):
         lexical_rows = None if lexical is None else lexical.rows_Qk[q]
         pool = _pool(dense.rows_Qk[q], lexical_rows, positives[q], depth)
-        _count_positives(pool, tally)
+        for name, rank_P in (("dense", pool.dense_rank_P), ("lexical", pool.lexical_rank_P)):
+            tally.counts[f"positives_in_{name}"] += int((pool.positive_P & (rank_P >= 0)).sum())
+        tally.counts["positives"] += int(pool.positive_P.sum())
         pool = _without_removed(pool, duplicate_group_N, int(own_document_Q[q]), int(query_rows_Q[q]), tally)
         kept = _kept(pool, keep, top_share, np.random.default_rng([seed, int(query_rows_Q[q])]), tally)
         tally.counts["lists_short"] += len(kept.rows_P) < keep
@@ -121,22 +130,15 @@ def _top(rows_k: Rows, depth: int) -> Rows:
     return np.asarray(rows_k[rows_k >= 0][:depth], dtype=np.int64)
 
 
-def _ranks(rows_P: Rows, found: Rows) -> Rows:
+def _ranks(rows_P: Rows, ranked: Rows) -> Rows:
     ranks_P = np.full(len(rows_P), -1, dtype=np.int64)
     # Written backwards, so that a document that a retriever returned twice keeps its better rank.
-    ranks_P[np.searchsorted(rows_P, found[::-1])] = np.arange(len(found))[::-1]
+    ranks_P[np.searchsorted(rows_P, ranked[::-1])] = np.arange(len(ranked))[::-1]
     return ranks_P
 
 
 def _reciprocal(ranks_P: Rows) -> NDArray[np.float64]:
     return np.where(ranks_P >= 0, 1.0 / (RRF_CONSTANT + 1 + ranks_P), 0.0)
-
-
-def _count_positives(pool: _Pool, tally: Tally) -> None:
-    positive_P = pool.positive_P
-    tally.counts["positives"] += int(positive_P.sum())
-    tally.counts["positives_in_dense"] += int((positive_P & (pool.dense_rank_P >= 0)).sum())
-    tally.counts["positives_in_lexical"] += int((positive_P & (pool.lexical_rank_P >= 0)).sum())
 
 
 def _without_removed(pool: _Pool, group_N: Rows, own: int, query_row: int, tally: Tally) -> _Pool:
@@ -171,10 +173,10 @@ def _scores(kept: _Pool, q: int, dense: HitsLike, score_of: ScoreOf) -> NDArray[
     scores_C[inside_C] = scores_k[kept.dense_rank_P[inside_C]]
     missing = kept.rows_P[~inside_C]
     if len(missing):
-        found = np.asarray(score_of(q, missing), dtype=np.float32)
-        if found.shape != missing.shape:
-            raise WorkError(f"score_of(query position {q}) gave shape {found.shape} for {len(missing)} documents")
-        scores_C[~inside_C] = found
+        scores = np.asarray(score_of(q, missing), dtype=np.float32)
+        if scores.shape != missing.shape:
+            raise WorkError(f"score_of(query position {q}) gave shape {scores.shape} for {len(missing)} documents")
+        scores_C[~inside_C] = scores
     if not np.isfinite(scores_C).all():
         worst = int(np.argmax(~np.isfinite(scores_C)))
         raise NumericError(
@@ -182,17 +184,6 @@ def _scores(kept: _Pool, q: int, dense: HitsLike, score_of: ScoreOf) -> NDArray[
             "finite number; check the embeddings of both"
         )
     return scores_C
-
-
-def _check_settings(depth: int, keep: int, top_share: float, seed: int) -> None:
-    if keep < 2:
-        raise RequestError(f"keep is {keep}, expected 2 or more: a list of one candidate teaches nothing")
-    if depth < 1:
-        raise RequestError(f"depth is {depth}, expected 1 or more (and at least keep, which is {keep})")
-    if not 0.0 <= top_share <= 1.0:
-        raise RequestError(f"top_share is {top_share}, expected a share between 0 and 1")
-    if seed < 0:
-        raise RequestError(f"seed is {seed}, expected 0 or more")
 
 
 def _check_inputs(
@@ -212,8 +203,8 @@ def _check_inputs(
     known = np.asarray([row for rows in positives for row in rows], dtype=np.int64)
     if len(known) and known.min() < 0:
         raise WorkError(f"mine: positive document row {known.min()}, expected rows of 0 or more")
-    found = [known, dense.rows_Qk] + ([] if lexical is None else [lexical.rows_Qk])
-    highest = max(int(rows.max(initial=-1)) for rows in found)
+    referenced = [known, dense.rows_Qk] + ([] if lexical is None else [lexical.rows_Qk])
+    highest = max(int(rows.max(initial=-1)) for rows in referenced)
     if highest >= len(duplicate_group_N):
         raise WorkError(
             f"mine: document row {highest} found, but duplicate_group_N covers {len(duplicate_group_N)} documents; "

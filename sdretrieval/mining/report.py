@@ -87,7 +87,7 @@ class Tally:
 
 
 def duplicate_groups(texts: Iterable[str]) -> NDArray[np.int64]:
-    """Group number of each text, shape (N,): equal exactly where the texts agree up to runs of white space.
+    """Group number of each text, shape (N,): equal exactly if the texts agree up to runs of white space.
 
     Groups are numbered by first appearance. Only 16-byte digests are held, so a corpus may be streamed through.
     """

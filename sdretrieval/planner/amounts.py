@@ -10,7 +10,7 @@ from sdretrieval.config.conflicts import by_dev
 from sdretrieval.encode.views import View
 from sdretrieval.planner.workload import Reader, Workload
 from sdretrieval.stages.teachers import view_of
-from sdretrieval.training.schedule import count_updates
+from sdretrieval.training.batches import count_updates
 from sdretrieval.units import UNITS, Address
 
 SHARED = 0.05

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sdretrieval.config import Config, CrossEncoderConfig, DenseConfig, identity_fields
 from sdretrieval.corpus import default_cache
-from sdretrieval.encode.batches import budget_batches, usual_batch_tokens
+from sdretrieval.encode.batches import budget_batches, features_of, usual_batch_tokens
 from sdretrieval.encode.encoder import Precision, encode_sequences
 from sdretrieval.encode.locate import locate_model, model_digest
-from sdretrieval.encode.student import Student, features_of
+from sdretrieval.encode.student import Student
 from sdretrieval.encode.views import View
 from sdretrieval.files import write_json
 from sdretrieval.planner.amounts import documents_of_update, member_at, reader_at, training_view, view_at
@@ -35,8 +35,8 @@ from sdretrieval.stages.precision import machine_name
 from sdretrieval.stages.run import student_from
 from sdretrieval.store.memory import give_back_freed, peak_of_work, resident_bytes
 from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
-from sdretrieval.teachers.pair_cache import PairCache
-from sdretrieval.training.precision import faster_precision
+from sdretrieval.teachers.pairs import PairCache
+from sdretrieval.training.speed import faster_precision
 from sdretrieval.training.train import TrainSettings
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def train_trial(
 
     from sdretrieval.teachers.ema import WeightAverage
     from sdretrieval.training.batches import PART_TOKENS
-    from sdretrieval.training.parts import dropout_at, freeze
+    from sdretrieval.training.speed import dropout_at, freeze
 
     start = resident_bytes()
     model, specials = student.model, student.document_specials

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from sdretrieval.config import Config, DenseConfig, members_of
-from sdretrieval.encode.sides import words_folder
-from sdretrieval.encode.student import Student
+from sdretrieval.encode.student import Student, words_folder
 from sdretrieval.encode.tokens import specials_of, tokenize
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.ragged import Array, Ragged

@@ -8,9 +8,12 @@ import numpy as np
 
 from sdretrieval.corpus import Corpus
 from sdretrieval.files import read_json
-from sdretrieval.mining import Candidates, MiningReport
+from sdretrieval.mining.candidates import Candidates
+from sdretrieval.mining.report import MiningReport
 from sdretrieval.stages.gate import Generation
-from sdretrieval.targets import FalseNegativeReport, QueryWeightReport, Targets
+from sdretrieval.targets.build import Targets
+from sdretrieval.targets.confidence import QueryWeightReport
+from sdretrieval.targets.false_negatives import FalseNegativeReport
 
 EXCERPT = 200
 """Characters of a query or document."""

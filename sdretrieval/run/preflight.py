@@ -144,7 +144,7 @@ def check_student(config: Config) -> Student:
 
     Names of parameters are known for certain only once it is loaded.
     """
-    from sdretrieval.training.parts import frozen_names
+    from sdretrieval.training.speed import frozen_names
 
     student = student_from(locate_model(config.student.model), config)
     if student.document_encoder is not None and config.student.train == "both":

@@ -13,7 +13,7 @@ from sdretrieval.indexes.exact import exact_search
 from sdretrieval.indexes.hits import Hits
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.training_inputs import TrainingData
-from sdretrieval.teachers.masked import Masks
+from sdretrieval.teachers.query_removed import Masks
 
 POOL_DOCUMENTS = 2000
 """Early stopping ranks dev queries in their positives and this many other documents: enough to see a turn, cheap."""

@@ -18,9 +18,9 @@ import numpy as np
 
 from sdretrieval.config import DenseConfig, settings_from
 from sdretrieval.encode.encoder import Embeddings, Precision, encode_texts
-from sdretrieval.encode.known import Donor
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.prompts import FoundPrompts, find_prompts
+from sdretrieval.encode.reuse import Donor
 from sdretrieval.encode.student import Student, load_student
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.indexes.auto import choose

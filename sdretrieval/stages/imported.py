@@ -16,7 +16,7 @@ from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.collection import Collection
 from sdretrieval.store import digest_file
 from sdretrieval.teachers.imported import ImportedTeacher
-from sdretrieval.teachers.pair_file import Pair, read_pairs, write_pairs
+from sdretrieval.teachers.pairs import Pair, read_pairs, write_pairs
 from sdretrieval.teachers.score_file import read_scores, score_files
 
 logger = logging.getLogger("sdretrieval")

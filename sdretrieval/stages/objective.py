@@ -10,15 +10,13 @@ from sdretrieval.config import EmaConfig, members_of
 from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.training_inputs import TrainingData
 from sdretrieval.store import Work
-from sdretrieval.teachers.aligned import AlignedVectors, JoinedVectors, ShuffledVectors, alignment
-from sdretrieval.teachers.dense import unit
+from sdretrieval.teachers.dense import AlignedVectors, JoinedVectors, ShuffledVectors, alignment, unit
 from sdretrieval.teachers.protocols import HasVectors
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from sdretrieval.training.distillation import Distillation
-    from sdretrieval.training.live import LiveTargets
+    from sdretrieval.training.distillation import Distillation, LiveTargets
 
 ALIGNED_ON = 8192
 """Most documents on which a teacher's vectors are reduced and turned: far more than there are directions."""
@@ -44,7 +42,7 @@ def make_loss(work: Work, data: TrainingData, model: SentenceTransformer, live: 
 
 def _margin_scale(data: TrainingData) -> float:
     """Cosines for one unit of the mixture's score, the live member's snapshot in its place."""
-    from sdretrieval.training.margins import margin_scale
+    from sdretrieval.training.losses import margin_scale
 
     asked = data.config.train.margin_scale
     assert data.scores is not None

@@ -45,7 +45,7 @@ def measure_precision(run: Run) -> Artifact:
     """The faster number format of training, and that of encoding, on this machine."""
 
     def build(work: Work) -> None:
-        from sdretrieval.training.precision import faster_precision
+        from sdretrieval.training.speed import faster_precision
 
         model = student_from(run.base.student, run.config).model  # one of its own: trials change its number format
         record: dict[str, Any] = {}

@@ -28,7 +28,7 @@ from sdretrieval.stages.search import dense_hits, dense_masks, lexical_hits
 from sdretrieval.stages.teachers import member_identities
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
-from sdretrieval.targets.mix import mix
+from sdretrieval.targets.calibrate import mix
 from sdretrieval.teachers.ensemble import TeacherScores
 
 STEPS = 4

@@ -17,7 +17,7 @@ from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.ragged import Array
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.encode import Vectors
-from sdretrieval.teachers.masked import Masks
+from sdretrieval.teachers.query_removed import Masks
 
 SPARE = 1
 """Hits asked for beyond the depth, so that a query's own document can be removed without a gap."""

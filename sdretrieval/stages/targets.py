@@ -26,9 +26,8 @@ from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.run import Run
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
-from sdretrieval.targets.agreement import agreement_weights, consensus_correlations
 from sdretrieval.targets.build import Targets, build_targets
-from sdretrieval.targets.confidence import query_trust, query_weights
+from sdretrieval.targets.confidence import agreement_weights, consensus_correlations, query_trust, query_weights
 from sdretrieval.targets.shuffle import shuffled_within_lists
 from sdretrieval.teachers.ensemble import TeacherScores
 

@@ -32,9 +32,9 @@ from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_e
 from sdretrieval.teachers.dense import DenseTeacher, knows_more
 from sdretrieval.teachers.imported import ImportedTeacher
 from sdretrieval.teachers.lexical import LexicalTeacher
-from sdretrieval.teachers.masked import masked_teacher
-from sdretrieval.teachers.pair_cache import PairCache
+from sdretrieval.teachers.pairs import PairCache
 from sdretrieval.teachers.protocols import Teacher
+from sdretrieval.teachers.query_removed import masked_teacher
 
 
 def view_of(section: ViewConfig, config: Config) -> View:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
-from sdretrieval.encode.known import Donor
+from sdretrieval.encode.reuse import Donor
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.tokens import load_tokens, tokenize_into
 from sdretrieval.ragged import Ragged

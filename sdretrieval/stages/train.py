@@ -33,7 +33,7 @@ from sdretrieval.teachers.protocols import FreeTeacher
 if TYPE_CHECKING:
     from sdretrieval.teachers.ema import LiveEma
     from sdretrieval.training.batches import BatchMaker
-    from sdretrieval.training.live import LiveTargets
+    from sdretrieval.training.distillation import LiveTargets
     from sdretrieval.training.train import TrainSettings
 
 HALF_LIFE = 0.25
@@ -235,7 +235,7 @@ def _batch_scorer(data: TrainingData) -> Callable[[Array, Array], Array] | None:
 def _live(data: TrainingData, student: Student) -> tuple[LiveEma | None, LiveTargets | None]:
     """The moving average that teaches while it moves, and its part of the targets."""
     from sdretrieval.teachers.ema import LiveEma, decay_of
-    from sdretrieval.training.live import LiveTargets
+    from sdretrieval.training.distillation import LiveTargets
     from sdretrieval.training.train import updates_of
 
     share = live_share(data.config, data.weights)

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from sdretrieval.errors import DamagedArtifact, RequestError, WorkError
 from sdretrieval.ragged import Ragged
-from sdretrieval.targets.calibrate import calibrate, corpus_statistics
+from sdretrieval.targets.calibrate import calibrate, check_same_lists, corpus_statistics, reduced
 from sdretrieval.targets.false_negatives import FalseNegativeReport, Rule, false_negative_report, hard_mask
-from sdretrieval.targets.reduce import check_same_lists, reduced
 from sdretrieval.targets.temperature import clip_spread, entropy, fit_temperature, tempered_log_softmax
 
 logger = logging.getLogger("sdretrieval")
@@ -61,7 +60,7 @@ class Targets:
         return len(self.log_probs)
 
     def save(self, folder: Path) -> None:
-        """Write `targets.safetensors` and `targets.json` into `folder` (made where it is missing)."""
+        """Write `targets.safetensors` and `targets.json` into `folder` (made if it is missing)."""
         from safetensors.numpy import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,15 +82,15 @@ class Targets:
 
     @staticmethod
     def load(folder: Path) -> Targets:
-        """Read what `save` wrote. Raises DamagedArtifact where the two files disagree."""
+        """Read what `save` wrote. Raises DamagedArtifact if the two files disagree."""
         from safetensors.numpy import load_file
 
         card = json.loads((folder / CARD).read_text(encoding="utf8"))
         tensors = load_file(folder / TENSORS)
-        found = (len(tensors["weight"]), len(tensors["log_probs"]))
-        if found != (card["queries"], card["candidates"]):
+        queries, candidates = len(tensors["weight"]), len(tensors["log_probs"])
+        if (queries, candidates) != (card["queries"], card["candidates"]):
             raise DamagedArtifact(
-                f"{folder / TENSORS} holds {found[0]} queries and {found[1]} candidates, {CARD} says "
+                f"{folder / TENSORS} holds {queries} queries and {candidates} candidates, {CARD} says "
                 f"{card['queries']} and {card['candidates']}; delete the folder and make the targets again"
             )
         histogram = card["entropy_histogram"]
@@ -123,7 +122,7 @@ def build_targets(
     `mixed`: the teacher's calibrated scores. `positive` bool: known positives.
     `temperature`: a number, or `auto` = `fit_temperature` to `target_perplexity` (unused otherwise).
     `rule`, `margin`, `percent`: see `hard_mask`.
-    `teacher_raw`: one teacher's raw scores, or the mix of members each calibrated over the corpus. Where given it is
+    `teacher_raw`: one teacher's raw scores, or the mix of members each calibrated over the corpus. If given it is
     min-max calibrated over the corpus and the rule judges on that 0..1 scale (a margin of 0.05 is then a twentieth of
     the teacher's range); otherwise the rule judges on `mixed`. `percent_of_positive` needs it: a share of a z-score
     means nothing.
@@ -132,10 +131,20 @@ def build_targets(
     `clip`: scores too far below a list's best for float32 are raised (`clip_spread`) instead of refused.
     Every query weighs 1, one without any candidate 0.
 
-    Raises RequestError where `teacher_raw` is needed and missing, and what the functions named here raise.
+    Raises RequestError if `teacher_raw` is needed and missing, and what the functions named here raise.
     """
-    _check_request(mixed, positive, rule, teacher_raw)
-    scores = mixed if excluded is None else _without(mixed, excluded)
+    check_same_lists("positive", positive, "mixed", mixed)
+    if teacher_raw is not None:
+        check_same_lists("teacher_raw", teacher_raw, "mixed", mixed)
+    elif rule == "percent_of_positive":
+        raise RequestError(
+            "false_negatives.rule percent_of_positive needs scores on the corpus' scale (teacher_raw); per-query "
+            "scores have none"
+        )
+    scores = mixed
+    if excluded is not None:
+        check_same_lists("excluded", excluded, "mixed", mixed)
+        scores = mixed.with_values(np.where(excluded.values_T, -np.inf, mixed.values_T))
     heat = fit_temperature(scores, target_perplexity) if temperature == "auto" else float(temperature)
     if clip:
         scores, clipped = clip_spread(scores, heat)
@@ -146,7 +155,7 @@ def build_targets(
             )  # fmt: skip
     log_probs = tempered_log_softmax(scores, heat)
     judged = mixed
-    if teacher_raw is not None:  # what fills the gaps of unknown pairs does not decide what is usual
+    if teacher_raw is not None:  # what stands in for missing pairs does not decide what is usual
         known = teacher_raw if excluded is None else teacher_raw.only(~excluded.values_T)
         judged = calibrate(teacher_raw, corpus_statistics(known))
     # A positive that the teacher did not score is no measure of the others; it is no negative either.
@@ -155,28 +164,9 @@ def build_targets(
     included_T = ~np.isneginf(log_probs.values_T)
     weight_Q = (reduced(np.add, included_T, mixed, 0.0) > 0).astype(np.float32)
     negative = mask.with_values(mask.values_T & included_T & ~positive.values_T)
-    targets = Targets(log_probs, negative, weight_Q, heat, _histogram(log_probs))
-    return targets, false_negative_report(rule, judged, scored, margin, percent, confirmed)
-
-
-def _check_request(mixed: Ragged, positive: Ragged, rule: Rule, teacher_raw: Ragged | None) -> None:
-    check_same_lists("positive", positive, "mixed", mixed)
-    if teacher_raw is not None:
-        check_same_lists("teacher_raw", teacher_raw, "mixed", mixed)
-    elif rule == "percent_of_positive":
-        raise RequestError(
-            "false_negatives.rule percent_of_positive needs scores on the corpus' scale (teacher_raw); per-query "
-            "scores have none"
-        )
-
-
-def _without(mixed: Ragged, excluded: Ragged) -> Ragged:
-    check_same_lists("excluded", excluded, "mixed", mixed)
-    return mixed.with_values(np.where(excluded.values_T, -np.inf, mixed.values_T))
-
-
-def _histogram(log_probs: Ragged) -> Histogram:
-    highest = float(np.log(max(int(log_probs.lengths.max(initial=0)), 2)))
     # A uniform list's entropy can exceed log K by rounding and would fall out of the last bin.
+    highest = float(np.log(max(int(log_probs.lengths.max(initial=0)), 2)))
     counts, edges = np.histogram(np.minimum(entropy(log_probs), highest), bins=BINS, range=(0.0, highest))
-    return Histogram(tuple(float(edge) for edge in edges), tuple(int(count) for count in counts))
+    histogram = Histogram(tuple(float(edge) for edge in edges), tuple(int(count) for count in counts))
+    targets = Targets(log_probs, negative, weight_Q, heat, histogram)
+    return targets, false_negative_report(rule, judged, scored, margin, percent, confirmed)

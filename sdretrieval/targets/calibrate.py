@@ -1,4 +1,4 @@
-"""Make the raw scores of different teachers comparable.
+"""Make the raw scores of different teachers comparable, and mix them into the ensemble's.
 
 Every calibration is x -> (x - centre) / scale with numbers per query, minmax clipped to 0..1 after it:
 
@@ -7,21 +7,23 @@ Every calibration is x -> (x - centre) / scale with numbers per query, minmax cl
   how sure the teacher is of one query against another survives;
 * `none`    the scores as they are.
 
-Legend: Q queries, T candidates in all lists, k best scores of a member, B queries of a batch, N documents.
+Legend: M members, Q queries (one list each), T candidates in all lists, k best scores of a member, B queries and N
+documents of a batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdretrieval.errors import NumericError, RequestError, WorkError
 from sdretrieval.ragged import Ragged
-from sdretrieval.targets.reduce import Floats, per_entry, reduced
 
+Floats = NDArray[np.float64]
 Calibration = Literal["zscore", "minmax", "none"]
 
 PERCENTILES = (1.0, 99.0)
@@ -57,7 +59,7 @@ def check_finite(raw: Ragged, member: str = "teacher") -> None:
 
 
 def list_statistics(raw: Ragged, member: str = "teacher") -> Statistics:
-    """z-score statistics of each list: mean and population standard deviation (1 where all scores are equal).
+    """z-score statistics of each list: mean and population standard deviation (1 if all scores are equal).
 
     Raises NumericError as `check_finite` does.
     """
@@ -122,7 +124,7 @@ def apply(
     query_positions: NDArray[np.int64],
     member: str = "teacher",
 ) -> NDArray[np.float32]:
-    """The same for a batch's matrix, float32 (B, N); `query_positions` (B,) says whose statistics each row takes.
+    """`calibrate` for a batch's matrix, float32 (B, N); `query_positions` (B,) says whose statistics each row takes.
 
     Raises NumericError naming `member`, query position and column of a score that is not finite.
     """
@@ -144,3 +146,63 @@ def _scaled(values: NDArray[np.floating], centre: Floats, scale: Floats, clip: b
 
 def _safe_scale(scale_Q: Floats, centre_Q: Floats) -> Floats:
     return np.where(scale_Q > FLOAT32_NOISE * np.abs(centre_Q), scale_Q, 1.0)
+
+
+def reduced(ufunc: np.ufunc, values_T: NDArray[Any], lists: Ragged, empty: float) -> Floats:
+    """`ufunc` over each list of `values_T`, cut as `lists` is, float64 (Q,); `empty` for a list without entries, which
+    `ufunc.reduceat` alone gets wrong."""
+    out_Q = np.full(len(lists), empty, dtype=np.float64)
+    filled_Q = lists.lengths > 0
+    if filled_Q.any():
+        out_Q[filled_Q] = ufunc.reduceat(np.asarray(values_T, dtype=np.float64), lists.offsets[:-1][filled_Q])
+    return out_Q
+
+
+def per_entry(values_Q: Floats, lists: Ragged) -> Floats:
+    """Each list's number repeated for its entries, shape (T,)."""
+    return np.repeat(values_Q, lists.lengths)
+
+
+def check_same_lists(name: str, lists: Ragged, expected_name: str, expected: Ragged) -> None:
+    """Raise WorkError unless both are cut into the same lists."""
+    if len(lists.values_T) != len(expected.values_T) or not np.array_equal(lists.offsets, expected.offsets):
+        raise WorkError(
+            f"{name} holds {len(lists)} lists of {len(lists.values_T)} entries, {expected_name} {len(expected)} of "
+            f"{len(expected.values_T)}, or they are cut at other places; both must come from the same candidates"
+        )
+
+
+def normalised(weights: Sequence[float]) -> Floats:
+    """Weights scaled to sum to 1, float64 (M,). Raises RequestError for negative, infinite or all-zero weights."""
+    weights_M = np.asarray(weights, dtype=np.float64)
+    if not len(weights_M) or not np.isfinite(weights_M).all() or (weights_M < 0).any() or weights_M.sum() <= 0:
+        raise RequestError(f"teacher weights are {list(weights)}, expected numbers of 0 or more with one above 0")
+    return np.asarray(weights_M / weights_M.sum())
+
+
+def mix(members: Sequence[Ragged], weights: Sequence[float]) -> Ragged:
+    """Sum over members of weight x calibrated score, weights normalised to sum 1; float32, computed in float64.
+
+    Raises RequestError for bad weights, WorkError if the members are not cut into the same lists.
+    """
+    weights_M = _paired(len(members), weights)
+    for number, member in enumerate(members[1:], start=1):
+        check_same_lists(f"teacher member {number}", member, "member 0", members[0])
+    total_T = sum(w * m.values_T.astype(np.float64) for w, m in zip(weights_M, members, strict=True))
+    return members[0].with_values(np.asarray(total_T).astype(np.float32))
+
+
+def mix_matrices(members: Sequence[NDArray[np.floating]], weights: Sequence[float]) -> NDArray[np.float32]:
+    """`mix` for calibrated matrices of one batch, float32 (B, N)."""
+    weights_M = _paired(len(members), weights)
+    shapes = {member.shape for member in members}
+    if len(shapes) > 1:
+        raise WorkError(f"teacher members score matrices of shapes {sorted(shapes)}, expected one shape")
+    total_BN = sum(w * m.astype(np.float64) for w, m in zip(weights_M, members, strict=True))
+    return np.asarray(total_BN).astype(np.float32)
+
+
+def _paired(members: int, weights: Sequence[float]) -> Floats:
+    if members != len(weights):
+        raise WorkError(f"{members} teacher members, but {len(weights)} weights")
+    return normalised(weights)

@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 
 from sdretrieval.errors import WorkError
 from sdretrieval.ragged import Ragged
-from sdretrieval.targets.agreement import list_agreement
-from sdretrieval.targets.calibrate import calibrate, corpus_statistics
-from sdretrieval.targets.mix import mix
-from sdretrieval.targets.reduce import Floats, reduced
+from sdretrieval.targets.calibrate import Floats, calibrate, corpus_statistics, mix, normalised, per_entry, reduced
+from sdretrieval.targets.temperature import entropy, log_softmax
 
 WeightBy = Literal["none", "confidence", "agreement", "both"]
 EXAMPLES = 10
@@ -72,18 +70,15 @@ def list_confidence(raw: Ragged) -> Floats:
     return np.where(scores.lengths > 1, best_Q - others_Q, 0.0)
 
 
-def corpus_confidence(raw: Ragged) -> NDArray[np.float32]:
-    """`ranked_weights` of one teacher's `list_confidence`, float32 (Q,)."""
-    return ranked_weights(list_confidence(raw)).astype(np.float32)
-
-
 def ranked_weights(trust_Q: Floats) -> Floats:
     """0.5 + (rank - 0.5) / Q: in (0.5, 1.5) with mean 1, float64 (Q,).
 
     Rank 1 is the least trusted query, equal ones share their mean rank. Bounded whatever the teacher's scale, and no
     query is silenced by its rank alone.
     """
-    return np.asarray(0.5 + (_mean_ranks(trust_Q) - 0.5) / max(len(trust_Q), 1))
+    _, group_Q, count = np.unique(trust_Q, return_inverse=True, return_counts=True)
+    mean_ranks_Q = (np.cumsum(count) - (count - 1) / 2)[group_Q].astype(np.float64)
+    return np.asarray(0.5 + (mean_ranks_Q - 0.5) / max(len(trust_Q), 1))
 
 
 def query_trust(
@@ -107,7 +102,7 @@ def query_weights(by: WeightBy, trust_Q: Floats, below: float) -> tuple[NDArray[
 
     A query trusted less than `below` weighs 0; the others weigh `ranked_weights` of their trust among themselves.
 
-    Raises WorkError where no query is left.
+    Raises WorkError if no query is left.
     """
     kept_Q = trust_Q >= below
     if len(trust_Q) and not kept_Q.any():
@@ -132,6 +127,76 @@ def query_weights(by: WeightBy, trust_Q: Floats, below: float) -> tuple[NDArray[
     return weight_Q, report
 
 
-def _mean_ranks(values_Q: Floats) -> Floats:
-    _, group_Q, count = np.unique(values_Q, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(count) - (count - 1) / 2)[group_Q], dtype=np.float64)
+def list_agreement(members: Sequence[Ragged], weights: Sequence[float], temperature: float) -> Floats:
+    """1 - the members' Jensen-Shannon divergence over its greatest value, 0 to 1, float64 (Q,).
+
+    Each member's calibrated scores become a distribution at `temperature`, the targets' own, so that agreement is
+    judged where the target has its mass: at the top. With p the weighted mean of the members' p_m,
+    JSD = H(p) - sum_m w_m H(p_m), at most H(w) (Lin 1991). Members of weight 0 do not count; one member alone agrees
+    with itself. A list without candidates has agreement 1.
+
+    Raises RequestError for bad weights.
+    """
+    weighted = [(member, weight) for member, weight in zip(members, normalised(weights), strict=True) if weight > 0]
+    if len(weighted) < 2:
+        return np.ones(len(members[0]))
+    logs = [log_softmax(member, temperature) for member, _ in weighted]
+    shares_M = np.asarray([weight for _, weight in weighted])
+    mean_T = sum(w * np.exp(log.values_T.astype(np.float64)) for w, log in zip(shares_M, logs, strict=True))
+    with np.errstate(divide="ignore"):
+        mixed = entropy(members[0].with_values(np.log(np.asarray(mean_T))))
+    divergence_Q = mixed - sum(w * entropy(log) for w, log in zip(shares_M, logs, strict=True))
+    greatest = -float((shares_M * np.log(shares_M)).sum())
+    return np.clip(1.0 - np.asarray(divergence_Q) / greatest, 0.0, 1.0)
+
+
+def consensus_correlations(members: Sequence[Ragged]) -> Floats:
+    """Each member's mean rank correlation with the even mixture of the *other* members, over the lists, float64 (M,).
+
+    `members`: calibrated scores. Spearman's, ties sharing their mean rank; lists of fewer than 3 candidates are left
+    out, and a list in which either side gives every candidate the same score counts 0: it says nothing of an order.
+
+    Raises WorkError for fewer than two members, and if no list has 3 candidates.
+    """
+    if len(members) < 2:
+        raise WorkError("weights_by: agreement needs two members or more, found one")
+    long_Q = members[0].lengths >= 3
+    if not long_Q.any():
+        raise WorkError(
+            "weights_by: agreement needs lists of 3 candidates or more, found none; raise mine.keep, or give weights"
+        )
+    correlations = []
+    for number, member in enumerate(members):
+        others = [other for place, other in enumerate(members) if place != number]
+        correlations.append(float(rank_correlations(member, mix(others, [1.0] * len(others)))[long_Q].mean()))
+    return np.asarray(correlations)
+
+
+def rank_correlations(one: Ragged, other: Ragged) -> Floats:
+    """Spearman's rank correlation of two scorings of each list, 0 if either has no order, float64 (Q,)."""
+    from scipy.stats import rankdata
+
+    # Ranks less their mean, ties sharing theirs: the correlation is their inner product over both lengths.
+    middle_T = per_entry((one.lengths + 1) / 2.0, one)
+    a_T, b_T = (
+        Ragged.of([rankdata(entries) if len(entries) else entries for entries in lists], np.float64).values_T - middle_T
+        for lists in (one, other)
+    )
+    products_Q = reduced(np.add, a_T * b_T, one, 0.0)
+    lengths_Q = np.sqrt(reduced(np.add, a_T**2, one, 0.0) * reduced(np.add, b_T**2, one, 0.0))
+    return np.asarray(np.where(lengths_Q > 0, products_Q / np.where(lengths_Q > 0, lengths_Q, 1.0), 0.0))
+
+
+def agreement_weights(correlations_M: Floats) -> Floats:
+    """Weights in proportion to the correlations, those below 0 cut to 0; they sum to 1, float64 (M,).
+
+    Raises WorkError if no member agrees with the others at all.
+    """
+    kept_M = np.maximum(correlations_M, 0.0)
+    if kept_M.sum() <= 0:
+        raise WorkError(
+            "weights_by: agreement: no member agrees with the others (mean rank correlations "
+            f"{', '.join(f'{value:.2f}' for value in correlations_M)}); give the members weights, or set "
+            "weights_by: dev"
+        )
+    return np.asarray(kept_M / kept_M.sum())

@@ -3,12 +3,17 @@
 The rules (NV-Retriever, Moreira et al. 2024: TopK-MarginPos and TopK-PercPos) touch the hard-label term only. The soft
 list keeps such documents: what the teacher likes there is the knowledge to pass on.
 
-Legend: Q queries, T candidates in all lists together.
+How far a rule may reach is measured (`margin_curve`): a known positive of a query with two or more is taken as
+unlabelled in turn, and the rule judges it by the others. The share that it would have removed is its recall of false
+negatives; the share of unlabelled candidates that it removes is the price. Among the latter are true false negatives,
+so the price is at most that.
+
+Legend: Q queries (one list each), T candidates in all lists together, P known positives of one list.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -17,7 +22,7 @@ from numpy.typing import NDArray
 
 from sdretrieval.errors import RequestError
 from sdretrieval.ragged import Ragged
-from sdretrieval.targets.reduce import Floats, check_same_lists, per_entry, reduced
+from sdretrieval.targets.calibrate import Floats, check_same_lists, per_entry, reduced
 
 Rule = Literal["none", "margin", "percent_of_positive"]
 RULES: tuple[Rule, ...] = ("none", "margin", "percent_of_positive")
@@ -68,19 +73,19 @@ def hard_mask(
     percent: float = 95.0,
     confirmed: Ragged | None = None,
 ) -> Ragged:
-    """True where a candidate may serve as a negative of the hard-label term; never for a known positive.
+    """True if a candidate may serve as a negative of the hard-label term; never for a known positive.
 
     With p the best teacher score among the list's known positives, a candidate is removed if its score is above
 
     * `margin`               p - margin, in units of the scores given;
-    * `percent_of_positive`  p - (1 - percent / 100) x |p|, which is percent % of p where p is positive and lies as far
-                             below p where it is negative. Scores calibrated over the corpus (0..1) are meant.
+    * `percent_of_positive`  p - (1 - percent / 100) x |p|, which is percent % of p if p is positive and lies as far
+                             below p if it is negative. Scores calibrated over the corpus (0..1) are meant.
 
     `none` removes nothing, nor does any rule in a list without a known positive, nor any rule a candidate of
     `confirmed` (bool): a person found it not relevant.
     `margin`: 0 or more. `percent`: above 0, at most 100.
 
-    Raises RequestError for an unknown rule or a number out of range, WorkError where the lists do not agree.
+    Raises RequestError for an unknown rule or a number out of range, WorkError if the lists do not agree.
     """
     threshold_Q = thresholds(rule, teacher_scores, positive, margin, percent)
     return positive.with_values(~positive.values_T & ~_removed(teacher_scores, positive, threshold_Q, confirmed))
@@ -100,6 +105,10 @@ def false_negative_report(
     removed_T = _removed(teacher_scores, positive, threshold_Q, confirmed)
     removed_Q = reduced(np.add, removed_T, positive, 0.0)
     negatives_Q = reduced(np.add, negative_T, positive, 0.0)
+    scores_T, threshold_T = teacher_scores.values_T, per_entry(threshold_Q, positive)
+    entries = np.flatnonzero(removed_T)
+    furthest = entries[np.argsort(-(scores_T[entries] - threshold_T[entries]), kind="stable")[:EXAMPLES]]
+    list_T, offsets = positive.list_of_entry, positive.offsets
     return FalseNegativeReport(
         rule=rule,
         negatives=int(negative_T.sum()),
@@ -107,16 +116,29 @@ def false_negative_report(
         lists_touched=int((removed_Q > 0).sum()),
         lists_emptied=int(((removed_Q > 0) & (removed_Q == negatives_Q)).sum()),
         lists_without_positive=int((reduced(np.add, positive.values_T, positive, 0.0) == 0).sum()),
-        examples=_examples(removed_T, teacher_scores, per_entry(threshold_Q, positive)),
+        examples=tuple(
+            RemovedNegative(
+                int(list_T[entry]),
+                int(entry - offsets[list_T[entry]]),
+                float(scores_T[entry]),
+                float(threshold_T[entry]),
+            )
+            for entry in furthest
+        ),
     )
 
 
 def thresholds(rule: Rule, scores: Ragged, positive: Ragged, margin: float = 0.05, percent: float = 95.0) -> Floats:
-    """The score above which an unlabelled candidate of each list is a suspect, +inf where no rule judges, float64 (Q,).
+    """The score above which an unlabelled candidate of each list is a suspect, +inf if no rule judges, float64 (Q,).
 
     Arguments and errors are those of `hard_mask`.
     """
-    _check(rule, margin, percent)
+    if rule not in RULES:
+        raise RequestError(f"false_negatives.rule is {rule!r}, expected one of {', '.join(RULES)}")
+    if rule == "margin" and not (np.isfinite(margin) and margin >= 0):
+        raise RequestError(f"false_negatives.margin is {margin}, expected a number of 0 or more")
+    if rule == "percent_of_positive" and not 0 < percent <= 100:
+        raise RequestError(f"false_negatives.percent is {percent}, expected above 0 and at most 100")
     check_same_lists("positive", positive, "teacher_scores", scores)
     best_Q = reduced(np.maximum, np.where(positive.values_T, scores.values_T, -np.inf), scores, -np.inf)
     judged_Q = np.isfinite(best_Q)
@@ -133,26 +155,97 @@ def _removed(scores: Ragged, positive: Ragged, threshold_Q: Floats, confirmed: R
     return np.asarray(removed_T, dtype=np.bool_)
 
 
-def _examples(removed_T: NDArray[np.bool_], scores: Ragged, threshold_T: Floats) -> tuple[RemovedNegative, ...]:
-    entries = np.flatnonzero(removed_T)
-    excess = scores.values_T[entries] - threshold_T[entries]
-    worst = entries[np.argsort(-excess, kind="stable")[:EXAMPLES]]
-    list_T = scores.list_of_entry
-    return tuple(
-        RemovedNegative(
-            int(list_T[entry]),
-            int(entry - scores.offsets[list_T[entry]]),
-            float(scores.values_T[entry]),
-            float(threshold_T[entry]),
+MARGINS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
+PERCENTS = (100.0, 99.0, 98.0, 95.0, 90.0, 85.0, 80.0, 70.0, 60.0, 50.0)
+ENOUGH = 20
+"""Positives that must be judged by another one before a margin is recommended: one of 20 is 5 points of recall."""
+
+
+class Setting(NamedTuple):
+    """One margin (or percentage): candidates removed, and known positives caught, each as a count and a share."""
+
+    value: float
+    removed: int
+    removed_share: float
+    caught: int
+    caught_share: float | None
+
+
+@dataclass(frozen=True)
+class MarginCurve:
+    """`settings` from the narrowest to the widest. `candidates`: unlabelled ones in lists with a known positive.
+
+    `held_out`: positives that stood beside another one in their list, from `lists` lists. `recommended`: the value with
+    the greatest difference of the two shares (Youden 1950), the narrowest of equals; None if `held_out` is too small
+    or nothing beats removing nothing. `advice` says which in a sentence.
+    """
+
+    rule: Rule
+    settings: tuple[Setting, ...]
+    candidates: int
+    held_out: int
+    lists: int
+    recommended: float | None
+    advice: str
+
+
+def margin_curve(rule: Rule, scores: Ragged, positive: Ragged, grid: Sequence[float] | None = None) -> MarginCurve:
+    """The curve of `rule` over `grid` (its own unless given), on the scores that the rule judges (0..1).
+
+    Raises RequestError for the rule none, which has no margin, and what `hard_mask` raises.
+    """
+    if rule == "none":
+        raise RequestError("the rule is none, which removes nothing; expected margin or percent_of_positive")
+    check_same_lists("positive", positive, "scores", scores)
+    values = tuple(grid) if grid is not None else (MARGINS if rule == "margin" else PERCENTS)
+    kept = [q for q, flags in enumerate(positive) if flags.any()]  # the lists that a rule can judge
+    judged = Ragged.of([scores[q] for q in kept], np.float64), Ragged.of([positive[q] for q in kept], np.bool_)
+    held = _held_out(scores, positive)
+    settings = []
+    for value in values:
+        removed, unlabelled = _removals(rule, value, *judged)
+        caught, _ = _removals(rule, value, *held)
+        removed_share = removed / unlabelled if unlabelled else 0.0
+        settings.append(Setting(value, removed, removed_share, caught, caught / len(held[0]) if len(held[0]) else None))
+    lists = int((reduced(np.add, positive.values_T, positive, 0.0) > 1).sum())
+    recommended, advice = _recommended(rule, settings, len(held[0]))
+    candidates = int((~judged[1].values_T).sum())
+    return MarginCurve(rule, tuple(settings), candidates, len(held[0]), lists, recommended, advice)
+
+
+def _held_out(scores: Ragged, positive: Ragged) -> tuple[Ragged, Ragged]:
+    """One list for each positive that has another beside it: that positive, unlabelled, and the others."""
+    parts, flags = [], []
+    for own, known in zip(scores, positive, strict=True):
+        known_P = own[known]
+        for place in range(len(known_P)) if len(known_P) > 1 else ():
+            parts.append(np.concatenate([known_P[place : place + 1], np.delete(known_P, place)]))
+            flags.append(np.arange(len(known_P)) > 0)
+    return Ragged.of(parts, np.float64), Ragged.of(flags, np.bool_)
+
+
+def _removals(rule: Rule, value: float, scores: Ragged, positive: Ragged) -> tuple[int, int]:
+    """Unlabelled candidates that the rule removes, and all unlabelled ones."""
+    mask = hard_mask(rule, scores, positive, margin=value, percent=value)
+    unlabelled = int((~positive.values_T).sum())
+    return unlabelled - int(mask.values_T.sum()), unlabelled
+
+
+def _recommended(rule: Rule, settings: Sequence[Setting], held_out: int) -> tuple[float | None, str]:
+    name = "margin" if rule == "margin" else "percent"
+    if held_out < ENOUGH:
+        return None, (
+            f"No {name} is recommended: only {held_out} known positive(s) stand beside another one of their query, and "
+            f"{ENOUGH} are needed; mark suspects (relevant or not) and run this again."
         )
-        for entry in worst
+    best = max(settings, key=lambda one: (one.caught_share or 0.0) - one.removed_share)
+    if (best.caught_share or 0.0) <= best.removed_share:
+        return None, (
+            f"No {name} is recommended: at none does the rule catch more of the known positives than of the other "
+            "candidates, so this teacher cannot tell them apart."
+        )
+    return best.value, (
+        f"Recommended: {name} {best.value:g}, which catches {best.caught_share:.0%} of the known positives that were "
+        f"held out ({best.caught} of {held_out}) and removes {best.removed_share:.0%} of the unlabelled candidates: "
+        "the greatest difference of the two."
     )
-
-
-def _check(rule: Rule, margin: float, percent: float) -> None:
-    if rule not in RULES:
-        raise RequestError(f"false_negatives.rule is {rule!r}, expected one of {', '.join(RULES)}")
-    if rule == "margin" and not (np.isfinite(margin) and margin >= 0):
-        raise RequestError(f"false_negatives.margin is {margin}, expected a number of 0 or more")
-    if rule == "percent_of_positive" and not 0 < percent <= 100:
-        raise RequestError(f"false_negatives.percent is {percent}, expected above 0 and at most 100")

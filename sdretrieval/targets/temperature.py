@@ -9,7 +9,7 @@ import numpy as np
 
 from sdretrieval.errors import NumericError, RequestError, WorkError
 from sdretrieval.ragged import Ragged
-from sdretrieval.targets.reduce import Floats, per_entry, reduced
+from sdretrieval.targets.calibrate import Floats, per_entry, reduced
 
 MAX_SPREAD = 100.0
 """exp(-100) is near float32's smallest number: beyond it a candidate's probability becomes exactly 0."""
@@ -37,12 +37,23 @@ def tempered_log_softmax(lists: Ragged, temperature: float) -> Ragged:
     `temperature` t: to 0 the best candidate gets everything, large gives every candidate the same.
 
     Raises RequestError for a temperature that is not a positive number; NumericError for NaN or +inf among the scores,
-    and where a list's spread / temperature exceeds 100, naming the temperature to use.
+    and if a list's spread / temperature exceeds 100, naming the temperature to use.
     """
     if not (np.isfinite(temperature) and temperature > 0):
         raise RequestError(f"temperature is {temperature}, expected a number above 0, or auto")
     _check_scores(lists)
-    _check_spread(lists, temperature)
+    spreads_Q = _spreads(lists)
+    worst = int(np.argmax(spreads_Q)) if len(spreads_Q) else 0
+    if len(spreads_Q) and spreads_Q[worst] / temperature > MAX_SPREAD:
+        spread = float(spreads_Q[worst])
+        least = spread / MAX_SPREAD
+        unit = 10.0 ** (np.floor(np.log10(least)) - 2)  # three digits, rounded up
+        raise NumericError(
+            f"query position {worst}: the list's spread {spread:.4g} / temperature {temperature:.4g} = "
+            f"{spread / temperature:.4g}, above {MAX_SPREAD:g}, where a float32 softmax loses candidates; use a "
+            f"temperature of at least {np.ceil(least / unit) * unit:.3g} (a higher target_perplexity, if it is auto), "
+            "or calibrate: zscore"
+        )
     return lists.with_values(log_softmax(lists, temperature).values_T.astype(np.float32))
 
 
@@ -50,7 +61,7 @@ def clip_spread(lists: Ragged, temperature: float) -> tuple[Ragged, int]:
     """The lists with scores that lie further below a list's best than 100 temperatures raised to there, and how many
     lists that changed. Their probability is 0 in float32 either way.
 
-    Where a query's best documents score all but the same, z-scores of any other are huge: that is no mistake of the
+    If a query's best documents score all but the same, z-scores of any other are huge: that is no mistake of the
     user's, and one such query must not stop a run.
     """
     _check_scores(lists)
@@ -69,21 +80,31 @@ def fit_temperature(lists: Ragged, target_perplexity: float) -> float:
     A list's perplexity never falls as the temperature rises, nor then does the median: bisection in log space finds
     it. Lists with fewer than two candidates are left out, their perplexity is 1 at any temperature.
 
-    Raises WorkError where no temperature from a thousandth of the smallest spread on gives the target (two candidates
+    Raises WorkError if no temperature from a thousandth of the smallest spread on gives the target (two candidates
     in a dead heat keep a list at 2 down to nearly 0), with the range that can be had.
     """
     _check_scores(lists)
-    usable = _with_choice(lists)
+    included_Q = reduced(np.add, ~np.isneginf(lists.values_T), lists, 0.0)
+    usable = Ragged.of([entries for entries, n in zip(lists, included_Q, strict=True) if n >= 2], np.float64)
     if not len(usable):
         raise WorkError("temperature: auto needs a list of two or more candidates, found none; raise mine.keep")
-    cold, hot = _bounds(usable)
-    _check_reachable(usable, target_perplexity, cold, hot)
+    spreads_Q = _spreads(usable)
+    positive = spreads_Q[spreads_Q > 0]
+    # A thousandth of the smallest spread is one-hot for nearly any list; ten thousand of the largest is uniform.
+    cold, hot = (float(positive.min()) * 1e-3, float(positive.max()) * 1e4) if len(positive) else (1.0, 1.0)
+    low, high = _median_perplexity(usable, cold), _median_perplexity(usable, hot)
+    if not low * (1 - TOLERANCE) <= target_perplexity <= high * (1 + TOLERANCE):
+        raise WorkError(
+            f"target_perplexity {target_perplexity:g} cannot be reached: the median over {len(usable)} lists runs from "
+            f"{low:.3f} (temperature near 0) to {high:.3f} (every candidate alike); choose a value between, or set "
+            "targets.temperature to a number"
+        )
     for _ in range(200):
         temperature = float(np.sqrt(cold * hot))
-        found = _median_perplexity(usable, temperature)
-        if abs(found / target_perplexity - 1.0) <= TOLERANCE:
+        median = _median_perplexity(usable, temperature)
+        if abs(median / target_perplexity - 1.0) <= TOLERANCE:
             break
-        cold, hot = (temperature, hot) if found < target_perplexity else (cold, temperature)
+        cold, hot = (temperature, hot) if median < target_perplexity else (cold, temperature)
     return temperature
 
 
@@ -104,31 +125,8 @@ def _spreads(lists: Ragged) -> Floats:
     values_T = lists.values_T.astype(np.float64)
     best_Q = reduced(np.maximum, values_T, lists, 0.0)
     worst_Q = reduced(np.minimum, np.where(np.isneginf(values_T), np.inf, values_T), lists, 0.0)
-    return np.where(np.isfinite(best_Q) & np.isfinite(worst_Q), best_Q, 0.0) - np.where(
-        np.isfinite(best_Q) & np.isfinite(worst_Q), worst_Q, 0.0
-    )
-
-
-def _with_choice(lists: Ragged) -> Ragged:
-    included_Q = reduced(np.add, ~np.isneginf(lists.values_T), lists, 0.0)
-    return Ragged.of([entries for entries, n in zip(lists, included_Q, strict=True) if n >= 2], np.float64)
-
-
-def _bounds(lists: Ragged) -> tuple[float, float]:
-    spreads_Q = _spreads(lists)
-    positive = spreads_Q[spreads_Q > 0]
-    # A thousandth of the smallest spread is one-hot for nearly any list; ten thousand of the largest is uniform.
-    return (float(positive.min()) * 1e-3, float(positive.max()) * 1e4) if len(positive) else (1.0, 1.0)
-
-
-def _check_reachable(lists: Ragged, target: float, cold: float, hot: float) -> None:
-    low, high = _median_perplexity(lists, cold), _median_perplexity(lists, hot)
-    if not low * (1 - TOLERANCE) <= target <= high * (1 + TOLERANCE):
-        raise WorkError(
-            f"target_perplexity {target:g} cannot be reached: the median over {len(lists)} lists runs from {low:.3f} "
-            f"(temperature near 0) to {high:.3f} (every candidate alike); choose a value between, or set "
-            "targets.temperature to a number"
-        )
+    finite_Q = np.isfinite(best_Q) & np.isfinite(worst_Q)
+    return np.where(finite_Q, best_Q, 0.0) - np.where(finite_Q, worst_Q, 0.0)
 
 
 def _check_scores(lists: Ragged) -> None:
@@ -140,21 +138,3 @@ def _check_scores(lists: Ragged) -> None:
             f"score of query position {query}, candidate position {entry - int(lists.offsets[query])} is "
             f"{lists.values_T[entry]}, expected a finite number (or -inf for an excluded candidate)"
         )
-
-
-def _check_spread(lists: Ragged, temperature: float) -> None:
-    spreads_Q = _spreads(lists)
-    worst = int(np.argmax(spreads_Q)) if len(spreads_Q) else 0
-    if len(spreads_Q) and spreads_Q[worst] / temperature > MAX_SPREAD:
-        spread = float(spreads_Q[worst])
-        raise NumericError(
-            f"query position {worst}: the list's spread {spread:.4g} / temperature {temperature:.4g} = "
-            f"{spread / temperature:.4g}, above {MAX_SPREAD:g}, where a float32 softmax loses candidates; use a "
-            f"temperature of at least {_rounded_up(spread / MAX_SPREAD)} (a higher target_perplexity, if it is auto), "
-            "or calibrate: zscore"
-        )
-
-
-def _rounded_up(number: float) -> str:
-    unit = 10.0 ** (np.floor(np.log10(number)) - 2)
-    return f"{np.ceil(number / unit) * unit:.3g}"

@@ -20,7 +20,7 @@ from sdretrieval.encode.student import check_positions, positions_of, torch_devi
 from sdretrieval.errors import ModelError, NumericError
 from sdretrieval.progress import Progress
 from sdretrieval.ragged import Array, Ragged
-from sdretrieval.teachers.pair_cache import PairCache, pair_key
+from sdretrieval.teachers.pairs import PairCache, pair_key
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -34,7 +34,7 @@ WINDOWS_AT_ONCE = 4096
 
 
 class CrossEncoderTeacher:
-    """Scores pairs once, remembers them in a `PairCache`. Not free: it judges lists, never a whole batch."""
+    """Scores pairs once, remembers them in a `PairCache`. Not free: it scores lists, never a whole batch."""
 
     asymmetry = "reads query and document together, token against token"
 
@@ -87,35 +87,30 @@ class CrossEncoderTeacher:
         return self._cache.get(keys)
 
     def _logits(self, pairs: Sequence[tuple[str, str]], advance: Callable[[int], None]) -> Array:
-        logits = np.full(len(pairs), -np.inf, dtype=np.float32)
-        for encoded, owners in self._blocks(pairs):
-            self._add_logits(encoded, owners, logits, advance)
-        return logits
-
-    def _add_logits(
-        self, encoded: Sequence[dict[str, Any]], owners: Array, logits: Array, advance: Callable[[int], None]
-    ) -> None:
-        """The best window's logit of each pair in `owners`, into `logits`."""
+        """The best window's logit of each pair."""
         import torch
 
-        count = int(owners[-1] - owners[0]) + 1
-        done = shown = 0
         network = self._model.model
         assert network is not None
         network.eval()
-        with torch.inference_mode():
+        logits = np.full(len(pairs), -np.inf, dtype=np.float32)
+        for encoded, owners in self._blocks(pairs):
+            count = int(owners[-1] - owners[0]) + 1
+            done = reported = 0
             for batch in budget_batches([len(ids["input_ids"]) for ids in encoded], self._batch_tokens):
                 features = self._model.tokenizer.pad([encoded[i] for i in batch], return_tensors="pt")
-                scores = network(**features.to(network.device)).logits.float().reshape(len(batch), -1)[:, 0]
+                with torch.inference_mode():
+                    scores = network(**features.to(network.device)).logits.float().reshape(len(batch), -1)[:, 0]
                 with np.errstate(invalid="ignore"):  # NaN goes on as NaN, and is reported with its pair
                     np.maximum.at(logits, owners[batch], scores.cpu().numpy())
                 # By work: windows of one length share a batch, so that most pairs end in the last batches.
-                done, before = done + len(batch), shown
-                shown = count * done // len(encoded)
-                advance(shown - before)
+                done, before = done + len(batch), reported
+                reported = count * done // len(encoded)
+                advance(reported - before)
+        return logits
 
     def _blocks(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[list[dict[str, Any]], Array]]:
-        """Token windows, and the pair that each belongs to, some `WINDOWS_AT_ONCE` at a time; no pair is parted."""
+        """Token windows, and the pair that each belongs to, some `WINDOWS_AT_ONCE` at a time; no pair is split."""
         encoded: list[dict[str, Any]] = []
         owners: list[int] = []
         for position, (query, document) in enumerate(pairs):
@@ -137,16 +132,16 @@ class CrossEncoderTeacher:
             return [dict(tokenizer(query, document, truncation="only_second", max_length=self._max_tokens))]
         room = self._max_tokens - query_length - tokenizer.num_special_tokens_to_add(pair=True)
         overlap = max(room - (self._stride or room // 2), 0)
-        found = tokenizer(
+        encoded = tokenizer(
             query, document, truncation="only_second", max_length=self._max_tokens,
             return_overflowing_tokens=True, stride=overlap,
         )  # fmt: skip
-        names = [key for key in tokenizer.model_input_names if key in found]
-        return [{key: found[key][i] for key in names} for i in range(len(found["input_ids"]))]
+        names = [key for key in tokenizer.model_input_names if key in encoded]
+        return [{key: encoded[key][i] for key in names} for i in range(len(encoded["input_ids"]))]
 
 
 def load_cross_encoder(name: str, *, max_tokens: int, device: str = "auto") -> tuple[CrossEncoder, str]:
-    """The model in float32 and its digest. Raises ModelError where it is absent, no reranker, or too short."""
+    """The model in float32 and its digest. Raises ModelError if it is absent, no reranker, or too short."""
     import torch
     from safetensors import SafetensorError
     from sentence_transformers import CrossEncoder
@@ -159,19 +154,14 @@ def load_cross_encoder(name: str, *, max_tokens: int, device: str = "auto") -> t
         raise ModelError(f"model {name!r} in {folder} does not load as a cross-encoder: {problem}") from problem
     _check_one_output(name, model.num_labels)
     check_positions(name, positions_of(model[0]), max_tokens)
-    _warn_of_prompt(name, model)
+    prompt = model.prompts.get(model.default_prompt_name or "")
+    if prompt:  # pairs are read as they are: a reranker that wants an instruction must not get worse unnoticed
+        logger.warning("cross-encoder %s asks for the prompt %r, which is not put before its pairs", name, prompt)
     return model.float(), model_digest(folder)
 
 
-def _warn_of_prompt(name: str, model: CrossEncoder) -> None:
-    """Pairs are read as they are: a reranker that wants an instruction must not get worse unnoticed."""
-    prompt = model.prompts.get(model.default_prompt_name or "")
-    if prompt:
-        logger.warning("cross-encoder %s asks for the prompt %r, which is not put before its pairs", name, prompt)
-
-
 def check_is_reranker(name: str, folder: Path) -> None:
-    """Raise ModelError where the files beside the weights say that `folder` holds no reranker; loads nothing.
+    """Raise ModelError if the files beside the weights say that `folder` holds no reranker; loads nothing.
 
     A bi-encoder loads as a cross-encoder without complaint: with a random head.
     """
@@ -179,7 +169,12 @@ def check_is_reranker(name: str, folder: Path) -> None:
     settings = json.loads(card.read_text(encoding="utf8")) if card.is_file() else {}
     kinds = settings.get("architectures")
     if not kinds:
-        _check_no_pooling(name, folder / "modules.json")
+        modules = folder / "modules.json"
+        if modules.is_file() and "Pooling" in modules.read_text(encoding="utf8"):
+            raise ModelError(
+                f"model {name!r} is no cross-encoder: {modules.name} names a Pooling, as a bi-encoder's does, expected "
+                "a model with a classification head; choose a reranker"
+            )
     elif not any(kind.endswith("ForSequenceClassification") for kind in kinds):
         raise ModelError(
             f"model {name!r} is no cross-encoder: its architecture is {', '.join(kinds)}, expected one that ends in "
@@ -188,14 +183,6 @@ def check_is_reranker(name: str, folder: Path) -> None:
     else:  # transformers writes the labels unless they are its default of two
         labels = settings.get("id2label")
         _check_one_output(name, settings.get("num_labels", 2) if labels is None else len(labels))
-
-
-def _check_no_pooling(name: str, modules: Path) -> None:
-    if modules.is_file() and "Pooling" in modules.read_text(encoding="utf8"):
-        raise ModelError(
-            f"model {name!r} is no cross-encoder: {modules.name} names a Pooling, as a bi-encoder's does, expected a "
-            "model with a classification head; choose a reranker"
-        )
 
 
 def _check_one_output(name: str, outputs: int) -> None:

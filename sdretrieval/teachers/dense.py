@@ -4,22 +4,26 @@ This is the frozen EMA teacher of a generation (the student's own moving average
 the full context: the student sees a document's first tokens, the teacher every window. And it is any other bi-encoder,
 whose asymmetry is what it has learnt elsewhere, or with more weights; its vectors may have other dims.
 
-Legend: Q queries, W windows, M documents, D dims.
+Its vectors may also be a student's targets themselves: joined with other teachers', aligned with the student's.
+
+Legend: Q queries, W windows, M documents, N texts, X texts asked for, E dims of the teacher, D dims of the student.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from sdretrieval.encode.encoder import Embeddings
-from sdretrieval.encode.sides import routes_of
-from sdretrieval.errors import ModelError
+from sdretrieval.encode.student import routes_of
+from sdretrieval.errors import ModelError, WorkError
 from sdretrieval.indexes.hits import Hits
 from sdretrieval.ragged import Array, Ragged
-from sdretrieval.teachers.protocols import lists_from_matrix
+from sdretrieval.teachers.protocols import HasVectors, lists_from_matrix
 
 QUERIES_PER_BLOCK, DOCUMENTS_PER_BLOCK = 64, 16_384
 """Bound the memory of an exhaustive search to the scores of so many queries and documents."""
@@ -32,7 +36,7 @@ MEGABYTE = 1e6
 class DenseTeacher:
     """Scores = max over a document's windows of the inner product with the query's vector.
 
-    `knows`: what the model itself has over the student, where it is not the student's own average.
+    `knows`: what the model itself has over the student, if it is not the student's own average.
     """
 
     def __init__(self, name: str, queries_QD: Array, documents: Embeddings, *, knows: str | None = None) -> None:
@@ -93,7 +97,7 @@ class DenseTeacher:
 
 
 def _best(rows_QM: Array, scores_QM: Array, k: int) -> Hits:
-    """The k highest scores of each query, highest first; all of them where there are fewer."""
+    """The k highest scores of each query, highest first. A function, so that its large arrays end with it."""
     if scores_QM.shape[1] > k:
         kept_Qk = np.argpartition(-scores_QM, k - 1, axis=1)[:, :k]
         rows_QM, scores_QM = (np.take_along_axis(of_QM, kept_Qk, axis=1) for of_QM in (rows_QM, scores_QM))
@@ -117,7 +121,7 @@ def knows_more(teacher: Path, student: Path, *, same: bool) -> str:
 
 
 def weight_bytes(folder: Path) -> int:
-    """Bytes of a model's weights, as they lie on disk; of two encoders' the larger's, since a text passes one."""
+    """Bytes of a model's weights on disk; of two encoders' the larger's, since a text passes one."""
     for ending in ("safetensors", "bin"):
         files = [*folder.glob(f"*.{ending}"), *folder.glob(f"*/*.{ending}")]
         if files:
@@ -137,7 +141,7 @@ def dims_of(folder: Path) -> int:
 
 
 def check_is_bi_encoder(name: str, folder: Path) -> None:
-    """Raise ModelError where the files beside the weights say that `folder` holds a reranker; loads nothing.
+    """Raise ModelError if the files beside the weights say that `folder` holds a reranker; loads nothing.
 
     A reranker loads as a bi-encoder without complaint: its head is dropped, and mean pooling assumed.
     """
@@ -149,3 +153,92 @@ def check_is_bi_encoder(name: str, folder: Path) -> None:
             f"model {name!r} is no bi-encoder: its architecture is {', '.join(kinds)}, a reranker's; "
             "give it to a teacher of kind: cross_encoder, or choose a bi-encoder"
         )
+
+
+@dataclass(frozen=True)
+class JoinedVectors:
+    """Several teachers' vectors, each times the root of its weight, end to end: their inner product is the weighted
+    mean of the members' inner products."""
+
+    members: Sequence[HasVectors]
+    weights: Sequence[float]
+
+    def query_vectors(self, query_rows: Array) -> Array:
+        """See HasVectors."""
+        return self._joined([member.query_vectors(query_rows) for member in self.members])
+
+    def document_vectors(self, document_rows: Array) -> Array:
+        """See HasVectors."""
+        return self._joined([member.document_vectors(document_rows) for member in self.members])
+
+    def _joined(self, parts: list[Array]) -> Array:
+        roots = np.sqrt(np.asarray(self.weights) / np.sum(self.weights))
+        return unit(np.concatenate([root * part for root, part in zip(roots, parts, strict=True)], axis=1))
+
+
+@dataclass(frozen=True)
+class AlignedVectors:
+    """A teacher's vectors times `map_ED`, of length 1. `kept`: share of their squared length that the map keeps."""
+
+    teacher: HasVectors
+    map_ED: Array
+    kept: float
+
+    def query_vectors(self, query_rows: Array) -> Array:
+        """See HasVectors."""
+        return unit(self.teacher.query_vectors(query_rows) @ self.map_ED)
+
+    def document_vectors(self, document_rows: Array) -> Array:
+        """See HasVectors."""
+        return unit(self.teacher.document_vectors(document_rows) @ self.map_ED)
+
+
+@dataclass(frozen=True)
+class ShuffledVectors:
+    """A control: every document has the vector of another one, queries keep theirs."""
+
+    teacher: HasVectors
+    order_N: Array
+
+    @staticmethod
+    def of(teacher: HasVectors, documents: int, seed: int) -> ShuffledVectors:
+        """Documents on a ring in an order drawn from `seed`; each takes its successor's vector."""
+        ring_N = np.random.default_rng(seed).permutation(documents)
+        order_N = np.empty(documents, dtype=np.int64)
+        order_N[ring_N] = np.roll(ring_N, -1)
+        return ShuffledVectors(teacher, order_N)
+
+    def query_vectors(self, query_rows: Array) -> Array:
+        """See HasVectors."""
+        return self.teacher.query_vectors(query_rows)
+
+    def document_vectors(self, document_rows: Array) -> Array:
+        """See HasVectors."""
+        return self.teacher.document_vectors(self.order_N[document_rows])
+
+
+def alignment(teacher_NE: Array, student_ND: Array) -> tuple[Array, float]:
+    """The map float32 (E, D) from teacher to student, and the share of the teacher's squared length that it keeps:
+    reduced by PCA, then turned towards the student.
+
+    Only inner products count, in the teacher's space and in the student's, so the map must keep them: the first D
+    principal directions keep more of them than any other linear map (Eckart and Young 1936), a rotation keeps all.
+    Which rotation is free, and the one that brings the targets nearest to where the student's vectors already are
+    (orthogonal Procrustes, Schönemann 1966) spares the student from relearning its own coordinates. A layer trained
+    along and thrown away would instead learn to bridge the two spaces itself, and the served vectors would owe the
+    teacher nothing.
+
+    Row n of both is the same text. If E is at most D nothing is lost. Raises WorkError if the rows differ.
+    """
+    if len(teacher_NE) != len(student_ND) or not len(teacher_NE):
+        raise WorkError(f"alignment: {len(teacher_NE)} vectors of the teacher, {len(student_ND)} of the student")
+    teacher_NE, student_ND = teacher_NE.astype(np.float64), student_ND.astype(np.float64)
+    size, dims = teacher_NE.shape[1], student_ND.shape[1]
+    directions_ED, kept = np.eye(size, dims), 1.0
+    if size > dims:
+        # Principal directions about the origin: inner products are taken from there, not from the mean.
+        values_E, vectors_EE = np.linalg.eigh(teacher_NE.T @ teacher_NE)
+        directions_ED = vectors_EE[:, ::-1][:, :dims]
+        kept = float(values_E[::-1][:dims].sum() / values_E.sum())
+    left_DD, _, right_DD = np.linalg.svd((teacher_NE @ directions_ED).T @ student_ND)
+    return (directions_ED @ left_DD @ right_DD).astype(np.float32), kept

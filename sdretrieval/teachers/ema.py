@@ -29,7 +29,8 @@ class WeightAverage:
 
     def __init__(self, module: torch.nn.Module, decay: float) -> None:
         self.decay = decay
-        self.state = {name: _wide(tensor.detach()).clone() for name, tensor in module.state_dict().items()}
+        state = {name: tensor.detach() for name, tensor in module.state_dict().items()}
+        self.state = {name: (t.float() if t.dtype.is_floating_point else t).clone() for name, t in state.items()}
 
     def update(self, module: torch.nn.Module) -> None:
         """average <- decay x average + (1 - decay) x module."""
@@ -100,7 +101,3 @@ class LiveEma:
         import torch
 
         return torch.cat([self.network(dict(part))["sentence_embedding"] for part in parts])
-
-
-def _wide(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.float() if tensor.dtype.is_floating_point else tensor

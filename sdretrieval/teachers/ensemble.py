@@ -20,10 +20,11 @@ from sdretrieval.targets.calibrate import (
     apply,
     calibrate,
     check_finite,
+    mix,
+    mix_matrices,
     statistics_for,
     top_statistics,
 )
-from sdretrieval.targets.mix import mix, mix_matrices
 from sdretrieval.teachers.protocols import FreeTeacher, PartialTeacher, Teacher
 
 CALIBRATION_DEPTH = 100
@@ -44,7 +45,7 @@ class MemberScores(NamedTuple):
 
 @dataclass(frozen=True)
 class TeacherScores:
-    """What the members said of the candidates; weights come later, so that another mixture costs nothing."""
+    """The members' scores of the candidates; weights come later, so that another mixture costs nothing."""
 
     members: tuple[MemberScores, ...]
 
@@ -57,7 +58,7 @@ class TeacherScores:
         return mix(self.calibrated(), weights)
 
     def unknown(self, weights: Sequence[float]) -> Ragged | None:
-        """bool: candidates that a member of weight above 0 has no score of; None where there is none."""
+        """bool: candidates that a member of weight above 0 has no score of; None if there is none."""
         pairs = zip(self.members, weights, strict=True)
         masks = [m.unknown for m, weight in pairs if weight > 0 and m.unknown is not None]
         if not masks:
@@ -65,8 +66,8 @@ class TeacherScores:
         return masks[0].with_values(np.logical_or.reduce([mask.values_T for mask in masks]))
 
     def judged(self, weights: Sequence[float]) -> tuple[list[Ragged], list[Ragged]]:
-        """Each member's raw and calibrated scores of the candidates that every member of weight above 0 has judged:
-        what fills a gap says nothing of how sure a teacher is, or of how far it agrees with another."""
+        """Each member's raw and calibrated scores of the candidates that every member of weight above 0 has scored:
+        what stands in for a missing pair says nothing of how sure a teacher is, or of how far it agrees with others."""
         raw, calibrated = [member.raw for member in self.members], self.calibrated()
         unknown = self.unknown(weights)
         if unknown is None:
@@ -125,21 +126,16 @@ def score_candidates(
             hits = teacher.top(query_rows_Q, CALIBRATION_DEPTH)
             statistics = top_statistics(np.where(hits.rows_Qk >= 0, hits.scores_Qk, np.nan))
         else:
-            statistics = statistics_for(calibration, _known(raw, unknown), teacher.name)
+            # Scores that only stand in for missing pairs must not decide what is usual.
+            known = raw if unknown is None else raw.only(~unknown.values_T)
+            statistics = statistics_for(calibration, known, teacher.name)
         members.append(MemberScores(teacher.name, teacher.asymmetry, free, raw, statistics, unknown))
     return TeacherScores(tuple(members))
 
 
-def _known(raw: Ragged, unknown: Ragged | None) -> Ragged:
-    """The scores without those that only fill a gap: these must not decide what is usual."""
-    if unknown is None:
-        return raw
-    return raw.only(~unknown.values_T)
-
-
 @dataclass(frozen=True)
 class BatchTeacher:
-    """Free teachers judging all documents of a batch: the calibrated mixture as a matrix.
+    """Free teachers that score all documents of a batch: the calibrated mixture as a matrix.
 
     `positions` are list positions of the candidates on which `scores` were taken.
     """

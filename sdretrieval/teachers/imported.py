@@ -6,14 +6,13 @@ Legend: Q queries, T candidates of all lists, P pairs of the file, N documents o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
 from sdretrieval.errors import MissingScores
 from sdretrieval.ragged import Array, Ragged
-from sdretrieval.targets.reduce import per_entry
+from sdretrieval.targets.calibrate import per_entry
 from sdretrieval.teachers.score_file import ScoreTable
 
 Missing = Literal["error", "lowest", "skip"]
@@ -22,7 +21,7 @@ SHOWN = 3
 
 
 class ImportedTeacher:
-    """Not free: it judges lists, never a whole batch. `missing` says what becomes of a pair that the file lacks:
+    """Not free: it scores lists, never a whole batch. `missing` says what becomes of a pair that the file lacks:
 
     `error`: MissingScores. `lowest`: it ranks one step (the query's mean gap between neighbours) below all scores of
     its query. `skip`: the same number stands for it, but it leaves the list's soft target (`unknown`).
@@ -48,11 +47,10 @@ class ImportedTeacher:
         order_P = np.argsort(keys_P)
         self._keys_P, self._scores_P = keys_P[order_P], table.score_P[known_P][order_P]
         self._query_P = self._keys_P // max(len(document_ids), 1)
-        self.strangers = _strangers(table, queries_P, documents_P)
-        """Ids of the file that the corpus lacks, counted and named; empty where it has them all."""
+        self.strangers = _unknown_ids(table, queries_P, documents_P)
 
     def score(self, query_rows_Q: Array, candidates: Ragged) -> Ragged:
-        """See Teacher.score. Raises MissingScores, with the pairs, where `missing` allows no gap."""
+        """See Teacher.score. Raises MissingScores, with the pairs, if `missing` allows none."""
         scores_T, lacking = self._look_up(query_rows_Q, candidates)
         if not lacking.values_T.any():
             return candidates.with_values(scores_T)
@@ -83,11 +81,11 @@ class ImportedTeacher:
         return list(self._pairs(self.lacking(query_rows_Q, candidates), query_rows_Q, candidates))
 
     def require_some(self, query_rows_Q: Array, candidates: Ragged) -> None:
-        """Raise MissingScores where a whole list has no score: a ranking of it would say nothing of this teacher."""
+        """Raise MissingScores if a whole list has no score: a ranking of it would say nothing of this teacher."""
         lacking = self.lacking(query_rows_Q, candidates)
         if len(empty := _empty(lacking)):
-            said = f" Of {len(empty):,} queries no document has a score, so that they cannot be ranked."
-            raise self._missing(lacking, query_rows_Q, candidates, said)
+            message = f" Of {len(empty):,} queries no document has a score, so that they cannot be ranked."
+            raise self._missing(lacking, query_rows_Q, candidates, message)
 
     def _look_up(self, query_rows_Q: Array, candidates: Ragged) -> tuple[Array, Ragged]:
         queries_T = np.asarray(query_rows_Q)[candidates.list_of_entry]
@@ -99,19 +97,15 @@ class ImportedTeacher:
 
     def _below(self, query_rows_Q: Array) -> Array:
         """For each query its lowest score in the file less its mean gap, float64 (Q,); 0 without any score."""
+        spread = float(self._scores_P.astype(np.float64).std()) or 1.0  # the step if a query's own scores have none
         below_Q = np.zeros(len(query_rows_Q))
         for position, row in enumerate(query_rows_Q):
             start, end = np.searchsorted(self._query_P, [row, row + 1])
             if end > start:
                 own = self._scores_P[start:end].astype(np.float64)
                 gap = (own.max() - own.min()) / max(len(own) - 1, 1)
-                below_Q[position] = own.min() - (gap or self._spread)
+                below_Q[position] = own.min() - (gap or spread)
         return below_Q
-
-    @cached_property
-    def _spread(self) -> float:
-        """Of all scores: the step where a query's own scores have none."""
-        return float(self._scores_P.astype(np.float64).std()) or 1.0
 
     def _pairs(self, lacking: Ragged, query_rows_Q: Array, candidates: Ragged) -> Iterator[tuple[str, str]]:
         lists_T = candidates.list_of_entry
@@ -141,15 +135,15 @@ def _empty(lacking: Ragged) -> Array:
     return np.asarray([q for q, mask in enumerate(lacking) if len(mask) and mask.all()], dtype=np.int64)
 
 
-def _strangers(table: ScoreTable, queries_P: Array, documents_P: Array) -> str:
-    """Ids of the file that the corpus lacks, counted and named; empty where it has them all."""
+def _unknown_ids(table: ScoreTable, queries_P: Array, documents_P: Array) -> str:
+    """Ids of the file that the corpus lacks, counted and named; empty if it has them all."""
     parts = []
     for what, ids, codes_P, rows_P in (
         ("query", table.query_ids, table.query_P, queries_P),
         ("document", table.document_ids, table.document_P, documents_P),
     ):
-        strange = np.unique(codes_P[rows_P < 0])
-        if len(strange):
-            named = ", ".join(repr(ids[int(code)]) for code in strange[:SHOWN])
-            parts.append(f"{len(strange):,} of its {len(ids):,} {what} ids are not in the corpus ({named})")
+        unknown = np.unique(codes_P[rows_P < 0])
+        if len(unknown):
+            named = ", ".join(repr(ids[int(code)]) for code in unknown[:SHOWN])
+            parts.append(f"{len(unknown):,} of its {len(ids):,} {what} ids are not in the corpus ({named})")
     return " and ".join(parts)

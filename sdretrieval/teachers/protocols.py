@@ -31,7 +31,7 @@ class Teacher(Protocol):
 
 @runtime_checkable
 class FreeTeacher(Teacher, Protocol):
-    """A teacher that gives any pair's score at no cost worth counting: it may judge all documents of a batch."""
+    """A teacher that gives any pair's score at no cost worth counting: it may score all documents of a batch."""
 
     def matrix(self, query_rows_Q: Array, document_rows_M: Array) -> Array:
         """Raw float32 scores, shape (Q, M)."""
@@ -60,7 +60,7 @@ class PartialTeacher(Teacher, Protocol):
     """A teacher that does not know every pair: what it does not know may leave the soft target."""
 
     def unknown(self, query_rows_Q: Array, candidates: Ragged) -> Ragged | None:
-        """bool: the candidates that leave their list's target; None where each of them stays in it."""
+        """bool: the candidates that leave their list's target; None if each of them stays in it."""
         ...
 
 
@@ -73,7 +73,7 @@ class LiveTeacher(Protocol):
 
     def matrix(self, queries: list[dict[str, Any]], documents: list[dict[str, Any]] | torch.Tensor) -> torch.Tensor:
         """Raw scores (Q, M) of the batch's features, in parts, without gradient. `documents` may also be vectors
-        (M, D): where documents keep those they have."""
+        (M, D), if documents keep those they have."""
         ...
 
 

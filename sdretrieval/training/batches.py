@@ -1,22 +1,25 @@
 """From a few queries to one batch: their sampled candidates, each document once, the teacher's distribution over it.
 
+Which query is visited when is one array for the whole training, so that a resumed run sees the same batches.
+
 Legend: B queries of the batch, M distinct documents of the batch.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sdretrieval.encode.batches import budget_batches, features_of
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.targets.build import Targets
-from sdretrieval.training.schedule import sampled_entries
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 PART_TOKENS = 2048
 """Documents of similar length share a forward pass of about this many tokens: less padding than one pass for all."""
 QUERY_PART_TOKENS = 512
-"""The same of queries where they alone are encoded: most are short, and few are as long as the longest."""
+"""The same of queries if they alone are encoded: most are short, and few are as long as the longest."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Known:
     documents to a query, and these must not be taken for its negatives.
 
     `positives`: document rows. `own_document_Q`: row of the document with the query's own id, -1 if there is none: it
-    is never retrieved, so it is left out altogether. `duplicate_group_N`: equal where two documents' texts are.
+    is never retrieved, so it is left out altogether. `duplicate_group_N`: equal if two documents' texts are.
     """
 
     positives: Ragged
@@ -65,7 +68,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Hidden:
-    """Documents that are shown without the words of the query that was made from them: a title would tell all.
+    """Documents that are shown with the query removed that was taken from them: a title would give all away.
 
     `by_query`: query row -> (document row, row in `tokens`).
     """
@@ -74,27 +77,27 @@ class Hidden:
     by_query: Mapping[int, tuple[int, int]]
 
     def rows_of(self, query_rows_B: Array) -> dict[int, int]:
-        """Document row -> row in `tokens`, for a batch of queries. Where two queries of a batch were made from one
-        document, the words of the later one are hidden."""
+        """Document row -> row in `tokens`, for a batch of queries. If two queries of a batch were taken from one
+        document, the later one is removed."""
         return dict(self.by_query[row] for row in query_rows_B.tolist() if row in self.by_query)
 
 
 @dataclass(frozen=True)
 class StoredVectors:
-    """Documents' vectors that stay as they are, so that a batch brings them in place of model inputs.
+    """Documents' vectors that do not change, so that a batch brings them in place of model inputs.
 
-    `documents`: by document row, the first window of each. `hidden`: by row of `Hidden.tokens`.
+    `documents`: by document row, the first window of each. `hidden`: with the query removed, by row of `Hidden.tokens`.
     """
 
     documents: Embeddings
     hidden: Embeddings | None = None
 
-    def of(self, rows_M: Array, hidden: Mapping[int, int]) -> Array:
-        """float32 (M, D); `hidden`: document row -> row of its vector without a query's words."""
+    def of(self, rows_M: Array, query_removed: Mapping[int, int]) -> Array:
+        """float32 (M, D); `query_removed`: document row -> row of its vector with the query removed."""
         vectors_MD = np.array(self.documents.vectors_WD[self.documents.windows[rows_M]])
         for column, row in enumerate(rows_M.tolist()):
-            if self.hidden is not None and row in hidden:
-                vectors_MD[column] = self.hidden.vectors_WD[self.hidden.windows[hidden[row]]]
+            if self.hidden is not None and row in query_removed:
+                vectors_MD[column] = self.hidden.vectors_WD[self.hidden.windows[query_removed[row]]]
         return vectors_MD
 
 
@@ -102,10 +105,10 @@ class StoredVectors:
 class BatchMaker:
     """Collates visits (position, visit) into model features and targets.
 
-    `judge`, where given, scores every query against every document of the batch (free teachers): the target spans the
+    `judge`, if given, scores every query against every document of the batch (free teachers): the target spans the
     whole batch. Otherwise a query's target spans its own sampled list and all other documents are excluded.
-    `vectors`, where given, brings the teacher's vectors, in the student's dimensions, of all texts of the batch.
-    `stored`, where given, brings the documents' own vectors: no document is shown to the model.
+    `vectors`, if given, brings the teacher's vectors, in the student's dimensions, of all texts of the batch.
+    `stored`, if given, brings the documents' own vectors: no document is shown to the model.
     """
 
     model: SentenceTransformer
@@ -131,34 +134,30 @@ class BatchMaker:
         import torch
 
         if self.stored is not None:
-            visits = sorted(visits, key=lambda visit: -len(self._asked(visit["position"])))
+            visits = sorted(visits, key=lambda visit: -len(self._query_ids(visit["position"])))
         positions_B = np.asarray([visit["position"] for visit in visits], dtype=np.int64)
-        sampled = [self._sample(visit["position"], visit["visit"]) for visit in visits]
+        query_rows_B = self.candidates.query_rows_Q[positions_B]
+        sampled = []
+        for position, row, visit in zip(positions_B, query_rows_B, visits, strict=True):
+            positives = np.flatnonzero(self.candidates.positive[position])
+            key = (self.seed, int(row), visit["visit"])
+            length = len(self.candidates.rows[position])
+            sampled.append(sampled_entries(length, self.candidates_per_query, positives, key))
         chosen = [self.candidates.rows[p][entries] for p, entries in zip(positions_B, sampled, strict=True)]
         # Lists may all be empty; a batch must hold a document: any one, excluded everywhere.
         rows_M = np.unique(np.concatenate(chosen)) if any(map(len, chosen)) else np.zeros(1, dtype=np.int64)
-        masks = self._masks(positions_B, sampled, rows_M)
         batch: dict[str, Any] = {}
-        features = self._features if self.stored is None else self._query_features
-        shown = features(batch, positions_B, rows_M)
-        labels = {
-            **{name: torch.from_numpy(values) for name, values in shown.items()},
-            "queries_B": torch.from_numpy(self.candidates.query_rows_Q[positions_B]),
-            "positions_B": torch.from_numpy(positions_B),
-            "weight_B": torch.from_numpy(self.targets.weight_Q[positions_B]),
-            **{name: torch.from_numpy(mask) for name, mask in masks.items()},
+        label = {
+            **self._add_features(batch, positions_B, rows_M),
+            "queries_B": query_rows_B,
+            "positions_B": positions_B,
+            "weight_B": self.targets.weight_Q[positions_B],
+            **self._masks(positions_B, sampled, rows_M),
         }
         if self.vectors is not None:
-            query_rows_B = self.candidates.query_rows_Q[positions_B]
-            labels["teacher_queries_BD"] = torch.from_numpy(self.vectors.query_vectors(query_rows_B))
-            labels["teacher_documents_MD"] = torch.from_numpy(self.vectors.document_vectors(rows_M))
-        return {**batch, "label": labels}
-
-    def _sample(self, position: int, visit: int) -> Array:
-        positives = np.flatnonzero(self.candidates.positive[position])
-        key = (self.seed, int(self.candidates.query_rows_Q[position]), visit)
-        length = len(self.candidates.rows[position])
-        return sampled_entries(length, self.candidates_per_query, positives, key)
+            label["teacher_queries_BD"] = self.vectors.query_vectors(query_rows_B)
+            label["teacher_documents_MD"] = self.vectors.document_vectors(rows_M)
+        return {**batch, "label": {name: torch.from_numpy(values) for name, values in label.items()}}
 
     def _masks(self, positions_B: Array, sampled: list[Array], rows_M: Array) -> dict[str, Array]:
         shape = (len(positions_B), len(rows_M))
@@ -182,58 +181,76 @@ class BatchMaker:
         if self.judge is not None:
             judged_BM = self.judge(positions_B, rows_M) / np.float32(self.targets.temperature)
             scores_BM = np.where(left_out_BM, np.float32(-np.inf), judged_BM)
+        # Row-wise log-softmax, which renormalises a sampled list over what was sampled. -inf stays -inf, also if a
+        # whole row is: the maximum and the sum of such a row are replaced, so that no NaN comes of -inf - -inf.
+        best_B1 = scores_BM.max(axis=1, keepdims=True)
+        shifted_BM = scores_BM.astype(np.float64) - np.where(np.isneginf(best_B1), 0.0, best_B1)
+        total_B1 = np.exp(shifted_BM).sum(axis=1, keepdims=True)
+        log_probs_BM = shifted_BM - np.log(np.where(total_B1 > 0, total_B1, 1.0))
         return {
-            "target_log_probs_BM": _log_softmax(scores_BM),
+            "target_log_probs_BM": np.asarray(log_probs_BM, dtype=np.float32),
             "positive_BM": positive_BM,
             "negative_BM": negative_BM & ~positive_BM,
         }
 
-    def _asked(self, position: int) -> Array:
-        return self.queries.sequence(int(self.candidates.query_rows_Q[position]))
+    def _add_features(self, batch: dict[str, Any], positions_B: Array, rows_M: Array) -> dict[str, Array]:
+        """Adds the model's inputs to `batch`: of queries and documents, or, with stored vectors, of queries alone.
 
-    def _query_features(self, batch: dict[str, Any], positions_B: Array, rows_M: Array) -> dict[str, Array]:
-        """Adds those of queries, which come longest first, in parts; the documents' vectors."""
-        from sdretrieval.encode.batches import budget_batches
-
-        assert self.stored is not None
-        asked = [self._asked(position) for position in positions_B]
-        for number, part in enumerate(budget_batches([len(ids) for ids in asked], QUERY_PART_TOKENS)):
-            self._add(batch, f"query{number}", [asked[i] for i in part], self.queries.specials)
-        return {"order_M": np.arange(len(rows_M)), "documents_MD": self.stored.of(rows_M, self._hidden_in(positions_B))}
-
-    def _features(self, batch: dict[str, Any], positions_B: Array, rows_M: Array) -> dict[str, Array]:
-        """Adds those of both sides, documents in parts of similar length; what puts these back in column order."""
-        from sdretrieval.encode.batches import budget_batches
-
-        self._add(batch, "query", [self._asked(position) for position in positions_B], self.queries.specials)
-        shown = self._shown(positions_B, rows_M)
-        parts = list(budget_batches([len(ids) for ids in shown], PART_TOKENS))
-        for number, part in enumerate(parts):
-            self._add(batch, f"document{number}", [shown[i] for i in part], self.documents.specials)
-        return {"order_M": np.argsort(np.concatenate(parts))}
-
-    def _hidden_in(self, positions_B: Array) -> dict[int, int]:
-        return {} if self.hidden is None else self.hidden.rows_of(self.candidates.query_rows_Q[positions_B])
-
-    def _shown(self, positions_B: Array, rows_M: Array) -> list[Array]:
-        documents, hidden = self.documents, self._hidden_in(positions_B)
-        return [
-            documents.view.cut(self.hidden.tokens[hidden[row]], documents.specials)[0]
-            if self.hidden is not None and row in hidden
-            else documents.sequence(row)
+        Texts of similar length share a part. Returns the labels that belong to them: `order_M` puts the parts'
+        documents back in column order, `documents_MD` holds stored vectors.
+        """
+        query_removed = {} if self.hidden is None else self.hidden.rows_of(self.candidates.query_rows_Q[positions_B])
+        queries = [self._query_ids(position) for position in positions_B]
+        if self.stored is not None:
+            for number, part in enumerate(budget_batches([len(ids) for ids in queries], QUERY_PART_TOKENS)):
+                self._add(batch, f"query{number}", [queries[i] for i in part], self.queries.specials)
+            return {"order_M": np.arange(len(rows_M)), "documents_MD": self.stored.of(rows_M, query_removed)}
+        self._add(batch, "query", queries, self.queries.specials)
+        shortened = self.documents if self.hidden is None else replace(self.documents, tokens=self.hidden.tokens)
+        documents = [
+            shortened.sequence(query_removed[row]) if row in query_removed else self.documents.sequence(row)
             for row in rows_M.tolist()
         ]
+        parts = list(budget_batches([len(ids) for ids in documents], PART_TOKENS))
+        for number, part in enumerate(parts):
+            self._add(batch, f"document{number}", [documents[i] for i in part], self.documents.specials)
+        return {"order_M": np.argsort(np.concatenate(parts))}
+
+    def _query_ids(self, position: int) -> Array:
+        return self.queries.sequence(int(self.candidates.query_rows_Q[position]))
 
     def _add(self, batch: dict[str, Any], side: str, sequences: Sequence[Array], specials: Specials) -> None:
-        from sdretrieval.encode.student import features_of
-
         features = features_of(self.model, sequences, specials)
         batch.update({f"{side}_{name}": value for name, value in features.items()})
 
 
-def _log_softmax(scores_BM: Array) -> Array:
-    """Row-wise, -inf stays -inf, also where the whole row is; a sampled list is renormalised over what was sampled."""
-    best_B1 = scores_BM.max(axis=1, keepdims=True)
-    shifted_BM = scores_BM.astype(np.float64) - np.where(np.isneginf(best_B1), 0.0, best_B1)
-    total_B1 = np.exp(shifted_BM).sum(axis=1, keepdims=True)
-    return np.asarray(shifted_BM - np.log(np.where(total_B1 > 0, total_B1, 1.0)), dtype=np.float32)
+def count_updates(queries: int, epochs: float, queries_per_update: int) -> int:
+    """Optimiser updates of a training: at least one."""
+    return max(1, math.ceil(queries * epochs / queries_per_update - 1e-9))
+
+
+def visiting_order(queries: int, visits: int, seed: int) -> tuple[Array, Array]:
+    """(position, visit number) of each visit, each of shape (visits,): a fresh permutation for every pass."""
+    passes = -(-visits // queries)
+    generator = np.random.default_rng([seed, queries])
+    positions = np.concatenate([generator.permutation(queries) for _ in range(passes)])[:visits]
+    return positions, np.repeat(np.arange(passes), queries)[:visits]
+
+
+def sampled_entries(length: int, wanted: int, positives: Array, key: tuple[int, int, int]) -> Array:
+    """`wanted` entries of a list: its positives, half of the rest from the front, half sampled behind.
+
+    One place at least is for another document, if the list has one: a query with many positives brings others of
+    them at each visit. Deterministic in `key` = (seed, query, visit). Returned in list order.
+    """
+    if length <= wanted:
+        return np.arange(length)
+    chance = np.random.default_rng(key)
+    others = np.setdiff1d(np.arange(length), positives)
+    most = max(wanted - min(len(others), 1), 1)
+    kept = positives if len(positives) <= most else chance.choice(positives, size=most, replace=False)
+    room = min(wanted - len(kept), len(others))
+    front = others[: -(-room // 2)]
+    behind = np.setdiff1d(others, front)
+    sample = chance.choice(behind, size=room - len(front), replace=False)
+    return np.sort(np.concatenate([kept, front, sample]).astype(np.int64))

@@ -1,22 +1,33 @@
 """The losses that the trainer calls: the teacher's term, and InfoNCE on known positives beside it.
 
-Legend: B queries of the batch, M distinct documents of the batch (each encoded once, in however many lists), D dims.
+Legend: Q queries of the training, B queries of the batch, M distinct documents of the batch (each encoded once, in
+however many lists), D dims.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from sdretrieval.errors import NumericError
-from sdretrieval.training.losses import anchors, embedding_distance, info_nce, listwise_kl, margin_mse, weighted_mean
+from sdretrieval.targets.calibrate import Statistics
+from sdretrieval.training.losses import (
+    anchors,
+    embedding_distance,
+    info_nce,
+    listwise_kl,
+    margin_mse,
+    masked_log_softmax,
+    weighted_mean,
+)
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from sdretrieval.training.live import LiveTargets
+    from sdretrieval.teachers.protocols import LiveTeacher
 
 Labels = dict[str, Tensor]
 
@@ -27,7 +38,7 @@ class Distillation(nn.Module):
     Regime: `features` = [queries, documents part 1, part 2, ...]: model inputs, documents in parts of similar length.
     `labels` (from `BatchMaker`): order_M puts the parts' rows back in column order; target_log_probs_BM (-inf =
     excluded); positive_BM, negative_BM for the hard term; weight_B; queries_B (for messages); for
-    `EmbeddingDistillation` also the teacher's vectors, teacher_queries_BD and teacher_documents_MD. Where documents
+    `EmbeddingDistillation` also the teacher's vectors, teacher_queries_BD and teacher_documents_MD. If documents
     keep the vectors they have, documents_MD holds these, and `features` are the queries alone, in parts.
 
     | inputs                         | labels                               | term      |
@@ -38,7 +49,7 @@ class Distillation(nn.Module):
     | B queries, M documents         | positive, negative masks (B, M)      | InfoNCE   |
 
     Relation to other losses: DistillKLDivLoss and MarginMSELoss take a fixed list per query; here columns are shared by
-    all queries of the batch, and a teacher that can judge every pair gives the whole matrix.
+    all queries of the batch, and a teacher that can score every pair gives the whole matrix.
 
     The teacher is never a child module of this loss: the trainer replaces every child called `model` by the student.
     """
@@ -64,7 +75,7 @@ class Distillation(nn.Module):
     def teacher_term(
         self, queries_BD: Tensor, documents_MD: Tensor, scores_BM: Tensor, labels: Labels
     ) -> Tensor | None:
-        """The term that follows the teacher; None where there is none."""
+        """The term that follows the teacher, a scalar; None if there is none."""
         raise NotImplementedError
 
     def forward(self, features: list[dict[str, Any]], labels: Labels) -> dict[str, Tensor]:
@@ -76,8 +87,8 @@ class Distillation(nn.Module):
         scores_BM = queries_BD @ documents_MD.T
         if self._live is not None:
             labels = {**labels, "target_log_probs_BM": self._live.targets(queries, parts, labels)}
-        taught = self.teacher_term(queries_BD, documents_MD, scores_BM, labels)
-        terms = {} if taught is None else {self.name: taught}
+        term = self.teacher_term(queries_BD, documents_MD, scores_BM, labels)
+        terms = {} if term is None else {self.name: term}
         if self.hard_label_weight:
             hard = info_nce(scores_BM, labels["positive_BM"], labels["negative_BM"], self.student_temperature)
             terms["hard"] = self.hard_label_weight * hard
@@ -150,6 +161,40 @@ class EmbeddingDistillation(Distillation):
         self, queries_BD: Tensor, documents_MD: Tensor, scores_BM: Tensor, labels: Labels
     ) -> Tensor | None:
         """See Distillation. A query weighs what `weight_B` says, every document 1."""
-        asked_B = embedding_distance(queries_BD, labels["teacher_queries_BD"])
-        shown_M = embedding_distance(documents_MD, labels["teacher_documents_MD"])
-        return weighted_mean(asked_B, labels["weight_B"]) + shown_M.mean()
+        queries_B = embedding_distance(queries_BD, labels["teacher_queries_BD"])
+        documents_M = embedding_distance(documents_MD, labels["teacher_documents_MD"])
+        return weighted_mean(queries_B, labels["weight_B"]) + documents_M.mean()
+
+
+@dataclass
+class LiveTargets:
+    """Targets that move with the student: the live EMA's scores added to the frozen members' before tempering.
+
+    `weight` is the live member's share of the mixture (0 to 1); the rest is the frozen members', already mixed.
+    `statistics` calibrate the live scores by the snapshot's own top documents; `temperature` was fitted on it.
+    """
+
+    teacher: LiveTeacher
+    weight: float
+    statistics: Statistics
+    temperature: float
+
+    def targets(
+        self, queries: list[dict[str, Any]], parts: list[dict[str, Any]], labels: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Log-probabilities (B, M): softmax over (1 - weight) x frozen + weight x live, both calibrated.
+
+        The batch brings the frozen part as log-probabilities, which are its scores / temperature up to a constant.
+        """
+        frozen_BM = labels["target_log_probs_BM"]
+        live_BM = self.teacher.matrix(queries, labels.get("documents_MD", parts))[:, labels["order_M"]]
+        positions = labels["positions_B"].cpu().numpy()
+        centre_B = torch.as_tensor(self.statistics.centre_Q[positions], dtype=torch.float32, device=live_BM.device)
+        scale_B = torch.as_tensor(self.statistics.scale_Q[positions], dtype=torch.float32, device=live_BM.device)
+        calibrated_BM = (live_BM - centre_B[:, None]) / scale_B[:, None]
+        if self.statistics.clip:
+            calibrated_BM = calibrated_BM.clamp(0.0, 1.0)
+        excluded = torch.isneginf(frozen_BM)
+        kept_BM = (1 - self.weight) * frozen_BM.masked_fill(excluded, 0.0)
+        logits_BM = kept_BM + self.weight * calibrated_BM / self.temperature
+        return masked_log_softmax(logits_BM, excluded).masked_fill(excluded, float("-inf"))

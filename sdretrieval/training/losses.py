@@ -5,16 +5,22 @@ Legend: B queries of the batch, M distinct documents of the batch (each encoded 
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from sdretrieval.errors import NumericError
+from sdretrieval.ragged import Ragged
+from sdretrieval.targets.calibrate import per_entry, reduced
+
 
 def listwise_kl(student_BM: Tensor, target_log_probs_BM: Tensor, temperature: float, weight_B: Tensor) -> Tensor:
-    """Weighted mean over queries of KL(target || student), in nats.
+    """Weighted mean over queries of KL(target || student) = sum p_t (log p_t - log p_s), in nats, a scalar.
 
-    The student's distribution is softmax(scores / temperature) over the documents that the teacher scored: an excluded
-    document (target log-probability -inf) leaves the student's softmax too; a query without any document counts 0.
-    Cao et al. (2007), Hinton et al. (2015).
+    `student_BM`: raw scores (cosines); the student's distribution is softmax(scores / temperature) over the documents
+    that the teacher scored. `target_log_probs_BM`: log-sum-exp 0 in each row; -inf = excluded, leaves the student's
+    softmax too; a row without any document counts 0. `temperature`: the student's, above 0. `weight_B`: mean 1 over
+    the training. Cao et al. (2007), Hinton et al. (2015).
 
     Not multiplied by a squared temperature, as Hinton's is: there one temperature divides both sides and the hard term
     has none. Here the teacher's temperature shapes the target alone, the student's divides the scores of `info_nce`
@@ -45,10 +51,11 @@ def masked_log_softmax(logits_BM: Tensor, excluded_BM: Tensor) -> Tensor:
 
 
 def info_nce(student_BM: Tensor, positive_BM: Tensor, negative_BM: Tensor, temperature: float) -> Tensor:
-    """Mean over labelled queries of -log(mass of the positives / mass of positives and negatives).
+    """Mean over labelled queries of -log(mass of the positives / mass of positives and negatives), a scalar.
 
-    A document that is neither (a suspected false negative) is left out. Queries without a positive do not count.
-    van den Oord et al. (2018).
+    A document's mass is exp(score / temperature), `student_BM` raw scores (cosines). `positive_BM`, `negative_BM`: bool
+    masks that do not overlap; a document that is neither (a suspected false negative) is left out. Queries without a
+    positive do not count; 0 if the batch has none. van den Oord et al. (2018).
     """
     labelled = positive_BM.any(dim=-1)
     if not bool(labelled.any()):
@@ -86,7 +93,7 @@ def margin_mse(
 
 
 def anchors(positive_BM: Tensor, target_log_probs_BM: Tensor) -> Tensor:
-    """The documents whose margins are learned, bool (B, M): the known positives, or the teacher's best where a query
+    """The documents whose margins are learned, bool (B, M): the known positives, or the teacher's best if a query
     has none among the documents that the teacher scored."""
     excluded_BM = torch.isneginf(target_log_probs_BM)
     known_BM = positive_BM & ~excluded_BM
@@ -96,8 +103,35 @@ def anchors(positive_BM: Tensor, target_log_probs_BM: Tensor) -> Tensor:
 
 
 def embedding_distance(student_XD: Tensor, teacher_XD: Tensor) -> Tensor:
-    """Squared distance of unit vectors, 2 - 2 cos, of each text, shape (X,): 0 where the direction is the teacher's.
+    """Squared distance of unit vectors, 2 - 2 cos, of each text, shape (X,): 0 if the direction is the teacher's.
 
+    `student_XD`: vectors of any length but 0; `teacher_XD`: of length 1, in the student's dimensions.
     Vujanic and Rueckstiess (2025), LEAF, arXiv 2509.12539.
     """
     return (torch.nn.functional.normalize(student_XD.float(), dim=-1) - teacher_XD.float()).square().sum(dim=-1)
+
+
+def margin_scale(student: Ragged, teacher: Ragged) -> float:
+    """Standard deviation of the student's scores within its lists, over that of the teacher's.
+
+    How many cosines one unit of the teacher's calibrated score is worth: with it the lists keep their spread and learn
+    their order. It is fitted once, on the mined lists and the student as it starts, and stays: a factor learned along
+    could shrink to 0, and with it every margin and the loss. A least-squares fit would shrink it by as much as student
+    and teacher disagree.
+
+    `student`, `teacher`: scores of the same lists, Q lists of T candidates in all; `teacher` -inf = excluded, left out
+    of both. Raises NumericError if either has no spread at all.
+    """
+    included_T = np.isfinite(teacher.values_T)
+    spreads = {}
+    for name, lists in (("student", student), ("teacher", teacher)):
+        values_T = np.where(included_T, lists.values_T, 0.0).astype(np.float64)
+        count_Q = np.maximum(reduced(np.add, included_T, lists, 0.0), 1.0)
+        centred_T = values_T - per_entry(reduced(np.add, values_T, lists, 0.0) / count_Q, lists)
+        spreads[name] = float(np.sqrt(np.square(centred_T[included_T]).mean())) if included_T.any() else 0.0
+        if not spreads[name] > 0:
+            raise NumericError(
+                f"train.margin_scale auto: the {name}'s scores are equal within every list, so margins have no scale; "
+                "set train.margin_scale to a number (cosines for one unit of the teacher's score)"
+            )
+    return spreads["student"] / spreads["teacher"]

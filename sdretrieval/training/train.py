@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sdretrieval.encode.student import save_student
 from sdretrieval.progress import Progress
-from sdretrieval.training.parts import dropout_at, freeze
-from sdretrieval.training.schedule import count_updates, visiting_order
+from sdretrieval.training.batches import BatchMaker, count_updates, visiting_order
+from sdretrieval.training.speed import dropout_at, freeze
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from sdretrieval.teachers.ema import LiveEma, WeightAverage
-    from sdretrieval.training.batches import BatchMaker
+    from sdretrieval.teachers.ema import LiveEma
     from sdretrieval.training.distillation import Distillation
     from sdretrieval.training.trainer import DistillationTrainer
 
@@ -77,10 +76,12 @@ def train(
 ) -> Trained:
     """Train `model` in place; continue from the newest whole checkpoint under `folder`, to the same result.
 
-    Raises NumericError naming step and batch where the loss is not finite.
+    Raises NumericError naming step and batch if the loss is not finite.
     """
+    from transformers.trainer_callback import PrinterCallback
+
     from sdretrieval.teachers.ema import WeightAverage, decay_of
-    from sdretrieval.training.callbacks import AverageCallback
+    from sdretrieval.training.trainer import AverageCallback, CompleteCallback, EarlyStopCallback, MetricsCallback
 
     folder.mkdir(parents=True, exist_ok=True)
     updates = updates_of(len(batches.candidates), settings)
@@ -89,9 +90,16 @@ def train(
     if live is not None:
         live.to(model.device)
     average = WeightAverage(model, decay_of(settings.half_life, updates))
-    averaging, stopping = AverageCallback(model, average, live), _stopper(model, average, early_stop, folder)
+    averaging, metrics, stopping = AverageCallback(model, average, live), folder / "metrics.jsonl", None
+    if early_stop is not None:
+        measure, every, patience = early_stop.measure, early_stop.every, early_stop.patience
+        stopping = EarlyStopCallback(model, average, measure, every, patience, metrics)
     with Progress(description, updates, "updates") as progress, dropout_at(model, settings.dropout):
-        _add_callbacks(trainer, averaging, stopping, loss, folder, progress)
+        trainer.remove_callback(PrinterCallback)
+        # Metrics first: it clears the file of what an earlier, killed attempt wrote. Complete last: all is there then.
+        stoppers = [] if stopping is None else [stopping]
+        for callback in (MetricsCallback(metrics, loss, progress), averaging, *stoppers, CompleteCallback()):
+            trainer.add_callback(callback)
         done = _run(trainer, averaging, stopping, folder)
     # Back to plain float32: mixed precision wraps the model's forward.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
@@ -99,15 +107,21 @@ def train(
         model.load_state_dict(stopping.best)
         average.restore(stopping.best_average)
     model.requires_grad_(True).eval()
-    _save(trainer, model, average, folder)
+    # The first process writes student and average as plain folders and drops the checkpoints; the others wait.
+    trainer.accelerator.wait_for_everyone()
+    if trainer.is_world_process_zero():
+        save_student(model, folder / "student")
+        save_student(average.module(model), folder / "average")
+        shutil.rmtree(folder / "trainer", ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
     queries = done * settings.queries_per_batch * settings.gradient_accumulation * _processes()
     counts = {"updates": done, "queries": queries, "learning_parameters": learning}
-    return Trained(folder, done, stopping.best_step if stopping is not None else None, counts)
+    return Trained(folder, done, None if stopping is None else stopping.best_step, counts)
 
 
 def _run(trainer: DistillationTrainer, averaging: Any, stopping: Any, folder: Path) -> int:
     """Train from the start or from the newest whole checkpoint; the number of updates that the student has had."""
-    from sdretrieval.training.callbacks import last_complete_checkpoint, step_of
+    from sdretrieval.training.trainer import last_complete_checkpoint, step_of
 
     checkpoint = last_complete_checkpoint(folder / "trainer")
     if checkpoint is None:
@@ -123,16 +137,6 @@ def _run(trainer: DistillationTrainer, averaging: Any, stopping: Any, folder: Pa
     return int(trainer.state.global_step)
 
 
-def _save(trainer: DistillationTrainer, model: SentenceTransformer, average: WeightAverage, folder: Path) -> None:
-    """Student and average as plain folders, by the first process; checkpoints are dropped, the others wait."""
-    trainer.accelerator.wait_for_everyone()
-    if trainer.is_world_process_zero():
-        save_student(model, folder / "student")
-        save_student(average.module(model), folder / "average")
-        shutil.rmtree(folder / "trainer", ignore_errors=True)
-    trainer.accelerator.wait_for_everyone()
-
-
 def updates_of(queries: int, settings: TrainSettings) -> int:
     """Optimiser updates that `settings` make of so many training queries; each process takes its own batches."""
     per_update = settings.queries_per_batch * settings.gradient_accumulation * _processes()
@@ -144,23 +148,10 @@ def _processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _stopper(model: SentenceTransformer, average: WeightAverage, early_stop: EarlyStop | None, folder: Path) -> Any:
-    from sdretrieval.training.callbacks import EarlyStopCallback
-
-    if early_stop is None:
-        return None
-    metrics = folder / "metrics.jsonl"
-    return EarlyStopCallback(model, average, early_stop.measure, early_stop.every, early_stop.patience, metrics)
-
-
 def _trainer(
-    model: SentenceTransformer,
-    batches: BatchMaker,
-    loss: Distillation,
-    settings: TrainSettings,
-    folder: Path,
+    model: SentenceTransformer, batches: BatchMaker, loss: Distillation, settings: TrainSettings, folder: Path,
     updates: int,
-) -> DistillationTrainer:
+) -> DistillationTrainer:  # fmt: skip
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainingArguments
 
@@ -200,23 +191,3 @@ def _trainer(
         loss=loss,
         data_collator=collate,
     )
-
-
-def _add_callbacks(
-    trainer: DistillationTrainer,
-    averaging: Any,
-    stopping: Any,
-    loss: Distillation,
-    folder: Path,
-    progress: Progress,
-) -> None:
-    from transformers.trainer_callback import PrinterCallback
-
-    from sdretrieval.training.callbacks import CompleteCallback, MetricsCallback
-
-    trainer.remove_callback(PrinterCallback)
-    # Metrics first: it clears the file of what an earlier, killed attempt wrote. Complete last: it says all is there.
-    stopper = [stopping] if stopping is not None else []
-    metrics = MetricsCallback(folder / "metrics.jsonl", loss, progress)
-    for callback in (metrics, averaging, *stopper, CompleteCallback()):
-        trainer.add_callback(callback)

@@ -1,19 +1,216 @@
-"""The sentence-transformers trainer without model cards: lineage and figures are written by export, from the store."""
+"""The sentence-transformers trainer, and what happens beside its optimiser: the moving average, metrics, resumable
+checkpoints, early stop, progress."""
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformerTrainer
 from sentence_transformers.base.sampler import DefaultBatchSampler
 from torch.utils.data import SequentialSampler
+from transformers import TrainerCallback
 
 from sdretrieval.encode.student import save_student
+from sdretrieval.errors import NumericError
+
+if TYPE_CHECKING:
+    from sdretrieval.progress import Progress
+    from sdretrieval.teachers.ema import LiveEma, WeightAverage
+    from sdretrieval.training.distillation import Distillation
+
+COMPLETE = "complete.json"
+"""Written last into a checkpoint: one without it was cut short by a kill and is not continued from."""
+
+LOGGED = ("loss", "kl", "margin_mse", "embedding", "hard", "learning_rate", "grad_norm")
+
+
+class AverageCallback(TrainerCallback):
+    """Keeps the student's moving average (and a live teacher) in step, saves it with every checkpoint."""
+
+    def __init__(self, student: torch.nn.Module, average: WeightAverage, live: LiveEma | None) -> None:
+        self._student, self._average, self._live = student, average, live
+
+    def restore(self, checkpoint: Path) -> None:
+        """Take the averages from a checkpoint."""
+        self._average.restore(load_file(checkpoint / "average.safetensors"))
+        if self._live is not None:
+            self._live.restore(load_file(checkpoint / "live.safetensors"))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """After each optimiser update."""
+        self._average.update(self._student)
+        if self._live is not None:
+            self._live.update(self._student, state.global_step)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Beside the trainer's own files."""
+        if not state.is_world_process_zero:
+            return
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        save_file(_unshared(self._average.state), folder / "average.safetensors")
+        if self._live is not None:
+            save_file(_unshared(self._live.average.state), folder / "live.safetensors")
+
+
+class EarlyStopCallback(TrainerCallback):
+    """Measures the student on dev every `every` updates, stops after `patience` measurements without a gain.
+
+    `best` holds the weights of the best measurement, `best_average` those of the average then: what dev refused has no
+    part in either. The first measurement is the untrained student's.
+    """
+
+    def __init__(
+        self,
+        student: torch.nn.Module,
+        average: WeightAverage,
+        measure: Callable[[], float],
+        every: int,
+        patience: int,
+        metrics: Path,
+    ) -> None:
+        self._student, self._average, self._measure, self._metrics = student, average, measure, metrics
+        self._every, self._patience = every, patience
+        self.best_value, self.best_step, self._fruitless = float("-inf"), 0, 0
+        self.best: dict[str, torch.Tensor] = {}
+        self.best_average: dict[str, torch.Tensor] = {}
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the last `patience` measurements brought nothing."""
+        return self._fruitless >= self._patience
+
+    def restore(self, checkpoint: Path) -> None:
+        """Take the best weights and the count of fruitless measurements from a checkpoint."""
+        record = json.loads((checkpoint / "early_stop.json").read_text(encoding="utf8"))
+        self.best_value, self.best_step, self._fruitless = record["value"], record["step"], record["fruitless"]
+        self.best = load_file(checkpoint / "best.safetensors")
+        self.best_average = load_file(checkpoint / "best_average.safetensors")
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The student before the first update is the one to beat."""
+        if not self.best:
+            self._take(0, log=state.is_world_process_zero)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Measure when it is time, and after the last update: what was learned since counts as well."""
+        if state.global_step % self._every == 0 or state.global_step == state.max_steps:
+            self._take(state.global_step, log=state.is_world_process_zero)
+            control.should_training_stop = control.should_training_stop or self.out_of_patience
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """So that a resumed run stops where this one would."""
+        if not state.is_world_process_zero:
+            return
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        record = {"value": self.best_value, "step": self.best_step, "fruitless": self._fruitless}
+        save_file(_unshared(self.best), folder / "best.safetensors")
+        save_file(_unshared(self.best_average), folder / "best_average.safetensors")
+        (folder / "early_stop.json").write_text(json.dumps(record), encoding="utf8")
+
+    def _take(self, step: int, log: bool) -> None:
+        value = self._measure()
+        if log:
+            append_metrics(self._metrics, {"step": step, "dev": value})
+        self._fruitless += 1
+        if value > self.best_value:
+            self.best_value, self.best_step, self._fruitless = value, step, 0
+            self.best = {name: tensor.detach().clone() for name, tensor in self._student.state_dict().items()}
+            self.best_average = {name: tensor.clone() for name, tensor in self._average.state.items()}
+
+
+class MetricsCallback(TrainerCallback):
+    """One JSON line an update in `metrics.jsonl`; a progress bar; the step number for the loss's messages."""
+
+    def __init__(self, path: Path, loss: Distillation, progress: Progress) -> None:
+        self._path, self._loss, self._progress = path, loss, progress
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A resumed run drops the lines after its checkpoint: they are about to be written again."""
+        if state.is_world_process_zero:
+            done = state.global_step or -1  # a run that starts again from nothing keeps nothing
+            keep = [record for record in read_metrics(self._path) if record["step"] <= done]
+            self._path.write_text("".join(json.dumps(record) + "\n" for record in keep), encoding="utf8")
+        self._progress.resume(state.global_step)
+        self._loss.step = state.global_step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Count the update."""
+        self._loss.step = state.global_step
+        self._progress.advance()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        """Keep what the trainer logs of a step. Raises NumericError for a gradient that is not finite."""
+        if not logs or "loss" not in logs:
+            return
+        record = {name: float(value) for name, value in logs.items() if name in LOGGED}
+        if not math.isfinite(record.get("grad_norm", 0.0)):
+            raise NumericError(
+                f"training: the gradient's norm is {record['grad_norm']} at step {state.global_step}; lower "
+                "train.learning_rate, or train in float32. Checkpoints up to here are kept"
+            )
+        if state.is_world_process_zero:
+            append_metrics(self._path, {"step": state.global_step, **record})
+
+
+class CompleteCallback(TrainerCallback):
+    """Marks a checkpoint as whole. Must be the last callback."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """All other files are there."""
+        if not state.is_world_process_zero:
+            return
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        files = sorted(path.name for path in folder.iterdir())
+        mark = {"step": state.global_step, "files": files}
+        (folder / COMPLETE).write_text(json.dumps(mark) + "\n", encoding="utf8")
+
+
+def last_complete_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end, and of which nothing was deleted since."""
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
+        try:
+            mark = json.loads((checkpoint / COMPLETE).read_text(encoding="utf8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            continue
+        if all((checkpoint / name).exists() for name in mark.get("files", ())):
+            return checkpoint
+    return None
+
+
+def step_of(checkpoint: Path) -> int:
+    """Updates that the student had had when it was saved."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def append_metrics(path: Path, record: dict[str, Any]) -> None:
+    """Add one line."""
+    with path.open("a", encoding="utf8") as stream:
+        stream.write(json.dumps(record) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All whole lines; a line torn by a kill is left out."""
+    records = []
+    for line in path.read_text(encoding="utf8").splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+def _unshared(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
 
 
 class DistillationTrainer(SentenceTransformerTrainer):
-    """Saves a checkpoint's model as a plain folder and nothing that needs a network or a pickle of our own."""
+    """Saves a checkpoint's model as a plain folder: no model card (export writes one, from the store), no pickle."""
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """No card: the library's lists the dataset's first rows, here numbers of queries."""

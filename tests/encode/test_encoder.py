@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdretrieval.encode import encoder, vector_file
+from sdretrieval.encode import encoder
+from sdretrieval.encode import encoder as vector_file
 from sdretrieval.encode.encoder import Embeddings, encode_sequences, encode_texts
 from sdretrieval.encode.student import Student, load_student
 from sdretrieval.encode.tokens import tokenize

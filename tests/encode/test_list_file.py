@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sdretrieval.encode import tokens
-from sdretrieval.encode.known import Donor
+from sdretrieval.encode.reuse import Donor
 from sdretrieval.encode.tokens import load_tokens, tokenize, tokenize_into
 
 TEXTS = [f"dough oven {'anchor ' * (n % 7)}{n}" for n in range(50)]

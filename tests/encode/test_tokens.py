@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sdretrieval.encode import tokens
-from sdretrieval.encode.tokens import load_tokens, save_tokens, specials_of, tokenize
+from sdretrieval.encode.tokens import load_tokens, specials_of, tokenize, tokenize_into
 
 TEXTS = ["dough oven", "", "anchor " * 300, "zqx, unseen!"]
 
@@ -38,7 +38,7 @@ def test_texts_of_many_calls_stay_in_order(tokenizer: Any, monkeypatch: pytest.M
 
 def test_saved_tokens_are_read_back(tokenizer: Any, tmp_path: Path) -> None:
     made = tokenize(TEXTS, tokenizer)
-    save_tokens(made, tmp_path)
+    tokenize_into(tmp_path, TEXTS, tokenizer)
     found = load_tokens(tmp_path)
     np.testing.assert_array_equal(found.values_T, made.values_T)
     np.testing.assert_array_equal(found.offsets, made.offsets)

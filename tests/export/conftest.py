@@ -11,8 +11,9 @@ import pytest
 from sdretrieval.corpus import open_corpus
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import load_student
-from sdretrieval.export import CardFacts, IndexedDocuments, TeacherFact
+from sdretrieval.export.card import CardFacts, TeacherFact
 from sdretrieval.export.encoders import torch_encoder
+from sdretrieval.export.layout import IndexedDocuments
 from sdretrieval.indexes.vector import VectorIndex
 from tests.export.reports import REPORT
 
@@ -52,7 +53,7 @@ def given(tiny_corpus: Path, tiny_student: Path) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def bundle(given: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of format torch. Read only."""
-    from sdretrieval.export import export_bundle
+    from sdretrieval.export.bundle import export_bundle
 
     folder = tmp_path_factory.mktemp("export") / "bundle"
     export_bundle(folder, **given)

@@ -13,9 +13,9 @@ from safetensors.numpy import load_file
 
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.errors import RequestError, WorkError
-from sdretrieval.export import IndexedDocuments, export_bundle, is_bundle, read_manifest, verify_bundle
-from sdretrieval.export.canaries import spread
-from sdretrieval.export.layout import digests
+from sdretrieval.export.bundle import export_bundle
+from sdretrieval.export.layout import IndexedDocuments, digests, is_bundle, read_manifest
+from sdretrieval.export.verify import spread, verify_bundle
 from sdretrieval.indexes.vector import VectorIndex
 from tests.helpers import tiny
 

@@ -13,10 +13,12 @@ import pytest
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import load_student, save_student
 from sdretrieval.errors import DamagedArtifact, MissingPackageError, ModelError, WorkError
-from sdretrieval.export import Searcher, encoders, export_bundle, formats, read_manifest, verify_bundle
-from sdretrieval.export.canaries import nearness
+from sdretrieval.export import encoders
+from sdretrieval.export.bundle import export_bundle
 from sdretrieval.export.encoders import graphs_of, torch_encoder
-from sdretrieval.export.layout import Manifest
+from sdretrieval.export.layout import Manifest, read_manifest
+from sdretrieval.export.searcher import Searcher
+from sdretrieval.export.verify import nearness, verify_bundle
 from tests.export.conftest import LIMITS, PROMPTS
 
 ENGINES = {"onnx": "onnxruntime", "onnx-int8": "onnxruntime", "openvino": "openvino"}
@@ -103,7 +105,7 @@ def test_the_exported_student_stays_in_evaluation_mode(given: dict[str, Any], tm
     need("onnx")
     student = load_student(str(given["student_folder"]), **LIMITS, prompts=PROMPTS, device="cpu")
     before = torch_encoder(student).documents(["the ore in oslo"])
-    formats.write_onnx(student, tmp_path / "model.onnx")
+    encoders.write_onnx(student, tmp_path / "model.onnx")
     assert not any(module.training for module in student.model.modules())
     np.testing.assert_array_equal(torch_encoder(student).documents(["the ore in oslo"]), before)
 
@@ -115,8 +117,8 @@ def test_a_format_that_leaves_torch_is_not_written(
     from tests.helpers import tiny
 
     other = load_student(str(tiny.write_student(tmp_path / "other", seed=5)), **LIMITS, device="cpu")
-    right = formats.write_onnx
-    monkeypatch.setattr(formats, "write_onnx", lambda student, path: right(other, path))
+    right = encoders.write_onnx
+    monkeypatch.setattr(encoders, "write_onnx", lambda student, path: right(other, path))
     with pytest.raises(WorkError, match="format onnx gives other vectors than torch: lowest cosine .* at least 0.9999"):
         export_bundle(tmp_path / "out", **given, formats=["onnx"])
     assert not (tmp_path / "out").exists()

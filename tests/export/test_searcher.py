@@ -9,8 +9,10 @@ import pytest
 
 from sdretrieval.encode.student import load_student
 from sdretrieval.errors import DamagedArtifact, RequestError
-from sdretrieval.export import IndexedDocuments, Searcher, export_bundle
+from sdretrieval.export.bundle import export_bundle
 from sdretrieval.export.encoders import torch_encoder
+from sdretrieval.export.layout import IndexedDocuments
+from sdretrieval.export.searcher import Searcher
 from tests.export.conftest import LIMITS, PROMPTS
 
 

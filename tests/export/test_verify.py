@@ -11,9 +11,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from sdretrieval.errors import DamagedArtifact, MissingPackageError, RequestError
-from sdretrieval.export import Verification, verify_bundle
-from sdretrieval.export.canaries import nearness
 from sdretrieval.export.layout import MANIFEST, digests
+from sdretrieval.export.verify import Verification, nearness, verify_bundle
 from tests.helpers import tiny
 
 Edit = Callable[[str, Callable[[bytes], bytes]], Path]

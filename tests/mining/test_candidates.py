@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from sdretrieval.errors import DamagedArtifact, WorkError
-from sdretrieval.mining import Candidates
-from sdretrieval.mining.candidates import CARD
+from sdretrieval.mining.candidates import CARD, Candidates
 from sdretrieval.ragged import Ragged
 
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sdretrieval.errors import NumericError, RequestError, WorkError
-from sdretrieval.mining import Candidates, MiningReport, duplicate_groups, mine
+from sdretrieval.mining.candidates import Candidates
+from sdretrieval.mining.mine import mine
+from sdretrieval.mining.report import MiningReport, duplicate_groups
 
 
 @dataclass(frozen=True)

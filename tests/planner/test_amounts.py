@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from sdretrieval.cli.show import lineage
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import DamagedArtifact
-from sdretrieval.planner import Amount, Fitted, Forecast, Prediction, counted, workload
+from sdretrieval.planner import Amount, Fitted, Forecast, Prediction, workload
 from sdretrieval.planner.trials import Trials
 from sdretrieval.planner.workload import Lengths
 from sdretrieval.ragged import Ragged
 from sdretrieval.run.api import RunResult, forecast_config, plan_config, run_config
+from sdretrieval.units import counted
 from tests.helpers.runs.tiny_runs import MakeConfig, ledger_of
 
 SPECIALS = Specials((1,), (2,))

@@ -14,7 +14,7 @@ from sdretrieval.config import Config, load_config
 from sdretrieval.corpus import load_corpus
 from sdretrieval.errors import ModelError
 from sdretrieval.evaluation import holm
-from sdretrieval.mining import Candidates
+from sdretrieval.mining.candidates import Candidates
 from sdretrieval.report.costs import generation_costs
 from sdretrieval.report.removed import mining_of
 from sdretrieval.run.api import RunResult, run_config

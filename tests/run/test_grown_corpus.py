@@ -219,7 +219,7 @@ def test_evaluate_encodes_only_what_is_new(
     evaluate_models(str(tiny_student), str(corpora["old"]), max_tokens=64, runs=tmp_path / "runs")
     with caplog.at_level("INFO", "sdretrieval"):
         grown = evaluate_models(str(tiny_student), str(corpora["grown"]), max_tokens=64, runs=tmp_path / "runs")
-    found = re.search(r"encode documents: (\d+) of (\d+) windows known already", caplog.text)
+    found = re.search(r"encode documents: (\d+) of (\d+) windows reused", caplog.text)
     assert found
     known, windows = map(int, found.groups())
     assert ADDED < windows - known <= ADDED + CHANGED

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sdretrieval.config import Config
-from sdretrieval.planner import counted
 from sdretrieval.run.api import RunResult, forecast_config, plan_config, run_config
+from sdretrieval.units import counted
 from tests.helpers.runs.tiny_runs import EMA, LEXICAL, MakeConfig, keys_of, ledger_of, vectors_ND
 
 ENOUGH = ("generations=2", "train.epochs=8", "gate.tolerance=1", "evaluate.controls=[shuffled_teacher]")

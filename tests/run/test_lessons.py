@@ -16,8 +16,8 @@ from sdretrieval.errors import RequestError
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.run.api import dry_run, run_config
 from sdretrieval.store import Store
-from sdretrieval.targets import Targets
-from sdretrieval.training.callbacks import read_metrics
+from sdretrieval.targets.build import Targets
+from sdretrieval.training.trainer import read_metrics
 from tests.helpers.runs.tiny_runs import MakeConfig, artifact, keys_of, ledger_of
 
 AUTO = [

@@ -21,7 +21,7 @@ from sdretrieval.config import Config, parse_config
 from sdretrieval.corpus import Corpus, load_corpus, open_corpus, write_beir
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.prompts import Prompts
-from sdretrieval.export import Searcher
+from sdretrieval.export.searcher import Searcher
 from sdretrieval.ragged import Array
 from sdretrieval.run.api import plan_config, run_config
 from sdretrieval.store import Store

@@ -17,10 +17,11 @@ from sdretrieval.corpus import load_corpus
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.student import load_student
 from sdretrieval.errors import ModelError
-from sdretrieval.export import Searcher, verify_bundle
+from sdretrieval.export.searcher import Searcher
+from sdretrieval.export.verify import verify_bundle
 from sdretrieval.ragged import Array
 from sdretrieval.run.api import plan_config, run_config
-from sdretrieval.training.callbacks import read_metrics
+from sdretrieval.training.trainer import read_metrics
 from tests.helpers.runs.tiny_runs import EMA, MakeConfig, artifact, keys_of, ledger_of, made_in
 
 QUERY = "student.train=query"

@@ -11,8 +11,7 @@ from score_strategies import gaussian, score_lists
 
 from sdretrieval.errors import WorkError
 from sdretrieval.ragged import Ragged
-from sdretrieval.targets import agreement_weights, consensus_correlations, list_agreement
-from sdretrieval.targets.agreement import rank_correlations
+from sdretrieval.targets.confidence import agreement_weights, consensus_correlations, list_agreement, rank_correlations
 
 
 @given(score_lists(), st.integers(0, 100), st.floats(0.05, 5), st.floats(0.05, 0.95))

@@ -14,7 +14,9 @@ from score_strategies import gaussian, score_lists
 
 from sdretrieval.errors import DamagedArtifact, RequestError, WorkError
 from sdretrieval.ragged import Ragged
-from sdretrieval.targets import Targets, build_targets, calibrate, list_statistics, perplexity
+from sdretrieval.targets.build import Targets, build_targets
+from sdretrieval.targets.calibrate import calibrate, list_statistics
+from sdretrieval.targets.temperature import perplexity
 
 
 def first_positive(lists: Ragged) -> Ragged:

@@ -10,7 +10,7 @@ from score_strategies import gaussian, score_lists
 
 from sdretrieval.errors import NumericError, RequestError, WorkError
 from sdretrieval.ragged import Ragged
-from sdretrieval.targets import (
+from sdretrieval.targets.calibrate import (
     apply,
     calibrate,
     corpus_statistics,

@@ -10,8 +10,18 @@ from hypothesis import given
 from score_strategies import gaussian, score_lists
 
 from sdretrieval.errors import NumericError, WorkError
-from sdretrieval.ragged import Ragged
-from sdretrieval.targets import QueryWeightReport, corpus_confidence, query_trust, query_weights
+from sdretrieval.ragged import Array, Ragged
+from sdretrieval.targets.confidence import (
+    QueryWeightReport,
+    list_confidence,
+    query_trust,
+    query_weights,
+    ranked_weights,
+)
+
+
+def corpus_confidence(raw: Ragged) -> Array:
+    return ranked_weights(list_confidence(raw))
 
 
 @given(score_lists())

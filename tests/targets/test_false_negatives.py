@@ -12,7 +12,7 @@ from score_strategies import score_lists
 
 from sdretrieval.errors import RequestError, WorkError
 from sdretrieval.ragged import Ragged
-from sdretrieval.targets import FalseNegativeReport, false_negative_report, hard_mask
+from sdretrieval.targets.false_negatives import FalseNegativeReport, false_negative_report, hard_mask
 
 RULES = ["none", "margin", "percent_of_positive"]
 SCORES = Ragged.of([[0.9, 0.87, 0.5, 0.95], [0.3, 0.9], []], np.float32)

@@ -10,8 +10,8 @@ from score_strategies import score_lists
 
 from sdretrieval.errors import RequestError
 from sdretrieval.ragged import Ragged
-from sdretrieval.targets import calibrate, corpus_statistics
-from sdretrieval.targets.margin_curve import margin_curve
+from sdretrieval.targets.calibrate import calibrate, corpus_statistics
+from sdretrieval.targets.false_negatives import margin_curve
 
 
 def lists(positives: list[list[float]], others: list[list[float]]) -> tuple[Ragged, Ragged]:
@@ -44,7 +44,7 @@ def test_the_margin_that_parts_them_best_is_recommended() -> None:
     curve = margin_curve("margin", scores, positive)
     assert curve.recommended == 0.15  # 0.12 apart; at 0.4 the others begin to go
     assert curve.advice.startswith(
-        "Recommended: margin 0.15, which catches 100% of the known positives that were hidden"
+        "Recommended: margin 0.15, which catches 100% of the known positives that were held out"
     )
     percent = margin_curve("percent_of_positive", scores, positive)
     assert percent.recommended == 85.0  # 0.78 is 87 % of 0.9

@@ -8,7 +8,7 @@ from score_strategies import gaussian
 
 from sdretrieval.errors import RequestError, WorkError
 from sdretrieval.ragged import Ragged
-from sdretrieval.targets import mix, mix_matrices, normalised
+from sdretrieval.targets.calibrate import mix, mix_matrices, normalised
 
 
 def test_weights_are_normalised() -> None:

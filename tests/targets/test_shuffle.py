@@ -10,7 +10,7 @@ from score_strategies import gaussian, score_lists
 
 from sdretrieval.errors import WorkError
 from sdretrieval.ragged import Ragged
-from sdretrieval.targets import shuffled_columns, shuffled_within_lists
+from sdretrieval.targets.shuffle import shuffled_columns, shuffled_within_lists
 
 
 @given(score_lists(min_lists=0), st.integers(0, 99))

@@ -10,8 +10,7 @@ from score_strategies import gaussian, score_lists
 
 from sdretrieval.errors import NumericError, RequestError, WorkError
 from sdretrieval.ragged import Ragged
-from sdretrieval.targets import fit_temperature, perplexity, tempered_log_softmax
-from sdretrieval.targets.temperature import clip_spread, log_softmax
+from sdretrieval.targets.temperature import clip_spread, fit_temperature, log_softmax, perplexity, tempered_log_softmax
 
 
 @given(score_lists(), st.floats(0.5, 50))

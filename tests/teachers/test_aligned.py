@@ -8,8 +8,7 @@ import pytest
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.errors import WorkError
 from sdretrieval.ragged import Array
-from sdretrieval.teachers.aligned import AlignedVectors, JoinedVectors, ShuffledVectors, alignment
-from sdretrieval.teachers.dense import DenseTeacher, unit
+from sdretrieval.teachers.dense import AlignedVectors, DenseTeacher, JoinedVectors, ShuffledVectors, alignment, unit
 from sdretrieval.teachers.lexical import LexicalTeacher
 from sdretrieval.teachers.protocols import HasVectors
 

@@ -12,7 +12,7 @@ from sdretrieval.errors import ModelError, NumericError
 from sdretrieval.ragged import Ragged
 from sdretrieval.teachers import cross_encoder
 from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
-from sdretrieval.teachers.pair_cache import PairCache
+from sdretrieval.teachers.pairs import PairCache
 from sdretrieval.teachers.protocols import FreeTeacher, Teacher
 from tests.helpers import tiny
 from tests.teachers.collection import Collection

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdretrieval.errors import CorpusError, RequestError
-from sdretrieval.teachers.pair_file import check_target, write_pairs, write_scores
+from sdretrieval.teachers.pairs import check_target, write_pairs, write_scores
 from sdretrieval.teachers.score_file import ScoreTable, read_scores
 
 ROWS = [("q1", "d1", 1.5), ("q1", "d2", -0.25), ("q2", "d1", 3e-05)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sdretrieval.teachers.score_scale import scale_warnings
+from sdretrieval.teachers.score_file import scale_warnings
 
 QUERIES_P = np.repeat(np.arange(10), 20)
 LOGITS_P = np.random.default_rng(2).normal(0, 6, 200)

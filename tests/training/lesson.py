@@ -25,8 +25,7 @@ from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.targets.build import Targets, build_targets
-from sdretrieval.teachers.aligned import AlignedVectors, alignment
-from sdretrieval.teachers.dense import DenseTeacher, unit
+from sdretrieval.teachers.dense import AlignedVectors, DenseTeacher, alignment, unit
 from sdretrieval.teachers.ema import LiveEma, decay_of
 from sdretrieval.teachers.ensemble import BatchTeacher, TeacherScores, score_candidates
 from sdretrieval.teachers.lexical import LexicalTeacher
@@ -36,9 +35,9 @@ from sdretrieval.training.distillation import (
     Distillation,
     EmbeddingDistillation,
     ListwiseDistillation,
+    LiveTargets,
     MarginDistillation,
 )
-from sdretrieval.training.live import LiveTargets
 from sdretrieval.training.train import EarlyStop, Trained, TrainSettings, train, updates_of
 
 Weights = dict[str, Any]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdretrieval.training.callbacks import read_metrics
+from sdretrieval.training.trainer import read_metrics
 from tests.training.lesson import SETTINGS, assert_close, prepare, teach, weights
 
 CHECKOUT = Path(__file__).parents[2]

@@ -12,8 +12,8 @@ import torch
 
 from sdretrieval.encode.encoder import encode_sequences
 from sdretrieval.ragged import Array
-from sdretrieval.training.callbacks import last_complete_checkpoint, read_metrics
 from sdretrieval.training.losses import margin_mse
+from sdretrieval.training.trainer import last_complete_checkpoint, read_metrics
 from tests.training.lesson import SETTINGS, Lesson, assert_close, interrupted, teach, weights
 
 Lessons = Callable[[], Lesson]

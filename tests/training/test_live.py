@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sdretrieval.targets.calibrate import Statistics
-from sdretrieval.training.live import LiveTargets
+from sdretrieval.training.distillation import LiveTargets
 
 SCORES_BM = torch.tensor([[0.9, 0.1, 0.5], [0.2, 0.4, 0.6], [0.3, 0.3, 0.1]])
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sdretrieval.errors import NumericError
 from sdretrieval.ragged import Ragged
-from sdretrieval.training.margins import margin_scale
+from sdretrieval.training.losses import margin_scale
 
 
 def lists(seed: int, scale: float = 1.0) -> Ragged:

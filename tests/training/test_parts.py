@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from sdretrieval.errors import ModelError
-from sdretrieval.training.parts import dropout_at, freeze
-from sdretrieval.training.precision import faster_precision
+from sdretrieval.training.speed import dropout_at, faster_precision, freeze
 
 
 @pytest.fixture

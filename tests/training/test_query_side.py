@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from sdretrieval.encode.encoder import Embeddings, encode_sequences
 from sdretrieval.ragged import Ragged
 from sdretrieval.training.batches import BatchMaker, Hidden, StoredVectors
-from sdretrieval.training.callbacks import last_complete_checkpoint, read_metrics
 from sdretrieval.training.distillation import Distillation
+from sdretrieval.training.trainer import last_complete_checkpoint, read_metrics
 from tests.training.lesson import SETTINGS, Lesson, interrupted, loss_of, teach, weights
 
 Lessons = Callable[[], Lesson]

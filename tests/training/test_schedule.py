@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdretrieval.training.schedule import count_updates, sampled_entries, visiting_order
+from sdretrieval.training.batches import count_updates, sampled_entries, visiting_order
 
 
 @given(st.integers(1, 50), st.integers(1, 300), st.integers(0, 5))

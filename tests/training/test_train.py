@@ -19,9 +19,9 @@ from sdretrieval.encode.student import load_student
 from sdretrieval.errors import NumericError
 from sdretrieval.training import train as train_module
 from sdretrieval.training.batches import BatchMaker
-from sdretrieval.training.callbacks import MetricsCallback, last_complete_checkpoint, read_metrics
 from sdretrieval.training.distillation import ListwiseDistillation
 from sdretrieval.training.train import EarlyStop, TrainSettings, train, updates_of
+from sdretrieval.training.trainer import MetricsCallback, last_complete_checkpoint, read_metrics
 from tests.training.lesson import SETTINGS, Lesson, assert_close, prepare, teach, weights
 
 Lessons = Callable[[], Lesson]
@@ -174,7 +174,7 @@ def test_a_training_killed_after_its_last_update_is_only_saved(
 ) -> None:
     settings = replace(SETTINGS, save_every=5)
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, "_save", _interrupt)
+        patch.setattr(train_module, "save_student", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             teach(new_lesson(), settings, tmp_path)
     assert teach(new_lesson(), settings, tmp_path).updates == 10
@@ -304,7 +304,7 @@ def test_a_killed_training_stops_where_it_would_have_stopped(new_lesson: Lessons
     assert isinstance(batches, Killed)
     batches.last = after
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_module, "_save", _interrupt)  # the kill comes here if it did not come before
+        patch.setattr(train_module, "save_student", _interrupt)  # the kill comes here if it did not come before
         with pytest.raises(KeyboardInterrupt):
             run(first, tmp_path / "killed", batches)
     resumed, whole = run(new_lesson(), tmp_path / "killed"), run(new_lesson(), tmp_path / "whole")

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[3]
 HEAVY = (
     "datasets", "faiss", "beir.retrieval.evaluation", "scipy.sparse", "sentence_transformers", "accelerate",
     "sdretrieval.run.api", "sdretrieval.report.page", "sdretrieval.training.train", "sdretrieval.training.trainer",
-    "sdretrieval.training.callbacks", "sdretrieval.training.distillation", "sdretrieval.teachers.ema",
+    "sdretrieval.training.distillation", "sdretrieval.teachers.ema",
 )  # fmt: skip
 
 
@@ -101,8 +101,8 @@ def _wait_for(runs: Path, pattern: str) -> None:
 
 
 def _be_a_run(stderr: int, config: dict[str, Any], runs: Path, until: str | None, worker: bool) -> NoReturn:
-    from sdretrieval.run.api import run_config
     from sdretrieval.config import parse_config
+    from sdretrieval.run.api import run_config
 
     os.dup2(stderr, 1)
     os.dup2(stderr, 2)

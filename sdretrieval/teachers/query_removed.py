@@ -1,7 +1,7 @@
-"""A teacher asked by queries that were made from documents: each one's own document is judged without the query.
+"""A teacher of queries that were taken from documents: each query's own document is scored with the query removed.
 
-Such a query stands in its document word for word. Whoever looks for words would find it at once, and a teacher would
-be praised for what no real query gives it. So the score of that one document is that of what is left of it.
+Such a query is in its document word for word. Whoever looks for words would find it at once, and a teacher would be
+praised for what no real query gives it. So the score of that one document is that of what is left of it.
 
 Legend: Q queries, T candidates of all lists together, k hits.
 """
@@ -19,7 +19,7 @@ from sdretrieval.teachers.protocols import FreeTeacher, Teacher
 
 
 class Masks(NamedTuple):
-    """By query row: the document that the query was made from, and the score of what is left of it."""
+    """By query row: the document that the query was taken from, and its score with the query removed."""
 
     document: Mapping[int, int]
     score: Mapping[int, float]
@@ -29,9 +29,9 @@ class Masks(NamedTuple):
         return self._replace(score={query: score if score > 0 else -np.inf for query, score in self.score.items()})
 
     def correct_hits(self, query_rows_Q: Array, hits: Hits, k: int) -> Hits:
-        """Hits with each query's own document put where its masked score belongs, the best k of them.
+        """Hits with each query's own document put where its corrected score belongs, the best k of them.
 
-        Ask for one hit more than k: a document that falls behind leaves a gap.
+        Ask for one hit more than k: a document that falls behind leaves its place empty.
         """
         rows_Qk, scores_Qk = hits.rows_Qk.astype(np.int64), hits.scores_Qk.astype(np.float32)
         own_Q = np.asarray([self.document.get(int(row), -1) for row in query_rows_Q], dtype=np.int64)
@@ -66,7 +66,7 @@ class MaskedTeacher:
 
 
 class MaskedFreeTeacher(MaskedTeacher):
-    """The same for a free teacher."""
+    """`MaskedTeacher` for a free teacher. `zero_is_no_hit`: see `masked_teacher`."""
 
     def __init__(self, teacher: FreeTeacher, masks: Masks, zero_is_no_hit: bool) -> None:
         super().__init__(teacher, masks)
@@ -86,8 +86,7 @@ class MaskedFreeTeacher(MaskedTeacher):
 
 
 def masked_teacher(teacher: Teacher, masks: Masks, *, zero_is_no_hit: bool = False) -> Teacher:
-    """The teacher under `masks`, free if it was. `zero_is_no_hit`: to a teacher of words, who does not find what shares
-    none."""
+    """The teacher corrected by `masks`, free if it was. `zero_is_no_hit`: it never finds what shares no word."""
     if isinstance(teacher, FreeTeacher):
         return MaskedFreeTeacher(teacher, masks, zero_is_no_hit)
     return MaskedTeacher(teacher, masks)

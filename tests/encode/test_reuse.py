@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sdretrieval.encode import encoder
 from sdretrieval.encode.encoder import Encoded, encode_texts
-from sdretrieval.encode.known import DIGESTS, Donor, find_known, text_digests, unknown_rows
+from sdretrieval.encode.reuse import DIGESTS, Donor, find_reused, rows_to_make, text_digests
 from sdretrieval.encode.student import Student, load_student
 from sdretrieval.encode.tokens import load_tokens, tokenize, tokenize_into
 from sdretrieval.encode.views import View
@@ -45,7 +45,7 @@ def test_each_known_text_is_had_from_the_first_donor_that_holds_it(
 ) -> None:
     root = tmp_path_factory.mktemp("donors")
     donors = [donor(root / str(n), texts) for n, texts in enumerate(held)]
-    known = find_known(text_digests(wanted), donors)
+    known = find_reused(text_digests(wanted), donors)
     had = {int(row): (one.folder, int(their)) for one in known for row, their in zip(*one[1:], strict=True)}
     assert sum(len(one.rows_N) for one in known) == len(had), "no row twice"
     for row, text in enumerate(wanted):
@@ -54,14 +54,14 @@ def test_each_known_text_is_had_from_the_first_donor_that_holds_it(
         if holders:
             folder, their = had[row]
             assert (folder, held[holders[0]][their]) == (root / str(holders[0]), text)
-    assert unknown_rows(len(wanted), known).tolist() == [row for row in range(len(wanted)) if row not in had]
+    assert rows_to_make(len(wanted), known).tolist() == [row for row in range(len(wanted)) if row not in had]
 
 
 def test_a_donor_that_is_unsound_or_has_no_digests_gives_nothing(tmp_path: Path) -> None:
     sound = donor(tmp_path / "sound", ["a", "b"])
     broken = Donor(donor(tmp_path / "broken", ["a", "b", "c"]).folder, lambda: False)
     (tmp_path / "old").mkdir()
-    known = find_known(text_digests(["c", "b"]), [Donor(tmp_path / "old"), broken, sound])
+    known = find_reused(text_digests(["c", "b"]), [Donor(tmp_path / "old"), broken, sound])
     assert [(one.folder, one.rows_N.tolist(), one.their_rows_N.tolist()) for one in known] == [(sound.folder, [1], [1])]
 
 
@@ -69,9 +69,9 @@ def test_a_donor_is_not_read_through_for_one_text_in_thousands(tmp_path: Path) -
     asked: list[int] = []
     large = donor(tmp_path / "large", [f"text {n}" for n in range(3000)])
     watched = Donor(large.folder, lambda: not asked.append(1))
-    assert find_known(text_digests(["text 7"]), [watched]) == []
+    assert find_reused(text_digests(["text 7"]), [watched]) == []
     assert asked == []
-    assert len(find_known(text_digests([f"text {n}" for n in range(4)]), [watched])) == 1
+    assert len(find_reused(text_digests([f"text {n}" for n in range(4)]), [watched])) == 1
     assert asked == [1]
 
 
@@ -94,7 +94,7 @@ def test_tokens_of_known_texts_are_copied_and_equal_a_fresh_computation(
     with caplog.at_level("INFO", "sdretrieval"):
         found, reused = tokenize_into(tmp_path / "new", NEW, counted, "0/tokens", [Donor(tmp_path / "old")])
     assert sorted(asked) == sorted(set(NEW) - set(OLD)) and reused == len(NEW) - ADDED
-    assert f"0/tokens: {len(NEW) - ADDED} of {len(NEW)} texts known already" in caplog.text
+    assert f"0/tokens: {len(NEW) - ADDED} of {len(NEW)} texts reused" in caplog.text
     fresh = tokenize(NEW, tokenizer)
     for one in (found, load_tokens(tmp_path / "new")):
         np.testing.assert_array_equal(one.values_T, fresh.values_T)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdretrieval.errors import NumericError
-from sdretrieval.teachers.pair_cache import PairCache, pair_key
+from sdretrieval.teachers.pairs import PairCache, pair_key
 
 
 @given(st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), unique=True, max_size=20))

@@ -10,8 +10,8 @@ from sdretrieval.ragged import Array, Ragged
 from sdretrieval.targets.calibrate import Calibration
 from sdretrieval.teachers.ensemble import score_candidates
 from sdretrieval.teachers.lexical import LexicalTeacher
-from sdretrieval.teachers.masked import MaskedTeacher, Masks, masked_teacher
 from sdretrieval.teachers.protocols import FreeTeacher
+from sdretrieval.teachers.query_removed import MaskedTeacher, Masks, masked_teacher
 from tests.teachers.collection import Collection
 
 ROWS = np.asarray([5, 8])

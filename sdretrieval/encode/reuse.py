@@ -1,6 +1,6 @@
-"""What an earlier collection's result already holds of this one: rows found by the digest of their content.
+"""Rows that need not be computed again: found in another collection's artifacts by the digest of their content.
 
-Legend: N rows wanted, M rows of a donor. Row numbers, texts' order and what else stands in a collection play no part.
+Legend: N rows wanted, M rows of a donor. Row numbers and the order of texts do not matter.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ ROWS_PER_COPY = 65_536
 
 @dataclass(frozen=True)
 class Donor:
-    """Folder of a finished result of the same computation over another collection; `sound` checks it before use."""
+    """A reusable artifact: the folder of the same computation over another collection; `sound` checks it before use."""
 
     folder: Path
     sound: Callable[[], bool] = lambda: True
 
 
-class Known(NamedTuple):
-    """`rows_N` of what is wanted are `their_rows_N` of the result in `folder`."""
+class ReusedRows(NamedTuple):
+    """`rows_N` of what is wanted are `their_rows_N` of the artifact in `folder`."""
 
     folder: Path
     rows_N: NDArray[np.int64]
@@ -49,7 +49,7 @@ class Known(NamedTuple):
 
 
 def digest_of(content: bytes) -> bytes:
-    """16 bytes of blake2b: two contents that share them are not to be met with."""
+    """16 bytes of blake2b: nobody will meet two contents that share them."""
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
@@ -63,43 +63,36 @@ def text_digests(texts: Sequence[str]) -> Array:
     return digests_of((text.encode("utf8", "surrogatepass") for text in texts), len(texts))
 
 
-def find_known(digests_N: Array, donors: Iterable[Donor]) -> list[Known]:
-    """Where each known row is to be had; no row is in two answers. The first donor that has a row gives it.
-
-    Donors without digests (made by an earlier version) give nothing.
-    """
-    found: list[Known] = []
+def find_reused(digests_N: Array, donors: Iterable[Donor]) -> list[ReusedRows]:
+    """Which rows can be copied, and from where; the first donor that has a row gives it. Donors without digests give
+    nothing."""
+    parts: list[ReusedRows] = []
     missing = np.arange(len(digests_N))
     for donor in donors:
         if not len(missing) or not (donor.folder / DIGESTS).is_file():
             continue
         theirs_M = np.load(donor.folder / DIGESTS)
-        at = _places(theirs_M, digests_N[missing])
-        has = at >= 0
+        if not len(theirs_M):
+            continue
+        # Where each wanted digest would stand among theirs if these were sorted: there it is, or nowhere.
+        wanted, order_M = digests_N[missing], np.argsort(theirs_M, kind="stable")
+        at = order_M[np.minimum(np.searchsorted(theirs_M, wanted, sorter=order_M), len(theirs_M) - 1)].astype(np.int64)
+        has = theirs_M[at] == wanted
         if has.sum() > WORTH_CHECKING * len(theirs_M) and donor.sound():
-            found.append(Known(donor.folder, missing[has], at[has]))
+            parts.append(ReusedRows(donor.folder, missing[has], at[has]))
             missing = missing[~has]
-    return found
+    return parts
 
 
-def _places(theirs_M: Array, wanted_N: Array) -> NDArray[np.int64]:
-    """Position of each wanted digest among theirs, -1 where it is not there."""
-    if not len(theirs_M):
-        return np.full(len(wanted_N), -1, dtype=np.int64)
-    order_M = np.argsort(theirs_M, kind="stable")
-    at = order_M[np.minimum(np.searchsorted(theirs_M, wanted_N, sorter=order_M), len(theirs_M) - 1)]
-    return np.where(theirs_M[at] == wanted_N, at, -1).astype(np.int64)
-
-
-def unknown_rows(count: int, known: Iterable[Known]) -> NDArray[np.int64]:
+def rows_to_make(count: int, reused: Iterable[ReusedRows]) -> NDArray[np.int64]:
     """Rows of `count` that no donor gives, ascending."""
     new_N = np.ones(count, dtype=bool)
-    for one in known:
-        new_N[one.rows_N] = False
+    for part in reused:
+        new_N[part.rows_N] = False
     return np.flatnonzero(new_N).astype(np.int64)
 
 
-def say_known(description: str, reused: int, count: int, unit: str) -> None:
+def log_reused(description: str, reused: int, count: int, unit: str) -> None:
     """Log how much need not be computed."""
     if reused:
-        logger.info("%s: %s of %s %s known already", description, f"{reused:,}", f"{count:,}", unit)
+        logger.info("%s: %s of %s %s reused", description, f"{reused:,}", f"{count:,}", unit)

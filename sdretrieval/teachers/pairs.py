@@ -1,0 +1,172 @@
+"""Scored (query, document) pairs: a costly teacher's, kept across runs, and files written for others."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from sdretrieval.errors import NumericError, RequestError
+from sdretrieval.ragged import Array
+
+logger = logging.getLogger(__name__)
+
+
+def pair_key(query: str, document: str) -> bytes:
+    """16 bytes that stand for the two texts."""
+    hasher = hashlib.blake2b(query.encode("utf8", "surrogatepass"), digest_size=16)
+    hasher.update(b"\x1f" + document.encode("utf8", "surrogatepass"))
+    return hasher.digest()
+
+
+class PairCache:
+    """Pair scores of one teacher under one view, in `folder` (named by the caller after the teacher's digest).
+
+    Keys are digests of the texts, so that a later generation, a grown corpus or another run scores only new pairs. Each
+    call of `add` writes one shard, whole or not at all: a killed run loses at most the pairs since the last shard.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._scores: dict[bytes, float] = {}
+        for shard in sorted(folder.glob("*.safetensors")):
+            self._scores.update(_read(shard))
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    def get(self, keys: Iterable[bytes]) -> Array:
+        """Known scores, float32, NaN if a pair is new."""
+        return np.fromiter((self._scores.get(key, np.nan) for key in keys), dtype=np.float32)
+
+    def add(self, keys: Sequence[bytes], scores: Array) -> None:
+        """Remember scores, on disk and here. Raises NumericError for NaN, which stands for an unknown pair."""
+        from safetensors.numpy import save_file
+
+        if not len(keys):
+            return
+        if unknown := int(np.isnan(scores).sum()):
+            raise NumericError(
+                f"pair cache: {unknown} of {len(scores)} scores are NaN, expected numbers; score again in float32"
+            )
+        name = hashlib.blake2b(b"".join(keys), digest_size=8).hexdigest()
+        temporary = self._folder / f"{name}.{os.getpid()}.new"
+        packed = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), 16)
+        save_file({"keys": packed.copy(), "scores": np.asarray(scores, dtype=np.float32)}, temporary)
+        temporary.replace(self._folder / f"{name}.safetensors")
+        self._scores.update(zip(keys, np.asarray(scores, dtype=np.float32).tolist(), strict=True))
+
+
+def _read(shard: Path) -> dict[bytes, float]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        stored = load_file(shard)
+    except SafetensorError as problem:
+        logger.warning("%s is damaged (%s); its pairs are scored again", shard, problem)
+        return {}
+    packed = stored["keys"].tobytes()
+    return {packed[16 * i : 16 * i + 16]: score for i, score in enumerate(stored["scores"].tolist())}
+
+
+PAIR_COLUMNS = ("query", "document", "query_text", "document_text")
+SPACES = re.compile(r"[\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+")
+"""What would end a field or a line of a TSV."""
+ROWS_AT_ONCE = 10_000
+
+Pair = tuple[str, str]
+
+
+def check_target(file: Path) -> None:
+    """Raise RequestError if `file` has none of the endings that are written, or its folder is not there."""
+    name = file.name.lower()
+    if not name.endswith((".tsv", ".tsv.gz", ".parquet")):
+        raise RequestError(f"{file}: expected a file name that ends in .tsv, .tsv.gz or .parquet")
+    if not file.parent.is_dir():
+        raise RequestError(f"{file}: there is no folder {file.parent}; make it first")
+    if file.is_dir():
+        raise RequestError(f"{file} is a folder, expected a file")
+
+
+def write_pairs(file: Path, pairs: Sequence[Pair], texts: Callable[[Pair], tuple[str, str]]) -> None:
+    """Write query, document, query_text, document_text of each pair; whole or not at all.
+
+    TSV (also .gz) or Parquet by the file's ending.
+    """
+    rows = ((*pair, *texts(pair)) for pair in pairs)
+    if file.suffix != ".parquet":
+        _write_tsv(file, PAIR_COLUMNS, rows)
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([(name, pa.string()) for name in PAIR_COLUMNS])
+    with _fresh(file) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        while block := list(islice(rows, ROWS_AT_ONCE)):
+            arrays = [pa.array(values, pa.string()) for values in zip(*block, strict=True)]
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+
+
+def read_pairs(file: Path) -> list[Pair]:
+    """Query and document ids of a TSV that `write_pairs` made."""
+    with file.open(encoding="utf8", newline="\n") as stream:
+        next(stream, None)  # the line of names
+        fields = (line.split("\t", 2) for line in stream)
+        return [(query, document) for query, document, _ in fields]
+
+
+def write_scores(file: Path, pairs: Sequence[Pair], columns: Mapping[str, Array]) -> None:
+    """Write query, document and `columns` (float32, one score a pair), so that reading gives the same float32.
+
+    TSV (also .gz) or Parquet by the file's ending; `score_file` reads them back.
+    """
+    if file.suffix != ".parquet":
+        # Nine significant digits are enough for a float32 to come back to the bit.
+        values = list(columns.values())
+        rows = ((*pair, *(f"{float(scores[at]):.9g}" for scores in values)) for at, pair in enumerate(pairs))
+        _write_tsv(file, ("query", "document", *columns), rows)
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    ids = {name: [pair[at] for pair in pairs] for at, name in enumerate(("query", "document"))}
+    table = pa.table({**ids, **{name: np.asarray(values, dtype=np.float32) for name, values in columns.items()}})
+    with _fresh(file) as temporary:
+        pq.write_table(table, temporary)
+
+
+def _write_tsv(file: Path, names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    with _fresh(file) as temporary, ExitStack() as stack:
+        stream: TextIO
+        if file.suffix == ".gz":  # no name and no time in the archive: the same scores make the same file
+            raw = stack.enter_context(temporary.open("wb"))
+            archive = stack.enter_context(gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0))
+            stream = stack.enter_context(io.TextIOWrapper(archive, encoding="utf8", newline="\n"))
+        else:
+            stream = stack.enter_context(temporary.open("w", encoding="utf8", newline="\n"))
+        stream.write("\t".join(SPACES.sub(" ", name) for name in names) + "\n")
+        for row in rows:
+            stream.write("\t".join(SPACES.sub(" ", field) for field in row) + "\n")
+
+
+@contextmanager
+def _fresh(file: Path) -> Iterator[Path]:
+    """A path beside `file` that takes its place at the end."""
+    temporary = file.with_name(file.name + ".new")
+    try:
+        yield temporary
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)

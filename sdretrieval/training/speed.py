@@ -1,0 +1,139 @@
+"""What makes training affordable on a CPU: fewer parts learn, no dropout, and the arithmetic that is faster there.
+
+Word embeddings are most of a small model's weights and learn little from a few hundred queries. Dropout's random
+numbers are dear on a CPU and its noise is not needed when the target is a soft distribution. On some CPUs bfloat16
+autocast is faster than float32, on others slower, and a step of training can gain what a mere forward pass does not: so
+that is measured in a few seconds, never assumed.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sdretrieval.encode.encoder import Precision
+from sdretrieval.errors import ModelError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from torch import nn
+
+
+def freeze(model: nn.Module, parts: Sequence[str]) -> int:
+    """Stop gradients of every parameter whose name holds one of `parts`.
+
+    `layers:3` names the embeddings and the lowest 3 layers. Returns the number of parameters that still learn.
+    Raises ModelError for a part that names nothing, and if nothing is left to learn.
+    """
+    chosen = frozen_names([name for name, _ in model.named_parameters()], parts)
+    for name, parameter in model.named_parameters():
+        if name in chosen:
+            parameter.requires_grad_(False)
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def frozen_names(names: Sequence[str], parts: Sequence[str]) -> set[str]:
+    """Those parameters' `names` that `parts` freeze; changes nothing, so that a run can ask before it begins.
+
+    Raises ModelError for a part that names nothing, and if nothing is left to learn.
+    """
+
+    def layer_of(name: str) -> int:
+        layer = re.search(r"\blayers?\.(\d+)\.", name)
+        return int(layer.group(1)) if layer else -1 if "embeddings" in name else sys.maxsize
+
+    chosen: set[str] = set()
+    for part in parts:
+        lowest = re.fullmatch(r"layers:(\d+)", part)
+        named = {name for name in names if (layer_of(name) < int(lowest.group(1)) if lowest else part in name)}
+        if not named:
+            examples = sorted({re.sub(r"\.\d+\.", ".0.", name) for name in names})[:6]
+            raise ModelError(
+                f"train.freeze: no parameter's name holds {part!r}; names look like {', '.join(examples)}; "
+                "'layers:N' freezes the embeddings and the lowest N layers"
+            )
+        chosen |= named
+    if len(chosen) == len(set(names)):
+        raise ModelError(f"train.freeze: {', '.join(parts)} leaves no parameter to learn; freeze less")
+    return chosen
+
+
+@contextmanager
+def dropout_at(model: nn.Module, rate: float) -> Iterator[None]:
+    """Set every dropout of the model to `rate`; the model's own rates come back at the end."""
+    from torch import nn
+
+    modules = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+    before = [module.p for module in modules]
+    for module in modules:
+        module.p = rate
+    try:
+        yield
+    finally:
+        for module, own in zip(modules, before, strict=True):
+            module.p = own
+
+
+WORTH_IT = 1.15
+"""Ratio of speeds from which reduced precision is taken: below it, noise would decide."""
+HOPELESS = 0.8
+"""A first ratio below this ends the measurement."""
+FEW_TOKENS, FAR = 16, 0.4
+"""If a processor has no bfloat16, a pass in it takes seconds: a ratio below FAR on a few tokens is answer enough."""
+
+
+def faster_precision(
+    model: SentenceTransformer, *, training: bool, tokens: int = 128, rounds: int = 3
+) -> tuple[Precision, float]:
+    """The faster precision, and the ratio float32 / bfloat16 seconds: interleaved, the median of `rounds`.
+
+    `training` measures a pass forward and back, else forward alone. A GPU without bfloat16 gets float32 (ratio 0).
+    If bfloat16 is far slower, one round decides, or even a few tokens.
+    """
+    import torch
+
+    if model.device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        return "float32", 0.0
+
+    def measured(count: int) -> float:
+        seconds = {reduced: _seconds(model, count, reduced, training) for reduced in (False, True)}
+        return seconds[False] / seconds[True]
+
+    few = min(FEW_TOKENS, tokens)
+    measured(tokens if model.device.type == "cuda" else few)  # what is only done once is done
+    ratios = [measured(few)]
+    if ratios[0] >= FAR:
+        ratios = [measured(tokens)]
+        while len(ratios) < rounds and ratios[0] >= HOPELESS:
+            ratios.append(measured(tokens))
+    ratio = statistics.median(ratios)
+    return ("bfloat16" if ratio >= WORTH_IT else "float32"), ratio
+
+
+def _seconds(model: SentenceTransformer, tokens: int, reduced: bool, training: bool) -> float:
+    import torch
+
+    device = model.device
+    ids = torch.full((8, tokens), (model.tokenizer.pad_token_id or 0) + 5, dtype=torch.long, device=device)
+    features = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    if "token_type_ids" not in model.tokenizer.model_input_names:
+        features.pop("token_type_ids")
+
+    def wait() -> None:  # a GPU works behind the caller's back: its seconds count only once it is done
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    wait()
+    start = time.perf_counter()
+    with torch.set_grad_enabled(training), torch.autocast(device.type, torch.bfloat16, enabled=reduced):
+        vectors = model(features)["sentence_embedding"]
+    if training:
+        vectors.float().sum().backward()
+        model.zero_grad(set_to_none=True)
+    wait()
+    return time.perf_counter() - start
