@@ -50,7 +50,7 @@ class Ragged:
 
     @property
     def list_of_entry(self) -> NDArray[np.int64]:
-        """For each entry the list that it stands in, shape (T,)."""
+        """For each entry the list that it is in, shape (T,)."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def with_values(self, values_T: Array) -> Ragged:
@@ -76,7 +76,7 @@ def gathered(
 ) -> Ragged:
     """`count` lists put together from `parts` (rows here, source, rows there), which name each row here once.
 
-    `allocate(entries, dtype)` makes the flat array, which may lie on the disk.
+    `allocate(entries, dtype)` makes the flat array, which may be on the disk.
     """
     lengths = np.zeros(count, dtype=np.int64)
     for rows, source, their_rows in parts:

@@ -184,14 +184,12 @@ def load_found(found: FoundModel, device: str = "auto") -> Student:
 
 def own_tokens(folder: Path) -> int:
     """The sequence length that a model's own files ask for, never more than its positions."""
-    from sdretrieval.encode.student import ROBERTA_KIN, words_folder
+    from sdretrieval.encode.student import positions_in, words_folder
 
     names = ("config.json", "sentence_bert_config.json", "tokenizer_config.json")
     paths = [words_folder(folder) / name for name in names]
     config, bert, tokenizer = (json.loads(p.read_text(encoding="utf8")) if p.is_file() else {} for p in paths)
-    positions = config.get("max_position_embeddings")
-    if positions and config.get("model_type") in ROBERTA_KIN:
-        positions -= (config.get("pad_token_id") or 0) + 1
+    positions = positions_in(config)
     wanted = bert.get("max_seq_length") or tokenizer.get("model_max_length")
     limits = [int(limit) for limit in (wanted, positions) if limit and 0 < limit < NO_LIMIT]
     return min(limits, default=USUAL_TOKENS)

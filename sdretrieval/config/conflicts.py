@@ -23,14 +23,14 @@ VECTOR_KINDS = ("ema", "dense")
 """Kinds of teachers whose class is a `HasVectors`."""
 
 
-class Clash(NamedTuple):
-    """Settings that cannot stand together: the dotted paths involved (the first is blamed) and what is wrong."""
+class Conflict(NamedTuple):
+    """Settings that cannot go together: the dotted paths involved (the first is blamed) and what is wrong."""
 
     paths: tuple[str, ...]
     text: str
 
 
-def clashes(config: Config) -> list[Clash]:
+def conflicts(config: Config) -> list[Conflict]:
     """All contradictions between fields that are each well-formed."""
     return [
         *_sizes(config), *_index(config.index), *_queries(config), *_teacher(config), *_loss(config),
@@ -38,49 +38,49 @@ def clashes(config: Config) -> list[Clash]:
     ]  # fmt: skip
 
 
-def _sizes(config: Config) -> Iterator[Clash]:
+def _sizes(config: Config) -> Iterator[Conflict]:
     mine, train, targets = config.mine, config.train, config.targets
     if mine.keep > mine.depth:
         text = f"found {mine.keep}; expected at most mine.depth ({mine.depth}): no list keeps more than was retrieved"
-        yield Clash(("mine.keep", "mine.depth"), text)
+        yield Conflict(("mine.keep", "mine.depth"), text)
     if train.candidates_per_query > mine.keep:
         text = f"found {train.candidates_per_query}; expected at most mine.keep ({mine.keep}), a list's length"
-        yield Clash(("train.candidates_per_query", "mine.keep"), text)
+        yield Conflict(("train.candidates_per_query", "mine.keep"), text)
     if targets.target_perplexity >= mine.keep:
         text = f"found {targets.target_perplexity:g}; expected less than mine.keep ({mine.keep}), a uniform list's"
-        yield Clash(("targets.target_perplexity", "mine.keep"), text)
+        yield Conflict(("targets.target_perplexity", "mine.keep"), text)
 
 
-def _index(index: IndexConfig) -> Iterator[Clash]:
+def _index(index: IndexConfig) -> Iterator[Conflict]:
     settings = settings_from(index)
     for name, text in settings.problems():
-        yield Clash((f"index.{name}", "index.kind"), text)
+        yield Conflict((f"index.{name}", "index.kind"), text)
     if index.device == "cuda" and settings.no_gpu:
         text = f'found "cuda", but index.kind is {index.kind}: {settings.no_gpu}; expected auto or cpu'
-        yield Clash(("index.device", "index.kind"), text)
+        yield Conflict(("index.device", "index.kind"), text)
 
 
-def _queries(config: Config) -> Iterator[Clash]:
-    asked = config.corpus.generate
-    if asked.written > 0 and asked.model is None:
+def _queries(config: Config) -> Iterator[Conflict]:
+    cfg = config.corpus.generate
+    if cfg.written > 0 and cfg.model is None:
         text = (
-            f"found {asked.written:g}, but corpus.generate.model is null; expected a seq2seq model that writes "
+            f"found {cfg.written:g}, but corpus.generate.model is null; expected a seq2seq model that writes "
             "queries, such as doc2query/msmarco-t5-small-v1, or 0"
         )
-        yield Clash(("corpus.generate.written", "corpus.generate.model"), text)
-    if not any(getattr(asked, kind) > 0 for kind in QUERY_KINDS):
+        yield Conflict(("corpus.generate.written", "corpus.generate.model"), text)
+    if not any(getattr(cfg, kind) > 0 for kind in QUERY_KINDS):
         text = "found 0, as every other kind; expected a share above 0 somewhere, else no query is made"
-        yield Clash(("corpus.generate.span",), text)
+        yield Conflict(("corpus.generate.span",), text)
 
 
-def _teacher(config: Config) -> Iterator[Clash]:
+def _teacher(config: Config) -> Iterator[Conflict]:
     members = members_of(config.teacher)
     prefixes = member_paths(config)
     for prefix, member in zip(prefixes, members, strict=True):
         if isinstance(member, CrossEncoderConfig | ScoresConfig) and config.train.scope == "batch":
             kind = "a cross_encoder, which scores" if member.kind == "cross_encoder" else "scores, which has"
             text = f'found "batch", but {prefix} is {kind} only the pairs of the lists; expected auto or list'
-            yield Clash(("train.scope", f"{prefix}.kind"), text)
+            yield Conflict(("train.scope", f"{prefix}.kind"), text)
         if isinstance(member, EmaConfig | DenseConfig):
             yield from _gaps(member.view, f"{prefix}.view", config.student.max_tokens)
         if isinstance(member, CrossEncoderConfig):
@@ -94,38 +94,38 @@ def member_paths(config: Config) -> list[str]:
     return ["teacher"]
 
 
-def _cross_encoder_view(member: CrossEncoderConfig, prefix: str) -> Iterator[Clash]:
+def _cross_encoder_view(member: CrossEncoderConfig, prefix: str) -> Iterator[Conflict]:
     if member.view.max_tokens is not None:
         text = (
             f"found {member.view.max_tokens}; a cross-encoder's window is what {prefix}.max_tokens "
             f"({member.max_tokens}) leaves beside the query; expected null"
         )
-        yield Clash((f"{prefix}.view.max_tokens", f"{prefix}.max_tokens"), text)
+        yield Conflict((f"{prefix}.view.max_tokens", f"{prefix}.max_tokens"), text)
         return
     yield from _gaps(member.view, f"{prefix}.view", member.max_tokens)
 
 
-def _gaps(view: ViewConfig, path: str, student_tokens: int) -> Iterator[Clash]:
+def _gaps(view: ViewConfig, path: str, student_tokens: int) -> Iterator[Conflict]:
     width = view.max_tokens or student_tokens
     if view.windows == "all" and view.stride is not None and view.stride > width:
         text = f"found {view.stride}; expected at most the window's {width} tokens, else parts are never seen"
-        yield Clash((f"{path}.stride", f"{path}.max_tokens", "student.max_tokens"), text)
+        yield Conflict((f"{path}.stride", f"{path}.max_tokens", "student.max_tokens"), text)
 
 
-def _weights(weights: list[float | str], prefixes: list[str]) -> Iterator[Clash]:
+def _weights(weights: list[float | str], prefixes: list[str]) -> Iterator[Conflict]:
     paths = tuple(f"{prefix}.weight" for prefix in prefixes)
     auto = [path for path, weight in zip(paths, weights, strict=True) if weight == "auto"]
     if auto and len(auto) < len(weights):
         fixed = [path for path in paths if path not in auto]
         text = f"found a number, but {', '.join(auto)} is auto; expected auto on every member or on none"
-        yield from (Clash((path, *paths), text) for path in fixed)
+        yield from (Conflict((path, *paths), text) for path in fixed)
     if all(weight == 0 for weight in weights):
         found = "0" if len(weights) == 1 else "0 on every member"
-        yield Clash(paths, f"found {found}; expected a weight above 0 somewhere, else nothing teaches")
+        yield Conflict(paths, f"found {found}; expected a weight above 0 somewhere, else nothing teaches")
 
 
-def _loss(config: Config) -> Iterator[Clash]:
-    """Vectors can be followed only where every member that may count has some."""
+def _loss(config: Config) -> Iterator[Conflict]:
+    """Vectors can be followed only if every member that may count has some."""
     if config.train.loss != "embedding":
         return
     for prefix, member in zip(member_paths(config), members_of(config.teacher), strict=True):
@@ -136,22 +136,22 @@ def _loss(config: Config) -> Iterator[Clash]:
                 f'found "embedding", but {prefix} ({member.kind}) has scores and no vectors; expected listwise_kl or '
                 "margin_mse, or members that all have vectors, such as ema (weight: 0 leaves one out)"
             )
-            yield Clash(("train.loss", f"{prefix}.kind", f"{prefix}.weight"), text)
+            yield Conflict(("train.loss", f"{prefix}.kind", f"{prefix}.weight"), text)
         elif isinstance(member, EmaConfig) and member.mode == "live":
             text = (
                 f'found "embedding", but {prefix} is live: its vectors move while the student regresses on them; '
                 "expected mode: frozen or base, or another loss"
             )
-            yield Clash(("train.loss", f"{prefix}.mode", f"{prefix}.weight"), text)
+            yield Conflict(("train.loss", f"{prefix}.mode", f"{prefix}.weight"), text)
 
 
-def _query_side(config: Config) -> Iterator[Clash]:
+def _query_side(config: Config) -> Iterator[Conflict]:
     if config.student.train == "query" and config.train.loss == "embedding":
         text = (
             'found "embedding", but student.train is query: documents keep the base student\'s vectors, which are not '
             "those that the teacher compares its query vectors with; expected listwise_kl or margin_mse"
         )
-        yield Clash(("train.loss", "student.train"), text)
+        yield Conflict(("train.loss", "student.train"), text)
 
 
 def has_vectors(member: object) -> bool:
@@ -159,32 +159,32 @@ def has_vectors(member: object) -> bool:
     return getattr(member, "kind", "") in VECTOR_KINDS
 
 
-def _query_weights(config: Config) -> Iterator[Clash]:
+def _query_weights(config: Config) -> Iterator[Conflict]:
     by = config.targets.query_weights.by
     counting = [member for member in members_of(config.teacher) if member.weight != 0]
     if by in ("agreement", "both") and len(counting) < 2:
         text = f'found "{by}", but one teacher alone counts, and agrees with itself; expected confidence or none'
-        yield Clash(("targets.query_weights.by", "teacher"), text)
+        yield Conflict(("targets.query_weights.by", "teacher"), text)
 
 
-def _measures(config: Config) -> Iterator[Clash]:
+def _measures(config: Config) -> Iterator[Conflict]:
     evaluate, gate = config.evaluate, config.gate
     if evaluate.split == "train":
         text = 'found "train", the queries that are trained on; expected another split'
-        yield Clash(("evaluate.split",), text)
+        yield Conflict(("evaluate.split",), text)
     if int(gate.measure.split("@")[1]) > evaluate.depth:
         text = f'found "{gate.measure}"; expected a cut of at most evaluate.depth ({evaluate.depth})'
-        yield Clash(("gate.measure", "evaluate.depth"), text)
+        yield Conflict(("gate.measure", "evaluate.depth"), text)
     if by_dev(config) and (blind := blind_to_order(config)):
-        yield Clash(("gate.measure", "evaluate.teacher_depth"), blind)
+        yield Conflict(("gate.measure", "evaluate.teacher_depth"), blind)
     for position, measure in enumerate(evaluate.measures):
         if int(measure.split("@")[1]) > evaluate.depth:
             path = f"evaluate.measures.{position}"
             text = f'found "{measure}"; expected a cut of at most evaluate.depth ({evaluate.depth})'
-            yield Clash((path, "evaluate.depth"), text)
+            yield Conflict((path, "evaluate.depth"), text)
     if evaluate.teacher_depth > evaluate.depth:
         text = f"found {evaluate.teacher_depth}; expected at most evaluate.depth ({evaluate.depth})"
-        yield Clash(("evaluate.teacher_depth", "evaluate.depth"), text)
+        yield Conflict(("evaluate.teacher_depth", "evaluate.depth"), text)
 
 
 def blind_to_order(config: Config) -> str | None:

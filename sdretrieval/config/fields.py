@@ -40,7 +40,7 @@ def _field(kind: Kind, description: str, default: Any, expects: str | None, limi
 
 
 def kind_of(field: FieldInfo) -> str | None:
-    """`identity` or `cost`; None where the field was declared without saying which."""
+    """`identity` or `cost`; None if the field was declared without saying which."""
     extra = field.json_schema_extra
     kind = extra.get("kind") if isinstance(extra, dict) else None
     return kind if isinstance(kind, str) else None

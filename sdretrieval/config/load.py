@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from sdretrieval.config import problems
-from sdretrieval.config.conflicts import clashes
+from sdretrieval.config.conflicts import conflicts
 from sdretrieval.config.schema import Config, IndexConfig
 from sdretrieval.errors import ConfigError, RequestError
 
@@ -38,7 +38,7 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             if isinstance(key_node, yaml.ScalarNode) and key_node.value in seen and key_node.value != "<<":
                 mark = key_node.start_mark
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key_node.value!r} stands twice", mark)
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key_node.value!r} is there twice", mark)
             seen.add(key_node.value if isinstance(key_node, yaml.ScalarNode) else id(key_node))
         return super().construct_mapping(node, deep=deep)
 
@@ -126,10 +126,10 @@ def _parse(raw: object, overrides: Sequence[str], where: str) -> Config:
     config, errors = _validate(data)
     found += [(problems.dotted(problems.real_path(error, data)), problems.describe(error, data)) for error in errors]
     blamed = [path for path, _ in found]
-    for clash in clashes(config) if config is not None else ():
-        pairs = [(bad, path) for bad in blamed for path in clash.paths]
+    for conflict in conflicts(config) if config is not None else ():
+        pairs = [(bad, path) for bad in blamed for path in conflict.paths]
         if not any(f"{bad}.".startswith(f"{path}.") or f"{path}.".startswith(f"{bad}.") for bad, path in pairs):
-            found.append((clash.paths[0], clash.text))
+            found.append((conflict.paths[0], conflict.text))
     if found or config is None:
         lines = [f"{where} has {len(found)} problem{'s' if len(found) > 1 else ''}:"]
         for path, text in found:
@@ -181,7 +181,7 @@ def _stand_in(data: Any, path: problems.Path) -> None:
 
 
 def _apply(data: dict[str, Any], override: str) -> str | None:
-    """Write one `a.b=c` into `data`; the problem as text where that cannot be done."""
+    """Write one `a.b=c` into `data`; the problem as text if that cannot be done."""
     path, equals, text = override.partition("=")
     keys = [int(part) if part.isdigit() else part for part in path.strip().split(".")]
     if not equals or not all(str(key) for key in keys):

@@ -60,7 +60,7 @@ def _child(node: object, part: str | int) -> object:
 
 
 def value_at(data: object, path: Path) -> object:
-    """What stands at `path`; None where nothing does."""
+    """What is at `path`; None if nothing is."""
     for part in path:
         data = _child(data, part)
     return data
@@ -179,7 +179,7 @@ def sections_in(annotation: Any) -> list[type[Section]]:
 
 
 def section_at(path: Path, data: object) -> type[Section] | None:
-    """The section class that stands at `path`; where several may, the one of the kind found there."""
+    """The section class at `path`; if several are possible, the one of the kind found there."""
     section: type[Section] | None = Config
     field: FieldInfo | None = None
     for part in path:
@@ -198,7 +198,7 @@ def _chosen(sections: list[type[Section]], data: object) -> type[Section] | None
 
 
 def field_at(path: Path, data: object) -> FieldInfo | None:
-    """The declaration of the field at `path` (of the list, where `path` ends in a position)."""
+    """The declaration of the field at `path` (of the list, if `path` ends in a position)."""
     while path and isinstance(path[-1], int):
         path = path[:-1]
     section = section_at(path[:-1], data) if path else None

@@ -61,17 +61,15 @@ class CorpusConfig(Section):
     """Which texts, and which judgements of them may be used."""
 
     source: str = identity("BEIR folder, beir:NAME, table, saved dataset, hf:NAME or python-stdlib", min_length=1)
-    labels: bool = identity("whether judgements of train and dev may be used; where false, dev queries are made", True)
-    generated_queries: int = identity("extra training queries made from documents", 0, ge=0)
+    labels: bool = identity("whether judgements of train and dev may be used; if false, dev queries are made", True)
+    generated_queries: int = identity("extra training queries made from documents (synthetic queries)", 0, ge=0)
     generate: GenerateConfig = identity("how queries are made from documents", GenerateConfig())
     train_queries: int | None = identity(
         "train on at most so many of the corpus' own queries, chosen by a hash; null takes all", None, ge=1
     )
     unjudged_queries: bool = identity("whether queries without a judgement, as of a log, are trained on too", False)
-    dev_share: Number = identity(
-        "share of train carved off as dev where the corpus has no dev split", 0.2, gt=0, le=0.5
-    )
-    dev_queries: int = identity("most generated dev queries where labels is false", 300, ge=1)
+    dev_share: Number = identity("share of train carved off as dev if the corpus has no dev split", 0.2, gt=0, le=0.5)
+    dev_queries: int = identity("most synthetic dev queries if labels is false", 300, ge=1)
     max_documents: int | None = identity("keep only so many documents; null keeps all", None, ge=1)
     verdicts: str | None = identity(
         "table of (query, document) pairs that a person judged, as fn-report writes it; truth in training",
@@ -144,7 +142,7 @@ Stemming = Literal[
 
 
 class MineConfig(Section):
-    """Which documents stand in a query's list."""
+    """Which documents are in a query's list."""
 
     depth: int = identity("how many documents to retrieve per query", 100, ge=2)
     keep: int = identity("how many documents a query's list keeps", 16, ge=2)
@@ -377,5 +375,5 @@ class Config(Section):
 
 
 def members_of(teacher: TeacherConfig) -> tuple[Member, ...]:
-    """The teachers of a mixture; the teacher itself where it stands alone."""
+    """The teachers of a mixture; the teacher itself if it is alone."""
     return teacher.members if isinstance(teacher, EnsembleConfig) else (teacher,)

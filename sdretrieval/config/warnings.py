@@ -146,9 +146,9 @@ def _unused_by_loss(config: Config) -> Iterator[str]:
 
 
 def _weighing(config: Config) -> Iterator[str]:
-    asked, teacher = config.targets.query_weights, config.teacher
-    if asked.below > 0 and asked.by == "none":
-        yield f"targets.query_weights.below: {asked.below:g} has no effect: targets.query_weights.by is none"
+    cfg, teacher = config.targets.query_weights, config.teacher
+    if cfg.below > 0 and cfg.by == "none":
+        yield f"targets.query_weights.below: {cfg.below:g} has no effect: targets.query_weights.by is none"
     if not isinstance(teacher, EnsembleConfig) or teacher.weights_by == "dev":
         return
     if all(member.weight != "auto" for member in teacher.members):
@@ -161,7 +161,7 @@ def _weighing(config: Config) -> Iterator[str]:
 
 
 def _later(config: Config) -> Iterator[str]:
-    """What tells later generations from the first has a part only where there are some."""
+    """What tells later generations from the first has a part only if there are some."""
     later = config.train.later_epochs
     if config.generations == 1 and later is not None:
         yield (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -115,15 +115,19 @@ def load_student(
 def positions_of(transformer: Any) -> int | None:
     """Most tokens that the model has positions for; None if it has no such limit or does not say."""
     config = getattr(getattr(transformer, "auto_model", None), "config", None)
-    size = getattr(config, "max_position_embeddings", None)
-    if size is None or size <= 0:
+    return positions_in(config.to_dict()) if config is not None else None
+
+
+PADDING_FIRST = ("roberta", "xlm-roberta", "camembert", "mpnet")
+"""Families of models that count positions from the padding id on."""
+
+
+def positions_in(settings: Mapping[str, Any]) -> int | None:
+    """The same, by the contents of a model's `config.json`."""
+    size = settings.get("max_position_embeddings")
+    if not isinstance(size, int) or size <= 0:
         return None
-    # RoBERTa and its family count positions from the padding id on.
-    offset = getattr(config, "pad_token_id", 0) + 1 if getattr(config, "model_type", "") in ROBERTA_KIN else 0
-    return int(size) - offset
-
-
-ROBERTA_KIN = ("roberta", "xlm-roberta", "camembert", "mpnet")
+    return size - ((settings.get("pad_token_id") or 0) + 1 if settings.get("model_type") in PADDING_FIRST else 0)
 
 
 def check_positions(name: str, positions: int | None, max_tokens: int) -> None:

@@ -49,7 +49,7 @@ def build_report(results: Results, figures: Figures, forecast: Mapping[str, Any]
 
 
 def _seen_positives(results: Results, figures: Figures, measure: str) -> dict[str, Any] | None:
-    """The systems apart by whether train judges a query's positive too; None where the split does not divide so."""
+    """The systems apart by whether train judges a query's positive too; None if the split has only one kind."""
     qrels, config = results.base.collection.corpus.qrels, results.run.config
     seen = queries_with_seen_positives(qrels[config.evaluate.split], qrels.get("train", {}))
     found = by_seen({name: one.of(measure) for name, one in figures.test.items()}, seen, config.seed)
@@ -65,7 +65,7 @@ def _seen_positives(results: Results, figures: Figures, measure: str) -> dict[st
 
 
 def once(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each artifact once, as the first stage that asked for it met it: later ones find it cached."""
+    """Each artifact once, as the first stage that needed it met it: later ones find it cached."""
     return list({record["key"]: record for record in reversed(records)}.values())[::-1]
 
 

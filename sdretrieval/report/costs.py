@@ -19,10 +19,10 @@ NOTHING: Mapping[str, Any] = {"counts": {}, "seconds": 0.0}
 def generation_costs(records: Iterable[Mapping[str, Any]], generations: int) -> list[dict[str, Any]]:
     """From the ledger's records: each stage's work in each of `generations`, in the order of the stages.
 
-    `amount` is in `unit`; `over_first` is (amount, seconds) over those of generation 1, None where these are 0.
+    `amount` is in `unit`; `over_first` is (amount, seconds) over those of generation 1, None if these are 0.
     What the first generation made
     and a later one found (a teacher that does not move, lists of a student that stayed) cost nothing there. What one
-    generation alone had otherwise stands in no comparison, nor does what only measured. The last row of a
+    generation alone had otherwise is in no comparison, nor does what only measured. The last row of a
     generation, `all`, adds up the seconds of the others.
     """
     found: dict[str, dict[int, Mapping[str, Any]]] = {}
@@ -33,7 +33,7 @@ def generation_costs(records: Iterable[Mapping[str, Any]], generations: int) -> 
 
 
 def _made(records: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
-    """(generation, stage, record) of what each made itself: an artifact is the first stage's that asked for it, but
+    """(generation, stage, record) of what each made itself: an artifact belongs to the first stage that needed it, but
     that of an accepted mixture, which was made to be tried (`1m0.5/encode`), the next generation's."""
     records = list(records)
     first = {record["key"]: record for record in reversed(records)}

@@ -46,7 +46,7 @@ def final_pairs(systems: Mapping[str, Measured]) -> list[Pair]:
 def compared(systems: Mapping[str, Measured], measure: str, seed: int) -> dict[Pair, dict[str, Any]]:
     """The tests of `report.json` and those of the table (each system against the base) by `measure`.
 
-    A pair that stands in both is one comparison, and Holm's correction goes over all of them: the headline, the table
+    A pair that is in both is one comparison, and Holm's correction goes over all of them: the headline, the table
     and the tests say the same p.
     """
     pairs = dict.fromkeys([*final_pairs(systems), *((name, BASE) for name in systems if name != BASE)])

@@ -14,7 +14,7 @@ from sdretrieval.stages.collection import Collection
 
 
 def queries_made(collection: Collection) -> dict[str, Any]:
-    """By split: queries `wanted` and `kept`; by kind what was made, kept and dropped, why; examples. Empty where no
+    """By split: queries `wanted` and `kept`; by kind what was made, kept and dropped, why; examples. Empty if no
     query was made from a document."""
     return {split: _of(collection, split, collection.tally(split)) for split in collection.kept}
 
@@ -42,7 +42,7 @@ def estimate_against_truth(collection: Collection, figures: Figures, split: str,
     """Each system's difference to the base on generated dev queries beside that on the judged queries of `split`.
 
     `agreement`: Kendall's tau-b of the systems' order, 1 = the same, -1 = reversed; None for fewer than three systems.
-    None altogether where either side is not of its kind: dev is judged, or `split` was made from documents too.
+    None altogether if either side is not of its kind: dev is judged, or `split` was made from documents too.
     """
     if not is_made(collection, "dev") or is_made(collection, split):
         return None
@@ -64,4 +64,4 @@ def _tau(rows: list[dict[str, Any]]) -> float | None:
     if len(rows) < 3:
         return None
     tau = float(kendalltau([row["estimated"] for row in rows], [row["true"] for row in rows]).statistic)
-    return None if tau != tau else round(tau, 3)  # NaN where one side knows no order
+    return None if tau != tau else round(tau, 3)  # NaN if one side knows no order

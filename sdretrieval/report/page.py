@@ -106,7 +106,7 @@ def _columns(rows: Iterable[Row], part: str) -> list[str]:
 
 
 def _judged(tests: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """The tests with Holm's p over all of them (where the report holds none yet) and the verdict by it."""
+    """The tests with Holm's p over all of them (if the report holds none yet) and the verdict by it."""
     judged = []
     for test, corrected in zip(tests, holm([test["p"] for test in tests]), strict=True):
         low, high = test["interval95"]
@@ -123,7 +123,7 @@ def _findings(report: Mapping[str, Any], measure: str) -> list[str]:
                         "The final student shows no gain within noise over the base"),
         (FINAL, "hybrid_0"): ("The final student alone beats untrained hybrid search",
                               "Untrained hybrid search beats the final student alone",
-                              "The final student and untrained hybrid search lie within noise of each other"),
+                              "The final student and untrained hybrid search are within noise of each other"),
         ("hybrid_final", "hybrid_0"): ("Inside hybrid search distillation still helps",
                                        "Inside hybrid search distillation harms",
                                        "Inside hybrid search distillation shows no gain within noise"),
@@ -190,7 +190,7 @@ def _dot_chart(rows: Sequence[Row]) -> Row | None:
 
 
 def line_chart(generations: Sequence[Mapping[str, Any]], measure: str, names: Mapping[str, str]) -> Row | None:
-    """A measure by generation, one line for dev and one for test, called `names`; where a value is missing, the line
+    """A measure by generation, one line for dev and one for test, called `names`; if a value is missing, the line
     goes past it."""
     series = {split: _known_points(generations, split, measure) for split in ("dev", "test")}
     values = [value for points in series.values() for _, value in points]
@@ -217,7 +217,7 @@ def _known_points(generations: Sequence[Mapping[str, Any]], split: str, measure:
 
 
 def _end_labels(ends: Mapping[str, tuple[float, float, float]], apart: float = 17.0) -> list[Row]:
-    """Labels beside the ends of the lines, moved apart where they would lie on each other."""
+    """Labels beside the ends of the lines, moved apart if they would overlap."""
     labels: list[Row] = [{"split": split, "x": x, "y": y, "value": value} for split, (x, y, value) in ends.items()]
     labels.sort(key=lambda label: label["y"])
     if len(labels) == 2 and labels[0]["x"] == labels[1]["x"]:
@@ -261,12 +261,12 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def dev_name(estimate: bool) -> str:
-    """How dev is called: where its queries were made from documents, no figure of it stands without saying so."""
+    """What dev is called: its figures are marked as estimates if its queries were made from documents."""
     return "dev (estimate)" if estimate else "dev"
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """0.645; whole numbers with thin groups; a dash where there is none."""
+    """0.645; whole numbers with thin groups; a dash if there is none."""
     if not _is_number(value):
         return "–"
     return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}".replace("-", "−")

@@ -23,8 +23,8 @@ def mining_of(one: Generation, corpus: Corpus) -> dict[str, Any]:
     """Candidates kept; documents removed, by reason; lists left out as too short to teach; examples.
 
     `lists_left_out` of `lists` held fewer than two documents. `false_negatives`: what the rule took out of the
-    hard-label term, None where the config has no rule. `query_weights`: how far queries are trusted, and those that
-    count nothing, None where all count alike.
+    hard-label term, None if the config has no rule. `query_weights`: how far queries are trusted, and those that
+    count nothing, None if all count alike.
     """
     report = MiningReport.from_json(read_json(one.mined.path / "report.json"))
     candidates = Candidates.load(one.mined.path)

@@ -20,7 +20,7 @@ def headline(report: Mapping[str, Any]) -> str:
         return f"Nothing was trained: the probe found no teacher better than the student ({numbers})."
     if all(one["decision"] == "rejected" for one in report["generations"]):
         return "No generation passed the gate: the final student is the base."
-    made = " (generated queries: estimate)" if report["split_is_made"] else ""
+    made = " (synthetic queries: estimate)" if report["split_is_made"] else ""
     split = dev_name(report["estimate"]) if report["split"] == "dev" else report["split"] + made
     return (
         f"{against['measure']} on {report['corpus']} {split}: {numbers} "
@@ -81,13 +81,13 @@ def weight_notes(results: Results, mining: Mapping[str, Any]) -> Iterator[str]:
 def _hybrid_notes(report: Mapping[str, Any]) -> Iterator[str]:
     measure = report["tests"][0]["measure"]
     final, hybrid = report["measures"]["final"][measure], report["measures"]["hybrid_0"][measure]
-    if all(one["decision"] == "rejected" for one in report["generations"]):  # the base stands on both sides
+    if all(one["decision"] == "rejected" for one in report["generations"]):  # both sides are the base
         if hybrid > final:
             yield f"Untrained hybrid search ({hybrid:.4f}) is ahead of the base student alone ({final:.4f})."
         return
     if hybrid > final:
         yield (
-            f"Untrained hybrid search ({hybrid:.4f}) is ahead of the distilled student alone ({final:.4f}): where you "
+            f"Untrained hybrid search ({hybrid:.4f}) is ahead of the distilled student alone ({final:.4f}): if you "
             "can run BM25 beside the index, compare with that."
         )
     fused = next(row for row in report["tests"] if row["a"] == "hybrid_final")
@@ -107,7 +107,7 @@ def _dev_notes(report: Mapping[str, Any]) -> Iterator[str]:
         order = "" if found["agreement"] is None else f"; order of the systems: Kendall's tau {found['agreement']:.2f}"
         yield (
             f"The estimate beside the truth, {found['measure']} of final against the base: {final['estimated']:+.4f} "
-            f"on generated dev queries, {final['true']:+.4f} on judged {report['split']} queries{order}."
+            f"on synthetic dev queries, {final['true']:+.4f} on judged {report['split']} queries{order}."
         )
     for one in report["generations"]:
         yield f"Generation {one['generation']}: {one['reason']}"
@@ -116,7 +116,7 @@ def _dev_notes(report: Mapping[str, Any]) -> Iterator[str]:
 def _seen_note(parts: Mapping[str, Any] | None) -> list[str]:
     if parts is None:
         return []
-    told = [
+    means = [
         f"{name} {parts['means'][name]['seen']:.4f} and {parts['means'][name]['unseen']:.4f}"
         for name in ("student_0", "hard_labels", "final")
         if name in parts["means"]
@@ -128,6 +128,6 @@ def _seen_note(parts: Mapping[str, Any] | None) -> list[str]:
     ]
     return [
         f"{parts['n_seen']} queries have a positive that train judges as well, {parts['n_unseen']} have none; "
-        f"{parts['measure']} on the former and on the latter: {', '.join(told)}. On the latter final is "
+        f"{parts['measure']} on the former and on the latter: {', '.join(means)}. On the latter final is "
         f"{', '.join(tests)}."
     ]

@@ -31,7 +31,7 @@ from sdretrieval.planner import (
     write_forecast,
 )
 from sdretrieval.run.loop import loop, prepare, probe_base
-from sdretrieval.run.preflight import check_request, check_settings, check_student, say_settings
+from sdretrieval.run.preflight import check_request, check_settings, check_student, refuse_all, settings_checks
 from sdretrieval.run.write import RunResult, finish_run
 from sdretrieval.stages.corpus import collect
 from sdretrieval.stages.run import Run
@@ -195,7 +195,6 @@ def plan_config(
 ) -> list[Planned]:
     """Every stage of every generation, cached or to run, and why; runs nothing, takes generations as accepted."""
     config = config if isinstance(config, Config) else load_config(config, overrides)
-    say_settings(config)
     check_settings(config)
     return dry_run(config, Store(runs_folder(runs) / "store"))
 
@@ -216,7 +215,7 @@ def forecast_config(
     """
     config = config if isinstance(config, Config) else load_config(config, overrides)
     store = Store(runs_folder(runs) / "store")
-    check_settings(config)
+    refuse_all(settings_checks(config))
     with threads_kept():
         load = workload_of(config, check_student(config), _made(dry_run(config, store), store))
         calibration = open_calibration(config.student.device, again=again)

@@ -29,7 +29,7 @@ BYTES_PER_TOKEN = 4
 
 
 def check_room(config: Config, store: Store, stages: Sequence[Planned], student: Student) -> None:
-    """Raise ResourceError, saying what is needed for what, where the store's disk cannot hold what is to be made."""
+    """Raise ResourceError, saying what is needed for what, if the store's disk cannot hold what is to be made."""
     weights = sum(4 * parameter.numel() for parameter in student.model.parameters())
     needs = disk_needs(config, stages, text_size(config), student.dims, weights)
     try:
@@ -64,7 +64,7 @@ def disk_needs(
         elif name == "train":
             needs["students"] += 2 * student_bytes  # the student and its moving average
     if needs["students"]:
-        # The run's own copy, which holds the documents' encoder as well where queries alone learn.
+        # The run's own copy, which holds the documents' encoder as well if queries alone learn.
         needs["students"] += student_bytes * (1 if config.student.train == "both" else 2)
         needs["a training's checkpoints"] = CHECKPOINTS * CHECKPOINT_WEIGHTS * student_bytes
     needs["lists, runs and the report"] = RESERVE
@@ -88,7 +88,7 @@ def _windows(config: Config, member: Member | None, size: TextSize) -> float:
 
 def text_size(config: Config) -> TextSize:
     """Of the collection that the config names, with the queries that are made from its documents."""
-    asked = config.corpus
-    found = find_source(asked.source).size(asked.max_documents)
-    made = asked.generated_queries + (0 if asked.labels else asked.dev_queries)
+    cfg = config.corpus
+    found = find_source(cfg.source).size(cfg.max_documents)
+    made = cfg.generated_queries + (0 if cfg.labels else cfg.dev_queries)
     return found._replace(queries=found.queries + made)

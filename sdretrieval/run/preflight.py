@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
-from sdretrieval.config import Config, CrossEncoderConfig, DenseConfig, EmaConfig, members_of, settings_from, warnings
-from sdretrieval.corpus import read_marks
+from sdretrieval.config import (
+    Config,
+    CrossEncoderConfig,
+    DenseConfig,
+    EmaConfig,
+    Member,
+    members_of,
+    settings_from,
+    warnings,
+)
+from sdretrieval.corpus import find_source, read_marks
 from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.prompts import Prompts
-from sdretrieval.encode.student import ROBERTA_KIN, Student, check_positions, torch_device
+from sdretrieval.encode.student import Student, check_positions, positions_in, torch_device
 from sdretrieval.errors import ModelError, RequestError
 from sdretrieval.evaluation.gate import MERGE_SHARES
+from sdretrieval.files import read_json
 from sdretrieval.run.disk_needs import check_room
 from sdretrieval.stages.collection import Collection as RunCollection
 from sdretrieval.stages.corpus import require_for_control
@@ -46,13 +56,9 @@ ON_DEMAND = {
 
 
 def check_request(config: Config, store: Store, until: str | None, worker: bool, dry_run: DryRun) -> None:
-    """Everything that can be refused before long work, what needs least time first."""
+    """Everything that can be refused before long work; what can be known at once is said at once."""
+    refuse_all([*settings_checks(config), lambda: _check_stop(until, worker, config.generations)])
     say_settings(config)
-    check_settings(config)
-    if until is not None:
-        check_until(until, config.generations)
-    if worker and until is None:
-        raise RequestError("--worker needs --until: the stage up to which this process works, such as 1/score")
     planned = dry_run(config, store, until)
     if until is not None and until not in {stage.address for stage in planned}:
         possible = [stage.address for stage in dry_run(config, store, assume=True)]
@@ -67,9 +73,42 @@ def check_request(config: Config, store: Store, until: str | None, worker: bool,
 
 def check_settings(config: Config) -> None:
     """What a plan refuses as well: it loads no model."""
-    check_verdicts(config)
-    check_models(config)
-    check_machine(config)
+    refuse_all(settings_checks(config))
+    say_settings(config)
+
+
+def refuse_all(checks: Iterable[Callable[[], object]]) -> None:
+    """Run every check. Raises what one of them raises, or one RequestError that lists what several do."""
+    problems: list[RequestError] = []
+    for check in checks:
+        try:
+            check()
+        except RequestError as problem:
+            if str(problem) not in map(str, problems):
+                problems.append(problem)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        lines = [f"{len(problems)} problems:", *(f"  {problem}" for problem in problems)]
+        raise RequestError("\n".join(lines))
+
+
+def settings_checks(config: Config) -> list[Callable[[], object]]:
+    """Of sources, models and machine: each raises RequestError by itself, and needs no other."""
+    return [
+        lambda: find_source(config.corpus.source),
+        lambda: check_verdicts(config),
+        lambda: prompts_of(config),
+        *(partial(check_model, member, config) for member in (None, *members_of(config.teacher))),
+        lambda: check_machine(config),
+    ]
+
+
+def _check_stop(until: str | None, worker: bool, generations: int) -> None:
+    if until is not None:
+        check_until(until, generations)
+    elif worker:
+        raise RequestError("--worker needs --until: the stage up to which this process works, such as 1/score")
 
 
 def say_settings(config: Config) -> None:
@@ -85,7 +124,7 @@ def say_settings(config: Config) -> None:
 
 
 def check_machine(config: Config) -> None:
-    """Raise MissingPackageError, ResourceError or ModelError where faiss or a GPU that is asked for is not there."""
+    """Raise MissingPackageError, ResourceError or ModelError if faiss or a GPU that is asked for is not there."""
     from sdretrieval.indexes.faiss_library import load_faiss
     from sdretrieval.indexes.gpu import choose_gpus
 
@@ -96,51 +135,37 @@ def check_machine(config: Config) -> None:
         torch_device("cuda")
 
 
-def check_models(config: Config) -> None:
-    """Raise ModelError where a model is not there, is of another kind than asked for, or has too short a context.
-
-    Reads the models' settings, no weights.
-    """
+def check_model(member: Member | None, config: Config) -> None:
+    """Raise ModelError if a member's model (None: the student's) is not there, is of another kind than expected, or has
+    too short a context. Reads the model's settings, no weights."""
     from sdretrieval.teachers.cross_encoder import check_is_reranker
     from sdretrieval.teachers.dense import check_is_bi_encoder
 
-    asked = [(config.student.model, config.student.max_tokens)]
-    for member in members_of(config.teacher):
-        if isinstance(member, CrossEncoderConfig):
-            check_is_reranker(member.model, locate_model(member.model))
-            asked.append((member.model, member.max_tokens))
-        elif isinstance(member, DenseConfig):
-            check_is_bi_encoder(member.model, locate_model(member.model))
-            asked.append((member.model, member.view.max_tokens or config.student.max_tokens))
-        elif isinstance(member, EmaConfig):
-            asked.append((config.student.model, member.view.max_tokens or 0))
-    for name, tokens in asked:
-        check_positions(name, _positions(locate_model(name)), tokens)
-
-
-def _positions(folder: Path) -> int | None:
-    """Most tokens that a model takes, by its settings; None where they do not say."""
+    name, tokens = config.student.model, config.student.max_tokens
+    if isinstance(member, CrossEncoderConfig):
+        name, tokens = member.model, member.max_tokens
+        check_is_reranker(name, locate_model(name))
+    elif isinstance(member, DenseConfig):
+        name, tokens = member.model, member.view.max_tokens or tokens
+        check_is_bi_encoder(name, locate_model(name))
+    elif isinstance(member, EmaConfig):
+        tokens = member.view.max_tokens or 0
+    elif member is not None:
+        return
     # The folder's own config first: modules such as the pooling have files of that name in folders below.
-    paths = sorted(folder.glob("**/config.json"), key=lambda path: (len(path.parts), path))
-    settings = json.loads(paths[0].read_text(encoding="utf8")) if paths else {}
-    size = settings.get("max_position_embeddings")
-    if not isinstance(size, int) or size <= 0:
-        return None
-    if settings.get("model_type") not in ROBERTA_KIN:
-        return size
-    padding = settings.get("pad_token_id")
-    return size - (1 if padding is None else int(padding)) - 1  # positions are counted from the padding id on
+    paths = sorted(locate_model(name).glob("**/config.json"), key=lambda path: (len(path.parts), path))
+    check_positions(name, positions_in(read_json(paths[0])) if paths else None, tokens)
 
 
 def check_verdicts(config: Config) -> None:
-    """Raise RequestError where `corpus.verdicts` is no file of verdicts; its texts are looked for later."""
+    """Raise RequestError if `corpus.verdicts` is no file of verdicts; its texts are looked for later."""
     if config.corpus.verdicts is not None:
         read_marks(Path(config.corpus.verdicts).expanduser())
 
 
 def check_student(config: Config) -> Student:
-    """The base student. Raises ModelError where it does not load, has two encoders of which one would learn for both,
-    or `train.freeze` names no part of it, and RequestError where its vectors' dims do not suit the index.
+    """The base student. Raises ModelError if it does not load, has two encoders of which one would learn for both,
+    or `train.freeze` names no part of it, and RequestError if its vectors' dims do not suit the index.
 
     Names of parameters are known for certain only once it is loaded.
     """
@@ -159,7 +184,7 @@ def check_student(config: Config) -> Student:
 
 
 def check_until(until: str, generations: int) -> None:
-    """Raise RequestError where `until` is no GENERATION/STAGE.
+    """Raise RequestError if `until` is no GENERATION/STAGE.
 
     The candidate of the last generation is encoded and evaluated under the next number.
     """

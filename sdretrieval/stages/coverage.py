@@ -24,7 +24,7 @@ QUERY_TOKENS = 32
 
 def say_coverage(config: Config, document_ids: Sequence[str], lengths_N: Array, student: Student) -> None:
     """Log lines over the documents' token counts."""
-    specials = student.document_specials.count  # what stands around a document, prompt too
+    specials = student.document_specials.count  # what is put around a document, prompt too
     room = config.student.max_tokens - specials
     cut = int((lengths_N > room).sum())
     if not len(lengths_N):

@@ -25,14 +25,14 @@ def dev_measure(data: TrainingData, student: Student) -> Callable[[], float]:
     generator = np.random.default_rng(data.config.seed)
     others = generator.permutation(len(corpus.documents))[:POOL_DOCUMENTS]
     pool = np.asarray(sorted(positives | set(others.tolist())), dtype=np.int64)
-    asked = [student.query_view.cut(data.tokens.queries[q], student.query_specials)[0] for q in rows]
+    sequences = [student.query_view.cut(data.tokens.queries[q], student.query_specials)[0] for q in rows]
     shown, left, sources = _dev_documents(data, student, pool)
     measure, qrels = data.config.gate.measure, data.collection.corpus.qrels["dev"]
     cut = int(measure.split("@")[1])
 
     def value() -> float:
         vectors, masked = shown(), left()
-        queries = encode_sequences(student.model, asked, student.query_specials)
+        queries = encode_sequences(student.model, sequences, student.query_specials)
         found = exact_search(vectors, queries, min(cut + 1, len(pool)))  # one more: a masked document may leave
         hits = Hits(np.where(found.rows_Qk < 0, -1, pool[found.rows_Qk]), found.scores_Qk)
         if sources:

@@ -26,7 +26,7 @@ MISSING_PAIRS = "missing-pairs.tsv"
 
 
 def scores_identity(member: ScoresConfig) -> dict[str, Any]:
-    """What decides what imported scores say: the files' contents, wherever they lie. Raises as `read_scores` does.
+    """What decides what imported scores say: the files' contents, wherever they are. Raises as `read_scores` does.
 
     Keys are asked for before the first stage, so that a broken file is refused then.
     """
@@ -59,11 +59,11 @@ def write_texts_of(file: Path, collection: Collection, pairs: list[Pair]) -> Non
     corpus = collection.corpus
     queries = sorted({corpus.query_row[query] for query, _ in pairs})
     documents = sorted({corpus.document_row[document] for _, document in pairs})
-    asked = dict(zip((corpus.query_ids[row] for row in queries), corpus.query_texts(queries), strict=True))
+    query_texts = dict(zip((corpus.query_ids[row] for row in queries), corpus.query_texts(queries), strict=True))
     texts = dict(zip((corpus.document_ids[row] for row in documents), corpus.document_texts(documents), strict=True))
     measuring = collection.masked[: collection.measuring]
     masked = {(one.query, corpus.document_ids[one.document_row]): one.text for one in measuring}
-    write_pairs(file, pairs, lambda pair: (asked[pair[0]], masked.get(pair) or texts[pair[1]]))
+    write_pairs(file, pairs, lambda pair: (query_texts[pair[0]], masked.get(pair) or texts[pair[1]]))
 
 
 def with_written(lack: MissingScores, folder: Path, collection: Collection) -> MissingScores:

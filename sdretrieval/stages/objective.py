@@ -26,14 +26,14 @@ def make_loss(work: Work, data: TrainingData, model: SentenceTransformer, live: 
     """What the config asks for; the hard-label control is InfoNCE alone."""
     from sdretrieval.training.distillation import EmbeddingDistillation, ListwiseDistillation, MarginDistillation
 
-    asked = data.config.train
-    common: dict[str, Any] = {"student_temperature": asked.student_temperature, "live": live}
+    cfg = data.config.train
+    common: dict[str, Any] = {"student_temperature": cfg.student_temperature, "live": live}
     if data.objective == "hard":
         return ListwiseDistillation(model, kl_weight=0.0, hard_label_weight=1.0, **common)
-    common["hard_label_weight"] = asked.hard_label_weight
-    if asked.loss == "embedding":
+    common["hard_label_weight"] = cfg.hard_label_weight
+    if cfg.loss == "embedding":
         return EmbeddingDistillation(model, **common)
-    if asked.loss == "listwise_kl":
+    if cfg.loss == "listwise_kl":
         return ListwiseDistillation(model, **common)
     heat, scale = data.targets.temperature, _margin_scale(data)
     work.counts["margin_scale"] = scale
@@ -44,10 +44,10 @@ def _margin_scale(data: TrainingData) -> float:
     """Cosines for one unit of the mixture's score, the live member's snapshot in its place."""
     from sdretrieval.training.losses import margin_scale
 
-    asked = data.config.train.margin_scale
+    cfg = data.config.train.margin_scale
     assert data.scores is not None
-    if asked != "auto":
-        return float(asked)
+    if cfg != "auto":
+        return float(cfg)
     mixed, unknown = data.scores.mixed(data.weights), data.scores.unknown(data.weights)
     if unknown is not None:  # what no teacher scored has a score that stands in for it, and says nothing of the spread
         mixed = mixed.with_values(np.where(unknown.values_T, -np.inf, mixed.values_T))
@@ -55,13 +55,13 @@ def _margin_scale(data: TrainingData) -> float:
 
 
 def teacher_vectors(work: Work, data: TrainingData) -> HasVectors | None:
-    """The teacher's vectors in the student's dimensions, where the student regresses on them."""
+    """The teacher's vectors in the student's dimensions, if the student regresses on them."""
     if data.config.train.loss != "embedding" or data.objective == "hard" or data.student_vectors is None:
         return None
     members = members_of(data.config.teacher)
     trusted = [
-        (teacher, weight, isinstance(asked, EmaConfig))
-        for teacher, weight, asked in zip(data.make_teachers(), data.weights, members, strict=True)
+        (teacher, weight, isinstance(cfg, EmaConfig))
+        for teacher, weight, cfg in zip(data.make_teachers(), data.weights, members, strict=True)
         if weight > 0 and isinstance(teacher, HasVectors)
     ]
     vectors: HasVectors = JoinedVectors([teacher for teacher, _, _ in trusted], [weight for _, weight, _ in trusted])

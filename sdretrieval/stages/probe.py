@@ -162,7 +162,7 @@ def build_probe(
 def with_holm(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of `probe.json` with p adjusted by Holm over them: of many mixtures, some look better by chance.
 
-    Not written by `build_probe`: it follows from the rows, and targets are made anew wherever the probe is.
+    Not written by `build_probe`: it follows from the rows, and targets are made again wherever the probe is.
     """
     adjusted = holm([row["p"] for row in rows])
     return [{**row, "p_holm": p_holm} for row, p_holm in zip(rows, adjusted, strict=True)]

@@ -17,7 +17,7 @@ from sdretrieval.store.runner import Runner
 
 @dataclass(frozen=True)
 class Weights:
-    """A student's weights: what stands for them in keys, and the folders of the student and of its moving average."""
+    """A student's weights: what they are in keys, and the folders of the student and of its moving average."""
 
     key: str
     student: Path

@@ -109,7 +109,7 @@ def scores_whole_batch(config: Config, weights: Sequence[float]) -> bool:
 
 
 def live_share(config: Config, weights: Sequence[float]) -> float:
-    """The live member's share of the whole mixture, 0 where no member is live."""
+    """The live member's share of the whole mixture, 0 if no member is live."""
     pairs = zip(members_of(config.teacher), weights, strict=True)
     live = sum(weight for member, weight in pairs if isinstance(member, EmaConfig) and member.mode == "live")
     return live / sum(weights)
@@ -126,17 +126,17 @@ def build_list_targets(
     confirmed: Ragged | None = None,
 ) -> None:
     """Calibrated, mixed, tempered: one distribution a list. `shuffled` permutes each list's scores (control)."""
-    asked, rule = config.targets, config.targets.false_negatives
+    cfg, rule = config.targets, config.targets.false_negatives
     judged = mixed = scores.mixed(weights)
-    temperature = asked.temperature if asked.temperature == "auto" else float(asked.temperature)
-    excluded, clip = scores.unknown(weights), asked.calibrate == "zscore"
+    temperature = cfg.temperature if cfg.temperature == "auto" else float(cfg.temperature)
+    excluded, clip = scores.unknown(weights), cfg.calibrate == "zscore"
     if shuffled:
         judged = mixed = shuffled_within_lists(mixed, config.seed, candidates.query_rows_Q)
         if excluded is not None:  # a score is moved together with whether it is one
             excluded = shuffled_within_lists(excluded, config.seed, candidates.query_rows_Q)
     elif live_share(config, weights) > 0:  # training adds the live member; the temperature is the whole mixture's
         whole, _ = build_targets(
-            mixed, candidates.positive, temperature=temperature, target_perplexity=asked.target_perplexity,
+            mixed, candidates.positive, temperature=temperature, target_perplexity=cfg.target_perplexity,
             excluded=excluded, clip=clip,
         )  # fmt: skip
         temperature = whole.temperature
@@ -148,7 +148,7 @@ def build_list_targets(
         mixed,
         candidates.positive,
         temperature=temperature,
-        target_perplexity=asked.target_perplexity,
+        target_perplexity=cfg.target_perplexity,
         rule=rule.rule,
         margin=rule.margin,
         percent=rule.percent,
@@ -157,8 +157,8 @@ def build_list_targets(
         excluded=excluded,
         clip=clip,
     )
-    if asked.query_weights.by != "none":
-        targets = _weighted(work, targets, scores, weights, asked.query_weights)
+    if cfg.query_weights.by != "none":
+        targets = _weighted(work, targets, scores, weights, cfg.query_weights)
     targets.save(work.folder)
     write_json(work.folder / "false_negatives.json", removed.to_json())
     named = {member.name: values for member, values in zip(scores.members, scores.calibrated(), strict=True)}
@@ -171,24 +171,24 @@ def build_list_targets(
 
 
 def _weighted(
-    work: Work, targets: Targets, scores: TeacherScores, weights: Sequence[float], asked: QueryWeightsConfig
+    work: Work, targets: Targets, scores: TeacherScores, weights: Sequence[float], cfg: QueryWeightsConfig
 ) -> Targets:
     """The targets with each query's weight, and `query_weights.json`. The shuffled control weighs queries the same."""
     raw, calibrated = scores.judged(weights)
-    trust_Q = query_trust(asked.by, raw, calibrated, weights, targets.temperature)
-    weight_Q, report = query_weights(asked.by, trust_Q, asked.below)
+    trust_Q = query_trust(cfg.by, raw, calibrated, weights, targets.temperature)
+    weight_Q, report = query_weights(cfg.by, trust_Q, cfg.below)
     write_json(work.folder / "query_weights.json", report.to_json())
     work.counts["silenced_queries"] = report.silenced
     if report.silenced:
         logger.warning(
             "%d of %d training queries count nothing: the teacher's %s is below targets.query_weights.below (%g); the "
-            "report names the least trusted", report.silenced, report.queries, WORDS_FOR[asked.by], asked.below,
+            "report names the least trusted", report.silenced, report.queries, WORDS_FOR[cfg.by], cfg.below,
         )  # fmt: skip
     return replace(targets, weight_Q=targets.weight_Q * weight_Q)
 
 
 def confirmed_negatives(verdicts: Verdicts, candidates: Candidates) -> Ragged | None:
-    """Which candidates a person found not relevant, bool; None where nobody said so of any query."""
+    """Which candidates a person found not relevant, bool; None if nobody said so of any query."""
     if not verdicts.refused:
         return None
     said = [
@@ -203,11 +203,11 @@ def build_agreement(work: Work, scores: TeacherScores) -> None:
     correlations_M = consensus_correlations(scores.judged([1.0] * len(scores.members))[1])
     weights_M = agreement_weights(correlations_M)
     names = [member.name for member in scores.members]
-    told = ", ".join(
+    shares = ", ".join(
         f"{name} {weight:.2f} (correlation {found:.2f})"
         for name, weight, found in zip(names, weights_M, correlations_M, strict=True)
     )
-    logger.info("weights by agreement: %s", told)
+    logger.info("weights by agreement: %s", shares)
     record = {"members": names, "correlations": correlations_M.tolist(), "weights": weights_M.tolist()}
     write_json(work.folder / "agreement.json", record)
     work.counts.update(lists=len(scores.members[0].raw))

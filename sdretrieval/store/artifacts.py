@@ -1,4 +1,4 @@
-"""The store: what was made lies under the key of what it was made from, and is finished or is not there.
+"""The store: each artifact is under the key of what it was made from, and is finished or is not there.
 
 ROOT/artifacts/<key[:2]>/<key>/   finished: its files and manifest.json
 ROOT/partial/<key>/               being made, or left by a kill: the same key finds it again
@@ -75,7 +75,7 @@ class Store:
         self._sound: set[str] = set()
 
     def path_of(self, key: str) -> Path:
-        """Where the finished artifact lies, or would lie."""
+        """Where the finished artifact is, or would be."""
         return self.root / "artifacts" / key[:2] / key
 
     def partial_of(self, key: str) -> Path:
@@ -83,7 +83,7 @@ class Store:
         return self.root / "partial" / key
 
     def manifest(self, key: str) -> Manifest:
-        """Manifest of a finished artifact. Raises DamagedArtifact where it is missing or unreadable."""
+        """Manifest of a finished artifact. Raises DamagedArtifact if it is missing or unreadable."""
         folder = self.path_of(key)
         manifest = Manifest.read(folder, key)
         if manifest.key != key:
@@ -101,7 +101,7 @@ class Store:
         return self.path_of(key)
 
     def verify(self, key: str, *, deep: bool = True) -> None:
-        """Compare a finished artifact's files with its manifest: sizes, and digests where `deep`.
+        """Compare a finished artifact's files with its manifest: sizes, and digests if `deep`.
 
         Raises DamagedArtifact naming artifact, file, what was expected and what was found.
         """
@@ -131,7 +131,7 @@ class Store:
             return None
 
     def discard(self, key: str) -> int:
-        """Remove an artifact, whole at once for every onlooker; returns its bytes (0 where there was none)."""
+        """Remove an artifact, whole at once for every onlooker; returns its bytes (0 if there was none)."""
         self._sound.discard(key)
         return self._trash(self.path_of(key))
 
@@ -144,7 +144,7 @@ class Store:
         *,
         resumable: bool = True,
     ) -> Made:
-        """The artifact of `key`, made by `build` where it is missing or damaged.
+        """The artifact of `key`, made by `build` if it is missing or damaged.
 
         Where another process is just making it, this one waits and takes what it made. `describe` and `resumable` as
         in `make`.
@@ -164,16 +164,18 @@ class Store:
         return self._made(key, cached=True)
 
     def _made(self, key: str, *, cached: bool) -> Made:
-        told = self.manifest(key)
-        return Made(self.path_of(key), cached, told.seconds, told.counts, told.peak_rss_bytes, told.peak_is_own)
+        manifest = self.manifest(key)
+        return Made(
+            self.path_of(key), cached, manifest.seconds, manifest.counts, manifest.peak_rss_bytes, manifest.peak_is_own
+        )
 
     @contextmanager
     def make(self, key: str, stage: str, describe: Mapping[str, Any], *, resumable: bool = True) -> Iterator[Work]:
-        """Claim `key` and yield where to write; on success everything becomes visible at once, manifest last.
+        """Claim `key` and yield if to write; on success everything becomes visible at once, manifest last.
 
         `describe`: `version`, `identity` (settings) and `inputs` (keys), for the manifest. After a kill or an error the
         written files stay, and the same key finds them again; a stage that cannot use them says `resumable=False` and
-        gets an empty folder. An artifact that was there already is replaced. Raises WorkError where the stage writes a
+        gets an empty folder. An artifact that was there already is replaced. Raises WorkError if the stage writes a
         `manifest.json` of its own.
         """
         with self.claim(key, stage), self._making(key, stage, describe, resumable=resumable) as work:

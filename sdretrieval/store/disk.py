@@ -10,7 +10,7 @@ from sdretrieval.formatting import readable_bytes
 
 
 def check_disk(path: Path, need_bytes: int) -> None:
-    """Raise ResourceError where the disk of `path` (which need not exist yet) has less than `need_bytes` free."""
+    """Raise ResourceError if the disk of `path` (which need not exist yet) has less than `need_bytes` free."""
     existing = path.absolute()
     while not existing.exists():
         existing = existing.parent

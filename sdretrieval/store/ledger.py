@@ -30,7 +30,7 @@ class Ledger:
             os.fsync(stream.fileno())
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole lines; none where there is no ledger yet. Raises WorkError on a broken line before the last."""
+        """All whole lines; none if there is no ledger yet. Raises WorkError on a broken line before the last."""
         if not self.path.exists():
             return []
         lines = self.path.read_bytes()[: self._whole_bytes()].splitlines()

@@ -67,7 +67,7 @@ def held(path: Path, command: str, *, shared: bool = False, wait: bool = False) 
     """Hold the lock file `path`; yields whether it could be had (always True with `wait`).
 
     An exclusive holder writes its name into the file and removes the file at the end. `shared` holders exclude only
-    exclusive ones. Raises OSError where the folder cannot be written.
+    exclusive ones. Raises OSError if the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     flag = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
@@ -84,13 +84,13 @@ def held(path: Path, command: str, *, shared: bool = False, wait: bool = False) 
     finally:
         if descriptor in _descriptors:  # else a forked child passes here, whose parent still holds the lock
             if not shared:
-                path.unlink(missing_ok=True)  # while still held: who waits on it sees that it is gone, and opens anew
+                path.unlink(missing_ok=True)  # while still held: who waits on it sees that it is gone, and opens again
             _descriptors.discard(descriptor)
             os.close(descriptor)
 
 
 def _acquire(path: Path, flag: int, command: str, *, wait: bool) -> int | None:
-    pause, told = FIRST_PAUSE_S, False
+    pause, announced = FIRST_PAUSE_S, False
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         with suppress(BlockingIOError):
@@ -103,8 +103,8 @@ def _acquire(path: Path, flag: int, command: str, *, wait: bool) -> int | None:
         os.close(descriptor)
         if not wait:
             return None
-        if not told:
+        if not announced:
             logger.info("%s: waiting for %s", command, holder_of(path))
-            told = True
+            announced = True
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_S)

@@ -31,12 +31,12 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What lies beside a finished artifact; its presence says that the artifact is finished.
+    """What is written beside a finished artifact; its presence says that the artifact is finished.
 
     `identity`: the settings that the key was made from; `inputs`: keys and digests of what it was made of; `counts`:
     what the stage reports of itself; `seconds`: of the attempt that finished (earlier, killed ones not counted);
     `files`: by path with `/`; `peak_rss_bytes`: most memory while it was made, with
-    `peak_is_own` False where that is the peak of the process up to then.
+    `peak_is_own` False if that is the peak of the process up to then.
     """
 
     key: str
@@ -69,7 +69,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path, name: str) -> Manifest:
-        """Read from `folder`. Raises DamagedArtifact, naming the artifact `name`, where it is no manifest."""
+        """Read from `folder`. Raises DamagedArtifact, naming the artifact `name`, if it is no manifest."""
         try:
             data = json.loads((folder / MANIFEST).read_text(encoding="utf8"))
             data["files"] = {path: FileRecord(**record) for path, record in data["files"].items()}
@@ -123,7 +123,7 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def git_commit() -> str | None:
-    """Commit of the checkout that this code runs from (`-dirty` where files differ); None for an installed wheel."""
+    """Commit of the checkout that this code runs from (`-dirty` if files differ); None for an installed wheel."""
     checkout = Path(__file__).parents[2]
     if not (checkout / ".git").exists():
         return None

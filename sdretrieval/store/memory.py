@@ -1,4 +1,4 @@
-"""The most memory that a piece of work held: its own peak where the system can forget earlier ones (Linux), else that
+"""The most memory that a piece of work held: its own peak if the system can forget earlier ones (Linux), else that
 of the process up to the end of this work."""
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ def give_back_freed() -> None:
 
 
 def resident_bytes() -> int:
-    """Resident memory of this process now; where the system does not say, the most that it was."""
+    """Resident memory of this process now; if the system does not say, the most that it was."""
     return _status_bytes("VmRSS:") or peak_rss_bytes()
 
 
 def peak_rss_bytes() -> int:
-    """Most resident memory of this process, since the last reset where there was one."""
-    # Not ru_maxrss where this is to be had: it holds what the process that started this one held at that moment.
+    """Most resident memory of this process, since the last reset if there was one."""
+    # Not ru_maxrss if this is to be had: it holds what the process that started this one held at that moment.
     if (high := _status_bytes("VmHWM:")) is not None:
         return high
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -81,7 +81,7 @@ def _status_bytes(name: str) -> int | None:
 
 
 def _forgotten() -> bool:
-    """Make the peak what is resident now (`man 5 proc`, clear_refs); False where the system cannot."""
+    """Make the peak what is resident now (`man 5 proc`, clear_refs); False if the system cannot."""
     if _status_bytes("VmHWM:") is None:
         return False
     try:

@@ -21,7 +21,7 @@ def runs_folder(given: Path | None) -> Path:
 
 
 def find_run(name: str | Path, runs: Path | None = None) -> Path:
-    """A finished run by its name or folder. Raises RequestError where there is no report."""
+    """A finished run by its name or folder. Raises RequestError if there is no report."""
     places = [Path(name), runs_folder(runs) / str(name)]
     for folder in places:
         if (folder / "report.json").is_file():

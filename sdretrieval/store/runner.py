@@ -24,7 +24,7 @@ NOT_MADE = "not made yet"
 
 @dataclass(frozen=True)
 class Artifact:
-    """A stage's result: its key, and where it is, or would be."""
+    """A stage's result: its key, and if it is, or would be."""
 
     key: str
     path: Path
@@ -36,7 +36,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Planned:
-    """One line of a plan. `seconds`: what it took when it was made last, where it ever was."""
+    """One line of a plan. `seconds`: what it took when it was made last, if it ever was."""
 
     address: str
     cached: bool
@@ -75,7 +75,7 @@ class Runner:
         *,
         resumable: bool = False,
     ) -> Artifact:
-        """The artifact of one stage, made by `build` where the store lacks it. `address` = generation/stage."""
+        """The artifact of one stage, made by `build` if the store lacks it. `address` = generation/stage."""
         name = Address.of(address).stage
         keys = [one if isinstance(one, str) else one.key for one in inputs]
         key = key_of(name, version, identity, keys)

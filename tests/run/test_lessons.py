@@ -157,7 +157,7 @@ def test_an_idle_verdict_is_said(
     with caplog.at_level(logging.WARNING, logger="sdretrieval"):
         run_config(make_config(f"corpus.verdicts={verdicts}"), runs=tmp_path, until="0/verdicts")
     assert (
-        "1 line(s) speak of queries that are not trained on (dev, test, or left out), and say nothing here: line 4"
+        "1 line(s) are about queries that are not trained on (dev, test, or left out), and have no effect: line 4"
         in caplog.text
     )
 
