@@ -53,8 +53,6 @@ class FoundPrompts:
     query_from: Origin
     document_from: Origin
     unused: Prompts | None = None
-    plain: Prompts = Prompts()
-    """What `query` and `document` of the model's files alone would give: all that was looked at in earlier versions."""
 
     def line(self, name: str) -> str:
         """For the log: what is put before the texts, why, and how to have it otherwise."""
@@ -111,10 +109,6 @@ def find_prompts(folder: Path, name: str = "", query: str | None = None, documen
         _origin(query, chosen.query, origin),
         _origin(document, chosen.document, origin),
         published if empty and query is None and document is None else None,
-        Prompts(
-            (named or {}).get("query", "") if query is None else query,
-            (named or {}).get("document", "") if document is None else document,
-        ),
     )
 
 

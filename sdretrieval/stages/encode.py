@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.coverage import say_coverage
 from sdretrieval.stages.precision import number_format
-from sdretrieval.stages.run import Run, Weights, prompts_identity
+from sdretrieval.stages.run import Run, Weights, prompts_of
 from sdretrieval.stages.tokens import Tokens, tokenize_texts
 from sdretrieval.store import Reusable, Work
 from sdretrieval.store.runner import Artifact
@@ -137,7 +137,7 @@ def encode_external(run: Run, collected: Collection, position: int, encoder: Ext
     identity = {
         "view": [encoder.view.max_tokens, encoder.view.windows, encoder.view.stride],
         "query_tokens": encoder.query_tokens,
-        "prompts": prompts_identity(encoder.member.prompts, encoder.prompts),
+        "prompts": list(astuple(encoder.prompts.prompts)),
         "encode_precision": precision.wanted,
     }
     made = run.runner.stage(address, 1, identity, [tokens, encoder.digest, *precision.inputs], build, resumable=True)
@@ -153,7 +153,7 @@ def _identity(run: Run) -> dict[str, Any]:
     cfg = run.config.student
     return {
         "query_tokens": min(cfg.query_tokens or cfg.max_tokens, cfg.max_tokens),
-        "prompts": run.prompts_identity(),
+        "prompts": list(astuple(prompts_of(run.config).prompts)),
         "encode_precision": cfg.encode_precision,
     }
 

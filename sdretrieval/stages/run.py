@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from sdretrieval.config import Config, identity_fields
+from sdretrieval.config import Config
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.prompts import FoundPrompts, Prompts, find_prompts
 from sdretrieval.encode.student import Student, load_student
@@ -75,16 +74,6 @@ class Run:
     def splits(self) -> tuple[str, ...]:
         """Dev, then the split of the report."""
         return tuple(dict.fromkeys(("dev", self.config.evaluate.split)))
-
-    def prompts_identity(self) -> list[Any]:
-        """The prompts' part of keys. Those in the model's own files are in its digest; others are added."""
-        return prompts_identity(self.config.student.prompts, prompts_of(self.config))
-
-
-def prompts_identity(section: Any, prompts: FoundPrompts) -> list[Any]:
-    """What the config says, and the prompts themselves if they come from elsewhere than config or model files."""
-    elsewhere = [[prompts.prompts.query, prompts.prompts.document]] if prompts.prompts != prompts.plain else []
-    return [identity_fields(section), *elsewhere]
 
 
 def student_from(folder: Path | str, config: Config, prompts: Prompts | None = None) -> Student:

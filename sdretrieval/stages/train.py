@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.lexical import Lexical
 from sdretrieval.stages.objective import make_loss, teacher_vectors
 from sdretrieval.stages.precision import number_format
-from sdretrieval.stages.run import Run, Weights, student_from
+from sdretrieval.stages.run import Run, Weights, prompts_of, student_from
 from sdretrieval.stages.targets import MixtureWeights, live_share, scores_whole_batch
 from sdretrieval.stages.teachers import make_teachers
 from sdretrieval.stages.tokens import Tokens
@@ -86,7 +86,7 @@ def train(
         **identity_fields(cfg, without=idle),
         "epochs": epochs,
         "objective": objective,
-        "student": [config.student.max_tokens, config.student.query_tokens, run.prompts_identity()],
+        "student": [config.student.max_tokens, config.student.query_tokens, *astuple(prompts_of(config).prompts)],
         "learns": config.student.train,
         "seed": config.seed,
     }

@@ -68,7 +68,7 @@ def test_published_prompts_never_replace_what_the_files_say(tmp_path: Path) -> N
 def test_the_callers_prompts_come_first_each_for_itself(tmp_path: Path) -> None:
     folder = model(tmp_path / "m", prompts={"query": "q: ", "document": "d: "})
     found = find_prompts(folder, "m", query="")
-    assert found.prompts == found.plain == Prompts("", "d: ")
+    assert found.prompts == Prompts("", "d: ")
     assert found.line("m") == "prompts of m: query none, document 'd: ' (in the model's files)"
     assert find_prompts(folder, "BAAI/bge-base-en", query="x: ", document="").prompts == Prompts("x: ", "")
 

@@ -186,7 +186,7 @@ def test_published_prompts_reach_later_generations(make_config: MakeConfig, tiny
         assert card["prompts"] == {"query": "query: ", "document": "passage: "}
 
 
-def test_prompts_found_elsewhere_than_before_are_in_the_keys_and_others_are_not(
+def test_the_prompts_themselves_are_in_the_keys_wherever_they_come_from(
     make_config: MakeConfig, tiny_student: Path, tmp_path: Path
 ) -> None:
     def prompts_in_key(model: Path) -> Any:
@@ -195,13 +195,13 @@ def test_prompts_found_elsewhere_than_before_are_in_the_keys_and_others_are_not(
         ledger = [json.loads(line) for line in (runs / "tiny" / "ledger.jsonl").read_text().splitlines()]
         return next(line["identity"]["prompts"] for line in ledger if line["stage"] == "1/encode")
 
-    unset = {"query": None, "document": None}
     named = with_prompts(tiny_student, tmp_path / "named", prompts={"query": QUERY})
-    assert prompts_in_key(tiny_student) == prompts_in_key(named) == [unset]
+    assert prompts_in_key(tiny_student) == ["", ""]
+    assert prompts_in_key(named) == [QUERY, ""]
     other = with_prompts(tiny_student, tmp_path / "other", prompts={"passage": DOCUMENT})
-    assert prompts_in_key(other) == [unset, ["", DOCUMENT]]
+    assert prompts_in_key(other) == ["", DOCUMENT]
     published = with_prompts(tiny_student, tmp_path / "nomic-embed-text-v1.5")
-    assert prompts_in_key(published) == [unset, ["search_query: ", "search_document: "]]
+    assert prompts_in_key(published) == ["search_query: ", "search_document: "]
 
 
 def test_a_plan_says_which_prompts_are_used_and_which_are_left_unused(
