@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from sdretrieval.errors import MissingPackageError
+
+PACKAGES = {"markdown_it": "markdown-it-py", "bs4": "beautifulsoup4", "pypdf": "pypdf", "docutils": "docutils"}
+"""The parsers are optional packages: module -> the name that pip knows."""
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 """Thai, Lao, Burmese, Khmer, kana and Han: scripts without spaces between words."""
 WORD = re.compile(f"[{UNSPACED}]|[^\\s{UNSPACED}]+")
@@ -72,3 +77,15 @@ def one_line(text: str) -> str:
 def sentences(text: str) -> list[str]:
     """The sentences of a paragraph. A full stop after a single letter (an initial, `e.g.`) ends none."""
     return [part for part in SENTENCE_END.split(text) if part.strip()]
+
+
+def load_parser(module: str, files: str) -> Any:
+    """The module. Raises MissingPackageError, holding the pip command, where it is absent; `files` says what for."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = PACKAGES[module]
+        raise MissingPackageError(
+            f"Reading {files} files needs the package {package}, which is not installed ({error}); "
+            f"run: pip install {package}  (for all kinds of documents: pip install 'sdretrieval[documents]')"
+        ) from error

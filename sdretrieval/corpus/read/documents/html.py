@@ -10,8 +10,7 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, one_line, table_row
-from sdretrieval.corpus.read.documents.packages import load_parser
+from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, load_parser, one_line, table_row
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag

@@ -13,8 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, one_line
-from sdretrieval.corpus.read.documents.packages import load_parser
+from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, load_parser, one_line
 from sdretrieval.corpus.read.documents.plain import ITEM
 from sdretrieval.corpus.read.documents.report import Trouble, TroubleKind
 

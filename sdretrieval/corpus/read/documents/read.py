@@ -10,12 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sdretrieval.corpus.read.documents.blocks import Parsed
+from sdretrieval.corpus.read.documents.blocks import Parsed, load_parser
 from sdretrieval.corpus.read.documents.cut import cut
 from sdretrieval.corpus.read.documents.decode import decode
 from sdretrieval.corpus.read.documents.html import parse_html
 from sdretrieval.corpus.read.documents.markdown import parse_markdown
-from sdretrieval.corpus.read.documents.packages import load_parser
 from sdretrieval.corpus.read.documents.pdf import parse_pdf
 from sdretrieval.corpus.read.documents.plain import parse_plain
 from sdretrieval.corpus.read.documents.report import Finding, FolderReport, Trouble, TroubleKind, described, found_in
@@ -34,6 +33,7 @@ PARSERS_OF = {
     "Markdown": [("markdown_it", ".md"), ("bs4", ".md")],  # Markdown holds HTML
     "HTML": [("bs4", ".html")],
     "PDF": [("pypdf", ".pdf")],
+    "reStructuredText": [("docutils", ".rst")],
 }
 NOT_IN_IDS = re.compile(r"[\s%#]")
 """Signs of a path that would end an id in a run or qrels file, or be taken for the border to the digest."""

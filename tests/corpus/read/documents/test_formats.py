@@ -181,6 +181,46 @@ def test_restructuredtext_directives_and_definitions() -> None:
     ]
 
 
+def test_what_only_sphinx_knows_keeps_its_text() -> None:
+    text = """
+        .. function:: open(file, mode='r')
+           :noindex:
+
+           Opens a ``file``.
+
+           .. versionadded:: 3.4
+              The *mode* and __slots__.
+
+        .. code-block:: python
+           :emphasize-lines: 1
+
+           z = 3
+
+        .. toctree::
+
+           other
+
+        .. note::
+
+           Inner
+           =====
+
+           A :ref:`title <target>`, |name|. [1]_
+
+        .. [1] A footnote.
+    """
+    assert said(parse_rst, text) == [
+        (P, "open(file, mode='r')"),
+        (P, "Opens a file."),
+        (P, "3.4"),
+        (P, "The mode and __slots__."),
+        (C, "z = 3"),
+        (P, "Inner"),
+        (P, "A title, name. 1"),
+        (P, "1 A footnote."),
+    ]
+
+
 def test_restructuredtext_tables_and_quotations() -> None:
     text = """
         ====  =====
