@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
+from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,7 +56,7 @@ def parquet(folder: Path, name: str = "s.parquet", **columns: Any) -> str:
         ("s.trec", "".join(f"{q} Q0 {d} {rank} {s} my-model\n" for rank, (q, d, s) in enumerate(ROWS, 1))),
         ("s.tsv", "".join(f"{q}\tQ0\t{d}\t{rank}\t{s}\tmodel\n" for rank, (q, d, s) in enumerate(ROWS, 1))),
         ("s.tsv.gz", gzip.compress(LINES.encode())),
-        ("s.tsv.zst", zstandard.compress(LINES.encode())),
+        ("s.tsv.zst", zstd.compress(LINES.encode())),
         ("s.tsv", "query\tdocument\tquery_text\tdocument_text\tscore\n"
          + "".join(f'{q}\t{d}\tsome text\tthe "other"\t{s}\n' for q, d, s in ROWS)),
         ("s.tsv", "query\tdocument\tscore\tema\tlexical\tdense\n" + LINES.replace("\n", "\t1\t2\t3\n")),
