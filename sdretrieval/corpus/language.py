@@ -78,11 +78,7 @@ class Language:
         """What is wrong with `mine.language: chosen`, None where nothing seems to be."""
         if self.name is None or chosen in (AUTO, NO_STEMMER, self.name):
             return None
-        known = (
-            f"mine.language: {self.name}"
-            if self.name in STEMMED
-            else "mine.language: none (there is no stemmer for it)"
-        )
+        setting = self.name if self.name in STEMMED else f"{NO_STEMMER} (there is no stemmer for it)"
         return (
             f"the texts look {self.name.capitalize()}, but BM25 stems them, and drops stop words, as "
             f"{chosen.capitalize()}: set mine.language: {setting}"

@@ -213,7 +213,10 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("ending", "reason"),
-    [("gz", r"Compressed file ended before|CRC|invalid"), ("zst", "ended before the end-of-stream marker")],
+    [
+        ("gz", r"Compressed file ended before|CRC|invalid"),
+        ("zst", "Compressed file ended before the end-of-stream marker"),
+    ],
 )
 def test_an_archive_that_is_cut_off_is_named(write: WriteFile, ending: str, reason: str) -> None:
     path = Path(write(f"docs.jsonl.{ending}", JSONL * 1000))
