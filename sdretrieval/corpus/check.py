@@ -1,4 +1,7 @@
-"""`corpus check`: what a corpus holds and what is wrong with it, before hours are spent on it."""
+"""`corpus check`: what a corpus holds and what is wrong with it, before hours are spent on it.
+
+Legend: N documents.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,48 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdretrieval.corpus.coverage import LongDocument, longest_cut, seen_line, share_seen
 from sdretrieval.corpus.language import ENGLISH, LETTERS_PER_TEXT, Language, detect, sample_step
-from sdretrieval.corpus.qrels import Dangling, own_positive_warning, own_positives, part_dangling
 from sdretrieval.corpus.read.documents.blocks import word_count
-from sdretrieval.corpus.splits import repeated_queries
-from sdretrieval.corpus.text import LIST_AT_MOST, normalised
+from sdretrieval.corpus.splits import Dangling, own_positive_warning, own_positives, part_dangling, repeated_queries
+from sdretrieval.corpus.text import LIST_AT_MOST, Findings, normalised
 from sdretrieval.corpus.types import Corpus
+
+
+@dataclass(frozen=True)
+class LongDocument:
+    """A document's id and length, and how much of it each view shows (both in the lengths' unit)."""
+
+    identifier: str
+    length: int
+    seen: Mapping[str, int]
+
+
+def share_seen(lengths_N: NDArray[np.int64], most: int) -> float:
+    """Share (0 to 1) of all documents' tokens that a view of the first `most` shows; 1 where there are none."""
+    total = int(lengths_N.sum())
+    return float(np.minimum(lengths_N, most).sum() / total) if total else 1.0
+
+
+def longest_cut(
+    identifiers: Sequence[str], lengths_N: NDArray[np.int64], views: Mapping[str, int]
+) -> tuple[LongDocument, ...]:
+    """The longest documents, longest first, that the shortest of `views` (most tokens by name) cuts."""
+    shortest = min(views.values(), default=None)
+    if shortest is None:
+        return ()
+    order = np.argsort(-lengths_N, kind="stable")[:LIST_AT_MOST]
+    return tuple(
+        LongDocument(identifiers[row], int(lengths_N[row]), {v: min(int(lengths_N[row]), m) for v, m in views.items()})
+        for row in order.tolist()
+        if lengths_N[row] > shortest
+    )
+
+
+def seen_line(view: str, unit: str, share: float, longest: Sequence[LongDocument]) -> str:
+    """One line for a person: what the view of that name shows of all documents, and of the longest."""
+    named = ", ".join(f"{one.identifier} {one.length:,} ({one.seen[view] / one.length:.1%} seen)" for one in longest)
+    return f"view {view} sees {share:.1%} of all {unit}" + (f"; the longest documents: {named}" if named else "")
+
 
 CountTokens = Callable[[list[str]], "NDArray[np.int64]"]
 TEXTS_A_BATCH = 1000
@@ -40,14 +78,6 @@ class SplitCounts:
     queries: int
     with_positive: int
     positives: int
-
-
-@dataclass(frozen=True)
-class Findings:
-    """How many things of one kind were found, and the first few of them."""
-
-    count: int
-    examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sdretrieval.corpus.rows import Texts
-from sdretrieval.corpus.types import Corpus, joined
+from sdretrieval.corpus.types import Corpus, Texts, joined
 from sdretrieval.export.layout import TEXTS
 from sdretrieval.ragged import Array
 

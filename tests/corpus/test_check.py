@@ -84,7 +84,7 @@ def test_a_language_that_bm25_would_stem_wrongly_is_a_warning() -> None:
         "the texts look German, but BM25 stems them, and drops stop words, as English: set mine.language: german "
         "(english is the default)"
     ]
-    assert "letters: Latin 100%; language: German, by its commonest words and letters" in found.lines()
+    assert "letters: Latin 100%; language: German, by py3langid" in found.lines()
 
 
 def test_words_are_counted_by_characters_where_there_are_no_spaces() -> None:

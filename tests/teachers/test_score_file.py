@@ -201,8 +201,8 @@ def test_scores_come_back_to_the_bit(
 
 @pytest.mark.parametrize("ending", ["tsv", "tsv.gz", "parquet"])
 def test_pairs_are_written_with_texts_that_do_not_break_lines(tmp_path: Path, ending: str) -> None:
+    from sdretrieval.corpus.read.report import Tally
     from sdretrieval.corpus.read.tables.records import read_records
-    from sdretrieval.corpus.read.tables.report import Tally
 
     file = tmp_path / f"pairs.{ending}"
     write_pairs(file, [("q", "d")], lambda pair: ("a\tb", "one\r\ntwo\u2028three"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
+from sdretrieval.corpus.read.report import Trouble
 from sdretrieval.errors import MissingPackageError
 
 PACKAGES = {"markdown_it": "markdown-it-py", "bs4": "beautifulsoup4", "pypdf": "pypdf", "docutils": "docutils"}
@@ -49,6 +50,13 @@ class Parsed:
     """What the file's metadata call it; empty where they do not."""
     lost_pages: int = 0
     """Pages of a PDF that could not be read."""
+
+
+class Unread(NamedTuple):
+    """Why a file gave no passages."""
+
+    trouble: Trouble
+    reason: str
 
 
 def table_row(cells: Iterable[str]) -> Block:

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, load_parser, one_line
+from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, Unread, load_parser, one_line
 from sdretrieval.corpus.read.documents.plain import ITEM
-from sdretrieval.corpus.read.documents.report import Trouble, TroubleKind
+from sdretrieval.corpus.read.report import Trouble
 
 if TYPE_CHECKING:
     from pypdf import PdfReader
@@ -36,25 +36,25 @@ DEEPEST = 9
 Titles = dict[str, int]
 
 
-def parse_pdf(data: bytes) -> Parsed | Trouble:
+def parse_pdf(data: bytes) -> Parsed | Unread:
     """Blocks of a PDF, or why there are none: it is broken, encrypted, or holds images only."""
     pypdf = load_parser("pypdf", ".pdf")
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what is wrong with a file is in the report
     try:
         reader = pypdf.PdfReader(io.BytesIO(data))
         if reader.is_encrypted and (locked := _why_locked(reader)):
-            return Trouble(TroubleKind.ENCRYPTED, locked)
+            return Unread(Trouble.ENCRYPTED, locked)
         pages = [_page_lines(page) for page in reader.pages]
         titles, name = _outline(reader), _metadata_title(reader)
     except RecursionError:
-        return Trouble(TroubleKind.UNREADABLE, "a PDF whose parts contain each other")
+        return Unread(Trouble.UNREADABLE, "a PDF whose parts contain each other")
     except Exception as error:  # whatever a broken file makes a parser trip over
-        return Trouble(TroubleKind.UNREADABLE, f"no readable PDF ({type(error).__name__}: {one_line(str(error))[:80]})")
+        return Unread(Trouble.UNREADABLE, f"no readable PDF ({type(error).__name__}: {one_line(str(error))[:80]})")
     texts = [lines for lines in pages if lines is not None]
     if not texts and pages:
-        return Trouble(TroubleKind.UNREADABLE, f"none of its {len(pages)} pages can be read")
+        return Unread(Trouble.UNREADABLE, f"none of its {len(pages)} pages can be read")
     if pages and not any(texts):
-        return Trouble(TroubleKind.IMAGE_ONLY, f"no text on its {len(pages)} pages")
+        return Unread(Trouble.IMAGE_ONLY, f"no text on its {len(pages)} pages")
     cleaned = without_heads([lines or [] for lines in pages])
     return Parsed(list(_blocks(cleaned, titles)), name, len(pages) - len(texts))
 

@@ -6,11 +6,10 @@ rows of one kind mean; `assemble` puts them together, and every trouble on the w
 
 from __future__ import annotations
 
+from sdretrieval.corpus.read.report import ImportReport, Trouble
 from sdretrieval.corpus.read.tables.assemble import Asking, Imported, import_documents, split_and_source, with_questions
 from sdretrieval.corpus.read.tables.columns import Columns, read_role
-from sdretrieval.corpus.read.tables.hub import split_slice
-from sdretrieval.corpus.read.tables.report import ImportReport, Trouble
-from sdretrieval.corpus.read.tables.sources import TableSize, source_files, table_size, understands
+from sdretrieval.corpus.read.tables.hub import TableSize, source_files, split_slice, table_size, understands
 
 __all__ = [
     "Asking",

@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sdretrieval.corpus.read.report import Tally, Trouble
 from sdretrieval.corpus.read.tables.columns import readable_columns
-from sdretrieval.corpus.read.tables.formats import Format, table_format
+from sdretrieval.corpus.read.tables.files import Format, table_format, text_lines
 from sdretrieval.corpus.read.tables.hub import dataset_rows, is_dataset
-from sdretrieval.corpus.read.tables.report import Tally, Trouble
-from sdretrieval.corpus.read.tables.streams import text_lines
 from sdretrieval.errors import CorpusError
 from sdretrieval.progress import track
 

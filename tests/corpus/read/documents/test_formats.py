@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdretrieval.corpus.read.documents.blocks import Kind, Parsed, sentences, word_count
-from sdretrieval.corpus.read.documents.decode import decode
 from sdretrieval.corpus.read.documents.html import parse_html
 from sdretrieval.corpus.read.documents.markdown import parse_markdown
-from sdretrieval.corpus.read.documents.plain import parse_plain
+from sdretrieval.corpus.read.documents.plain import decode, parse_plain
 from sdretrieval.corpus.read.documents.rst import parse_rst
 
 H, P, L, C, T = Kind.HEADING, Kind.PARAGRAPH, Kind.LIST_ITEM, Kind.CODE, Kind.TABLE_ROW

@@ -135,7 +135,7 @@ def test_every_trouble_is_counted_and_named(write: WriteFile) -> None:
         "line 50: 'again', 'good text 3'",
     ):
         assert expected in shown
-    assert report.to_json()["troubles"]["empty"] == {"count": 1, "examples": ["47: 'empty'"]}
+    assert report.to_json()["troubles"]["empty"] == {"count": 1, "examples": ["line 47: 'empty'"]}
 
 
 def test_five_examples_are_named_and_the_rest_counted(write_rows: WriteRows) -> None:

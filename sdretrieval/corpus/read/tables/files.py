@@ -1,4 +1,4 @@
-"""The bytes of a file, plain or compressed, and its lines as text."""
+"""A table's file: its format by its name, its bytes plain or unpacked, its lines as text."""
 
 from __future__ import annotations
 
@@ -9,11 +9,55 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import IO
 
-from sdretrieval.corpus.read.tables.report import Tally, Trouble
+from sdretrieval.corpus.read.report import Tally, Trouble
 from sdretrieval.errors import CorpusError, MissingPackageError
+
+PACKED = (".gz", ".zst")
+
+
+class Format(Enum):
+    """Formats of tables with named columns."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    TSV = "tsv"
+    PARQUET = "parquet"
+
+
+FORMAT_OF = {
+    ".jsonl": Format.JSONL, ".ndjson": Format.JSONL, ".json": Format.JSONL, ".csv": Format.CSV, ".tsv": Format.TSV,
+    ".parquet": Format.PARQUET, ".pq": Format.PARQUET,
+}  # fmt: skip
+TABLES_UNDERSTOOD = ".jsonl, .csv, .tsv (each also .gz or .zst) and .parquet"
+
+
+def plain_name(path: Path) -> str:
+    """The file's name without .gz or .zst."""
+    return path.name[: -len(path.suffix)] if path.suffix.lower() in PACKED else path.name
+
+
+def format_of(path: Path) -> Format | None:
+    """The format of a table; None where the name's ending is none of ours (Parquet packs its own columns)."""
+    found = FORMAT_OF.get(Path(plain_name(path)).suffix.lower())
+    return None if found is Format.PARQUET and path.suffix.lower() in PACKED else found
+
+
+def table_format(path: Path) -> Format:
+    """As `format_of`, but raises CorpusError where it is none."""
+    found = format_of(path)
+    if found is None:
+        raise CorpusError(f"{path} is no table by its name; read are {TABLES_UNDERSTOOD}.")
+    return found
+
+
+def stem_of(path: Path) -> str:
+    """The file's name without any of its endings that say how it is packed."""
+    return Path(plain_name(path)).stem
+
 
 REPLACEMENT = "\ufffd"
 SURROGATES = re.compile("[\ud800-\udfff]")
