@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import ceil
@@ -87,20 +87,15 @@ def find_source(source: str, cache: Path | None = None, columns: Columns | None 
         return BeirDownload(name, (cache or default_cache()) / BEIR)
     if folder.exists() or ("/" in source and ":" not in source):  # the latter names a path, and reading says so
         return BeirFolder(folder)
-    raise CorpusError(
-        f"No corpus '{source}': there is no such folder or file.{_guess(source)} Understood: {UNDERSTOOD}."
-    )
+    meant = {**{known: f"beir:{known}" for known in BEIR_NAMES}, STDLIB: STDLIB, "stdlib": STDLIB}
+    near = get_close_matches(source.rpartition(":")[2].lower(), meant, n=1)
+    guess = f" Did you mean {meant[near[0]]}?" if near else ""
+    raise CorpusError(f"No corpus '{source}': there is no such folder or file.{guess} Understood: {UNDERSTOOD}.")
 
 
 def default_cache() -> Path:
     """Where downloaded collections are kept: the variable SDRETRIEVAL_CACHE, else `~/.cache/sdretrieval`."""
     return Path(os.environ.get("SDRETRIEVAL_CACHE", "~/.cache/sdretrieval")).expanduser()
-
-
-def _guess(source: str) -> str:
-    meant = {**{name: f"beir:{name}" for name in BEIR_NAMES}, STDLIB: STDLIB, "stdlib": STDLIB}
-    near = get_close_matches(source.rpartition(":")[2].lower(), meant, n=1)
-    return f" Did you mean {meant[near[0]]}?" if near else ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +107,11 @@ class Table:
 
     def digest(self) -> str:
         """See Source."""
-        files = " ".join(f"table{_ending(path)}={digest_file(path)}" for path in source_files(self.name))
+        parts = []
+        for path in source_files(self.name):  # by its ending a table is read: of a packed one, what it is inside counts
+            ending = "".join(path.suffixes[-2:]) if path.suffix.lower() in PACKED else path.suffix
+            parts.append(f"table{ending}={digest_file(path)}")
+        files = " ".join(parts)
         slice_of = split_slice(self.name)  # it lies in the same files as the whole
         return f"{files} {slice_of}" if slice_of else files
 
@@ -127,19 +126,6 @@ class Table:
         return import_documents(self.name, self.columns)
 
 
-def _digest(path: Path) -> str:
-    """Of a file that may not be readable: reading the folder counts and names it, and goes on."""
-    try:
-        return digest_file(path)
-    except OSError:
-        return "unreadable"
-
-
-def _ending(path: Path) -> str:
-    """By which a table is read: of a packed one, what it is inside counts too."""
-    return "".join(path.suffixes[-2:]) if path.suffix.lower() in PACKED else path.suffix
-
-
 @dataclass(frozen=True)
 class DocumentFolder:
     """A folder of text files. Their names count: passages bear them."""
@@ -148,7 +134,14 @@ class DocumentFolder:
 
     def digest(self) -> str:
         """See Source."""
-        return " ".join(f"{path.relative_to(self.folder)}={_digest(path)}" for path in read_files(self.folder))
+        parts = []
+        for path in read_files(self.folder):
+            try:
+                digest = digest_file(path)
+            except OSError:  # reading the folder counts and names it, and goes on
+                digest = "unreadable"
+            parts.append(f"{path.relative_to(self.folder)}={digest}")
+        return " ".join(parts)
 
     def size(self, max_documents: int | None = None) -> TextSize:
         """See Source."""
@@ -293,19 +286,14 @@ def limit_documents(corpus: Corpus, max_documents: int, keep_positives_of: Colle
     ids = corpus.document_ids
     ranked = sorted(range(len(ids)), key=lambda row: (ids[row] not in positive, hash_rank(LIMIT_SEED, ids[row])))
     rows = sorted(ranked[:max_documents])
+    present = {ids[row] for row in rows}
+    limited = {}
+    for split in deciding:
+        judged = {q: {d: g for d, g in grades.items() if d in present} for q, grades in corpus.qrels[split].items()}
+        limited[split] = {query: grades for query, grades in judged.items() if any(g > 0 for g in grades.values())}
     return replace(
         corpus,
         name=f"{corpus.name}-{max_documents}",
         documents=corpus.documents.select(rows),
-        qrels={**corpus.qrels, **_qrels_within(corpus, [ids[row] for row in rows], deciding)},
+        qrels={**corpus.qrels, **limited},
     )
-
-
-def _qrels_within(corpus: Corpus, kept: Sequence[str], splits: Collection[str]) -> dict[str, dict[str, dict[str, int]]]:
-    present = set(kept)
-    limited: dict[str, dict[str, dict[str, int]]] = {}
-    for split in splits:
-        qrels = corpus.qrels[split]
-        judged = {query: {d: g for d, g in grades.items() if d in present} for query, grades in qrels.items()}
-        limited[split] = {query: grades for query, grades in judged.items() if any(g > 0 for g in grades.values())}
-    return limited

@@ -6,7 +6,7 @@ A qrels file holds one judgement a line, `query-id <tab> corpus-id <tab> score`,
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -42,7 +42,17 @@ def read_qrels(folder: Path) -> dict[str, dict[str, dict[str, int]]]:
     """
     if not folder.is_dir():
         return {}
-    return {path.stem: _read_split(path) for path in sorted(folder.glob("*.tsv"))}
+    qrels: dict[str, dict[str, dict[str, int]]] = {}
+    for path in sorted(folder.glob("*.tsv")):
+        judged = qrels.setdefault(path.stem, {})
+        with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                columns = line.rstrip("\r\n").split("\t")
+                heading = number == 1 and len(columns) == 3 and not _is_number(columns[2])
+                if columns != [""] and not heading:
+                    query, document, grade = _judgement(columns, f"{path}:{number}")
+                    judged.setdefault(query, {})[document] = grade
+    return qrels
 
 
 def own_positives(qrels: Mapping[str, Qrels]) -> dict[str, list[str]]:
@@ -66,7 +76,8 @@ def part_dangling(qrels: Mapping[str, Qrels], documents: Collection[str], querie
     """Part `qrels` into judgements between known ids and those that point nowhere. A split stays, even if empty."""
     kept: dict[str, dict[str, dict[str, int]]] = {split: {} for split in qrels}
     dangling: list[Dangling] = []
-    for split, query, document, grade in _flat(qrels):
+    flat = ((s, q, d, g) for s, asked in qrels.items() for q, judged in asked.items() for d, g in judged.items())
+    for split, query, document, grade in flat:
         absent = [
             kind for kind, known in (("query", query in queries), ("document", document in documents)) if not known
         ]
@@ -84,29 +95,6 @@ def write_qrels(qrels: Qrels, path: Path) -> None:
         for query, judged in qrels.items():
             for document, grade in judged.items():
                 file.write(f"{query}\t{document}\t{grade}\n")
-
-
-def _flat(qrels: Mapping[str, Qrels]) -> Iterator[tuple[str, str, str, int]]:
-    for split, queries in qrels.items():
-        for query, judged in queries.items():
-            for document, grade in judged.items():
-                yield split, query, document, grade
-
-
-def _read_split(path: Path) -> dict[str, dict[str, int]]:
-    judged: dict[str, dict[str, int]] = {}
-    with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
-        for number, line in enumerate(file, start=1):
-            columns = line.rstrip("\r\n").split("\t")
-            if columns == [""] or (number == 1 and _is_heading(columns)):
-                continue
-            query, document, grade = _judgement(columns, f"{path}:{number}")
-            judged.setdefault(query, {})[document] = grade
-    return judged
-
-
-def _is_heading(columns: list[str]) -> bool:
-    return len(columns) == 3 and not _is_number(columns[2])
 
 
 def _is_number(text: str) -> bool:
@@ -138,19 +126,15 @@ def require_split(corpus: Corpus, split: str) -> None:
         return
     present = ", ".join(f"{name} ({len(judged)} queries)" for name, judged in corpus.qrels.items() if judged)
     state = "an empty" if split in corpus.qrels else "no"
-    raise CorpusError(
-        f"Corpus {corpus.name} has {state} split '{split}'. Splits with judgements: {present or 'none'}. "
-        f"{_remedy(split, present)}"
-    )
-
-
-def _remedy(split: str, present: str) -> str:
+    remedy = f"Name one of these, or add qrels/{split}.tsv." if present else f"Add qrels/{split}.tsv."
     if split == "train":  # no other split can stand in for it
-        return (
+        remedy = (
             "Add qrels/train.tsv, or learn from queries made of documents: "
             "--set corpus.labels=false --set corpus.generated_queries=1000"
         )
-    return f"Name one of these, or add qrels/{split}.tsv." if present else f"Add qrels/{split}.tsv."
+    raise CorpusError(
+        f"Corpus {corpus.name} has {state} split '{split}'. Splits with judgements: {present or 'none'}. {remedy}"
+    )
 
 
 def require_positives(corpus: Corpus, split: str = "train") -> None:

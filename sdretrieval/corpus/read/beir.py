@@ -11,10 +11,10 @@ import logging
 import shutil
 import zipfile
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +59,12 @@ def read_beir(folder: Path, name: str | None = None) -> Corpus:
     queries = query_table(_records(asked, titled=False) if asked else ())
     raw = read_qrels(folder / "qrels")
     judgements = part_dangling(raw, RowByName(Texts(documents, "id")), RowByName(Texts(queries, "id")))
-    _warn_dangling(folder, judgements.dangling)
+    if judgements.dangling:
+        shown = "; ".join(
+            f"{d.split}: {d.query} -> {d.document} (no such {d.missing})" for d in judgements.dangling[:LIST_AT_MOST]
+        )
+        count = len(judgements.dangling)
+        logger.warning("%s: %d judgements point nowhere and are left out: %s", folder, count, shown)
     for split, own in own_positives(judgements.kept).items():
         logger.warning("%s: %s", folder, own_positive_warning(split, own, len(judgements.kept[split])))
     return Corpus(name=name, documents=documents, queries=queries, qrels=judgements.kept)
@@ -83,11 +88,21 @@ def write_beir(corpus: Corpus, folder: Path, counts: Mapping[str, int] | None = 
     Raises `CorpusError` where `folder` exists and is not empty, or an id cannot stand in a qrels file.
     """
     require_absent(folder)
-    _require_plain_ids([*corpus.document_ids, *corpus.query_ids])
+    identifiers = (*corpus.document_ids, *corpus.query_ids)
+    broken = [identifier for identifier in identifiers if any(mark in identifier for mark in "\t\r\n")]
+    if broken:
+        raise CorpusError(
+            f"Ids with a tab or a line end cannot stand in a qrels file: {examples(broken)}. Rename them."
+        )
+    counts = counts or {}
+    queries = (
+        {"_id": i, "text": text, **({"metadata": {"asked": counts[i]}} if i in counts else {})}
+        for i, text in table_rows(corpus.queries)
+    )
     with finished_folder(folder) as temporary:
         rows = ({"_id": i, "title": title, "text": text} for i, title, text in table_rows(corpus.documents))
         _write_lines(temporary / "corpus.jsonl", rows)
-        _write_lines(temporary / "queries.jsonl", _query_records(corpus, counts or {}))
+        _write_lines(temporary / "queries.jsonl", queries)
         (temporary / "qrels").mkdir()
         for split, qrels in corpus.qrels.items():
             write_qrels(qrels, temporary / "qrels" / f"{split}.tsv")
@@ -97,12 +112,6 @@ def require_absent(folder: Path) -> None:
     """Raise `CorpusError` where `write_beir` would not write: `folder` exists and is not empty."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise CorpusError(f"{folder} exists and is not empty: nothing was written. Remove it or name another folder.")
-
-
-def _query_records(corpus: Corpus, counts: Mapping[str, int]) -> Iterator[dict[str, Any]]:
-    for identifier, text in table_rows(corpus.queries):
-        asked = {"metadata": {"asked": counts[identifier]}} if identifier in counts else {}
-        yield {"_id": identifier, "text": text, **asked}
 
 
 def _require_beir_folder(folder: Path) -> None:
@@ -183,22 +192,6 @@ def _string(value: Any, field: str, place: str, record: dict[str, Any]) -> str:
     return value
 
 
-def _warn_dangling(folder: Path, dangling: list[Dangling]) -> None:
-    if dangling:
-        shown = "; ".join(
-            f"{d.split}: {d.query} -> {d.document} (no such {d.missing})" for d in dangling[:LIST_AT_MOST]
-        )
-        logger.warning("%s: %d judgements point nowhere and are left out: %s", folder, len(dangling), shown)
-
-
-def _require_plain_ids(identifiers: list[str]) -> None:
-    broken = [identifier for identifier in identifiers if any(mark in identifier for mark in "\t\r\n")]
-    if broken:
-        raise CorpusError(
-            f"Ids with a tab or a line end cannot stand in a qrels file: {examples(broken)}. Rename them."
-        )
-
-
 def _write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
     with path.open("w", encoding="utf8", newline="\n") as file:
         for record in records:
@@ -254,7 +247,12 @@ def _require_known(collection: str) -> None:
 
 def _fetch(collection: str, address: str, temporary: Path) -> None:
     """Fill `temporary` with the unpacked collection."""
-    download_and_unzip = _beir_download()
+    try:
+        from beir.util import download_and_unzip
+    except ModuleNotFoundError as error:  # beir imports requests without asking for it to be installed
+        raise MissingPackageError(
+            f"Downloading needs the package '{error.name}': pip install {error.name}. Or give a BEIR folder."
+        ) from None
     url = f"{address}/{collection}.zip"
     logger.info("downloading %s", url)
     try:
@@ -262,7 +260,8 @@ def _fetch(collection: str, address: str, temporary: Path) -> None:
     except OSError as error:  # the base of all that requests raises
         raise CorpusError(
             f"beir:{collection} is not in the cache and could not be downloaded from {url} "
-            f"({type(error).__name__}: {_shortened(error)}). Without a network, give the folder of a BEIR collection."
+            f"({type(error).__name__}: {' '.join(str(error).split()):.160}). "
+            "Without a network, give the folder of a BEIR collection."
         ) from None
     except zipfile.BadZipFile:
         raise CorpusError(f"{url} did not answer with a zip archive. Try later, or give a BEIR folder.") from None
@@ -271,18 +270,3 @@ def _fetch(collection: str, address: str, temporary: Path) -> None:
     for path in sorted(unpacked.iterdir()):
         path.rename(temporary / path.name)
     shutil.rmtree(temporary / "download")
-
-
-def _beir_download() -> Callable[[str, str], str]:
-    try:
-        from beir.util import download_and_unzip
-    except ModuleNotFoundError as error:  # beir imports requests without asking for it to be installed
-        raise MissingPackageError(
-            f"Downloading needs the package '{error.name}': pip install {error.name}. Or give a BEIR folder."
-        ) from None
-    return cast("Callable[[str, str], str]", download_and_unzip)
-
-
-def _shortened(error: Exception, limit: int = 160) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= limit else text[:limit] + " ..."

@@ -68,7 +68,10 @@ def fragments(source: str) -> list[Fragment]:
         warnings.simplefilter("ignore")  # invalid escapes in old code concern its authors, not us
         tree = ast.parse(source)
     lines = [line.encode() for line in source.split("\n")]  # ast counts columns in bytes
-    return [_fragment(name, node, lines) for name, node in _definitions(tree.body, "")]
+    return [
+        Fragment(name, _text(node, lines), summary(ast.get_docstring(node) or "", name))
+        for name, node in _definitions(tree.body, "")
+    ]
 
 
 def summary(docstring: str, name: str) -> str:
@@ -82,9 +85,11 @@ def summary(docstring: str, name: str) -> str:
     prose = docstring[call.end() if call and own_call else 0 :].strip()
     prose = END_OF_PROSE.split(prose, maxsplit=1)[0]
     prose = MARKUP.sub(lambda match: next(filter(None, match.groups()), ""), prose)
-    text = _shortest_prefix(SENTENCE_END.split(" ".join(prose.split())))
-    words = WORD.findall(text)
-    if len(text.split()) < LEAST_WORDS or GRAMMAR_RULE.match(text) or _only_repeats(words, name):
+    parts = SENTENCE_END.split(" ".join(prose.split()))
+    prefixes = (" ".join(parts[:count]) for count in range(1, len(parts) + 1))
+    text = next((prefix for prefix in prefixes if len(WORD.findall(prefix)) >= LEAST_WORDS), "")
+    words = {word.lower() for word in WORD.findall(text)} - STOP_WORDS
+    if len(text.split()) < LEAST_WORDS or GRAMMAR_RULE.match(text) or words <= identifier_words(name):
         return ""
     return " ".join(text.split()[:MOST_WORDS])
 
@@ -116,11 +121,6 @@ def _with_inner(node: Definition) -> Iterator[Definition]:
     yield node
     for member in _members(node.body):
         yield from _with_inner(member)
-
-
-def _fragment(name: str, node: Definition, lines: list[bytes]) -> Fragment:
-    docstring = ast.get_docstring(node) or ""
-    return Fragment(name, _text(node, lines), summary(docstring, name))
 
 
 def _text(node: Definition, lines: list[bytes]) -> str:
@@ -168,19 +168,6 @@ def _start(node: ast.stmt) -> Position:
 
 def _end(node: ast.stmt) -> Position:
     return node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
-
-
-def _shortest_prefix(sentences: list[str]) -> str:
-    for count in range(1, len(sentences) + 1):
-        text = " ".join(sentences[:count])
-        if len(WORD.findall(text)) >= LEAST_WORDS:
-            return text
-    return ""
-
-
-def _only_repeats(words: list[str], name: str) -> bool:
-    said = {word.lower() for word in words} - STOP_WORDS
-    return said <= identifier_words(name)
 
 
 logger = logging.getLogger("sdretrieval")
@@ -255,22 +242,19 @@ def _modules(folder: Path) -> Iterator[tuple[str, Path]]:
 def _entries(folder: Path) -> Iterator[_Entry]:
     for module, path in track(list(_modules(folder)), "python-stdlib: reading", "modules"):
         seen: Counter[str] = Counter()
-        for fragment in _fragments_of(path):
+        try:
+            with tokenize.open(path) as file:
+                source = file.read()
+            inner = [] if SAYS_GENERATED.search(source[:1000]) else fragments(source)
+        except (SyntaxError, UnicodeDecodeError):  # templates and samples that are no valid Python
+            continue
+        for fragment in inner:
             identifier = f"{module}:{fragment.qualified_name}"
             seen[identifier] += 1  # a setter has its getter's name
             identifier += f"#{seen[identifier]}" if seen[identifier] > 1 else ""
             told = normalised(fragment.summary) in normalised(fragment.text)
             query = "" if told else fragment.summary
             yield _Entry(identifier, f"{module} {fragment.qualified_name}", fragment.text, query, unit_of(module))
-
-
-def _fragments_of(path: Path) -> list[Fragment]:
-    try:
-        with tokenize.open(path) as file:
-            source = file.read()
-        return [] if SAYS_GENERATED.search(source[:1000]) else fragments(source)
-    except (SyntaxError, UnicodeDecodeError):  # templates and samples that are no valid Python
-        return []
 
 
 def _assign_units(queries_of: Counter[str], seed: int) -> dict[str, str]:

@@ -107,7 +107,11 @@ def _drawn(
     """Queries of a block of documents at a time, again and again through all of them."""
     kinds = [kind for kind, share in recipe.shares.items() if share > 0]
     shares = np.asarray([recipe.shares[kind] for kind in kinds], dtype=np.float64)
-    keywords = _keywords(corpus, generator) if "keywords" in kinds else None
+    keywords = None
+    if "keywords" in kinds:
+        count = len(corpus.documents)
+        sample = np.sort(generator.choice(count, min(count, SAMPLE), replace=False)).tolist()
+        keywords = Keywords(corpus.document_texts(sample))
     for _ in range(MOST_PASSES):
         for start in range(0, len(order), DOCUMENTS_AT_ONCE):
             block = order[start : start + DOCUMENTS_AT_ONCE].tolist()
@@ -150,12 +154,6 @@ def _taken(
             masked = taken.masked if tried in recipe.masked else None
             return GeneratedQuery(taken.text, row, tried, masked)
     return None
-
-
-def _keywords(corpus: Corpus, generator: np.random.Generator) -> Keywords:
-    count = len(corpus.documents)
-    rows = np.sort(generator.choice(count, min(count, SAMPLE), replace=False)).tolist()
-    return Keywords(corpus.document_texts(rows))
 
 
 logger = logging.getLogger("sdretrieval")
@@ -220,13 +218,15 @@ def with_generated_split(
     recipe = recipe or Recipe()
     pool = hold_out_documents(corpus, count, seed) if held_out else range(len(corpus.documents))
     taken = generated_sources(corpus)
+    # Texts of all queries that are judged in any split but train measure.
+    measuring = {row for name in corpus.qrels if name != "train" for row in corpus.split_rows(name)}
     made = made_queries(
         corpus,
         sorted(row for row in pool if row not in taken),
         ceil(SPARE * count),
         seed,
         recipe.for_measuring() if held_out else recipe,
-        held_out=() if held_out else _measuring_texts(corpus),
+        held_out=() if held_out else corpus.query_texts(sorted(measuring)),
         must_be_masked=held_out,
         tally=tally,
     )
@@ -243,9 +243,3 @@ def with_generated_split(
     rows = [*table_rows(corpus.queries), *((i, query.text) for i, query in named.items())]
     judged = {i: {corpus.document_ids[query.document_row]: 1} for i, query in named.items()}
     return replace(corpus, queries=query_table(rows), qrels={**corpus.qrels, split: judged}), named
-
-
-def _measuring_texts(corpus: Corpus) -> list[str]:
-    """Texts of all queries that are judged in any split but train."""
-    rows = {row for split in corpus.qrels if split != "train" for row in corpus.split_rows(split)}
-    return corpus.query_texts(sorted(rows))

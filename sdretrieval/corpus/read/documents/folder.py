@@ -176,7 +176,8 @@ def read_folder(folder: Path, *, max_words: int = 160, overlap_words: int = 32) 
 
     documents = document_table(rows())
     for place in passed.unreadable:
-        tally.note(Trouble.UNREADABLE, *place.split(": ", 1))
+        where, _, reason = place.partition(": ")
+        tally.note(Trouble.UNREADABLE, where, reason)
     for link in passed.links:
         tally.note(Trouble.LINK, link, "left out")
     notes = [f"skipped, other extensions: {_described(passed.extensions)}"] if passed.extensions else []

@@ -105,17 +105,13 @@ def _whole_block(node: Tag, name: str) -> Block | None:
         code = node.get_text().strip("\n")
         return Block(Kind.CODE, code) if code.strip() else None
     if name == "tr" and not node.find(MORE_THAN_CELLS):
-        cells = _cell_texts(node)
+        # Each string goes to the innermost cell around it: where end tags are left out, each cell holds the next.
+        texts: dict[int, list[str]] = {}
+        for text in node.strings:
+            texts.setdefault(id(text.find_parent(CELLS)), []).append(text)
+        cells = [one_line(" ".join(parts)) for parts in texts.values()]
         return table_row(cells) if any(cells) else None
     return None
-
-
-def _cell_texts(row: Tag) -> list[str]:
-    """Each string goes to the innermost cell around it: where end tags are left out, each cell holds the next."""
-    texts: dict[int, list[str]] = {}
-    for text in row.strings:
-        texts.setdefault(id(text.find_parent(CELLS)), []).append(text)
-    return [one_line(" ".join(parts)) for parts in texts.values()]
 
 
 def _is_text(node: Any) -> bool:
@@ -127,18 +123,11 @@ def _is_text(node: Any) -> bool:
 def _is_dropped(node: Tag, name: str, in_article: bool) -> bool:
     if name == "header":
         return not in_article
-    return (
-        name in DROPPED
-        or str(node.get("role", "")).lower() in DROPPED_ROLES
-        or (name == "a" and (_has_class(node, LINKS_TO_ITSELF) or _is_sign(node)))
-    )
-
-
-def _is_sign(node: Tag) -> bool:
-    """Whether a link shows nothing but a sign that it is one; not by `get_text`, which reads all that is in it."""
-    return len(node.contents) == 1 and _is_text(node.contents[0]) and str(node.contents[0]).strip() in SIGNS_OF_LINKS
-
-
-def _has_class(node: Tag, names: frozenset[str]) -> bool:
+    if name in DROPPED or str(node.get("role", "")).lower() in DROPPED_ROLES:
+        return True
     classes: Any = node.get("class") or []
-    return not names.isdisjoint([classes] if isinstance(classes, str) else classes)
+    inner = node.contents
+    # A link shows nothing but a sign that it is one; not by `get_text`, which reads all that is in it.
+    sign = len(inner) == 1 and _is_text(inner[0]) and str(inner[0]).strip() in SIGNS_OF_LINKS
+    to_itself = not LINKS_TO_ITSELF.isdisjoint([classes] if isinstance(classes, str) else classes)
+    return name == "a" and (sign or to_itself)

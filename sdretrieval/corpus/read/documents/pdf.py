@@ -11,6 +11,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, Unread, load_parser, one_line
@@ -45,7 +46,9 @@ def parse_pdf(data: bytes) -> Parsed | Unread:
         if reader.is_encrypted and (locked := _why_locked(reader)):
             return Unread(Trouble.ENCRYPTED, locked)
         pages = [_page_lines(page) for page in reader.pages]
-        titles, name = _outline(reader), _metadata_title(reader)
+        titles, name = _outline(reader), ""
+        with suppress(Exception):  # a broken information dictionary loses a title, no text
+            name = one_line(str((reader.metadata and reader.metadata.title) or ""))
     except RecursionError:
         return Unread(Trouble.UNREADABLE, "a PDF whose parts contain each other")
     except Exception as error:  # whatever a broken file makes a parser trip over
@@ -65,24 +68,15 @@ def without_heads(pages: list[list[str]]) -> list[list[str]]:
         for _ in range(EDGE_LINES):
             heads = [re.sub(r"\d+", "#", lines[edge]) if lines else "" for lines in pages]
             counts = Counter(heads)
-            pages = [
-                _without_line(lines, edge) if _is_head(heads, page, counts) or _is_number(lines, edge) else lines
-                for page, lines in enumerate(pages)
-            ]
+            rest = []
+            for page, lines in enumerate(pages):
+                near = heads[max(0, page - HEAD_WITHIN) : page] + heads[page + 1 : page + 1 + HEAD_WITHIN]
+                is_head = heads[page] and counts[heads[page]] >= HEAD_ON_PAGES and heads[page] in near
+                if lines and (is_head or PAGE_NUMBER.fullmatch(lines[edge])):
+                    lines = lines[1:] if edge == 0 else lines[:-1]
+                rest.append(lines)
+            pages = rest
     return pages
-
-
-def _is_head(heads: list[str], page: int, counts: Counter[str]) -> bool:
-    near = heads[max(0, page - HEAD_WITHIN) : page] + heads[page + 1 : page + 1 + HEAD_WITHIN]
-    return bool(heads[page]) and counts[heads[page]] >= HEAD_ON_PAGES and heads[page] in near
-
-
-def _is_number(lines: list[str], edge: int) -> bool:
-    return bool(lines) and PAGE_NUMBER.fullmatch(lines[edge]) is not None
-
-
-def _without_line(lines: list[str], edge: int) -> list[str]:
-    return lines[1:] if edge == 0 else lines[:-1]
 
 
 def _why_locked(reader: PdfReader) -> str:
@@ -102,13 +96,6 @@ def _page_lines(page: Any) -> list[str] | None:
     except Exception:  # as in parse_pdf; the other pages may be whole
         return None
     return "\n".join(line.strip() for line in text.split("\n")).strip("\n").split("\n") if text.strip() else []
-
-
-def _metadata_title(reader: PdfReader) -> str:
-    try:
-        return one_line(str((reader.metadata and reader.metadata.title) or ""))
-    except Exception:  # a broken information dictionary loses a title, no text
-        return ""
 
 
 def _outline(reader: PdfReader) -> dict[int, Titles]:

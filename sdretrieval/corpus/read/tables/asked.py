@@ -69,11 +69,12 @@ NUMBER_OUTSIDE = re.compile(r"""\b(?:number|num|id|qid)\s*=\s*["']([^"']+)["']""
 TITLE = re.compile(r"<(?:title|query)>\s*(?:Topic:)?\s*([^<]*)", re.IGNORECASE)
 
 
-def read_topics(path: Path, tally: Tally) -> Iterator[Query]:
-    """Number and title of each topic, one topic in memory at a time. Raises CorpusError where there is none.
+def read_topics(source: str | Path, tally: Tally, roles: Roles | None = None) -> Iterator[Query]:
+    """Number and title of each topic, one topic in memory at a time. Raises CorpusError if there is none.
 
-    Read by pattern, not by an XML parser: the classic form is no XML.
+    Read by pattern, not by an XML parser: the classic form is no XML. Topics have no columns: `roles` say nothing here.
     """
+    path = Path(source).expanduser()
     for topic in _topics(path, tally):
         tally.read += 1
         number = NUMBER_OUTSIDE.search(topic.attributes) or NUMBER_WITHIN.search(topic.body)
@@ -136,7 +137,13 @@ def read_log(
     asked: dict[str, Asked] = {}
     columns: tuple[str, str | None, str | None] | None = None
     for line, values in read_records(source, tally):
-        columns = columns or _columns(values, str(source), roles or {})
+        if columns is None:
+            given, name = roles or {}, str(source)
+            columns = (
+                must_hold("log.text", "queries' text", given, values, name, LOG_REMEDY),
+                holding("log.clicked", given, values, name),
+                holding("log.count", given, values, name),
+            )
         try:
             text, count = clean(cell(values, columns[0])), _count(values, columns[2])
         except ValueError as error:
@@ -147,18 +154,17 @@ def read_log(
             continue
         entry = asked.setdefault(f"log-{text_digest(normalised(text)).hex()}", Asked(text))
         entry.count += count
-        for document in _clicked(values.get(columns[1]) if columns[1] else None, documents):
+        value = values.get(columns[1]) if columns[1] else None
+        clicked = [str(part) for part in value] if isinstance(value, list) else [as_text(value) or ""]
+        if not isinstance(value, list) and clicked[0] not in documents:
+            clicked = [part for part in BETWEEN_IDS.split(clicked[0]) if part]
+        for document in clicked:
             if document in documents:
                 entry.clicked[document] = None
             else:
                 tally.note(Trouble.NOWHERE, line, f"{text[:40]!r} -> {document!r:.40} (no such document)")
     tally.kept = len(asked)
     return asked
-
-
-def _columns(values: Mapping[str, Any], source: str, roles: Roles) -> tuple[str, str | None, str | None]:
-    text = must_hold("log.text", "queries' text", roles, values, source, LOG_REMEDY)
-    return text, holding("log.clicked", roles, values, source), holding("log.count", roles, values, source)
 
 
 def _count(values: Mapping[str, Any], column: str | None) -> int:
@@ -172,14 +178,6 @@ def _count(values: Mapping[str, Any], column: str | None) -> int:
     if number < 1 or not number.is_integer():
         raise ValueError(f"{column} is {found!r:.40}, expected a whole number from 1")
     return int(number)
-
-
-def _clicked(value: Any, documents: Container[str]) -> Iterator[str]:
-    if isinstance(value, list):
-        yield from (str(part) for part in value)
-        return
-    text = as_text(value) or ""
-    yield from [text] if text in documents else (part for part in BETWEEN_IDS.split(text) if part)
 
 
 QRELS_REMEDY = (
@@ -205,7 +203,10 @@ def read_judgements(source: str | Path, tally: Tally, roles: Roles | None = None
     """
     path = Path(source).expanduser()
     kind = None if is_dataset(source) else format_of(path)
-    bare = not is_dataset(source) and (kind is None or (kind is Format.TSV and not _has_names(path)))
+    bare = not is_dataset(source) and kind is None
+    if kind is Format.TSV:  # with a line of names, its last column is no number
+        first = next((line for _, line in text_lines(path, Tally(str(path), "")) if line.strip()), "")
+        bare = _grade(first.split()[-1] if first.split() else "") is not None
     roles = roles or {}
     if bare and (role := next((role for role in roles if role.startswith("qrels.")), None)):
         raise CorpusError(
@@ -213,12 +214,6 @@ def read_judgements(source: str | Path, tally: Tally, roles: Roles | None = None
             "out, or give the file a first line of names and the ending .tsv or .csv."
         )
     yield from _from_columns(path, tally) if bare else _from_table(source, tally, roles)
-
-
-def _has_names(path: Path) -> bool:
-    """Whether the last column of the first line is no number."""
-    first = next((line for _, line in text_lines(path, Tally(str(path), "")) if line.strip()), "")
-    return _grade(first.split()[-1] if first.split() else "") is None
 
 
 def _from_columns(path: Path, tally: Tally) -> Iterator[Judged]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,14 @@ def read_documents(source: str | Path, columns: Columns, tally: Tally) -> Iterat
     ids: set[str] = set()
     texts: set[int] = set()
     for line, values in read_records(source, tally):
-        chosen = chosen or _choose(values, columns, str(source))
+        if chosen is None:  # by the first row; every later row must have the text
+            name = str(source)
+            given = tuple(named(column, values, name) for column in columns.text)
+            chosen = Columns(
+                named(columns.id, values, name) if columns.id else usual(ID_NAMES, values),
+                named(columns.title, values, name) if columns.title else usual(TITLE_NAMES, values),
+                given or (required("text", TEXT_NAMES, values, name, REMEDY),),
+            )
         try:
             row = _row(values, chosen)
         except ValueError as error:
@@ -78,14 +85,6 @@ def read_documents(source: str | Path, columns: Columns, tally: Tally) -> Iterat
         raise CorpusError(f"{source} holds no documents ({tally.read:,} lines were read).")
 
 
-def _choose(values: Mapping[str, Any], asked: Columns, source: str) -> Columns:
-    """The columns by the first row; every later row must have the text."""
-    texts = tuple(named(column, values, source) for column in asked.text)
-    identifier = named(asked.id, values, source) if asked.id else usual(ID_NAMES, values)
-    title = named(asked.title, values, source) if asked.title else usual(TITLE_NAMES, values)
-    return Columns(identifier, title, texts or (required("text", TEXT_NAMES, values, source, REMEDY),))
-
-
 def _row(values: Mapping[str, Any], columns: Columns) -> tuple[str, str, str]:
     lacking = [column for column in columns.text if column not in values]
     if lacking:
@@ -99,7 +98,6 @@ def _row(values: Mapping[str, Any], columns: Columns) -> tuple[str, str, str]:
 
 
 logger = logging.getLogger("sdretrieval")
-_Reader = Callable[[str, Tally], Iterator[Query]]
 
 SPLIT_GIVEN = re.compile(r"([A-Za-z0-9_-]+)=(.+)")
 USUAL_SPLITS = ("train", "dev", "validation", "test")
@@ -143,13 +141,22 @@ def with_questions(imported: Imported, asking: Asking) -> Imported:
     Judgements that point nowhere, repeated pairs and repeated ids are left out and reported: the first one stays.
     Raises `CorpusError` where judgements come without queries, and where a column is named of a file that is not.
     """
-    _require_files(asking)
+    files = {"query": ("--queries", asking.queries), "qrels": ("--qrels", asking.qrels), "log": ("--log", asking.log)}
+    for role, column in asking.roles.items():
+        option, given = files[role.partition(".")[0]]
+        if not given:
+            raise CorpusError(f"--column {role}={column}: there is no file that it is of; give it with {option}.")
     corpus, reports = imported.corpus, list(imported.reports)
     queries: dict[str, str] = dict(zip(corpus.query_ids, corpus.query_texts(), strict=True))
-    for source, what, rows in _query_sources(asking):
-        tally = Tally(source, what)
-        _add_queries(queries, rows(source, tally), tally)
-        reports.append(tally.report())
+    for what, source in (("queries", asking.queries), ("topics", asking.topics)):
+        if source:
+            tally = Tally(source, what)
+            topics = what == "topics"
+            rows = (
+                read_topics(Path(source).expanduser(), tally) if topics else read_queries(source, tally, asking.roles)
+            )
+            _add_queries(queries, rows, tally)
+            reports.append(tally.report())
     qrels = {split: {q: dict(judged) for q, judged in asked.items()} for split, asked in corpus.qrels.items()}
     counts = dict(imported.counts)
     if asking.log:
@@ -190,22 +197,6 @@ def corpus_name(source: str) -> str:
         return source.removeprefix(SCHEME).replace("/", "-").replace(":", "-")
     path = Path(source).expanduser().resolve()
     return path.name if path.is_dir() else stem_of(path)
-
-
-def _require_files(asking: Asking) -> None:
-    given = {"query": asking.queries, "qrels": asking.qrels, "log": asking.log}
-    option = {"query": "--queries", "qrels": "--qrels", "log": "--log"}
-    for role, column in asking.roles.items():
-        kind = role.partition(".")[0]
-        if not given[kind]:
-            raise CorpusError(f"--column {role}={column}: there is no file that it is of; give it with {option[kind]}.")
-
-
-def _query_sources(asking: Asking) -> Iterator[tuple[str, str, _Reader]]:
-    if asking.queries:
-        yield asking.queries, "queries", lambda source, tally: read_queries(source, tally, asking.roles)
-    if asking.topics:
-        yield asking.topics, "topics", lambda source, tally: read_topics(Path(source).expanduser(), tally)
 
 
 def _add_queries(queries: dict[str, str], rows: Iterable[Query], tally: Tally) -> None:
