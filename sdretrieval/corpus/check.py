@@ -239,7 +239,7 @@ def _warnings(
     splits: Mapping[str, SplitCounts], cut: Mapping[str, float], parts: Mapping[str, Findings]
 ) -> Iterator[str]:
     if not splits:
-        yield "no judgements: nothing can be measured but estimates from generated queries"
+        yield "no judgements: nothing can be measured but estimates from synthetic queries"
     for split, counts in splits.items():
         if counts.with_positive < counts.queries or not counts.queries:
             yield f"split {split}: {counts.queries - counts.with_positive} of {counts.queries} queries have no positive"

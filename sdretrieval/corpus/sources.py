@@ -99,14 +99,13 @@ def default_cache() -> Path:
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Source):
     """A table of documents, a saved dataset or `hf:NAME`; of a file's name only the ending counts: so it is read."""
 
     name: str
     columns: Columns | None = None
 
     def digest(self) -> str:
-        """See Source."""
         parts = []
         for path in source_files(self.name):  # by its ending a table is read: of a packed one, what it is inside counts
             ending = "".join(path.suffixes[-2:]) if path.suffix.lower() in PACKED else path.suffix
@@ -116,24 +115,21 @@ class Table:
         return f"{files} {slice_of}" if slice_of else files
 
     def size(self, max_documents: int | None = None) -> TextSize:
-        """See Source."""
         found, size = table_size(self.name)
         documents = min(found, max_documents or found)
         return TextSize(documents, 0, ceil(size * documents / max(found, 1)))
 
     def read(self, max_documents: int | None = None) -> Imported:
-        """See Source."""
         return import_documents(self.name, self.columns)
 
 
 @dataclass(frozen=True)
-class DocumentFolder:
+class DocumentFolder(Source):
     """A folder of text files. Their names count: passages bear them."""
 
     folder: Path
 
     def digest(self) -> str:
-        """See Source."""
         parts = []
         for path in read_files(self.folder):
             try:
@@ -144,50 +140,44 @@ class DocumentFolder:
         return " ".join(parts)
 
     def size(self, max_documents: int | None = None) -> TextSize:
-        """See Source."""
         size = sum(path.stat().st_size for path in read_files(self.folder))
         documents = max_documents or size // PASSAGE_BYTES + 1
         return TextSize(documents, 0, min(size, documents * PASSAGE_BYTES))
 
     def read(self, max_documents: int | None = None) -> Imported:
-        """See Source."""
         corpus, report = read_folder(self.folder)
         return Imported(corpus, (report,))
 
 
 @dataclass(frozen=True)
-class Interpreter:
+class Interpreter(Source):
     """`python-stdlib`: built from the library of the interpreter that runs, and known by its version."""
 
     def digest(self) -> str:
-        """See Source."""
         return f"{STDLIB} {sys.version}"
 
     def size(self, max_documents: int | None = None) -> TextSize:
-        """See Source; a document has at most one query."""
+        # A document has at most one query.
         documents = max_documents or STDLIB_SIZE[0]
         return TextSize(documents, documents, documents * STDLIB_SIZE[1])
 
     def read(self, max_documents: int | None = None) -> Imported:
-        """See Source."""
         return Imported(build_stdlib() if max_documents is None else build_stdlib(max_documents))
 
 
 @dataclass(frozen=True)
-class BeirFolder:
+class BeirFolder(Source):
     """A BEIR folder, known by its texts and judgements; other files in it do not count."""
 
     folder: Path
     name: str | None = None
 
     def digest(self) -> str:
-        """See Source."""
         texts = [path for path in (self._texts(), beir_file(self.folder, "queries.jsonl")) if path]
         files = [*texts, *sorted((self.folder / "qrels").glob("*.tsv"))]
         return " ".join(f"{path.name}={digest_file(path)}" for path in files)
 
     def size(self, max_documents: int | None = None) -> TextSize:
-        """See Source."""
         found, size = table_size(str(self._texts()))
         queries = beir_file(self.folder, "queries.jsonl")
         documents = min(found, max_documents or found)
@@ -196,7 +186,6 @@ class BeirFolder:
         )
 
     def read(self, max_documents: int | None = None) -> Imported:
-        """See Source."""
         return Imported(read_beir(self.folder, self.name))
 
     def _texts(self) -> Path:
@@ -209,22 +198,19 @@ class BeirFolder:
 
 
 @dataclass(frozen=True)
-class BeirDownload:
+class BeirDownload(Source):
     """`beir:NAME`: downloaded when it is first asked for anything, and then a BEIR folder."""
 
     name: str
     cache: Path
 
     def digest(self) -> str:
-        """See Source."""
         return self._folder().digest()
 
     def size(self, max_documents: int | None = None) -> TextSize:
-        """See Source."""
         return self._folder().size(max_documents)
 
     def read(self, max_documents: int | None = None) -> Imported:
-        """See Source."""
         return self._folder().read(max_documents)
 
     def _folder(self) -> BeirFolder:

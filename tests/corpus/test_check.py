@@ -61,7 +61,7 @@ def test_a_clean_corpus_has_no_warnings_and_one_without_judgements_has_one() -> 
     assert clean.warnings == ()
     bare = check_corpus(Corpus("bare", documents, query_table([]), {}))
     assert bare.query_lengths.longest == 0
-    assert bare.warnings == ("no judgements: nothing can be measured but estimates from generated queries",)
+    assert bare.warnings == ("no judgements: nothing can be measured but estimates from synthetic queries",)
 
 
 def test_the_longest_documents_are_named_with_what_each_view_sees(messy: Corpus) -> None:

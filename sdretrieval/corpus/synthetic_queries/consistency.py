@@ -1,4 +1,4 @@
-"""Which generated queries find the document that they were made from: the others would teach or measure noise.
+"""Which synthetic queries find the document that they were made from: the others would teach or measure noise.
 
 Round-trip consistency (Alberti et al., ACL 2019; Dai et al., Promptagator, ICLR 2023), judged by dense retrieval and
 BM25 together, since neither alone is fair to every kind of query.

@@ -166,13 +166,13 @@ SPARE = 1.5
 
 
 def is_generated(query_id: str) -> bool:
-    """Whether the id is that of a generated query."""
+    """Whether the id is that of a synthetic query."""
     return query_id.startswith(ID_PREFIX)
 
 
 def hold_out_documents(corpus: Corpus, count: int, seed: int) -> frozenset[int]:
     """Rows of the documents, chosen by a hash of their ids, that held-out queries are made from: enough for `count`
-    queries, but at most a fifth of the corpus that no generated query was made from yet (and at least one)."""
+    queries, but at most a fifth of the corpus that no synthetic query was made from yet (and at least one)."""
     ranks_N = np.fromiter((hash_rank(seed, identifier) for identifier in corpus.document_ids), dtype=np.uint64)
     free_N = np.ones(len(ranks_N), dtype=bool)
     free_N[sorted(generated_sources(corpus))] = False
@@ -183,7 +183,7 @@ def hold_out_documents(corpus: Corpus, count: int, seed: int) -> frozenset[int]:
 
 
 def generated_sources(corpus: Corpus) -> frozenset[int]:
-    """Rows of the documents that the generated queries of any split were made from."""
+    """Rows of the documents that the synthetic queries of any split were made from."""
     return frozenset(
         corpus.document_row[document]
         for qrels in corpus.qrels.values()
@@ -204,17 +204,17 @@ def with_generated_split(
     recipe: Recipe | None = None,
     tally: QueryTally | None = None,
 ) -> tuple[Corpus, Mapping[str, GeneratedQuery]]:
-    """`corpus` with generated queries as `split`, and these queries by id (`generated-<split>-<n>`).
+    """`corpus` with synthetic queries as `split`, and these queries by id (`generated-<split>-<n>`).
 
     An existing split of that name gives way (a run without labels must not read it); its queries stay in the table,
     unjudged. There are up to half as many again as `count`, so that a filter can drop some. `held_out`: queries that
     measure, from `hold_out_documents` alone and hidden from their documents; otherwise from all others, and none near
-    a query of a held-out or judged split. No document is the source of two generated splits.
+    a query of a held-out or judged split. No document is the source of two synthetic splits.
 
-    Raises `CorpusError` where a generated split of that name exists or no document gives a query.
+    Raises `CorpusError` if a synthetic split of that name exists or no document gives a query.
     """
     if any(identifier.startswith(f"{ID_PREFIX}{split}-") for identifier in corpus.query_ids):
-        raise CorpusError(f"Corpus {corpus.name} has generated queries for '{split}' already. Name another split.")
+        raise CorpusError(f"Corpus {corpus.name} has synthetic queries for '{split}' already. Name another split.")
     recipe = recipe or Recipe()
     pool = hold_out_documents(corpus, count, seed) if held_out else range(len(corpus.documents))
     taken = generated_sources(corpus)

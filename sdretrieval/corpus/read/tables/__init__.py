@@ -1,7 +1,7 @@
 """Tables, datasets, judgements, topics and query logs as a corpus.
 
-`records` gives the rows of any table; `documents`, `queries`, `judgements`, `topics` and `query_log` each say what
-rows of one kind mean; `assemble` puts them together, and every trouble on the way stands in an `ImportReport`.
+`records` gives the rows of any table, `asked` says what rows of queries, topics, logs and judgements mean, `assemble`
+puts documents and these together; every trouble on the way stands in an `ImportReport`.
 """
 
 from __future__ import annotations

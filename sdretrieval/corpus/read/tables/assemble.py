@@ -151,11 +151,8 @@ def with_questions(imported: Imported, asking: Asking) -> Imported:
     for what, source in (("queries", asking.queries), ("topics", asking.topics)):
         if source:
             tally = Tally(source, what)
-            topics = what == "topics"
-            rows = (
-                read_topics(Path(source).expanduser(), tally) if topics else read_queries(source, tally, asking.roles)
-            )
-            _add_queries(queries, rows, tally)
+            read = read_topics if what == "topics" else read_queries
+            _add_queries(queries, read(source, tally, asking.roles), tally)
             reports.append(tally.report())
     qrels = {split: {q: dict(judged) for q, judged in asked.items()} for split, asked in corpus.qrels.items()}
     counts = dict(imported.counts)

@@ -12,14 +12,8 @@ from sdretrieval.errors import CorpusError
 ID_NAMES = ("_id", "id", "doc_id", "docid", "document_id")
 TITLE_NAMES = ("title",)
 TEXT_NAMES = ("text", "body", "content", "contents", "passage")
-QUERY_ID_NAMES = ("_id", "id", "query_id", "query-id", "qid")
-QUERY_TEXT_NAMES = ("text", "query", "question", "title")
 JUDGED_QUERY_NAMES = ("query-id", "query_id", "qid", "query", "topic")
 JUDGED_DOCUMENT_NAMES = ("corpus-id", "corpus_id", "document_id", "doc_id", "docid", "document", "pid", "did")
-SCORE_NAMES = ("score", "relevance", "rel", "label", "grade")
-LOG_TEXT_NAMES = ("query", "text", "q", "search", "question")
-CLICK_NAMES = ("clicked", "clicked_ids", "clicks", "doc_ids", "documents", "doc_id", "document_id", "document")
-COUNT_NAMES = ("count", "counts", "frequency", "freq", "n")
 
 
 @dataclass(frozen=True)
@@ -33,14 +27,14 @@ class Columns:
 
 
 ROLES = {
-    "query.id": QUERY_ID_NAMES,
-    "query.text": QUERY_TEXT_NAMES,
+    "query.id": ("_id", "id", "query_id", "query-id", "qid"),
+    "query.text": ("text", "query", "question", "title"),
     "qrels.query": JUDGED_QUERY_NAMES,
     "qrels.document": JUDGED_DOCUMENT_NAMES,
-    "qrels.score": SCORE_NAMES,
-    "log.text": LOG_TEXT_NAMES,
-    "log.clicked": CLICK_NAMES,
-    "log.count": COUNT_NAMES,
+    "qrels.score": ("score", "relevance", "rel", "label", "grade"),
+    "log.text": ("query", "text", "q", "search", "question"),
+    "log.clicked": ("clicked", "clicked_ids", "clicks", "doc_ids", "documents", "doc_id", "document_id", "document"),
+    "log.count": ("count", "counts", "frequency", "freq", "n"),
 }
 """What a column of queries, judgements or a log may hold, and the names by which it is found."""
 
