@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
+DOCUMENT_COLUMNS = ("id", "title", "text")
+QUERY_COLUMNS = ("id", "text")
+ROWS_A_BATCH = 10_000
+CHARACTERS_A_BATCH = 2**28
+"""Arrow's string columns hold at most 2 GiB a chunk, and a character takes up to 4 bytes."""
+CARD = "corpus.json"
+
+
 @contextmanager
 def finished_folder(target: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `target` that is renamed to `target` when the block ends without an error.
@@ -33,13 +41,6 @@ def finished_folder(target: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-
-
-DOCUMENT_COLUMNS = ("id", "title", "text")
-QUERY_COLUMNS = ("id", "text")
-ROWS_A_BATCH = 10_000
-CHARACTERS_A_BATCH = 2**28
-"""Arrow's string columns hold at most 2 GiB a chunk, and a character takes up to 4 bytes."""
 
 
 def string_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Dataset:
@@ -104,9 +105,6 @@ def _chunks(rows: Iterable[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
         held += size
     if chunk:
         yield chunk
-
-
-CARD = "corpus.json"
 
 
 def save_corpus(corpus: Corpus, folder: Path) -> None:

@@ -19,6 +19,11 @@ from sdretrieval.corpus.splits import Dangling, own_positive_warning, own_positi
 from sdretrieval.corpus.text import LIST_AT_MOST, Findings, normalised
 from sdretrieval.corpus.types import Corpus
 
+CountTokens = Callable[[list[str]], "NDArray[np.int64]"]
+TEXTS_A_BATCH = 1000
+LARGELY_CUT = 0.2
+"""A view that cuts more than this share of the documents is worth a warning."""
+
 
 @dataclass(frozen=True)
 class LongDocument:
@@ -54,12 +59,6 @@ def seen_line(view: str, unit: str, share: float, longest: Sequence[LongDocument
     """One line for a person: what the view of that name shows of all documents, and of the longest."""
     named = ", ".join(f"{one.identifier} {one.length:,} ({one.seen[view] / one.length:.1%} seen)" for one in longest)
     return f"view {view} sees {share:.1%} of all {unit}" + (f"; the longest documents: {named}" if named else "")
-
-
-CountTokens = Callable[[list[str]], "NDArray[np.int64]"]
-TEXTS_A_BATCH = 1000
-LARGELY_CUT = 0.2
-"""A view that cuts more than this share of the documents is worth a warning."""
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,11 @@ STDLIB_SIZE = (4000, 2000)
 """Documents of python-stdlib unless it is asked for other ones, and more bytes than one of them has."""
 
 
+logger = logging.getLogger("sdretrieval")
+LIMIT_SEED = 13
+"""Which documents a limited corpus keeps belongs to the corpus, not to a run: the seed is fixed."""
+
+
 class TextSize(NamedTuple):
     """How large a collection is, about."""
 
@@ -84,7 +89,7 @@ def find_source(source: str, cache: Path | None = None, columns: Columns | None 
     if is_document_folder(folder):
         return DocumentFolder(folder)
     if scheme == BEIR and name:
-        return BeirDownload(name, (cache or default_cache()) / BEIR)
+        return BeirFolder((cache or default_cache()) / BEIR / name, name)
     if folder.exists() or ("/" in source and ":" not in source):  # the latter names a path, and reading says so
         return BeirFolder(folder)
     meant = {**{known: f"beir:{known}" for known in BEIR_NAMES}, STDLIB: STDLIB, "stdlib": STDLIB}
@@ -170,7 +175,8 @@ class BeirFolder(Source):
     """A BEIR folder, known by its texts and judgements; other files in it do not count."""
 
     folder: Path
-    name: str | None = None
+    download: str | None = None
+    """Of `beir:NAME`, fetched into the cache when it is first asked for anything."""
 
     def digest(self) -> str:
         texts = [path for path in (self._texts(), beir_file(self.folder, "queries.jsonl")) if path]
@@ -186,41 +192,21 @@ class BeirFolder(Source):
         )
 
     def read(self, max_documents: int | None = None) -> Imported:
-        return Imported(read_beir(self.folder, self.name))
+        self._fetch()
+        return Imported(read_beir(self.folder, self.download and self.download.replace("/", "-")))
+
+    def _fetch(self) -> None:
+        if self.download:
+            download_beir(self.download, self.folder.parents[self.download.count("/")])
 
     def _texts(self) -> Path:
+        self._fetch()
         texts = beir_file(self.folder, "corpus.jsonl")
         judged_alone = (self.folder / "qrels").is_dir() and beir_file(self.folder, "queries.jsonl") is None
         if texts is None or judged_alone:
             self.read()  # raises, saying what is missing: a plan must not accept what a run refuses
         assert texts is not None
         return texts
-
-
-@dataclass(frozen=True)
-class BeirDownload(Source):
-    """`beir:NAME`: downloaded when it is first asked for anything, and then a BEIR folder."""
-
-    name: str
-    cache: Path
-
-    def digest(self) -> str:
-        return self._folder().digest()
-
-    def size(self, max_documents: int | None = None) -> TextSize:
-        return self._folder().size(max_documents)
-
-    def read(self, max_documents: int | None = None) -> Imported:
-        return self._folder().read(max_documents)
-
-    def _folder(self) -> BeirFolder:
-        return BeirFolder(download_beir(self.name, self.cache), self.name.replace("/", "-"))
-
-
-logger = logging.getLogger("sdretrieval")
-
-LIMIT_SEED = 13
-"""Which documents a limited corpus keeps belongs to the corpus, not to a run: the seed is fixed."""
 
 
 def open_corpus(

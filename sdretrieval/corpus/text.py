@@ -17,6 +17,10 @@ LIST_AT_MOST = 5
 """How many examples a message or a report names."""
 
 
+Element = TypeVar("Element", bound=Hashable)
+WORD = re.compile(r"\w+")
+
+
 @dataclass(frozen=True)
 class Findings:
     """How many things of one kind were found, and the first few of them."""
@@ -55,11 +59,6 @@ def examples(names: list[str]) -> str:
     shown = ", ".join(repr(name) for name in names[:LIST_AT_MOST])
     hidden = len(names) - LIST_AT_MOST
     return f"{shown} and {hidden} more" if hidden > 0 else shown
-
-
-Element = TypeVar("Element", bound=Hashable)
-
-WORD = re.compile(r"\w+")
 
 
 def words_of(text: str) -> frozenset[str]:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 1000
 
 
+Qrels = Mapping[str, Mapping[str, int]]
+"""query id -> document id -> relevance (a judgement above 0 is a known positive)."""
+
+
 class Texts(Sequence[str]):
     """A table's columns as texts, joined by a space where there are several; read from Arrow as they are asked for.
 
@@ -89,10 +93,6 @@ class RowByName(Mapping[str, int]):
 
     def __len__(self) -> int:
         return len(self._names)
-
-
-Qrels = Mapping[str, Mapping[str, int]]
-"""query id -> document id -> relevance (a judgement above 0 is a known positive)."""
 
 
 def joined(title: str, text: str) -> str:

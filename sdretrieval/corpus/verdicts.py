@@ -24,6 +24,13 @@ ENDINGS = (".tsv", ".csv", ".jsonl")
 SIDES = ("query", "document")
 
 
+COLUMNS = (
+    "verdict", "query", "document", "known_positive", "teacher_score", "threshold", "student_score", "query_id",
+    "document_id", "query_digest", "document_digest",
+)  # fmt: skip
+"""Of a file to mark, what a person reads first."""
+
+
 class Mark(NamedTuple):
     """One marked line: what names the query and the document (`digest:...` or `id:...`), and the word."""
 
@@ -191,13 +198,6 @@ def _table_records(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, An
     reader.fieldnames = columns
     for record in reader:
         yield reader.line_num, record
-
-
-COLUMNS = (
-    "verdict", "query", "document", "known_positive", "teacher_score", "threshold", "student_score", "query_id",
-    "document_id", "query_digest", "document_digest",
-)  # fmt: skip
-"""Of a file to mark, what a person reads first."""
 
 
 def kept_records(path: Path) -> list[dict[str, Any]]:

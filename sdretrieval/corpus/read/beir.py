@@ -38,6 +38,17 @@ PACKED_AS = ("", ".gz", ".zst")
 EXPECTED = "A BEIR folder holds corpus.jsonl, queries.jsonl and qrels/*.tsv (corpus.jsonl alone: documents only)"
 
 
+BEIR_ADDRESS = "https://public.ukp.informatik.tu-darmstadt.de/thakur/BEIR/datasets"
+BEIR_NAMES = (
+    "arguana", "climate-fever", "cqadupstack", "dbpedia-entity", "fever", "fiqa", "germanquad", "hotpotqa",
+    "mmarco", "mrtydi", "msmarco", "msmarco-v2", "nfcorpus", "nq", "nq-train", "quora", "scidocs", "scifact",
+    "trec-covid", "trec-covid-beir", "trec-covid-v2", "vihealthqa", "webis-touche2020",
+)  # fmt: skip
+"""The collections that BEIR's server offers. cqadupstack is twelve: `cqadupstack/android` and so on."""
+ON_REQUEST = {"bioasq", "robust04", "signal1m", "trec-news"}
+"""Part of BEIR, but their owners do not let them be handed on."""
+
+
 def read_beir(folder: Path, name: str | None = None) -> Corpus:
     """Read a BEIR folder, line by line. `name` is the folder's own where it is None.
 
@@ -196,18 +207,6 @@ def _write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
     with path.open("w", encoding="utf8", newline="\n") as file:
         for record in records:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-
-BEIR_ADDRESS = "https://public.ukp.informatik.tu-darmstadt.de/thakur/BEIR/datasets"
-BEIR_NAMES = (
-    "arguana", "climate-fever", "cqadupstack", "dbpedia-entity", "fever", "fiqa", "germanquad", "hotpotqa",
-    "mmarco", "mrtydi", "msmarco", "msmarco-v2", "nfcorpus", "nq", "nq-train", "quora", "scidocs", "scifact",
-    "trec-covid", "trec-covid-beir", "trec-covid-v2", "vihealthqa", "webis-touche2020",
-)  # fmt: skip
-"""The collections that BEIR's server offers. cqadupstack is twelve: `cqadupstack/android` and so on."""
-
-ON_REQUEST = {"bioasq", "robust04", "signal1m", "trec-news"}
-"""Part of BEIR, but their owners do not let them be handed on."""
 
 
 def download_beir(name: str, cache: Path, address: str = BEIR_ADDRESS) -> Path:

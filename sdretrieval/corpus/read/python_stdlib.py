@@ -49,6 +49,27 @@ SIGNATURE = re.compile(r"\s*(?:\w+\s*=\s*)?(?:\w+\.)*(\w+)\s*\([^)]*\)(?:[ \t]*-
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z(\"'])")
 
 
+Position = tuple[int, int]
+logger = logging.getLogger("sdretrieval")
+SHARES = {"train": 0.60, "dev": 0.15, "test": 0.25}
+"""The share of the documented definitions that each split is to get."""
+NOT_SOURCE = frozenset({"site-packages", "dist-packages", "__pycache__", "lib-dynload", "__phello__"})
+TESTS = frozenset({"test", "tests", "idle_test", "_test"})
+GENERATED = frozenset({"pydoc_data", "encodings"})
+VENDORED = frozenset({"_bundled", "_vendor", "macholib"})
+LEFT_OUT_FOLDERS = NOT_SOURCE | TESTS | GENERATED | VENDORED
+LEFT_OUT_FILES = re.compile(
+    r"_sysconfigdata.*|__hello__|this|antigravity|token|keyword|opcode|_opcode_metadata|_testcapi"
+)
+SAYS_GENERATED = re.compile(r"(?i)\bauto(?:matically|-)?\s*generated\b|this file (?:is|was) generated|\bdo not edit\b")
+NEAR_DUPLICATE = 0.8
+"""Word or shingle overlap (Jaccard) from which two texts are taken as the same."""
+LARGE_UNIT = 0.05
+"""A package with more than this share of all queries goes to train: it would be most of dev or test by itself."""
+LEAST_DISTRACTOR_LINES = 3
+"""A document without a query must hold this many lines: one-line getters distract nobody."""
+
+
 class Fragment(NamedTuple):
     """One definition of a module."""
 
@@ -141,9 +162,6 @@ def _text(node: Definition, lines: list[bytes]) -> str:
     return b"\n".join(dedented).decode().strip()
 
 
-Position = tuple[int, int]
-
-
 def _cuts(node: Definition) -> Iterator[tuple[Position, Position]]:
     """Spans, none within another, that do not belong to the document: docstrings, and in classes methods' bodies."""
     if isinstance(node, ast.ClassDef):
@@ -168,31 +186,6 @@ def _start(node: ast.stmt) -> Position:
 
 def _end(node: ast.stmt) -> Position:
     return node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
-
-
-logger = logging.getLogger("sdretrieval")
-
-SHARES = {"train": 0.60, "dev": 0.15, "test": 0.25}
-"""The share of the documented definitions that each split is to get."""
-
-NOT_SOURCE = frozenset({"site-packages", "dist-packages", "__pycache__", "lib-dynload", "__phello__"})
-TESTS = frozenset({"test", "tests", "idle_test", "_test"})
-GENERATED = frozenset({"pydoc_data", "encodings"})
-VENDORED = frozenset({"_bundled", "_vendor", "macholib"})
-LEFT_OUT_FOLDERS = NOT_SOURCE | TESTS | GENERATED | VENDORED
-LEFT_OUT_FILES = re.compile(
-    r"_sysconfigdata.*|__hello__|this|antigravity|token|keyword|opcode|_opcode_metadata|_testcapi"
-)
-SAYS_GENERATED = re.compile(r"(?i)\bauto(?:matically|-)?\s*generated\b|this file (?:is|was) generated|\bdo not edit\b")
-
-NEAR_DUPLICATE = 0.8
-"""Word or shingle overlap (Jaccard) from which two texts are taken as the same."""
-
-LARGE_UNIT = 0.05
-"""A package with more than this share of all queries goes to train: it would be most of dev or test by itself."""
-
-LEAST_DISTRACTOR_LINES = 3
-"""A document without a query must hold this many lines: one-line getters distract nobody."""
 
 
 class _Entry(NamedTuple):

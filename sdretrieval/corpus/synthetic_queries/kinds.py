@@ -31,6 +31,16 @@ LEAST_LEFT_WORDS = 8
 MARKDOWN_HEADING = re.compile(r"^[ \t]*#{1,6}[ \t]+(?P<text>\S.*?)[ \t#]*$|^(?P<over>\S.*)\n[=\-~^]{3,}[ \t]*$", re.M)
 
 
+FEWEST, MOST = 2, 5
+"""Words of a query."""
+SAMPLE = 20_000
+"""Documents on which rarity is counted: enough to tell rare from common, bounded for a large corpus."""
+MOST_INPUT_TOKENS, MOST_QUERY_TOKENS = 384, 48
+TOP_K = 10
+"""Sampled from the best ten words at each step, as docT5query does: the single best query of a document is dull."""
+TEXTS_AT_ONCE = 16
+
+
 def plain(text: str) -> str:
     """A text as it is searched for a query: `normalised`, the path of headings above a passage as words."""
     return normalised(text.replace(BETWEEN_HEADINGS, " "))
@@ -102,12 +112,6 @@ def _left(title: str, text: str) -> str | None:
     return left if word_count(left) >= LEAST_LEFT_WORDS else None
 
 
-FEWEST, MOST = 2, 5
-"""Words of a query."""
-SAMPLE = 20_000
-"""Documents on which rarity is counted: enough to tell rare from common, bounded for a large corpus."""
-
-
 class Keywords:
     """Rarity of words in `texts` (a sample of the corpus); `query` picks those of one text."""
 
@@ -131,12 +135,6 @@ class Keywords:
         best = [self._words[i] for i in row.indices[np.argsort(-row.data, kind="stable")[:length]]]
         lower = text.lower()
         return " ".join(sorted(best, key=lower.find)) if len(best) >= FEWEST else None
-
-
-MOST_INPUT_TOKENS, MOST_QUERY_TOKENS = 384, 48
-TOP_K = 10
-"""Sampled from the best ten words at each step, as docT5query does: the single best query of a document is dull."""
-TEXTS_AT_ONCE = 16
 
 
 def load_writer(folder: Path, prompt: str, seed: int, device: str) -> Writer:

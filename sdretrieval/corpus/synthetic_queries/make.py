@@ -39,6 +39,14 @@ NEAR = 0.8
 TAKERS: dict[Kind, Taker] = {"title": title_of, "heading": heading_of, "leading": leading_of, "span": span_of}
 
 
+logger = logging.getLogger("sdretrieval")
+ID_PREFIX = "generated-"
+MOST_HELD_OUT = 0.2
+"""Share of the documents that a held-out split may take: training wants the others."""
+SPARE = 1.5
+"""Candidates made for each query that is wanted: the consistency filter drops some."""
+
+
 def made_queries(
     corpus: Corpus,
     rows: Sequence[int],
@@ -154,15 +162,6 @@ def _taken(
             masked = taken.masked if tried in recipe.masked else None
             return GeneratedQuery(taken.text, row, tried, masked)
     return None
-
-
-logger = logging.getLogger("sdretrieval")
-
-ID_PREFIX = "generated-"
-MOST_HELD_OUT = 0.2
-"""Share of the documents that a held-out split may take: training wants the others."""
-SPARE = 1.5
-"""Candidates made for each query that is wanted: the consistency filter drops some."""
 
 
 def is_generated(query_id: str) -> bool:

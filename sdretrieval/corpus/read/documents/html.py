@@ -55,40 +55,30 @@ def _soup(text: str) -> BeautifulSoup:
     return soup
 
 
-class _Paragraph:
-    """Collects the text between two block borders."""
-
-    def __init__(self) -> None:
-        self.parts: list[str] = []
-
-    def flush(self, tag: str, in_list: bool) -> Iterator[Block]:
-        text = one_line("".join(self.parts))
-        self.parts.clear()
-        if text and tag in HEADINGS:
-            yield Block(Kind.HEADING, text, int(tag[1]))
-        elif text:
-            yield Block(Kind.LIST_ITEM if in_list else Kind.PARAGRAPH, text)
-
-
 def _walk(root: Tag) -> Iterator[Block]:
     """In reading order, with a stack of our own: pages nest deeper than Python calls itself."""
     from bs4 import Tag
 
-    paragraph, within = _Paragraph(), dict.fromkeys(COUNTED, 0)
+    parts, within = list[str](), dict.fromkeys(COUNTED, 0)  # the text since the last border of a block
     stack: list[tuple[Any, bool]] = [(root, True)]
     while stack:
         node, entering = stack.pop()
         if not isinstance(node, Tag):
             if _is_text(node):
-                paragraph.parts.append(str(node))
+                parts.append(str(node))
             continue
         name = node.name.lower()
         if entering and _is_dropped(node, name, bool(within["article"] or within["main"])):
             continue
         if name == "br":
-            paragraph.parts.append(" ")
+            parts.append(" ")
         if name in BLOCKS or name in HEADINGS:
-            yield from paragraph.flush("" if entering else name, within["li"] > 0)
+            text = one_line("".join(parts))
+            parts.clear()
+            if text and not entering and name in HEADINGS:
+                yield Block(Kind.HEADING, text, int(name[1]))
+            elif text:
+                yield Block(Kind.LIST_ITEM if within["li"] else Kind.PARAGRAPH, text)
         if name in COUNTED:
             within[name] += 1 if entering else -1
         if entering and (whole := _whole_block(node, name)):
@@ -96,7 +86,8 @@ def _walk(root: Tag) -> Iterator[Block]:
         elif entering:
             stack.append((node, False))
             stack.extend((child, True) for child in reversed(node.contents))
-    yield from paragraph.flush("", False)
+    if text := one_line("".join(parts)):
+        yield Block(Kind.PARAGRAPH, text)
 
 
 def _whole_block(node: Tag, name: str) -> Block | None:

@@ -22,6 +22,11 @@ CHARSET_WITHIN = 2048
 """Bytes in which a page must declare its charset: browsers look no further than 1024."""
 
 
+UNDERLINE = re.compile(r"([=\-~^\"'#*+`:._])\1{2,}\s*")
+ITEM = re.compile(r"\s*(?:[-*+•‣]|\(?(?:\d{1,3}|#)[.)])\s+(?=\S)")
+PARAGRAPH_END = re.compile(r"\n[ \t]*\n|\f")
+
+
 class Decoded(NamedTuple):
     """A text, and the number of its characters that stand for bytes which meant nothing in its encoding."""
 
@@ -57,11 +62,6 @@ def _declared(data: bytes) -> str:
 
 def _plain_line_ends(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-UNDERLINE = re.compile(r"([=\-~^\"'#*+`:._])\1{2,}\s*")
-ITEM = re.compile(r"\s*(?:[-*+•‣]|\(?(?:\d{1,3}|#)[.)])\s+(?=\S)")
-PARAGRAPH_END = re.compile(r"\n[ \t]*\n|\f")
 
 
 def parse_plain(text: str) -> Parsed:

@@ -24,6 +24,18 @@ from sdretrieval.errors import CorpusError
 QUERY_REMEDY = "Name it with --column query.text=COLUMN of `corpus convert`."
 
 
+OPENING = re.compile(r"<top(?:ic)?(?=[\s>])([^>]*)>", re.IGNORECASE)
+NUMBER_WITHIN = re.compile(r"<num(?:ber)?>\s*(?:Number:)?\s*([^\s<]+)", re.IGNORECASE)
+NUMBER_OUTSIDE = re.compile(r"""\b(?:number|num|id|qid)\s*=\s*["']([^"']+)["']""", re.IGNORECASE)
+TITLE = re.compile(r"<(?:title|query)>\s*(?:Topic:)?\s*([^<]*)", re.IGNORECASE)
+BETWEEN_IDS = re.compile(r"[\s,;|]+")
+LOG_REMEDY = "Name it with --column log.text=COLUMN of `corpus convert`."
+QRELS_REMEDY = (
+    "Name it with --column qrels.query=COLUMN or qrels.document=COLUMN of `corpus convert`, or give TREC's layout: "
+    "query 0 document score."
+)
+
+
 class Query(NamedTuple):
     """One query, and the line at which it stands."""
 
@@ -61,12 +73,6 @@ def kept_query(identifier: str, text: str, line: int, tally: Tally) -> Iterator[
         yield Query(line, identifier or f"q-{text_digest(text).hex()}", text)
     else:
         tally.note(Trouble.EMPTY, line, repr(identifier) if identifier else "(no id)")
-
-
-OPENING = re.compile(r"<top(?:ic)?(?=[\s>])([^>]*)>", re.IGNORECASE)
-NUMBER_WITHIN = re.compile(r"<num(?:ber)?>\s*(?:Number:)?\s*([^\s<]+)", re.IGNORECASE)
-NUMBER_OUTSIDE = re.compile(r"""\b(?:number|num|id|qid)\s*=\s*["']([^"']+)["']""", re.IGNORECASE)
-TITLE = re.compile(r"<(?:title|query)>\s*(?:Topic:)?\s*([^<]*)", re.IGNORECASE)
 
 
 def read_topics(source: str | Path, tally: Tally, roles: Roles | None = None) -> Iterator[Query]:
@@ -109,10 +115,6 @@ def _topics(path: Path, tally: Tally) -> Iterator[_Topic]:
         body = body if opened else []
     if opened:
         yield _Topic(*opened, "".join(body))
-
-
-BETWEEN_IDS = re.compile(r"[\s,;|]+")
-LOG_REMEDY = "Name it with --column log.text=COLUMN of `corpus convert`."
 
 
 @dataclass
@@ -178,12 +180,6 @@ def _count(values: Mapping[str, Any], column: str | None) -> int:
     if number < 1 or not number.is_integer():
         raise ValueError(f"{column} is {found!r:.40}, expected a whole number from 1")
     return int(number)
-
-
-QRELS_REMEDY = (
-    "Name it with --column qrels.query=COLUMN or qrels.document=COLUMN of `corpus convert`, or give TREC's layout: "
-    "query 0 document score."
-)
 
 
 class Judged(NamedTuple):

@@ -34,6 +34,13 @@ from sdretrieval.errors import CorpusError
 REMEDY = "Name it with --text (--id and --title for the others) of `corpus convert`."
 
 
+logger = logging.getLogger("sdretrieval")
+SPLIT_GIVEN = re.compile(r"([A-Za-z0-9_-]+)=(.+)")
+USUAL_SPLITS = ("train", "dev", "validation", "test")
+CLICKS_SPLIT = "train"
+"""Clicks say little enough to learn from them, and too little to measure by."""
+
+
 def read_documents(source: str | Path, columns: Columns, tally: Tally) -> Iterator[tuple[str, str, str]]:
     """Stream the documents of `source`. Beside the current row, each id and 8 bytes of each text's digest are held:
     about 200 bytes a document as Python keeps them.
@@ -95,14 +102,6 @@ def _row(values: Mapping[str, Any], columns: Columns) -> tuple[str, str, str]:
     parts = [cell(values, column) for column in columns.text]
     text = parts[0] if len(parts) == 1 else "\n".join(part for part in parts if part.strip())
     return identifier, cell(values, columns.title), text
-
-
-logger = logging.getLogger("sdretrieval")
-
-SPLIT_GIVEN = re.compile(r"([A-Za-z0-9_-]+)=(.+)")
-USUAL_SPLITS = ("train", "dev", "validation", "test")
-CLICKS_SPLIT = "train"
-"""Clicks say little enough to learn from them, and too little to measure by."""
 
 
 @dataclass(frozen=True)

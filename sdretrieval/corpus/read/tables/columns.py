@@ -16,16 +16,6 @@ JUDGED_QUERY_NAMES = ("query-id", "query_id", "qid", "query", "topic")
 JUDGED_DOCUMENT_NAMES = ("corpus-id", "corpus_id", "document_id", "doc_id", "docid", "document", "pid", "did")
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The user's names of the columns of documents; what is not given is found by its usual name."""
-
-    id: str | None = None
-    title: str | None = None
-    text: tuple[str, ...] = ()
-    """Several are joined by a line end each."""
-
-
 ROLES = {
     "query.id": ("_id", "id", "query_id", "query-id", "qid"),
     "query.text": ("text", "query", "question", "title"),
@@ -37,9 +27,18 @@ ROLES = {
     "log.count": ("count", "counts", "frequency", "freq", "n"),
 }
 """What a column of queries, judgements or a log may hold, and the names by which it is found."""
-
 Roles = Mapping[str, str]
 """Role -> column, where it has none of the usual names."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The user's names of the columns of documents; what is not given is found by its usual name."""
+
+    id: str | None = None
+    title: str | None = None
+    text: tuple[str, ...] = ()
+    """Several are joined by a line end each."""
 
 
 def read_role(given: str) -> tuple[str, str]:

@@ -19,6 +19,12 @@ from sdretrieval.errors import CorpusError, MissingPackageError
 PACKED = (".gz", ".zst")
 
 
+TABLES_UNDERSTOOD = ".jsonl, .csv, .tsv (each also .gz or .zst) and .parquet"
+REPLACEMENT = "\ufffd"
+SURROGATES = re.compile("[\ud800-\udfff]")
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
 class Format(Enum):
     """Formats of tables with named columns."""
 
@@ -32,7 +38,6 @@ FORMAT_OF = {
     ".jsonl": Format.JSONL, ".ndjson": Format.JSONL, ".json": Format.JSONL, ".csv": Format.CSV, ".tsv": Format.TSV,
     ".parquet": Format.PARQUET, ".pq": Format.PARQUET,
 }  # fmt: skip
-TABLES_UNDERSTOOD = ".jsonl, .csv, .tsv (each also .gz or .zst) and .parquet"
 
 
 def plain_name(path: Path) -> str:
@@ -57,11 +62,6 @@ def table_format(path: Path) -> Format:
 def stem_of(path: Path) -> str:
     """The file's name without any of its endings that say how it is packed."""
     return Path(plain_name(path)).stem
-
-
-REPLACEMENT = "\ufffd"
-SURROGATES = re.compile("[\ud800-\udfff]")
-UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def text_lines(path: Path, tally: Tally) -> Iterator[tuple[int, str]]:

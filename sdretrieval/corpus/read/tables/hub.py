@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 SCHEME = "hf:"
 
 
+SAMPLED_LINES = 1000
+UNPACKED_TO_PACKED = 4
+"""About what gzip and zstd make of text, and Parquet and Arrow of strings that repeat little."""
+
+
 def is_dataset(source: str | Path) -> bool:
     """Whether `source` is `hf:NAME` or a folder that `datasets` has saved."""
     return str(source).startswith(SCHEME) or is_saved_dataset(Path(source).expanduser())
@@ -119,11 +124,6 @@ def _one_split(found: Any, source: str, prefix: str) -> Dataset:
             f"{source} has the splits {', '.join(found)}: name one, such as {prefix}{next(iter(found), '')}."
         )
     raise CorpusError(f"{source} is a {type(found).__name__}, expected a dataset of rows.")
-
-
-SAMPLED_LINES = 1000
-UNPACKED_TO_PACKED = 4
-"""About what gzip and zstd make of text, and Parquet and Arrow of strings that repeat little."""
 
 
 class TableSize(NamedTuple):
