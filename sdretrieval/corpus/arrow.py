@@ -132,7 +132,7 @@ def save_corpus(corpus: Corpus, folder: Path) -> None:
 def load_corpus(folder: Path) -> Corpus:
     """Open what `save_corpus` wrote; the tables stay on disk and are memory-mapped. The digest is the one saved.
 
-    Raises `CorpusError` where `folder` holds no saved corpus, `DamagedArtifact` where parts of it are missing or
+    Raises `CorpusError` if `folder` holds no saved corpus, `DamagedArtifact` if parts of it are missing or
     their counts differ from the card's. (Comparing the digest would read every text: the store does that.)
     """
     from datasets import load_from_disk

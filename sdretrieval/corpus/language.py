@@ -43,7 +43,7 @@ DOMINANT = 0.6
 
 @dataclass(frozen=True)
 class Language:
-    """`scripts`: share of the letters by script, largest first. `name`: the language, None where unsure or mixed."""
+    """`scripts`: share of the letters by script, largest first. `name`: the language, None if unsure or mixed."""
 
     scripts: Mapping[str, float]
     name: str | None = None
@@ -75,7 +75,7 @@ class Language:
         return f"letters: {scripts or 'none'}{name}{ngrams}"
 
     def doubt(self, chosen: str) -> str | None:
-        """What is wrong with `mine.language: chosen`, None where nothing seems to be."""
+        """What is wrong with `mine.language: chosen`, None if nothing seems to be."""
         if self.name is None or chosen in (AUTO, NO_STEMMER, self.name):
             return None
         setting = self.name if self.name in STEMMED else f"{NO_STEMMER} (there is no stemmer for it)"

@@ -38,7 +38,7 @@ class Judgements(NamedTuple):
 def read_qrels(folder: Path) -> dict[str, dict[str, dict[str, int]]]:
     """Every judgement in `folder/*.tsv` by split (the file's name), whether or not its query and document exist.
 
-    Raises `CorpusError` naming file and line where a row has not three columns or its score is no whole number.
+    Raises `CorpusError` naming file and line if a row has not three columns or its score is no whole number.
     """
     if not folder.is_dir():
         return {}
@@ -154,7 +154,7 @@ def carve_dev(corpus: Corpus, seed: int, share: float = 0.2, split: str = "train
     Groups are taken in the order of their hash as long as they fit (the smallest where none does), and neither the
     order of the queries nor that of the documents matters.
 
-    Raises `CorpusError` where a dev split exists, `split` has no positives, or its queries are one single group.
+    Raises `CorpusError` if a dev split exists, `split` has no positives, or its queries are one single group.
     """
     if corpus.qrels.get("dev"):
         raise CorpusError(f"Corpus {corpus.name} has a dev split of {len(corpus.qrels['dev'])} queries: use that one.")

@@ -133,7 +133,7 @@ class Corpus:
         return {identifier: row for row, identifier in enumerate(self.query_ids)}
 
     def document_texts(self, rows: Sequence[int] | None = None) -> Sequence[str]:
-        """Title and text of the given rows (all rows where None), joined as BEIR joins them; all stay in the table."""
+        """Title and text of the given rows (all rows if None), joined as BEIR joins them; all stay in the table."""
         if rows is None:
             return Texts(self.documents, "title", "text")
         return [*Texts(self.documents.select(rows), "title", "text")]
@@ -143,11 +143,11 @@ class Corpus:
         return self.document_texts()[row]
 
     def query_texts(self, rows: Sequence[int] | None = None) -> list[str]:
-        """Texts of the given query rows (all rows where None)."""
+        """Texts of the given query rows (all rows if None)."""
         return list(Texts(self.queries if rows is None else self.queries.select(rows), "text"))
 
     def split_rows(self, split: str) -> list[int]:
-        """Rows of the judged queries of `split`, in query order. Raises KeyError where the split is absent."""
+        """Rows of the judged queries of `split`, in query order. Raises KeyError if the split is absent."""
         judged = self.qrels[split]
         return [row for row, identifier in enumerate(self.query_ids) if identifier in judged]
 

@@ -72,7 +72,7 @@ class Verdicts:
 def read_marks(path: Path) -> list[Mark]:
     """The marked lines of a .tsv, .csv or .jsonl file; lines without a verdict are left out.
 
-    Raises RequestError where the file cannot be read, lacks a column, or holds other words, with line numbers.
+    Raises RequestError if the file cannot be read, lacks a column, or holds other words, with line numbers.
     """
     marks, problems = [], []
     for number, record in _records(path):

@@ -82,7 +82,7 @@ def read_beir(folder: Path, name: str | None = None) -> Corpus:
 
 
 def beir_file(folder: Path, name: str) -> Path | None:
-    """`name` in a BEIR folder, as it is or packed (.gz, .zst); None where it is absent."""
+    """`name` in a BEIR folder, as it is or packed (.gz, .zst); None if it is absent."""
     return next((path for end in PACKED_AS if (path := folder / (name + end)).is_file()), None)
 
 
@@ -96,7 +96,7 @@ def write_beir(corpus: Corpus, folder: Path, counts: Mapping[str, int] | None = 
 
     `counts` (query id -> how often it was asked) go into the queries' `metadata`, where BEIR's loaders pass them over.
 
-    Raises `CorpusError` where `folder` exists and is not empty, or an id cannot stand in a qrels file.
+    Raises `CorpusError` if `folder` exists and is not empty, or an id cannot stand in a qrels file.
     """
     require_absent(folder)
     identifiers = (*corpus.document_ids, *corpus.query_ids)
@@ -120,7 +120,7 @@ def write_beir(corpus: Corpus, folder: Path, counts: Mapping[str, int] | None = 
 
 
 def require_absent(folder: Path) -> None:
-    """Raise `CorpusError` where `write_beir` would not write: `folder` exists and is not empty."""
+    """Raise `CorpusError` if `write_beir` would not write: `folder` exists and is not empty."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise CorpusError(f"{folder} exists and is not empty: nothing was written. Remove it or name another folder.")
 
@@ -140,7 +140,7 @@ def _require_beir_folder(folder: Path) -> None:
 
 
 def _records(path: Path, titled: bool) -> Iterator[tuple[str, ...]]:
-    """Rows (id, title, text) or, without titles, (id, text). Raises at the end of the file where ids occur twice."""
+    """Rows (id, title, text) or, without titles, (id, text). Raises at the end of the file if ids occur twice."""
     hashes = array("q")  # the ids themselves, or a dictionary of them, would take twenty times as much
     for _, record in _parsed(path):
         hashes.append(hash(record["_id"]))

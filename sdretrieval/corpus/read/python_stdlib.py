@@ -77,13 +77,13 @@ class Fragment(NamedTuple):
     text: str
     """The source, dedented, without docstrings."""
     summary: str
-    """What the docstring says in a sentence; empty where it says nothing usable."""
+    """What the docstring says in a sentence; empty if it says nothing usable."""
 
 
 def fragments(source: str) -> list[Fragment]:
     """Every function, class and method of a module's source, in its order. Functions within functions are left out.
 
-    Raises SyntaxError where `source` is no Python.
+    Raises SyntaxError if `source` is no Python.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes in old code concern its authors, not us
@@ -138,10 +138,12 @@ def _members(nodes: Iterable[ast.AST]) -> Iterator[Definition]:
                 yield from _members(getattr(node, block, ()))
 
 
-def _with_inner(node: Definition) -> Iterator[Definition]:
-    yield node
+def _docstrings(node: Definition) -> Iterator[tuple[Position, Position]]:
+    """Spans of the docstrings of a definition and of all within it."""
+    if ast.get_docstring(node, clean=False) is not None:
+        yield _start(node.body[0]), _end(node.body[0])
     for member in _members(node.body):
-        yield from _with_inner(member)
+        yield from _docstrings(member)
 
 
 def _text(node: Definition, lines: list[bytes]) -> str:
@@ -164,18 +166,13 @@ def _text(node: Definition, lines: list[bytes]) -> str:
 
 def _cuts(node: Definition) -> Iterator[tuple[Position, Position]]:
     """Spans, none within another, that do not belong to the document: docstrings, and in classes methods' bodies."""
-    if isinstance(node, ast.ClassDef):
-        yield from _docstring_span(node)
-        for member in _members(node.body):
-            yield _start(member.body[0]), _end(member.body[-1])
-    else:
-        for definition in _with_inner(node):
-            yield from _docstring_span(definition)
-
-
-def _docstring_span(node: Definition) -> Iterator[tuple[Position, Position]]:
+    if not isinstance(node, ast.ClassDef):
+        yield from _docstrings(node)
+        return
     if ast.get_docstring(node, clean=False) is not None:
         yield _start(node.body[0]), _end(node.body[0])
+    for member in _members(node.body):
+        yield _start(member.body[0]), _end(member.body[-1])
 
 
 def _start(node: ast.stmt) -> Position:
@@ -202,7 +199,7 @@ def build_stdlib(max_documents: int = 4000, seed: int = 13, library: Path | None
     Documented definitions come first; where they are more than `max_documents`, a hash with `seed` chooses. The rest
     is filled with definitions without a usable docstring. The same interpreter gives the same corpus.
 
-    Raises `CorpusError` where there is no source to read.
+    Raises `CorpusError` if there is no source to read.
     """
     folder = library or Path(sysconfig.get_path("stdlib"))
     entries = list(_entries(folder))

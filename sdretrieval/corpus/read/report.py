@@ -85,7 +85,7 @@ class Tally:
             self._met[trouble].append(f"{where}: {' '.join(example.split())}".encode("utf8", "replace").decode("utf8"))
 
     def require_few_broken(self) -> None:
-        """Raise CorpusError, naming file and line, where more than `BROKEN_AT_MOST` of what was read is broken."""
+        """Raise CorpusError, naming file and line, if more than `BROKEN_AT_MOST` of what was read is broken."""
         broken = self._counts[Trouble.BROKEN]
         if broken <= BROKEN_AT_MOST * self.read:
             return

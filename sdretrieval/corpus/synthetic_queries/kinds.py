@@ -47,14 +47,14 @@ def plain(text: str) -> str:
 
 
 class Taken(NamedTuple):
-    """A query's text, and the document without it (None where too little is left)."""
+    """A query's text, and the document without it (None if too little is left)."""
 
     text: str
     masked: str | None
 
 
 Taker = Callable[[str, str, np.random.Generator], Taken | None]
-"""From a document's title and text to a query; None where it has none of this kind."""
+"""From a document's title and text to a query; None if it has none of this kind."""
 
 
 def title_of(title: str, text: str, generator: np.random.Generator) -> Taken | None:
@@ -127,7 +127,7 @@ class Keywords:
         self._words = self._vectorizer.get_feature_names_out().tolist()
 
     def query(self, text: str, generator: np.random.Generator) -> str | None:
-        """A few of the best words, in the order in which the text has them; None where it has too few."""
+        """A few of the best words, in the order in which the text has them; None if it has too few."""
         if self._words is None:
             return None
         row = self._vectorizer.transform([text])
@@ -140,7 +140,7 @@ class Keywords:
 def load_writer(folder: Path, prompt: str, seed: int, device: str) -> Writer:
     """A function from document texts to one query each; `prompt` is put before every text, as the model was trained.
 
-    What it writes depends on `seed` and the texts alone. Raises ModelError where `folder` holds no seq2seq model.
+    What it writes depends on `seed` and the texts alone. Raises ModelError if `folder` holds no seq2seq model.
     """
     import torch
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer

@@ -47,7 +47,7 @@ class Parsed:
 
     blocks: list[Block]
     title: str = ""
-    """What the file's metadata call it; empty where they do not."""
+    """What the file's metadata call it; empty if they do not."""
     lost_pages: int = 0
     """Pages of a PDF that could not be read."""
 
@@ -88,7 +88,7 @@ def sentences(text: str) -> list[str]:
 
 
 def load_parser(module: str, files: str) -> Any:
-    """The module. Raises MissingPackageError, holding the pip command, where it is absent; `files` says what for."""
+    """The module. Raises MissingPackageError, holding the pip command, if it is absent; `files` says what for."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

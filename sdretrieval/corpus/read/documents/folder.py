@@ -81,7 +81,7 @@ def name_without_extension(name: str) -> str:
 
 
 def format_of(name: str) -> str:
-    """The format of a file by its name; empty where it is none of ours."""
+    """The format of a file by its name; empty if it is none of ours."""
     extension = extension_of(name)
     inner = extension.removesuffix(".gz")
     return FORMAT_OF.get(inner, "") if extension == inner or inner != ".pdf" else ""

@@ -90,7 +90,7 @@ def _why_locked(reader: PdfReader) -> str:
 
 
 def _page_lines(page: Any) -> list[str] | None:
-    """The lines of a page, None where it is broken."""
+    """The lines of a page, None if it is broken."""
     try:
         text = str(page.extract_text()).encode("utf8", "replace").decode("utf8").replace("\0", "")
     except Exception:  # as in parse_pdf; the other pages may be whole

@@ -138,7 +138,7 @@ def with_questions(imported: Imported, asking: Asking) -> Imported:
     """Add the queries and judgements that `asking` names to what the corpus has.
 
     Judgements that point nowhere, repeated pairs and repeated ids are left out and reported: the first one stays.
-    Raises `CorpusError` where judgements come without queries, and where a column is named of a file that is not.
+    Raises `CorpusError` if judgements come without queries, and if a column is named of a file that is not.
     """
     files = {"query": ("--queries", asking.queries), "qrels": ("--qrels", asking.qrels), "log": ("--log", asking.log)}
     for role, column in asking.roles.items():

@@ -46,7 +46,7 @@ def plain_name(path: Path) -> str:
 
 
 def format_of(path: Path) -> Format | None:
-    """The format of a table; None where the name's ending is none of ours (Parquet packs its own columns)."""
+    """The format of a table; None if the name's ending is none of ours (Parquet packs its own columns)."""
     found = FORMAT_OF.get(Path(plain_name(path)).suffix.lower())
     return None if found is Format.PARQUET and path.suffix.lower() in PACKED else found
 
@@ -88,7 +88,7 @@ def text_lines(path: Path, tally: Tally) -> Iterator[tuple[int, str]]:
 def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     """The content of `path`, unpacked where its name ends in .gz or .zst, piece by piece.
 
-    Raises `CorpusError` where the file is absent, cannot be read or ends too early, also while it is read.
+    Raises `CorpusError` if the file is absent, cannot be read or ends too early, also while it is read.
     """
     suffix = path.suffix.lower()
     if suffix == ".zst":

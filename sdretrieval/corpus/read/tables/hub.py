@@ -50,7 +50,7 @@ def dataset_rows(source: str) -> Iterator[Mapping[str, Any]]:
 
 
 def open_dataset(source: str) -> Dataset:
-    """The one table that `source` names. Raises CorpusError where it is absent, or has several splits to choose from.
+    """The one table that `source` names. Raises CorpusError if it is absent, or has several splits to choose from.
 
     Of the splits `corpus` and `queries`, as BEIR's own data sets have them, it is `corpus`.
     """
@@ -61,7 +61,7 @@ def open_dataset(source: str) -> Dataset:
 def dataset_files(source: str) -> list[Path]:
     """The Arrow files that hold the rows: what a dataset is by content, but for a slice of it (`split_slice`).
 
-    Raises CorpusError where it lies in memory alone.
+    Raises CorpusError if it lies in memory alone.
     """
     files = sorted(Path(file["filename"]) for file in open_dataset(source).cache_files)
     if not files:
