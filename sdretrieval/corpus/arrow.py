@@ -17,7 +17,6 @@ from sdretrieval.errors import CorpusError, DamagedArtifact
 if TYPE_CHECKING:
     from datasets import Dataset
 
-
 DOCUMENT_COLUMNS = ("id", "title", "text")
 QUERY_COLUMNS = ("id", "text")
 ROWS_A_BATCH = 10_000

@@ -45,7 +45,6 @@ PASSAGE_BYTES = 1000
 STDLIB_SIZE = (4000, 2000)
 """Documents of python-stdlib unless it is asked for other ones, and more bytes than one of them has."""
 
-
 logger = logging.getLogger("sdretrieval")
 LIMIT_SEED = 13
 """Which documents a limited corpus keeps belongs to the corpus, not to a run: the seed is fixed."""

@@ -16,7 +16,6 @@ from sdretrieval.corpus.scripts import lower_words, needs_care, neighbours
 LIST_AT_MOST = 5
 """How many examples a message or a report names."""
 
-
 Element = TypeVar("Element", bound=Hashable)
 WORD = re.compile(r"\w+")
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE = 1000
 
-
 Qrels = Mapping[str, Mapping[str, int]]
 """query id -> document id -> relevance (a judgement above 0 is a known positive)."""
 

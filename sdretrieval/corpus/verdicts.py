@@ -23,7 +23,6 @@ WORDS = (RELEVANT, NOT, UNMARKED)
 ENDINGS = (".tsv", ".csv", ".jsonl")
 SIDES = ("query", "document")
 
-
 COLUMNS = (
     "verdict", "query", "document", "known_positive", "teacher_score", "threshold", "student_score", "query_id",
     "document_id", "query_digest", "document_digest",

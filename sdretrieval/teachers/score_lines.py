@@ -48,7 +48,7 @@ class _Strict(Tally):
         found = self.report().troubles
         for trouble in (Trouble.BROKEN, Trouble.REPLACED):
             if trouble in found:
-                shown = [f"line {example}" for example in found[trouble].examples[:SHOWN]]
+                shown = [*found[trouble].examples[:SHOWN]]
                 raise broken_lines(Path(self.source), found[trouble].count, shown)
 
 

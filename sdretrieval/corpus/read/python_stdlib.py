@@ -48,7 +48,6 @@ GRAMMAR_RULE = re.compile(r"\S+\s*:*=\s")
 SIGNATURE = re.compile(r"\s*(?:\w+\s*=\s*)?(?:\w+\.)*(\w+)\s*\([^)]*\)(?:[ \t]*->[^\n.:]*?)?[ \t]*(?:--|[:.-]|\n|$)\s*")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z(\"'])")
 
-
 Position = tuple[int, int]
 logger = logging.getLogger("sdretrieval")
 SHARES = {"train": 0.60, "dev": 0.15, "test": 0.25}

@@ -30,7 +30,6 @@ LEAST_LEFT_WORDS = 8
 
 MARKDOWN_HEADING = re.compile(r"^[ \t]*#{1,6}[ \t]+(?P<text>\S.*?)[ \t#]*$|^(?P<over>\S.*)\n[=\-~^]{3,}[ \t]*$", re.M)
 
-
 FEWEST, MOST = 2, 5
 """Words of a query."""
 SAMPLE = 20_000

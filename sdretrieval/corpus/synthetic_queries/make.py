@@ -38,7 +38,6 @@ NEAR = 0.8
 
 TAKERS: dict[Kind, Taker] = {"title": title_of, "heading": heading_of, "leading": leading_of, "span": span_of}
 
-
 logger = logging.getLogger("sdretrieval")
 ID_PREFIX = "generated-"
 MOST_HELD_OUT = 0.2

@@ -21,7 +21,6 @@ CHARSET = re.compile(rb"charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
 CHARSET_WITHIN = 2048
 """Bytes in which a page must declare its charset: browsers look no further than 1024."""
 
-
 UNDERLINE = re.compile(r"([=\-~^\"'#*+`:._])\1{2,}\s*")
 ITEM = re.compile(r"\s*(?:[-*+•‣]|\(?(?:\d{1,3}|#)[.)])\s+(?=\S)")
 PARAGRAPH_END = re.compile(r"\n[ \t]*\n|\f")

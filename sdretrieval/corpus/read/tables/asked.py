@@ -23,7 +23,6 @@ from sdretrieval.errors import CorpusError
 
 QUERY_REMEDY = "Name it with --column query.text=COLUMN of `corpus convert`."
 
-
 OPENING = re.compile(r"<top(?:ic)?(?=[\s>])([^>]*)>", re.IGNORECASE)
 NUMBER_WITHIN = re.compile(r"<num(?:ber)?>\s*(?:Number:)?\s*([^\s<]+)", re.IGNORECASE)
 NUMBER_OUTSIDE = re.compile(r"""\b(?:number|num|id|qid)\s*=\s*["']([^"']+)["']""", re.IGNORECASE)

@@ -33,7 +33,6 @@ from sdretrieval.errors import CorpusError
 
 REMEDY = "Name it with --text (--id and --title for the others) of `corpus convert`."
 
-
 logger = logging.getLogger("sdretrieval")
 SPLIT_GIVEN = re.compile(r"([A-Za-z0-9_-]+)=(.+)")
 USUAL_SPLITS = ("train", "dev", "validation", "test")

@@ -15,7 +15,6 @@ TEXT_NAMES = ("text", "body", "content", "contents", "passage")
 JUDGED_QUERY_NAMES = ("query-id", "query_id", "qid", "query", "topic")
 JUDGED_DOCUMENT_NAMES = ("corpus-id", "corpus_id", "document_id", "doc_id", "docid", "document", "pid", "did")
 
-
 ROLES = {
     "query.id": ("_id", "id", "query_id", "query-id", "qid"),
     "query.text": ("text", "query", "question", "title"),

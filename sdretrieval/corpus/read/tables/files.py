@@ -18,7 +18,6 @@ from sdretrieval.errors import CorpusError, MissingPackageError
 
 PACKED = (".gz", ".zst")
 
-
 TABLES_UNDERSTOOD = ".jsonl, .csv, .tsv (each also .gz or .zst) and .parquet"
 REPLACEMENT = "\ufffd"
 SURROGATES = re.compile("[\ud800-\udfff]")

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 SCHEME = "hf:"
 
-
 SAMPLED_LINES = 1000
 UNPACKED_TO_PACKED = 4
 """About what gzip and zstd make of text, and Parquet and Arrow of strings that repeat little."""
@@ -29,11 +28,9 @@ UNPACKED_TO_PACKED = 4
 
 def is_dataset(source: str | Path) -> bool:
     """Whether `source` is `hf:NAME` or a folder that `datasets` has saved."""
-    return str(source).startswith(SCHEME) or is_saved_dataset(Path(source).expanduser())
-
-
-def is_saved_dataset(folder: Path) -> bool:
-    """Whether `folder` was written by `save_to_disk`."""
+    if str(source).startswith(SCHEME):
+        return True
+    folder = Path(source).expanduser()
     return (folder / "dataset_dict.json").is_file() or (
         (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
     )
@@ -56,20 +53,6 @@ def open_dataset(source: str) -> Dataset:
     """
     with quiet_datasets():
         return _from_hub(source) if source.startswith(SCHEME) else _from_disk(Path(source).expanduser())
-
-
-def dataset_files(source: str) -> list[Path]:
-    """The Arrow files that hold the rows: what a dataset is by content, but for a slice of it (`split_slice`).
-
-    Raises CorpusError if it lies in memory alone.
-    """
-    files = sorted(Path(file["filename"]) for file in open_dataset(source).cache_files)
-    if not files:
-        raise CorpusError(
-            f"{source}: datasets holds it in memory, without files that say what it is; unset "
-            "HF_DATASETS_IN_MEMORY_MAX_SIZE, or save it with save_to_disk and name the folder."
-        )
-    return files
 
 
 def split_slice(source: str) -> str:
@@ -141,12 +124,19 @@ def understands(source: str) -> bool:
 def source_files(source: str) -> list[Path]:
     """The files that hold a table's rows: what it is by content. `hf:NAME` is downloaded where it is not there yet.
 
-    Raises CorpusError for a file that is no table by its name.
+    But for a slice of a dataset (`split_slice`), which lies in the files of the whole. Raises CorpusError for a file
+    that is no table by its name, and for a dataset in memory alone.
     """
-    if is_dataset(source):
-        return dataset_files(source)
-    table_format(Path(source).expanduser())
-    return [Path(source).expanduser()]
+    if not is_dataset(source):
+        table_format(Path(source).expanduser())
+        return [Path(source).expanduser()]
+    files = sorted(Path(file["filename"]) for file in open_dataset(source).cache_files)
+    if not files:
+        raise CorpusError(
+            f"{source}: datasets holds it in memory, without files that say what it is; unset "
+            "HF_DATASETS_IN_MEMORY_MAX_SIZE, or save it with save_to_disk and name the folder."
+        )
+    return files
 
 
 def table_size(source: str) -> TableSize:

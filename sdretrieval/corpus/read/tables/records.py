@@ -21,7 +21,6 @@ FIELD_AT_MOST = 1 << 27
 is never closed would take the rest of the file into memory."""
 ROWS_AT_ONCE = 4096
 
-
 Rows = Iterable[tuple[int, Mapping[str, Any]]]
 
 
