@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sdretrieval.corpus.open import open_corpus
+from sdretrieval.corpus.sources import open_corpus
 from sdretrieval.corpus.types import Corpus
 from sdretrieval.encode.locate import locate_model
 

@@ -5,23 +5,34 @@
 
 from __future__ import annotations
 
+from sdretrieval.corpus.arrow import document_table, load_corpus, query_table, save_corpus
 from sdretrieval.corpus.check import CorpusCheck, check_corpus
-from sdretrieval.corpus.open import import_corpus, limit_documents, open_corpus
-from sdretrieval.corpus.qrels import Dangling
-from sdretrieval.corpus.read.beir_folder import dangling_judgements, read_beir, require_absent, write_beir
-from sdretrieval.corpus.read.download import download_beir
+from sdretrieval.corpus.read.beir import dangling_judgements, download_beir, read_beir, require_absent, write_beir
 from sdretrieval.corpus.read.python_stdlib import build_stdlib
 from sdretrieval.corpus.read.tables import Asking, Columns, Imported, ImportReport, with_questions
-from sdretrieval.corpus.sources import Source, TextSize, default_cache, find_source
-from sdretrieval.corpus.splits import carve_dev, repeated_queries, require_positives, require_split, training_queries
-from sdretrieval.corpus.storage import load_corpus, save_corpus
+from sdretrieval.corpus.sources import (
+    Source,
+    TextSize,
+    default_cache,
+    find_source,
+    import_corpus,
+    limit_documents,
+    open_corpus,
+)
+from sdretrieval.corpus.splits import (
+    Dangling,
+    carve_dev,
+    repeated_queries,
+    require_positives,
+    require_split,
+    training_queries,
+)
 from sdretrieval.corpus.synthetic_queries import (
     generated_sources,
     hold_out_documents,
     is_generated,
     with_generated_split,
 )
-from sdretrieval.corpus.tables import document_table, query_table
 from sdretrieval.corpus.text import content_digest, normalised
 from sdretrieval.corpus.types import Corpus, Qrels, joined
 from sdretrieval.corpus.verdicts import Mark, Verdicts, read_marks, resolve

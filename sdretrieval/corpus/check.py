@@ -1,4 +1,7 @@
-"""`corpus check`: what a corpus holds and what is wrong with it, before hours are spent on it."""
+"""`corpus check`: what a corpus holds and what is wrong with it, before hours are spent on it.
+
+Legend: N documents.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,52 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdretrieval.corpus.coverage import LongDocument, longest_cut, seen_line, share_seen
 from sdretrieval.corpus.language import ENGLISH, LETTERS_PER_TEXT, Language, detect, sample_step
-from sdretrieval.corpus.qrels import Dangling, own_positive_warning, own_positives, part_dangling
 from sdretrieval.corpus.read.documents.blocks import word_count
-from sdretrieval.corpus.splits import repeated_queries
-from sdretrieval.corpus.text import LIST_AT_MOST, normalised
+from sdretrieval.corpus.splits import Dangling, own_positive_warning, own_positives, part_dangling, repeated_queries
+from sdretrieval.corpus.text import LIST_AT_MOST, Findings, normalised
 from sdretrieval.corpus.types import Corpus
 
 CountTokens = Callable[[list[str]], "NDArray[np.int64]"]
 TEXTS_A_BATCH = 1000
 LARGELY_CUT = 0.2
 """A view that cuts more than this share of the documents is worth a warning."""
+
+
+@dataclass(frozen=True)
+class LongDocument:
+    """A document's id and length, and how much of it each view shows (both in the lengths' unit)."""
+
+    identifier: str
+    length: int
+    seen: Mapping[str, int]
+
+
+def share_seen(lengths_N: NDArray[np.int64], most: int) -> float:
+    """Share (0 to 1) of all documents' tokens that a view of the first `most` shows; 1 where there are none."""
+    total = int(lengths_N.sum())
+    return float(np.minimum(lengths_N, most).sum() / total) if total else 1.0
+
+
+def longest_cut(
+    identifiers: Sequence[str], lengths_N: NDArray[np.int64], views: Mapping[str, int]
+) -> tuple[LongDocument, ...]:
+    """The longest documents, longest first, that the shortest of `views` (most tokens by name) cuts."""
+    shortest = min(views.values(), default=None)
+    if shortest is None:
+        return ()
+    order = np.argsort(-lengths_N, kind="stable")[:LIST_AT_MOST]
+    return tuple(
+        LongDocument(identifiers[row], int(lengths_N[row]), {v: min(int(lengths_N[row]), m) for v, m in views.items()})
+        for row in order.tolist()
+        if lengths_N[row] > shortest
+    )
+
+
+def seen_line(view: str, unit: str, share: float, longest: Sequence[LongDocument]) -> str:
+    """One line for a person: what the view of that name shows of all documents, and of the longest."""
+    named = ", ".join(f"{one.identifier} {one.length:,} ({one.seen[view] / one.length:.1%} seen)" for one in longest)
+    return f"view {view} sees {share:.1%} of all {unit}" + (f"; the longest documents: {named}" if named else "")
 
 
 @dataclass(frozen=True)
@@ -40,14 +77,6 @@ class SplitCounts:
     queries: int
     with_positive: int
     positives: int
-
-
-@dataclass(frozen=True)
-class Findings:
-    """How many things of one kind were found, and the first few of them."""
-
-    count: int
-    examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,26 +116,29 @@ class CorpusCheck:
         """The findings for a person to read, one line each, the warnings last."""
         splits = ", ".join(f"{s} {c.queries:,} ({c.positives:,} positives)" for s, c in self.splits.items()) or "none"
         cut = ", ".join(f"{view} cuts {share:.1%}" for view, share in self.cut_by_view.items())
+        findings = {
+            "documents that repeat an earlier one": self.duplicates,
+            "empty documents": self.empty_documents,
+            "empty queries": self.empty_queries,
+            "judgements that point nowhere": self.dangling,
+            "query texts in two splits or more": self.repeated,
+        }
         return [
             f"{self.name}: {self.documents:,} documents, {self.queries:,} queries; digest {self.digest}",
             f"judged queries by split: {splits}",
             f"document length in {self.unit}: {_described(self.document_lengths)}" + (f"; {cut}" if cut else ""),
-            *(seen_line(view, self.unit, share, self._cut(view)) for view, share in self.seen_by_view.items()),
+            *(
+                seen_line(view, self.unit, share, [one for one in self.longest if one.seen[view] < one.length])
+                for view, share in self.seen_by_view.items()
+            ),
             f"query length in {self.unit}: {_described(self.query_lengths)}",
             self.language.line(),
-            *(_finding_line(what, found) for what, found in self._findings()),
+            *(
+                f"{what}: {found.count:,}" + (f" (e.g. {'; '.join(found.examples)})" if found.count else "")
+                for what, found in findings.items()
+            ),
             *(f"warning: {warning}" for warning in self.warnings),
         ]
-
-    def _cut(self, view: str) -> list[LongDocument]:
-        return [document for document in self.longest if document.seen[view] < document.length]
-
-    def _findings(self) -> Iterator[tuple[str, Findings]]:
-        yield "documents that repeat an earlier one", self.duplicates
-        yield "empty documents", self.empty_documents
-        yield "empty queries", self.empty_queries
-        yield "judgements that point nowhere", self.dangling
-        yield "query texts in two splits or more", self.repeated
 
 
 def check_corpus(
@@ -121,12 +153,17 @@ def check_corpus(
     most tokens of each view by name. `dangling` are judgements that were left out while reading, see
     `dangling_judgements`; those in `corpus.qrels` itself are found here.
     """
-    count = count_tokens or _count_words
+    count = count_tokens or (lambda texts: np.array([word_count(text) for text in texts], dtype=np.int64))
     survey, views = _survey_documents(corpus, count), views or {}
     language = detect(survey.beginnings)
     found = [*dangling, *part_dangling(corpus.qrels, corpus.document_row, corpus.query_row).dangling]
-    splits = {split: _split_counts(corpus, split) for split in corpus.qrels}
+    splits = {}
+    for split, qrels in corpus.qrels.items():
+        positives = [sum(grade > 0 for grade in judged.values()) for judged in qrels.values()]
+        splits[split] = SplitCounts(len(positives), sum(n > 0 for n in positives), sum(positives))
     texts = corpus.query_texts()
+    query_lengths = [count(texts[at : at + TEXTS_A_BATCH]) for at in range(0, len(texts), TEXTS_A_BATCH)]
+    own = own_positives(corpus.qrels).items()
     cut = {name: float(np.mean(survey.lengths > most)) for name, most in views.items()}
     parts = {
         "duplicates": _findings(survey.duplicates),
@@ -145,13 +182,17 @@ def check_corpus(
         splits=splits,
         unit="tokens" if count_tokens else "words",
         document_lengths=_lengths(survey.lengths),
-        query_lengths=_lengths(np.concatenate([np.empty(0, np.int64), *_counts(texts, count)])),
+        query_lengths=_lengths(np.concatenate([np.empty(0, np.int64), *query_lengths])),
         cut_by_view=cut,
         seen_by_view={name: share_seen(survey.lengths, most) for name, most in views.items()},
         longest=longest_cut(corpus.document_ids, survey.lengths, views),
         language=language,
         **parts,
-        warnings=(*_warnings(splits, cut, parts), *_own_positives(corpus), *_language_warning(language)),
+        warnings=(
+            *_warnings(splits, cut, parts),
+            *(own_positive_warning(split, queries, len(corpus.qrels[split])) for split, queries in own),
+            *([f"{doubt} (english is the default)"] if (doubt := language.doubt(ENGLISH)) else []),
+        ),
     )
 
 
@@ -183,24 +224,10 @@ def _survey_documents(corpus: Corpus, count: CountTokens) -> _Survey:
     return _Survey(np.concatenate(lengths), duplicates, empty, beginnings)
 
 
-def _counts(texts: list[str], count: CountTokens) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, len(texts), TEXTS_A_BATCH):
-        yield np.asarray(count(texts[start : start + TEXTS_A_BATCH]))
-
-
-def _count_words(texts: list[str]) -> NDArray[np.int64]:
-    return np.array([word_count(text) for text in texts], dtype=np.int64)
-
-
 def _lengths(lengths: NDArray[np.int64]) -> Lengths:
     if not len(lengths):
         return Lengths(0.0, 0.0, 0)
     return Lengths(float(np.median(lengths)), float(np.percentile(lengths, 90)), int(lengths.max()))
-
-
-def _split_counts(corpus: Corpus, split: str) -> SplitCounts:
-    positives = [sum(grade > 0 for grade in judged.values()) for judged in corpus.qrels[split].values()]
-    return SplitCounts(len(positives), sum(n > 0 for n in positives), sum(positives))
 
 
 def _findings(found: list[str]) -> Findings:
@@ -211,7 +238,7 @@ def _warnings(
     splits: Mapping[str, SplitCounts], cut: Mapping[str, float], parts: Mapping[str, Findings]
 ) -> Iterator[str]:
     if not splits:
-        yield "no judgements: nothing can be measured but estimates from generated queries"
+        yield "no judgements: nothing can be measured but estimates from synthetic queries"
     for split, counts in splits.items():
         if counts.with_positive < counts.queries or not counts.queries:
             yield f"split {split}: {counts.queries - counts.with_positive} of {counts.queries} queries have no positive"
@@ -230,21 +257,5 @@ def _warnings(
             yield f"{parts[kind].count:,} {text}"
 
 
-def _language_warning(language: Language) -> Iterator[str]:
-    doubt = language.doubt(ENGLISH)
-    if doubt:
-        yield f"{doubt} (english is the default)"
-
-
-def _own_positives(corpus: Corpus) -> Iterator[str]:
-    for split, queries in own_positives(corpus.qrels).items():
-        yield own_positive_warning(split, queries, len(corpus.qrels[split]))
-
-
 def _described(lengths: Lengths) -> str:
     return f"median {lengths.median:.0f}, p90 {lengths.p90:.0f}, longest {lengths.longest:,}"
-
-
-def _finding_line(what: str, found: Findings) -> str:
-    shown = f" (e.g. {'; '.join(found.examples)})" if found.count else ""
-    return f"{what}: {found.count:,}{shown}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from itertools import groupby
 from typing import NamedTuple
@@ -71,7 +71,10 @@ class Patterns(NamedTuple):
 @cache
 def patterns() -> Patterns:
     """Compiled when first needed: the list of marks takes a moment."""
-    marks = _ranges(c for c in range(0x300, 0x1F000) if unicodedata.category(chr(c)) in ("Mn", "Mc"))
+    points = [c for c in range(0x300, 0x1F000) if unicodedata.category(chr(c)) in ("Mn", "Mc")]
+    kept = [point for point in points if not SELECTORS.match(chr(point))]
+    blocks = (list(block) for _, block in groupby(enumerate(kept), lambda pair: pair[1] - pair[0]))
+    marks = "".join(f"{chr(block[0][1])}-{chr(block[-1][1])}" for block in blocks)
     follow = f"[{marks}{JOINER}]*"
     return Patterns(
         marks=marks,
@@ -81,13 +84,6 @@ def patterns() -> Patterns:
         word=re.compile(f"\\w[\\w{marks}{JOINER}]*"),
         wide=re.compile(f"[{WIDE}]+"),
     )
-
-
-def _ranges(points: Iterable[int]) -> str:
-    """A character class of the code points, variation selectors left out."""
-    kept = [point for point in points if not SELECTORS.match(chr(point))]
-    blocks = (list(block) for _, block in groupby(enumerate(kept), lambda pair: pair[1] - pair[0]))
-    return "".join(f"{chr(block[0][1])}-{chr(block[-1][1])}" for block in blocks)
 
 
 def needs_care(text: str) -> bool:

@@ -1,21 +1,23 @@
-"""The kinds of sources that a corpus is made from. Each says what it is by content, how large, and is read.
+"""From what a user types as a corpus to the corpus.
 
-What a user types becomes one of them in `find_source`, and nowhere else.
+Each kind of source says what it is by content, how large, and is read; what a user types becomes one of them in
+`find_source`, and nowhere else.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import ceil
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from sdretrieval.corpus.read.beir_folder import beir_file, read_beir
+from sdretrieval.corpus.read.beir import BEIR_NAMES, beir_file, download_beir, read_beir
 from sdretrieval.corpus.read.documents import is_document_folder, read_files, read_folder
-from sdretrieval.corpus.read.download import BEIR_NAMES, download_beir
 from sdretrieval.corpus.read.python_stdlib import build_stdlib
 from sdretrieval.corpus.read.tables import (
     Columns,
@@ -26,7 +28,9 @@ from sdretrieval.corpus.read.tables import (
     table_size,
     understands,
 )
-from sdretrieval.corpus.read.tables.formats import PACKED
+from sdretrieval.corpus.read.tables.files import PACKED
+from sdretrieval.corpus.text import hash_rank
+from sdretrieval.corpus.types import Corpus
 from sdretrieval.digests import digest_file
 from sdretrieval.errors import CorpusError
 
@@ -40,6 +44,10 @@ PASSAGE_BYTES = 1000
 """Of a passage of 160 words; many are shorter."""
 STDLIB_SIZE = (4000, 2000)
 """Documents of python-stdlib unless it is asked for other ones, and more bytes than one of them has."""
+
+logger = logging.getLogger("sdretrieval")
+LIMIT_SEED = 13
+"""Which documents a limited corpus keeps belongs to the corpus, not to a run: the seed is fixed."""
 
 
 class TextSize(NamedTuple):
@@ -80,12 +88,13 @@ def find_source(source: str, cache: Path | None = None, columns: Columns | None 
     if is_document_folder(folder):
         return DocumentFolder(folder)
     if scheme == BEIR and name:
-        return BeirDownload(name, (cache or default_cache()) / BEIR)
+        return BeirFolder((cache or default_cache()) / BEIR / name, name)
     if folder.exists() or ("/" in source and ":" not in source):  # the latter names a path, and reading says so
         return BeirFolder(folder)
-    raise CorpusError(
-        f"No corpus '{source}': there is no such folder or file.{_guess(source)} Understood: {UNDERSTOOD}."
-    )
+    meant = {**{known: f"beir:{known}" for known in BEIR_NAMES}, STDLIB: STDLIB, "stdlib": STDLIB}
+    near = get_close_matches(source.rpartition(":")[2].lower(), meant, n=1)
+    guess = f" Did you mean {meant[near[0]]}?" if near else ""
+    raise CorpusError(f"No corpus '{source}': there is no such folder or file.{guess} Understood: {UNDERSTOOD}.")
 
 
 def default_cache() -> Path:
@@ -93,104 +102,87 @@ def default_cache() -> Path:
     return Path(os.environ.get("SDRETRIEVAL_CACHE", "~/.cache/sdretrieval")).expanduser()
 
 
-def _guess(source: str) -> str:
-    meant = {**{name: f"beir:{name}" for name in BEIR_NAMES}, STDLIB: STDLIB, "stdlib": STDLIB}
-    near = get_close_matches(source.rpartition(":")[2].lower(), meant, n=1)
-    return f" Did you mean {meant[near[0]]}?" if near else ""
-
-
 @dataclass(frozen=True)
-class Table:
+class Table(Source):
     """A table of documents, a saved dataset or `hf:NAME`; of a file's name only the ending counts: so it is read."""
 
     name: str
     columns: Columns | None = None
 
     def digest(self) -> str:
-        """See Source."""
-        files = " ".join(f"table{_ending(path)}={digest_file(path)}" for path in source_files(self.name))
+        parts = []
+        for path in source_files(self.name):  # by its ending a table is read: of a packed one, what it is inside counts
+            ending = "".join(path.suffixes[-2:]) if path.suffix.lower() in PACKED else path.suffix
+            parts.append(f"table{ending}={digest_file(path)}")
+        files = " ".join(parts)
         slice_of = split_slice(self.name)  # it lies in the same files as the whole
         return f"{files} {slice_of}" if slice_of else files
 
     def size(self, max_documents: int | None = None) -> TextSize:
-        """See Source."""
         found, size = table_size(self.name)
         documents = min(found, max_documents or found)
         return TextSize(documents, 0, ceil(size * documents / max(found, 1)))
 
     def read(self, max_documents: int | None = None) -> Imported:
-        """See Source."""
         return import_documents(self.name, self.columns)
 
 
-def _digest(path: Path) -> str:
-    """Of a file that may not be readable: reading the folder counts and names it, and goes on."""
-    try:
-        return digest_file(path)
-    except OSError:
-        return "unreadable"
-
-
-def _ending(path: Path) -> str:
-    """By which a table is read: of a packed one, what it is inside counts too."""
-    return "".join(path.suffixes[-2:]) if path.suffix.lower() in PACKED else path.suffix
-
-
 @dataclass(frozen=True)
-class DocumentFolder:
+class DocumentFolder(Source):
     """A folder of text files. Their names count: passages bear them."""
 
     folder: Path
 
     def digest(self) -> str:
-        """See Source."""
-        return " ".join(f"{path.relative_to(self.folder)}={_digest(path)}" for path in read_files(self.folder))
+        parts = []
+        for path in read_files(self.folder):
+            try:
+                digest = digest_file(path)
+            except OSError:  # reading the folder counts and names it, and goes on
+                digest = "unreadable"
+            parts.append(f"{path.relative_to(self.folder)}={digest}")
+        return " ".join(parts)
 
     def size(self, max_documents: int | None = None) -> TextSize:
-        """See Source."""
         size = sum(path.stat().st_size for path in read_files(self.folder))
         documents = max_documents or size // PASSAGE_BYTES + 1
         return TextSize(documents, 0, min(size, documents * PASSAGE_BYTES))
 
     def read(self, max_documents: int | None = None) -> Imported:
-        """See Source."""
         corpus, report = read_folder(self.folder)
         return Imported(corpus, (report,))
 
 
 @dataclass(frozen=True)
-class Interpreter:
+class Interpreter(Source):
     """`python-stdlib`: built from the library of the interpreter that runs, and known by its version."""
 
     def digest(self) -> str:
-        """See Source."""
         return f"{STDLIB} {sys.version}"
 
     def size(self, max_documents: int | None = None) -> TextSize:
-        """See Source; a document has at most one query."""
+        # A document has at most one query.
         documents = max_documents or STDLIB_SIZE[0]
         return TextSize(documents, documents, documents * STDLIB_SIZE[1])
 
     def read(self, max_documents: int | None = None) -> Imported:
-        """See Source."""
         return Imported(build_stdlib() if max_documents is None else build_stdlib(max_documents))
 
 
 @dataclass(frozen=True)
-class BeirFolder:
+class BeirFolder(Source):
     """A BEIR folder, known by its texts and judgements; other files in it do not count."""
 
     folder: Path
-    name: str | None = None
+    download: str | None = None
+    """Of `beir:NAME`, fetched into the cache when it is first asked for anything."""
 
     def digest(self) -> str:
-        """See Source."""
         texts = [path for path in (self._texts(), beir_file(self.folder, "queries.jsonl")) if path]
         files = [*texts, *sorted((self.folder / "qrels").glob("*.tsv"))]
         return " ".join(f"{path.name}={digest_file(path)}" for path in files)
 
     def size(self, max_documents: int | None = None) -> TextSize:
-        """See Source."""
         found, size = table_size(str(self._texts()))
         queries = beir_file(self.folder, "queries.jsonl")
         documents = min(found, max_documents or found)
@@ -199,10 +191,15 @@ class BeirFolder:
         )
 
     def read(self, max_documents: int | None = None) -> Imported:
-        """See Source."""
-        return Imported(read_beir(self.folder, self.name))
+        self._fetch()
+        return Imported(read_beir(self.folder, self.download and self.download.replace("/", "-")))
+
+    def _fetch(self) -> None:
+        if self.download:
+            download_beir(self.download, self.folder.parents[self.download.count("/")])
 
     def _texts(self) -> Path:
+        self._fetch()
         texts = beir_file(self.folder, "corpus.jsonl")
         judged_alone = (self.folder / "qrels").is_dir() and beir_file(self.folder, "queries.jsonl") is None
         if texts is None or judged_alone:
@@ -211,24 +208,63 @@ class BeirFolder:
         return texts
 
 
-@dataclass(frozen=True)
-class BeirDownload:
-    """`beir:NAME`: downloaded when it is first asked for anything, and then a BEIR folder."""
+def open_corpus(
+    source: str,
+    cache: Path | None = None,
+    max_documents: int | None = None,
+    keep_positives_of: Collection[str] | None = None,
+) -> Corpus:
+    """The corpus that `source` names: a BEIR folder, `beir:NAME`, a table of documents, a saved dataset, `hf:NAME`, a
+    folder of text files or `python-stdlib`. What was wrong with texts is logged; `import_corpus` returns it.
 
-    name: str
-    cache: Path
+    `cache` is where downloads are kept (None: `default_cache()`). `max_documents` cuts the corpus, see
+    `limit_documents` (and `keep_positives_of` there); python-stdlib is built with that many at once.
 
-    def digest(self) -> str:
-        """See Source."""
-        return self._folder().digest()
+    Raises `CorpusError` saying what is understood, with a guess at what was meant.
+    """
+    imported = import_corpus(source, cache, max_documents)
+    for report in imported.reports:
+        if report.troubles:
+            logger.warning("%s", "\n".join(report.lines()))
+    corpus = imported.corpus
+    return corpus if max_documents is None else limit_documents(corpus, max_documents, keep_positives_of)
 
-    def size(self, max_documents: int | None = None) -> TextSize:
-        """See Source."""
-        return self._folder().size(max_documents)
 
-    def read(self, max_documents: int | None = None) -> Imported:
-        """See Source."""
-        return self._folder().read(max_documents)
+def import_corpus(
+    source: str, cache: Path | None = None, max_documents: int | None = None, columns: Columns | None = None
+) -> Imported:
+    """As `open_corpus`, with what was met while reading. `columns` names those of a table of documents.
 
-    def _folder(self) -> BeirFolder:
-        return BeirFolder(download_beir(self.name, self.cache), self.name.replace("/", "-"))
+    `max_documents` limits what is built (python-stdlib) only; cut the rest by `limit_documents` when judgements are in.
+    """
+    if max_documents is not None and max_documents < 1:
+        raise CorpusError(f"max_documents is {max_documents}, expected 1 or more.")
+    return find_source(source, cache, columns).read(max_documents)
+
+
+def limit_documents(corpus: Corpus, max_documents: int, keep_positives_of: Collection[str] | None = None) -> Corpus:
+    """`corpus` cut to `max_documents`, for trying things out: its figures compare with no published ones.
+
+    Documents with a positive judgement stay first, a hash chooses among equals. Queries that lose all positives lose
+    their judgements; the name says how many documents are left. `keep_positives_of`: the splits whose judgements may
+    decide what stays (None: all); the others' judgements are left as they are.
+    """
+    if len(corpus.documents) <= max_documents:
+        return corpus
+    deciding = set(corpus.qrels) if keep_positives_of is None else set(keep_positives_of) & set(corpus.qrels)
+    judged_lists = [judged for split in deciding for judged in corpus.qrels[split].values()]
+    positive = {document for judged in judged_lists for document, grade in judged.items() if grade > 0}
+    ids = corpus.document_ids
+    ranked = sorted(range(len(ids)), key=lambda row: (ids[row] not in positive, hash_rank(LIMIT_SEED, ids[row])))
+    rows = sorted(ranked[:max_documents])
+    present = {ids[row] for row in rows}
+    limited = {}
+    for split in deciding:
+        judged = {q: {d: g for d, g in grades.items() if d in present} for q, grades in corpus.qrels[split].items()}
+        limited[split] = {query: grades for query, grades in judged.items() if any(g > 0 for g in grades.values())}
+    return replace(
+        corpus,
+        name=f"{corpus.name}-{max_documents}",
+        documents=corpus.documents.select(rows),
+        qrels={**corpus.qrels, **limited},
+    )

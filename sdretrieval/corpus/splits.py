@@ -1,14 +1,123 @@
-"""Splits: carve a dev split off train, find queries that stand in two splits, and ask for what must be there."""
+"""Judgements by split: read and write `qrels/*.tsv`, check them, carve a dev split off train.
+
+A qrels file holds one judgement a line, `query-id <tab> corpus-id <tab> score`, with or without a line of headings.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
 
 from sdretrieval.corpus.text import hash_rank, normalised
 from sdretrieval.corpus.types import Corpus, Qrels
 from sdretrieval.errors import CorpusError
+
+HEADER = "query-id\tcorpus-id\tscore"
+
+
+class Dangling(NamedTuple):
+    """A judgement whose query or document does not exist."""
+
+    split: str
+    query: str
+    document: str
+    missing: str
+    """`query`, `document` or `query and document`: what does not exist."""
+
+
+class Judgements(NamedTuple):
+    """Judgements by split whose query and document exist, and aside those that point nowhere."""
+
+    kept: dict[str, dict[str, dict[str, int]]]
+    dangling: list[Dangling]
+
+
+def read_qrels(folder: Path) -> dict[str, dict[str, dict[str, int]]]:
+    """Every judgement in `folder/*.tsv` by split (the file's name), whether or not its query and document exist.
+
+    Raises `CorpusError` naming file and line if a row has not three columns or its score is no whole number.
+    """
+    if not folder.is_dir():
+        return {}
+    qrels: dict[str, dict[str, dict[str, int]]] = {}
+    for path in sorted(folder.glob("*.tsv")):
+        judged = qrels.setdefault(path.stem, {})
+        with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                columns = line.rstrip("\r\n").split("\t")
+                heading = number == 1 and len(columns) == 3 and not _is_number(columns[2])
+                if columns != [""] and not heading:
+                    query, document, grade = _judgement(columns, f"{path}:{number}")
+                    judged.setdefault(query, {})[document] = grade
+    return qrels
+
+
+def own_positives(qrels: Mapping[str, Qrels]) -> dict[str, list[str]]:
+    """By split, the queries with a positive document of their own id, which BEIR's rule never retrieves."""
+    found = {
+        split: [query for query, judged in asked.items() if judged.get(query, 0) > 0] for split, asked in qrels.items()
+    }
+    return {split: queries for split, queries in found.items() if queries}
+
+
+def own_positive_warning(split: str, queries: Sequence[str], of: int) -> str:
+    """What a user must know of `own_positives` of one split, which has `of` queries."""
+    return (
+        f"{len(queries)} of {of} {split} queries have a positive document of their own id (e.g. {queries[0]!r}), and a "
+        "query never retrieves the document with its own id: if the two are different things, give the queries other "
+        "ids (such as q1, q2)"
+    )
+
+
+def part_dangling(qrels: Mapping[str, Qrels], documents: Collection[str], queries: Collection[str]) -> Judgements:
+    """Part `qrels` into judgements between known ids and those that point nowhere. A split stays, even if empty."""
+    kept: dict[str, dict[str, dict[str, int]]] = {split: {} for split in qrels}
+    dangling: list[Dangling] = []
+    flat = ((s, q, d, g) for s, asked in qrels.items() for q, judged in asked.items() for d, g in judged.items())
+    for split, query, document, grade in flat:
+        absent = [
+            kind for kind, known in (("query", query in queries), ("document", document in documents)) if not known
+        ]
+        if absent:
+            dangling.append(Dangling(split, query, document, " and ".join(absent)))
+        else:
+            kept[split].setdefault(query, {})[document] = grade
+    return Judgements(kept, dangling)
+
+
+def write_qrels(qrels: Qrels, path: Path) -> None:
+    """Write one split with headings, as BEIR's own loader expects (it skips the first line unread)."""
+    with path.open("w", encoding="utf8", newline="\n") as file:
+        file.write(HEADER + "\n")
+        for query, judged in qrels.items():
+            for document, grade in judged.items():
+                file.write(f"{query}\t{document}\t{grade}\n")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _judgement(columns: list[str], place: str) -> tuple[str, str, int]:
+    if len(columns) != 3:
+        hint = " Four columns are TREC's layout: remove the second." if len(columns) == 4 else ""
+        raise CorpusError(
+            f"{place}: {len(columns)} columns parted by tabs ({columns!r:.80}), expected 3: "
+            f"query-id, corpus-id, score.{hint}"
+        )
+    try:
+        return columns[0], columns[1], int(columns[2])
+    except ValueError:
+        raise CorpusError(
+            f"{place}: the score is {columns[2]!r}, expected a whole number (0 = not relevant, 1 or more = relevant)."
+        ) from None
 
 
 def require_split(corpus: Corpus, split: str) -> None:
@@ -17,19 +126,15 @@ def require_split(corpus: Corpus, split: str) -> None:
         return
     present = ", ".join(f"{name} ({len(judged)} queries)" for name, judged in corpus.qrels.items() if judged)
     state = "an empty" if split in corpus.qrels else "no"
-    raise CorpusError(
-        f"Corpus {corpus.name} has {state} split '{split}'. Splits with judgements: {present or 'none'}. "
-        f"{_remedy(split, present)}"
-    )
-
-
-def _remedy(split: str, present: str) -> str:
+    remedy = f"Name one of these, or add qrels/{split}.tsv." if present else f"Add qrels/{split}.tsv."
     if split == "train":  # no other split can stand in for it
-        return (
+        remedy = (
             "Add qrels/train.tsv, or learn from queries made of documents: "
             "--set corpus.labels=false --set corpus.generated_queries=1000"
         )
-    return f"Name one of these, or add qrels/{split}.tsv." if present else f"Add qrels/{split}.tsv."
+    raise CorpusError(
+        f"Corpus {corpus.name} has {state} split '{split}'. Splits with judgements: {present or 'none'}. {remedy}"
+    )
 
 
 def require_positives(corpus: Corpus, split: str = "train") -> None:
@@ -49,7 +154,7 @@ def carve_dev(corpus: Corpus, seed: int, share: float = 0.2, split: str = "train
     Groups are taken in the order of their hash as long as they fit (the smallest where none does), and neither the
     order of the queries nor that of the documents matters.
 
-    Raises `CorpusError` where a dev split exists, `split` has no positives, or its queries are one single group.
+    Raises `CorpusError` if a dev split exists, `split` has no positives, or its queries are one single group.
     """
     if corpus.qrels.get("dev"):
         raise CorpusError(f"Corpus {corpus.name} has a dev split of {len(corpus.qrels['dev'])} queries: use that one.")

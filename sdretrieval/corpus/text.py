@@ -1,13 +1,31 @@
-"""What the whole package shares: comparing texts, and choosing by hash instead of by order."""
+"""Comparing texts: as equal, and as near by their sets of words; and choosing by hash instead of by order."""
 
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 import unicodedata
-from collections.abc import Hashable
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sdretrieval.corpus.scripts import lower_words, needs_care, neighbours
 
 LIST_AT_MOST = 5
 """How many examples a message or a report names."""
+
+Element = TypeVar("Element", bound=Hashable)
+WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """How many things of one kind were found, and the first few of them."""
+
+    count: int
+    examples: tuple[str, ...] = ()
 
 
 def normalised(text: str) -> str:
@@ -19,6 +37,11 @@ def normalised(text: str) -> str:
 def content_digest(text: str) -> bytes:
     """16 bytes that are equal exactly where two texts agree up to runs of white space."""
     return hashlib.blake2b(" ".join(text.split()).encode("utf8", "surrogatepass"), digest_size=16).digest()
+
+
+def text_digest(*parts: str) -> bytes:
+    """8 bytes: among ten million different texts two share one with a chance of 1 in 400,000."""
+    return hashlib.blake2b("\x1f".join(parts).encode("utf8"), digest_size=8).digest()
 
 
 def hash_rank(seed: int, *parts: Hashable) -> int:
@@ -35,3 +58,40 @@ def examples(names: list[str]) -> str:
     shown = ", ".join(repr(name) for name in names[:LIST_AT_MOST])
     hidden = len(names) - LIST_AT_MOST
     return f"{shown} and {hidden} more" if hidden > 0 else shown
+
+
+def words_of(text: str) -> frozenset[str]:
+    """The set of words in `text`, in one case; n-grams of characters where there are no spaces (`scripts`)."""
+    if needs_care(text):
+        return frozenset(lower_words(text.casefold()))
+    return frozenset(WORD.findall(text.casefold()))
+
+
+def shingles_of(text: str, size: int = 5) -> frozenset[tuple[str, ...]]:
+    """The set of runs of `size` neighbouring words (one run of all words where there are fewer).
+
+    Where there are no spaces between words, characters take their place.
+    """
+    words = list(neighbours(text.casefold())) if needs_care(text) else WORD.findall(text.casefold())
+    return frozenset(tuple(words[start : start + size]) for start in range(max(1, len(words) - size + 1)))
+
+
+def jaccard(left: frozenset[Element], right: frozenset[Element]) -> float:
+    """|left and right| / |left or right|; two empty sets have 0, since there is nothing that they share."""
+    shared = len(left & right)
+    return shared / (len(left) + len(right) - shared) if shared else 0.0
+
+
+def similar_pairs(sets: Sequence[frozenset[Element]], threshold: float) -> Iterator[tuple[int, int]]:
+    """Yield every pair of positions (a, b), a < b, whose `jaccard` is at least `threshold` (above 0)."""
+    frequency = Counter(element for elements in sets for element in elements)
+    holders: dict[Element, list[int]] = defaultdict(list)
+    for position, elements in enumerate(sets):
+        ordered = sorted(elements, key=lambda element: (frequency[element], element))
+        # A little less than the threshold, so that rounding never hides a pair that stands exactly on it.
+        prefix = ordered[: len(ordered) - math.ceil(threshold * len(ordered) - 1e-9) + 1]
+        for other in sorted({other for element in prefix for other in holders[element]}):
+            if jaccard(sets[other], elements) >= threshold:
+                yield other, position
+        for element in prefix:
+            holders[element].append(position)

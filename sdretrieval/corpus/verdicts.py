@@ -23,6 +23,12 @@ WORDS = (RELEVANT, NOT, UNMARKED)
 ENDINGS = (".tsv", ".csv", ".jsonl")
 SIDES = ("query", "document")
 
+COLUMNS = (
+    "verdict", "query", "document", "known_positive", "teacher_score", "threshold", "student_score", "query_id",
+    "document_id", "query_digest", "document_digest",
+)  # fmt: skip
+"""Of a file to mark, what a person reads first."""
+
 
 class Mark(NamedTuple):
     """One marked line: what names the query and the document (`digest:...` or `id:...`), and the word."""
@@ -65,7 +71,7 @@ class Verdicts:
 def read_marks(path: Path) -> list[Mark]:
     """The marked lines of a .tsv, .csv or .jsonl file; lines without a verdict are left out.
 
-    Raises RequestError where the file cannot be read, lacks a column, or holds other words, with line numbers.
+    Raises RequestError if the file cannot be read, lacks a column, or holds other words, with line numbers.
     """
     marks, problems = [], []
     for number, record in _records(path):
@@ -113,7 +119,11 @@ def resolve(
                 )
                 break
     refuse(path, problems, "a text that was changed, or that corpus.max_documents leaves out, has no verdict any more")
-    return _sides(said), idle
+    sides: dict[str, dict[int, set[int]]] = {RELEVANT: defaultdict(set), NOT: defaultdict(set)}
+    for (query, document), mark in said.items():
+        sides[mark.verdict][query].add(document)
+    relevant, refused = ({row: frozenset(rows) for row, rows in sides[word].items()} for word in (RELEVANT, NOT))
+    return Verdicts(relevant, refused), idle
 
 
 def refuse(path: Path, problems: Sequence[str], hint: str = "") -> None:
@@ -126,14 +136,6 @@ def refuse(path: Path, problems: Sequence[str], hint: str = "") -> None:
     what = "the line" if len(problems) == 1 else "these lines"
     tail = f" ({hint})" if hint else ""
     raise RequestError(f"verdicts {path}: {'; '.join(shown)}; correct or remove {what}{tail}")
-
-
-def _sides(said: Mapping[tuple[int, int], Mark]) -> Verdicts:
-    sides: dict[str, dict[int, set[int]]] = {RELEVANT: defaultdict(set), NOT: defaultdict(set)}
-    for (query, document), mark in said.items():
-        sides[mark.verdict][query].add(document)
-    relevant, refused = ({row: frozenset(found) for row, found in sides[word].items()} for word in (RELEVANT, NOT))
-    return Verdicts(relevant, refused)
 
 
 def _name(record: Mapping[str, Any], side: str) -> str:
@@ -197,13 +199,6 @@ def _table_records(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, An
         yield reader.line_num, record
 
 
-COLUMNS = (
-    "verdict", "query", "document", "known_positive", "teacher_score", "threshold", "student_score", "query_id",
-    "document_id", "query_digest", "document_digest",
-)  # fmt: skip
-"""Of a file to mark, what a person reads first."""
-
-
 def kept_records(path: Path) -> list[dict[str, Any]]:
     """The lines of a file that a person has marked, whole; none where there is no file yet.
 
@@ -223,7 +218,10 @@ def pairs_of(record: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 def marks_text(records: Iterable[Mapping[str, Any]], ending: str) -> str:
     """The contents of a file to mark, `ending` being one of `ENDINGS`: one line a record, texts on one line each."""
-    lines = [{name: _on_one_line(record.get(name, "")) for name in COLUMNS} for record in records]
+    lines = []
+    for record in records:
+        values = ((name, record.get(name)) for name in COLUMNS)
+        lines.append({n: " ".join(v.split()) if isinstance(v, str) else "" if v is None else v for n, v in values})
     if ending == ".jsonl":
         return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     out = io.StringIO()
@@ -231,7 +229,3 @@ def marks_text(records: Iterable[Mapping[str, Any]], ending: str) -> str:
     writer.writeheader()
     writer.writerows(lines)
     return out.getvalue()
-
-
-def _on_one_line(value: Any) -> Any:
-    return " ".join(value.split()) if isinstance(value, str) else "" if value is None else value

@@ -11,8 +11,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from sdretrieval.corpus.rows import Texts
-from sdretrieval.corpus.types import Corpus, joined
+from sdretrieval.corpus.types import Corpus, Texts, joined
 from sdretrieval.digests import digest_file
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.errors import DamagedArtifact, RequestError

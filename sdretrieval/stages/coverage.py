@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sdretrieval.config import Config, members_of
-from sdretrieval.corpus.coverage import longest_cut, share_seen
+from sdretrieval.corpus.check import longest_cut, share_seen
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.views import View
 from sdretrieval.ragged import Array

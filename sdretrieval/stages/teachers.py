@@ -17,7 +17,7 @@ from sdretrieval.config import (
     identity_fields,
     members_of,
 )
-from sdretrieval.corpus.read.tables.formats import stem_of
+from sdretrieval.corpus.read.tables.files import stem_of
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.views import View
 from sdretrieval.stages.collection import Collection

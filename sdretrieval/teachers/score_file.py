@@ -20,11 +20,10 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
+from sdretrieval.corpus.read.report import Tally, Trouble
 from sdretrieval.corpus.read.tables.columns import JUDGED_DOCUMENT_NAMES, JUDGED_QUERY_NAMES, as_text, named, required
-from sdretrieval.corpus.read.tables.formats import Format, format_of
+from sdretrieval.corpus.read.tables.files import Format, format_of, text_lines
 from sdretrieval.corpus.read.tables.records import read_records
-from sdretrieval.corpus.read.tables.report import Tally, Trouble
-from sdretrieval.corpus.read.tables.streams import text_lines
 from sdretrieval.errors import RequestError
 from sdretrieval.progress import track
 

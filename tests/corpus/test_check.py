@@ -61,7 +61,7 @@ def test_a_clean_corpus_has_no_warnings_and_one_without_judgements_has_one() -> 
     assert clean.warnings == ()
     bare = check_corpus(Corpus("bare", documents, query_table([]), {}))
     assert bare.query_lengths.longest == 0
-    assert bare.warnings == ("no judgements: nothing can be measured but estimates from generated queries",)
+    assert bare.warnings == ("no judgements: nothing can be measured but estimates from synthetic queries",)
 
 
 def test_the_longest_documents_are_named_with_what_each_view_sees(messy: Corpus) -> None:
@@ -84,7 +84,7 @@ def test_a_language_that_bm25_would_stem_wrongly_is_a_warning() -> None:
         "the texts look German, but BM25 stems them, and drops stop words, as English: set mine.language: german "
         "(english is the default)"
     ]
-    assert "letters: Latin 100%; language: German, by its commonest words and letters" in found.lines()
+    assert "letters: Latin 100%; language: German, by py3langid" in found.lines()
 
 
 def test_words_are_counted_by_characters_where_there_are_no_spaces() -> None:

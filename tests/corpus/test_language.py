@@ -8,6 +8,7 @@ import pytest
 
 from sdretrieval.config.schema import Stemming
 from sdretrieval.corpus.language import STEMMED, Language, detect, sample
+from sdretrieval.errors import MissingPackageError
 from sdretrieval.indexes.terms import Vocabulary
 from tests.helpers import tiny
 
@@ -53,6 +54,14 @@ def test_a_stemmer_of_another_language_is_doubted() -> None:
     )
     assert "set mine.language: none (there is no stemmer for it)" in str(polish.doubt("english"))
     assert (german.stemmer, polish.stemmer) == ("german", "none")
+
+
+def test_without_its_package_a_language_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdretrieval.corpus.language.find_spec", lambda _: None)
+    found = detect([TEXTS["german"]] * 10)
+    assert found.name is found.doubt("english") is None
+    with pytest.raises(MissingPackageError, match=r"mine.language: auto needs .* pip install py3langid .* or name"):
+        _ = found.stemmer
 
 
 def test_scripts_are_told_by_share() -> None:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdretrieval.corpus import normalised
-from sdretrieval.corpus.near_duplicates import jaccard, shingles_of, words_of
 from sdretrieval.corpus.scripts import lower_words, needs_care, runs, tidied
+from sdretrieval.corpus.text import jaccard, shingles_of, words_of
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_a_table_is_known_by_its_content(tmp_path: Path) -> None:
 def test_a_saved_dataset_is_known_by_its_rows(tmp_path: Path) -> None:
     from datasets import Dataset
 
-    from sdretrieval.corpus.tables import quiet_datasets
+    from sdretrieval.corpus.arrow import quiet_datasets
 
     with quiet_datasets():
         for name, text in (("a", "x"), ("b", "x"), ("c", "y")):

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
+from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,7 +56,7 @@ def parquet(folder: Path, name: str = "s.parquet", **columns: Any) -> str:
         ("s.trec", "".join(f"{q} Q0 {d} {rank} {s} my-model\n" for rank, (q, d, s) in enumerate(ROWS, 1))),
         ("s.tsv", "".join(f"{q}\tQ0\t{d}\t{rank}\t{s}\tmodel\n" for rank, (q, d, s) in enumerate(ROWS, 1))),
         ("s.tsv.gz", gzip.compress(LINES.encode())),
-        ("s.tsv.zst", zstandard.compress(LINES.encode())),
+        ("s.tsv.zst", zstd.compress(LINES.encode())),
         ("s.tsv", "query\tdocument\tquery_text\tdocument_text\tscore\n"
          + "".join(f'{q}\t{d}\tsome text\tthe "other"\t{s}\n' for q, d, s in ROWS)),
         ("s.tsv", "query\tdocument\tscore\tema\tlexical\tdense\n" + LINES.replace("\n", "\t1\t2\t3\n")),
@@ -201,8 +201,8 @@ def test_scores_come_back_to_the_bit(
 
 @pytest.mark.parametrize("ending", ["tsv", "tsv.gz", "parquet"])
 def test_pairs_are_written_with_texts_that_do_not_break_lines(tmp_path: Path, ending: str) -> None:
+    from sdretrieval.corpus.read.report import Tally
     from sdretrieval.corpus.read.tables.records import read_records
-    from sdretrieval.corpus.read.tables.report import Tally
 
     file = tmp_path / f"pairs.{ending}"
     write_pairs(file, [("q", "d")], lambda pair: ("a\tb", "one\r\ntwo\u2028three"))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from sdretrieval.corpus.synthetic_queries.consistency import Kept, keep_consistent
-from sdretrieval.corpus.synthetic_queries.kinds import plain
-from sdretrieval.corpus.synthetic_queries.make import made_queries
-from sdretrieval.corpus.synthetic_queries.recipe import GeneratedQuery, Kind, QueryTally, Recipe, Writer
-from sdretrieval.corpus.synthetic_queries.split import (
+from sdretrieval.corpus.synthetic_queries.kinds import load_writer, plain
+from sdretrieval.corpus.synthetic_queries.make import (
     generated_sources,
     hold_out_documents,
     is_generated,
+    made_queries,
     with_generated_split,
 )
-from sdretrieval.corpus.synthetic_queries.writer import load_writer
+from sdretrieval.corpus.synthetic_queries.recipe import GeneratedQuery, Kind, QueryTally, Recipe, Writer
 
 __all__ = [
     "GeneratedQuery",

@@ -1,4 +1,4 @@
-"""Which generated queries find the document that they were made from: the others would teach or measure noise.
+"""Which synthetic queries find the document that they were made from: the others would teach or measure noise.
 
 Round-trip consistency (Alberti et al., ACL 2019; Dai et al., Promptagator, ICLR 2023), judged by dense retrieval and
 BM25 together, since neither alone is fair to every kind of query.
@@ -55,8 +55,10 @@ def keep_consistent(
         reason = ""
         if within is not None and query.document_row not in best:
             reason = f"its document is not among the best {within}"
-        elif query.kind in VERBATIM and _stands_elsewhere(query, best, document_text):
-            reason = "stands in another document too"
+        elif query.kind in VERBATIM:
+            text = normalised(query.text)
+            if any(text in document_text(row) for row in best if row != query.document_row):
+                reason = "stands in another document too"
         if reason:
             tally.drop(query.kind, reason, query.text)
             continue
@@ -73,8 +75,3 @@ def fused_rows(*ranked: Sequence[int] | NDArray[Any]) -> list[int]:
             if row >= 0:
                 score[row] = score.get(row, 0.0) + 1.0 / (RRF_CONSTANT + rank)
     return sorted(score, key=lambda row: (-score[row], row))
-
-
-def _stands_elsewhere(query: GeneratedQuery, rows: Sequence[int], document_text: Callable[[int], str]) -> bool:
-    text = normalised(query.text)
-    return any(text in document_text(row) for row in rows if row != query.document_row)

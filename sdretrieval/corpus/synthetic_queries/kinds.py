@@ -1,22 +1,26 @@
 """The kinds of query that a document gives by itself, each with what is left of the document without it.
 
 A span is the inverse cloze task of Lee, Chang and Toutanova (ACL 2019) with short queries; a title as the query of its
-text was used by Cheng et al. (2023) and others. Words are counted as a tokenizer would: in scripts that put no spaces
+text was used by Cheng et al. (2023) and others; keywords are what people type into a search box; a seq2seq model writes
+questions (docT5query, Nogueira and Lin 2019). Words are counted as a tokenizer would: in scripts that put no spaces
 between words each character is one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from sdretrieval.corpus.read.documents.blocks import WORD, one_line, runs_of_words, sentences, word_count
 from sdretrieval.corpus.read.documents.cut import BETWEEN_HEADINGS
+from sdretrieval.corpus.synthetic_queries.recipe import Writer
 from sdretrieval.corpus.text import normalised
 from sdretrieval.corpus.types import joined
+from sdretrieval.errors import ModelError
 
 LEAST_TITLE_WORDS, LEAST_HEADING_WORDS, LEAST_LEADING_WORDS = 3, 2, 4
 LEAST_SPAN_WORDS, MOST_SPAN_WORDS = 6, 12
@@ -26,6 +30,15 @@ LEAST_LEFT_WORDS = 8
 
 MARKDOWN_HEADING = re.compile(r"^[ \t]*#{1,6}[ \t]+(?P<text>\S.*?)[ \t#]*$|^(?P<over>\S.*)\n[=\-~^]{3,}[ \t]*$", re.M)
 
+FEWEST, MOST = 2, 5
+"""Words of a query."""
+SAMPLE = 20_000
+"""Documents on which rarity is counted: enough to tell rare from common, bounded for a large corpus."""
+MOST_INPUT_TOKENS, MOST_QUERY_TOKENS = 384, 48
+TOP_K = 10
+"""Sampled from the best ten words at each step, as docT5query does: the single best query of a document is dull."""
+TEXTS_AT_ONCE = 16
+
 
 def plain(text: str) -> str:
     """A text as it is searched for a query: `normalised`, the path of headings above a passage as words."""
@@ -33,14 +46,14 @@ def plain(text: str) -> str:
 
 
 class Taken(NamedTuple):
-    """A query's text, and the document without it (None where too little is left)."""
+    """A query's text, and the document without it (None if too little is left)."""
 
     text: str
     masked: str | None
 
 
 Taker = Callable[[str, str, np.random.Generator], Taken | None]
-"""From a document's title and text to a query; None where it has none of this kind."""
+"""From a document's title and text to a query; None if it has none of this kind."""
 
 
 def title_of(title: str, text: str, generator: np.random.Generator) -> Taken | None:
@@ -96,3 +109,61 @@ def _without(title: str, text: str, sentence: str, words: str) -> str | None:
 def _left(title: str, text: str) -> str | None:
     left = joined(title, text.strip())
     return left if word_count(left) >= LEAST_LEFT_WORDS else None
+
+
+class Keywords:
+    """Rarity of words in `texts` (a sample of the corpus); `query` picks those of one text."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        self._vectorizer = TfidfVectorizer(sublinear_tf=True, stop_words="english", dtype=np.float32)
+        try:
+            self._vectorizer.fit(texts)
+        except ValueError:  # no text holds a word: scripts without spaces, or nothing but stop words
+            self._words: list[str] | None = None
+            return
+        self._words = self._vectorizer.get_feature_names_out().tolist()
+
+    def query(self, text: str, generator: np.random.Generator) -> str | None:
+        """A few of the best words, in the order in which the text has them; None if it has too few."""
+        if self._words is None:
+            return None
+        row = self._vectorizer.transform([text])
+        length = int(generator.integers(FEWEST, MOST + 1))
+        best = [self._words[i] for i in row.indices[np.argsort(-row.data, kind="stable")[:length]]]
+        lower = text.lower()
+        return " ".join(sorted(best, key=lower.find)) if len(best) >= FEWEST else None
+
+
+def load_writer(folder: Path, prompt: str, seed: int, device: str) -> Writer:
+    """A function from document texts to one query each; `prompt` is put before every text, as the model was trained.
+
+    What it writes depends on `seed` and the texts alone. Raises ModelError if `folder` holds no seq2seq model.
+    """
+    import torch
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        model = AutoModelForSeq2SeqLM.from_pretrained(str(folder)).to(device).eval()
+    except (OSError, ValueError, KeyError) as problem:
+        raise ModelError(
+            f"corpus.generate.model: {folder} does not load as a seq2seq model that writes queries: {problem}; choose "
+            "one such as doc2query/msmarco-t5-small-v1"
+        ) from problem
+
+    def write(texts: Sequence[str]) -> list[str]:
+        found: list[str] = []
+        with torch.random.fork_rng(), torch.inference_mode():
+            torch.manual_seed(seed)
+            for start in range(0, len(texts), TEXTS_AT_ONCE):
+                block = [prompt + text for text in texts[start : start + TEXTS_AT_ONCE]]
+                features = tokenizer(
+                    block, truncation=True, max_length=MOST_INPUT_TOKENS, padding=True, return_tensors="pt"
+                ).to(device)
+                written = model.generate(**features, max_new_tokens=MOST_QUERY_TOKENS, do_sample=True, top_k=TOP_K)
+                found += [text.strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
+        return found
+
+    return write

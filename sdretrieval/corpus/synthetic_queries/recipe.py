@@ -25,7 +25,7 @@ Writer = Callable[[Sequence[str]], list[str]]
 class GeneratedQuery(NamedTuple):
     """A query, the row of the document that it was made from, its kind, and what is left of that document.
 
-    `masked` is the document (title and text joined) without what the query was taken from; None where nothing is
+    `masked` is the document (title and text joined) without what the query was taken from; None if nothing is
     hidden, because the query's words stand all over the text, or because too little would be left.
     """
 

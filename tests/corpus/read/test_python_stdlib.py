@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from sdretrieval.corpus import Corpus, build_stdlib, normalised, repeated_queries
-from sdretrieval.corpus.near_duplicates import jaccard, shingles_of, words_of
-from sdretrieval.corpus.read.python_source import fragments, summary
-from sdretrieval.corpus.read.python_stdlib import unit_of
+from sdretrieval.corpus.read.python_stdlib import fragments, summary, unit_of
+from sdretrieval.corpus.text import jaccard, shingles_of, words_of
 from sdretrieval.errors import CorpusError
 
 

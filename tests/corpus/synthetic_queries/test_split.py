@@ -55,7 +55,7 @@ def test_two_held_out_splits_share_no_document(corpus: Corpus) -> None:
 def test_a_split_of_that_name_gives_way(corpus: Corpus) -> None:
     changed, _ = with_generated_split(corpus, "dev", 10, seed=1, held_out=True)
     assert all(query.startswith("generated-dev-") for query in changed.qrels["dev"])
-    with pytest.raises(CorpusError, match="has generated queries for 'dev' already"):
+    with pytest.raises(CorpusError, match="has synthetic queries for 'dev' already"):
         with_generated_split(changed, "dev", 10, seed=1, held_out=True)
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from sdretrieval.corpus.read.report import Trouble
+from sdretrieval.errors import MissingPackageError
+
+PACKAGES = {"markdown_it": "markdown-it-py", "bs4": "beautifulsoup4", "pypdf": "pypdf", "docutils": "docutils"}
+"""The parsers are optional packages: module -> the name that pip knows."""
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 """Thai, Lao, Burmese, Khmer, kana and Han: scripts without spaces between words."""
 WORD = re.compile(f"[{UNSPACED}]|[^\\s{UNSPACED}]+")
@@ -41,9 +47,16 @@ class Parsed:
 
     blocks: list[Block]
     title: str = ""
-    """What the file's metadata call it; empty where they do not."""
+    """What the file's metadata call it; empty if they do not."""
     lost_pages: int = 0
     """Pages of a PDF that could not be read."""
+
+
+class Unread(NamedTuple):
+    """Why a file gave no passages."""
+
+    trouble: Trouble
+    reason: str
 
 
 def table_row(cells: Iterable[str]) -> Block:
@@ -72,3 +85,15 @@ def one_line(text: str) -> str:
 def sentences(text: str) -> list[str]:
     """The sentences of a paragraph. A full stop after a single letter (an initial, `e.g.`) ends none."""
     return [part for part in SENTENCE_END.split(text) if part.strip()]
+
+
+def load_parser(module: str, files: str) -> Any:
+    """The module. Raises MissingPackageError, holding the pip command, if it is absent; `files` says what for."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = PACKAGES[module]
+        raise MissingPackageError(
+            f"Reading {files} files needs the package {package}, which is not installed ({error}); "
+            f"run: pip install {package}  (for all kinds of documents: pip install 'sdretrieval[documents]')"
+        ) from error

@@ -24,6 +24,7 @@ from sdretrieval.corpus.read.documents.blocks import (
     sentences,
     word_count,
 )
+from sdretrieval.corpus.text import text_digest
 
 FULL_ENOUGH = 0.6
 """A passage of a longer section holds at least this share of what it may hold, where its paragraphs allow it.
@@ -75,7 +76,10 @@ def cut(parsed: Parsed, name: str, max_words: int, overlap_words: int) -> Iterat
     """The passages of a file. Its title is its first heading, if that stands alone on its level, else the metadata's,
     else `name`; it is no part of the keys, so that a new title changes none."""
     root = section_tree(parsed.blocks)
-    title = _take_title(root) or parsed.title or name
+    title = parsed.title or name
+    if len(root.children) == 1 and not root.children[0].is_bare():
+        # The heading of the only section on the highest level no longer names that section.
+        title, root.children[0].heading = root.children[0].heading or title, ""
     seen: Counter[str] = Counter()
     for path, text in _texts(root, (), max_words, overlap_words):
         key = hashlib.blake2b("\x1f".join([*path, text]).encode("utf8", "replace"), digest_size=5).hexdigest()
@@ -100,14 +104,6 @@ def section_tree(blocks: Sequence[Block]) -> Section:
     return root
 
 
-def _take_title(root: Section) -> str:
-    """The heading of the only section on the highest level, which then no longer names that section."""
-    if len(root.children) != 1 or root.children[0].is_bare():
-        return ""
-    title, root.children[0].heading = root.children[0].heading, ""
-    return title
-
-
 def _texts(section: Section, path: tuple[str, ...], most: int, overlap: int) -> Iterator[tuple[tuple[str, ...], str]]:
     """Heading path and text of each passage, in reading order."""
     flat = section.flat()
@@ -125,30 +121,26 @@ def _texts(section: Section, path: tuple[str, ...], most: int, overlap: int) -> 
 
 def cut_blocks(blocks: Sequence[Block], most: int, overlap: int) -> Iterator[str]:
     """The texts of the passages of one section: neighbours share whole sentences of up to `overlap` words."""
-    pieces = [piece for block in blocks for piece in _pieces(block, most - overlap)]
+    pieces = []
+    for block in blocks:
+        gap, code = "\n", block.kind is Kind.CODE
+        whole = [block.text] if block.kind is Kind.TABLE_ROW else sentences(block.text)
+        for number, part in enumerate(block.text.split("\n") if code else whole):
+            for run, text in enumerate(runs_of_words(part, most - overlap)):
+                pieces.append(Piece(text, word_count(text), number == run == 0, "" if run else gap))
+            gap = "\n" if code else "" if part.endswith(UNSPACED_STOPS) else " "
     if sum(piece.words for piece in pieces) <= most:
         borders = [0, len(pieces)]
     else:
         borders = _borders(pieces, most - overlap)
     for start, end in pairwise(borders):
-        first = _with_overlap(pieces, start, end, most, overlap)
+        first, room = start, min(overlap, most - sum(piece.words for piece in pieces[start:end]))
+        while first > 0 and pieces[first - 1].words <= room:
+            first -= 1
+            room -= pieces[first].words
         text = "".join(piece.gap + piece.text for piece in pieces[first:end]).strip()
         if text:
             yield text
-
-
-def _pieces(block: Block, most: int) -> Iterator[Piece]:
-    gap = "\n"
-    for number, part in enumerate(_parts(block)):
-        for run, text in enumerate(runs_of_words(part, most)):
-            yield Piece(text, word_count(text), number == run == 0, "" if run else gap)
-        gap = "\n" if block.kind is Kind.CODE else "" if part.endswith(UNSPACED_STOPS) else " "
-
-
-def _parts(block: Block) -> list[str]:
-    if block.kind is Kind.CODE:
-        return block.text.split("\n")
-    return [block.text] if block.kind is Kind.TABLE_ROW else sentences(block.text)
 
 
 def _borders(pieces: Sequence[Piece], budget: int) -> list[int]:
@@ -163,20 +155,7 @@ def _borders(pieces: Sequence[Piece], budget: int) -> list[int]:
             end += 1
             if taken >= FULL_ENOUGH * budget and end < len(pieces):
                 fitting.append(end)
-        border = min(fitting, key=lambda at: (not pieces[at].opens_block, _hash(pieces[at].text)), default=end)
+        border = min(fitting, key=lambda at: (not pieces[at].opens_block, text_digest(pieces[at].text)), default=end)
         left -= sum(piece.words for piece in pieces[borders[-1] : border])
         borders.append(border)
     return borders if borders[-1] == len(pieces) else [*borders, len(pieces)]
-
-
-def _hash(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf8", "replace"), digest_size=8).digest()
-
-
-def _with_overlap(pieces: Sequence[Piece], start: int, end: int, most: int, overlap: int) -> int:
-    """The first of the pieces before `start` that a passage repeats."""
-    room = min(overlap, most - sum(piece.words for piece in pieces[start:end]))
-    while start > 0 and pieces[start - 1].words <= room:
-        start -= 1
-        room -= pieces[start].words
-    return start

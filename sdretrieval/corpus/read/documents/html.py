@@ -10,8 +10,7 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, one_line, table_row
-from sdretrieval.corpus.read.documents.packages import load_parser
+from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, load_parser, one_line, table_row
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag
@@ -56,40 +55,30 @@ def _soup(text: str) -> BeautifulSoup:
     return soup
 
 
-class _Paragraph:
-    """Collects the text between two block borders."""
-
-    def __init__(self) -> None:
-        self.parts: list[str] = []
-
-    def flush(self, tag: str, in_list: bool) -> Iterator[Block]:
-        text = one_line("".join(self.parts))
-        self.parts.clear()
-        if text and tag in HEADINGS:
-            yield Block(Kind.HEADING, text, int(tag[1]))
-        elif text:
-            yield Block(Kind.LIST_ITEM if in_list else Kind.PARAGRAPH, text)
-
-
 def _walk(root: Tag) -> Iterator[Block]:
     """In reading order, with a stack of our own: pages nest deeper than Python calls itself."""
     from bs4 import Tag
 
-    paragraph, within = _Paragraph(), dict.fromkeys(COUNTED, 0)
+    parts, within = list[str](), dict.fromkeys(COUNTED, 0)  # the text since the last border of a block
     stack: list[tuple[Any, bool]] = [(root, True)]
     while stack:
         node, entering = stack.pop()
         if not isinstance(node, Tag):
             if _is_text(node):
-                paragraph.parts.append(str(node))
+                parts.append(str(node))
             continue
         name = node.name.lower()
         if entering and _is_dropped(node, name, bool(within["article"] or within["main"])):
             continue
         if name == "br":
-            paragraph.parts.append(" ")
+            parts.append(" ")
         if name in BLOCKS or name in HEADINGS:
-            yield from paragraph.flush("" if entering else name, within["li"] > 0)
+            text = one_line("".join(parts))
+            parts.clear()
+            if text and not entering and name in HEADINGS:
+                yield Block(Kind.HEADING, text, int(name[1]))
+            elif text:
+                yield Block(Kind.LIST_ITEM if within["li"] else Kind.PARAGRAPH, text)
         if name in COUNTED:
             within[name] += 1 if entering else -1
         if entering and (whole := _whole_block(node, name)):
@@ -97,7 +86,8 @@ def _walk(root: Tag) -> Iterator[Block]:
         elif entering:
             stack.append((node, False))
             stack.extend((child, True) for child in reversed(node.contents))
-    yield from paragraph.flush("", False)
+    if text := one_line("".join(parts)):
+        yield Block(Kind.PARAGRAPH, text)
 
 
 def _whole_block(node: Tag, name: str) -> Block | None:
@@ -106,17 +96,13 @@ def _whole_block(node: Tag, name: str) -> Block | None:
         code = node.get_text().strip("\n")
         return Block(Kind.CODE, code) if code.strip() else None
     if name == "tr" and not node.find(MORE_THAN_CELLS):
-        cells = _cell_texts(node)
+        # Each string goes to the innermost cell around it: where end tags are left out, each cell holds the next.
+        texts: dict[int, list[str]] = {}
+        for text in node.strings:
+            texts.setdefault(id(text.find_parent(CELLS)), []).append(text)
+        cells = [one_line(" ".join(parts)) for parts in texts.values()]
         return table_row(cells) if any(cells) else None
     return None
-
-
-def _cell_texts(row: Tag) -> list[str]:
-    """Each string goes to the innermost cell around it: where end tags are left out, each cell holds the next."""
-    texts: dict[int, list[str]] = {}
-    for text in row.strings:
-        texts.setdefault(id(text.find_parent(CELLS)), []).append(text)
-    return [one_line(" ".join(parts)) for parts in texts.values()]
 
 
 def _is_text(node: Any) -> bool:
@@ -128,18 +114,11 @@ def _is_text(node: Any) -> bool:
 def _is_dropped(node: Tag, name: str, in_article: bool) -> bool:
     if name == "header":
         return not in_article
-    return (
-        name in DROPPED
-        or str(node.get("role", "")).lower() in DROPPED_ROLES
-        or (name == "a" and (_has_class(node, LINKS_TO_ITSELF) or _is_sign(node)))
-    )
-
-
-def _is_sign(node: Tag) -> bool:
-    """Whether a link shows nothing but a sign that it is one; not by `get_text`, which reads all that is in it."""
-    return len(node.contents) == 1 and _is_text(node.contents[0]) and str(node.contents[0]).strip() in SIGNS_OF_LINKS
-
-
-def _has_class(node: Tag, names: frozenset[str]) -> bool:
+    if name in DROPPED or str(node.get("role", "")).lower() in DROPPED_ROLES:
+        return True
     classes: Any = node.get("class") or []
-    return not names.isdisjoint([classes] if isinstance(classes, str) else classes)
+    inner = node.contents
+    # A link shows nothing but a sign that it is one; not by `get_text`, which reads all that is in it.
+    sign = len(inner) == 1 and _is_text(inner[0]) and str(inner[0]).strip() in SIGNS_OF_LINKS
+    to_itself = not LINKS_TO_ITSELF.isdisjoint([classes] if isinstance(classes, str) else classes)
+    return name == "a" and (sign or to_itself)

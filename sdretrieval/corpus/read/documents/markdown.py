@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, one_line, table_row
+from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, load_parser, one_line, table_row
 from sdretrieval.corpus.read.documents.html import html_blocks
-from sdretrieval.corpus.read.documents.packages import load_parser
 
 if TYPE_CHECKING:
     from markdown_it.token import Token

@@ -11,12 +11,12 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, one_line
-from sdretrieval.corpus.read.documents.packages import load_parser
+from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, Unread, load_parser, one_line
 from sdretrieval.corpus.read.documents.plain import ITEM
-from sdretrieval.corpus.read.documents.report import Trouble, TroubleKind
+from sdretrieval.corpus.read.report import Trouble
 
 if TYPE_CHECKING:
     from pypdf import PdfReader
@@ -37,25 +37,27 @@ DEEPEST = 9
 Titles = dict[str, int]
 
 
-def parse_pdf(data: bytes) -> Parsed | Trouble:
+def parse_pdf(data: bytes) -> Parsed | Unread:
     """Blocks of a PDF, or why there are none: it is broken, encrypted, or holds images only."""
     pypdf = load_parser("pypdf", ".pdf")
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what is wrong with a file is in the report
     try:
         reader = pypdf.PdfReader(io.BytesIO(data))
         if reader.is_encrypted and (locked := _why_locked(reader)):
-            return Trouble(TroubleKind.ENCRYPTED, locked)
+            return Unread(Trouble.ENCRYPTED, locked)
         pages = [_page_lines(page) for page in reader.pages]
-        titles, name = _outline(reader), _metadata_title(reader)
+        titles, name = _outline(reader), ""
+        with suppress(Exception):  # a broken information dictionary loses a title, no text
+            name = one_line(str((reader.metadata and reader.metadata.title) or ""))
     except RecursionError:
-        return Trouble(TroubleKind.UNREADABLE, "a PDF whose parts contain each other")
+        return Unread(Trouble.UNREADABLE, "a PDF whose parts contain each other")
     except Exception as error:  # whatever a broken file makes a parser trip over
-        return Trouble(TroubleKind.UNREADABLE, f"no readable PDF ({type(error).__name__}: {one_line(str(error))[:80]})")
+        return Unread(Trouble.UNREADABLE, f"no readable PDF ({type(error).__name__}: {one_line(str(error))[:80]})")
     texts = [lines for lines in pages if lines is not None]
     if not texts and pages:
-        return Trouble(TroubleKind.UNREADABLE, f"none of its {len(pages)} pages can be read")
+        return Unread(Trouble.UNREADABLE, f"none of its {len(pages)} pages can be read")
     if pages and not any(texts):
-        return Trouble(TroubleKind.IMAGE_ONLY, f"no text on its {len(pages)} pages")
+        return Unread(Trouble.IMAGE_ONLY, f"no text on its {len(pages)} pages")
     cleaned = without_heads([lines or [] for lines in pages])
     return Parsed(list(_blocks(cleaned, titles)), name, len(pages) - len(texts))
 
@@ -66,24 +68,15 @@ def without_heads(pages: list[list[str]]) -> list[list[str]]:
         for _ in range(EDGE_LINES):
             heads = [re.sub(r"\d+", "#", lines[edge]) if lines else "" for lines in pages]
             counts = Counter(heads)
-            pages = [
-                _without_line(lines, edge) if _is_head(heads, page, counts) or _is_number(lines, edge) else lines
-                for page, lines in enumerate(pages)
-            ]
+            rest = []
+            for page, lines in enumerate(pages):
+                near = heads[max(0, page - HEAD_WITHIN) : page] + heads[page + 1 : page + 1 + HEAD_WITHIN]
+                is_head = heads[page] and counts[heads[page]] >= HEAD_ON_PAGES and heads[page] in near
+                if lines and (is_head or PAGE_NUMBER.fullmatch(lines[edge])):
+                    lines = lines[1:] if edge == 0 else lines[:-1]
+                rest.append(lines)
+            pages = rest
     return pages
-
-
-def _is_head(heads: list[str], page: int, counts: Counter[str]) -> bool:
-    near = heads[max(0, page - HEAD_WITHIN) : page] + heads[page + 1 : page + 1 + HEAD_WITHIN]
-    return bool(heads[page]) and counts[heads[page]] >= HEAD_ON_PAGES and heads[page] in near
-
-
-def _is_number(lines: list[str], edge: int) -> bool:
-    return bool(lines) and PAGE_NUMBER.fullmatch(lines[edge]) is not None
-
-
-def _without_line(lines: list[str], edge: int) -> list[str]:
-    return lines[1:] if edge == 0 else lines[:-1]
 
 
 def _why_locked(reader: PdfReader) -> str:
@@ -97,19 +90,12 @@ def _why_locked(reader: PdfReader) -> str:
 
 
 def _page_lines(page: Any) -> list[str] | None:
-    """The lines of a page, None where it is broken."""
+    """The lines of a page, None if it is broken."""
     try:
         text = str(page.extract_text()).encode("utf8", "replace").decode("utf8").replace("\0", "")
     except Exception:  # as in parse_pdf; the other pages may be whole
         return None
     return "\n".join(line.strip() for line in text.split("\n")).strip("\n").split("\n") if text.strip() else []
-
-
-def _metadata_title(reader: PdfReader) -> str:
-    try:
-        return one_line(str((reader.metadata and reader.metadata.title) or ""))
-    except Exception:  # a broken information dictionary loses a title, no text
-        return ""
 
 
 def _outline(reader: PdfReader) -> dict[int, Titles]:

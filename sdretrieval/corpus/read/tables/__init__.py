@@ -1,16 +1,15 @@
 """Tables, datasets, judgements, topics and query logs as a corpus.
 
-`records` gives the rows of any table; `documents`, `queries`, `judgements`, `topics` and `query_log` each say what
-rows of one kind mean; `assemble` puts them together, and every trouble on the way stands in an `ImportReport`.
+`records` gives the rows of any table, `asked` says what rows of queries, topics, logs and judgements mean, `assemble`
+puts documents and these together; every trouble on the way stands in an `ImportReport`.
 """
 
 from __future__ import annotations
 
+from sdretrieval.corpus.read.report import ImportReport, Trouble
 from sdretrieval.corpus.read.tables.assemble import Asking, Imported, import_documents, split_and_source, with_questions
 from sdretrieval.corpus.read.tables.columns import Columns, read_role
-from sdretrieval.corpus.read.tables.hub import split_slice
-from sdretrieval.corpus.read.tables.report import ImportReport, Trouble
-from sdretrieval.corpus.read.tables.sources import TableSize, source_files, table_size, understands
+from sdretrieval.corpus.read.tables.hub import TableSize, source_files, split_slice, table_size, understands
 
 __all__ = [
     "Asking",

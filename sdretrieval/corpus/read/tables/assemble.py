@@ -4,33 +4,103 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from sdretrieval.corpus.qrels import own_positive_warning, own_positives
-from sdretrieval.corpus.read.documents.report import FolderReport
-from sdretrieval.corpus.read.tables.columns import Columns, Roles
-from sdretrieval.corpus.read.tables.documents import read_documents
-from sdretrieval.corpus.read.tables.formats import stem_of
+from sdretrieval.corpus.arrow import document_table, query_table
+from sdretrieval.corpus.read.report import ImportReport, Tally, Trouble
+from sdretrieval.corpus.read.tables.asked import Judged, Query, read_judgements, read_log, read_queries, read_topics
+from sdretrieval.corpus.read.tables.columns import (
+    ID_NAMES,
+    TEXT_NAMES,
+    TITLE_NAMES,
+    Columns,
+    Roles,
+    cell,
+    named,
+    required,
+    usual,
+)
+from sdretrieval.corpus.read.tables.files import clean, stem_of
 from sdretrieval.corpus.read.tables.hub import SCHEME
-from sdretrieval.corpus.read.tables.judgements import Judged, read_judgements
-from sdretrieval.corpus.read.tables.queries import Query, read_queries
-from sdretrieval.corpus.read.tables.query_log import read_log
-from sdretrieval.corpus.read.tables.report import ImportReport, Tally, Trouble
-from sdretrieval.corpus.read.tables.topics import read_topics
-from sdretrieval.corpus.tables import document_table, query_table
-from sdretrieval.corpus.text import normalised
+from sdretrieval.corpus.read.tables.records import read_records
+from sdretrieval.corpus.splits import own_positive_warning, own_positives
+from sdretrieval.corpus.text import normalised, text_digest
 from sdretrieval.corpus.types import Corpus
 from sdretrieval.errors import CorpusError
 
-logger = logging.getLogger("sdretrieval")
-_Reader = Callable[[str, Tally], Iterator[Query]]
+REMEDY = "Name it with --text (--id and --title for the others) of `corpus convert`."
 
+logger = logging.getLogger("sdretrieval")
 SPLIT_GIVEN = re.compile(r"([A-Za-z0-9_-]+)=(.+)")
 USUAL_SPLITS = ("train", "dev", "validation", "test")
 CLICKS_SPLIT = "train"
 """Clicks say little enough to learn from them, and too little to measure by."""
+
+
+def read_documents(source: str | Path, columns: Columns, tally: Tally) -> Iterator[tuple[str, str, str]]:
+    """Stream the documents of `source`. Beside the current row, each id and 8 bytes of each text's digest are held:
+    about 200 bytes a document as Python keeps them.
+
+    Left out are broken rows, rows without title and text, and rows whose id stood on an earlier one. A text that
+    occurs under two ids stays; without an id column it is one document, whose id is a digest of title and text.
+    """
+    chosen: Columns | None = None
+    ids: set[str] = set()
+    texts: set[int] = set()
+    for line, values in read_records(source, tally):
+        if chosen is None:  # by the first row; every later row must have the text
+            name = str(source)
+            given = tuple(named(column, values, name) for column in columns.text)
+            chosen = Columns(
+                named(columns.id, values, name) if columns.id else usual(ID_NAMES, values),
+                named(columns.title, values, name) if columns.title else usual(TITLE_NAMES, values),
+                given or (required("text", TEXT_NAMES, values, name, REMEDY),),
+            )
+        try:
+            row = _row(values, chosen)
+        except ValueError as error:
+            tally.note(Trouble.BROKEN, line, str(error))
+            continue
+        cleaned = clean(row[0]), clean(row[1]), clean(row[2])
+        if cleaned != row:
+            tally.note(Trouble.REPLACED, line, f"half of a surrogate pair in {cleaned[0]!r:.60}")
+        identifier, title, text = cleaned
+        if not (title.strip() or text.strip()):
+            tally.note(Trouble.EMPTY, line, repr(identifier) if identifier else "(no id)")
+            continue
+        key = text_digest(title, text)
+        digest = int.from_bytes(key)
+        identifier = identifier or key.hex()
+        if identifier in ids:
+            kind = "a text that was there" if digest in texts else "another text"
+            tally.note(Trouble.REPEATED_ID, line, f"{identifier!r:.60} with {kind}")
+            continue
+        if digest in texts:
+            tally.note(Trouble.REPEATED_TEXT, line, f"{identifier!r:.60}, {(title or text)[:40]!r}")
+            if not chosen.id:
+                continue
+        if chosen.id:
+            ids.add(identifier)
+        texts.add(digest)
+        tally.kept += 1
+        yield identifier, title, text
+    if not tally.kept:
+        raise CorpusError(f"{source} holds no documents ({tally.read:,} lines were read).")
+
+
+def _row(values: Mapping[str, Any], columns: Columns) -> tuple[str, str, str]:
+    lacking = [column for column in columns.text if column not in values]
+    if lacking:
+        raise ValueError(f"no {lacking[0]!r} (found: {', '.join(values)[:80]})")
+    identifier = cell(values, columns.id)
+    if columns.id and not identifier.strip():
+        raise ValueError(f"{columns.id} is {values.get(columns.id)!r}, expected an id")
+    parts = [cell(values, column) for column in columns.text]
+    text = parts[0] if len(parts) == 1 else "\n".join(part for part in parts if part.strip())
+    return identifier, cell(values, columns.title), text
 
 
 @dataclass(frozen=True)
@@ -51,7 +121,7 @@ class Imported:
     """A corpus, and what was met while it was read."""
 
     corpus: Corpus
-    reports: tuple[ImportReport | FolderReport, ...] = ()
+    reports: tuple[ImportReport, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     """Query id -> how often a log holds it."""
 
@@ -67,15 +137,21 @@ def with_questions(imported: Imported, asking: Asking) -> Imported:
     """Add the queries and judgements that `asking` names to what the corpus has.
 
     Judgements that point nowhere, repeated pairs and repeated ids are left out and reported: the first one stays.
-    Raises `CorpusError` where judgements come without queries, and where a column is named of a file that is not.
+    Raises `CorpusError` if judgements come without queries, and if a column is named of a file that is not.
     """
-    _require_files(asking)
+    files = {"query": ("--queries", asking.queries), "qrels": ("--qrels", asking.qrels), "log": ("--log", asking.log)}
+    for role, column in asking.roles.items():
+        option, given = files[role.partition(".")[0]]
+        if not given:
+            raise CorpusError(f"--column {role}={column}: there is no file that it is of; give it with {option}.")
     corpus, reports = imported.corpus, list(imported.reports)
     queries: dict[str, str] = dict(zip(corpus.query_ids, corpus.query_texts(), strict=True))
-    for source, what, rows in _query_sources(asking):
-        tally = Tally(source, what)
-        _add_queries(queries, rows(source, tally), tally)
-        reports.append(tally.report())
+    for what, source in (("queries", asking.queries), ("topics", asking.topics)):
+        if source:
+            tally = Tally(source, what)
+            read = read_topics if what == "topics" else read_queries
+            _add_queries(queries, read(source, tally, asking.roles), tally)
+            reports.append(tally.report())
     qrels = {split: {q: dict(judged) for q, judged in asked.items()} for split, asked in corpus.qrels.items()}
     counts = dict(imported.counts)
     if asking.log:
@@ -116,22 +192,6 @@ def corpus_name(source: str) -> str:
         return source.removeprefix(SCHEME).replace("/", "-").replace(":", "-")
     path = Path(source).expanduser().resolve()
     return path.name if path.is_dir() else stem_of(path)
-
-
-def _require_files(asking: Asking) -> None:
-    given = {"query": asking.queries, "qrels": asking.qrels, "log": asking.log}
-    option = {"query": "--queries", "qrels": "--qrels", "log": "--log"}
-    for role, column in asking.roles.items():
-        kind = role.partition(".")[0]
-        if not given[kind]:
-            raise CorpusError(f"--column {role}={column}: there is no file that it is of; give it with {option[kind]}.")
-
-
-def _query_sources(asking: Asking) -> Iterator[tuple[str, str, _Reader]]:
-    if asking.queries:
-        yield asking.queries, "queries", lambda source, tally: read_queries(source, tally, asking.roles)
-    if asking.topics:
-        yield asking.topics, "topics", lambda source, tally: read_topics(Path(source).expanduser(), tally)
 
 
 def _add_queries(queries: dict[str, str], rows: Iterable[Query], tally: Tally) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher, get_close_matches
 from typing import Any
@@ -12,14 +12,22 @@ from sdretrieval.errors import CorpusError
 ID_NAMES = ("_id", "id", "doc_id", "docid", "document_id")
 TITLE_NAMES = ("title",)
 TEXT_NAMES = ("text", "body", "content", "contents", "passage")
-QUERY_ID_NAMES = ("_id", "id", "query_id", "query-id", "qid")
-QUERY_TEXT_NAMES = ("text", "query", "question", "title")
 JUDGED_QUERY_NAMES = ("query-id", "query_id", "qid", "query", "topic")
 JUDGED_DOCUMENT_NAMES = ("corpus-id", "corpus_id", "document_id", "doc_id", "docid", "document", "pid", "did")
-SCORE_NAMES = ("score", "relevance", "rel", "label", "grade")
-LOG_TEXT_NAMES = ("query", "text", "q", "search", "question")
-CLICK_NAMES = ("clicked", "clicked_ids", "clicks", "doc_ids", "documents", "doc_id", "document_id", "document")
-COUNT_NAMES = ("count", "counts", "frequency", "freq", "n")
+
+ROLES = {
+    "query.id": ("_id", "id", "query_id", "query-id", "qid"),
+    "query.text": ("text", "query", "question", "title"),
+    "qrels.query": JUDGED_QUERY_NAMES,
+    "qrels.document": JUDGED_DOCUMENT_NAMES,
+    "qrels.score": ("score", "relevance", "rel", "label", "grade"),
+    "log.text": ("query", "text", "q", "search", "question"),
+    "log.clicked": ("clicked", "clicked_ids", "clicks", "doc_ids", "documents", "doc_id", "document_id", "document"),
+    "log.count": ("count", "counts", "frequency", "freq", "n"),
+}
+"""What a column of queries, judgements or a log may hold, and the names by which it is found."""
+Roles = Mapping[str, str]
+"""Role -> column, where it has none of the usual names."""
 
 
 @dataclass(frozen=True)
@@ -30,22 +38,6 @@ class Columns:
     title: str | None = None
     text: tuple[str, ...] = ()
     """Several are joined by a line end each."""
-
-
-ROLES = {
-    "query.id": QUERY_ID_NAMES,
-    "query.text": QUERY_TEXT_NAMES,
-    "qrels.query": JUDGED_QUERY_NAMES,
-    "qrels.document": JUDGED_DOCUMENT_NAMES,
-    "qrels.score": SCORE_NAMES,
-    "log.text": LOG_TEXT_NAMES,
-    "log.clicked": CLICK_NAMES,
-    "log.count": COUNT_NAMES,
-}
-"""What a column of queries, judgements or a log may hold, and the names by which it is found."""
-
-Roles = Mapping[str, str]
-"""Role -> column, where it has none of the usual names."""
 
 
 def read_role(given: str) -> tuple[str, str]:
@@ -61,17 +53,16 @@ def read_role(given: str) -> tuple[str, str]:
 
 
 def holding(role: str, given: Roles, found: Iterable[str], source: str) -> str | None:
-    """The column that holds `role`: the one given for it, else one with a usual name; None where there is none.
+    """The column that holds `role`: the one given for it, else one with a usual name; None if there is none.
 
-    Raises CorpusError where the one given is not there.
+    Raises CorpusError if the one given is not there.
     """
     return named(given[role], found, source) if role in given else usual(ROLES[role], found)
 
 
-def must_hold(role: str, what: str, given: Roles, found: Iterable[str], source: str, remedy: str) -> str:
-    """As `holding`, but raises CorpusError where there is none."""
-    names = list(found)
-    return holding(role, given, names, source) or required(what, ROLES[role], names, source, remedy)
+def must_hold(role: str, what: str, given: Roles, found: Collection[str], source: str, remedy: str) -> str:
+    """As `holding`, but raises CorpusError if there is none."""
+    return holding(role, given, found, source) or required(what, ROLES[role], found, source, remedy)
 
 
 def named(wanted: str, found: Iterable[str], source: str) -> str:
@@ -88,7 +79,7 @@ def named(wanted: str, found: Iterable[str], source: str) -> str:
 
 
 def usual(names: Sequence[str], found: Iterable[str]) -> str | None:
-    """The first of `names` among the columns `found`, whatever its case; None where there is none."""
+    """The first of `names` among the columns `found`, whatever its case; None if there is none."""
     by_lower = {name.strip().lower(): name for name in reversed(list(found))}
     return next((by_lower[name] for name in names if name in by_lower), None)
 
@@ -108,7 +99,7 @@ def required(what: str, names: Sequence[str], found: Iterable[str], source: str,
 
 
 def as_text(value: Any) -> str | None:
-    """A cell as text: null is empty, a list of texts is joined by line ends; None where it is no text."""
+    """A cell as text: null is empty, a list of texts is joined by line ends; None if it is no text."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -143,7 +134,7 @@ def _readable(kind: Any) -> bool:
 
 
 def cell(record: Mapping[str, Any], column: str | None) -> str:
-    """The text in `column`; empty where there is no such column. Raises ValueError, saying what was found."""
+    """The text in `column`; empty if there is no such column. Raises ValueError, saying what was found."""
     if column is None:
         return ""
     text = as_text(record.get(column))

@@ -1,13 +1,19 @@
-"""Hugging Face datasets: a folder saved by `save_to_disk`, or `hf:NAME[:config[:split]]`. No code of theirs is run."""
+"""Hugging Face datasets: a folder saved by `save_to_disk`, or `hf:NAME[:config[:split]]`. No code of theirs is run.
+
+Also which sources are tables at all, by which files they are known, and about how large they are.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
+from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sdretrieval.corpus.arrow import quiet_datasets
 from sdretrieval.corpus.read.tables.columns import readable_columns
-from sdretrieval.corpus.tables import quiet_datasets
+from sdretrieval.corpus.read.tables.files import PACKED, Format, open_bytes, table_format
 from sdretrieval.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -15,14 +21,16 @@ if TYPE_CHECKING:
 
 SCHEME = "hf:"
 
+SAMPLED_LINES = 1000
+UNPACKED_TO_PACKED = 4
+"""About what gzip and zstd make of text, and Parquet and Arrow of strings that repeat little."""
+
 
 def is_dataset(source: str | Path) -> bool:
     """Whether `source` is `hf:NAME` or a folder that `datasets` has saved."""
-    return str(source).startswith(SCHEME) or is_saved_dataset(Path(source).expanduser())
-
-
-def is_saved_dataset(folder: Path) -> bool:
-    """Whether `folder` was written by `save_to_disk`."""
+    if str(source).startswith(SCHEME):
+        return True
+    folder = Path(source).expanduser()
     return (folder / "dataset_dict.json").is_file() or (
         (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
     )
@@ -39,26 +47,12 @@ def dataset_rows(source: str) -> Iterator[Mapping[str, Any]]:
 
 
 def open_dataset(source: str) -> Dataset:
-    """The one table that `source` names. Raises CorpusError where it is absent, or has several splits to choose from.
+    """The one table that `source` names. Raises CorpusError if it is absent, or has several splits to choose from.
 
     Of the splits `corpus` and `queries`, as BEIR's own data sets have them, it is `corpus`.
     """
     with quiet_datasets():
         return _from_hub(source) if source.startswith(SCHEME) else _from_disk(Path(source).expanduser())
-
-
-def dataset_files(source: str) -> list[Path]:
-    """The Arrow files that hold the rows: what a dataset is by content, but for a slice of it (`split_slice`).
-
-    Raises CorpusError where it lies in memory alone.
-    """
-    files = sorted(Path(file["filename"]) for file in open_dataset(source).cache_files)
-    if not files:
-        raise CorpusError(
-            f"{source}: datasets holds it in memory, without files that say what it is; unset "
-            "HF_DATASETS_IN_MEMORY_MAX_SIZE, or save it with save_to_disk and name the folder."
-        )
-    return files
 
 
 def split_slice(source: str) -> str:
@@ -113,3 +107,49 @@ def _one_split(found: Any, source: str, prefix: str) -> Dataset:
             f"{source} has the splits {', '.join(found)}: name one, such as {prefix}{next(iter(found), '')}."
         )
     raise CorpusError(f"{source} is a {type(found).__name__}, expected a dataset of rows.")
+
+
+class TableSize(NamedTuple):
+    """About how many documents a table holds, and the bytes of their texts."""
+
+    documents: int
+    bytes: int
+
+
+def understands(source: str) -> bool:
+    """Whether `source` is `hf:NAME`, a saved dataset or a file (which must then be a table)."""
+    return is_dataset(source) or Path(source).expanduser().is_file()
+
+
+def source_files(source: str) -> list[Path]:
+    """The files that hold a table's rows: what it is by content. `hf:NAME` is downloaded where it is not there yet.
+
+    But for a slice of a dataset (`split_slice`), which lies in the files of the whole. Raises CorpusError for a file
+    that is no table by its name, and for a dataset in memory alone.
+    """
+    if not is_dataset(source):
+        table_format(Path(source).expanduser())
+        return [Path(source).expanduser()]
+    files = sorted(Path(file["filename"]) for file in open_dataset(source).cache_files)
+    if not files:
+        raise CorpusError(
+            f"{source}: datasets holds it in memory, without files that say what it is; unset "
+            "HF_DATASETS_IN_MEMORY_MAX_SIZE, or save it with save_to_disk and name the folder."
+        )
+    return files
+
+
+def table_size(source: str) -> TableSize:
+    """An estimate from the first lines, or from what the format says of itself; nothing is read through."""
+    if is_dataset(source):
+        return TableSize(len(open_dataset(source)), sum(path.stat().st_size for path in source_files(source)))
+    path = Path(source).expanduser()
+    size = path.stat().st_size
+    if table_format(path) is Format.PARQUET:
+        import pyarrow.parquet as pq
+
+        return TableSize(pq.read_metadata(path).num_rows, size * UNPACKED_TO_PACKED)
+    size *= UNPACKED_TO_PACKED if path.suffix.lower() in PACKED else 1
+    with open_bytes(path) as stream:
+        sample = [len(line) for line in islice(stream, SAMPLED_LINES)]
+    return TableSize(ceil(size * len(sample) / max(sum(sample), 1)), size)

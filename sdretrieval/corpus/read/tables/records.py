@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sdretrieval.corpus.read.report import Tally, Trouble
 from sdretrieval.corpus.read.tables.columns import readable_columns
-from sdretrieval.corpus.read.tables.formats import Format, table_format
+from sdretrieval.corpus.read.tables.files import Format, table_format, text_lines
 from sdretrieval.corpus.read.tables.hub import dataset_rows, is_dataset
-from sdretrieval.corpus.read.tables.report import Tally, Trouble
-from sdretrieval.corpus.read.tables.streams import text_lines
 from sdretrieval.errors import CorpusError
 from sdretrieval.progress import track
 
@@ -21,8 +21,7 @@ FIELD_AT_MOST = 1 << 27
 is never closed would take the rest of the file into memory."""
 ROWS_AT_ONCE = 4096
 
-
-Rows = Iterator[tuple[int, Mapping[str, Any]]]
+Rows = Iterable[tuple[int, Mapping[str, Any]]]
 
 
 class Record(NamedTuple):
@@ -37,22 +36,19 @@ def read_records(source: str | Path, tally: Tally) -> Iterator[Record]:
 
     Raises `CorpusError` for a source that cannot be read, and at the end where too many lines were broken.
     """
-    rows = _dataset(str(source), tally) if is_dataset(source) else _file_rows(Path(source).expanduser(), tally)
+    dataset = is_dataset(source)
+    if dataset:
+        rows: Rows = enumerate(dataset_rows(str(source)), start=1)
+    else:
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise CorpusError(f"There is no file {path}. Check the path.")
+        readers = {Format.JSONL: _jsonl, Format.CSV: _csv, Format.TSV: _tsv, Format.PARQUET: _parquet}
+        rows = readers[table_format(path)](path, tally)
     for line, values in track(rows, f"{Path(source).name}: reading", "lines"):
+        tally.read = line if dataset else tally.read
         yield Record(line, values)
     tally.require_few_broken()
-
-
-def _file_rows(path: Path, tally: Tally) -> Rows:
-    readers = {Format.JSONL: _jsonl, Format.CSV: _csv, Format.TSV: _tsv, Format.PARQUET: _parquet}
-    if not path.is_file():
-        raise CorpusError(f"There is no file {path}. Check the path.")
-    return readers[table_format(path)](path, tally)
-
-
-def _dataset(source: str, tally: Tally) -> Rows:
-    for tally.read, values in enumerate(dataset_rows(source), start=1):
-        yield tally.read, values
 
 
 def _jsonl(path: Path, tally: Tally) -> Rows:
@@ -79,7 +75,7 @@ def _csv(path: Path, tally: Tally) -> Rows:
     lines = text_lines(path, tally)
     number, head = next(lines, (0, ""))
     delimiter = max(",;\t|", key=head.count)
-    reader = csv.reader(_chained(head, lines), delimiter=delimiter, strict=True)
+    reader = csv.reader(chain([head], (line for _, line in lines)), delimiter=delimiter, strict=True)
     header = _header(reader, path)
     while True:
         number = reader.line_num + 1
@@ -88,7 +84,10 @@ def _csv(path: Path, tally: Tally) -> Rows:
         except csv.Error as error:
             lost = reader.line_num - number + 1
             tally.read += lost
-            tally.note(Trouble.BROKEN, number, _csv_reason(str(error), lost), lost)
+            reason = str(error)
+            if reason == "unexpected end of data" or "larger than field limit" in reason:
+                reason = f"a quotation mark is opened and never closed, {lost:,} lines are lost"
+            tally.note(Trouble.BROKEN, number, reason, lost)
             continue
         if row is None:
             return
@@ -98,12 +97,6 @@ def _csv(path: Path, tally: Tally) -> Rows:
                 yield number, dict(zip(header, row, strict=True))
             else:
                 tally.note(Trouble.BROKEN, number, f"{len(row)} fields, expected {len(header)}")
-
-
-def _chained(head: str, lines: Iterator[tuple[int, str]]) -> Iterator[str]:
-    yield head
-    for _, line in lines:
-        yield line
 
 
 def _header(reader: Iterator[list[str]], path: Path) -> list[str]:
@@ -117,12 +110,6 @@ def _header(reader: Iterator[list[str]], path: Path) -> list[str]:
     if twice:
         raise CorpusError(f"{path}:1: the column {twice[0]!r} is named twice. Give each column a name of its own.")
     return header
-
-
-def _csv_reason(error: str, lost: int) -> str:
-    if error == "unexpected end of data" or "larger than field limit" in error:
-        return f"a quotation mark is opened and never closed, {lost:,} lines are lost"
-    return error
 
 
 def _tsv(path: Path, tally: Tally) -> Rows:

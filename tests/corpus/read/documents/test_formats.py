@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdretrieval.corpus.read.documents.blocks import Kind, Parsed, sentences, word_count
-from sdretrieval.corpus.read.documents.decode import decode
 from sdretrieval.corpus.read.documents.html import parse_html
 from sdretrieval.corpus.read.documents.markdown import parse_markdown
-from sdretrieval.corpus.read.documents.plain import parse_plain
+from sdretrieval.corpus.read.documents.plain import decode, parse_plain
 from sdretrieval.corpus.read.documents.rst import parse_rst
 
 H, P, L, C, T = Kind.HEADING, Kind.PARAGRAPH, Kind.LIST_ITEM, Kind.CODE, Kind.TABLE_ROW
@@ -178,6 +177,46 @@ def test_restructuredtext_directives_and_definitions() -> None:
         (P, "term"),
         (P, "Its definition."),
         (P, "param x the thing"),
+    ]
+
+
+def test_what_only_sphinx_knows_keeps_its_text() -> None:
+    text = """
+        .. function:: open(file, mode='r')
+           :noindex:
+
+           Opens a ``file``.
+
+           .. versionadded:: 3.4
+              The *mode* and __slots__.
+
+        .. code-block:: python
+           :emphasize-lines: 1
+
+           z = 3
+
+        .. toctree::
+
+           other
+
+        .. note::
+
+           Inner
+           =====
+
+           A :ref:`title <target>`, |name|. [1]_
+
+        .. [1] A footnote.
+    """
+    assert said(parse_rst, text) == [
+        (P, "open(file, mode='r')"),
+        (P, "Opens a file."),
+        (P, "3.4"),
+        (P, "The mode and __slots__."),
+        (C, "z = 3"),
+        (P, "Inner"),
+        (P, "A title, name. 1"),
+        (P, "1 A footnote."),
     ]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed
+from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, Unread
 from sdretrieval.corpus.read.documents.pdf import parse_pdf, without_heads
-from sdretrieval.corpus.read.documents.report import Trouble, TroubleKind
+from sdretrieval.corpus.read.report import Trouble
 from tests.helpers.pdf import encrypted, pdf, with_outline
 
 LONG = "a line of this document which is as long as the lines of it usually are"
@@ -72,15 +72,15 @@ def test_the_outline_gives_headings_with_levels_and_the_metadata_a_title() -> No
 @pytest.mark.parametrize(
     ("data", "kind", "reason"),
     [
-        (b"%PDF-1.4\nnothing that follows", TroubleKind.UNREADABLE, "no readable PDF (PdfStreamError: "),
-        (b"no PDF at all", TroubleKind.UNREADABLE, "no readable PDF ("),
-        (encrypted(pdf([["secret words"]]), "password"), TroubleKind.ENCRYPTED, "needs a password"),
-        (pdf([[], []]), TroubleKind.IMAGE_ONLY, "no text on its 2 pages"),
+        (b"%PDF-1.4\nnothing that follows", Trouble.UNREADABLE, "no readable PDF (PdfStreamError: "),
+        (b"no PDF at all", Trouble.UNREADABLE, "no readable PDF ("),
+        (encrypted(pdf([["secret words"]]), "password"), Trouble.ENCRYPTED, "needs a password"),
+        (pdf([[], []]), Trouble.IMAGE_ONLY, "no text on its 2 pages"),
     ],
 )
-def test_a_file_without_text_says_why(data: bytes, kind: TroubleKind, reason: str) -> None:
+def test_a_file_without_text_says_why(data: bytes, kind: Trouble, reason: str) -> None:
     found = parse_pdf(data)
-    assert isinstance(found, Trouble) and found.kind is kind
+    assert isinstance(found, Unread) and found.trouble is kind
     assert found.reason.startswith(reason)
 
 
@@ -91,4 +91,4 @@ def test_an_empty_password_opens_a_file_that_only_forbids_printing() -> None:
 def test_a_file_cut_short_is_read_or_refused_and_never_raises() -> None:
     whole = with_outline(pdf([["some words", LONG]] * 3), [("some words", 1, 1)])
     for end in range(0, len(whole), 97):
-        assert isinstance(parse_pdf(whole[:end]), Parsed | Trouble)
+        assert isinstance(parse_pdf(whole[:end]), Parsed | Unread)

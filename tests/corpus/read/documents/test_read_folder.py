@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdretrieval.corpus import Corpus
-from sdretrieval.corpus.read.documents import FolderReport, read_folder
+from sdretrieval.corpus.read.documents import read_folder
+from sdretrieval.corpus.read.report import Trouble
 from sdretrieval.errors import CorpusError, MissingPackageError
 from tests.helpers.pdf import encrypted, pdf
 
@@ -55,8 +56,8 @@ def test_every_kind_is_read(folder: Path) -> None:
     ]
     assert [by_id(corpus)[identifier][0] for identifier in ids_of(corpus, "b.md")] == ["On Boats", "On Boats > Sails"]
     assert corpus.name == "papers" and len(corpus.queries) == 0 and not corpus.qrels
-    assert (report.files, report.passages) == (6, 7) and not report.troubles
-    assert report.lines() == [f"{folder}: 7 passages from 6 files"]
+    assert (report.read, report.kept) == (6, 7) and not report.troubles
+    assert report.lines() == [f"{folder}: 6 read, 7 passages kept"]
 
 
 def test_all_trouble_is_counted_and_named(folder: Path) -> None:
@@ -75,28 +76,30 @@ def test_all_trouble_is_counted_and_named(folder: Path) -> None:
     (folder / ".hidden.md").write_text("x")
     os.mkfifo(folder / "pipe.txt")
     corpus, report = read_folder(folder)
-    assert report.empty.examples == ("blank.md: no text", "only_comment.html: no text")
-    assert report.unreadable.count == 6
-    named = {example.partition(": ")[0]: example.partition(": ")[2] for example in report.unreadable.examples}
+    assert report.troubles[Trouble.EMPTY_FILE].examples == ("blank.md: no text", "only_comment.html: no text")
+    assert report.troubles[Trouble.UNREADABLE].count == 6
+    named = {
+        example.partition(": ")[0]: example.partition(": ")[2]
+        for example in report.troubles[Trouble.UNREADABLE].examples
+    }
     assert named["binary.txt"] == "NUL bytes: binary data, or UTF-16 without its mark"
     assert named["gone.txt"] == "No such file or directory" and named["pipe.txt"] == "a pipe or device, no file"
     assert "gzip" in named["broken.txt.gz"] and named["broken.pdf"].startswith("no readable PDF (")
-    assert report.encrypted.examples == ("locked.pdf: needs a password",)
-    assert report.image_only.examples == ("scan.pdf: no text on its 2 pages",)
-    assert report.replaced.examples == ("latin.txt: 1 characters",)
+    assert report.troubles[Trouble.ENCRYPTED].examples == ("locked.pdf: needs a password",)
+    assert report.troubles[Trouble.IMAGE_ONLY].examples == ("scan.pdf: no text on its 2 pages",)
+    assert report.troubles[Trouble.UNDECODED].examples == ("latin.txt: 1 characters",)
     [copy], [original] = ids_of(corpus, "copy.txt"), ids_of(corpus, "a.txt")
-    assert report.duplicates.examples == (f"{copy} repeats {original}",)
-    assert report.skipped == {".png": 1} and report.hidden == 1
-    assert report.files == 8 and json.dumps(report.to_json())
-    assert "encrypted PDFs: 1, e.g. locked.pdf: needs a password" in report.lines()
-    assert report.lines()[-2:] == ["skipped, other extensions: .png (1)", "skipped, hidden: 1"]
+    assert report.troubles[Trouble.DUPLICATE].examples == (f"{copy}: repeats {original}",)
+    assert report.read == 8 and json.dumps(report.to_json())
+    assert "  1 encrypted PDFs: locked.pdf: needs a password" in report.lines()
+    assert [*report.notes] == report.lines()[-2:] == ["skipped, other extensions: .png (1)", "skipped, hidden: 1"]
 
 
 def test_only_the_first_five_examples_are_kept(tmp_path: Path) -> None:
     for number in range(9):
         (tmp_path / f"{number}.txt").write_text("the same")
     _, report = read_folder(tmp_path)
-    assert (report.duplicates.count, len(report.duplicates.examples)) == (8, 5)
+    assert (report.troubles[Trouble.DUPLICATE].count, len(report.troubles[Trouble.DUPLICATE].examples)) == (8, 5)
 
 
 def test_paths_that_cannot_stand_in_an_id_are_escaped(tmp_path: Path) -> None:
@@ -132,18 +135,23 @@ def test_thousands_of_files_in_seconds(tmp_path: Path) -> None:
     start = time.perf_counter()
     corpus, report = read_folder(tmp_path)
     assert time.perf_counter() - start < 60
-    assert (len(corpus.documents), report.files, report.duplicates.count) == (8000, 4000, 3999)
+    assert (len(corpus.documents), report.read, report.troubles[Trouble.DUPLICATE].count) == (8000, 4000, 3999)
 
 
 def test_one_large_file(tmp_path: Path) -> None:
     (tmp_path / "large.txt").write_text("\n\n".join(f"{WORDS} {number}." for number in range(20_000)))
     _, report = read_folder(tmp_path)
-    assert 8_000 < report.passages < 20_000
+    assert 8_000 < report.kept < 20_000
 
 
 @pytest.mark.parametrize(
     ("module", "package", "file"),
-    [("markdown_it", "markdown-it-py", "b.md"), ("bs4", "beautifulsoup4", "d.html"), ("pypdf", "pypdf", "sub/e.pdf")],
+    [
+        ("markdown_it", "markdown-it-py", "b.md"),
+        ("bs4", "beautifulsoup4", "d.html"),
+        ("pypdf", "pypdf", "sub/e.pdf"),
+        ("docutils", "docutils", "c.rst"),
+    ],
 )
 def test_a_parser_that_is_not_installed_is_asked_for_before_reading(
     folder: Path, monkeypatch: pytest.MonkeyPatch, module: str, package: str, file: str
@@ -158,7 +166,7 @@ def test_a_parser_that_is_not_installed_is_asked_for_before_reading(
         with pytest.raises(MissingPackageError, match=r"Reading \.md files needs the package beautifulsoup4"):
             read_folder(folder)
         (folder / "b.md").unlink()
-    assert read_folder(folder)[1].files == (4 if module == "bs4" else 5)
+    assert read_folder(folder)[1].read == (4 if module == "bs4" else 5)
 
 
 def message(folder: Path, **sizes: int) -> str:
@@ -201,7 +209,3 @@ def test_error_text_for_sizes_that_make_no_passages(folder: Path, most: int, ove
         f"max_words is {most} and overlap_words {overlap}: expected at least one word a passage, and an overlap from 0 "
         "to half of max_words."
     )
-
-
-def test_the_report_is_what_the_package_exports(folder: Path) -> None:
-    assert isinstance(read_folder(folder)[1], FolderReport)

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
+from backports import zstd
 
 WriteFile = Callable[[str, "str | bytes"], str]
 WriteRows = Callable[[str, Sequence[Mapping[str, Any]]], str]
@@ -23,7 +23,7 @@ def write(tmp_path: Path) -> WriteFile:
 
     def write_file(name: str, content: str | bytes) -> str:
         data = content.encode("utf8") if isinstance(content, str) else content
-        packed = {".gz": gzip.compress, ".zst": zstandard.compress}.get(Path(name).suffix, bytes)(data)
+        packed = {".gz": gzip.compress, ".zst": zstd.compress}.get(Path(name).suffix, bytes)(data)
         (tmp_path / name).write_bytes(packed)
         return str(tmp_path / name)
 

@@ -9,8 +9,8 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from sdretrieval.corpus import Columns, find_source, import_corpus, open_corpus
+from sdretrieval.corpus.arrow import quiet_datasets
 from sdretrieval.corpus.read.tables import Asking, import_documents, source_files, with_questions
-from sdretrieval.corpus.tables import quiet_datasets
 from sdretrieval.errors import CorpusError
 from tests.corpus.read.tables.conftest import WriteRows
 

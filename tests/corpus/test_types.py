@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sdretrieval.corpus.rows import RowByName, Texts
-from sdretrieval.corpus.tables import document_table
+from sdretrieval.corpus.arrow import document_table
+from sdretrieval.corpus.types import RowByName, Texts
 
 ROWS = [(f"d{n}", "" if n % 3 else f"Title {n}", f" text {n} ") for n in range(2500)]
 EXPECTED = [f"{title} {text}".strip() for _, title, text in ROWS]

@@ -7,7 +7,7 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdretrieval.corpus.near_duplicates import jaccard, shingles_of, similar_pairs
+from sdretrieval.corpus.text import jaccard, shingles_of, similar_pairs
 
 sets = st.lists(st.frozensets(st.integers(0, 8), max_size=8), max_size=14)
 

@@ -1,21 +1,26 @@
 """BEIR folders: `corpus.jsonl`, `queries.jsonl`, `qrels/<split>.tsv` (Thakur et al., NeurIPS D&B 2021).
 
-A folder that holds documents only is a corpus too: queries are then generated, see `generated.py`.
+A folder that holds documents only is a corpus too: its queries are then synthetic. BEIR's public collections are
+fetched by the beir package and kept in a cache folder.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import shutil
+import zipfile
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sdretrieval.corpus.folders import finished_folder
-from sdretrieval.corpus.qrels import (
+from sdretrieval.corpus.arrow import document_table, finished_folder, query_table, table_rows
+from sdretrieval.corpus.read.tables.files import open_bytes
+from sdretrieval.corpus.splits import (
     Dangling,
     own_positive_warning,
     own_positives,
@@ -23,17 +28,24 @@ from sdretrieval.corpus.qrels import (
     read_qrels,
     write_qrels,
 )
-from sdretrieval.corpus.read.tables.streams import open_bytes
-from sdretrieval.corpus.rows import RowByName, Texts
-from sdretrieval.corpus.tables import document_table, query_table, table_rows
 from sdretrieval.corpus.text import LIST_AT_MOST, examples
-from sdretrieval.corpus.types import Corpus
-from sdretrieval.errors import CorpusError
+from sdretrieval.corpus.types import Corpus, RowByName, Texts
+from sdretrieval.errors import CorpusError, MissingPackageError
 from sdretrieval.progress import track
 
 logger = logging.getLogger("sdretrieval")
 PACKED_AS = ("", ".gz", ".zst")
 EXPECTED = "A BEIR folder holds corpus.jsonl, queries.jsonl and qrels/*.tsv (corpus.jsonl alone: documents only)"
+
+BEIR_ADDRESS = "https://public.ukp.informatik.tu-darmstadt.de/thakur/BEIR/datasets"
+BEIR_NAMES = (
+    "arguana", "climate-fever", "cqadupstack", "dbpedia-entity", "fever", "fiqa", "germanquad", "hotpotqa",
+    "mmarco", "mrtydi", "msmarco", "msmarco-v2", "nfcorpus", "nq", "nq-train", "quora", "scidocs", "scifact",
+    "trec-covid", "trec-covid-beir", "trec-covid-v2", "vihealthqa", "webis-touche2020",
+)  # fmt: skip
+"""The collections that BEIR's server offers. cqadupstack is twelve: `cqadupstack/android` and so on."""
+ON_REQUEST = {"bioasq", "robust04", "signal1m", "trec-news"}
+"""Part of BEIR, but their owners do not let them be handed on."""
 
 
 def read_beir(folder: Path, name: str | None = None) -> Corpus:
@@ -57,14 +69,19 @@ def read_beir(folder: Path, name: str | None = None) -> Corpus:
     queries = query_table(_records(asked, titled=False) if asked else ())
     raw = read_qrels(folder / "qrels")
     judgements = part_dangling(raw, RowByName(Texts(documents, "id")), RowByName(Texts(queries, "id")))
-    _warn_dangling(folder, judgements.dangling)
+    if judgements.dangling:
+        shown = "; ".join(
+            f"{d.split}: {d.query} -> {d.document} (no such {d.missing})" for d in judgements.dangling[:LIST_AT_MOST]
+        )
+        count = len(judgements.dangling)
+        logger.warning("%s: %d judgements point nowhere and are left out: %s", folder, count, shown)
     for split, own in own_positives(judgements.kept).items():
         logger.warning("%s: %s", folder, own_positive_warning(split, own, len(judgements.kept[split])))
     return Corpus(name=name, documents=documents, queries=queries, qrels=judgements.kept)
 
 
 def beir_file(folder: Path, name: str) -> Path | None:
-    """`name` in a BEIR folder, as it is or packed (.gz, .zst); None where it is absent."""
+    """`name` in a BEIR folder, as it is or packed (.gz, .zst); None if it is absent."""
     return next((path for end in PACKED_AS if (path := folder / (name + end)).is_file()), None)
 
 
@@ -78,29 +95,33 @@ def write_beir(corpus: Corpus, folder: Path, counts: Mapping[str, int] | None = 
 
     `counts` (query id -> how often it was asked) go into the queries' `metadata`, where BEIR's loaders pass them over.
 
-    Raises `CorpusError` where `folder` exists and is not empty, or an id cannot stand in a qrels file.
+    Raises `CorpusError` if `folder` exists and is not empty, or an id cannot stand in a qrels file.
     """
     require_absent(folder)
-    _require_plain_ids([*corpus.document_ids, *corpus.query_ids])
+    identifiers = (*corpus.document_ids, *corpus.query_ids)
+    broken = [identifier for identifier in identifiers if any(mark in identifier for mark in "\t\r\n")]
+    if broken:
+        raise CorpusError(
+            f"Ids with a tab or a line end cannot stand in a qrels file: {examples(broken)}. Rename them."
+        )
+    counts = counts or {}
+    queries = (
+        {"_id": i, "text": text, **({"metadata": {"asked": counts[i]}} if i in counts else {})}
+        for i, text in table_rows(corpus.queries)
+    )
     with finished_folder(folder) as temporary:
         rows = ({"_id": i, "title": title, "text": text} for i, title, text in table_rows(corpus.documents))
         _write_lines(temporary / "corpus.jsonl", rows)
-        _write_lines(temporary / "queries.jsonl", _query_records(corpus, counts or {}))
+        _write_lines(temporary / "queries.jsonl", queries)
         (temporary / "qrels").mkdir()
         for split, qrels in corpus.qrels.items():
             write_qrels(qrels, temporary / "qrels" / f"{split}.tsv")
 
 
 def require_absent(folder: Path) -> None:
-    """Raise `CorpusError` where `write_beir` would not write: `folder` exists and is not empty."""
+    """Raise `CorpusError` if `write_beir` would not write: `folder` exists and is not empty."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise CorpusError(f"{folder} exists and is not empty: nothing was written. Remove it or name another folder.")
-
-
-def _query_records(corpus: Corpus, counts: Mapping[str, int]) -> Iterator[dict[str, Any]]:
-    for identifier, text in table_rows(corpus.queries):
-        asked = {"metadata": {"asked": counts[identifier]}} if identifier in counts else {}
-        yield {"_id": identifier, "text": text, **asked}
 
 
 def _require_beir_folder(folder: Path) -> None:
@@ -118,7 +139,7 @@ def _require_beir_folder(folder: Path) -> None:
 
 
 def _records(path: Path, titled: bool) -> Iterator[tuple[str, ...]]:
-    """Rows (id, title, text) or, without titles, (id, text). Raises at the end of the file where ids occur twice."""
+    """Rows (id, title, text) or, without titles, (id, text). Raises at the end of the file if ids occur twice."""
     hashes = array("q")  # the ids themselves, or a dictionary of them, would take twenty times as much
     for _, record in _parsed(path):
         hashes.append(hash(record["_id"]))
@@ -181,23 +202,69 @@ def _string(value: Any, field: str, place: str, record: dict[str, Any]) -> str:
     return value
 
 
-def _warn_dangling(folder: Path, dangling: list[Dangling]) -> None:
-    if dangling:
-        shown = "; ".join(
-            f"{d.split}: {d.query} -> {d.document} (no such {d.missing})" for d in dangling[:LIST_AT_MOST]
-        )
-        logger.warning("%s: %d judgements point nowhere and are left out: %s", folder, len(dangling), shown)
-
-
-def _require_plain_ids(identifiers: list[str]) -> None:
-    broken = [identifier for identifier in identifiers if any(mark in identifier for mark in "\t\r\n")]
-    if broken:
-        raise CorpusError(
-            f"Ids with a tab or a line end cannot stand in a qrels file: {examples(broken)}. Rename them."
-        )
-
-
 def _write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
     with path.open("w", encoding="utf8", newline="\n") as file:
         for record in records:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def download_beir(name: str, cache: Path, address: str = BEIR_ADDRESS) -> Path:
+    """The folder of the BEIR collection `name` under `cache`, downloaded where it is not there yet.
+
+    The archive is fetched and unpacked in a temporary folder that is renamed when all of it is there. A part of a
+    collection is named `collection/part`.
+
+    Raises `CorpusError` for an unknown name, without a network, and where the answer is no BEIR collection;
+    `MissingPackageError` where the package `requests` is not installed.
+    """
+    collection, _, part = name.partition("/")
+    _require_known(collection)
+    target = cache / collection
+    if not target.is_dir():
+        with finished_folder(target) as temporary:
+            _fetch(collection, address, temporary)
+    folder = target / part if part else target
+    if not (folder / "corpus.jsonl").is_file():
+        parts = sorted(path.parent.name for path in target.glob("*/corpus.jsonl"))
+        known = f"name one of its parts: {', '.join(f'beir:{collection}/{p}' for p in parts)}" if parts else "remove it"
+        raise CorpusError(f"beir:{name}: no corpus.jsonl in {folder}; {known}.")
+    return folder
+
+
+def _require_known(collection: str) -> None:
+    if collection in ON_REQUEST:
+        raise CorpusError(
+            f"beir:{collection} cannot be downloaded: its owners hand it out on request only. "
+            "Build it as BEIR's README says and give its folder as the corpus."
+        )
+    if collection not in BEIR_NAMES:
+        near = get_close_matches(collection.lower(), BEIR_NAMES, n=1)
+        guess = f" Did you mean beir:{near[0]}?" if near else ""
+        raise CorpusError(f"beir:{collection} is not among BEIR's collections.{guess} Known: {', '.join(BEIR_NAMES)}.")
+
+
+def _fetch(collection: str, address: str, temporary: Path) -> None:
+    """Fill `temporary` with the unpacked collection."""
+    try:
+        from beir.util import download_and_unzip
+    except ModuleNotFoundError as error:  # beir imports requests without asking for it to be installed
+        raise MissingPackageError(
+            f"Downloading needs the package '{error.name}': pip install {error.name}. Or give a BEIR folder."
+        ) from None
+    url = f"{address}/{collection}.zip"
+    logger.info("downloading %s", url)
+    try:
+        unpacked = Path(download_and_unzip(url, str(temporary / "download")))
+    except OSError as error:  # the base of all that requests raises
+        raise CorpusError(
+            f"beir:{collection} is not in the cache and could not be downloaded from {url} "
+            f"({type(error).__name__}: {' '.join(str(error).split()):.160}). "
+            "Without a network, give the folder of a BEIR collection."
+        ) from None
+    except zipfile.BadZipFile:
+        raise CorpusError(f"{url} did not answer with a zip archive. Try later, or give a BEIR folder.") from None
+    if not unpacked.is_dir():
+        raise CorpusError(f"The archive {url} holds no folder {collection}. Give a BEIR folder instead.")
+    for path in sorted(unpacked.iterdir()):
+        path.rename(temporary / path.name)
+    shutil.rmtree(temporary / "download")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sdretrieval.corpus.read.documents import is_document_folder
-from sdretrieval.corpus.read.documents.walk import (
+from sdretrieval.corpus.read.documents.folder import (
     PassedOver,
     document_files,
     extension_of,

@@ -1,0 +1,114 @@
+"""A table's file: its format by its name, its bytes plain or unpacked, its lines as text."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import re
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import IO
+
+from sdretrieval.corpus.read.report import Tally, Trouble
+from sdretrieval.errors import CorpusError, MissingPackageError
+
+PACKED = (".gz", ".zst")
+
+TABLES_UNDERSTOOD = ".jsonl, .csv, .tsv (each also .gz or .zst) and .parquet"
+REPLACEMENT = "\ufffd"
+SURROGATES = re.compile("[\ud800-\udfff]")
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+class Format(Enum):
+    """Formats of tables with named columns."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    TSV = "tsv"
+    PARQUET = "parquet"
+
+
+FORMAT_OF = {
+    ".jsonl": Format.JSONL, ".ndjson": Format.JSONL, ".json": Format.JSONL, ".csv": Format.CSV, ".tsv": Format.TSV,
+    ".parquet": Format.PARQUET, ".pq": Format.PARQUET,
+}  # fmt: skip
+
+
+def plain_name(path: Path) -> str:
+    """The file's name without .gz or .zst."""
+    return path.name[: -len(path.suffix)] if path.suffix.lower() in PACKED else path.name
+
+
+def format_of(path: Path) -> Format | None:
+    """The format of a table; None if the name's ending is none of ours (Parquet packs its own columns)."""
+    found = FORMAT_OF.get(Path(plain_name(path)).suffix.lower())
+    return None if found is Format.PARQUET and path.suffix.lower() in PACKED else found
+
+
+def table_format(path: Path) -> Format:
+    """As `format_of`, but raises CorpusError where it is none."""
+    found = format_of(path)
+    if found is None:
+        raise CorpusError(f"{path} is no table by its name; read are {TABLES_UNDERSTOOD}.")
+    return found
+
+
+def stem_of(path: Path) -> str:
+    """The file's name without any of its endings that say how it is packed."""
+    return Path(plain_name(path)).stem
+
+
+def text_lines(path: Path, tally: Tally) -> Iterator[tuple[int, str]]:
+    """Number and text of each line, its end included; invalid UTF-8 is replaced and noted in `tally`.
+
+    Raises `CorpusError` for UTF-16, a damaged archive and a file that cannot be read.
+    """
+    with open_bytes(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            if number == 1:
+                if line.startswith(UTF16_MARKS):
+                    raise CorpusError(f"{path} is UTF-16, expected UTF-8: iconv -f UTF-16 -t UTF-8 {path} > NEW_FILE")
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            try:
+                yield number, line.decode("utf8")
+            except UnicodeDecodeError:
+                text = line.decode("utf8", "replace")
+                at = text.index(REPLACEMENT)
+                tally.note(Trouble.REPLACED, number, repr(text[max(at - 20, 0) : at + 20].strip()))
+                yield number, text
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[IO[bytes]]:
+    """The content of `path`, unpacked where its name ends in .gz or .zst, piece by piece.
+
+    Raises `CorpusError` if the file is absent, cannot be read or ends too early, also while it is read.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".zst":
+        try:  # the same module; from Python 3.14 it is part of the library
+            zstd = importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+        except ImportError:
+            raise MissingPackageError(
+                "Reading .zst files needs the package backports.zstd, which is not installed: pip install "
+                "backports.zstd (or 'sdretrieval[zstd]')"
+            ) from None
+        opened, broken = zstd.open, (OSError, EOFError, zstd.ZstdError)
+    else:
+        opened, broken = (gzip.open if suffix == ".gz" else open), (OSError, EOFError, zlib.error)
+    try:
+        with opened(path, "rb") as stream:
+            yield stream
+    except broken as error:  # gzip.BadGzipFile is an OSError
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise CorpusError(f"{path} cannot be read: {reason}. Check the path, or fetch the file again.") from None
+
+
+def clean(text: str) -> str:
+    """`text` without halves of surrogate pairs, which Arrow cannot hold: each becomes U+FFFD."""
+    return text if text.isascii() else SURROGATES.sub(REPLACEMENT, text)
