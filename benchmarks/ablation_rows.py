@@ -46,8 +46,7 @@ def objectives(asked: Namespace) -> dict[str, list[str]]:
         "mixture: listwise_kl over lists": [*mixture, "train.scope=list"],
         "mixture: margin_mse": [*mixture, "train.loss=margin_mse"],
     }
-    for by in ("confidence", "agreement", "both"):
-        rows[f"mixture: queries weighed by {by}"] = [*mixture, f"targets.query_weights.by={by}"]
+    rows["mixture: queries weighed by confidence"] = [*mixture, "targets.query_weights.by=confidence"]
     for loss in ("listwise_kl", "margin_mse", "embedding"):
         rows[f"dense: {loss}"] = [*dense, f"train.loss={loss}"]
     return rows

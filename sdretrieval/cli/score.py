@@ -88,12 +88,12 @@ def pairs_to_score(
     about. `teacher_row`: also those of the report's row teacher@student_0. What is needed is made first.
     Raises what `run_config` raises, and RequestError for a file that cannot be written.
     """
+    from sdretrieval.config.conflicts import by_probe
     from sdretrieval.mining.candidates import Candidates
     from sdretrieval.run.api import open_stages, run_config
     from sdretrieval.run.loop import mine_base, prepare
     from sdretrieval.stages.imported import write_texts_of
     from sdretrieval.stages.probe import probe_pool, rerank_pool
-    from sdretrieval.stages.targets import weights_by
     from sdretrieval.store.runner import ledger_by_address
     from sdretrieval.teachers.pairs import check_target
 
@@ -118,7 +118,7 @@ def pairs_to_score(
         folder = mine_base(base).path if generation == 1 else _artifact(run.store, stages, f"{generation}/mine")
         candidates = Candidates.load(folder)
         pools: dict[str, tuple[Array, Ragged]] = {"train": (candidates.query_rows_Q, candidates.rows)}
-        if generation == 1 and weights_by(config) == "dev":
+        if generation == 1 and by_probe(config):
             pools["probe"] = probe_pool(run, base.collection, base.lexical, base.vectors, base.index)
         for split in run.splits if teacher_row else ():
             pools[f"teacher_row:{split}"] = rerank_pool(run, base.collection, split, base.vectors, base.index)
@@ -156,10 +156,11 @@ def scores_said(
     """
     import numpy as np
 
+    from sdretrieval.config.conflicts import by_probe
     from sdretrieval.corpus import load_corpus
     from sdretrieval.mining.candidates import Candidates
     from sdretrieval.run.api import run_config
-    from sdretrieval.stages.targets import MixtureWeights, weights_by
+    from sdretrieval.stages.targets import MixtureWeights
     from sdretrieval.store.runner import Artifact, ledger_by_address
     from sdretrieval.teachers.ensemble import TeacherScores
     from sdretrieval.teachers.pairs import check_target, write_scores
@@ -168,10 +169,8 @@ def scores_said(
     check_target(file)
     config, root, finished = config_or_run(target, overrides, runs)
     _check_generation(generation, config)
-    by_agreement = weights_by(config) == "agreement"
     if not finished:
-        late = generation == 1 and by_agreement  # the mixture's weights come after the scores then
-        run_config(config, runs=root, until="0/agreement" if late else f"{generation}/score")
+        run_config(config, runs=root, until=f"{generation}/score")
     store, ledger = Store(root / "store"), Ledger(root / config.name / "ledger.jsonl")
     stages = finished_stages(ledger.read()) if finished else ledger_by_address(ledger)
     corpus = load_corpus(_artifact(store, stages, "0/corpus") / "corpus")
@@ -179,8 +178,8 @@ def scores_said(
     candidates = Candidates.load(_artifact(store, stages, f"{generation}/mine"))
     scores = TeacherScores.load(_artifact(store, stages, f"{generation}/score"))
     chosen_by = None
-    if weights_by(config):
-        folder = _artifact(store, stages, "0/agreement" if by_agreement else "0/probe")
+    if by_probe(config):
+        folder = _artifact(store, stages, "0/probe")
         chosen_by = Artifact(folder.name, folder)
     weights = MixtureWeights(config, chosen_by).values()
     unknown = scores.unknown(weights)

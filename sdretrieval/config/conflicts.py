@@ -34,7 +34,7 @@ def conflicts(config: Config) -> list[Conflict]:
     """All contradictions between fields that are each well-formed."""
     return [
         *_sizes(config), *_index(config.index), *_queries(config), *_teacher(config), *_loss(config),
-        *_query_side(config), *_query_weights(config), *_measures(config),
+        *_query_side(config), *_measures(config),
     ]  # fmt: skip
 
 
@@ -159,14 +159,6 @@ def has_vectors(member: object) -> bool:
     return getattr(member, "kind", "") in VECTOR_KINDS
 
 
-def _query_weights(config: Config) -> Iterator[Conflict]:
-    by = config.targets.query_weights.by
-    counting = [member for member in members_of(config.teacher) if member.weight != 0]
-    if by in ("agreement", "both") and len(counting) < 2:
-        text = f'found "{by}", but one teacher alone counts, and agrees with itself; expected confidence or none'
-        yield Conflict(("targets.query_weights.by", "teacher"), text)
-
-
 def _measures(config: Config) -> Iterator[Conflict]:
     evaluate, gate = config.evaluate, config.gate
     if evaluate.split == "train":
@@ -175,7 +167,7 @@ def _measures(config: Config) -> Iterator[Conflict]:
     if int(gate.measure.split("@")[1]) > evaluate.depth:
         text = f'found "{gate.measure}"; expected a cut of at most evaluate.depth ({evaluate.depth})'
         yield Conflict(("gate.measure", "evaluate.depth"), text)
-    if by_dev(config) and (blind := blind_to_order(config)):
+    if by_probe(config) and (blind := blind_to_order(config)):
         yield Conflict(("gate.measure", "evaluate.teacher_depth"), blind)
     for position, measure in enumerate(evaluate.measures):
         if int(measure.split("@")[1]) > evaluate.depth:
@@ -198,7 +190,6 @@ def blind_to_order(config: Config) -> str | None:
     )
 
 
-def by_dev(config: Config) -> bool:
-    """Whether the probe on dev chooses the weights."""
-    by_agreement = isinstance(config.teacher, EnsembleConfig) and config.teacher.weights_by == "agreement"
-    return not by_agreement and any(member.weight == "auto" for member in members_of(config.teacher))
+def by_probe(config: Config) -> bool:
+    """Whether the probe chooses the weights."""
+    return any(member.weight == "auto" for member in members_of(config.teacher))

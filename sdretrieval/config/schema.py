@@ -236,9 +236,6 @@ class EnsembleConfig(Section):
 
     kind: Literal["ensemble"] = identity("ensemble")
     members: tuple[MemberConfig, ...] = identity("two or more teachers; no ensembles", min_length=2, strict=False)
-    weights_by: Literal["dev", "agreement"] = identity(
-        "what weight: auto goes by: the probe on dev, or how members agree on the lists, without any label", "dev"
-    )
 
 
 TeacherConfig = Annotated[Member | EnsembleConfig, Field(discriminator="kind")]
@@ -257,8 +254,8 @@ class FalseNegativesConfig(Section):
 class QueryWeightsConfig(Section):
     """How much each training query counts in the teacher's term."""
 
-    by: Literal["none", "confidence", "agreement", "both"] = identity(
-        "how sure the teacher is of the query's list, how far its members agree on it, or the product", "none"
+    by: Literal["none", "confidence"] = identity(
+        "by nothing, or by how sure the teacher is of the query's list", "none"
     )
     below: Number = identity(
         "queries trusted less than this (0 to 1) count nothing; the report names them", 0.0, ge=0, lt=1

@@ -11,7 +11,6 @@ from sdretrieval.config.schema import (
     CorpusConfig,
     DenseConfig,
     EmaConfig,
-    EnsembleConfig,
     FalseNegativesConfig,
     GenerateConfig,
     LexicalConfig,
@@ -146,18 +145,9 @@ def _unused_by_loss(config: Config) -> Iterator[str]:
 
 
 def _weighing(config: Config) -> Iterator[str]:
-    cfg, teacher = config.targets.query_weights, config.teacher
+    cfg = config.targets.query_weights
     if cfg.below > 0 and cfg.by == "none":
         yield f"targets.query_weights.below: {cfg.below:g} has no effect: targets.query_weights.by is none"
-    if not isinstance(teacher, EnsembleConfig) or teacher.weights_by == "dev":
-        return
-    if all(member.weight != "auto" for member in teacher.members):
-        yield "teacher.weights_by: agreement has no effect: no member's weight is auto"
-    elif len(teacher.members) == 2:
-        yield (
-            "teacher.weights_by: agreement gives two members an even mix, since each agrees with the other as much as "
-            "the other with it; a third member makes it mean something"
-        )
 
 
 def _later(config: Config) -> Iterator[str]:

@@ -16,7 +16,6 @@ from sdretrieval.report.words import headline, notes, weight_notes
 from sdretrieval.stages.evaluate import System
 from sdretrieval.stages.probe import with_holm
 from sdretrieval.stages.results import Results
-from sdretrieval.stages.targets import weights_by
 from sdretrieval.units import Address
 
 SHOWN_QUERIES = 8
@@ -41,7 +40,7 @@ def build_details(results: Results, figures: Figures, report: Mapping[str, Any])
         **_wins_and_losses(results, figures, split, measure),
         "stages": _stage_rows(results),
         "probe": _probe_rows(results),
-        "notes": [*notes(results, report), *weight_notes(results, mining)],
+        "notes": [*notes(results, report), *weight_notes(mining)],
         "config": dump_config(results.run.config),
         "versions": results.run.store.manifest(results.base.collected.made.key).versions,
     }
@@ -49,7 +48,7 @@ def build_details(results: Results, figures: Figures, report: Mapping[str, Any])
 
 def _probe_rows(results: Results) -> list[dict[str, Any]]:
     chosen = results.weights.chosen_by
-    if chosen is None or weights_by(results.run.config) != "dev":
+    if chosen is None:
         return []
     return with_holm(read_json(chosen.path / "probe.json")["rows"])
 

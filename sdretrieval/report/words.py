@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sdretrieval.files import read_json
 from sdretrieval.report.page import dev_name
 from sdretrieval.stages.results import Results
-from sdretrieval.stages.targets import weights_by
 
 
 def headline(report: Mapping[str, Any]) -> str:
@@ -58,24 +56,16 @@ def notes(results: Results, report: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def weight_notes(results: Results, mining: Mapping[str, Any]) -> Iterator[str]:
-    """Queries that count nothing, by generation, and weights that no dev query chose."""
+def weight_notes(mining: Mapping[str, Any]) -> Iterator[str]:
+    """Queries that count nothing, by generation."""
     for number, mined in mining.items():
         found = mined["query_weights"]
         if found and found["silenced"]:
             yield (
                 f"Generation {number}: {found['silenced']} of {found['queries']} training queries count nothing in the "
-                f"teacher's term, since they are trusted less than {found['below']:g} (by {found['by']}); the section "
+                f"teacher's term, since they are trusted less than {found['below']:g}; the section "
                 "Mining names the least trusted."
             )
-    if weights_by(results.run.config) == "agreement" and results.weights.chosen_by:
-        found = read_json(results.weights.chosen_by.path / "agreement.json")
-        shares = zip(found["members"], found["weights"], strict=True)
-        yield (
-            f"The teacher's weights come from the members' agreement, not from labels: "
-            f"{', '.join(f'{name} {weight:.2f}' for name, weight in shares)}. Nothing says that this teacher is better "
-            "than the student but the gate."
-        )
 
 
 def _hybrid_notes(report: Mapping[str, Any]) -> Iterator[str]:

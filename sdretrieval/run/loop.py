@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Literal
 
+from sdretrieval.config.conflicts import by_probe
 from sdretrieval.errors import MissingScores
 from sdretrieval.evaluation.gate import MERGE_SHARES
 from sdretrieval.stages.corpus import collect, generates
@@ -28,7 +29,7 @@ from sdretrieval.stages.queries import consistent_queries, with_verdicts
 from sdretrieval.stages.results import Base, Final, Results
 from sdretrieval.stages.run import Run, Weights
 from sdretrieval.stages.score import score
-from sdretrieval.stages.targets import MixtureWeights, agree, temper, weights_by
+from sdretrieval.stages.targets import MixtureWeights, temper
 from sdretrieval.stages.teachers import takes_scores_from_files, teacher_vectors
 from sdretrieval.stages.tokens import tokenize_texts
 from sdretrieval.stages.train import train
@@ -101,13 +102,9 @@ def probe_base(base: Base) -> Artifact:
 
 
 def mixture_weights(base: Base) -> MixtureWeights:
-    """The config's numbers; or the choice of the probe, or of the members' agreement on the first lists."""
-    run, by = base.run, weights_by(base.run.config)
-    if by is None:
-        return MixtureWeights(run.config)
-    if by == "dev":
-        return MixtureWeights(run.config, probe_base(base))
-    return MixtureWeights(run.config, agree(run, score_base(base, mine_base(base))))
+    """The config's numbers, or the probe's choice."""
+    config = base.run.config
+    return MixtureWeights(config, probe_base(base) if by_probe(config) else None)
 
 
 def mine_base(base: Base) -> Artifact:
@@ -122,7 +119,7 @@ def score_base(base: Base, mined: Artifact) -> Artifact:
 
 def worth_training(base: Base) -> bool:
     """Whether a teacher is better than the student. With `weight: auto` the probe says; else it is not asked."""
-    if weights_by(base.run.config) != "dev":
+    if not by_probe(base.run.config):
         return True
     found = base.run.runner.result(probe_base(base), "probe.json", {"train": True})
     if not found["train"]:

@@ -39,7 +39,7 @@ logger = logging.getLogger("sdretrieval")
 DryRun = Callable[..., list[Planned]]
 """See `dry_run` of api.py."""
 
-SHARED_STAGES = ("corpus", "queries", "verdicts", "tokens", "lexical", "probe", "agreement", "precision")
+SHARED_STAGES = ("corpus", "queries", "verdicts", "tokens", "lexical", "probe", "precision")
 """Of all generations: 0/corpus and so on."""
 MEASURED_STAGES = ("encode", "index", "evaluate")
 """Of every student, the last generation's candidate (under the next number), controls and the final one included."""
@@ -49,7 +49,6 @@ MERGE = re.compile(r"[0-9]+m0\.[0-9]+")
 ON_DEMAND = {
     "0/queries": "only a run that makes queries from documents has it (corpus.labels: false, corpus.generated_queries)",
     "0/probe": "only weight: auto makes a run probe; `sdretrieval probe` does it alone",
-    "0/agreement": "only weight: auto with teacher.weights_by: agreement makes it",
     "0/verdicts": "only corpus.verdicts makes it",
     "0/precision": "only train.precision: auto or student.encode_precision: auto make a run measure it",
 }

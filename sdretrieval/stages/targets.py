@@ -27,22 +27,20 @@ from sdretrieval.stages.run import Run
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 from sdretrieval.targets.build import Targets, build_targets
-from sdretrieval.targets.confidence import agreement_weights, consensus_correlations, query_trust, query_weights
+from sdretrieval.targets.confidence import mixture_confidence, query_weights
 from sdretrieval.targets.shuffle import shuffled_within_lists
 from sdretrieval.teachers.ensemble import TeacherScores
 
 logger = logging.getLogger("sdretrieval")
 
-WORDS_FOR = {"confidence": "confidence", "agreement": "agreement", "both": "confidence times agreement"}
-
 
 @dataclass(frozen=True)
 class MixtureWeights:
-    """How much each member counts: the config's numbers, or, if it says auto, what `chosen_by` chose."""
+    """How much each member counts: the config's numbers, or, if it says auto, what the probe chose."""
 
     config: Config
     chosen_by: Artifact | None = None
-    """The probe, or the members' agreement."""
+    """The probe's artifact."""
 
     @property
     def inputs(self) -> list[Artifact]:
@@ -58,22 +56,7 @@ class MixtureWeights:
         """One weight a member, in the config's order."""
         if self.chosen_by is None:
             return [float(member.weight) for member in members_of(self.config.teacher)]
-        name = "probe" if weights_by(self.config) == "dev" else "agreement"
-        return [float(weight) for weight in read_json(self.chosen_by.path / f"{name}.json")["weights"]]
-
-
-def weights_by(config: Config) -> str | None:
-    """What chooses the members' weights: `dev` (the probe), `agreement`, or None: the config gives numbers."""
-    if not any(member.weight == "auto" for member in members_of(config.teacher)):
-        return None
-    return getattr(config.teacher, "weights_by", "dev")
-
-
-def agree(run: Run, scores: Artifact) -> Artifact:
-    """How the members agree on the base student's lists, and the weights that follow: no label is read."""
-    return run.runner.stage(
-        "0/agreement", 1, {}, [scores], lambda work: build_agreement(work, TeacherScores.load(scores.path))
-    )
+        return [float(weight) for weight in read_json(self.chosen_by.path / "probe.json")["weights"]]
 
 
 def temper(
@@ -174,15 +157,14 @@ def _weighted(
     work: Work, targets: Targets, scores: TeacherScores, weights: Sequence[float], cfg: QueryWeightsConfig
 ) -> Targets:
     """The targets with each query's weight, and `query_weights.json`. The shuffled control weighs queries the same."""
-    raw, calibrated = scores.judged(weights)
-    trust_Q = query_trust(cfg.by, raw, calibrated, weights, targets.temperature)
-    weight_Q, report = query_weights(cfg.by, trust_Q, cfg.below)
+    raw, _ = scores.judged(weights)
+    weight_Q, report = query_weights(mixture_confidence(raw, weights), cfg.below)
     write_json(work.folder / "query_weights.json", report.to_json())
     work.counts["silenced_queries"] = report.silenced
     if report.silenced:
         logger.warning(
-            "%d of %d training queries count nothing: the teacher's %s is below targets.query_weights.below (%g); the "
-            "report names the least trusted", report.silenced, report.queries, WORDS_FOR[cfg.by], cfg.below,
+            "%d of %d training queries count nothing: the teacher's confidence is below targets.query_weights.below "
+            "(%g); the report names the least trusted", report.silenced, report.queries, cfg.below,
         )  # fmt: skip
     return replace(targets, weight_Q=targets.weight_Q * weight_Q)
 
@@ -196,18 +178,3 @@ def confirmed_negatives(verdicts: Verdicts, candidates: Candidates) -> Ragged | 
         for query, rows in zip(candidates.query_rows_Q.tolist(), candidates.rows, strict=True)
     ]
     return Ragged.of(said, np.bool_)
-
-
-def build_agreement(work: Work, scores: TeacherScores) -> None:
-    """`agreement.json`: each member's mean rank correlation with the others' mixture, and the weights that follow."""
-    correlations_M = consensus_correlations(scores.judged([1.0] * len(scores.members))[1])
-    weights_M = agreement_weights(correlations_M)
-    names = [member.name for member in scores.members]
-    shares = ", ".join(
-        f"{name} {weight:.2f} (correlation {found:.2f})"
-        for name, weight, found in zip(names, weights_M, correlations_M, strict=True)
-    )
-    logger.info("weights by agreement: %s", shares)
-    record = {"members": names, "correlations": correlations_M.tolist(), "weights": weights_M.tolist()}
-    write_json(work.folder / "agreement.json", record)
-    work.counts.update(lists=len(scores.members[0].raw))

@@ -155,14 +155,9 @@ CLASHES = [
         'train.loss: found "embedding", but teacher.members.1 is live: its vectors move while the student regresses on '
         "them; expected mode: frozen or base, or another loss",
     ),
-    (
-        {**ensemble({"kind": "ema"}, {"kind": "lexical", "weight": 0}), "targets": {"query_weights": {"by": "both"}}},
-        'targets.query_weights.by: found "both", but one teacher alone counts, and agrees with itself; expected '
-        "confidence or none",
-    ),
 ]
 
 
 @pytest.mark.parametrize(("data", "line"), CLASHES)
-def test_a_clash_is_one_line_with_both_fields_and_what_is_expected(data: Any, line: str) -> None:
+def test_a_conflict_is_one_line_with_both_fields_and_what_is_expected(data: Any, line: str) -> None:
     assert problems(data) == [line]

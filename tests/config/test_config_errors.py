@@ -244,7 +244,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert "no such file; expected a YAML file, such as those in configs/" in refused(tmp_path / "other" / "z.yaml")
     assert refused(tmp_path).endswith("is a folder; expected a YAML file")
     assert "scifact.yaml, line 3, column 1: broken YAML: expected ',' or '}'" in refused(tmp_path / "scifact.yaml")
-    assert refused(tmp_path / "twice.yaml").endswith("line 3, column 1: broken YAML: the key 'seed' stands twice")
+    assert refused(tmp_path / "twice.yaml").endswith("line 3, column 1: broken YAML: the key 'seed' is there twice")
     assert "found a list; expected a mapping with the keys name, seed, corpus" in refused(tmp_path / "list.yaml")
     assert "found nothing; expected a mapping" in refused(tmp_path / "empty.yaml")
     assert "byte 6 is not UTF-8" in refused(tmp_path / "binary.yaml")

@@ -108,22 +108,6 @@ WARNINGS = [
         minimal(targets={"query_weights": {"below": 0.2}}),
         "targets.query_weights.below: 0.2 has no effect: targets.query_weights.by is none",
     ),
-    (
-        minimal(
-            teacher={"kind": "ensemble", "weights_by": "agreement", "members": [{"kind": "lexical"}, {"kind": "ema"}]}
-        ),
-        "teacher.weights_by: agreement has no effect: no member's weight is auto",
-    ),
-    (
-        minimal(
-            teacher={
-                "kind": "ensemble",
-                "weights_by": "agreement",
-                "members": [{"kind": "lexical", "weight": "auto"}, {"kind": "ema", "weight": "auto"}],
-            }
-        ),
-        "teacher.weights_by: agreement gives two members an even mix, since each agrees with the other as much as",
-    ),
 ]
 
 
@@ -147,7 +131,10 @@ def test_settings_without_effect_are_named(data: Any, text: str) -> None:
         minimal(teacher={"kind": "ema"}, train={"loss": "embedding"}),
         {**ensemble({"kind": "ema"}, {"kind": "lexical", "weight": 0}), "train": {"loss": "embedding"}},
         minimal(train={"loss": "margin_mse", "margin_scale": 0.1}),
-        {**ensemble({"kind": "ema"}, {"kind": "lexical"}), "targets": {"query_weights": {"by": "both", "below": 0.2}}},
+        {
+            **ensemble({"kind": "ema"}, {"kind": "lexical"}),
+            "targets": {"query_weights": {"by": "confidence", "below": 0.2}},
+        },
         minimal(corpus={"source": "x", "labels": False, "verdicts": "marks.tsv"}, train={"hard_label_weight": 0.1}),
         minimal(teacher=DENSE),
         minimal(teacher={**DENSE, "model": "m", "view": {"windows": "all"}}),

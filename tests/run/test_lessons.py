@@ -1,8 +1,7 @@
-"""What a run makes of losses, weights per query, weights by agreement, and a person's verdicts."""
+"""What a run makes of losses, weights per query, and a person's verdicts."""
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from sdretrieval.run.api import dry_run, run_config
 from sdretrieval.store import Store
 from sdretrieval.targets.build import Targets
 from sdretrieval.training.trainer import read_metrics
-from tests.helpers.runs.tiny_runs import MakeConfig, artifact, keys_of, ledger_of
+from tests.helpers.runs.tiny_runs import MakeConfig, artifact, ledger_of
 
 AUTO = [
     {"kind": "ema", "view": {"windows": "all"}, "weight": "auto"},
@@ -36,7 +35,7 @@ def test_settings_of_another_loss_or_stage_are_in_no_key(finished: Any) -> None:
     assert "verdicts" not in identity["0/corpus"]
     assert "margin_scale" not in identity["1/train"]
     assert identity["1/train:hard_labels"]["loss"] == "listwise_kl"
-    assert not {"0/verdicts", "0/agreement"} & set(identity)
+    assert not {"0/verdicts"} & set(identity)
 
 
 def test_what_a_setting_does_not_touch_keeps_its_key(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -72,12 +71,11 @@ def verdicts(finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def weighed(make_config: MakeConfig, verdicts: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A run with margins, weights by agreement, weights per query with a threshold, and verdicts."""
+    """A run with margins, weights per query with a threshold, and verdicts."""
     config = make_config(
-        f"corpus.verdicts={verdicts}", "train.loss=margin_mse", "targets.query_weights.by=both",
+        f"corpus.verdicts={verdicts}", "train.loss=margin_mse", "targets.query_weights.by=confidence",
         "targets.query_weights.below=0.2", "targets.false_negatives.rule=margin", "targets.false_negatives.margin=1.5",
         "train.hard_label_weight=0.1",
-        teacher={"kind": "ensemble", "members": AUTO, "weights_by": "agreement"},
     )  # fmt: skip
     return run_config(config, runs=tmp_path_factory.mktemp("weighed"))
 
@@ -88,15 +86,6 @@ def test_margins_are_trained_on_at_the_fitted_scale(weighed: Any) -> None:
     spread = np.std([s - s.mean() for s in candidates.scores])
     assert 0 < counts["margin_scale"] < 2 * spread
     assert "margin_mse" in read_metrics(artifact(weighed.folder, "1/train") / "metrics.jsonl")[0]
-
-
-def test_weights_by_agreement_read_no_dev_and_are_told(weighed: Any) -> None:
-    record = json.loads((artifact(weighed.folder, "0/agreement") / "agreement.json").read_text())
-    assert sum(record["weights"]) == pytest.approx(1.0)
-    # The two averages see nearly the same and vouch for each other; BM25 stands alone.
-    assert record["weights"][2] < min(record["weights"][:2])
-    assert "0/probe" not in keys_of(weighed.folder)
-    assert any("weights come from the members' agreement, not from labels: ema" in n for n in weighed.details["notes"])
 
 
 def test_silenced_queries_are_counted_and_named_with_their_texts(weighed: Any) -> None:

@@ -14,7 +14,7 @@ from sdretrieval.ragged import Array, Ragged
 from sdretrieval.targets.confidence import (
     QueryWeightReport,
     list_confidence,
-    query_trust,
+    mixture_confidence,
     query_weights,
     ranked_weights,
 )
@@ -60,19 +60,11 @@ def spread(*gaps: float) -> Ragged:
     return Ragged.of([*([gap, 0.0] for gap in gaps), *[[1.0, 0.0]] * 98], np.float32)
 
 
-def test_trust_is_confidence_times_agreement() -> None:
-    raw = [gaussian(12, 6), gaussian(12, 6, seed=1)]
-    found = {by: query_trust(by, raw, raw, [0.5, 0.5], 0.7) for by in ("none", "confidence", "agreement", "both")}
-    np.testing.assert_allclose(found["both"], found["confidence"] * found["agreement"])
-    assert found["none"].tolist() == [1.0] * 12
-    assert found["both"].min() > 0 and found["both"].max() < 1
-
-
 @given(score_lists())
 def test_queries_below_the_threshold_weigh_nothing_and_are_counted_and_named(raw: Ragged) -> None:
-    trust_Q = query_trust("confidence", [raw], [raw], [1.0], 1.0)
+    trust_Q = mixture_confidence([raw], [1.0])
     below = float(np.median(trust_Q))
-    weight_Q, report = query_weights("confidence", trust_Q, below)
+    weight_Q, report = query_weights(trust_Q, below)
     assert ((weight_Q == 0) == (trust_Q < below)).all()
     assert weight_Q[weight_Q > 0].mean() == pytest.approx(1.0, abs=1e-5)
     assert (report.silenced, report.queries) == (int((trust_Q < below).sum()), len(raw))
@@ -82,16 +74,14 @@ def test_queries_below_the_threshold_weigh_nothing_and_are_counted_and_named(raw
 
 
 def test_the_more_trusted_of_those_that_count_weighs_more() -> None:
-    trust_Q = query_trust("confidence", [spread(0.1, 0.4, 0.9)], [spread(0.1, 0.4, 0.9)], [1.0], 1.0)
+    trust_Q = mixture_confidence([spread(0.1, 0.4, 0.9)], [1.0])
     np.testing.assert_allclose(trust_Q[:3], [0.1, 0.4, 0.9], atol=1e-6)
-    weight_Q, report = query_weights("confidence", trust_Q, 0.2)
+    weight_Q, report = query_weights(trust_Q, 0.2)
     assert weight_Q[0] == 0 < weight_Q[1] < weight_Q[2] < weight_Q[3]
     assert [(example.query_position, round(example.trust, 3)) for example in report.examples] == [(0, 0.1)]
 
 
 def test_a_threshold_that_leaves_no_query_says_how_far_they_are_trusted() -> None:
-    expected = (
-        r"below is 0\.9, but no query is trusted as much by both: the highest trust of 3 queries is 0\.500, the median"
-    )
+    expected = r"below is 0\.9, but no query is trusted as much: the highest trust of 3 queries is 0\.500, the median"
     with pytest.raises(WorkError, match=expected):
-        query_weights("both", np.asarray([0.5, 0.2, 0.1]), 0.9)
+        query_weights(np.asarray([0.5, 0.2, 0.1]), 0.9)
