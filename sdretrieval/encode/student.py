@@ -171,7 +171,7 @@ def words_folder(folder: Path) -> Path:
 
 
 def routes_of(folder: Path) -> dict[str, list[str]]:
-    """By side, the names of a router's module folders; empty where `folder` is no router."""
+    """By side, the names of a router's module folders; empty if `folder` is no router."""
     router = folder / "router_config.json"
     return dict(json.loads(router.read_text("utf8"))["structure"]) if router.is_file() else {}
 

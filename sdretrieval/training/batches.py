@@ -179,8 +179,8 @@ class BatchMaker:
                 negative_BM[b] &= ~(copy_M | own_M)
                 left_out_BM[b] |= own_M
         if self.judge is not None:
-            judged_BM = self.judge(positions_B, rows_M) / np.float32(self.targets.temperature)
-            scores_BM = np.where(left_out_BM, np.float32(-np.inf), judged_BM)
+            matrix_BM = self.judge(positions_B, rows_M) / np.float32(self.targets.temperature)
+            scores_BM = np.where(left_out_BM, np.float32(-np.inf), matrix_BM)
         # Row-wise log-softmax, which renormalises a sampled list over what was sampled. -inf stays -inf, also if a
         # whole row is: the maximum and the sum of such a row are replaced, so that no NaN comes of -inf - -inf.
         best_B1 = scores_BM.max(axis=1, keepdims=True)
