@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdretrieval.encode.batches import features_of
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.prompts import Prompts, find_prompts
 from sdretrieval.encode.tokens import specials_of
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import ModelError
-from sdretrieval.ragged import Array
 
 if TYPE_CHECKING:
-    import torch
     from sentence_transformers import SentenceTransformer
 
 logger = logging.getLogger(__name__)
@@ -60,10 +56,6 @@ class Student:
     def query_specials(self) -> Specials:
         """Ids around a query."""
         return specials_of(self.model.tokenizer, self.prompts.query)
-
-    def features(self, sequences: Sequence[Array], specials: Specials) -> dict[str, torch.Tensor]:
-        """Padded model inputs for token id sequences, as sentence-transformers' modules expect them."""
-        return features_of(self.model, sequences, specials)
 
 
 def load_student(

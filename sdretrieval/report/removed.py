@@ -8,7 +8,7 @@ import numpy as np
 
 from sdretrieval.corpus import Corpus
 from sdretrieval.mining.candidates import Candidates
-from sdretrieval.mining.report import MiningReport
+from sdretrieval.mining.mine import MiningReport
 from sdretrieval.run.generations import Generation
 from sdretrieval.stages import search
 from sdretrieval.store.run_folder import read_json

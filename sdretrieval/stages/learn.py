@@ -18,7 +18,7 @@ from sdretrieval.evaluation import evaluate, run_from_hits
 from sdretrieval.indexes.exact import exact_search
 from sdretrieval.indexes.hits import Hits
 from sdretrieval.mining.candidates import Candidates
-from sdretrieval.mining.report import duplicate_groups
+from sdretrieval.mining.mine import duplicate_groups
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.inputs import Prepared, TextTokens, Vectors, student_from
 from sdretrieval.stages.objective import make_loss, teacher_vectors

@@ -24,8 +24,7 @@ from sdretrieval.indexes.hits import Hits
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.mining.candidates import Candidates
-from sdretrieval.mining.mine import mine
-from sdretrieval.mining.report import duplicate_groups
+from sdretrieval.mining.mine import duplicate_groups, mine
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.inputs import Asking, Prepared, TextTokens, Vectors, donors_among
 from sdretrieval.stages.masks import dense_masks, lexical_masks
