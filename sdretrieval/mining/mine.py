@@ -147,6 +147,7 @@ def _without_removed(pool: _Pool, group_N: Rows, own: int, query_row: int, tally
     own_P = pool.rows_P == own
     like_positive_P = np.isin(group_P, group_P[pool.positive_P]) & ~pool.positive_P & ~own_P
     gone_P = own_P | like_positive_P
+    # Of what stays, the first, which is the best ranked, of each group of equal texts is kept.
     _, first = np.unique(group_P[~gone_P], return_index=True)
     twin_P = ~gone_P
     twin_P[np.flatnonzero(~gone_P)[first]] = False

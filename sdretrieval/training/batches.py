@@ -167,7 +167,9 @@ class BatchMaker:
         for b, (position, entries) in enumerate(zip(positions_B, sampled, strict=True)):
             rows, positive = self.candidates.rows[position], self.candidates.positive[position]
             log_probs = self.targets.log_probs[position]
+            # Rows of the batch ascend, so that a list's documents find their columns by bisection.
             scores_BM[b, np.searchsorted(rows_M, rows[entries])] = log_probs[entries]
+            # What is known of a list's own documents holds also for those that another query brought to the batch.
             present = np.isin(rows, rows_M)
             columns = np.searchsorted(rows_M, rows[present])
             left_out_BM[b, columns] = np.isneginf(log_probs[present])
