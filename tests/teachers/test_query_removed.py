@@ -11,7 +11,7 @@ from sdretrieval.targets.calibrate import Calibration
 from sdretrieval.teachers.ensemble import score_candidates
 from sdretrieval.teachers.lexical import LexicalTeacher
 from sdretrieval.teachers.protocols import FreeTeacher
-from sdretrieval.teachers.query_removed import QueryRemovedTeacher, Masks, masked_teacher
+from sdretrieval.teachers.query_removed import Masks, QueryRemovedTeacher, masked_teacher
 from tests.teachers.collection import Collection
 
 ROWS = np.asarray([5, 8])
