@@ -17,8 +17,7 @@ from benchmarks.record import Record, compared
 from benchmarks.sides import Side, Work
 from benchmarks.text_like_vectors import write_vectors
 from sdretrieval.indexes import exact_search
-from sdretrieval.mining.mine import mine
-from sdretrieval.mining.report import duplicate_groups
+from sdretrieval.mining.mine import duplicate_groups, mine
 
 ROUNDS = 3
 QUERIES, DOCUMENTS, DIMS = 2_000, 200_000, 384

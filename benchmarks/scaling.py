@@ -33,8 +33,7 @@ from sdretrieval.encode.views import View
 from sdretrieval.errors import SdretrievalError
 from sdretrieval.indexes import Hits, LexicalIndex, exact_search
 from sdretrieval.mining.candidates import Candidates
-from sdretrieval.mining.mine import mine
-from sdretrieval.mining.report import duplicate_groups
+from sdretrieval.mining.mine import duplicate_groups, mine
 from sdretrieval.ragged import Ragged
 from sdretrieval.store.memory import peak_of_work
 from sdretrieval.targets.build import build_targets

@@ -48,7 +48,7 @@ def pad(sequences: Sequence[Array], pad_id: int) -> tuple[Array, Array]:
 
 
 def features_of(model: SentenceTransformer, sequences: Sequence[Array], specials: Specials) -> dict[str, Any]:
-    """input_ids, attention_mask (and token_type_ids, prompt_length where the model uses them) on the CPU."""
+    """input_ids, attention_mask (and token_type_ids, prompt_length if the model uses them) on the CPU."""
     import torch
 
     ids_BL, mask_BL = pad(sequences, model.tokenizer.pad_token_id or 0)

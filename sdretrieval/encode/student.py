@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdretrieval.encode.batches import features_of
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.prompts import Prompts, find_prompts
 from sdretrieval.encode.tokens import specials_of
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import ModelError
-from sdretrieval.ragged import Array
 
 if TYPE_CHECKING:
-    import torch
     from sentence_transformers import SentenceTransformer
 
 logger = logging.getLogger(__name__)
@@ -60,10 +57,6 @@ class Student:
     def query_specials(self) -> Specials:
         """Ids around a query."""
         return specials_of(self.model.tokenizer, self.prompts.query)
-
-    def features(self, sequences: Sequence[Array], specials: Specials) -> dict[str, torch.Tensor]:
-        """Padded model inputs for token id sequences, as sentence-transformers' modules expect them."""
-        return features_of(self.model, sequences, specials)
 
 
 def load_student(
@@ -175,7 +168,7 @@ def words_folder(folder: Path) -> Path:
 
 
 def routes_of(folder: Path) -> dict[str, list[str]]:
-    """By side, the names of a router's module folders; empty where `folder` is no router."""
+    """By side, the names of a router's module folders; empty if `folder` is no router."""
     router = folder / "router_config.json"
     return dict(json.loads(router.read_text("utf8"))["structure"]) if router.is_file() else {}
 

@@ -50,7 +50,7 @@ from sdretrieval.ragged import Array
 logger = logging.getLogger("sdretrieval")
 
 SAME_VECTORS = 0.999
-"""The index's vectors may be float16 and made on another device; those of other weights lie far below."""
+"""The index's vectors may be float16 and made on another device; those of other weights are far below."""
 LEAST_COSINE = {"onnx": 0.9999, "openvino": 0.9999, "onnx-int8": 0.9}
 """A format that comes less near to torch than this is broken and not written."""
 PACKAGES = ("sdretrieval", "torch", "transformers", "sentence-transformers", "onnx", "onnxruntime", "openvino")

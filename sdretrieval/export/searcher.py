@@ -70,21 +70,12 @@ class Searcher:
 
     def search(self, query: str, k: int = 10) -> list[SearchHit]:
         """The best k documents, best first; all, if there are fewer. Raises RequestError for an empty query."""
-        return self.search_many([query], k)[0]
-
-    def search_many(self, queries: Sequence[str], k: int = 10) -> list[list[SearchHit]]:
-        """As `search`, for several queries at once."""
-        for query in queries:
-            if not query.strip():
-                raise RequestError("the query is empty; expected at least one word")
-        hits = self.index.search(self.encoder.queries(queries), k)
-        answers = []
-        for rows, scores in zip(hits.rows_Qk, hits.scores_Qk, strict=True):
-            ranked = [(int(row), float(score)) for row, score in zip(rows, scores, strict=True) if row != PADDING_ROW]
-            answers.append(
-                [SearchHit(n, self.ids[row], score, *self._snippet(row)) for n, (row, score) in enumerate(ranked, 1)]
-            )
-        return answers
+        if not query.strip():
+            raise RequestError("the query is empty; expected at least one word")
+        hits = self.index.search(self.encoder.queries([query]), k)
+        pairs = zip(hits.rows_Qk[0], hits.scores_Qk[0], strict=True)
+        ranked = [(int(row), float(score)) for row, score in pairs if row != PADDING_ROW]
+        return [SearchHit(n, self.ids[row], score, *self._snippet(row)) for n, (row, score) in enumerate(ranked, 1)]
 
 
 def _snippets(folder: Path, ids: Sequence[str], documents: IndexedDocuments | None) -> Snippet:

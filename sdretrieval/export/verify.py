@@ -24,7 +24,7 @@ from sdretrieval.ragged import Array
 SAME = Agreement(cosine=0.9999, shared=1.0)
 """What float32 formats must reach, on any machine."""
 INT8_SLACK = Agreement(cosine=0.01, shared=0.1)
-"""8-bit arithmetic differs between CPUs: how far below what was measured at export it may lie."""
+"""8-bit arithmetic differs between CPUs: how far below what was measured at export it may be."""
 NAMED = 5
 
 Result = TypeVar("Result")

@@ -1,4 +1,4 @@
-"""What a query's teacher will be asked to score: ragged lists of document rows.
+"""What the teachers will score for each query: ragged lists of document rows.
 
 Legend: Q queries, T candidates in all lists together.
 """

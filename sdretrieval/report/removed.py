@@ -9,7 +9,7 @@ import numpy as np
 from sdretrieval.corpus import Corpus
 from sdretrieval.files import read_json
 from sdretrieval.mining.candidates import Candidates
-from sdretrieval.mining.report import MiningReport
+from sdretrieval.mining.mine import MiningReport
 from sdretrieval.stages.gate import Generation
 from sdretrieval.targets.build import Targets
 from sdretrieval.targets.confidence import QueryWeightReport

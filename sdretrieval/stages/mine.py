@@ -7,8 +7,8 @@ import numpy as np
 from sdretrieval.config import identity_fields
 from sdretrieval.errors import WorkError
 from sdretrieval.files import write_json
+from sdretrieval.mining.mine import duplicate_groups
 from sdretrieval.mining.mine import mine as mine_lists
-from sdretrieval.mining.report import duplicate_groups
 from sdretrieval.stages.collection import GENERATED_TRAIN, Collection
 from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.index import open_index

@@ -11,7 +11,7 @@ import numpy as np
 from sdretrieval.config import EmaConfig, identity_fields, members_of
 from sdretrieval.encode.student import Student
 from sdretrieval.mining.candidates import Candidates
-from sdretrieval.mining.report import duplicate_groups
+from sdretrieval.mining.mine import duplicate_groups
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.dev_measure import dev_measure

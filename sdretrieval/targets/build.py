@@ -154,13 +154,13 @@ def build_targets(
                 "query's best documents apart, and the others get no probability at all", clipped, len(scores),
             )  # fmt: skip
     log_probs = tempered_log_softmax(scores, heat)
-    judged = mixed
+    on_scale = mixed
     if teacher_raw is not None:  # what stands in for missing pairs does not decide what is usual
         known = teacher_raw if excluded is None else teacher_raw.only(~excluded.values_T)
-        judged = calibrate(teacher_raw, corpus_statistics(known))
+        on_scale = calibrate(teacher_raw, corpus_statistics(known))
     # A positive that the teacher did not score is no measure of the others; it is no negative either.
     scored = positive if excluded is None else positive.with_values(positive.values_T & ~excluded.values_T)
-    mask = hard_mask(rule, judged, scored, margin, percent, confirmed)
+    mask = hard_mask(rule, on_scale, scored, margin, percent, confirmed)
     included_T = ~np.isneginf(log_probs.values_T)
     weight_Q = (reduced(np.add, included_T, mixed, 0.0) > 0).astype(np.float32)
     negative = mask.with_values(mask.values_T & included_T & ~positive.values_T)
@@ -169,4 +169,4 @@ def build_targets(
     counts, edges = np.histogram(np.minimum(entropy(log_probs), highest), bins=BINS, range=(0.0, highest))
     histogram = Histogram(tuple(float(edge) for edge in edges), tuple(int(count) for count in counts))
     targets = Targets(log_probs, negative, weight_Q, heat, histogram)
-    return targets, false_negative_report(rule, judged, scored, margin, percent, confirmed)
+    return targets, false_negative_report(rule, on_scale, scored, margin, percent, confirmed)

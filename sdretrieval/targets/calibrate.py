@@ -74,7 +74,7 @@ def list_statistics(raw: Ragged, member: str = "teacher") -> Statistics:
 def top_statistics(scores_Qk: NDArray[np.floating]) -> Statistics:
     """z-score statistics of a member's own best k scores a query; NaN and infinities are padding and left out.
 
-    These calibrate a *free* teacher over all documents of a batch: random documents of a batch lie far below the
+    These calibrate a *free* teacher over all documents of a batch: random documents of a batch are far below the
     candidates, so statistics of the batch itself would depend on which documents happen to be in it.
     A query without any finite score gets centre 0 and scale 1.
     """

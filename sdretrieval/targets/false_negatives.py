@@ -199,17 +199,17 @@ def margin_curve(rule: Rule, scores: Ragged, positive: Ragged, grid: Sequence[fl
     check_same_lists("positive", positive, "scores", scores)
     values = tuple(grid) if grid is not None else (MARGINS if rule == "margin" else PERCENTS)
     kept = [q for q, flags in enumerate(positive) if flags.any()]  # the lists that a rule can judge
-    judged = Ragged.of([scores[q] for q in kept], np.float64), Ragged.of([positive[q] for q in kept], np.bool_)
+    usable = Ragged.of([scores[q] for q in kept], np.float64), Ragged.of([positive[q] for q in kept], np.bool_)
     held = _held_out(scores, positive)
     settings = []
     for value in values:
-        removed, unlabelled = _removals(rule, value, *judged)
+        removed, unlabelled = _removals(rule, value, *usable)
         caught, _ = _removals(rule, value, *held)
         removed_share = removed / unlabelled if unlabelled else 0.0
         settings.append(Setting(value, removed, removed_share, caught, caught / len(held[0]) if len(held[0]) else None))
     lists = int((reduced(np.add, positive.values_T, positive, 0.0) > 1).sum())
     recommended, advice = _recommended(rule, settings, len(held[0]))
-    candidates = int((~judged[1].values_T).sum())
+    candidates = int((~usable[1].values_T).sum())
     return MarginCurve(rule, tuple(settings), candidates, len(held[0]), lists, recommended, advice)
 
 

@@ -41,7 +41,7 @@ def shuffled_columns(
     successor's score. So the result depends on the seed, the query and the set of documents, not on the order of
     columns or on other queries, no document keeps its own score (where N > 1), and each row keeps its multiset.
 
-    `document_rows_N` must be free of repetition. Raises WorkError where it is not, or where shapes do not fit.
+    `document_rows_N` must be free of repetition. Raises WorkError if it is not, or if shapes do not fit.
     """
     if scores_BN.shape != (len(query_rows_B), len(document_rows_N)):
         raise WorkError(

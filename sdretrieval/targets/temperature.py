@@ -58,7 +58,7 @@ def tempered_log_softmax(lists: Ragged, temperature: float) -> Ragged:
 
 
 def clip_spread(lists: Ragged, temperature: float) -> tuple[Ragged, int]:
-    """The lists with scores that lie further below a list's best than 100 temperatures raised to there, and how many
+    """The lists with scores that are further below a list's best than 100 temperatures raised to there, and how many
     lists that changed. Their probability is 0 in float32 either way.
 
     If a query's best documents score all but the same, z-scores of any other are huge: that is no mistake of the

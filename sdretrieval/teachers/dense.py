@@ -53,6 +53,7 @@ class DenseTeacher:
         starts = self._documents.windows[document_rows_M]
         ends = self._documents.windows[np.asarray(document_rows_M) + 1]
         windows = np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)])
+        # One product over all windows of all documents; then the best of each document's run of columns.
         scores_QW = self._queries_QD[query_rows_Q] @ np.asarray(self._documents.vectors_WD[windows]).T
         firsts = np.concatenate([[0], np.cumsum(ends - starts)[:-1]])
         return np.maximum.reduceat(scores_QW, firsts, axis=1).astype(np.float32)

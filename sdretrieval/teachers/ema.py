@@ -69,7 +69,7 @@ class LiveEma:
 
     @property
     def network(self) -> torch.nn.Module:
-        """The averaged model as it stands."""
+        """The averaged model as it is now."""
         return self._holder[0]
 
     def update(self, student: torch.nn.Module, step: int) -> None:

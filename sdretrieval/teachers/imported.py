@@ -124,7 +124,7 @@ class ImportedTeacher:
 
 
 def _rows(ids: Sequence[str], known: Sequence[str]) -> Array:
-    """Row in `known` of each of `ids`, -1 where it is not there."""
+    """Row in `known` of each of `ids`, -1 if it is not there."""
     wanted = set(ids)
     row_of = {identifier: row for row, identifier in enumerate(known) if identifier in wanted}
     return np.fromiter((row_of.get(identifier, -1) for identifier in ids), dtype=np.int64, count=len(ids))

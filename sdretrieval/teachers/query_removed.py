@@ -36,6 +36,7 @@ class Masks(NamedTuple):
         rows_Qk, scores_Qk = hits.rows_Qk.astype(np.int64), hits.scores_Qk.astype(np.float32)
         own_Q = np.asarray([self.document.get(int(row), -1) for row in query_rows_Q], dtype=np.int64)
         scores_Q = np.asarray([self.score.get(int(row), -np.inf) for row in query_rows_Q], dtype=np.float32)
+        # The own document leaves its old place, and comes back as one hit more with the corrected score.
         gone_Qk = (rows_Qk == own_Q[:, None]) & (rows_Qk >= 0)
         own_Q = np.where(np.isneginf(scores_Q), -1, own_Q)
         rows_Qk, scores_Qk = np.where(gone_Qk, -1, rows_Qk), np.where(gone_Qk, -np.inf, scores_Qk)
@@ -53,7 +54,7 @@ class Masks(NamedTuple):
         return scores.with_values(values_T)
 
 
-class MaskedTeacher:
+class QueryRemovedTeacher:
     """`teacher`, its scores corrected by `masks`."""
 
     def __init__(self, teacher: Teacher, masks: Masks) -> None:
@@ -65,8 +66,8 @@ class MaskedTeacher:
         return self._masks.correct(query_rows_Q, candidates, self._teacher.score(query_rows_Q, candidates))
 
 
-class MaskedFreeTeacher(MaskedTeacher):
-    """`MaskedTeacher` for a free teacher. `zero_is_no_hit`: see `masked_teacher`."""
+class FreeQueryRemovedTeacher(QueryRemovedTeacher):
+    """`QueryRemovedTeacher` for a free teacher. `zero_is_no_hit`: see `masked_teacher`."""
 
     def __init__(self, teacher: FreeTeacher, masks: Masks, zero_is_no_hit: bool) -> None:
         super().__init__(teacher, masks)
@@ -88,5 +89,5 @@ class MaskedFreeTeacher(MaskedTeacher):
 def masked_teacher(teacher: Teacher, masks: Masks, *, zero_is_no_hit: bool = False) -> Teacher:
     """The teacher corrected by `masks`, free if it was. `zero_is_no_hit`: it never finds what shares no word."""
     if isinstance(teacher, FreeTeacher):
-        return MaskedFreeTeacher(teacher, masks, zero_is_no_hit)
-    return MaskedTeacher(teacher, masks)
+        return FreeQueryRemovedTeacher(teacher, masks, zero_is_no_hit)
+    return QueryRemovedTeacher(teacher, masks)

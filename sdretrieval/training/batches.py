@@ -167,7 +167,9 @@ class BatchMaker:
         for b, (position, entries) in enumerate(zip(positions_B, sampled, strict=True)):
             rows, positive = self.candidates.rows[position], self.candidates.positive[position]
             log_probs = self.targets.log_probs[position]
+            # Rows of the batch ascend, so that a list's documents find their columns by bisection.
             scores_BM[b, np.searchsorted(rows_M, rows[entries])] = log_probs[entries]
+            # What is known of a list's own documents holds also for those that another query brought to the batch.
             present = np.isin(rows, rows_M)
             columns = np.searchsorted(rows_M, rows[present])
             left_out_BM[b, columns] = np.isneginf(log_probs[present])
@@ -179,8 +181,8 @@ class BatchMaker:
                 negative_BM[b] &= ~(copy_M | own_M)
                 left_out_BM[b] |= own_M
         if self.judge is not None:
-            judged_BM = self.judge(positions_B, rows_M) / np.float32(self.targets.temperature)
-            scores_BM = np.where(left_out_BM, np.float32(-np.inf), judged_BM)
+            matrix_BM = self.judge(positions_B, rows_M) / np.float32(self.targets.temperature)
+            scores_BM = np.where(left_out_BM, np.float32(-np.inf), matrix_BM)
         # Row-wise log-softmax, which renormalises a sampled list over what was sampled. -inf stays -inf, also if a
         # whole row is: the maximum and the sum of such a row are replaced, so that no NaN comes of -inf - -inf.
         best_B1 = scores_BM.max(axis=1, keepdims=True)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sdretrieval.teachers.protocols import LiveTeacher
 
 Labels = dict[str, Tensor]
+Term = Tensor | None
 
 
 class Distillation(nn.Module):
@@ -72,9 +73,7 @@ class Distillation(nn.Module):
         self._live = live
         self.step = 0
 
-    def teacher_term(
-        self, queries_BD: Tensor, documents_MD: Tensor, scores_BM: Tensor, labels: Labels
-    ) -> Tensor | None:
+    def teacher_term(self, queries_BD: Tensor, documents_MD: Tensor, scores_BM: Tensor, labels: Labels) -> Term:
         """The term that follows the teacher, a scalar; None if there is none."""
         raise NotImplementedError
 
@@ -117,9 +116,7 @@ class ListwiseDistillation(Distillation):
         super().__init__(model, **others)
         self.kl_weight = kl_weight
 
-    def teacher_term(
-        self, queries_BD: Tensor, documents_MD: Tensor, scores_BM: Tensor, labels: Labels
-    ) -> Tensor | None:
+    def teacher_term(self, queries_BD: Tensor, documents_MD: Tensor, scores_BM: Tensor, labels: Labels) -> Term:
         """See Distillation."""
         if not self.kl_weight:
             return None
@@ -140,9 +137,7 @@ class MarginDistillation(Distillation):
         super().__init__(model, **others)
         self.target_temperature, self.scale = target_temperature, scale
 
-    def teacher_term(
-        self, queries_BD: Tensor, documents_MD: Tensor, scores_BM: Tensor, labels: Labels
-    ) -> Tensor | None:
+    def teacher_term(self, queries_BD: Tensor, documents_MD: Tensor, scores_BM: Tensor, labels: Labels) -> Term:
         """See Distillation."""
         targets_BM = labels["target_log_probs_BM"]
         excluded_BM = torch.isneginf(targets_BM)
@@ -157,9 +152,7 @@ class EmbeddingDistillation(Distillation):
 
     name = "embedding"
 
-    def teacher_term(
-        self, queries_BD: Tensor, documents_MD: Tensor, scores_BM: Tensor, labels: Labels
-    ) -> Tensor | None:
+    def teacher_term(self, queries_BD: Tensor, documents_MD: Tensor, scores_BM: Tensor, labels: Labels) -> Term:
         """See Distillation. A query weighs what `weight_B` says, every document 1."""
         queries_B = embedding_distance(queries_BD, labels["teacher_queries_BD"])
         documents_M = embedding_distance(documents_MD, labels["teacher_documents_MD"])

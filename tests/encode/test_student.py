@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sdretrieval.encode.batches import features_of
 from sdretrieval.encode.encoder import encode_sequences
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import Student, load_student, save_student
@@ -130,7 +131,7 @@ def test_a_student_that_was_only_encoded_with_can_still_be_trained(tiny_student:
     tokens = tokenize(TEXTS, student.model.tokenizer)
     shown = [student.view.cut(ids, student.document_specials)[0] for ids in tokens]
     encode_sequences(student.model, shown, student.document_specials)
-    student.model(student.features(shown, student.document_specials))["sentence_embedding"].sum().backward()
+    student.model(features_of(student.model, shown, student.document_specials))["sentence_embedding"].sum().backward()
     assert student.model[0].auto_model.embeddings.word_embeddings.weight.grad is not None
 
 

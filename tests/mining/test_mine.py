@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from sdretrieval.errors import NumericError, RequestError, WorkError
 from sdretrieval.mining.candidates import Candidates
-from sdretrieval.mining.mine import mine
-from sdretrieval.mining.report import MiningReport, duplicate_groups
+from sdretrieval.mining.mine import MiningReport, duplicate_groups, mine
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdretrieval.encode.batches import features_of
 from sdretrieval.teachers.ema import LiveEma, WeightAverage, decay_of
 from tests.teachers.collection import Collection
 
@@ -90,10 +91,10 @@ def test_live_scores_are_inner_products_without_gradient(collection: Collection)
     student = collection.student
     tokens = tokenize(collection.documents[:5], student.model.tokenizer)
     pieces = [student.view.cut(ids, student.document_specials)[0] for ids in tokens]
-    queries = student.features(pieces[:2], student.document_specials)
+    queries = features_of(student.model, pieces[:2], student.document_specials)
     parts = [
-        student.features(pieces[2:4], student.document_specials),
-        student.features(pieces[4:], student.document_specials),
+        features_of(student.model, pieces[2:4], student.document_specials),
+        features_of(student.model, pieces[4:], student.document_specials),
     ]
     scores = LiveEma(student.model, decay=0.9).matrix([queries], parts)
     vectors = student.model.encode(collection.documents[:5])

@@ -11,7 +11,7 @@ from sdretrieval.targets.calibrate import Calibration
 from sdretrieval.teachers.ensemble import score_candidates
 from sdretrieval.teachers.lexical import LexicalTeacher
 from sdretrieval.teachers.protocols import FreeTeacher
-from sdretrieval.teachers.query_removed import MaskedTeacher, Masks, masked_teacher
+from sdretrieval.teachers.query_removed import Masks, QueryRemovedTeacher, masked_teacher
 from tests.teachers.collection import Collection
 
 ROWS = np.asarray([5, 8])
@@ -66,7 +66,7 @@ def test_a_teacher_of_lists_stays_one(collection: Collection, masks: Masks) -> N
             return candidates.with_values(np.ones(len(candidates.values_T), dtype=np.float32))
 
     masked = masked_teacher(Ones(), masks)
-    assert isinstance(masked, MaskedTeacher) and not isinstance(masked, FreeTeacher)
+    assert isinstance(masked, QueryRemovedTeacher) and not isinstance(masked, FreeTeacher)
     calibration: Calibration = "none"
     scores = score_candidates([masked], collection.query_rows, collection.candidates, calibration)
     assert all(values[0] == 0 and (values[1:] == 1).all() for values in scores.members[0].raw)

@@ -1,4 +1,4 @@
-"""A lesson on the tiny collection, prepared once; every test that trains gets a student of its own."""
+"""Training inputs of the tiny collection, prepared once; every test that trains gets a student of its own."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.lesson import Lesson, prepare
+from tests.training.inputs import TrainingInputs, prepare
 
 
 @pytest.fixture(scope="session")
-def new_lesson(tiny_corpus: Path, tiny_student: Path) -> Callable[[], Lesson]:
+def new_inputs(tiny_corpus: Path, tiny_student: Path) -> Callable[[], TrainingInputs]:
     """As many untaught students as a test needs."""
     first = prepare(tiny_corpus, tiny_student)
     return lambda: replace(first, student=replace(first.student, model=copy.deepcopy(first.student.model)))
 
 
 @pytest.fixture
-def lesson(new_lesson: Callable[[], Lesson]) -> Lesson:
+def inputs(new_inputs: Callable[[], TrainingInputs]) -> TrainingInputs:
     """With an untaught student."""
-    return new_lesson()
+    return new_inputs()

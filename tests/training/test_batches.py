@@ -13,15 +13,15 @@ from sdretrieval.ragged import Array, Ragged
 from sdretrieval.targets.build import build_targets
 from sdretrieval.training import batches as batches_module
 from sdretrieval.training.batches import BatchMaker, Hidden, Known
-from tests.training.lesson import Lesson
+from tests.training.inputs import TrainingInputs
 
 VISITS = [{"position": position, "visit": 0} for position in (4, 0, 31, 7)]
 EVERY = 99
 
 
-def columns(lesson: Lesson) -> Array:
+def columns(inputs: TrainingInputs) -> Array:
     """Document rows of the batch's columns where whole lists are taken."""
-    return np.unique(np.concatenate([lesson.candidates.rows[visit["position"]] for visit in VISITS]))
+    return np.unique(np.concatenate([inputs.candidates.rows[visit["position"]] for visit in VISITS]))
 
 
 def document_ids(batch: dict[str, Any]) -> list[list[int]]:
@@ -35,71 +35,73 @@ def document_ids(batch: dict[str, Any]) -> list[list[int]]:
     return [found[place] for place in batch["label"]["order_M"].tolist()]
 
 
-def test_each_document_stands_once_however_many_lists_hold_it(lesson: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_document_stands_once_however_many_lists_hold_it(
+    inputs: TrainingInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(batches_module, "PART_TOKENS", 150)
-    batch = lesson.batches(wanted=EVERY)(VISITS)
-    expected = [lesson.documents.sequence(int(row)).tolist() for row in columns(lesson)]
+    batch = inputs.batches(wanted=EVERY)(VISITS)
+    expected = [inputs.documents.sequence(int(row)).tolist() for row in columns(inputs)]
     assert document_ids(batch) == expected and "document3_input_ids" in batch
-    assert sum(len(lesson.candidates.rows[visit["position"]]) for visit in VISITS) > len(expected)
+    assert sum(len(inputs.candidates.rows[visit["position"]]) for visit in VISITS) > len(expected)
 
 
-def test_queries_stand_in_the_visits_order(lesson: Lesson) -> None:
-    batch = lesson.batches()(VISITS)
-    rows = lesson.candidates.query_rows_Q[[4, 0, 31, 7]]
+def test_queries_stand_in_the_visits_order(inputs: TrainingInputs) -> None:
+    batch = inputs.batches()(VISITS)
+    rows = inputs.candidates.query_rows_Q[[4, 0, 31, 7]]
     assert batch["label"]["queries_B"].tolist() == rows.tolist()
     for ids, row in zip(batch["query_input_ids"], rows, strict=True):
-        expected = lesson.queries.sequence(int(row)).tolist()
+        expected = inputs.queries.sequence(int(row)).tolist()
         assert ids[: len(expected)].tolist() == expected
 
 
 @pytest.mark.parametrize("whole_batch", [True, False])
 @pytest.mark.parametrize("wanted", [4, EVERY])
-def test_targets_sum_to_one(lesson: Lesson, whole_batch: bool, wanted: int) -> None:
-    label = lesson.batches(whole_batch, wanted=wanted)(VISITS)["label"]
+def test_targets_sum_to_one(inputs: TrainingInputs, whole_batch: bool, wanted: int) -> None:
+    label = inputs.batches(whole_batch, wanted=wanted)(VISITS)["label"]
     np.testing.assert_allclose(label["target_log_probs_BM"].exp().sum(dim=1).numpy(), 1.0, atol=1e-5)
     assert np.isfinite(label["target_log_probs_BM"].numpy()).all() == whole_batch
 
 
-def test_in_list_scope_the_documents_of_other_queries_are_excluded(lesson: Lesson) -> None:
-    label = lesson.batches(whole_batch=False, wanted=EVERY)(VISITS)["label"]
-    rows = columns(lesson)
+def test_in_list_scope_the_documents_of_other_queries_are_excluded(inputs: TrainingInputs) -> None:
+    label = inputs.batches(whole_batch=False, wanted=EVERY)(VISITS)["label"]
+    rows = columns(inputs)
     for b, visit in enumerate(VISITS):
-        own = np.isin(rows, lesson.candidates.rows[visit["position"]])
+        own = np.isin(rows, inputs.candidates.rows[visit["position"]])
         np.testing.assert_array_equal(np.isfinite(label["target_log_probs_BM"][b].numpy()), own)
-        order = np.argsort(lesson.candidates.rows[visit["position"]])
-        expected = lesson.targets.log_probs[visit["position"]][order]
+        order = np.argsort(inputs.candidates.rows[visit["position"]])
+        expected = inputs.targets.log_probs[visit["position"]][order]
         np.testing.assert_allclose(label["target_log_probs_BM"][b].numpy()[own], expected, atol=1e-5)
 
 
-def test_in_batch_scope_the_teacher_judges_every_document(lesson: Lesson) -> None:
-    label = lesson.batches(wanted=EVERY)(VISITS)["label"]
-    scores = lesson.judge.matrix(np.asarray([4, 0, 31, 7]), columns(lesson)) / lesson.targets.temperature
+def test_in_batch_scope_the_teacher_judges_every_document(inputs: TrainingInputs) -> None:
+    label = inputs.batches(wanted=EVERY)(VISITS)["label"]
+    scores = inputs.judge.matrix(np.asarray([4, 0, 31, 7]), columns(inputs)) / inputs.targets.temperature
     expected = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     np.testing.assert_allclose(label["target_log_probs_BM"].numpy(), expected, atol=1e-4)
 
 
-def test_known_positives_are_always_shown_and_never_negatives(lesson: Lesson) -> None:
-    label = lesson.batches(wanted=2)(VISITS)["label"]
+def test_known_positives_are_always_shown_and_never_negatives(inputs: TrainingInputs) -> None:
+    label = inputs.batches(wanted=2)(VISITS)["label"]
     assert label["positive_BM"].sum(dim=1).tolist() == [1, 1, 1, 1]
     assert not bool((label["positive_BM"] & label["negative_BM"]).any())
     assert bool((label["positive_BM"] | label["negative_BM"]).all())
 
 
-def test_what_another_query_brings_is_no_negative_where_it_is_known_to_be_none(lesson: Lesson) -> None:
+def test_what_another_query_brings_is_no_negative_where_it_is_known_to_be_none(inputs: TrainingInputs) -> None:
     """The first query's positives, copies of them and own document come in by the lists of the others."""
-    rows, first = columns(lesson), VISITS[0]["position"]
-    own_list = set(lesson.candidates.rows[first].tolist())
+    rows, first = columns(inputs), VISITS[0]["position"]
+    own_list = set(inputs.candidates.rows[first].tolist())
     also_positive, copy, own = [row for row in rows.tolist() if row not in own_list][:3]
-    judged = lesson.candidates.rows[first][lesson.candidates.positive[first]].tolist()
-    positives = [np.empty(0, dtype=np.int64)] * len(lesson.candidates)
+    judged = inputs.candidates.rows[first][inputs.candidates.positive[first]].tolist()
+    positives = [np.empty(0, dtype=np.int64)] * len(inputs.candidates)
     positives[first] = np.asarray([*judged, also_positive], dtype=np.int64)
-    groups = np.arange(len(lesson.documents.tokens))
+    groups = np.arange(len(inputs.documents.tokens))
     groups[copy] = groups[also_positive]
-    own_documents = np.full(len(lesson.candidates), -1)
+    own_documents = np.full(len(inputs.candidates), -1)
     own_documents[first] = own
     known = Known(Ragged.of(positives, np.int64), own_documents, groups)
-    before = lesson.batches(wanted=EVERY)(VISITS)["label"]
-    label = replace(lesson.batches(wanted=EVERY), known=known)(VISITS)["label"]
+    before = inputs.batches(wanted=EVERY)(VISITS)["label"]
+    label = replace(inputs.batches(wanted=EVERY), known=known)(VISITS)["label"]
     column = {row: int(np.searchsorted(rows, row)) for row in (also_positive, copy, own)}
     assert all(bool(before["negative_BM"][0, at]) for at in column.values())
     assert not any(bool(label["negative_BM"][0, at]) for at in column.values())
@@ -110,64 +112,64 @@ def test_what_another_query_brings_is_no_negative_where_it_is_known_to_be_none(l
         np.testing.assert_array_equal(label[name][1:].numpy(), before[name][1:].numpy())
 
 
-def with_exclusions(lesson: Lesson, excluded: Array) -> tuple[Lesson, Ragged]:
-    """The lesson with candidates excluded from all terms."""
-    lists = lesson.candidates.rows.with_values(excluded)
+def with_exclusions(inputs: TrainingInputs, excluded: Array) -> tuple[TrainingInputs, Ragged]:
+    """The inputs with candidates excluded from all terms."""
+    lists = inputs.candidates.rows.with_values(excluded)
     targets, _ = build_targets(
-        lesson.scores.mixed([0.3, 0.7]), lesson.candidates.positive, temperature=0.5, excluded=lists
+        inputs.scores.mixed([0.3, 0.7]), inputs.candidates.positive, temperature=0.5, excluded=lists
     )
-    return replace(lesson, targets=targets), lists
+    return replace(inputs, targets=targets), lists
 
 
 @pytest.mark.parametrize("whole_batch", [True, False])
-def test_an_excluded_candidate_is_no_target_and_no_negative(lesson: Lesson, whole_batch: bool) -> None:
-    everything = lesson.candidates.rows.values_T
-    changed, lists = with_exclusions(lesson, (everything % 3 == 0) & ~lesson.candidates.positive.values_T)
+def test_an_excluded_candidate_is_no_target_and_no_negative(inputs: TrainingInputs, whole_batch: bool) -> None:
+    everything = inputs.candidates.rows.values_T
+    changed, lists = with_exclusions(inputs, (everything % 3 == 0) & ~inputs.candidates.positive.values_T)
     label = changed.batches(whole_batch, wanted=EVERY)(VISITS)["label"]
-    rows = columns(lesson)
+    rows = columns(inputs)
     for b, visit in enumerate(VISITS):
-        out = np.isin(rows, lesson.candidates.rows[visit["position"]][lists[visit["position"]]])
+        out = np.isin(rows, inputs.candidates.rows[visit["position"]][lists[visit["position"]]])
         assert out.any() and np.isneginf(label["target_log_probs_BM"][b].numpy()[out]).all()
         assert not label["negative_BM"][b].numpy()[out].any()
     np.testing.assert_allclose(label["target_log_probs_BM"].exp().sum(dim=1).numpy(), 1.0, atol=1e-5)
 
 
-def test_a_suspected_false_negative_leaves_the_hard_term_only(lesson: Lesson) -> None:
-    targets, _ = build_targets(lesson.scores.mixed([0.3, 0.7]), lesson.candidates.positive, rule="margin", margin=0.0)
-    label = replace(lesson, targets=targets).batches(wanted=EVERY)(VISITS)["label"]
+def test_a_suspected_false_negative_leaves_the_hard_term_only(inputs: TrainingInputs) -> None:
+    targets, _ = build_targets(inputs.scores.mixed([0.3, 0.7]), inputs.candidates.positive, rule="margin", margin=0.0)
+    label = replace(inputs, targets=targets).batches(wanted=EVERY)(VISITS)["label"]
     neither = ~(label["positive_BM"] | label["negative_BM"])
     assert bool(neither.any()) and np.isfinite(label["target_log_probs_BM"].numpy()[neither.numpy()]).all()
 
 
-def test_lists_that_are_empty_or_wholly_excluded_weigh_nothing_and_make_no_nan(lesson: Lesson) -> None:
-    changed, _ = with_exclusions(lesson, np.ones(len(lesson.candidates.rows.values_T), dtype=bool))
+def test_lists_that_are_empty_or_wholly_excluded_weigh_nothing_and_make_no_nan(inputs: TrainingInputs) -> None:
+    changed, _ = with_exclusions(inputs, np.ones(len(inputs.candidates.rows.values_T), dtype=bool))
     for label in (changed.batches(whole)(VISITS)["label"] for whole in (True, False)):
         assert label["weight_B"].tolist() == [0.0] * 4
         assert not np.isnan(label["target_log_probs_BM"].numpy()).any()
     empty = Ragged(np.empty(0), np.zeros(41, dtype=np.int64))
     fields = {"rows": np.int64, "scores": np.float32, "positive": np.bool_, "dense_rank": np.int32}
     lists = {name: Ragged(np.empty(0, dtype=dtype), empty.offsets) for name, dtype in fields.items()}
-    nothing = Candidates(lesson.candidates.query_rows_Q, **lists)
+    nothing = Candidates(inputs.candidates.query_rows_Q, **lists)
     targets, _ = build_targets(lists["scores"], lists["positive"], temperature=1.0)
-    batch = replace(lesson, candidates=nothing, targets=targets).batches(whole_batch=False)(VISITS)
+    batch = replace(inputs, candidates=nothing, targets=targets).batches(whole_batch=False)(VISITS)
     assert batch["label"]["target_log_probs_BM"].shape == (4, 1)
     assert np.isneginf(batch["label"]["target_log_probs_BM"].numpy()).all()
 
 
-def test_a_visit_is_the_same_in_every_process_and_another_visit_shows_others(lesson: Lesson) -> None:
-    maker: BatchMaker = lesson.batches(wanted=4)
+def test_a_visit_is_the_same_in_every_process_and_another_visit_shows_others(inputs: TrainingInputs) -> None:
+    maker: BatchMaker = inputs.batches(wanted=4)
     first, again = (document_ids(maker(VISITS)) for _ in range(2))
     later = document_ids(maker([{"position": visit["position"], "visit": 1} for visit in VISITS]))
     assert first == again and first != later
 
 
-def test_a_document_is_shown_without_the_query_that_was_made_from_it(lesson: Lesson) -> None:
-    plain = lesson.batches(wanted=EVERY)
-    query, document = int(lesson.candidates.query_rows_Q[31]), int(lesson.candidates.rows[31][0])
-    other = int(lesson.candidates.query_rows_Q[12])  # not in this batch
-    hidden = Hidden(Ragged.of([[7], [8, 9]], np.int32), {query: (document, 1), other: (int(columns(lesson)[-1]), 0)})
+def test_a_document_is_shown_without_the_query_that_was_made_from_it(inputs: TrainingInputs) -> None:
+    plain = inputs.batches(wanted=EVERY)
+    query, document = int(inputs.candidates.query_rows_Q[31]), int(inputs.candidates.rows[31][0])
+    other = int(inputs.candidates.query_rows_Q[12])  # not in this batch
+    hidden = Hidden(Ragged.of([[7], [8, 9]], np.int32), {query: (document, 1), other: (int(columns(inputs)[-1]), 0)})
     shown = document_ids(replace(plain, hidden=hidden)(VISITS))
     specials = plain.documents.specials
-    for row, ids, before in zip(columns(lesson), shown, document_ids(plain(VISITS)), strict=True):
+    for row, ids, before in zip(columns(inputs), shown, document_ids(plain(VISITS)), strict=True):
         left = [*specials.prefix, *specials.prompt, 8, 9, *specials.suffix]
         assert ids == (left if row == document else before)

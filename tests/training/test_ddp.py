@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sdretrieval.training.trainer import read_metrics
-from tests.training.lesson import SETTINGS, assert_close, prepare, teach, weights
+from tests.training.inputs import SETTINGS, assert_close, prepare, teach, weights
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -27,14 +27,14 @@ def test_two_processes_make_the_updates_of_one(
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     folder = [str(tiny_corpus), str(tiny_student), str(tmp_path / "two")]
     done = subprocess.run(
-        [*launch, "tests.training.lesson", *folder, options], cwd=CHECKOUT, capture_output=True, text=True, check=False
+        [*launch, "tests.training.inputs", *folder, options], cwd=CHECKOUT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    lesson = prepare(tiny_corpus, tiny_student)
-    start = {name: value.clone() for name, value in lesson.student.model[0].auto_model.state_dict().items()}
+    inputs = prepare(tiny_corpus, tiny_student)
+    start = {name: value.clone() for name, value in inputs.student.model[0].auto_model.state_dict().items()}
     one = replace(SETTINGS, queries_per_batch=8, epochs=1)
     # In list scope and without the hard term a query's loss does not depend on the rest of its batch.
-    teach(lesson, one, tmp_path / "one", batches=lesson.batches(whole_batch=False), hard_label_weight=0.0, kind=kind)
+    teach(inputs, one, tmp_path / "one", batches=inputs.batches(whole_batch=False), hard_label_weight=0.0, kind=kind)
     for which in ("student", "average"):
         assert_close(weights(tmp_path / "one", which), weights(tmp_path / "two", which), start)
     assert [record["step"] for record in read_metrics(tmp_path / "two" / "metrics.jsonl")] == [1, 2, 3, 4, 5]

@@ -14,57 +14,57 @@ from sdretrieval.encode.encoder import encode_sequences
 from sdretrieval.ragged import Array
 from sdretrieval.training.losses import margin_mse
 from sdretrieval.training.trainer import last_complete_checkpoint, read_metrics
-from tests.training.lesson import SETTINGS, Lesson, assert_close, interrupted, teach, weights
+from tests.training.inputs import SETTINGS, TrainingInputs, assert_close, interrupted, teach, weights
 
-Lessons = Callable[[], Lesson]
+NewInputs = Callable[[], TrainingInputs]
 KINDS = ["margin_mse", "embedding"]
 
 
-def cosines(lesson: Lesson) -> tuple[Array, Array]:
+def cosines(inputs: TrainingInputs) -> tuple[Array, Array]:
     """The student's vectors of documents and of queries."""
-    shown = [lesson.documents.sequence(row) for row in range(len(lesson.documents.tokens))]
-    asked = [lesson.queries.sequence(row) for row in range(len(lesson.queries.tokens))]
-    model = lesson.student.model
+    shown = [inputs.documents.sequence(row) for row in range(len(inputs.documents.tokens))]
+    asked = [inputs.queries.sequence(row) for row in range(len(inputs.queries.tokens))]
+    model = inputs.student.model
     return (
-        encode_sequences(model, shown, lesson.documents.specials),
-        encode_sequences(model, asked, lesson.queries.specials),
+        encode_sequences(model, shown, inputs.documents.specials),
+        encode_sequences(model, asked, inputs.queries.specials),
     )
 
 
 @pytest.mark.parametrize("whole_batch", [True, False])
-def test_margins_teach_the_student_to_find_more(lesson: Lesson, tmp_path: Path, whole_batch: bool) -> None:
-    rank = lesson.reciprocal_rank()
-    batches = lesson.batches(whole_batch)
-    teach(lesson, replace(SETTINGS, epochs=6), tmp_path, batches=batches, hard_label_weight=0.0, kind="margin_mse")
+def test_margins_teach_the_student_to_find_more(inputs: TrainingInputs, tmp_path: Path, whole_batch: bool) -> None:
+    rank = inputs.reciprocal_rank()
+    batches = inputs.batches(whole_batch)
+    teach(inputs, replace(SETTINGS, epochs=6), tmp_path, batches=batches, hard_label_weight=0.0, kind="margin_mse")
     losses = [record["margin_mse"] for record in read_metrics(tmp_path / "metrics.jsonl")]
     assert sum(losses[-5:]) < 0.75 * sum(losses[:5])
-    assert lesson.reciprocal_rank() > rank + 0.03
+    assert inputs.reciprocal_rank() > rank + 0.03
 
 
-def test_vectors_are_followed_on_both_sides(lesson: Lesson, tmp_path: Path) -> None:
+def test_vectors_are_followed_on_both_sides(inputs: TrainingInputs, tmp_path: Path) -> None:
     def distances() -> tuple[float, float]:
-        documents, queries = cosines(lesson)
-        rows, asked = np.arange(len(documents)), lesson.candidates.query_rows_Q
-        shown = 2 - 2 * (documents * lesson.words.document_vectors(rows)).sum(axis=1)
+        documents, queries = cosines(inputs)
+        rows, asked = np.arange(len(documents)), inputs.candidates.query_rows_Q
+        shown = 2 - 2 * (documents * inputs.words.document_vectors(rows)).sum(axis=1)
         return float(shown.mean()), float(
-            (2 - 2 * (queries[asked] * lesson.words.query_vectors(asked)).sum(axis=1)).mean()
+            (2 - 2 * (queries[asked] * inputs.words.query_vectors(asked)).sum(axis=1)).mean()
         )
 
     before = distances()
-    teach(lesson, replace(SETTINGS, epochs=12), tmp_path, hard_label_weight=0.0, kind="embedding")
+    teach(inputs, replace(SETTINGS, epochs=12), tmp_path, hard_label_weight=0.0, kind="embedding")
     after = distances()
     assert after[0] < 0.8 * before[0] and after[1] < 0.8 * before[1], (before, after)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_killed_training_is_continued_to_the_same_weights(new_lesson: Lessons, tmp_path: Path, kind: str) -> None:
+def test_a_killed_training_is_continued_to_the_same_weights(new_inputs: NewInputs, tmp_path: Path, kind: str) -> None:
     settings = replace(SETTINGS, save_every=2)
-    first = new_lesson()
+    first = new_inputs()
     with pytest.raises(KeyboardInterrupt):
         teach(first, settings, tmp_path / "killed", batches=interrupted(first.batches()), kind=kind)
     assert last_complete_checkpoint(tmp_path / "killed" / "trainer") is not None
     for name in ("killed", "whole"):
-        teach(new_lesson(), settings, tmp_path / name, kind=kind)
+        teach(new_inputs(), settings, tmp_path / name, kind=kind)
     for which in ("student", "average"):
         one, other = weights(tmp_path / "killed", which), weights(tmp_path / "whole", which)
         assert all(torch.equal(one[name], other[name]) for name in one)
@@ -74,37 +74,37 @@ def test_a_killed_training_is_continued_to_the_same_weights(new_lesson: Lessons,
 
 
 def test_accumulated_batches_of_weighted_queries_make_the_update_of_one_large_batch(
-    new_lesson: Lessons, tmp_path: Path
+    new_inputs: NewInputs, tmp_path: Path
 ) -> None:
     small = replace(SETTINGS, queries_per_batch=4, gradient_accumulation=2)
     for name, settings in (("large", SETTINGS), ("small", small)):
-        lesson = new_lesson()
-        uneven = np.linspace(0, 2, len(lesson.targets), dtype=np.float32)
-        lesson.targets = replace(lesson.targets, weight_Q=uneven)
-        batches = lesson.batches(whole_batch=False)
-        teach(lesson, settings, tmp_path / name, batches=batches, hard_label_weight=0.0, kind="margin_mse")
-    start = new_lesson().student.model[0].auto_model.state_dict()
+        inputs = new_inputs()
+        uneven = np.linspace(0, 2, len(inputs.targets), dtype=np.float32)
+        inputs.targets = replace(inputs.targets, weight_Q=uneven)
+        batches = inputs.batches(whole_batch=False)
+        teach(inputs, settings, tmp_path / name, batches=batches, hard_label_weight=0.0, kind="margin_mse")
+    start = new_inputs().student.model[0].auto_model.state_dict()
     assert_close(weights(tmp_path / "large"), weights(tmp_path / "small"), start)
 
 
-def test_margins_follow_a_live_teacher_too(new_lesson: Lessons, tmp_path: Path) -> None:
+def test_margins_follow_a_live_teacher_too(new_inputs: NewInputs, tmp_path: Path) -> None:
     for name, live in (("live", True), ("frozen", False)):
-        teach(new_lesson(), SETTINGS, tmp_path / name, live=live, kind="margin_mse")
+        teach(new_inputs(), SETTINGS, tmp_path / name, live=live, kind="margin_mse")
     assert any(
         not torch.equal(tensor, weights(tmp_path / "frozen")[name])
         for name, tensor in weights(tmp_path / "live").items()
     )
 
 
-def test_a_batch_brings_the_teachers_vectors_in_its_own_order(lesson: Lesson) -> None:
+def test_a_batch_brings_the_teachers_vectors_in_its_own_order(inputs: TrainingInputs) -> None:
     visits = [{"position": position, "visit": 0} for position in (4, 0, 31)]
-    labels = lesson.batches(wanted=99, vectors=lesson.words)(visits)["label"]
-    rows = np.unique(np.concatenate([lesson.candidates.rows[visit["position"]] for visit in visits]))
-    np.testing.assert_array_equal(labels["teacher_documents_MD"].numpy(), lesson.words.document_vectors(rows))
+    labels = inputs.batches(wanted=99, vectors=inputs.words)(visits)["label"]
+    rows = np.unique(np.concatenate([inputs.candidates.rows[visit["position"]] for visit in visits]))
+    np.testing.assert_array_equal(labels["teacher_documents_MD"].numpy(), inputs.words.document_vectors(rows))
     np.testing.assert_array_equal(
-        labels["teacher_queries_BD"].numpy(), lesson.words.query_vectors(lesson.candidates.query_rows_Q[[4, 0, 31]])
+        labels["teacher_queries_BD"].numpy(), inputs.words.query_vectors(inputs.candidates.query_rows_Q[[4, 0, 31]])
     )
-    assert "teacher_queries_BD" not in lesson.batches()(visits)["label"]
+    assert "teacher_queries_BD" not in inputs.batches()(visits)["label"]
 
 
 def test_a_query_that_weighs_nothing_teaches_nothing() -> None:

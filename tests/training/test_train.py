@@ -22,9 +22,9 @@ from sdretrieval.training.batches import BatchMaker
 from sdretrieval.training.distillation import ListwiseDistillation
 from sdretrieval.training.train import EarlyStop, TrainSettings, train, updates_of
 from sdretrieval.training.trainer import MetricsCallback, last_complete_checkpoint, read_metrics
-from tests.training.lesson import SETTINGS, Lesson, assert_close, prepare, teach, weights
+from tests.training.inputs import SETTINGS, TrainingInputs, assert_close, prepare, teach, weights
 
-Lessons = Callable[[], Lesson]
+NewInputs = Callable[[], TrainingInputs]
 CHECKOUT = Path(__file__).parents[2]
 LAST = "encoder.layer.1.output.dense.weight"
 
@@ -38,14 +38,14 @@ def assert_same(first: Path, second: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def reference(new_lesson: Lessons, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def reference(new_inputs: NewInputs, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Folder of an undisturbed training without checkpoints; each kind is trained once."""
     folders: dict[tuple[TrainSettings, bool], Path] = {}
 
     def trained(settings: TrainSettings = SETTINGS, live: bool = False) -> Path:
         if (settings, live) not in folders:
             folders[settings, live] = tmp_path_factory.mktemp("reference")
-            teach(new_lesson(), settings, folders[settings, live], live=live)
+            teach(new_inputs(), settings, folders[settings, live], live=live)
         return folders[settings, live]
 
     return trained
@@ -64,33 +64,33 @@ class Killed(BatchMaker):
 
 
 def killed_and_resumed(
-    new_lesson: Lessons, settings: TrainSettings, folder: Path, *, after: int, **asked: Any
+    new_inputs: NewInputs, settings: TrainSettings, folder: Path, *, after: int, **asked: Any
 ) -> list[dict[str, Any]]:
     """Train, be killed after `after` batches, train again from fresh objects; the metrics of both together."""
-    first = new_lesson()
+    first = new_inputs()
     batches = first.batches(kind=Killed)
     assert isinstance(batches, Killed)
     batches.last = after
     with pytest.raises(KeyboardInterrupt):
         teach(first, settings, folder, batches=batches, **asked)
     assert last_complete_checkpoint(folder / "trainer") is not None
-    teach(new_lesson(), settings, folder, **asked)
+    teach(new_inputs(), settings, folder, **asked)
     return read_metrics(folder / "metrics.jsonl")
 
 
 @pytest.mark.parametrize("whole_batch", [True, False])
-def test_the_student_learns_and_finds_more(lesson: Lesson, tmp_path: Path, whole_batch: bool) -> None:
-    before = lesson.reciprocal_rank()
+def test_the_student_learns_and_finds_more(inputs: TrainingInputs, tmp_path: Path, whole_batch: bool) -> None:
+    before = inputs.reciprocal_rank()
     settings = replace(SETTINGS, epochs=6)
-    trained = teach(lesson, settings, tmp_path, batches=lesson.batches(whole_batch))
+    trained = teach(inputs, settings, tmp_path, batches=inputs.batches(whole_batch))
     losses = [record["loss"] for record in read_metrics(tmp_path / "metrics.jsonl")]
     assert trained.updates == len(losses) == 30
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
-    assert lesson.reciprocal_rank() > before + 0.05
+    assert inputs.reciprocal_rank() > before + 0.05
 
 
-def test_what_is_left_is_two_plain_models_and_the_metrics(lesson: Lesson, tmp_path: Path) -> None:
-    trained = teach(lesson, replace(SETTINGS, save_every=3), tmp_path)
+def test_what_is_left_is_two_plain_models_and_the_metrics(inputs: TrainingInputs, tmp_path: Path) -> None:
+    trained = teach(inputs, replace(SETTINGS, save_every=3), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"student", "average", "metrics.jsonl"}
     kinds = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
     assert kinds <= {".safetensors", ".json", ".txt", ".jsonl"}
@@ -104,18 +104,18 @@ def test_what_is_left_is_two_plain_models_and_the_metrics(lesson: Lesson, tmp_pa
     }
 
 
-def test_the_model_in_memory_is_the_saved_one_and_ready_for_use(lesson: Lesson, tmp_path: Path) -> None:
-    teach(lesson, SETTINGS, tmp_path)
-    model = lesson.student.model
+def test_the_model_in_memory_is_the_saved_one_and_ready_for_use(inputs: TrainingInputs, tmp_path: Path) -> None:
+    teach(inputs, SETTINGS, tmp_path)
+    model = inputs.student.model
     saved = load_student(str(tmp_path / "student"), max_tokens=48, device="cpu").model
     assert all(torch.equal(value, saved.state_dict()[name]) for name, value in model.state_dict().items())
     assert not model.training and all(parameter.requires_grad for parameter in model.parameters())
     assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.1}
 
 
-def test_frozen_word_embeddings_do_not_move_and_the_average_lags(lesson: Lesson, tmp_path: Path) -> None:
-    start = {name: value.clone() for name, value in lesson.student.model[0].auto_model.state_dict().items()}
-    teach(lesson, SETTINGS, tmp_path)
+def test_frozen_word_embeddings_do_not_move_and_the_average_lags(inputs: TrainingInputs, tmp_path: Path) -> None:
+    start = {name: value.clone() for name, value in inputs.student.model[0].auto_model.state_dict().items()}
+    teach(inputs, SETTINGS, tmp_path)
     student, average = weights(tmp_path), weights(tmp_path, "average")
     words, other = "embeddings.word_embeddings.weight", LAST
     assert torch.equal(student[words], start[words]) and torch.equal(average[words], start[words])
@@ -124,20 +124,20 @@ def test_frozen_word_embeddings_do_not_move_and_the_average_lags(lesson: Lesson,
 
 
 def test_two_runs_give_the_same_weights_and_another_seed_others(
-    new_lesson: Lessons, reference: Callable[..., Path], tmp_path: Path
+    new_inputs: NewInputs, reference: Callable[..., Path], tmp_path: Path
 ) -> None:
     for name, seed in (("again", 13), ("other", 14)):
-        teach(new_lesson(), replace(SETTINGS, seed=seed), tmp_path / name, live=True)
+        teach(new_inputs(), replace(SETTINGS, seed=seed), tmp_path / name, live=True)
     assert_same(tmp_path / "again", reference(live=True))
     assert not torch.equal(weights(tmp_path / "again")[LAST], weights(tmp_path / "other")[LAST])
 
 
 def test_a_training_killed_by_sigkill_is_continued_to_the_same_weights(
-    new_lesson: Lessons, reference: Callable[..., Path], tiny_corpus: Path, tiny_student: Path, tmp_path: Path
+    new_inputs: NewInputs, reference: Callable[..., Path], tiny_corpus: Path, tiny_student: Path, tmp_path: Path
 ) -> None:
     options = json.dumps({"save_every": 2, "live": 1, "whole_batch": 1, "slow": 1, "hard": 0.1})
     killed, whole = tmp_path / "killed", reference(live=True)
-    command = [sys.executable, "-m", "tests.training.lesson", str(tiny_corpus), str(tiny_student), str(killed), options]
+    command = [sys.executable, "-m", "tests.training.inputs", str(tiny_corpus), str(tiny_student), str(killed), options]
     process = subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.PIPE)
     try:
         while last_complete_checkpoint(killed / "trainer") is None:
@@ -147,7 +147,7 @@ def test_a_training_killed_by_sigkill_is_continued_to_the_same_weights(
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert not (killed / "student").exists()
-    teach(new_lesson(), replace(SETTINGS, save_every=2), killed, live=True)
+    teach(new_inputs(), replace(SETTINGS, save_every=2), killed, live=True)
     assert_same(killed, whole)
     assert read_metrics(killed / "metrics.jsonl") == read_metrics(whole / "metrics.jsonl")
 
@@ -158,11 +158,11 @@ def test_a_training_killed_by_sigkill_is_continued_to_the_same_weights(
     ids=["dropout", "accumulation", "part of an epoch"],
 )
 def test_a_killed_training_is_continued_to_the_same_weights(
-    new_lesson: Lessons, reference: Callable[..., Path], tmp_path: Path, changed: dict[str, Any]
+    new_inputs: NewInputs, reference: Callable[..., Path], tmp_path: Path, changed: dict[str, Any]
 ) -> None:
     settings = replace(SETTINGS, **changed)
     metrics = killed_and_resumed(
-        new_lesson, replace(settings, save_every=2), tmp_path, after=11 if len(changed) > 1 else 5
+        new_inputs, replace(settings, save_every=2), tmp_path, after=11 if len(changed) > 1 else 5
     )
     assert_same(tmp_path, reference(settings))
     assert metrics == read_metrics(reference(settings) / "metrics.jsonl")
@@ -170,23 +170,23 @@ def test_a_killed_training_is_continued_to_the_same_weights(
 
 
 def test_a_training_killed_after_its_last_update_is_only_saved(
-    new_lesson: Lessons, reference: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_inputs: NewInputs, reference: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = replace(SETTINGS, save_every=5)
     with monkeypatch.context() as patch:
         patch.setattr(train_module, "save_student", _interrupt)
         with pytest.raises(KeyboardInterrupt):
-            teach(new_lesson(), settings, tmp_path)
-    assert teach(new_lesson(), settings, tmp_path).updates == 10
+            teach(new_inputs(), settings, tmp_path)
+    assert teach(new_inputs(), settings, tmp_path).updates == 10
     assert_same(tmp_path, reference())
 
 
 def test_a_checkpoint_cut_short_is_not_continued_from(
-    new_lesson: Lessons, reference: Callable[..., Path], tmp_path: Path
+    new_inputs: NewInputs, reference: Callable[..., Path], tmp_path: Path
 ) -> None:
     settings = replace(SETTINGS, save_every=2)
     broken = tmp_path / "trainer" / "checkpoint-8"
-    first = new_lesson()
+    first = new_inputs()
     batches = first.batches(kind=Killed)
     assert isinstance(batches, Killed)
     batches.last = 7
@@ -201,30 +201,30 @@ def test_a_checkpoint_cut_short_is_not_continued_from(
     next(found.glob("*.safetensors")).unlink()  # killed while it was deleted, in no order
     found = last_complete_checkpoint(broken.parent)
     assert found is not None and found.name == "checkpoint-4"
-    teach(new_lesson(), settings, tmp_path)
+    teach(new_inputs(), settings, tmp_path)
     assert_same(tmp_path, reference())
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 10
 
 
-def test_accumulated_batches_make_the_update_of_one_large_batch(new_lesson: Lessons, tmp_path: Path) -> None:
+def test_accumulated_batches_make_the_update_of_one_large_batch(new_inputs: NewInputs, tmp_path: Path) -> None:
     small = replace(SETTINGS, queries_per_batch=4, gradient_accumulation=2)
     for name, settings in (("large", SETTINGS), ("small", small)):
-        lesson = new_lesson()
+        inputs = new_inputs()
         # In list scope and without the hard term a query's loss does not depend on the rest of its batch.
-        teach(lesson, settings, tmp_path / name, batches=lesson.batches(whole_batch=False), hard_label_weight=0.0)
-    start = new_lesson().student.model[0].auto_model.state_dict()
+        teach(inputs, settings, tmp_path / name, batches=inputs.batches(whole_batch=False), hard_label_weight=0.0)
+    start = new_inputs().student.model[0].auto_model.state_dict()
     assert_close(weights(tmp_path / "large"), weights(tmp_path / "small"), start)
 
 
 def test_bfloat16_trains_and_leaves_a_model_in_plain_float32(
-    new_lesson: Lessons, reference: Callable[..., Path], tmp_path: Path
+    new_inputs: NewInputs, reference: Callable[..., Path], tmp_path: Path
 ) -> None:
     before, texts = reference(), ["dough oven", "where is the anchor"]
     for name, precision in (("half", "bfloat16"), ("after", "float32")):
-        lesson = new_lesson()
-        teach(lesson, replace(SETTINGS, precision=precision, save_every=4), tmp_path / name)
+        inputs = new_inputs()
+        teach(inputs, replace(SETTINGS, precision=precision, save_every=4), tmp_path / name)
         saved = load_student(str(tmp_path / name / "student"), max_tokens=48, device="cpu").model
-        assert abs(saved.encode(texts) - lesson.student.model.encode(texts)).max() < 1e-6
+        assert abs(saved.encode(texts) - inputs.student.model.encode(texts)).max() < 1e-6
     assert_same(before, tmp_path / "after")
     assert not torch.equal(weights(before)[LAST], weights(tmp_path / "half")[LAST])
     losses = [record["loss"] for record in read_metrics(tmp_path / "half" / "metrics.jsonl")]
@@ -234,8 +234,8 @@ def test_bfloat16_trains_and_leaves_a_model_in_plain_float32(
 class Scripted:
     """Measurements that are known beforehand, and the weights of the student at each."""
 
-    def __init__(self, lesson: Lesson, values: list[float]) -> None:
-        self._model, self._values = lesson.student.model, values
+    def __init__(self, inputs: TrainingInputs, values: list[float]) -> None:
+        self._model, self._values = inputs.student.model, values
         self.seen: list[torch.Tensor] = []
 
     @property
@@ -251,55 +251,55 @@ class Scripted:
         return self._values[len(self.seen) - 1]
 
 
-def test_an_early_stop_keeps_the_best(lesson: Lesson, tmp_path: Path) -> None:
-    measure = Scripted(lesson, [0.1, 0.3, 0.5, 0.4, 0.5, 0.9])
+def test_an_early_stop_keeps_the_best(inputs: TrainingInputs, tmp_path: Path) -> None:
+    measure = Scripted(inputs, [0.1, 0.3, 0.5, 0.4, 0.5, 0.9])
     settings = replace(SETTINGS, epochs=4)
-    trained = teach(lesson, settings, tmp_path, early_stop=EarlyStop(measure, every=3, patience=2))
+    trained = teach(inputs, settings, tmp_path, early_stop=EarlyStop(measure, every=3, patience=2))
     assert (trained.updates, trained.best_step, trained.counts["updates"]) == (12, 6, 12)
     assert torch.equal(weights(tmp_path)[LAST], measure.seen[2])
-    assert torch.equal(lesson.student.model[0].auto_model.encoder.layer[1].output.dense.weight, measure.seen[2])
+    assert torch.equal(inputs.student.model[0].auto_model.encoder.layer[1].output.dense.weight, measure.seen[2])
     lines = [(record["step"], record["dev"]) for record in read_metrics(tmp_path / "metrics.jsonl") if "dev" in record]
     assert lines == [(0, 0.1), (3, 0.3), (6, 0.5), (9, 0.4), (12, 0.5)]
 
 
-def test_what_dev_refused_has_no_part_in_the_average_either(lesson: Lesson, tmp_path: Path) -> None:
-    measure = Scripted(lesson, [0.1, 0.3, 0.5, 0.4, 0.2])
+def test_what_dev_refused_has_no_part_in_the_average_either(inputs: TrainingInputs, tmp_path: Path) -> None:
+    measure = Scripted(inputs, [0.1, 0.3, 0.5, 0.4, 0.2])
     settings = replace(SETTINGS, epochs=4)
-    settings = replace(settings, half_life=1 / updates_of(len(lesson.candidates), settings))
-    trained = teach(lesson, settings, tmp_path, early_stop=EarlyStop(measure, every=1, patience=2))
+    settings = replace(settings, half_life=1 / updates_of(len(inputs.candidates), settings))
+    trained = teach(inputs, settings, tmp_path, early_stop=EarlyStop(measure, every=1, patience=2))
     assert (trained.updates, trained.best_step) == (4, 2)
     measure.seen = measure.seen[:3]
     torch.testing.assert_close(weights(tmp_path, "average")[LAST], measure.average)
 
 
-def test_what_is_learned_after_the_last_look_counts(lesson: Lesson, tmp_path: Path) -> None:
-    measure = Scripted(lesson, [0.1, 0.3])
-    trained = teach(lesson, SETTINGS, tmp_path, early_stop=EarlyStop(measure, every=100, patience=2))
+def test_what_is_learned_after_the_last_look_counts(inputs: TrainingInputs, tmp_path: Path) -> None:
+    measure = Scripted(inputs, [0.1, 0.3])
+    trained = teach(inputs, SETTINGS, tmp_path, early_stop=EarlyStop(measure, every=100, patience=2))
     assert trained.updates == trained.best_step == 10
     assert torch.equal(weights(tmp_path)[LAST], measure.seen[1])
 
 
-def test_an_untrained_student_that_is_best_stays(lesson: Lesson, tmp_path: Path) -> None:
-    start = lesson.student.model[0].auto_model.encoder.layer[1].output.dense.weight.detach().clone()
+def test_an_untrained_student_that_is_best_stays(inputs: TrainingInputs, tmp_path: Path) -> None:
+    start = inputs.student.model[0].auto_model.encoder.layer[1].output.dense.weight.detach().clone()
     trained = teach(
-        lesson, SETTINGS, tmp_path, early_stop=EarlyStop(Scripted(lesson, [0.9, 0.1, 0.1]), every=2, patience=2)
+        inputs, SETTINGS, tmp_path, early_stop=EarlyStop(Scripted(inputs, [0.9, 0.1, 0.1]), every=2, patience=2)
     )
     assert trained.best_step == 0
     assert torch.equal(weights(tmp_path)[LAST], start)
 
 
 @pytest.mark.parametrize("after", [5, 8, 9], ids=["before the best", "in doubt", "in the last measurement"])
-def test_a_killed_training_stops_where_it_would_have_stopped(new_lesson: Lessons, tmp_path: Path, after: int) -> None:
+def test_a_killed_training_stops_where_it_would_have_stopped(new_inputs: NewInputs, tmp_path: Path, after: int) -> None:
     values = {0: 0.1, 2: 0.2, 4: 0.6, 6: 0.5, 8: 0.4, 10: 0.9}
     settings = replace(SETTINGS, save_every=2)
 
-    def run(lesson: Lesson, folder: Path, batches: BatchMaker | None = None) -> Any:
+    def run(inputs: TrainingInputs, folder: Path, batches: BatchMaker | None = None) -> Any:
         checkpoint = last_complete_checkpoint(folder / "trainer")
         done = 0 if checkpoint is None else int(checkpoint.name.split("-")[1]) // 2 + 1
-        measure = Scripted(lesson, list(values.values())[done:])
-        return teach(lesson, settings, folder, early_stop=EarlyStop(measure, 2, 2), batches=batches)
+        measure = Scripted(inputs, list(values.values())[done:])
+        return teach(inputs, settings, folder, early_stop=EarlyStop(measure, 2, 2), batches=batches)
 
-    first = new_lesson()
+    first = new_inputs()
     batches = first.batches(kind=Killed)
     assert isinstance(batches, Killed)
     batches.last = after
@@ -307,7 +307,7 @@ def test_a_killed_training_stops_where_it_would_have_stopped(new_lesson: Lessons
         patch.setattr(train_module, "save_student", _interrupt)  # the kill comes here if it did not come before
         with pytest.raises(KeyboardInterrupt):
             run(first, tmp_path / "killed", batches)
-    resumed, whole = run(new_lesson(), tmp_path / "killed"), run(new_lesson(), tmp_path / "whole")
+    resumed, whole = run(new_inputs(), tmp_path / "killed"), run(new_inputs(), tmp_path / "whole")
     assert (resumed.updates, resumed.best_step) == (whole.updates, whole.best_step) == (8, 4)
     assert_same(tmp_path / "killed", tmp_path / "whole")
     assert read_metrics(tmp_path / "killed" / "metrics.jsonl") == read_metrics(tmp_path / "whole" / "metrics.jsonl")
@@ -317,15 +317,17 @@ def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def test_the_trainer_does_not_put_the_student_in_the_live_teachers_place(lesson: Lesson, tmp_path: Path) -> None:
-    ema, targets = lesson.live(SETTINGS)
+def test_the_trainer_does_not_put_the_student_in_the_live_teachers_place(
+    inputs: TrainingInputs, tmp_path: Path
+) -> None:
+    ema, targets = inputs.live(SETTINGS)
     network, start = ema.network, {name: value.clone() for name, value in ema.network.state_dict().items()}
-    loss = ListwiseDistillation(lesson.student.model, student_temperature=0.05, live=targets)
-    train(lesson.student.model, lesson.batches(), loss, SETTINGS, tmp_path, live=ema)
-    assert ema.network is network and ema.network is not lesson.student.model
+    loss = ListwiseDistillation(inputs.student.model, student_temperature=0.05, live=targets)
+    train(inputs.student.model, inputs.batches(), loss, SETTINGS, tmp_path, live=ema)
+    assert ema.network is network and ema.network is not inputs.student.model
     assert all(module is not network for module in loss.modules())
     name = next(key for key in start if key.endswith("layer.1.output.dense.weight"))
-    student, teacher = lesson.student.model.state_dict()[name], ema.network.state_dict()[name]
+    student, teacher = inputs.student.model.state_dict()[name], ema.network.state_dict()[name]
     assert 0 < (teacher - start[name]).norm() < (student - start[name]).norm()
     assert all(parameter.grad is None for parameter in ema.network.parameters())
 
@@ -334,20 +336,20 @@ def test_a_live_teacher_changes_what_is_learned(reference: Callable[..., Path]) 
     assert not torch.equal(weights(reference())[LAST], weights(reference(live=True))[LAST])
 
 
-def test_a_loss_that_is_no_number_stops_and_names_step_and_queries(lesson: Lesson, tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_stops_and_names_step_and_queries(inputs: TrainingInputs, tmp_path: Path) -> None:
     with torch.no_grad():
-        lesson.student.model[0].auto_model.embeddings.word_embeddings.weight.fill_(float("nan"))
+        inputs.student.model[0].auto_model.embeddings.word_embeddings.weight.fill_(float("nan"))
     with pytest.raises(NumericError, match=r"the term kl is not finite at step 1, in the batch of queries \[\d+, "):
-        teach(lesson, SETTINGS, tmp_path)
+        teach(inputs, SETTINGS, tmp_path)
     assert not (tmp_path / "student").exists()
 
 
-def test_a_gradient_that_is_no_number_stops(lesson: Lesson, tmp_path: Path) -> None:
+def test_a_gradient_that_is_no_number_stops(inputs: TrainingInputs, tmp_path: Path) -> None:
     from types import SimpleNamespace
 
     from sdretrieval.progress import Progress
 
-    loss = ListwiseDistillation(lesson.student.model, student_temperature=0.05)
+    loss = ListwiseDistillation(inputs.student.model, student_temperature=0.05)
     callback = MetricsCallback(tmp_path / "metrics.jsonl", loss, Progress("train", 10, "updates"))
     state = SimpleNamespace(global_step=7, is_world_process_zero=True)
     with pytest.raises(NumericError, match=r"the gradient's norm is nan at step 7; lower train.learning_rate"):
@@ -356,7 +358,7 @@ def test_a_gradient_that_is_no_number_stops(lesson: Lesson, tmp_path: Path) -> N
 
 @pytest.mark.gpu
 def test_training_on_a_gpu_learns_and_is_continued(tiny_corpus: Path, tiny_student: Path, tmp_path: Path) -> None:
-    def gpu() -> Lesson:
+    def gpu() -> TrainingInputs:
         return prepare(tiny_corpus, tiny_student, device="cuda")
 
     settings = replace(SETTINGS, save_every=2)
@@ -371,14 +373,14 @@ def test_training_on_a_gpu_learns_and_is_continued(tiny_corpus: Path, tiny_stude
 
 @pytest.mark.gpu
 def test_bfloat16_on_a_gpu_learns(tiny_corpus: Path, tiny_student: Path, tmp_path: Path) -> None:
-    lesson = prepare(tiny_corpus, tiny_student, device="cuda")
-    before = lesson.reciprocal_rank()
-    teach(lesson, replace(SETTINGS, epochs=6, precision="bfloat16"), tmp_path, live=True)
-    assert lesson.reciprocal_rank() > before + 0.05
+    inputs = prepare(tiny_corpus, tiny_student, device="cuda")
+    before = inputs.reciprocal_rank()
+    teach(inputs, replace(SETTINGS, epochs=6, precision="bfloat16"), tmp_path, live=True)
+    assert inputs.reciprocal_rank() > before + 0.05
 
 
-def test_the_metrics_say_what_the_trainer_did(lesson: Lesson, tmp_path: Path) -> None:
-    teach(lesson, SETTINGS, tmp_path)
+def test_the_metrics_say_what_the_trainer_did(inputs: TrainingInputs, tmp_path: Path) -> None:
+    teach(inputs, SETTINGS, tmp_path)
     for record in read_metrics(tmp_path / "metrics.jsonl"):
         assert set(record) == {"step", "loss", "kl", "hard", "learning_rate", "grad_norm"}
         assert record["loss"] == pytest.approx(record["kl"] + record["hard"], abs=1e-3)

@@ -1,6 +1,6 @@
-"""A small but whole lesson: the tiny collection, BM25 and a full-context average as teachers, targets, batches.
+"""Small but whole training inputs: the tiny collection, BM25 and a full-context average as teachers, targets, batches.
 
-`python -m tests.training.lesson CORPUS STUDENT FOLDER '{"save_every": 2}'` trains in a process of its own, slowly, so
+`python -m tests.training.inputs CORPUS STUDENT FOLDER '{"save_every": 2}'` trains in a process of its own, slowly, so
 that it can be killed in between.
 """
 
@@ -67,7 +67,7 @@ def interrupted(batches: BatchMaker) -> BatchMaker:
 
 
 @dataclass
-class Lesson:
+class TrainingInputs:
     """What the teachers said of the train queries' candidates, for one student."""
 
     student: Student
@@ -110,7 +110,7 @@ class Lesson:
         return float(np.mean([1 / (1 + int((line > line[row]).sum())) for line, row in zip(scores, own, strict=True)]))
 
 
-def prepare(corpus: Path, student_folder: Path, device: str = "cpu") -> Lesson:
+def prepare(corpus: Path, student_folder: Path, device: str = "cpu") -> TrainingInputs:
     """Read, encode, score, build targets: the same in every process."""
     student = load_student(str(student_folder), max_tokens=48, device=device)
     texts, queries, positives = _read(corpus)
@@ -126,7 +126,7 @@ def prepare(corpus: Path, student_folder: Path, device: str = "cpu") -> Lesson:
     judge = BatchTeacher(teachers, scores, [0.3, 0.7], candidates.query_rows_Q)
     ours = [_embed(student, side).vectors_WD for side in (shown, asked)]
     words = _words(texts, queries, np.concatenate(ours))
-    return Lesson(student, asked, shown, candidates, scores, targets, judge, positives, words)
+    return TrainingInputs(student, asked, shown, candidates, scores, targets, judge, positives, words)
 
 
 def _words(texts: list[str], queries: list[str], ours: Array) -> HasVectors:
@@ -179,7 +179,7 @@ def _candidates(lexical: LexicalTeacher, positives: dict[int, set[int]]) -> Cand
 
 
 def teach(
-    lesson: Lesson,
+    inputs: TrainingInputs,
     settings: TrainSettings,
     folder: Path,
     *,
@@ -189,20 +189,20 @@ def teach(
     hard_label_weight: float = 0.1,
     kind: str = "kl",
 ) -> Trained:
-    """One training with whatever is asked for; the student is `lesson.student`."""
-    ema, targets = lesson.live(settings) if live else (None, None)
-    loss = loss_of(lesson, kind, student_temperature=0.05, hard_label_weight=hard_label_weight, live=targets)
-    made = batches or lesson.batches()
+    """One training with these arguments; the student is `inputs.student`."""
+    ema, targets = inputs.live(settings) if live else (None, None)
+    loss = loss_of(inputs, kind, student_temperature=0.05, hard_label_weight=hard_label_weight, live=targets)
+    made = batches or inputs.batches()
     if kind == "embedding":
-        made = replace(made, vectors=lesson.words)
-    return train(lesson.student.model, made, loss, settings, folder, live=ema, early_stop=early_stop)
+        made = replace(made, vectors=inputs.words)
+    return train(inputs.student.model, made, loss, settings, folder, live=ema, early_stop=early_stop)
 
 
-def loss_of(lesson: Lesson, kind: str, **asked: Any) -> Distillation:
+def loss_of(inputs: TrainingInputs, kind: str, **asked: Any) -> Distillation:
     """`kl`, `margin_mse` or `embedding`."""
-    model = lesson.student.model
+    model = inputs.student.model
     if kind == "margin_mse":
-        return MarginDistillation(model, target_temperature=lesson.targets.temperature, scale=0.1, **asked)
+        return MarginDistillation(model, target_temperature=inputs.targets.temperature, scale=0.1, **asked)
     return (EmbeddingDistillation if kind == "embedding" else ListwiseDistillation)(model, **asked)
 
 
@@ -228,10 +228,10 @@ def main(corpus: str, student: str, folder: str, options: str) -> None:
     asked = json.loads(options)
     kind = asked.pop("kind", "kl")
     live, whole, slow, hard = (asked.pop(name, 0) for name in ("live", "whole_batch", "slow", "hard"))
-    lesson = prepare(Path(corpus), Path(student))
-    batches = lesson.batches(bool(whole), SlowBatchMaker if slow else BatchMaker)
+    inputs = prepare(Path(corpus), Path(student))
+    batches = inputs.batches(bool(whole), SlowBatchMaker if slow else BatchMaker)
     settings = TrainSettings(**{**vars(SETTINGS), **asked})
-    teach(lesson, settings, Path(folder), live=bool(live), batches=batches, hard_label_weight=hard, kind=kind)
+    teach(inputs, settings, Path(folder), live=bool(live), batches=batches, hard_label_weight=hard, kind=kind)
 
 
 if __name__ == "__main__":
