@@ -129,8 +129,8 @@ def notes(tmp_path: Path) -> Path:
 def test_a_folder_of_text_files_becomes_passages(notes: Path, tmp_path: Path, call: Call) -> None:
     done = call("corpus", "convert", notes, tmp_path / "out")
     assert done.code == 0, done.err
-    assert "passages from 2 files" in done.out
-    assert "empty files: 1, e.g. more/empty.txt: no text" in done.out
+    assert "2 files read, 2 passages kept" in done.out
+    assert "1 empty files: more/empty.txt: no text" in done.out
     records = [json.loads(line) for line in (tmp_path / "out" / "corpus.jsonl").read_text().splitlines()]
     assert "Hoist the sail when the wind turns." in [record["text"] for record in records]
     assert all(record["_id"].startswith(("bread.md#", "more/sail.txt#")) for record in records)

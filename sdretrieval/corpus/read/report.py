@@ -64,7 +64,8 @@ class ImportReport:
             + (" ..." if met.count > len(met.examples) else "")
             for trouble, met in self.troubles.items()
         ]
-        return [f"{self.source}: {self.read:,} read, {self.kept:,} {self.what} kept", *shown, *self.notes]
+        unit = "files " if self.what == "passages" else ""
+        return [f"{self.source}: {self.read:,} {unit}read, {self.kept:,} {self.what} kept", *shown, *self.notes]
 
 
 class Tally:

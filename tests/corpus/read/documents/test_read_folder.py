@@ -57,7 +57,7 @@ def test_every_kind_is_read(folder: Path) -> None:
     assert [by_id(corpus)[identifier][0] for identifier in ids_of(corpus, "b.md")] == ["On Boats", "On Boats > Sails"]
     assert corpus.name == "papers" and len(corpus.queries) == 0 and not corpus.qrels
     assert (report.read, report.kept) == (6, 7) and not report.troubles
-    assert report.lines() == [f"{folder}: 6 read, 7 passages kept"]
+    assert report.lines() == [f"{folder}: 6 files read, 7 passages kept"]
 
 
 def test_all_trouble_is_counted_and_named(folder: Path) -> None:
