@@ -39,7 +39,7 @@ from sdretrieval.store.memory import peak_of_work
 from sdretrieval.targets.build import build_targets
 from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
 from sdretrieval.teachers.pairs import PairCache
-from sdretrieval.training.batches import BatchMaker
+from sdretrieval.training.batches import Collator
 from sdretrieval.training.batches import Side as TextSide
 from sdretrieval.training.distillation import ListwiseDistillation
 from sdretrieval.training.train import TrainSettings, train
@@ -127,7 +127,7 @@ def _training(student: Student, lists: Candidates, ids: Ragged, view: View, fold
     """An epoch over whole lists with the student's own scores as targets, ready to begin."""
     targets, _ = build_targets(lists.scores, lists.positive, temperature=0.05)
     sides = [TextSide(ids, view, specials) for specials in (student.query_specials, student.document_specials)]
-    batches = BatchMaker(student.model, *sides, lists, targets, int(lists.rows.lengths.max()), SEED)
+    batches = Collator(student.model, *sides, lists, targets, int(lists.rows.lengths.max()), SEED)
     loss = ListwiseDistillation(student.model, student_temperature=0.05)
     return lambda: train(student.model, batches, loss, TrainSettings(seed=SEED), folder / "train")
 

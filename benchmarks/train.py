@@ -35,7 +35,7 @@ from sdretrieval.training.batches import visiting_order
 from sdretrieval.training.speed import faster_precision
 
 if TYPE_CHECKING:
-    from sdretrieval.training.batches import BatchMaker
+    from sdretrieval.training.batches import Collator
 
 ROUNDS = 3
 DOCUMENTS = 1000
@@ -169,9 +169,9 @@ def _train_ours(folder: Path, name: str, precision: Precision, number: int) -> s
     return str(target / "student")
 
 
-def _batches(folder: Path, seed: int) -> BatchMaker:
+def _batches(folder: Path, seed: int) -> Collator:
     """Of a fresh student, over the lists that both sides learn from."""
-    from sdretrieval.training.batches import BatchMaker
+    from sdretrieval.training.batches import Collator
     from sdretrieval.training.batches import Side as TextSide
 
     candidates, targets = _lists(folder)
@@ -179,7 +179,7 @@ def _batches(folder: Path, seed: int) -> BatchMaker:
     texts = [
         tokenize(read_texts(folder / f"{name}.json"), student.model.tokenizer) for name in ("queries", "documents")
     ]
-    return BatchMaker(
+    return Collator(
         student.model, TextSide(texts[0], student.query_view, student.query_specials),
         TextSide(texts[1], student.view, student.document_specials), candidates, targets, LIST, seed,
     )  # fmt: skip

@@ -31,7 +31,7 @@ def main(
     result = run_config(asked)
     assert result is not None  # only `until` stops a run early
 
-    for split, made in result.report["queries_made"].items():
+    for split, made in result.report["synthetic_queries"].items():
         print(f"queries made for {split}: {made['kept']} kept of {made['wanted']} wanted")
     for row in result.details["table"]:
         print(f"{row['system']:20} estimated nDCG@10 {row['test']['nDCG@10']:.4f}")

@@ -36,9 +36,9 @@ class Address(NamedTuple):
 
 UNITS = {
     "corpus": ("documents", ("documents",)),
-    "tokens": ("tokens", ("document_tokens", "query_tokens", "masked_tokens")),
+    "tokens": ("tokens", ("document_tokens", "query_tokens", "query_removed_tokens")),
     "lexical": ("documents", ("documents",)),
-    "encode": ("tokens", ("document_tokens", "query_tokens", "masked_tokens")),
+    "encode": ("tokens", ("document_tokens", "query_tokens", "query_removed_tokens")),
     "index": ("vectors", ("vectors",)),
     "evaluate": ("queries", ("queries",)),
     "probe": ("queries", ("queries",)),

@@ -61,15 +61,15 @@ def convert_command(
     max_documents: MaxDocuments = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Write any corpus as a clean BEIR folder, and say what was left out."""
-    from sdretrieval.corpus import import_corpus, limit_documents, require_absent, with_questions, write_beir
-    from sdretrieval.corpus.read.tables import Asking, Columns, read_role, split_and_source
+    from sdretrieval.corpus import import_corpus, limit_documents, require_absent, with_queries, write_beir
+    from sdretrieval.corpus.read.tables import Columns, QuerySources, read_role, split_and_source
 
     roles = dict(read_role(given) for given in column or ())
-    asking = Asking(queries, topics, log, tuple(split_and_source(given) for given in qrels or ()), roles)
+    asking = QuerySources(queries, topics, log, tuple(split_and_source(given) for given in qrels or ()), roles)
     columns = Columns(identifier, title, tuple(text or ()))
     with stdout_kept_clean():
         require_absent(folder)
-        imported = with_questions(import_corpus(source, max_documents=max_documents, columns=columns), asking)
+        imported = with_queries(import_corpus(source, max_documents=max_documents, columns=columns), asking)
         corpus = limit_documents(imported.corpus, max_documents) if max_documents else imported.corpus
         write_beir(corpus, folder, imported.counts)
     splits = {split: len(judged) for split, judged in corpus.qrels.items()}

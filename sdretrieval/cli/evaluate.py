@@ -224,7 +224,7 @@ class Bench:
 
         def build(work: Work) -> None:
             from sdretrieval.encode.encoder import encode_texts
-            from sdretrieval.encode.reuse import Donor
+            from sdretrieval.encode.reuse import ReusableArtifact
             from sdretrieval.encode.tokens import tokenize
 
             texts = self.corpus.document_texts() if side == "documents" else self.corpus.query_texts(self.rows)
@@ -232,7 +232,7 @@ class Bench:
             tokens = tokenize(texts, model.tokenizer, f"tokenize {side}")
             embeddings, reused = encode_texts(
                 model, tokens, view, specials, work.folder, precision=precision, description=f"encode {side}",
-                donors=[Donor(one.path, one.sound) for one in work.reusable()],
+                reusable=[ReusableArtifact(one.path, one.sound) for one in work.reusable()],
             )  # fmt: skip
             work.counts.update(windows=len(embeddings.vectors_WD), windows_reused=reused)
 

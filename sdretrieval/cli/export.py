@@ -105,7 +105,7 @@ def export_run(
             include_texts=texts,
         )
     except ModelError as problem:
-        # A bundle is opened by strangers, so it never runs a model's own code, even if the run did.
+        # A bundle is opened by unknown_ids, so it never runs a model's own code, even if the run did.
         if not serving.config.student.trust_remote_code:
             raise
         raise ModelError(

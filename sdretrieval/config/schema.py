@@ -46,8 +46,8 @@ class GenerateConfig(Section):
     written: Number = identity("share of queries that a model writes", DEFAULT_SHARES["written"], ge=0)
     model: str | None = identity("hub id or folder of a seq2seq model that writes queries", None)
     prompt: str = identity("put before each document that the model writes a query for", "")
-    masked: tuple[Literal["title", "heading", "leading", "span"], ...] = identity(
-        "kinds whose words are hidden from their document in training", ("title", "heading"), strict=False
+    query_removed: tuple[Literal["title", "heading", "leading", "span"], ...] = identity(
+        "kinds whose words are removed from their document in training", ("title", "heading"), strict=False
     )
     within: int | None = identity(
         "keep a query only if dense search and BM25 together find its document among so many; null sets no rank",
@@ -245,9 +245,9 @@ class FalseNegativesConfig(Section):
     """Which candidates the hard-label term must not push away; the soft targets keep them."""
 
     rule: Literal["none", "margin", "percent_of_positive"] = identity("how likely false negatives are found", "none")
-    margin: Number = identity("a candidate scored above the positive less this is masked (margin)", 0.05, ge=0)
+    margin: Number = identity("a candidate scored above the positive less this is left out (margin)", 0.05, ge=0)
     percent: Number = identity(
-        "a candidate above this percentage of the positive's score is masked", 95.0, gt=0, le=100
+        "a candidate above this percentage of the positive's score is left out", 95.0, gt=0, le=100
     )
 
 

@@ -9,7 +9,7 @@ from sdretrieval.corpus.arrow import document_table, load_corpus, query_table, s
 from sdretrieval.corpus.check import CorpusCheck, check_corpus
 from sdretrieval.corpus.read.beir import dangling_judgements, download_beir, read_beir, require_absent, write_beir
 from sdretrieval.corpus.read.python_stdlib import build_stdlib
-from sdretrieval.corpus.read.tables import Asking, Columns, Imported, ImportReport, with_questions
+from sdretrieval.corpus.read.tables import Columns, Imported, ImportReport, QuerySources, with_queries
 from sdretrieval.corpus.sources import (
     Source,
     TextSize,
@@ -28,17 +28,16 @@ from sdretrieval.corpus.splits import (
     training_queries,
 )
 from sdretrieval.corpus.synthetic_queries import (
-    generated_sources,
     hold_out_documents,
-    is_generated,
-    with_generated_split,
+    is_synthetic,
+    synthetic_sources,
+    with_synthetic_split,
 )
 from sdretrieval.corpus.text import content_digest, normalised
 from sdretrieval.corpus.types import Corpus, Qrels, joined
 from sdretrieval.corpus.verdicts import Mark, Verdicts, read_marks, resolve
 
 __all__ = [
-    "Asking",
     "Columns",
     "Corpus",
     "CorpusCheck",
@@ -47,6 +46,7 @@ __all__ = [
     "Imported",
     "Mark",
     "Qrels",
+    "QuerySources",
     "Source",
     "TextSize",
     "Verdicts",
@@ -59,10 +59,9 @@ __all__ = [
     "document_table",
     "download_beir",
     "find_source",
-    "generated_sources",
     "hold_out_documents",
     "import_corpus",
-    "is_generated",
+    "is_synthetic",
     "joined",
     "limit_documents",
     "load_corpus",
@@ -77,8 +76,9 @@ __all__ = [
     "require_split",
     "resolve",
     "save_corpus",
+    "synthetic_sources",
     "training_queries",
-    "with_generated_split",
-    "with_questions",
+    "with_queries",
+    "with_synthetic_split",
     "write_beir",
 ]

@@ -18,7 +18,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from sdretrieval.encode.batches import budget_batches, features_of, usual_batch_tokens
-from sdretrieval.encode.reuse import DIGESTS, Donor, digests_of, find_reused, log_reused, rows_to_make
+from sdretrieval.encode.reuse import DIGESTS, ReusableArtifact, digests_of, find_reused, log_reused, rows_to_make
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import NumericError
 from sdretrieval.progress import Progress, track
@@ -70,12 +70,12 @@ def encode_texts(
     batch_tokens: int | None = None,
     precision: Precision = "float32",
     description: str = "encode",
-    donors: Sequence[Donor] = (),
+    reusable: Sequence[ReusableArtifact] = (),
 ) -> Encoded:
     """Encode every window of every text into `folder` (vectors.npy, windows.npy), float32 whatever `precision`.
 
     Continues where an earlier call stopped, and finds all done after one that ended: the folder must belong to this
-    model, these tokens and this view. Windows whose token ids one of `donors` (results of the same model at the same
+    model, these tokens and this view. Windows whose token ids one of `reusable` (results of the same model at the same
     precision) has encoded are copied from there; copied and computed vectors are equal up to rounding, like vectors
     computed in batches of another size.
     Raises NumericError naming the text if a vector is not finite.
@@ -91,7 +91,7 @@ def encode_texts(
         # A window is known by what the model is given: its token ids, special and prompt tokens included.
         texts = track(tokens, f"{description}: digests", "texts", len(tokens))
         digests_W = digests_of((piece.tobytes() for ids in texts for piece in view.cut(ids, specials)), count)
-        file = VectorFile.begin(folder, (count, int(size)), digests_W, donors)
+        file = VectorFile.begin(folder, (count, int(size)), digests_W, reusable)
         log_reused(description, count - len(file.todo), count, "windows")
     with Progress(description, count, "windows") as progress:
         progress.resume(count - len(file.todo) + file.done)
@@ -189,8 +189,10 @@ class VectorFile:
         return file
 
     @staticmethod
-    def begin(folder: Path, shape: tuple[int, int], digests_W: Array, donors: Sequence[Donor] = ()) -> VectorFile:
-        """A new file with the rows that donors hold, and the digests beside it, so that it can be a donor itself."""
+    def begin(
+        folder: Path, shape: tuple[int, int], digests_W: Array, reusable: Sequence[ReusableArtifact] = ()
+    ) -> VectorFile:
+        """A new file with the rows that reusable hold, and the digests beside it, so that it can be a donor itself."""
         (folder / NOTE).unlink(missing_ok=True)  # what it counts is about to be overwritten
         path = folder / VECTORS
         vectors_WD = open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
@@ -198,7 +200,7 @@ class VectorFile:
             # Disk space is taken now, an OSError if there is none: a sparse file would end the process at a later page.
             with path.open("r+b") as stream:
                 os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
-        reused = find_reused(digests_W, donors)
+        reused = find_reused(digests_W, reusable)
         for part in reused:
             theirs_MD = np.load(part.folder / VECTORS, mmap_mode="r")
             for rows, their_rows in part.blocks():

@@ -27,7 +27,7 @@ ROWS_PER_COPY = 65_536
 
 
 @dataclass(frozen=True)
-class Donor:
+class ReusableArtifact:
     """A reusable artifact: the folder of the same computation over another collection; `sound` checks it before use."""
 
     folder: Path
@@ -63,12 +63,12 @@ def text_digests(texts: Sequence[str]) -> Array:
     return digests_of((text.encode("utf8", "surrogatepass") for text in texts), len(texts))
 
 
-def find_reused(digests_N: Array, donors: Iterable[Donor]) -> list[ReusedRows]:
+def find_reused(digests_N: Array, reusable: Iterable[ReusableArtifact]) -> list[ReusedRows]:
     """Which rows can be copied, and from where; the first donor that has a row gives it. Donors without digests give
     nothing."""
     parts: list[ReusedRows] = []
     missing = np.arange(len(digests_N))
-    for donor in donors:
+    for donor in reusable:
         if not len(missing) or not (donor.folder / DIGESTS).is_file():
             continue
         theirs_M = np.load(donor.folder / DIGESTS)

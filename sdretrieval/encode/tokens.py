@@ -17,7 +17,15 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from sdretrieval.encode.reuse import DIGESTS, Donor, digest_of, find_reused, log_reused, rows_to_make, text_digests
+from sdretrieval.encode.reuse import (
+    DIGESTS,
+    ReusableArtifact,
+    digest_of,
+    find_reused,
+    log_reused,
+    rows_to_make,
+    text_digests,
+)
 from sdretrieval.encode.views import Specials
 from sdretrieval.progress import Progress
 from sdretrieval.ragged import Array, Ragged, gathered
@@ -67,9 +75,13 @@ def _ids(texts: Sequence[str], tokenizer: Any) -> list[Array]:
 
 
 def tokenize_into(
-    folder: Path, texts: Sequence[str], tokenizer: Any, description: str = "tokenize", donors: Sequence[Donor] = ()
-) -> tuple[Ragged, int]:
-    """Token ids of each text, saved in `folder`, and how many texts' ids were copied from `donors`, which are results
+    folder: Path,
+    texts: Sequence[str],
+    tokenizer: Any,
+    description: str = "tokenize",
+    reusable: Sequence[ReusableArtifact] = (),
+) -> tuple[Ragged, int]:  # fmt: skip
+    """Token ids of each text, saved in `folder`, and how many texts' ids were copied from `reusable`, which are results
     of the same tokenizer: it would give the same ids again.
 
     Continues where an earlier call stopped, and finds all done after one that ended: the folder must belong to these
@@ -79,7 +91,7 @@ def tokenize_into(
     if not digests.exists():  # an earlier call saved them whole or not at all
         np.save(folder / f"new-{DIGESTS}", text_digests(texts))
         (folder / f"new-{DIGESTS}").replace(digests)
-    reused = find_reused(np.load(digests), donors)
+    reused = find_reused(np.load(digests), reusable)
     new_rows = rows_to_make(len(texts), reused)
     copied = len(texts) - len(new_rows)
     if (folder / CARD).exists():

@@ -33,7 +33,7 @@ def amount_of(address: str, config: Config, load: Workload) -> Amount | None:
             count: float = load.documents
         case "tokens":
             reader = reader_at(address, load)
-            count = sum(side.total() for side in (reader.documents, reader.queries, reader.masked))
+            count = sum(side.total() for side in (reader.documents, reader.queries, reader.query_removed))
         case "encode":
             count = _encoded_tokens(address, config, load)
         case "evaluate":
@@ -60,12 +60,12 @@ def _encoded_tokens(address: str, config: Config, load: Workload) -> float:
     """Content tokens of all windows that the stage encodes."""
     reader, view = reader_at(address, load), view_at(address, config)
     if address.endswith(":hidden"):
-        return reader.masked.seen(view, reader.specials)
+        return reader.query_removed.seen(view, reader.specials)
     tokens = reader.queries.seen(reader.query_view, reader.query_specials)
     # If queries alone learn, documents keep the base student's vectors.
     if config.student.train == "both" or address.startswith(("0/", "1/")):
         tokens += reader.documents.seen(view, reader.specials)
-        tokens += reader.masked.first(load.measuring).seen(view, reader.specials)
+        tokens += reader.query_removed.first(load.measuring).seen(view, reader.specials)
     return tokens
 
 

@@ -21,7 +21,7 @@ from sdretrieval.encode.student import Student, words_folder
 from sdretrieval.encode.tokens import specials_of, tokenize
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.ragged import Array, Ragged
-from sdretrieval.stages.collection import GENERATED_TRAIN, Collection
+from sdretrieval.stages.collection import SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.corpus import build_corpus
 from sdretrieval.stages.encode import ExternalEncoder
 from sdretrieval.stages.teachers import view_of
@@ -78,7 +78,7 @@ class Reader:
 
     documents: Lengths
     queries: Lengths
-    masked: Lengths
+    query_removed: Lengths
     specials: Specials
     query_specials: Specials
     query_view: View
@@ -117,10 +117,10 @@ def workload_of(config: Config, student: Student, made: Mapping[str, Artifact], 
     """The workload of a run of `config`. `made`: what is in the store, by stage address; of `0/corpus`, `0/queries` and
     `0/tokens`, what is missing is sampled. Makes no artifact. Raises CorpusError as reading the corpus does."""
     with _collected(config, made) as prepared:
-        corpus, masked = prepared.corpus, prepared.masked
+        corpus, query_removed = prepared.corpus, prepared.query_removed
         document_texts = corpus.document_texts(spread(len(corpus.documents), sample).tolist())
         query_texts = corpus.query_texts(spread(len(corpus.queries), sample).tolist())
-        masked_texts = [masked[row].text for row in spread(len(masked), sample).tolist()]
+        query_removed_texts = [query_removed[row].text for row in spread(len(query_removed), sample).tolist()]
 
         def lengths(texts: Sequence[str], count: int, side: str) -> Lengths:
             return Lengths(tokenize(texts, student.model.tokenizer, f"sample of {side}"), count)
@@ -132,7 +132,7 @@ def workload_of(config: Config, student: Student, made: Mapping[str, Artifact], 
         reader = Reader(
             documents,
             lengths(query_texts, len(corpus.queries), "queries"),
-            lengths(masked_texts, len(masked), "documents without their query"),
+            lengths(query_removed_texts, len(query_removed), "documents without their query"),
             student.document_specials,
             student.query_specials,
             student.query_view,
@@ -154,7 +154,7 @@ def workload_of(config: Config, student: Student, made: Mapping[str, Artifact], 
             reader=reader,
             external=external,
             splits={split: len(prepared.rows_of(split)) - surplus.get(split, 0) for split in corpus.qrels},
-            train=len(prepared.train_rows) - surplus.get(GENERATED_TRAIN, 0),
+            train=len(prepared.train_rows) - surplus.get(SYNTHETIC_TRAIN, 0),
             measuring=prepared.measuring,
             document_texts=document_texts,
             query_texts=query_texts,
@@ -177,7 +177,7 @@ def _external_reader(
     return Reader(
         lengths(document_texts, student.documents.count),
         lengths(query_texts, student.queries.count),
-        lengths(document_texts, student.masked.count),
+        lengths(document_texts, student.query_removed.count),
         specials_of(tokenizer, prompts.document),
         specials_of(tokenizer, prompts.query),
         View(encoder.query_tokens),

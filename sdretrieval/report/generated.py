@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from sdretrieval.corpus import is_generated
+from sdretrieval.corpus import is_synthetic
 from sdretrieval.corpus.synthetic_queries import QueryTally
 from sdretrieval.evaluation import Measured
 from sdretrieval.report.figures import BASE, Figures
 from sdretrieval.stages.collection import Collection
 
 
-def queries_made(collection: Collection) -> dict[str, Any]:
+def synthetic_queries(collection: Collection) -> dict[str, Any]:
     """By split: queries `wanted` and `kept`; by kind what was made, kept and dropped, why; examples. Empty if no
     query was made from a document."""
     return {split: _of(collection, split, collection.tally(split)) for split in collection.kept}
@@ -35,7 +35,7 @@ def _of(collection: Collection, split: str, tally: QueryTally) -> dict[str, Any]
 
 def is_made(collection: Collection, split: str) -> bool:
     """Whether the queries of a split were made from documents."""
-    return any(is_generated(query) for query in collection.corpus.qrels[split])
+    return any(is_synthetic(query) for query in collection.corpus.qrels[split])
 
 
 def estimate_against_truth(collection: Collection, figures: Figures, split: str, measure: str) -> dict[str, Any] | None:

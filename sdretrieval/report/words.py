@@ -18,7 +18,7 @@ def headline(report: Mapping[str, Any]) -> str:
         return f"Nothing was trained: the probe found no teacher better than the student ({numbers})."
     if all(one["decision"] == "rejected" for one in report["generations"]):
         return "No generation passed the gate: the final student is the base."
-    made = " (synthetic queries: estimate)" if report["split_is_made"] else ""
+    made = " (synthetic queries: estimate)" if report["split_is_synthetic"] else ""
     split = dev_name(report["estimate"]) if report["split"] == "dev" else report["split"] + made
     return (
         f"{against['measure']} on {report['corpus']} {split}: {numbers} "

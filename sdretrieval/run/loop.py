@@ -10,7 +10,7 @@ from sdretrieval.config.conflicts import by_probe
 from sdretrieval.errors import MissingScores
 from sdretrieval.evaluation.gate import MERGE_SHARES
 from sdretrieval.stages.corpus import collect, generates
-from sdretrieval.stages.encode import Vectors, encode_hidden, encode_student
+from sdretrieval.stages.encode import Vectors, encode_query_removed, encode_student
 from sdretrieval.stages.evaluate import (
     System,
     measure_bm25,
@@ -177,11 +177,11 @@ def train_student(
     epochs: float,
 ) -> Weights:  # fmt: skip
     """A training of this run. If only queries learn, documents come as the base student's vectors."""
-    run, hidden = base.run, None
+    run, query_removed = base.run, None
     cfg = run.config.corpus
-    if run.learns_queries_only and cfg.generated_queries and cfg.generate.masked:
-        hidden = encode_hidden(run, base.tokens)
-    kept = (base.vectors, hidden) if run.learns_queries_only else (None, None)
+    if run.learns_queries_only and cfg.generated_queries and cfg.generate.query_removed:
+        query_removed = encode_query_removed(run, base.tokens)
+    kept = (base.vectors, query_removed) if run.learns_queries_only else (None, None)
     return train(
         run, base.collection, base.tokens, base.lexical, address, start, inputs, weights, objective, epochs, kept
     )

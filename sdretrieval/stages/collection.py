@@ -10,17 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sdretrieval.corpus import Corpus, Verdicts, load_corpus
-from sdretrieval.corpus.synthetic_queries import GeneratedQuery, QueryTally
+from sdretrieval.corpus.synthetic_queries import QueryTally, SyntheticQuery
 from sdretrieval.files import read_json
 from sdretrieval.ragged import Array
 from sdretrieval.store.runner import Artifact
 
 GENERATED, KEPT = "generated.json", "kept.json"
-GENERATED_TRAIN = "generated"
+SYNTHETIC_TRAIN = "generated"
 """Split of training queries made from documents."""
 
 
-class Masked(NamedTuple):
+class QueryRemovedDocument(NamedTuple):
     """A document without the words of the query that was made from it."""
 
     query: str
@@ -78,7 +78,7 @@ class Collection:
     def notes(self) -> dict[str, Any]:
         """Training query ids, whether dev is an estimate, warnings."""
         notes = read_json(self.made.path / "notes.json")
-        dropped = set(self.generated.get(GENERATED_TRAIN, {})) - set(self.kept.get(GENERATED_TRAIN, ()))
+        dropped = set(self.generated.get(SYNTHETIC_TRAIN, {})) - set(self.kept.get(SYNTHETIC_TRAIN, ()))
         if self._kept and dropped:
             notes["train_queries"] = [query for query in notes["train_queries"] if query not in dropped]
         return notes
@@ -89,12 +89,15 @@ class Collection:
         return read_json(path) if path.exists() else {"queries": {}, "wanted": {}, "tallies": {}}
 
     @cached_property
-    def generated(self) -> dict[str, dict[str, GeneratedQuery]]:
+    def generated(self) -> dict[str, dict[str, SyntheticQuery]]:
         """The synthetic queries, by split and id."""
         table = load_corpus(self.made.path / "corpus")
         texts = dict(zip(table.query_ids, table.query_texts(), strict=True))
         return {
-            split: {i: GeneratedQuery(texts[i], row, kind, masked) for i, (row, kind, masked) in queries.items()}
+            split: {
+                i: SyntheticQuery(texts[i], row, kind, query_removed)
+                for i, (row, kind, query_removed) in queries.items()
+            }
             for split, queries in self._generation["queries"].items()
         }
 
@@ -108,36 +111,38 @@ class Collection:
         return QueryTally.from_json(record["tallies"][split])
 
     @cached_property
-    def masked(self) -> list[Masked]:
+    def query_removed(self) -> list[QueryRemovedDocument]:
         """Documents without their synthetic query, those of splits that measure first."""
         found = [
-            Masked(identifier, query.document_row, split, query.masked)
+            QueryRemovedDocument(identifier, query.document_row, split, query.query_removed)
             for split, queries in self.generated.items()
             for identifier, query in queries.items()
-            if query.masked is not None
+            if query.query_removed is not None
         ]
-        return sorted(found, key=lambda one: one.split == GENERATED_TRAIN)
+        return sorted(found, key=lambda one: one.split == SYNTHETIC_TRAIN)
 
     @property
     def measuring(self) -> int:
-        """How many of `masked` belong to splits that measure: these come first."""
-        return sum(one.split != GENERATED_TRAIN for one in self.masked)
+        """How many of `query_removed` belong to splits that measure: these come first."""
+        return sum(one.split != SYNTHETIC_TRAIN for one in self.query_removed)
 
-    def has_masked(self, split: str) -> bool:
+    def has_query_removed(self, split: str) -> bool:
         """Whether the queries of a split were made from documents, and are measured without themselves."""
-        return any(one.split == split for one in self.masked[: self.measuring])
+        return any(one.split == split for one in self.query_removed[: self.measuring])
 
-    def masked_of(self, split: str) -> list[tuple[int, Masked]]:
-        """(position in `masked`, it) of a split's queries that are kept."""
+    def query_removed_of(self, split: str) -> list[tuple[int, QueryRemovedDocument]]:
+        """(position in `query_removed`, it) of a split's queries that are kept."""
         qrels = self.corpus.qrels.get(split, {})
         return [
-            (n, one) for n, one in enumerate(self.masked[: self.measuring]) if one.split == split and one.query in qrels
+            (n, one)
+            for n, one in enumerate(self.query_removed[: self.measuring])
+            if one.split == split and one.query in qrels
         ]
 
     @cached_property
-    def masked_position(self) -> dict[int, int]:
-        """Query row -> position in `masked`."""
-        return {self.corpus.query_row[one.query]: position for position, one in enumerate(self.masked)}
+    def query_removed_position(self) -> dict[int, int]:
+        """Query row -> position in `query_removed`."""
+        return {self.corpus.query_row[one.query]: position for position, one in enumerate(self.query_removed)}
 
     @cached_property
     def train_rows(self) -> Array:
@@ -157,7 +162,7 @@ class Collection:
     def known_positives(self, query_rows: Sequence[int], use_labels: bool) -> list[list[int]]:
         """Document rows of the known positives of training queries: judged ones if labels may be used, always the
         document that a synthetic query was made from, and above both what a person said (`corpus.verdicts`)."""
-        judged: dict[str, Any] = dict(self.corpus.qrels.get(GENERATED_TRAIN, {}))
+        judged: dict[str, Any] = dict(self.corpus.qrels.get(SYNTHETIC_TRAIN, {}))
         if use_labels:
             judged |= self.corpus.qrels.get("train", {})
         ids, document_row, said = self.corpus.query_ids, self.corpus.document_row, self.verdicts

@@ -20,18 +20,18 @@ from sdretrieval.corpus import (
     training_queries,
 )
 from sdretrieval.corpus.synthetic_queries import (
-    GeneratedQuery,
     QueryTally,
     Recipe,
+    SyntheticQuery,
     load_writer,
-    with_generated_split,
+    with_synthetic_split,
 )
 from sdretrieval.corpus.text import hash_rank
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.student import torch_device
 from sdretrieval.errors import CorpusError
 from sdretrieval.files import write_json
-from sdretrieval.stages.collection import GENERATED, GENERATED_TRAIN, Collection
+from sdretrieval.stages.collection import GENERATED, SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.run import Run
 from sdretrieval.store import Work
 
@@ -96,7 +96,7 @@ class Splits:
     def __init__(self, raw: Corpus, config: Config) -> None:
         self.corpus, self._raw, self._config = raw, raw, config
         self.train: list[str] = []
-        self.generated: dict[str, Mapping[str, GeneratedQuery]] = {}
+        self.generated: dict[str, Mapping[str, SyntheticQuery]] = {}
         self.tallies: dict[str, QueryTally] = {}
         self.wanted: dict[str, int] = {}
 
@@ -105,8 +105,8 @@ class Splits:
         cfg, split, raw = self._config.corpus, self._config.evaluate.split, self._raw
         # Dev is carved or made anyway. Another split is made only if the corpus judges nothing at all, never because
         # its name was mistyped.
-        split_is_made = split == "dev" or (not cfg.labels and not any(raw.qrels.values()))
-        if not split_is_made:
+        split_is_synthetic = split == "dev" or (not cfg.labels and not any(raw.qrels.values()))
+        if not split_is_synthetic:
             require_split(raw, split)
         if cfg.labels:
             require_positives(raw, "train")
@@ -115,7 +115,7 @@ class Splits:
         else:
             require_for_control(self._config, raw)
             self._generate("dev", cfg.dev_queries, held_out=True)
-            if split != "dev" and split_is_made:
+            if split != "dev" and split_is_synthetic:
                 self._generate(split, cfg.dev_queries, held_out=True)
         self._choose_training()
 
@@ -139,8 +139,8 @@ class Splits:
         if cfg.train_queries is not None and len(self.train) > cfg.train_queries:
             self.train = sorted(self.train, key=lambda query: hash_rank(self._config.seed, query))[: cfg.train_queries]
         if cfg.generated_queries:
-            self._generate(GENERATED_TRAIN, cfg.generated_queries, held_out=False)
-            self.train += list(self.generated[GENERATED_TRAIN])
+            self._generate(SYNTHETIC_TRAIN, cfg.generated_queries, held_out=False)
+            self.train += list(self.generated[SYNTHETIC_TRAIN])
         if not self.train:
             log = f"train on the {len(unjudged)} queries without a judgement (--set corpus.unjudged_queries=true), or "
             labelled = len(self._raw.qrels.get("train", {})) if cfg.labels else 0
@@ -156,7 +156,7 @@ class Splits:
 
     def _generate(self, split: str, count: int, *, held_out: bool) -> None:
         tally = QueryTally()
-        self.corpus, self.generated[split] = with_generated_split(
+        self.corpus, self.generated[split] = with_synthetic_split(
             self.corpus, split, count, self._config.seed, held_out=held_out, recipe=recipe_of(self._config), tally=tally
         )
         self.tallies[split], self.wanted[split] = tally, count
@@ -165,7 +165,7 @@ class Splits:
         """`generated.json`: every synthetic query but its text, how many are wanted, what was dropped so far."""
         return {
             "queries": {
-                split: {i: [query.document_row, query.kind, query.masked] for i, query in queries.items()}
+                split: {i: [query.document_row, query.kind, query.query_removed] for i, query in queries.items()}
                 for split, queries in self.generated.items()
             },
             "wanted": self.wanted,
@@ -181,7 +181,7 @@ def recipe_of(config: Config) -> Recipe:
     if cfg.model is not None and cfg.written > 0:
         device = torch_device(config.student.device)
         writer = load_writer(locate_model(cfg.model), cfg.prompt, config.seed, str(device))
-    return Recipe(shares, frozenset(cfg.masked), writer)
+    return Recipe(shares, frozenset(cfg.query_removed), writer)
 
 
 def require_for_control(config: Config, corpus: Corpus) -> None:

@@ -13,7 +13,7 @@ from sdretrieval.indexes.exact import exact_search
 from sdretrieval.indexes.hits import Hits
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.training_inputs import TrainingData
-from sdretrieval.teachers.query_removed import Masks
+from sdretrieval.teachers.query_removed import QueryRemovedScores
 
 POOL_DOCUMENTS = 2000
 """Early stopping ranks dev queries in their positives and this many other documents: enough to see a turn, cheap."""
@@ -31,14 +31,14 @@ def dev_measure(data: TrainingData, student: Student) -> Callable[[], float]:
     cut = int(measure.split("@")[1])
 
     def value() -> float:
-        vectors, masked = shown(), left()
+        vectors, query_removed = shown(), left()
         queries = encode_sequences(student.model, sequences, student.query_specials)
-        found = exact_search(vectors, queries, min(cut + 1, len(pool)))  # one more: a masked document may leave
+        found = exact_search(vectors, queries, min(cut + 1, len(pool)))  # one more: a query_removed document may leave
         hits = Hits(np.where(found.rows_Qk < 0, -1, pool[found.rows_Qk]), found.scores_Qk)
         if sources:
             position = {row: q for q, row in enumerate(rows.tolist())}
-            scores = {row: float(masked[n] @ queries[position[row]]) for n, row in enumerate(sources)}
-            hits = Masks(sources, scores).correct_hits(rows, hits, cut)
+            scores = {row: float(query_removed[n] @ queries[position[row]]) for n, row in enumerate(sources)}
+            hits = QueryRemovedScores(sources, scores).correct_hits(rows, hits, cut)
         run = run_from_hits([corpus.query_ids[q] for q in rows], corpus.document_ids, *hits)
         student.model.train()
         return evaluate(qrels, run, [measure]).mean(measure)
@@ -51,19 +51,19 @@ def _dev_documents(
 ) -> tuple[Callable[[], Array], Callable[[], Array], dict[int, int]]:
     """What gives vectors of the `pool`, and of the documents that dev queries were made from, without these; and query
     row -> document row of the latter."""
-    found = data.collection.masked_of("dev")
+    found = data.collection.query_removed_of("dev")
     sources = {data.collection.corpus.query_row[one.query]: one.document_row for _, one in found}
     positions = np.asarray([n for n, _ in found], dtype=np.int64)
     if data.documents is not None:
         kept = data.documents
-        return lambda: _firsts(kept.documents, pool), lambda: _firsts(kept.masked, positions), sources
+        return lambda: _firsts(kept.documents, pool), lambda: _firsts(kept.query_removed, positions), sources
 
     def encoded(tokens: Ragged | None, rows: Array) -> Callable[[], Array]:
         specials = student.document_specials
         shown = [student.view.cut(tokens[row], specials)[0] for row in rows.tolist()] if tokens is not None else []
         return lambda: encode_sequences(student.model, shown, specials)
 
-    return encoded(data.tokens.documents, pool), encoded(data.tokens.masked, positions), sources
+    return encoded(data.tokens.documents, pool), encoded(data.tokens.query_removed, positions), sources
 
 
 def _firsts(vectors: Embeddings | None, rows: Array) -> Array:

@@ -20,7 +20,7 @@ from sdretrieval.config import DenseConfig, settings_from
 from sdretrieval.encode.encoder import Embeddings, Precision, encode_texts
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.prompts import FoundPrompts, find_prompts
-from sdretrieval.encode.reuse import Donor
+from sdretrieval.encode.reuse import ReusableArtifact
 from sdretrieval.encode.student import Student, load_student
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.indexes.auto import choose
@@ -55,9 +55,9 @@ class Vectors(Artifact):
         return np.asarray(Embeddings.load(self.path / "queries").vectors_WD)
 
     @cached_property
-    def masked(self) -> Embeddings | None:
-        """Of `Collection.masked`, those that measure; None if there are none."""
-        folder = self.path / "masked"
+    def query_removed(self) -> Embeddings | None:
+        """Of `Collection.query_removed`, those that measure; None if there are none."""
+        folder = self.path / "query_removed"
         return Embeddings.load(folder) if folder.exists() else None
 
 
@@ -88,13 +88,13 @@ def encode_student(
                 say_coverage(run.config, collected.corpus.document_ids, tokens.documents.lengths, student)
             encoding.documents("document", "documents", tokens.documents, view)
         else:
-            for side in ("documents", "masked"):
+            for side in ("documents", "query_removed"):
                 if (documents.path / side).is_dir():
                     _share(documents.path / side, work.folder / side)
             work.counts["document_windows"] = 0
         encoding.queries(tokens.queries)
-        if documents is None and collected.measuring and tokens.masked is not None:
-            encoding.documents("masked", "masked", tokens.masked.first(collected.measuring), view)
+        if documents is None and collected.measuring and tokens.query_removed is not None:
+            encoding.documents("query_removed", "query_removed", tokens.query_removed.first(collected.measuring), view)
 
     if documents is None:
         identity: dict[str, Any] = {"view": [view.max_tokens, view.windows, view.stride]}
@@ -105,15 +105,15 @@ def encode_student(
     return Vectors(made.key, made.path, documents)
 
 
-def encode_hidden(run: Run, tokens: Tokens) -> Vectors:
+def encode_query_removed(run: Run, tokens: Tokens) -> Vectors:
     """Every document without the query that was made from it, those of training queries too, by the base student."""
     view, precision, address = View(run.config.student.max_tokens), number_format(run, "encode"), "1/encode:hidden"
 
     def build(work: Work) -> None:
-        if tokens.masked is not None:
+        if tokens.query_removed is not None:
             student = run.student(run.base.student)
             encoding = Encoding(work, student, _batch_tokens(run), precision.chosen(), address)
-            encoding.documents("masked", "masked", tokens.masked, view)
+            encoding.documents("query_removed", "query_removed", tokens.query_removed, view)
 
     identity = {"encoded": "hidden", "max_tokens": view.max_tokens, **_identity(run)}
     inputs: list[Artifact | str] = [tokens, run.base.key, *precision.inputs]
@@ -130,8 +130,10 @@ def encode_external(run: Run, collected: Collection, position: int, encoder: Ext
         encoding = Encoding(work, encoder.model(), encoder.member.batch_tokens, precision.chosen(), address)
         encoding.documents("document", "documents", tokens.documents, encoder.view)
         encoding.queries(tokens.queries)
-        if collected.measuring and tokens.masked is not None:
-            encoding.documents("masked", "masked", tokens.masked.first(collected.measuring), encoder.view)
+        if collected.measuring and tokens.query_removed is not None:
+            encoding.documents(
+                "query_removed", "query_removed", tokens.query_removed.first(collected.measuring), encoder.view
+            )
         encoder.unload()
 
     identity = {
@@ -197,11 +199,11 @@ class Encoding:
     ) -> None:
         work = self.work
         (work.folder / side).mkdir(exist_ok=True)
-        donors = [Donor(one.path / side) for one in self.also_from]
-        donors += [Donor(one.path / side, one.sound) for one in self._reusable]
+        reusable = [ReusableArtifact(one.path / side) for one in self.also_from]
+        reusable += [ReusableArtifact(one.path / side, one.sound) for one in self._reusable]
         found, reused = encode_texts(
             model, texts, view, specials, work.folder / side, batch_tokens=self.batch_tokens,
-            precision=self.precision, description=f"{self.what} {side}", donors=donors,
+            precision=self.precision, description=f"{self.what} {side}", reusable=reusable,
         )  # fmt: skip
         work.counts[f"{kind}_windows"] = len(found.vectors_WD)
         work.counts[f"{kind}_windows_reused"] = reused

@@ -61,9 +61,9 @@ def write_texts_of(file: Path, collection: Collection, pairs: list[Pair]) -> Non
     documents = sorted({corpus.document_row[document] for _, document in pairs})
     query_texts = dict(zip((corpus.query_ids[row] for row in queries), corpus.query_texts(queries), strict=True))
     texts = dict(zip((corpus.document_ids[row] for row in documents), corpus.document_texts(documents), strict=True))
-    measuring = collection.masked[: collection.measuring]
-    masked = {(one.query, corpus.document_ids[one.document_row]): one.text for one in measuring}
-    write_pairs(file, pairs, lambda pair: (query_texts[pair[0]], masked.get(pair) or texts[pair[1]]))
+    measuring = collection.query_removed[: collection.measuring]
+    query_removed = {(one.query, corpus.document_ids[one.document_row]): one.text for one in measuring}
+    write_pairs(file, pairs, lambda pair: (query_texts[pair[0]], query_removed.get(pair) or texts[pair[1]]))
 
 
 def with_written(lack: MissingScores, folder: Path, collection: Collection) -> MissingScores:
@@ -84,8 +84,8 @@ def note_gaps(
     noted = _noted(folder, collection.corpus)
     gaps = [pair for teacher in teachers for pair in teacher.missing_pairs(*noted)]
     for teacher in teachers:
-        if teacher.strangers:
-            logger.warning("teacher %s: %s", teacher.name, teacher.strangers)
+        if teacher.unknown_ids:
+            logger.warning("teacher %s: %s", teacher.name, teacher.unknown_ids)
         if own := teacher.missing_pairs(query_rows, lists):
             what = "rank below all others" if teacher.missing == "lowest" else "leave their query's target"
             logger.warning(

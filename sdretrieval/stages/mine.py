@@ -9,7 +9,7 @@ from sdretrieval.errors import WorkError
 from sdretrieval.files import write_json
 from sdretrieval.mining.mine import duplicate_groups
 from sdretrieval.mining.mine import mine as mine_lists
-from sdretrieval.stages.collection import GENERATED_TRAIN, Collection
+from sdretrieval.stages.collection import SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.index import open_index
 from sdretrieval.stages.lexical import Lexical
@@ -33,7 +33,7 @@ def mine(
     def build(work: Work) -> None:
         corpus, rows = collection.corpus, collection.train_rows
         if labelled_only:
-            judged = {**corpus.qrels.get(GENERATED_TRAIN, {}), **corpus.qrels.get("train", {})}
+            judged = {**corpus.qrels.get(SYNTHETIC_TRAIN, {}), **corpus.qrels.get("train", {})}
             rows = np.asarray([row for row in rows if corpus.query_ids[row] in judged], dtype=np.int64)
         queries_QD, depth = vectors.queries_QD[rows], min(cfg.depth, len(corpus.documents))
         texts = corpus.query_texts(rows.tolist())

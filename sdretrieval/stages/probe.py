@@ -24,7 +24,7 @@ from sdretrieval.stages.index import open_index
 from sdretrieval.stages.lexical import Lexical
 from sdretrieval.stages.run import Run
 from sdretrieval.stages.score import score_lists
-from sdretrieval.stages.search import dense_hits, dense_masks, lexical_hits
+from sdretrieval.stages.search import dense_hits, dense_query_removed, lexical_hits
 from sdretrieval.stages.teachers import member_identities
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
@@ -48,7 +48,7 @@ def probe(
         for q, row in enumerate(rows):
             span = slice(lists.offsets[q], lists.offsets[q + 1])
             own[span] = np.asarray(vectors.documents.vectors_WD[lists[q]]) @ vectors.queries_QD[row]
-        student = dense_masks(collection, "dev", vectors).correct(rows, lists, lists.with_values(own))
+        student = dense_query_removed(collection, "dev", vectors).correct(rows, lists, lists.with_values(own))
         _, scores = score_lists(run, collection, lexical, teacher_vectors, rows, lists, "dev")
         gate = config.gate
         build_probe(work, collection, rows, lists, scores, student, gate.measure, gate.tolerance, config.seed)

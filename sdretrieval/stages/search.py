@@ -17,7 +17,7 @@ from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.ragged import Array
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.encode import Vectors
-from sdretrieval.teachers.query_removed import Masks
+from sdretrieval.teachers.query_removed import QueryRemovedScores
 
 SPARE = 1
 """Hits asked for beyond the depth, so that a query's own document can be removed without a gap."""
@@ -27,18 +27,18 @@ def dense_hits(collection: Collection, split: str, vectors: Vectors, index: Vect
     """The student's best k documents of each of a split's queries."""
     rows, k = collection.rows_of(split), min(k, len(collection.corpus.documents))
     hits = index.search(vectors.queries_QD[rows], k + SPARE)
-    return _corrected(dense_masks(collection, split, vectors), rows, hits, k)
+    return _corrected(dense_query_removed(collection, split, vectors), rows, hits, k)
 
 
 def lexical_hits(collection: Collection, split: str, lexical: LexicalIndex, k: int) -> Hits:
     """The same of BM25."""
     rows, k = collection.rows_of(split), min(k, len(collection.corpus.documents))
     hits = lexical.search(collection.corpus.query_texts(rows.tolist()), k + SPARE)
-    masks = lexical_masks(collection, split, lexical).without_zeros()  # no shared word is no hit
+    masks = lexical_query_removed(collection, split, lexical).without_zeros()  # no shared word is no hit
     return _corrected(masks, rows, hits, k)
 
 
-def _corrected(masks: Masks, rows: Array, hits: Hits, k: int) -> Hits:
+def _corrected(masks: QueryRemovedScores, rows: Array, hits: Hits, k: int) -> Hits:
     return masks.correct_hits(rows, hits, k) if masks.document else Hits(hits.rows_Qk[:, :k], hits.scores_Qk[:, :k])
 
 
@@ -66,35 +66,39 @@ def cut(run: TrecRun, depth: int) -> TrecRun:
 # --- scores of what is left of documents without the queries that were made from them, by each way of scoring
 
 
-def dense_masks(collection: Collection, split: str, vectors: Vectors) -> Masks:
+def dense_query_removed(collection: Collection, split: str, vectors: Vectors) -> QueryRemovedScores:
     """By vectors: the best window of each document without its query."""
-    if vectors.masked is None:
-        return Masks({}, {})
-    windows, rows = vectors.masked.windows, collection.corpus.query_row
+    if vectors.query_removed is None:
+        return QueryRemovedScores({}, {})
+    windows, rows = vectors.query_removed.windows, collection.corpus.query_row
     scores = [
-        float(np.max(vectors.masked.vectors_WD[windows[n] : windows[n + 1]] @ vectors.queries_QD[rows[one.query]]))
-        for n, one in collection.masked_of(split)
+        float(
+            np.max(vectors.query_removed.vectors_WD[windows[n] : windows[n + 1]] @ vectors.queries_QD[rows[one.query]])
+        )
+        for n, one in collection.query_removed_of(split)
     ]
-    return _masks(collection, split, scores)
+    return _by_query(collection, split, scores)
 
 
-def lexical_masks(collection: Collection, split: str, lexical: LexicalIndex) -> Masks:
+def lexical_query_removed(collection: Collection, split: str, lexical: LexicalIndex) -> QueryRemovedScores:
     """By BM25."""
-    return text_masks(
+    return texts_query_removed(
         collection, split, lambda pairs: lexical.score_outside([q for q, _ in pairs], [text for _, text in pairs])
     )
 
 
-def text_masks(collection: Collection, split: str, score: Callable[[Sequence[tuple[str, str]]], Array]) -> Masks:
+def texts_query_removed(
+    collection: Collection, split: str, score: Callable[[Sequence[tuple[str, str]]], Array]
+) -> QueryRemovedScores:
     """By whatever scores pairs of texts."""
-    masked = [one for _, one in collection.masked_of(split)]
-    if not masked:
-        return Masks({}, {})
-    queries = collection.corpus.query_texts([collection.corpus.query_row[one.query] for one in masked])
-    pairs = [(query, one.text) for query, one in zip(queries, masked, strict=True)]
-    return _masks(collection, split, score(pairs).tolist())
+    documents = [one for _, one in collection.query_removed_of(split)]
+    if not documents:
+        return QueryRemovedScores({}, {})
+    queries = collection.corpus.query_texts([collection.corpus.query_row[one.query] for one in documents])
+    pairs = [(query, one.text) for query, one in zip(queries, documents, strict=True)]
+    return _by_query(collection, split, score(pairs).tolist())
 
 
-def _masks(collection: Collection, split: str, scores: Sequence[float]) -> Masks:
-    rows = [(collection.corpus.query_row[one.query], one.document_row) for _, one in collection.masked_of(split)]
-    return Masks(dict(rows), dict(zip((query for query, _ in rows), scores, strict=True)))
+def _by_query(collection: Collection, split: str, scores: Sequence[float]) -> QueryRemovedScores:
+    rows = [(collection.corpus.query_row[one.query], one.document_row) for _, one in collection.query_removed_of(split)]
+    return QueryRemovedScores(dict(rows), dict(zip((query for query, _ in rows), scores, strict=True)))

@@ -157,7 +157,7 @@ def _weighted(
     work: Work, targets: Targets, scores: TeacherScores, weights: Sequence[float], cfg: QueryWeightsConfig
 ) -> Targets:
     """The targets with each query's weight, and `query_weights.json`. The shuffled control weighs queries the same."""
-    raw, _ = scores.judged(weights)
+    raw, _ = scores.scored_by_all(weights)
     weight_Q, report = query_weights(mixture_confidence(raw, weights), cfg.below)
     write_json(work.folder / "query_weights.json", report.to_json())
     work.counts["silenced_queries"] = report.silenced

@@ -25,16 +25,16 @@ from sdretrieval.stages.encode import ExternalEncoder, Vectors, encode_external,
 from sdretrieval.stages.imported import imported_teacher, scores_identity
 from sdretrieval.stages.lexical import Lexical
 from sdretrieval.stages.run import Run, Weights
-from sdretrieval.stages.search import dense_masks, lexical_masks, text_masks
+from sdretrieval.stages.search import dense_query_removed, lexical_query_removed, texts_query_removed
 from sdretrieval.stages.tokens import Tokens
 from sdretrieval.store import key_of
 from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
-from sdretrieval.teachers.dense import DenseTeacher, knows_more
+from sdretrieval.teachers.dense import DenseTeacher, advantage_over
 from sdretrieval.teachers.imported import ImportedTeacher
 from sdretrieval.teachers.lexical import LexicalTeacher
 from sdretrieval.teachers.pairs import PairCache
 from sdretrieval.teachers.protocols import Teacher
-from sdretrieval.teachers.query_removed import masked_teacher
+from sdretrieval.teachers.query_removed import with_query_removed
 
 
 def view_of(section: ViewConfig, config: Config) -> View:
@@ -116,17 +116,17 @@ def make_teachers(
         _make_teacher(run, collection, lexical, vectors, position, name, member)
         for position, (name, member) in enumerate(members)
     ]
-    if split is None or not collection.has_masked(split):
+    if split is None or not collection.has_query_removed(split):
         return teachers
     for position, teacher in enumerate(teachers):
         if isinstance(teacher, CrossEncoderTeacher):
-            masks = text_masks(collection, split, teacher.score_texts)
-            teachers[position] = masked_teacher(teacher, masks)
+            masks = texts_query_removed(collection, split, teacher.score_texts)
+            teachers[position] = with_query_removed(teacher, masks)
         elif isinstance(teacher, LexicalTeacher):
-            masks = lexical_masks(collection, split, lexical.index)
-            teachers[position] = masked_teacher(teacher, masks, zero_is_no_hit=True)
+            masks = lexical_query_removed(collection, split, lexical.index)
+            teachers[position] = with_query_removed(teacher, masks, zero_is_no_hit=True)
         elif not isinstance(teacher, ImportedTeacher):  # that one was asked about the text without the query
-            teachers[position] = masked_teacher(teacher, dense_masks(collection, split, vectors[position]))
+            teachers[position] = with_query_removed(teacher, dense_query_removed(collection, split, vectors[position]))
     return teachers
 
 
@@ -150,11 +150,11 @@ def _make_teacher(
             batch_tokens=member.batch_tokens,
         )
     if isinstance(member, EmaConfig | DenseConfig):
-        knows = None
+        advantage = None
         if isinstance(member, DenseConfig):
             theirs, own = locate_model(member.model), locate_model(run.config.student.model)
-            knows = knows_more(theirs, own, same=model_digest(theirs) == model_digest(own))
-        return DenseTeacher(name, vectors[position].queries_QD, vectors[position].documents, knows=knows)
+            advantage = advantage_over(theirs, own, same=model_digest(theirs) == model_digest(own))
+        return DenseTeacher(name, vectors[position].queries_QD, vectors[position].documents, advantage=advantage)
     if isinstance(member, ScoresConfig):
         return imported_teacher(member, name, corpus)
     return LexicalTeacher(lexical.index, corpus.query_texts())

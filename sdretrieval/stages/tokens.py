@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
-from sdretrieval.encode.reuse import Donor
+from sdretrieval.encode.reuse import ReusableArtifact
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.tokens import load_tokens, tokenize_into
 from sdretrieval.ragged import Ragged
@@ -29,9 +29,9 @@ class Tokens(Artifact):
         return load_tokens(self.path / "queries")
 
     @cached_property
-    def masked(self) -> Ragged | None:
-        """By position in `Collection.masked`; None if no query was made from a document."""
-        folder = self.path / "masked"
+    def query_removed(self) -> Ragged | None:
+        """By position in `Collection.query_removed`; None if no query was made from a document."""
+        folder = self.path / "query_removed"
         return load_tokens(folder) if folder.exists() else None
 
 
@@ -50,18 +50,18 @@ def tokenize_texts(
 def build_tokens(work: Work, collected: Collection, student: Student, what: str = "0/tokens") -> None:
     """Token ids by side; those of texts that an earlier corpus had are copied.
 
-    `masked`: of documents without the query made from them.
+    `query_removed`: of documents without the query made from them.
     """
-    corpus, tokenizer, reusable = collected.corpus, student.model.tokenizer, work.reusable()
+    corpus, tokenizer, earlier = collected.corpus, student.model.tokenizer, work.reusable()
     sides: list[tuple[str, str, Sequence[str]]] = [
         ("document", "documents", corpus.document_texts()),
         ("query", "queries", corpus.query_texts()),
     ]
-    if collected.masked:
-        sides.append(("masked", "masked", [one.text for one in collected.masked]))
+    if collected.query_removed:
+        sides.append(("query_removed", "query_removed", [one.text for one in collected.query_removed]))
     for kind, side, texts in sides:
         (work.folder / side).mkdir(exist_ok=True)
-        donors = [Donor(one.path / side, one.sound) for one in reusable]
-        tokens, reused = tokenize_into(work.folder / side, texts, tokenizer, f"{what} {side}", donors)
+        reusable = [ReusableArtifact(one.path / side, one.sound) for one in earlier]
+        tokens, reused = tokenize_into(work.folder / side, texts, tokenizer, f"{what} {side}", reusable)
         work.counts[f"{kind}_tokens"] = len(tokens.values_T)
         work.counts[f"{side}_reused"] = reused

@@ -32,7 +32,7 @@ from sdretrieval.teachers.protocols import FreeTeacher
 
 if TYPE_CHECKING:
     from sdretrieval.teachers.ema import LiveEma
-    from sdretrieval.training.batches import BatchMaker
+    from sdretrieval.training.batches import Collator
     from sdretrieval.training.distillation import LiveTargets
     from sdretrieval.training.train import TrainSettings
 
@@ -73,7 +73,7 @@ def train(
             average=start.average,
             student_vectors=inputs.student_vectors,
             documents=kept[0],
-            hidden=kept[1],
+            query_removed=kept[1],
             objective=objective,
             epochs=epochs * len(as_many) / len(candidates),
             precision=precision.chosen(),
@@ -161,9 +161,9 @@ def _settings(data: TrainingData) -> TrainSettings:
     return replace(settings, save_every=often)
 
 
-def _collator(work: Work, data: TrainingData, student: Student) -> BatchMaker:
+def _collator(work: Work, data: TrainingData, student: Student) -> Collator:
     """Makes batches: each query's sampled candidates, each document once, and the teacher's view of them."""
-    from sdretrieval.training.batches import BatchMaker, Hidden, Known, Side, StoredVectors
+    from sdretrieval.training.batches import Collator, KnownRelevance, QueryRemoved, Side, StoredVectors
 
     cfg, candidates, collection = data.config.train, data.candidates, data.collection
     view = student.view
@@ -171,24 +171,26 @@ def _collator(work: Work, data: TrainingData, student: Student) -> BatchMaker:
         view = replace(view, max_tokens=min(cfg.document_tokens, view.max_tokens))
     rows = candidates.query_rows_Q
     use_labels = data.config.corpus.labels or data.objective == "hard"
-    known = Known(
+    known = KnownRelevance(
         positives=Ragged.of(collection.known_positives(rows.tolist(), use_labels), np.int64),
         own_document_Q=collection.own_documents(rows),
         duplicate_group_N=duplicate_groups(collection.corpus.document_texts()),
     )
-    hidden = None
-    if data.tokens.masked is not None:  # a query made from a document meets it without its own words
+    query_removed = None
+    if data.tokens.query_removed is not None:  # a query made from a document meets it without its own words
         training = set(rows.tolist())
         by_query = {
-            row: (collection.masked[position].document_row, position)
-            for row, position in collection.masked_position.items()
+            row: (collection.query_removed[position].document_row, position)
+            for row, position in collection.query_removed_position.items()
             if row in training
         }
-        hidden = Hidden(data.tokens.masked, by_query)
+        query_removed = QueryRemoved(data.tokens.query_removed, by_query)
     stored = None
     if data.documents is not None:  # only queries learn: documents come as vectors
-        stored = StoredVectors(data.documents.documents, data.hidden.masked if data.hidden else None)
-    return BatchMaker(
+        stored = StoredVectors(
+            data.documents.documents, data.query_removed.query_removed if data.query_removed else None
+        )
+    return Collator(
         model=student.model,
         queries=Side(data.tokens.queries, student.query_view, student.query_specials),
         documents=Side(data.tokens.documents, view, student.document_specials),
@@ -196,9 +198,9 @@ def _collator(work: Work, data: TrainingData, student: Student) -> BatchMaker:
         targets=data.targets,
         candidates_per_query=cfg.candidates_per_query,
         seed=data.config.seed,
-        judge=_batch_scorer(data),
+        score_batch=_batch_scorer(data),
         known=known,
-        hidden=hidden,
+        query_removed=query_removed,
         vectors=teacher_vectors(work, data),
         stored=stored,
     )

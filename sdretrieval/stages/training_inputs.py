@@ -45,8 +45,8 @@ class TrainingInputs:
 class TrainingData:
     """Everything that one training reads, opened.
 
-    `start`: the student's folder; `average`: that of its moving average. `documents` and `hidden`: the base student's
-    vectors of all documents, and of documents without the queries made from them, if only queries learn.
+    `start`: the student's folder; `average`: that of its moving average. `documents` and `query_removed`: the base
+    student's vectors of all documents, and of documents without the queries made from them, if only queries learn.
     """
 
     config: Config
@@ -61,7 +61,7 @@ class TrainingData:
     average: Path
     student_vectors: Vectors | None
     documents: Vectors | None
-    hidden: Vectors | None
+    query_removed: Vectors | None
     objective: Objective
     epochs: float
     precision: Precision

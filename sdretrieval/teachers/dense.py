@@ -36,14 +36,14 @@ MEGABYTE = 1e6
 class DenseTeacher:
     """Scores = max over a document's windows of the inner product with the query's vector.
 
-    `knows`: what the model itself has over the student, if it is not the student's own average.
+    `advantage`: what the model itself has over the student, if it is not the student's own average.
     """
 
-    def __init__(self, name: str, queries_QD: Array, documents: Embeddings, *, knows: str | None = None) -> None:
+    def __init__(self, name: str, queries_QD: Array, documents: Embeddings, *, advantage: str | None = None) -> None:
         self.name = name
         seen = EVERY_WINDOW if not documents.one_window else ""
-        if knows is not None:
-            self.asymmetry = f"{knows}; {seen}" if seen else knows
+        if advantage is not None:
+            self.asymmetry = f"{advantage}; {seen}" if seen else advantage
         else:
             self.asymmetry = seen or "an average over the student's past; it sees just what the student sees"
         self._queries_QD, self._documents = queries_QD, documents
@@ -112,7 +112,7 @@ def unit(vectors_XD: Array) -> Array:
     return np.asarray(vectors_XD / np.where(lengths_X1 > 0, lengths_X1, 1.0), dtype=np.float32)
 
 
-def knows_more(teacher: Path, student: Path, *, same: bool) -> str:
+def advantage_over(teacher: Path, student: Path, *, same: bool) -> str:
     """What a model has over the student, by their folders; `same` = both have the same digest."""
     if same:
         return "the student itself, as it was before training"

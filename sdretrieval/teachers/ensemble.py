@@ -65,7 +65,7 @@ class TeacherScores:
             return None
         return masks[0].with_values(np.logical_or.reduce([mask.values_T for mask in masks]))
 
-    def judged(self, weights: Sequence[float]) -> tuple[list[Ragged], list[Ragged]]:
+    def scored_by_all(self, weights: Sequence[float]) -> tuple[list[Ragged], list[Ragged]]:
         """Each member's raw and calibrated scores of the candidates that every member of weight above 0 has scored:
         what stands in for a missing pair says nothing of how sure a teacher is, or of how far it agrees with others."""
         raw, calibrated = [member.raw for member in self.members], self.calibrated()

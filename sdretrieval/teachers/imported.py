@@ -47,7 +47,7 @@ class ImportedTeacher:
         order_P = np.argsort(keys_P)
         self._keys_P, self._scores_P = keys_P[order_P], table.score_P[known_P][order_P]
         self._query_P = self._keys_P // max(len(document_ids), 1)
-        self.strangers = _unknown_ids(table, queries_P, documents_P)
+        self.unknown_ids = _unknown_ids(table, queries_P, documents_P)
 
     def score(self, query_rows_Q: Array, candidates: Ragged) -> Ragged:
         """See Teacher.score. Raises MissingScores, with the pairs, if `missing` allows none."""
@@ -118,7 +118,7 @@ class ImportedTeacher:
         return MissingScores(
             f"teacher {self.name}: {self._table.source} lacks {len(pairs):,} of {len(lacking.values_T):,} pairs "
             f"({len(pairs) / len(lacking.values_T):.1%}), the first of query and document: {shown}.{more}"
-            + (f" {self.strangers[0].upper()}{self.strangers[1:]}." if self.strangers else ""),
+            + (f" {self.unknown_ids[0].upper()}{self.unknown_ids[1:]}." if self.unknown_ids else ""),
             pairs,
         )
 

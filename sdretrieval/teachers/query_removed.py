@@ -18,13 +18,13 @@ from sdretrieval.ragged import Array, Ragged
 from sdretrieval.teachers.protocols import FreeTeacher, Teacher
 
 
-class Masks(NamedTuple):
+class QueryRemovedScores(NamedTuple):
     """By query row: the document that the query was taken from, and its score with the query removed."""
 
     document: Mapping[int, int]
     score: Mapping[int, float]
 
-    def without_zeros(self) -> Masks:
+    def without_zeros(self) -> QueryRemovedScores:
         """The same, but a document whose score is not above 0 is no hit at all."""
         return self._replace(score={query: score if score > 0 else -np.inf for query, score in self.score.items()})
 
@@ -57,19 +57,19 @@ class Masks(NamedTuple):
 class QueryRemovedTeacher:
     """`teacher`, its scores corrected by `masks`."""
 
-    def __init__(self, teacher: Teacher, masks: Masks) -> None:
+    def __init__(self, teacher: Teacher, masks: QueryRemovedScores) -> None:
         self.name, self.asymmetry = teacher.name, teacher.asymmetry
-        self._teacher, self._masks = teacher, masks
+        self._teacher, self._by_query = teacher, masks
 
     def score(self, query_rows_Q: Array, candidates: Ragged) -> Ragged:
         """See Teacher.score."""
-        return self._masks.correct(query_rows_Q, candidates, self._teacher.score(query_rows_Q, candidates))
+        return self._by_query.correct(query_rows_Q, candidates, self._teacher.score(query_rows_Q, candidates))
 
 
 class FreeQueryRemovedTeacher(QueryRemovedTeacher):
-    """`QueryRemovedTeacher` for a free teacher. `zero_is_no_hit`: see `masked_teacher`."""
+    """`QueryRemovedTeacher` for a free teacher. `zero_is_no_hit`: see `with_query_removed`."""
 
-    def __init__(self, teacher: FreeTeacher, masks: Masks, zero_is_no_hit: bool) -> None:
+    def __init__(self, teacher: FreeTeacher, masks: QueryRemovedScores, zero_is_no_hit: bool) -> None:
         super().__init__(teacher, masks)
         self._free, self._hits = teacher, masks.without_zeros() if zero_is_no_hit else masks
 
@@ -77,8 +77,10 @@ class FreeQueryRemovedTeacher(QueryRemovedTeacher):
         """See FreeTeacher.matrix."""
         scores_QM = self._free.matrix(query_rows_Q, document_rows_M).copy()
         for position, row in enumerate(np.asarray(query_rows_Q).tolist()):
-            if row in self._masks.document:
-                scores_QM[position, np.asarray(document_rows_M) == self._masks.document[row]] = self._masks.score[row]
+            if row in self._by_query.document:
+                scores_QM[position, np.asarray(document_rows_M) == self._by_query.document[row]] = self._by_query.score[
+                    row
+                ]
         return scores_QM
 
     def top(self, query_rows_Q: Array, k: int) -> Hits:
@@ -86,7 +88,7 @@ class FreeQueryRemovedTeacher(QueryRemovedTeacher):
         return self._hits.correct_hits(query_rows_Q, self._free.top(query_rows_Q, k + 1), k)
 
 
-def masked_teacher(teacher: Teacher, masks: Masks, *, zero_is_no_hit: bool = False) -> Teacher:
+def with_query_removed(teacher: Teacher, masks: QueryRemovedScores, *, zero_is_no_hit: bool = False) -> Teacher:
     """The teacher corrected by `masks`, free if it was. `zero_is_no_hit`: it never finds what shares no word."""
     if isinstance(teacher, FreeTeacher):
         return FreeQueryRemovedTeacher(teacher, masks, zero_is_no_hit)

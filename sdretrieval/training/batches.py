@@ -46,7 +46,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownRelevance:
     """What is known of the training queries beyond their lists, by list position: a batch brings other lists'
     documents to a query, and these must not be taken for its negatives.
 
@@ -67,7 +67,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Hidden:
+class QueryRemoved:
     """Documents that are shown with the query removed that was taken from them: a title would give all away.
 
     `by_query`: query row -> (document row, row in `tokens`).
@@ -86,27 +86,27 @@ class Hidden:
 class StoredVectors:
     """Documents' vectors that do not change, so that a batch brings them in place of model inputs.
 
-    `documents`: by document row, the first window of each. `hidden`: with the query removed, by row of `Hidden.tokens`.
+    `documents`: by document row, the first window of each. `query_removed`: by row of `QueryRemoved.tokens`.
     """
 
     documents: Embeddings
-    hidden: Embeddings | None = None
+    query_removed: Embeddings | None = None
 
     def of(self, rows_M: Array, query_removed: Mapping[int, int]) -> Array:
         """float32 (M, D); `query_removed`: document row -> row of its vector with the query removed."""
         vectors_MD = np.array(self.documents.vectors_WD[self.documents.windows[rows_M]])
         for column, row in enumerate(rows_M.tolist()):
-            if self.hidden is not None and row in query_removed:
-                vectors_MD[column] = self.hidden.vectors_WD[self.hidden.windows[query_removed[row]]]
+            if self.query_removed is not None and row in query_removed:
+                vectors_MD[column] = self.query_removed.vectors_WD[self.query_removed.windows[query_removed[row]]]
         return vectors_MD
 
 
 @dataclass
-class BatchMaker:
+class Collator:
     """Collates visits (position, visit) into model features and targets.
 
-    `judge`, if given, scores every query against every document of the batch (free teachers): the target spans the
-    whole batch. Otherwise a query's target spans its own sampled list and all other documents are excluded.
+    `score_batch`, if given, scores every query against every document of the batch (free teachers): the target spans
+    the whole batch. Otherwise a query's target spans its own sampled list and all other documents are excluded.
     `vectors`, if given, brings the teacher's vectors, in the student's dimensions, of all texts of the batch.
     `stored`, if given, brings the documents' own vectors: no document is shown to the model.
     """
@@ -118,9 +118,9 @@ class BatchMaker:
     targets: Targets
     candidates_per_query: int
     seed: int
-    judge: Callable[[Array, Array], Array] | None = None
-    known: Known | None = None
-    hidden: Hidden | None = None
+    score_batch: Callable[[Array, Array], Array] | None = None
+    known: KnownRelevance | None = None
+    query_removed: QueryRemoved | None = None
     vectors: HasVectors | None = None
     stored: StoredVectors | None = None
     valid_label_columns: list[str] = field(default_factory=lambda: ["label"])
@@ -152,14 +152,14 @@ class BatchMaker:
             "queries_B": query_rows_B,
             "positions_B": positions_B,
             "weight_B": self.targets.weight_Q[positions_B],
-            **self._masks(positions_B, sampled, rows_M),
+            **self._by_query(positions_B, sampled, rows_M),
         }
         if self.vectors is not None:
             label["teacher_queries_BD"] = self.vectors.query_vectors(query_rows_B)
             label["teacher_documents_MD"] = self.vectors.document_vectors(rows_M)
         return {**batch, "label": {name: torch.from_numpy(values) for name, values in label.items()}}
 
-    def _masks(self, positions_B: Array, sampled: list[Array], rows_M: Array) -> dict[str, Array]:
+    def _by_query(self, positions_B: Array, sampled: list[Array], rows_M: Array) -> dict[str, Array]:
         shape = (len(positions_B), len(rows_M))
         scores_BM: Array = np.full(shape, -np.inf, dtype=np.float32)
         left_out_BM = np.zeros(shape, dtype=bool)
@@ -180,8 +180,8 @@ class BatchMaker:
                 positive_BM[b] = (positive_BM[b] | known_M) & ~own_M
                 negative_BM[b] &= ~(copy_M | own_M)
                 left_out_BM[b] |= own_M
-        if self.judge is not None:
-            matrix_BM = self.judge(positions_B, rows_M) / np.float32(self.targets.temperature)
+        if self.score_batch is not None:
+            matrix_BM = self.score_batch(positions_B, rows_M) / np.float32(self.targets.temperature)
             scores_BM = np.where(left_out_BM, np.float32(-np.inf), matrix_BM)
         # Row-wise log-softmax, which renormalises a sampled list over what was sampled. -inf stays -inf, also if a
         # whole row is: the maximum and the sum of such a row are replaced, so that no NaN comes of -inf - -inf.
@@ -201,14 +201,18 @@ class BatchMaker:
         Texts of similar length share a part. Returns the labels that belong to them: `order_M` puts the parts'
         documents back in column order, `documents_MD` holds stored vectors.
         """
-        query_removed = {} if self.hidden is None else self.hidden.rows_of(self.candidates.query_rows_Q[positions_B])
+        query_removed = (
+            {} if self.query_removed is None else self.query_removed.rows_of(self.candidates.query_rows_Q[positions_B])
+        )
         queries = [self._query_ids(position) for position in positions_B]
         if self.stored is not None:
             for number, part in enumerate(budget_batches([len(ids) for ids in queries], QUERY_PART_TOKENS)):
                 self._add(batch, f"query{number}", [queries[i] for i in part], self.queries.specials)
             return {"order_M": np.arange(len(rows_M)), "documents_MD": self.stored.of(rows_M, query_removed)}
         self._add(batch, "query", queries, self.queries.specials)
-        shortened = self.documents if self.hidden is None else replace(self.documents, tokens=self.hidden.tokens)
+        shortened = (
+            self.documents if self.query_removed is None else replace(self.documents, tokens=self.query_removed.tokens)
+        )
         documents = [
             shortened.sequence(query_removed[row]) if row in query_removed else self.documents.sequence(row)
             for row in rows_M.tolist()

@@ -37,7 +37,7 @@ class Distillation(nn.Module):
     """A teacher's term (`teacher_term` of a subclass) plus `hard_label_weight` x InfoNCE on known positives.
 
     Regime: `features` = [queries, documents part 1, part 2, ...]: model inputs, documents in parts of similar length.
-    `labels` (from `BatchMaker`): order_M puts the parts' rows back in column order; target_log_probs_BM (-inf =
+    `labels` (from `Collator`): order_M puts the parts' rows back in column order; target_log_probs_BM (-inf =
     excluded); positive_BM, negative_BM for the hard term; weight_B; queries_B (for messages); for
     `EmbeddingDistillation` also the teacher's vectors, teacher_queries_BD and teacher_documents_MD. If documents
     keep the vectors they have, documents_MD holds these, and `features` are the queries alone, in parts.

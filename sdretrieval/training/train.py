@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sdretrieval.encode.student import save_student
 from sdretrieval.progress import Progress
-from sdretrieval.training.batches import BatchMaker, count_updates, visiting_order
+from sdretrieval.training.batches import Collator, count_updates, visiting_order
 from sdretrieval.training.speed import dropout_at, freeze
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Trained:
 
 def train(
     model: SentenceTransformer,
-    batches: BatchMaker,
+    batches: Collator,
     loss: Distillation,
     settings: TrainSettings,
     folder: Path,
@@ -149,7 +149,7 @@ def _processes() -> int:
 
 
 def _trainer(
-    model: SentenceTransformer, batches: BatchMaker, loss: Distillation, settings: TrainSettings, folder: Path,
+    model: SentenceTransformer, batches: Collator, loss: Distillation, settings: TrainSettings, folder: Path,
     updates: int,
 ) -> DistillationTrainer:  # fmt: skip
     from datasets import Dataset

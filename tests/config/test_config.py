@@ -172,7 +172,7 @@ OTHER = {"name": "y", "corpus.source": "other", "student.model": "other", "gate.
 CHANGES = {
     "corpus.generate.model": "some/writer",
     "corpus.generate.prompt": "ask",
-    "corpus.generate.masked": "[span]",
+    "corpus.generate.query_removed": "[span]",
     "evaluate.measures": "[MAP@10]", "evaluate.controls": "[hard_labels]", "train.freeze": "[]",
     "evaluate.split": "dev", "targets.temperature": "0.5", "student.prompts.query": "q",
     "student.prompts.document": "d", "corpus.verdicts": "marks.tsv", "train.margin_scale": "0.1", **OTHER,

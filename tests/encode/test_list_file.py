@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sdretrieval.encode import tokens
-from sdretrieval.encode.reuse import Donor
+from sdretrieval.encode.reuse import ReusableArtifact
 from sdretrieval.encode.tokens import load_tokens, tokenize, tokenize_into
 
 TEXTS = [f"dough oven {'anchor ' * (n % 7)}{n}" for n in range(50)]
@@ -75,7 +75,7 @@ def test_what_was_made_for_other_rows_is_not_gone_on_with(
     with pytest.raises(RuntimeError, match="stopped"):
         tokenize_into(tmp_path / "new", TEXTS, Stopping(tokenizer, 2))
     rest = Stopping(tokenizer, 100)  # an earlier result has come to light in between
-    found, reused = tokenize_into(tmp_path / "new", TEXTS, rest, donors=[Donor(tmp_path / "old")])
+    found, reused = tokenize_into(tmp_path / "new", TEXTS, rest, reusable=[ReusableArtifact(tmp_path / "old")])
     assert (rest.asked, reused) == (TEXTS[20:], 20)
     np.testing.assert_array_equal(found.values_T, tokenize(TEXTS, tokenizer).values_T)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sdretrieval.encode import encoder
 from sdretrieval.encode.encoder import Encoded, encode_texts
-from sdretrieval.encode.reuse import DIGESTS, Donor, find_reused, rows_to_make, text_digests
+from sdretrieval.encode.reuse import DIGESTS, ReusableArtifact, find_reused, rows_to_make, text_digests
 from sdretrieval.encode.student import Student, load_student
 from sdretrieval.encode.tokens import load_tokens, tokenize, tokenize_into
 from sdretrieval.encode.views import View
@@ -33,19 +33,19 @@ def student(tiny_student: Path) -> Student:
     return load_student(str(tiny_student), max_tokens=64, device="cpu")
 
 
-def donor(folder: Path, texts: list[str]) -> Donor:
+def donor(folder: Path, texts: list[str]) -> ReusableArtifact:
     folder.mkdir(exist_ok=True)
     np.save(folder / DIGESTS, text_digests(texts))
-    return Donor(folder)
+    return ReusableArtifact(folder)
 
 
 @given(words, st.lists(words, max_size=3))
 def test_each_known_text_is_had_from_the_first_donor_that_holds_it(
     tmp_path_factory: pytest.TempPathFactory, wanted: list[str], held: list[list[str]]
 ) -> None:
-    root = tmp_path_factory.mktemp("donors")
-    donors = [donor(root / str(n), texts) for n, texts in enumerate(held)]
-    known = find_reused(text_digests(wanted), donors)
+    root = tmp_path_factory.mktemp("reusable")
+    reusable = [donor(root / str(n), texts) for n, texts in enumerate(held)]
+    known = find_reused(text_digests(wanted), reusable)
     had = {int(row): (one.folder, int(their)) for one in known for row, their in zip(*one[1:], strict=True)}
     assert sum(len(one.rows_N) for one in known) == len(had), "no row twice"
     for row, text in enumerate(wanted):
@@ -59,16 +59,16 @@ def test_each_known_text_is_had_from_the_first_donor_that_holds_it(
 
 def test_a_donor_that_is_unsound_or_has_no_digests_gives_nothing(tmp_path: Path) -> None:
     sound = donor(tmp_path / "sound", ["a", "b"])
-    broken = Donor(donor(tmp_path / "broken", ["a", "b", "c"]).folder, lambda: False)
+    broken = ReusableArtifact(donor(tmp_path / "broken", ["a", "b", "c"]).folder, lambda: False)
     (tmp_path / "old").mkdir()
-    known = find_reused(text_digests(["c", "b"]), [Donor(tmp_path / "old"), broken, sound])
+    known = find_reused(text_digests(["c", "b"]), [ReusableArtifact(tmp_path / "old"), broken, sound])
     assert [(one.folder, one.rows_N.tolist(), one.their_rows_N.tolist()) for one in known] == [(sound.folder, [1], [1])]
 
 
 def test_a_donor_is_not_read_through_for_one_text_in_thousands(tmp_path: Path) -> None:
     asked: list[int] = []
     large = donor(tmp_path / "large", [f"text {n}" for n in range(3000)])
-    watched = Donor(large.folder, lambda: not asked.append(1))
+    watched = ReusableArtifact(large.folder, lambda: not asked.append(1))
     assert find_reused(text_digests(["text 7"]), [watched]) == []
     assert asked == []
     assert len(find_reused(text_digests([f"text {n}" for n in range(4)]), [watched])) == 1
@@ -92,7 +92,7 @@ def test_tokens_of_known_texts_are_copied_and_equal_a_fresh_computation(
         return tokenizer(texts, **how)
 
     with caplog.at_level("INFO", "sdretrieval"):
-        found, reused = tokenize_into(tmp_path / "new", NEW, counted, "0/tokens", [Donor(tmp_path / "old")])
+        found, reused = tokenize_into(tmp_path / "new", NEW, counted, "0/tokens", [ReusableArtifact(tmp_path / "old")])
     assert sorted(asked) == sorted(set(NEW) - set(OLD)) and reused == len(NEW) - ADDED
     assert f"0/tokens: {len(NEW) - ADDED} of {len(NEW)} texts reused" in caplog.text
     fresh = tokenize(NEW, tokenizer)
@@ -124,7 +124,7 @@ def test_vectors_of_known_windows_are_copied_and_only_the_others_computed(
     fresh = encode(student, NEW, tmp_path / "fresh").embeddings
     counted = Counting(allowed=100)
     monkeypatch.setattr(encoder, "encode_sequences", counted)
-    found, reused = encode(student, NEW, tmp_path / "new", donors=[Donor(tmp_path / "old")])
+    found, reused = encode(student, NEW, tmp_path / "new", reusable=[ReusableArtifact(tmp_path / "old")])
 
     had, wanted = windows_of(student, OLD), windows_of(student, NEW)
     new = [window not in set(had) for window in wanted]
@@ -140,12 +140,12 @@ def test_a_killed_run_continues_without_its_donor(
     student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encode(student, OLD, tmp_path / "old")
-    whole, reused = encode(student, NEW, tmp_path / "whole", donors=[Donor(tmp_path / "old")])
+    whole, reused = encode(student, NEW, tmp_path / "whole", reusable=[ReusableArtifact(tmp_path / "old")])
     monkeypatch.setattr(encoder, "WINDOWS_PER_CHUNK", 10)
     counted = Counting(allowed=2)
     monkeypatch.setattr(encoder, "encode_sequences", counted)
     with pytest.raises(KeyboardInterrupt):
-        encode(student, NEW, tmp_path / "killed", donors=[Donor(tmp_path / "old")])
+        encode(student, NEW, tmp_path / "killed", reusable=[ReusableArtifact(tmp_path / "old")])
     shutil.rmtree(tmp_path / "old")
     counted.allowed = 100
     found = encode(student, NEW, tmp_path / "killed")
@@ -161,8 +161,8 @@ def test_a_killed_run_continues_without_its_donor(
 
 def test_a_result_made_by_copying_is_a_donor_too(student: Student, tmp_path: Path) -> None:
     encode(student, OLD, tmp_path / "a")
-    encode(student, NEW, tmp_path / "b", donors=[Donor(tmp_path / "a")])
-    found = encode(student, NEW[::-1], tmp_path / "c", donors=[Donor(tmp_path / "b")])
+    encode(student, NEW, tmp_path / "b", reusable=[ReusableArtifact(tmp_path / "a")])
+    found = encode(student, NEW[::-1], tmp_path / "c", reusable=[ReusableArtifact(tmp_path / "b")])
     assert found.reused == len(found.embeddings.vectors_WD)
 
 

@@ -32,7 +32,7 @@ def documents_only(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="module")
 def bare(make_config: MakeConfig, documents_only: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A finished run on documents alone."""
-    corpus = {"source": str(documents_only), "generate": {"masked": ["span"]}, **COUNTS}
+    corpus = {"source": str(documents_only), "generate": {"query_removed": ["span"]}, **COUNTS}
     config = make_config("evaluate.controls=[hard_labels]", "train.hard_label_weight=0.1", corpus=corpus)
     return run_config(config, runs=tmp_path_factory.mktemp("runs"))
 
@@ -45,16 +45,16 @@ def prepared_of(folder: Path) -> Collection:
 
 def test_documents_alone_go_to_a_report_whose_every_figure_is_an_estimate(bare: Any) -> None:
     report = bare.report
-    assert report["estimate"] and report["split_is_made"] and report["split"] == "test"
+    assert report["estimate"] and report["split_is_synthetic"] and report["split"] == "test"
     assert report["estimate_against_truth"] is None
-    assert set(report["queries_made"]) == {"dev", "test", "generated"}
+    assert set(report["synthetic_queries"]) == {"dev", "test", "generated"}
     assert 4 <= report["n_queries"] <= 12 and 4 <= report["n_dev_queries"] <= 12
     assert "(generated queries: estimate)" in bare.details["headline"] or not report["generations"][0]["proven"]
     assert "hard_labels" in report["measures"], "the queries' own documents are labels for the control"
 
 
 def test_the_record_adds_up(bare: Any) -> None:
-    for split, made in bare.report["queries_made"].items():
+    for split, made in bare.report["synthetic_queries"].items():
         kinds = made["kinds"].values()
         assert sum(kind["kept"] for kind in kinds) == made["kept"] <= made["wanted"]
         assert all(kind["kept"] + sum(kind["dropped"].values()) <= kind["made"] for kind in kinds), split
@@ -77,7 +77,7 @@ def test_splits_share_no_source_and_kept_queries_alone_train_and_measure(bare: A
 
 def test_bm25_does_not_find_a_dev_query_just_because_it_stands_in_its_document(bare: Any) -> None:
     prepared = prepared_of(bare.folder)
-    for _, one in prepared.masked_of("dev"):
+    for _, one in prepared.query_removed_of("dev"):
         text = prepared.corpus.query_texts([prepared.corpus.query_row[one.query]])[0]
         assert text in " ".join(prepared.corpus.document_texts([one.document_row])[0].split())
         assert text not in " ".join(one.text.split())
@@ -104,7 +104,7 @@ def test_another_filter_makes_no_vector_anew(
     make_config: MakeConfig, documents_only: Path, bare: Any, tmp_path: Path
 ) -> None:
     runs = Path(shutil.copytree(bare.folder.parent, tmp_path / "runs"))
-    corpus = {"source": str(documents_only), "generate": {"masked": ["span"], "within": 50}, **COUNTS}
+    corpus = {"source": str(documents_only), "generate": {"query_removed": ["span"], "within": 50}, **COUNTS}
     before, wider = len(ledger_of(runs / "tiny")), make_config(corpus=corpus)
     run_config(wider, runs=runs, until="1/mine")
     made = {record["stage"] for record in ledger_of(runs / "tiny")[before:] if not record["cached"]}
@@ -149,10 +149,10 @@ def test_documents_all_alike_make_no_query_that_finds_its_own(make_config: MakeC
 
 def test_training_may_hide_its_queries_too(bare: Any) -> None:
     prepared = prepared_of(bare.folder)
-    training = {one.query for one in prepared.masked if one.split == "generated"}
+    training = {one.query for one in prepared.query_removed if one.split == "generated"}
     kinds = {prepared.generated["generated"][query].kind for query in training}
     assert kinds == {"span"} and len(training) > 20
-    assert all(one.split != "generated" for one in prepared.masked[: prepared.measuring]), (
+    assert all(one.split != "generated" for one in prepared.query_removed[: prepared.measuring]), (
         "those that measure come first"
     )
 

@@ -231,7 +231,7 @@ def test_a_later_stage_that_lacks_nothing_leaves_what_an_earlier_one_lacked(
     query, document = pairs[-1][:2]
     later = (np.asarray([corpus.query_row[query]]), Ragged.of([[corpus.document_row[document]]], np.int64))
     missing = runs / "tiny" / "missing-pairs.tsv"
-    prepared: Any = SimpleNamespace(corpus=corpus, masked=(), measuring=0)
+    prepared: Any = SimpleNamespace(corpus=corpus, query_removed=(), measuring=0)
     for known, left in ((pairs[3:], pairs[:3]), (pairs[2:], pairs[:2]), (pairs, [])):
         write_lines(file, [overlap(pair) for pair in known])
         teacher = imported.imported_teacher(config.teacher, "scores", corpus)

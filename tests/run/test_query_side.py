@@ -157,7 +157,7 @@ def of_documents(make_config: MakeConfig, tiny_corpus: Path, tmp_path_factory: p
     """Queries made from documents, their words hidden in training; a live average; early stopping."""
     corpus = {
         "source": str(tiny_corpus), "labels": False, "dev_queries": 12, "generated_queries": 40,
-        "generate": {"masked": ["span"]},
+        "generate": {"query_removed": ["span"]},
     }  # fmt: skip
     config = make_config(QUERY, "train.early_stop={every: 4, patience: 3}", corpus=corpus, teacher={
         "kind": "ensemble", "members": [{**EMA, "mode": "live"}, {"kind": "lexical", "weight": 0.7}],
@@ -166,11 +166,11 @@ def of_documents(make_config: MakeConfig, tiny_corpus: Path, tmp_path_factory: p
 
 
 def test_documents_without_the_queries_made_from_them_are_encoded_once_for_training(of_documents: Any) -> None:
-    hidden = counts(of_documents.folder, "1/encode:hidden")["masked_windows"]
-    assert hidden > counts(of_documents.folder, "1/encode")["masked_windows"], "dev's alone measure"
+    hidden = counts(of_documents.folder, "1/encode:hidden")["query_removed_windows"]
+    assert hidden > counts(of_documents.folder, "1/encode")["query_removed_windows"], "dev's alone measure"
     whole, left = (
-        vectors(of_documents.folder, "1/encode", "masked"),
-        vectors(of_documents.folder, "1/encode:hidden", "masked"),
+        vectors(of_documents.folder, "1/encode", "query_removed"),
+        vectors(of_documents.folder, "1/encode:hidden", "query_removed"),
     )
     np.testing.assert_allclose(left[: len(whole)], whole, atol=1e-6)
     assert keys_of(of_documents.folder)["1/encode:hidden"] in next(

@@ -12,7 +12,7 @@ from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.views import View
 from sdretrieval.errors import ModelError
 from sdretrieval.teachers import dense as dense_teacher
-from sdretrieval.teachers.dense import DenseTeacher, check_is_bi_encoder, dims_of, knows_more
+from sdretrieval.teachers.dense import DenseTeacher, advantage_over, check_is_bi_encoder, dims_of
 from sdretrieval.teachers.lexical import LexicalTeacher
 from sdretrieval.teachers.protocols import FreeTeacher, Teacher
 from tests.teachers.collection import Collection
@@ -124,7 +124,7 @@ def test_a_dense_teacher_says_what_it_has_over_the_student(collection: Collectio
 def test_another_model_says_what_it_has_over_the_student(collection: Collection) -> None:
     first, every = (collection.embed(collection.documents, view) for view in (View(64), View(64, "all")))
     for documents, expected in ((first, "a larger one"), (every, "a larger one; reads every window of a document")):
-        told = DenseTeacher("dense:x", collection.query_vectors, documents, knows="a larger one").asymmetry
+        told = DenseTeacher("dense:x", collection.query_vectors, documents, advantage="a larger one").asymmetry
         assert told.startswith(expected) and ("window" in told) == ("window" in expected)
 
 
@@ -133,11 +133,11 @@ def test_a_model_is_called_larger_by_its_weights(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_bytes(bytes(size))
     own = tmp_path / "small"
-    assert knows_more(tmp_path / "large", own, same=False) == (
+    assert advantage_over(tmp_path / "large", own, same=False) == (
         "a larger bi-encoder (30 MB of weights, the student 1 MB)"
     )
-    assert knows_more(tmp_path / "alike", own, same=False).startswith("another bi-encoder, trained on other data")
-    assert knows_more(own, own, same=True) == "the student itself, as it was before training"
+    assert advantage_over(tmp_path / "alike", own, same=False).startswith("another bi-encoder, trained on other data")
+    assert advantage_over(own, own, same=True) == "the student itself, as it was before training"
 
 
 def test_dims_are_read_from_the_settings(tmp_path: Path, tiny_student: Path) -> None:

@@ -96,12 +96,12 @@ def test_what_is_to_be_ranked_needs_some_score() -> None:
 
 def test_ids_that_the_corpus_lacks_are_counted_and_named() -> None:
     one = teacher(WHOLE | {("Q9", "d1"): 1.0, ("q0", "x1"): 1.0, ("q0", "x2"): 2.0})
-    assert one.strangers == (
+    assert one.unknown_ids == (
         "1 of its 3 query ids are not in the corpus ('Q9') and 2 of its 6 document ids are not in the corpus "
         "('x1', 'x2')"
     )
     assert one.score(ROWS_Q, LISTS)[1].tolist() == [-1.0, 0.5]
-    assert teacher(WHOLE).strangers == ""
+    assert teacher(WHOLE).unknown_ids == ""
 
 
 def test_a_file_of_another_corpus_says_so() -> None:

@@ -30,7 +30,7 @@ from sdretrieval.teachers.ema import LiveEma, decay_of
 from sdretrieval.teachers.ensemble import BatchTeacher, TeacherScores, score_candidates
 from sdretrieval.teachers.lexical import LexicalTeacher
 from sdretrieval.teachers.protocols import HasVectors
-from sdretrieval.training.batches import BatchMaker, Side
+from sdretrieval.training.batches import Collator, Side
 from sdretrieval.training.distillation import (
     Distillation,
     EmbeddingDistillation,
@@ -44,7 +44,7 @@ Weights = dict[str, Any]
 SETTINGS = TrainSettings(queries_per_batch=8, epochs=2, learning_rate=2e-3)
 
 
-class SlowBatchMaker(BatchMaker):
+class SlowBatchMaker(Collator):
     """Takes its time, so that a test can kill the training between two updates."""
 
     def __call__(self, visits: Sequence[dict[str, int]]) -> dict[str, Any]:
@@ -52,9 +52,9 @@ class SlowBatchMaker(BatchMaker):
         return super().__call__(visits)
 
 
-def interrupted(batches: BatchMaker) -> BatchMaker:
+def interrupted(batches: Collator) -> Collator:
     """The same, until somebody presses Ctrl-C at the sixth batch."""
-    judge, seen = batches.judge, []
+    judge, seen = batches.score_batch, []
     assert judge is not None
 
     def until_the_sixth(positions: Array, rows: Array) -> Array:
@@ -63,7 +63,7 @@ def interrupted(batches: BatchMaker) -> BatchMaker:
             raise KeyboardInterrupt
         return judge(positions, rows)
 
-    return replace(batches, judge=until_the_sixth)
+    return replace(batches, score_batch=until_the_sixth)
 
 
 @dataclass
@@ -84,10 +84,10 @@ class TrainingInputs:
     def batches(
         self,
         whole_batch: bool = True,
-        kind: type[BatchMaker] = BatchMaker,
+        kind: type[Collator] = Collator,
         wanted: int = 6,
         vectors: HasVectors | None = None,
-    ) -> BatchMaker:
+    ) -> Collator:
         """The collator; lists of `wanted` candidates."""
         judge = self.judge.matrix if whole_batch else None
         return kind(
@@ -185,7 +185,7 @@ def teach(
     *,
     live: bool = False,
     early_stop: EarlyStop | None = None,
-    batches: BatchMaker | None = None,
+    batches: Collator | None = None,
     hard_label_weight: float = 0.1,
     kind: str = "kl",
 ) -> Trained:
@@ -229,7 +229,7 @@ def main(corpus: str, student: str, folder: str, options: str) -> None:
     kind = asked.pop("kind", "kl")
     live, whole, slow, hard = (asked.pop(name, 0) for name in ("live", "whole_batch", "slow", "hard"))
     inputs = prepare(Path(corpus), Path(student))
-    batches = inputs.batches(bool(whole), SlowBatchMaker if slow else BatchMaker)
+    batches = inputs.batches(bool(whole), SlowBatchMaker if slow else Collator)
     settings = TrainSettings(**{**vars(SETTINGS), **asked})
     teach(inputs, settings, Path(folder), live=bool(live), batches=batches, hard_label_weight=hard, kind=kind)
 

@@ -12,7 +12,7 @@ from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.targets.build import build_targets
 from sdretrieval.training import batches as batches_module
-from sdretrieval.training.batches import BatchMaker, Hidden, Known
+from sdretrieval.training.batches import Collator, KnownRelevance, QueryRemoved
 from tests.training.inputs import TrainingInputs
 
 VISITS = [{"position": position, "visit": 0} for position in (4, 0, 31, 7)]
@@ -99,7 +99,7 @@ def test_what_another_query_brings_is_no_negative_where_it_is_known_to_be_none(i
     groups[copy] = groups[also_positive]
     own_documents = np.full(len(inputs.candidates), -1)
     own_documents[first] = own
-    known = Known(Ragged.of(positives, np.int64), own_documents, groups)
+    known = KnownRelevance(Ragged.of(positives, np.int64), own_documents, groups)
     before = inputs.batches(wanted=EVERY)(VISITS)["label"]
     label = replace(inputs.batches(wanted=EVERY), known=known)(VISITS)["label"]
     column = {row: int(np.searchsorted(rows, row)) for row in (also_positive, copy, own)}
@@ -157,7 +157,7 @@ def test_lists_that_are_empty_or_wholly_excluded_weigh_nothing_and_make_no_nan(i
 
 
 def test_a_visit_is_the_same_in_every_process_and_another_visit_shows_others(inputs: TrainingInputs) -> None:
-    maker: BatchMaker = inputs.batches(wanted=4)
+    maker: Collator = inputs.batches(wanted=4)
     first, again = (document_ids(maker(VISITS)) for _ in range(2))
     later = document_ids(maker([{"position": visit["position"], "visit": 1} for visit in VISITS]))
     assert first == again and first != later
@@ -167,8 +167,10 @@ def test_a_document_is_shown_without_the_query_that_was_made_from_it(inputs: Tra
     plain = inputs.batches(wanted=EVERY)
     query, document = int(inputs.candidates.query_rows_Q[31]), int(inputs.candidates.rows[31][0])
     other = int(inputs.candidates.query_rows_Q[12])  # not in this batch
-    hidden = Hidden(Ragged.of([[7], [8, 9]], np.int32), {query: (document, 1), other: (int(columns(inputs)[-1]), 0)})
-    shown = document_ids(replace(plain, hidden=hidden)(VISITS))
+    query_removed = QueryRemoved(
+        Ragged.of([[7], [8, 9]], np.int32), {query: (document, 1), other: (int(columns(inputs)[-1]), 0)}
+    )
+    shown = document_ids(replace(plain, query_removed=query_removed)(VISITS))
     specials = plain.documents.specials
     for row, ids, before in zip(columns(inputs), shown, document_ids(plain(VISITS)), strict=True):
         left = [*specials.prefix, *specials.prompt, 8, 9, *specials.suffix]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sdretrieval.encode.encoder import Embeddings, encode_sequences
 from sdretrieval.ragged import Ragged
-from sdretrieval.training.batches import BatchMaker, Hidden, StoredVectors
+from sdretrieval.training.batches import Collator, QueryRemoved, StoredVectors
 from sdretrieval.training.distillation import Distillation
 from sdretrieval.training.trainer import last_complete_checkpoint, read_metrics
 from tests.training.inputs import SETTINGS, TrainingInputs, interrupted, loss_of, teach, weights
@@ -32,7 +32,7 @@ def stored_of(inputs: TrainingInputs) -> StoredVectors:
     return StoredVectors(Embeddings(vectors, np.arange(len(vectors) + 1)))
 
 
-def query_side(inputs: TrainingInputs, **asked: Any) -> BatchMaker:
+def query_side(inputs: TrainingInputs, **asked: Any) -> Collator:
     """Batches that bring documents' vectors."""
     return replace(inputs.batches(**asked), stored=stored_of(inputs))
 
@@ -105,8 +105,10 @@ def test_a_hidden_document_comes_with_its_own_vector(inputs: TrainingInputs) -> 
     query, document = int(inputs.candidates.query_rows_Q[position]), int(inputs.candidates.rows[position][0])
     left = np.full((1, 32), 0.5, dtype=np.float32)
     tokens = Ragged.of([np.asarray([7, 8, 9])], np.int32)
-    stored = replace(stored_of(inputs), hidden=Embeddings(left, np.asarray([0, 1])))
-    batches = replace(inputs.batches(wanted=EVERY), stored=stored, hidden=Hidden(tokens, {query: (document, 0)}))
+    stored = replace(stored_of(inputs), query_removed=Embeddings(left, np.asarray([0, 1])))
+    batches = replace(
+        inputs.batches(wanted=EVERY), stored=stored, query_removed=QueryRemoved(tokens, {query: (document, 0)})
+    )
     rows = np.unique(np.concatenate([inputs.candidates.rows[visit["position"]] for visit in VISITS]))
     vectors = batches(VISITS)["label"]["documents_MD"].numpy()
     np.testing.assert_array_equal(vectors[rows == document], left)

@@ -18,7 +18,7 @@ import torch
 from sdretrieval.encode.student import load_student
 from sdretrieval.errors import NumericError
 from sdretrieval.training import train as train_module
-from sdretrieval.training.batches import BatchMaker
+from sdretrieval.training.batches import Collator
 from sdretrieval.training.distillation import ListwiseDistillation
 from sdretrieval.training.train import EarlyStop, TrainSettings, train, updates_of
 from sdretrieval.training.trainer import MetricsCallback, last_complete_checkpoint, read_metrics
@@ -51,7 +51,7 @@ def reference(new_inputs: NewInputs, tmp_path_factory: pytest.TempPathFactory) -
     return trained
 
 
-class Killed(BatchMaker):
+class Killed(Collator):
     """Collates until it is killed at a batch."""
 
     last = 10**9
@@ -293,7 +293,7 @@ def test_a_killed_training_stops_where_it_would_have_stopped(new_inputs: NewInpu
     values = {0: 0.1, 2: 0.2, 4: 0.6, 6: 0.5, 8: 0.4, 10: 0.9}
     settings = replace(SETTINGS, save_every=2)
 
-    def run(inputs: TrainingInputs, folder: Path, batches: BatchMaker | None = None) -> Any:
+    def run(inputs: TrainingInputs, folder: Path, batches: Collator | None = None) -> Any:
         checkpoint = last_complete_checkpoint(folder / "trainer")
         done = 0 if checkpoint is None else int(checkpoint.name.split("-")[1]) // 2 + 1
         measure = Scripted(inputs, list(values.values())[done:])

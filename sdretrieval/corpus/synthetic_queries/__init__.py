@@ -5,27 +5,27 @@ from __future__ import annotations
 from sdretrieval.corpus.synthetic_queries.consistency import Kept, keep_consistent
 from sdretrieval.corpus.synthetic_queries.kinds import load_writer, plain
 from sdretrieval.corpus.synthetic_queries.make import (
-    generated_sources,
     hold_out_documents,
-    is_generated,
-    made_queries,
-    with_generated_split,
+    is_synthetic,
+    make_queries,
+    synthetic_sources,
+    with_synthetic_split,
 )
-from sdretrieval.corpus.synthetic_queries.recipe import GeneratedQuery, Kind, QueryTally, Recipe, Writer
+from sdretrieval.corpus.synthetic_queries.recipe import Kind, QueryTally, Recipe, SyntheticQuery, Writer
 
 __all__ = [
-    "GeneratedQuery",
     "Kept",
     "Kind",
     "QueryTally",
     "Recipe",
+    "SyntheticQuery",
     "Writer",
-    "generated_sources",
     "hold_out_documents",
-    "is_generated",
+    "is_synthetic",
     "keep_consistent",
     "load_writer",
-    "made_queries",
+    "make_queries",
     "plain",
-    "with_generated_split",
+    "synthetic_sources",
+    "with_synthetic_split",
 ]

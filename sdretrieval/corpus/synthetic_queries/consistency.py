@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdretrieval.corpus.synthetic_queries.recipe import VERBATIM, GeneratedQuery, QueryTally
+from sdretrieval.corpus.synthetic_queries.recipe import VERBATIM, QueryTally, SyntheticQuery
 from sdretrieval.corpus.text import normalised
 
 RRF_CONSTANT = 60
@@ -31,7 +31,7 @@ class Kept:
 
 
 def keep_consistent(
-    queries: Mapping[str, GeneratedQuery],
+    queries: Mapping[str, SyntheticQuery],
     dense_Qk: NDArray[Any],
     lexical_Qk: NDArray[Any],
     document_text: Callable[[int], str],

@@ -26,7 +26,7 @@ LEAST_TITLE_WORDS, LEAST_HEADING_WORDS, LEAST_LEADING_WORDS = 3, 2, 4
 LEAST_SPAN_WORDS, MOST_SPAN_WORDS = 6, 12
 MOST_HEADING_WORDS = 12
 LEAST_LEFT_WORDS = 8
-"""A document of fewer words, once the query is hidden from it, says nothing any more: the query is not masked."""
+"""If removing the query left fewer words, nothing would be left to find: then it is not removed."""
 
 MARKDOWN_HEADING = re.compile(r"^[ \t]*#{1,6}[ \t]+(?P<text>\S.*?)[ \t#]*$|^(?P<over>\S.*)\n[=\-~^]{3,}[ \t]*$", re.M)
 
@@ -49,7 +49,7 @@ class Taken(NamedTuple):
     """A query's text, and the document without it (None if too little is left)."""
 
     text: str
-    masked: str | None
+    query_removed: str | None
 
 
 Taker = Callable[[str, str, np.random.Generator], Taken | None]

@@ -22,7 +22,7 @@ from sdretrieval.corpus.synthetic_queries.kinds import (
     span_of,
     title_of,
 )
-from sdretrieval.corpus.synthetic_queries.recipe import GeneratedQuery, Kind, QueryTally, Recipe
+from sdretrieval.corpus.synthetic_queries.recipe import Kind, QueryTally, Recipe, SyntheticQuery
 from sdretrieval.corpus.text import hash_rank, normalised, similar_pairs, words_of
 from sdretrieval.corpus.types import Corpus, joined
 from sdretrieval.errors import CorpusError
@@ -46,7 +46,7 @@ SPARE = 1.5
 """Candidates made for each query that is wanted: the consistency filter drops some."""
 
 
-def made_queries(
+def make_queries(
     corpus: Corpus,
     rows: Sequence[int],
     count: int,
@@ -56,7 +56,7 @@ def made_queries(
     held_out: Sequence[str] = (),
     must_be_masked: bool = False,
     tally: QueryTally | None = None,
-) -> list[GeneratedQuery]:
+) -> list[SyntheticQuery]:
     """Up to `count` queries from the documents in `rows`, which take turns in a random order, so that none gives a
     second query before each was asked for its first. Fewer where the documents give no more.
 
@@ -68,7 +68,7 @@ def made_queries(
     generator = np.random.default_rng(seed)
     order = generator.permutation(np.asarray(rows, dtype=np.int64))
     seen = {normalised(text) for text in corpus.query_texts()} | {normalised(text) for text in held_out}
-    made: list[GeneratedQuery] = []
+    made: list[SyntheticQuery] = []
     with Progress("make queries", count, "queries") as progress:
         for block in _drawn(corpus, order, recipe, generator):
             for query in _without_near(block, held_out, tally):
@@ -85,18 +85,18 @@ def made_queries(
     return made
 
 
-def _refused(query: GeneratedQuery, seen: set[str], must_be_masked: bool) -> str:
+def _refused(query: SyntheticQuery, seen: set[str], must_be_masked: bool) -> str:
     if normalised(query.text) in seen:
         return "a query of this text exists"
     if must_be_masked and query.kind != "written":
-        if query.masked is None:
+        if query.query_removed is None:
             return "too little is left of its document without it"
-        if plain(query.text).rstrip(STOPS) in plain(query.masked):
+        if plain(query.text).rstrip(STOPS) in plain(query.query_removed):
             return "stands in its document more than once"
     return ""
 
 
-def _without_near(block: list[GeneratedQuery], held_out: Sequence[str], tally: QueryTally) -> Iterator[GeneratedQuery]:
+def _without_near(block: list[SyntheticQuery], held_out: Sequence[str], tally: QueryTally) -> Iterator[SyntheticQuery]:
     first = len(held_out)
     sets = [words_of(text) for text in (*held_out, *(query.text for query in block))]
     near = {b - first for a, b in similar_pairs(sets, NEAR) if a < first <= b} if held_out else set()
@@ -110,7 +110,7 @@ def _without_near(block: list[GeneratedQuery], held_out: Sequence[str], tally: Q
 
 def _drawn(
     corpus: Corpus, order: np.ndarray, recipe: Recipe, generator: np.random.Generator
-) -> Iterator[list[GeneratedQuery]]:
+) -> Iterator[list[SyntheticQuery]]:
     """Queries of a block of documents at a time, again and again through all of them."""
     kinds = [kind for kind, share in recipe.shares.items() if share > 0]
     shares = np.asarray([recipe.shares[kind] for kind in kinds], dtype=np.float64)
@@ -131,7 +131,7 @@ def _drawn(
 def _block(
     rows: list[int], kinds: list[Kind], texts: list[tuple[str, ...]], recipe: Recipe, keywords: Keywords | None,
     generator: np.random.Generator,
-) -> list[GeneratedQuery]:  # fmt: skip
+) -> list[SyntheticQuery]:  # fmt: skip
     written = [number for number, kind in enumerate(kinds) if kind == "written"]
     by_model: dict[int, str] = {}
     if written and recipe.writer is not None:
@@ -139,11 +139,11 @@ def _block(
     found = []
     for number, (row, kind, (title, text)) in enumerate(zip(rows, kinds, texts, strict=True)):
         if by_model.get(number):
-            found.append(GeneratedQuery(by_model[number], row, "written"))
+            found.append(SyntheticQuery(by_model[number], row, "written"))
             continue
         words = keywords.query(joined(title, text), generator) if keywords and kind == "keywords" else None
         if words:
-            found.append(GeneratedQuery(words, row, "keywords"))
+            found.append(SyntheticQuery(words, row, "keywords"))
             continue
         query = _taken(kind, row, title, text, recipe, generator)
         if query is not None:
@@ -153,17 +153,17 @@ def _block(
 
 def _taken(
     kind: Kind, row: int, title: str, text: str, recipe: Recipe, generator: np.random.Generator
-) -> GeneratedQuery | None:
+) -> SyntheticQuery | None:
     for tried in (kind, "span"):
         taker = TAKERS.get(tried)
         taken = taker(title, text, generator) if taker else None
         if taken is not None:
-            masked = taken.masked if tried in recipe.masked else None
-            return GeneratedQuery(taken.text, row, tried, masked)
+            query_removed = taken.query_removed if tried in recipe.query_removed else None
+            return SyntheticQuery(taken.text, row, tried, query_removed)
     return None
 
 
-def is_generated(query_id: str) -> bool:
+def is_synthetic(query_id: str) -> bool:
     """Whether the id is that of a synthetic query."""
     return query_id.startswith(ID_PREFIX)
 
@@ -173,26 +173,26 @@ def hold_out_documents(corpus: Corpus, count: int, seed: int) -> frozenset[int]:
     queries, but at most a fifth of the corpus that no synthetic query was made from yet (and at least one)."""
     ranks_N = np.fromiter((hash_rank(seed, identifier) for identifier in corpus.document_ids), dtype=np.uint64)
     free_N = np.ones(len(ranks_N), dtype=bool)
-    free_N[sorted(generated_sources(corpus))] = False
+    free_N[sorted(synthetic_sources(corpus))] = False
     rows = np.flatnonzero(free_N)
     ranked = rows[np.argsort(ranks_N[rows], kind="stable")]
     most = max(1, int(MOST_HELD_OUT * len(corpus.documents)))
     return frozenset(ranked[: min(ceil(SPARE * count), most)].tolist())
 
 
-def generated_sources(corpus: Corpus) -> frozenset[int]:
+def synthetic_sources(corpus: Corpus) -> frozenset[int]:
     """Rows of the documents that the synthetic queries of any split were made from."""
     return frozenset(
         corpus.document_row[document]
         for qrels in corpus.qrels.values()
         for query, judged in qrels.items()
-        if is_generated(query)
+        if is_synthetic(query)
         for document in judged
         if document in corpus.document_row
     )
 
 
-def with_generated_split(
+def with_synthetic_split(
     corpus: Corpus,
     split: str,
     count: int,
@@ -201,7 +201,7 @@ def with_generated_split(
     held_out: bool,
     recipe: Recipe | None = None,
     tally: QueryTally | None = None,
-) -> tuple[Corpus, Mapping[str, GeneratedQuery]]:
+) -> tuple[Corpus, Mapping[str, SyntheticQuery]]:
     """`corpus` with synthetic queries as `split`, and these queries by id (`generated-<split>-<n>`).
 
     An existing split of that name gives way (a run without labels must not read it); its queries stay in the table,
@@ -215,10 +215,10 @@ def with_generated_split(
         raise CorpusError(f"Corpus {corpus.name} has synthetic queries for '{split}' already. Name another split.")
     recipe = recipe or Recipe()
     pool = hold_out_documents(corpus, count, seed) if held_out else range(len(corpus.documents))
-    taken = generated_sources(corpus)
+    taken = synthetic_sources(corpus)
     # Texts of all queries that are judged in any split but train measure.
     measuring = {row for name in corpus.qrels if name != "train" for row in corpus.split_rows(name)}
-    made = made_queries(
+    made = make_queries(
         corpus,
         sorted(row for row in pool if row not in taken),
         ceil(SPARE * count),

@@ -22,28 +22,28 @@ Writer = Callable[[Sequence[str]], list[str]]
 """Writes one query for each document text: a seq2seq model (`load_writer`)."""
 
 
-class GeneratedQuery(NamedTuple):
+class SyntheticQuery(NamedTuple):
     """A query, the row of the document that it was made from, its kind, and what is left of that document.
 
-    `masked` is the document (title and text joined) without what the query was taken from; None if nothing is
+    `query_removed` is the document (title and text joined) without what the query was taken from; None if nothing is
     hidden, because the query's words stand all over the text, or because too little would be left.
     """
 
     text: str
     document_row: int
     kind: Kind
-    masked: str | None = None
+    query_removed: str | None = None
 
 
 @dataclass(frozen=True)
 class Recipe:
     """`shares`: how often each kind is tried first; a document without such a query is given a span.
 
-    `masked`: the kinds whose words are hidden from their document in training. `writer`: makes the kind `written`.
+    `query_removed`: the kinds whose words are removed from their document in training. `writer`: makes `written`.
     """
 
     shares: Mapping[Kind, float] = field(default_factory=lambda: dict(DEFAULT_SHARES))
-    masked: frozenset[Kind] = frozenset({"title", "heading"})
+    query_removed: frozenset[Kind] = frozenset({"title", "heading"})
     writer: Writer | None = None
 
     def for_measuring(self) -> Recipe:

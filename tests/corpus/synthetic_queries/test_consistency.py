@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdretrieval.corpus.synthetic_queries import GeneratedQuery, QueryTally, keep_consistent, plain
+from sdretrieval.corpus.synthetic_queries import QueryTally, SyntheticQuery, keep_consistent, plain
 from sdretrieval.corpus.synthetic_queries.consistency import fused_rows
 
 TEXTS = ["the query stands here", "nothing", "the query stands here again", "other"]
@@ -15,7 +15,7 @@ TEXTS = ["the query stands here", "nothing", "the query stands here again", "oth
 def kept(
     rows: list[int], within: int | None, kind: str = "span", count: int = 9
 ) -> tuple[tuple[str, ...], dict[tuple[str, str], int]]:
-    query = GeneratedQuery("query stands", rows[0], kind)  # type: ignore[arg-type]
+    query = SyntheticQuery("query stands", rows[0], kind)  # type: ignore[arg-type]
     dense, lexical = np.asarray([rows[1:3]]), np.asarray([rows[3:5]])
     found = keep_consistent(
         {"g": query}, dense, lexical, TEXTS.__getitem__, count=count, within=within, tally=QueryTally()

@@ -23,7 +23,7 @@ def generator() -> np.random.Generator:
 def test_a_title_is_hidden_from_the_document(generator: np.random.Generator) -> None:
     taken = title_of("How plugins are found", "How plugins are found\n" + TEXT, generator)
     assert taken is not None and taken.text == "How plugins are found"
-    assert taken.masked == TEXT
+    assert taken.query_removed == TEXT
 
 
 def test_a_passage_below_headings_gives_all_of_them_as_title_and_the_last_as_heading(
@@ -31,8 +31,8 @@ def test_a_passage_below_headings_gives_all_of_them_as_title_and_the_last_as_hea
 ) -> None:
     path = "Manual > Loading of plugins"
     title, heading = title_of(path, TEXT, generator), heading_of(path, TEXT, generator)
-    assert title is not None and (title.text, title.masked) == ("Manual Loading of plugins", TEXT)
-    assert heading is not None and (heading.text, heading.masked) == ("Loading of plugins", f"Manual {TEXT}")
+    assert title is not None and (title.text, title.query_removed) == ("Manual Loading of plugins", TEXT)
+    assert heading is not None and (heading.text, heading.query_removed) == ("Loading of plugins", f"Manual {TEXT}")
 
 
 def test_a_short_title_is_no_query(generator: np.random.Generator) -> None:
@@ -43,21 +43,23 @@ def test_a_short_title_is_no_query(generator: np.random.Generator) -> None:
 def test_headings_within_a_text(written: str, generator: np.random.Generator) -> None:
     taken = heading_of("Manual", f"{TEXT}\n\n{written}\n\nMore words follow here.", generator)
     assert taken is not None and taken.text == "Loading of plugins"
-    assert taken.masked is not None and "Loading of plugins" not in taken.masked
-    assert taken.masked.startswith("Manual Plugins are found") and taken.masked.endswith("More words follow here.")
+    assert taken.query_removed is not None and "Loading of plugins" not in taken.query_removed
+    assert taken.query_removed.startswith("Manual Plugins are found") and taken.query_removed.endswith(
+        "More words follow here."
+    )
 
 
 def test_the_leading_sentence_is_hidden_whole(generator: np.random.Generator) -> None:
     taken = leading_of("Manual", TEXT, generator)
     assert taken is not None and taken.text == "Plugins are found by their entry points."
-    assert taken.masked is not None and taken.masked.startswith("Manual Each of them may register")
+    assert taken.query_removed is not None and taken.query_removed.startswith("Manual Each of them may register")
 
 
 def test_a_span_is_a_run_of_words_whose_sentence_is_hidden(generator: np.random.Generator) -> None:
     for _ in range(30):
         taken = span_of("Manual", TEXT, generator)
-        assert taken is not None and taken.masked is not None
-        assert 6 <= len(taken.text.split()) <= 12 and taken.text in TEXT and taken.text not in taken.masked
+        assert taken is not None and taken.query_removed is not None
+        assert 6 <= len(taken.text.split()) <= 12 and taken.text in TEXT and taken.text not in taken.query_removed
 
 
 def test_a_text_without_long_sentences_gives_a_span_of_the_whole_and_hides_that_alone(
@@ -65,20 +67,20 @@ def test_a_text_without_long_sentences_gives_a_span_of_the_whole_and_hides_that_
 ) -> None:
     text = "\n".join(f"word{n} = {n}" for n in range(12))
     taken = span_of("Manual", text, generator)
-    assert taken is not None and taken.masked is not None
-    assert 10 < len(taken.masked.split()) < 37
+    assert taken is not None and taken.query_removed is not None
+    assert 10 < len(taken.query_removed.split()) < 37
 
 
 def test_a_document_of_which_too_little_is_left_is_not_masked(generator: np.random.Generator) -> None:
     taken = leading_of("", "One sentence of six words here. Two more.", generator)
-    assert taken is not None and taken.masked is None
+    assert taken is not None and taken.query_removed is None
 
 
 def test_scripts_without_spaces(generator: np.random.Generator) -> None:
     text = "插件通过入口点被发现。每个插件都可以注册自己的命令和设置。加载失败的插件会被报告并忽略。"
     taken = span_of("", text, generator)
     assert taken is not None and 6 <= len(taken.text) <= 12 and taken.text in text
-    assert taken.masked is not None and taken.text not in taken.masked
+    assert taken.query_removed is not None and taken.text not in taken.query_removed
     assert leading_of("", text, generator) is not None
 
 

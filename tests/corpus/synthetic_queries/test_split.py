@@ -10,12 +10,12 @@ import pytest
 from sdretrieval.corpus import (
     Corpus,
     document_table,
-    generated_sources,
     hold_out_documents,
-    is_generated,
+    is_synthetic,
     query_table,
     read_beir,
-    with_generated_split,
+    synthetic_sources,
+    with_synthetic_split,
 )
 from sdretrieval.errors import CorpusError
 
@@ -26,12 +26,12 @@ def corpus(tiny_corpus: Path) -> Corpus:
 
 
 def test_a_held_out_split_is_apart_from_training(corpus: Corpus) -> None:
-    with_dev, dev = with_generated_split(corpus, "estimate", 20, seed=9, held_out=True)
-    assert list(dev) == list(with_dev.qrels["estimate"]) and all(map(is_generated, dev))
+    with_dev, dev = with_synthetic_split(corpus, "estimate", 20, seed=9, held_out=True)
+    assert list(dev) == list(with_dev.qrels["estimate"]) and all(map(is_synthetic, dev))
     assert 20 <= len(dev) <= 30  # half as many again, for the filter
-    assert generated_sources(with_dev) <= hold_out_documents(corpus, 20, seed=9)
-    assert all(query.masked for query in dev.values())
-    with_both, more = with_generated_split(with_dev, "more", 60, seed=9, held_out=False)
+    assert synthetic_sources(with_dev) <= hold_out_documents(corpus, 20, seed=9)
+    assert all(query.query_removed for query in dev.values())
+    with_both, more = with_synthetic_split(with_dev, "more", 60, seed=9, held_out=False)
     sources = [{query.document_row for query in queries.values()} for queries in (dev, more)]
     assert not sources[0] & sources[1]
     assert with_both.qrels["train"] == corpus.qrels["train"]
@@ -47,16 +47,16 @@ def test_at_most_a_fifth_of_the_documents_is_held_out(corpus: Corpus) -> None:
 
 
 def test_two_held_out_splits_share_no_document(corpus: Corpus) -> None:
-    with_dev, dev = with_generated_split(corpus, "dev", 10, seed=9, held_out=True)
-    _, test = with_generated_split(with_dev, "test", 10, seed=9, held_out=True)
+    with_dev, dev = with_synthetic_split(corpus, "dev", 10, seed=9, held_out=True)
+    _, test = with_synthetic_split(with_dev, "test", 10, seed=9, held_out=True)
     assert not {q.document_row for q in dev.values()} & {q.document_row for q in test.values()}
 
 
 def test_a_split_of_that_name_gives_way(corpus: Corpus) -> None:
-    changed, _ = with_generated_split(corpus, "dev", 10, seed=1, held_out=True)
+    changed, _ = with_synthetic_split(corpus, "dev", 10, seed=1, held_out=True)
     assert all(query.startswith("generated-dev-") for query in changed.qrels["dev"])
     with pytest.raises(CorpusError, match="has synthetic queries for 'dev' already"):
-        with_generated_split(changed, "dev", 10, seed=1, held_out=True)
+        with_synthetic_split(changed, "dev", 10, seed=1, held_out=True)
 
 
 def test_documents_that_give_nothing_or_too_little(caplog: pytest.LogCaptureFixture) -> None:
@@ -64,7 +64,7 @@ def test_documents_that_give_nothing_or_too_little(caplog: pytest.LogCaptureFixt
         return Corpus("toy", document_table([("d", "", text)]), query_table([]), {})
 
     with pytest.raises(CorpusError, match=r"No queries could be generated for split 'dev' of corpus toy: 1 documents"):
-        with_generated_split(toy("short"), "dev", 5, seed=1, held_out=False)
+        with_synthetic_split(toy("short"), "dev", 5, seed=1, held_out=False)
     with caplog.at_level(logging.WARNING, logger="sdretrieval"):
-        with_generated_split(toy("one two three four five six"), "dev", 5, seed=1, held_out=False)
+        with_synthetic_split(toy("one two three four five six"), "dev", 5, seed=1, held_out=False)
     assert "1 of 5 queries generated for 'dev'" in caplog.text

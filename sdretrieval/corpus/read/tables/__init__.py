@@ -7,15 +7,21 @@ puts documents and these together; every trouble on the way stands in an `Import
 from __future__ import annotations
 
 from sdretrieval.corpus.read.report import ImportReport, Trouble
-from sdretrieval.corpus.read.tables.assemble import Asking, Imported, import_documents, split_and_source, with_questions
+from sdretrieval.corpus.read.tables.assemble import (
+    Imported,
+    QuerySources,
+    import_documents,
+    split_and_source,
+    with_queries,
+)
 from sdretrieval.corpus.read.tables.columns import Columns, read_role
 from sdretrieval.corpus.read.tables.hub import TableSize, source_files, split_slice, table_size, understands
 
 __all__ = [
-    "Asking",
     "Columns",
     "ImportReport",
     "Imported",
+    "QuerySources",
     "TableSize",
     "Trouble",
     "import_documents",
@@ -25,5 +31,5 @@ __all__ = [
     "split_slice",
     "table_size",
     "understands",
-    "with_questions",
+    "with_queries",
 ]

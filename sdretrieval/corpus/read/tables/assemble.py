@@ -104,7 +104,7 @@ def _row(values: Mapping[str, Any], columns: Columns) -> tuple[str, str, str]:
 
 
 @dataclass(frozen=True)
-class Asking:
+class QuerySources:
     """Where queries and judgements come from, each a file, a saved dataset or `hf:NAME`."""
 
     queries: str | None = None
@@ -133,7 +133,7 @@ def import_documents(source: str, columns: Columns | None = None) -> Imported:
     return Imported(Corpus(corpus_name(source), documents, query_table(()), {}), (tally.report(),))
 
 
-def with_questions(imported: Imported, asking: Asking) -> Imported:
+def with_queries(imported: Imported, asking: QuerySources) -> Imported:
     """Add the queries and judgements that `asking` names to what the corpus has.
 
     Judgements that point nowhere, repeated pairs and repeated ids are left out and reported: the first one stays.

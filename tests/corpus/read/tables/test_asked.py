@@ -8,12 +8,12 @@ import pytest
 
 from sdretrieval.corpus import import_corpus, read_beir, training_queries, write_beir
 from sdretrieval.corpus.read.tables import (
-    Asking,
     Imported,
+    QuerySources,
     import_documents,
     read_role,
     split_and_source,
-    with_questions,
+    with_queries,
 )
 from sdretrieval.errors import CorpusError
 from tests.corpus.read.tables.conftest import WriteFile, WriteRows
@@ -61,7 +61,7 @@ def test_queries_come_from_every_format(
 ) -> None:
     rows = [{"_id": "q1", "text": "what falls"}, {"_id": "q2", "text": "what turns"}]
     source = write(name, QUERIES) if "tsv" in name else write_rows(name, rows)
-    found = with_questions(documents, Asking(queries=source))
+    found = with_queries(documents, QuerySources(queries=source))
     assert texts(found) == {"q1": "what falls", "q2": "what turns"}
     assert (found.reports[-1].read, found.reports[-1].kept, counted(found)) == (2, 2, {})
 
@@ -70,7 +70,7 @@ def test_trouble_with_queries_is_counted(documents: Imported, write_rows: WriteR
     good = [{"id": f"g{n}", "text": f"text {n}"} for n in range(30)]
     bad = [{"id": "g1", "text": "text 1"}, {"id": "g2", "text": "other"}, {"id": "e", "text": ""}, {"text": "no id"}]
     more = [{"id": "same", "text": "TEXT  3"}, {"id": "lacks"}, {"id": "wrong", "text": {}}]
-    found = with_questions(documents, Asking(queries=write_rows("q.jsonl", [*good, *bad, *more])))
+    found = with_queries(documents, QuerySources(queries=write_rows("q.jsonl", [*good, *bad, *more])))
     assert counted(found) == {"BROKEN": 3, "EMPTY": 1, "REPEATED_ID": 2, "REPEATED_TEXT": 1}
     shown = "\n".join(found.reports[-1].lines())
     assert "line 31: 'g1' with the same text; line 32: 'g2' with another text" in shown
@@ -79,8 +79,8 @@ def test_trouble_with_queries_is_counted(documents: Imported, write_rows: WriteR
 
 
 def test_queries_without_ids_get_stable_ones(documents: Imported, write: WriteFile) -> None:
-    one = with_questions(documents, Asking(queries=write("a.csv", "query\nwhat falls\n")))
-    two = with_questions(documents, Asking(queries=write("b.csv", "query\nother\nwhat falls\n")))
+    one = with_queries(documents, QuerySources(queries=write("a.csv", "query\nwhat falls\n")))
+    two = with_queries(documents, QuerySources(queries=write("b.csv", "query\nother\nwhat falls\n")))
     assert set(texts(one)) < set(texts(two))
 
 
@@ -89,7 +89,7 @@ def test_a_file_of_queries_without_a_text_column(documents: Imported, write: Wri
         CorpusError,
         match=r"q\.csv: no column for the queries' text; the columns found are 'id', 'words', expected one of",
     ):
-        with_questions(documents, Asking(queries=write("q.csv", "id,words\n1,x\n")))
+        with_queries(documents, QuerySources(queries=write("q.csv", "id,words\n1,x\n")))
 
 
 # --- judgements
@@ -110,23 +110,25 @@ def test_a_file_of_queries_without_a_text_column(documents: Imported, write: Wri
 def test_judgements_come_from_tables_and_from_trec(
     documents: Imported, write: WriteFile, name: str, content: str
 ) -> None:
-    asking = Asking(queries=write("q.tsv", QUERIES), qrels=(("dev", write(name, content)),))
-    found = with_questions(documents, asking)
+    asking = QuerySources(queries=write("q.tsv", QUERIES), qrels=(("dev", write(name, content)),))
+    found = with_queries(documents, asking)
     assert found.corpus.qrels == {"dev": {"q1": {"a": 1, "b": 0}, "q2": {"b": 2}}}
     assert (found.reports[-1].what, found.reports[-1].read, found.reports[-1].kept) == ("dev judgements", 3, 3)
 
 
 def test_without_a_score_every_pair_is_relevant(documents: Imported, write: WriteFile) -> None:
-    asking = Asking(queries=write("q.tsv", QUERIES), qrels=(("train", write("j.csv", "query_id,doc_id\nq1,c d\n")),))
-    assert with_questions(documents, asking).corpus.qrels == {"train": {"q1": {"c d": 1}}}
+    asking = QuerySources(
+        queries=write("q.tsv", QUERIES), qrels=(("train", write("j.csv", "query_id,doc_id\nq1,c d\n")),)
+    )
+    assert with_queries(documents, asking).corpus.qrels == {"train": {"q1": {"c d": 1}}}
 
 
 def test_trouble_with_judgements_is_counted(documents: Imported, write: WriteFile) -> None:
     pairs = (
         "".join(f"q1 0 a{n} 0\n" for n in range(30)) + "q1 0 a 1\nq1 0 a 1\nq1 0 a 0\nq9 0 zz 1\nq1 0\nq2 0 b good\n"
     )
-    asking = Asking(queries=write("q.tsv", QUERIES), qrels=(("test", write("j.qrels", pairs)),))
-    found = with_questions(documents, asking)
+    asking = QuerySources(queries=write("q.tsv", QUERIES), qrels=(("test", write("j.qrels", pairs)),))
+    found = with_queries(documents, asking)
     assert found.corpus.qrels == {"test": {"q1": {"a": 1}}}
     assert counted(found) == {"BROKEN": 2, "REPEATED_PAIR": 2, "NOWHERE": 31}
     shown = "\n".join(found.reports[-1].lines())
@@ -155,13 +157,13 @@ def test_trouble_with_judgements_is_counted(documents: Imported, write: WriteFil
     ],
 )
 def test_judgements_that_are_none(documents: Imported, write: WriteFile, name: str, content: str, message: str) -> None:
-    asking = Asking(queries=write("q.tsv", QUERIES), qrels=(("test", write(name, content)),))
+    asking = QuerySources(queries=write("q.tsv", QUERIES), qrels=(("test", write(name, content)),))
     with pytest.raises(CorpusError, match=message):
-        with_questions(documents, asking)
+        with_queries(documents, asking)
 
 
 def test_columns_of_any_name_are_taken_where_they_are_named(documents: Imported, write: WriteFile) -> None:
-    asking = Asking(
+    asking = QuerySources(
         queries=write("q.csv", "number,text,prompt\nq1,no,how\n"),
         log=write("l.csv", "asked,hits,times,text\nwhere,a,3,no\n"),
         qrels=(("test", write("j.csv", "number,page,useful,score\nq1,b,2,0\n")),),
@@ -170,7 +172,7 @@ def test_columns_of_any_name_are_taken_where_they_are_named(documents: Imported,
             "qrels.score": "useful", "log.text": "asked", "log.clicked": "hits", "log.count": "times",
         },
     )  # fmt: skip
-    found = with_questions(documents, asking)
+    found = with_queries(documents, asking)
     logged = next(iter(found.counts))
     assert dict(zip(found.corpus.query_ids, found.corpus.query_texts(), strict=True)) == {"q1": "how", logged: "where"}
     assert found.corpus.qrels == {"test": {"q1": {"b": 2}}, "train": {logged: {"a": 1}}}
@@ -188,17 +190,17 @@ def test_named_columns_that_are_not_there(
     documents: Imported, write: WriteFile, roles: dict[str, str], message: str
 ) -> None:
     with pytest.raises(CorpusError, match=message):
-        with_questions(documents, Asking(queries=write("q.csv", "id,prompt\nq1,how\n"), roles=roles))
+        with_queries(documents, QuerySources(queries=write("q.csv", "id,prompt\nq1,how\n"), roles=roles))
 
 
 def test_a_column_of_judgements_that_have_no_names_is_refused(documents: Imported, write: WriteFile) -> None:
-    asking = Asking(
+    asking = QuerySources(
         queries=write("q.tsv", QUERIES), qrels=(("test", write("j.qrels", "q1 0 a 1\n")),), roles={"qrels.query": "qid"}
     )
     with pytest.raises(
         CorpusError, match=r"j\.qrels has no line of names, so that --column qrels\.query=qid names noth"
     ):
-        with_questions(documents, asking)
+        with_queries(documents, asking)
 
 
 @pytest.mark.parametrize("given", ["query.txt=prompt", "query.text", "query.text=", "=prompt"])
@@ -212,7 +214,7 @@ def test_a_role_that_is_none(given: str) -> None:
 
 def test_judgements_without_queries(documents: Imported, write: WriteFile) -> None:
     with pytest.raises(CorpusError, match=r"Judgements without queries mean nothing: name the queries too \(--queries"):
-        with_questions(documents, Asking(qrels=(("test", write("j.qrels", "q1 0 a 1\n")),)))
+        with_queries(documents, QuerySources(qrels=(("test", write("j.qrels", "q1 0 a 1\n")),)))
 
 
 @pytest.mark.parametrize(
@@ -244,13 +246,13 @@ def test_the_split_of_judgements(given: str, expected: tuple[str, str]) -> None:
 def test_topics_in_both_forms(
     documents: Imported, write: WriteFile, content: str, expected: dict[str, str], packed: str
 ) -> None:
-    assert texts(with_questions(documents, Asking(topics=write(f"topics.txt{packed}", content)))) == expected
+    assert texts(with_queries(documents, QuerySources(topics=write(f"topics.txt{packed}", content)))) == expected
 
 
 def test_broken_topics_are_counted(documents: Imported, write: WriteFile) -> None:
     good = "".join(f"<top>\n<num> {n}\n<title> topic {n}\n</top>\n" for n in range(20))
-    found = with_questions(
-        documents, Asking(topics=write("t", good + "<top>\n<num> 99\n</top>\n<top><num>98<title></top>"))
+    found = with_queries(
+        documents, QuerySources(topics=write("t", good + "<top>\n<num> 99\n</top>\n<top><num>98<title></top>"))
     )
     assert counted(found) == {"BROKEN": 1, "EMPTY": 1}
     assert "line 81: a topic without a title" in "\n".join(found.reports[-1].lines())
@@ -265,7 +267,7 @@ def test_broken_topics_are_counted(documents: Imported, write: WriteFile) -> Non
 )
 def test_topics_that_are_none(documents: Imported, write: WriteFile, content: str, message: str) -> None:
     with pytest.raises(CorpusError, match=message):
-        with_questions(documents, Asking(topics=write("t", content)))
+        with_queries(documents, QuerySources(topics=write("t", content)))
 
 
 # --- query logs
@@ -273,7 +275,7 @@ def test_topics_that_are_none(documents: Imported, write: WriteFile, content: st
 
 def test_a_log_merges_repeated_texts_counts_them_and_judges_by_clicks(documents: Imported, write: WriteFile) -> None:
     log = "query,clicked,count\nIt rains,a; b,3\nit  RAINS,b,\nsnow,c d,2\nwind,,\n"
-    found = with_questions(documents, Asking(log=write("log.csv", log)))
+    found = with_queries(documents, QuerySources(log=write("log.csv", log)))
     by_text = {text: identifier for identifier, text in texts(found).items()}
     assert list(by_text) == ["It rains", "snow", "wind"]
     assert {text: found.counts[identifier] for text, identifier in by_text.items()} == {
@@ -287,14 +289,14 @@ def test_a_log_merges_repeated_texts_counts_them_and_judges_by_clicks(documents:
 
 
 def test_a_log_of_texts_alone(documents: Imported, write: WriteFile) -> None:
-    found = with_questions(documents, Asking(log=write("log.jsonl", '{"text": "a"}\n{"text": "a"}\n')))
+    found = with_queries(documents, QuerySources(log=write("log.jsonl", '{"text": "a"}\n{"text": "a"}\n')))
     assert list(found.counts.values()) == [2]
     assert found.corpus.qrels == {}
 
 
 def test_ids_of_a_log_stay_when_it_grows(documents: Imported, write: WriteFile) -> None:
-    before = with_questions(documents, Asking(log=write("a.csv", "query\nrain\n")))
-    after = with_questions(documents, Asking(log=write("b.csv", "query\nsnow\nRain\n")))
+    before = with_queries(documents, QuerySources(log=write("a.csv", "query\nrain\n")))
+    after = with_queries(documents, QuerySources(log=write("b.csv", "query\nsnow\nRain\n")))
     assert set(texts(before)) < set(texts(after))
 
 
@@ -302,14 +304,14 @@ def test_trouble_with_a_log_is_counted(documents: Imported, write_rows: WriteRow
     good = [{"query": f"text {n}", "clicked": ["a"]} for n in range(30)]
     bad = [{"query": "", "count": 7}, {"query": "x", "clicked": ["zz"]}, {"query": "y", "count": -1}]
     rows = [{"count": None, "clicked": None, **row} for row in [*good, *bad]]
-    found = with_questions(documents, Asking(log=write_rows("log.parquet", rows)))
+    found = with_queries(documents, QuerySources(log=write_rows("log.parquet", rows)))
     assert counted(found) == {"BROKEN": 1, "EMPTY": 1, "NOWHERE": 1}
     assert "'x' -> 'zz' (no such document)" in "\n".join(found.reports[-1].lines())
 
 
 def test_a_broken_count_is_named(documents: Imported, write: WriteFile) -> None:
     lines = "".join(f"text {n},1\n" for n in range(20))
-    found = with_questions(documents, Asking(log=write("log.csv", f"query,count\n{lines}x,many\n,7\nz,0\n")))
+    found = with_queries(documents, QuerySources(log=write("log.csv", f"query,count\n{lines}x,many\n,7\nz,0\n")))
     shown = "\n".join(found.reports[-1].lines())
     assert "line 22: count is 'many', expected a whole number from 1; line 24: count is '0'" in shown
     assert "1 empty texts, left out: line 23: asked 7 times" in shown
@@ -317,14 +319,14 @@ def test_a_broken_count_is_named(documents: Imported, write: WriteFile) -> None:
 
 def test_a_log_without_texts(documents: Imported, write: WriteFile) -> None:
     with pytest.raises(CorpusError, match=r"log\.csv: no column for the queries' text; the columns found are 'when'"):
-        with_questions(documents, Asking(log=write("log.csv", "when\n1999\n")))
+        with_queries(documents, QuerySources(log=write("log.csv", "when\n1999\n")))
 
 
 def test_counts_are_written_beside_the_queries(documents: Imported, write: WriteFile, tmp_path: object) -> None:
     from pathlib import Path
 
     folder = Path(str(tmp_path)) / "beir"
-    found = with_questions(documents, Asking(log=write("log.csv", "query,clicked,count\nrain,a,3\n")))
+    found = with_queries(documents, QuerySources(log=write("log.csv", "query,clicked,count\nrain,a,3\n")))
     write_beir(found.corpus, folder, found.counts)
     assert '"metadata": {"asked": 3}' in (folder / "queries.jsonl").read_text()
     assert read_beir(folder).digest == found.corpus.digest
@@ -335,14 +337,14 @@ def test_counts_are_written_beside_the_queries(documents: Imported, write: Write
 
 def test_large_queries_judgements_topics_and_logs_take_seconds(documents: Imported, write: WriteFile) -> None:
     count = 100_000
-    asking = Asking(
+    asking = QuerySources(
         queries=write("q.csv", "id,text\n" + "".join(f"q{n},query {n}\n" for n in range(count))),
         topics=write("t.gz", "".join(f"<top><num>{n}<title>topic {n}</top>\n" for n in range(count))),
         log=write("log.tsv.zst", "query\tclicked\n" + "".join(f"log {n % 1000}\ta\n" for n in range(count))),
         qrels=(("test", write("j.qrels.gz", "".join(f"q{n} 0 b 1\n" for n in range(count)))),),
     )
     started = time.monotonic()
-    found = with_questions(documents, asking)
+    found = with_queries(documents, asking)
     assert time.monotonic() - started < 40
     assert len(found.corpus.queries) == 2 * count + 1000
     assert len(found.corpus.qrels["test"]) == count
@@ -351,7 +353,7 @@ def test_large_queries_judgements_topics_and_logs_take_seconds(documents: Import
 
 def test_a_corpus_that_has_queries_keeps_them(tiny_corpus: object, write: WriteFile) -> None:
     held = import_corpus(str(tiny_corpus))
-    found = with_questions(held, Asking(log=write("log.csv", "query\nsomething new\n")))
+    found = with_queries(held, QuerySources(log=write("log.csv", "query\nsomething new\n")))
     assert len(found.corpus.queries) == len(held.corpus.queries) + 1
     assert found.corpus.qrels == held.corpus.qrels
 
@@ -359,8 +361,8 @@ def test_a_corpus_that_has_queries_keeps_them(tiny_corpus: object, write: WriteF
 def test_positives_of_the_querys_own_id_are_named(
     documents: Imported, write: WriteFile, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asking = Asking(queries=write("q.csv", "id,text\na,x\n"), qrels=(("test", write("j.qrels", "a 0 a 1\n")),))
-    with_questions(documents, asking)
+    asking = QuerySources(queries=write("q.csv", "id,text\na,x\n"), qrels=(("test", write("j.qrels", "a 0 a 1\n")),))
+    with_queries(documents, asking)
     assert "docs: 1 of 1 test queries have a positive document of their own id" in caplog.text
 
 
@@ -368,6 +370,6 @@ def test_clicked_ids_that_are_numbers(write: WriteFile, write_rows: WriteRows) -
     held = import_documents(write("n.csv", "id,text\n1,x\n2,y\n"))
     for name, clicked in (("a.parquet", [1.0, None]), ("b.parquet", [[1], []]), ("c.jsonl", [1, None])):
         rows = [{"query": text, "clicked": value} for text, value in zip("pq", clicked, strict=True)]
-        found = with_questions(held, Asking(log=write_rows(name, rows)))
+        found = with_queries(held, QuerySources(log=write_rows(name, rows)))
         assert list(found.corpus.qrels["train"].values()) == [{"1": 1}]
         assert counted(found) == {}

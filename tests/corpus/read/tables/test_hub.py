@@ -10,7 +10,7 @@ from datasets import Dataset, DatasetDict
 
 from sdretrieval.corpus import Columns, find_source, import_corpus, open_corpus
 from sdretrieval.corpus.arrow import quiet_datasets
-from sdretrieval.corpus.read.tables import Asking, import_documents, source_files, with_questions
+from sdretrieval.corpus.read.tables import QuerySources, import_documents, source_files, with_queries
 from sdretrieval.errors import CorpusError
 from tests.corpus.read.tables.conftest import WriteRows
 
@@ -56,7 +56,7 @@ def test_several_splits_ask_for_one_except_corpus(tmp_path: Path) -> None:
         open_corpus(source)
     assert len(open_corpus(f"{source}/train").documents) == 10
     source = saved(DatasetDict({"corpus": rows, "queries": asked}), tmp_path / "beir")
-    found = with_questions(import_documents(source), Asking(queries=f"{source}/queries"))
+    found = with_queries(import_documents(source), QuerySources(queries=f"{source}/queries"))
     assert found.corpus.query_ids == ["q0"]
 
 
