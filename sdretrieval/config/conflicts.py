@@ -17,7 +17,7 @@ from sdretrieval.config.schema import (
     ViewConfig,
     members_of,
 )
-from sdretrieval.corpus.synthetic_queries.recipe import KINDS as QUERY_KINDS
+from sdretrieval.synthetic_queries.recipe import KINDS as QUERY_KINDS
 
 VECTOR_KINDS = ("ema", "dense")
 """Kinds of teachers whose class is a `HasVectors`."""

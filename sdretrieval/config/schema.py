@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, PlainValidator
 
 from sdretrieval.config.fields import Number, Section, auto_or, cost, identity
-from sdretrieval.corpus.synthetic_queries.recipe import DEFAULT_SHARES
 from sdretrieval.indexes.settings import KIND as INDEX_KIND
 from sdretrieval.indexes.settings import KIND_TEXT as INDEX_KIND_TEXT
+from sdretrieval.synthetic_queries.recipe import DEFAULT_SHARES
 
 Device = Literal["auto", "cpu", "cuda"]
 AUTO_WEIGHT = auto_or(lambda weight: 0 <= weight < math.inf, "a number of at least 0, or auto")

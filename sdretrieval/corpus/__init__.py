@@ -27,12 +27,6 @@ from sdretrieval.corpus.splits import (
     require_split,
     training_queries,
 )
-from sdretrieval.corpus.synthetic_queries import (
-    hold_out_documents,
-    is_synthetic,
-    synthetic_sources,
-    with_synthetic_split,
-)
 from sdretrieval.corpus.text import content_digest, normalised
 from sdretrieval.corpus.types import Corpus, Qrels, joined
 from sdretrieval.corpus.verdicts import Mark, Verdicts, read_marks, resolve
@@ -59,9 +53,7 @@ __all__ = [
     "document_table",
     "download_beir",
     "find_source",
-    "hold_out_documents",
     "import_corpus",
-    "is_synthetic",
     "joined",
     "limit_documents",
     "load_corpus",
@@ -76,9 +68,7 @@ __all__ = [
     "require_split",
     "resolve",
     "save_corpus",
-    "synthetic_sources",
     "training_queries",
     "with_queries",
-    "with_synthetic_split",
     "write_beir",
 ]

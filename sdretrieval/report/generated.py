@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from sdretrieval.corpus import is_synthetic
-from sdretrieval.corpus.synthetic_queries import QueryTally
 from sdretrieval.evaluation import Measured
 from sdretrieval.report.figures import BASE, Figures
 from sdretrieval.stages.collection import Collection
+from sdretrieval.synthetic_queries import QueryTally
+from sdretrieval.synthetic_queries.make import is_synthetic
 
 
 def synthetic_queries(collection: Collection) -> dict[str, Any]:

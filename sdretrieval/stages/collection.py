@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sdretrieval.corpus import Corpus, Verdicts, load_corpus
-from sdretrieval.corpus.synthetic_queries import QueryTally, SyntheticQuery
 from sdretrieval.files import read_json
 from sdretrieval.ragged import Array
 from sdretrieval.store.runner import Artifact
+from sdretrieval.synthetic_queries import QueryTally, SyntheticQuery
 
 GENERATED, KEPT = "generated.json", "kept.json"
 SYNTHETIC_TRAIN = "generated"

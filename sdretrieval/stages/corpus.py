@@ -19,13 +19,6 @@ from sdretrieval.corpus import (
     save_corpus,
     training_queries,
 )
-from sdretrieval.corpus.synthetic_queries import (
-    QueryTally,
-    Recipe,
-    SyntheticQuery,
-    load_writer,
-    with_synthetic_split,
-)
 from sdretrieval.corpus.text import hash_rank
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.student import torch_device
@@ -34,6 +27,13 @@ from sdretrieval.files import write_json
 from sdretrieval.stages.collection import GENERATED, SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.run import Run
 from sdretrieval.store import Work
+from sdretrieval.synthetic_queries import (
+    QueryTally,
+    Recipe,
+    SyntheticQuery,
+    load_writer,
+    with_synthetic_split,
+)
 
 logger = logging.getLogger("sdretrieval")
 

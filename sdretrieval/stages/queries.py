@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 
 from sdretrieval.corpus import read_marks, resolve
-from sdretrieval.corpus.synthetic_queries import keep_consistent, plain
 from sdretrieval.corpus.text import examples
 from sdretrieval.errors import CorpusError
 from sdretrieval.files import write_json
@@ -18,6 +17,7 @@ from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.lexical import Lexical
 from sdretrieval.stages.run import Run
 from sdretrieval.store import Work
+from sdretrieval.synthetic_queries import keep_consistent, plain
 
 logger = logging.getLogger("sdretrieval")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdretrieval.corpus.synthetic_queries.kinds import Keywords, heading_of, leading_of, span_of, title_of
+from sdretrieval.synthetic_queries.kinds import Keywords, heading_of, leading_of, span_of, title_of
 
 TEXT = (
     "Plugins are found by their entry points. Each of them may register commands, hooks and settings of its own. "

@@ -7,17 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sdretrieval.corpus import (
-    Corpus,
-    document_table,
-    hold_out_documents,
-    is_synthetic,
-    query_table,
-    read_beir,
-    synthetic_sources,
-    with_synthetic_split,
-)
+from sdretrieval.corpus import Corpus, document_table, query_table, read_beir
 from sdretrieval.errors import CorpusError
+from sdretrieval.synthetic_queries.make import hold_out_documents, is_synthetic, synthetic_sources, with_synthetic_split
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ import numpy as np
 
 from sdretrieval.corpus.read.documents.blocks import WORD, one_line, runs_of_words, sentences, word_count
 from sdretrieval.corpus.read.documents.cut import BETWEEN_HEADINGS
-from sdretrieval.corpus.synthetic_queries.recipe import Writer
 from sdretrieval.corpus.text import normalised
 from sdretrieval.corpus.types import joined
 from sdretrieval.errors import ModelError
+from sdretrieval.synthetic_queries.recipe import Writer
 
 LEAST_TITLE_WORDS, LEAST_HEADING_WORDS, LEAST_LEADING_WORDS = 3, 2, 4
 LEAST_SPAN_WORDS, MOST_SPAN_WORDS = 6, 12

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sdretrieval.corpus.synthetic_queries import load_writer
 from sdretrieval.errors import ModelError
+from sdretrieval.synthetic_queries import load_writer
 
 
 @pytest.fixture(scope="module")

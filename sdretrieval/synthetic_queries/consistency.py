@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdretrieval.corpus.synthetic_queries.recipe import VERBATIM, QueryTally, SyntheticQuery
 from sdretrieval.corpus.text import normalised
+from sdretrieval.synthetic_queries.recipe import VERBATIM, QueryTally, SyntheticQuery
 
 RRF_CONSTANT = 60
 """Cormack et al. 2009."""

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdretrieval.corpus.synthetic_queries import QueryTally, SyntheticQuery, keep_consistent, plain
-from sdretrieval.corpus.synthetic_queries.consistency import fused_rows
+from sdretrieval.synthetic_queries import QueryTally, SyntheticQuery, keep_consistent, plain
+from sdretrieval.synthetic_queries.consistency import fused_rows
 
 TEXTS = ["the query stands here", "nothing", "the query stands here again", "other"]
 

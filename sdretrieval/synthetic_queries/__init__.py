@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from sdretrieval.corpus.synthetic_queries.consistency import Kept, keep_consistent
-from sdretrieval.corpus.synthetic_queries.kinds import load_writer, plain
-from sdretrieval.corpus.synthetic_queries.make import (
+from sdretrieval.synthetic_queries.consistency import Kept, keep_consistent
+from sdretrieval.synthetic_queries.kinds import load_writer, plain
+from sdretrieval.synthetic_queries.make import (
     hold_out_documents,
     is_synthetic,
     make_queries,
     synthetic_sources,
     with_synthetic_split,
 )
-from sdretrieval.corpus.synthetic_queries.recipe import Kind, QueryTally, Recipe, SyntheticQuery, Writer
+from sdretrieval.synthetic_queries.recipe import Kind, QueryTally, Recipe, SyntheticQuery, Writer
 
 __all__ = [
     "Kept",

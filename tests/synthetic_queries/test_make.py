@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdretrieval.corpus import Corpus, document_table, normalised, query_table
-from sdretrieval.corpus.synthetic_queries import QueryTally, Recipe, make_queries
+from sdretrieval.synthetic_queries import QueryTally, Recipe, make_queries
 
 
 def corpus_of(texts: list[str], queries: tuple[str, ...] = (), title: str = "The title of number {n}") -> Corpus:

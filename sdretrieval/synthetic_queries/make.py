@@ -10,7 +10,11 @@ from math import ceil
 import numpy as np
 
 from sdretrieval.corpus.arrow import query_table, table_rows
-from sdretrieval.corpus.synthetic_queries.kinds import (
+from sdretrieval.corpus.text import hash_rank, normalised, similar_pairs, words_of
+from sdretrieval.corpus.types import Corpus, joined
+from sdretrieval.errors import CorpusError
+from sdretrieval.progress import Progress
+from sdretrieval.synthetic_queries.kinds import (
     LEAST_SPAN_WORDS,
     LEAST_TITLE_WORDS,
     SAMPLE,
@@ -22,11 +26,7 @@ from sdretrieval.corpus.synthetic_queries.kinds import (
     span_of,
     title_of,
 )
-from sdretrieval.corpus.synthetic_queries.recipe import Kind, QueryTally, Recipe, SyntheticQuery
-from sdretrieval.corpus.text import hash_rank, normalised, similar_pairs, words_of
-from sdretrieval.corpus.types import Corpus, joined
-from sdretrieval.errors import CorpusError
-from sdretrieval.progress import Progress
+from sdretrieval.synthetic_queries.recipe import Kind, QueryTally, Recipe, SyntheticQuery
 
 MOST_PASSES = 8
 """How often each document is asked for one more query before generation stops short of the count."""
