@@ -1,6 +1,6 @@
 """Our readers of HTML and PDF beside others, on real files: words kept, headings, rows of tables, titles, seconds.
 
-    python benchmarks/readers.py PDFTOTEXT FILE [FILE ...]
+    python -m benchmarks.readers PDFTOTEXT FILE [FILE ...]
 
 PDFTOTEXT is the command of poppler-utils; words of a PDF are counted against its text, those of a page against the
 text of its <main> (or <body>) element. The others are used if they are installed, in an environment of their own:

@@ -68,7 +68,7 @@ SHOWN_COUNTS: dict[str, dict[str, str]] = {
     "targets": {
         "lists": "{:,} lists", "temperature": "temperature {:.3g}", "silenced_queries": "{:,} queries left out",
     },
-    "train": {"updates": "{:,} updates", "queries": "{:,} queries seen", "best_step": "best at update {:,}"},
+    "train": {"updates": "{:,} updates", "queries": "{:,} queries seen"},
     "merge": {"share": "{:.0%} of the new weights"},
     "precision": {"train": "train in {}", "encode": "encode in {}"},
     "gate": {"difference": "dev difference {:+.4f}"},

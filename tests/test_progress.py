@@ -85,7 +85,6 @@ def test_an_interrupt_that_was_swallowed_comes_with_the_next_unit_of_work() -> N
     ("address", "counts", "expected"),
     [
         ("1/score", {"pairs": 12800, "newly_scored_pairs": 0}, "1/score 12,800 scores 4.2 s"),
-        ("2/refresh", {"decision": "skip", "documents_encoded": 0}, "2/refresh 0 documents encoded again 4.2 s"),
         ("1m0.25/encode:teacher0", {"document_windows": 280, "document_windows_reused": 120},
          "1m0.25/encode:teacher0 280 windows of documents, 120 reused 4.2 s"),
         ("1/evaluate:dev", {"queries": 16, "nDCG@10": 0.0}, "1/evaluate:dev 16 queries, nDCG@10 0.0000 4.2 s"),
@@ -97,5 +96,5 @@ def test_a_stage_is_told_in_one_line(address: str, counts: dict[str, object], ex
 
 
 def test_a_long_stage_that_is_made_again_says_why() -> None:
-    line = stage_line("1/train", {"updates": 60, "best_step": 40}, 90.0, "changed: epochs")
-    assert " ".join(line.split()) == "1/train 60 updates, best at update 40 (changed: epochs) 1.5 min"
+    line = stage_line("1/train", {"updates": 60, "queries": 960}, 90.0, "changed: epochs")
+    assert " ".join(line.split()) == "1/train 60 updates, 960 queries seen (changed: epochs) 1 min 30 s"

@@ -22,7 +22,7 @@ REPAIR_ROUNDS = 3
 
 INDEX_EXAMPLE = "{kind: PQ16, rescore: 4}"
 STAND_INS: dict[str, object] = {
-    "name": "x", "model": "x", "source": "x", "kind": "lexical", "file": "x", "every": 1, "patience": 1,
+    "name": "x", "model": "x", "source": "x", "kind": "lexical", "file": "x",
     "corpus": {"source": "x"}, "student": {"model": "x"}, "teacher": {"kind": "lexical"},
     "members": [{"kind": "lexical"}, {"kind": "lexical"}],
 }  # fmt: skip

@@ -274,13 +274,6 @@ class TargetsConfig(Section):
     query_weights: QueryWeightsConfig = identity("how much each query counts", QueryWeightsConfig())
 
 
-class EarlyStopConfig(Section):
-    """Stop training when dev no longer improves."""
-
-    every: int = identity("updates between two looks at dev", ge=1)
-    patience: int = identity("looks without a gain before training stops", ge=1)
-
-
 class TrainConfig(Section):
     """One generation's training."""
 
@@ -315,7 +308,6 @@ class TrainConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = identity("number format of training", "auto")
     gradient_accumulation: int = identity("batches summed into one update", 1, ge=1)
     save_every: int | None = cost("updates between two checkpoints; null chooses", None, ge=1)
-    early_stop: EarlyStopConfig | None = identity("stop when dev no longer improves; null never stops early", None)
 
     def epochs_of(self, generation: int) -> float:
         """Passes of one generation, counted from 1."""

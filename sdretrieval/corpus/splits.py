@@ -109,7 +109,7 @@ def _judgement(columns: list[str], place: str) -> tuple[str, str, int]:
     if len(columns) != 3:
         hint = " Four columns are TREC's layout: remove the second." if len(columns) == 4 else ""
         raise CorpusError(
-            f"{place}: {len(columns)} columns parted by tabs ({columns!r:.80}), expected 3: "
+            f"{place}: {len(columns)} tab-separated columns ({columns!r:.80}), expected 3: "
             f"query-id, corpus-id, score.{hint}"
         )
     try:

@@ -120,7 +120,10 @@ def positions_in(settings: Mapping[str, Any]) -> int | None:
     size = settings.get("max_position_embeddings")
     if not isinstance(size, int) or size <= 0:
         return None
-    return size - ((settings.get("pad_token_id") or 0) + 1 if settings.get("model_type") in PADDING_FIRST else 0)
+    if settings.get("model_type") not in PADDING_FIRST:
+        return size
+    padding = settings.get("pad_token_id")
+    return size - (1 if padding is None else int(padding)) - 1
 
 
 def check_positions(name: str, positions: int | None, max_tokens: int) -> None:

@@ -37,7 +37,7 @@ def amount_of(address: str, config: Config, load: Workload) -> Amount | None:
         case "encode":
             count = _encoded_tokens(address, config, load)
         case "evaluate":
-            count = load.splits.get(Address.of(address).part, 0)
+            count = load.splits.get(address.split(":")[-1], 0)
         case "probe":
             count = load.splits.get("dev", 0)
         case "mine":
@@ -80,7 +80,7 @@ def reused_tokens(address: str, config: Config, load: Workload) -> float:
 def pairs_read(address: str, config: Config, load: Workload) -> int:
     """Pairs that each cross-encoder reads in the stage at `address`, at most: those of earlier generations' lists are
     remembered."""
-    kind, split = Address.of(address).stage, Address.of(address).part
+    kind, split = Address.of(address).stage, address.split(":")[-1]
     if kind == "score":
         return load.train * list_length(config, load)
     depth = min(config.evaluate.teacher_depth, load.documents)

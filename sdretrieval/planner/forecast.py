@@ -93,12 +93,14 @@ class Forecast:
         others = [one.took for one in self.stages.values() if one.seconds is None]  # not predicted
         timed = [seconds for seconds in others if seconds is not None]
         words = f"about {readable_seconds(self.seconds)}, {readable_bytes(self.peak_bytes)} of memory"
-        words += f" ({len(self.stages) - len(others)} stages that encode, read pairs or train are predicted"
+        parts = []
+        if predicted := len(self.stages) - len(others):
+            parts.append(f"predicted: {predicted} that encode, read pairs or train")
         if timed:
-            words += f"; {len(timed)} others took {readable_seconds(sum(timed))} when last made"
+            parts.append(f"{len(timed)} as long as last time: {readable_seconds(sum(timed))}")
         if len(timed) < len(others):
-            words += f"; {len(others) - len(timed)} others are not timed"
-        return words + ")"
+            parts.append(f"not timed: {len(others) - len(timed)} small ones")
+        return f"{words} ({'; '.join(parts)})"
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         """By stage address: key, unit, the manifest's counts that make it up, and what is predicted."""

@@ -14,7 +14,6 @@ from sdretrieval.mining.candidates import Candidates
 from sdretrieval.mining.mine import duplicate_groups
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.collection import Collection
-from sdretrieval.stages.dev_measure import dev_measure
 from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.lexical import Lexical
 from sdretrieval.stages.objective import make_loss, teacher_vectors
@@ -98,8 +97,6 @@ def train(
         averages = [member for member in members_of(config.teacher) if isinstance(member, EmaConfig)]
         moving = [[member.mode, member.half_life] for member in averages if member.mode != "base"]
         identity["averages"] = moving or ([["frozen", HALF_LIFE]] if averages else [])
-    if cfg.early_stop is not None:
-        identity["gate"] = config.gate.measure
     made = run.runner.stage(
         address, 4, identity,
         [start.key, tokens, collection.judged, *inputs.artifacts(), *(one for one in kept if one), *precision.inputs],
@@ -118,23 +115,17 @@ def no_targets(candidates: Candidates) -> Targets:
 
 def build_student(work: Work, data: TrainingData) -> None:
     """Train from `data.start`; writes `student/`, `average/`, `metrics.jsonl`."""
-    from sdretrieval.training.train import EarlyStop
     from sdretrieval.training.train import train as run_trainer
 
     student = student_from(data.start, data.config)
     ema, live = _live(data, student) if data.objective == "teacher" else (None, None)
     loss = make_loss(work, data, student.model, live)
     collator = _collator(work, data, student)
-    stopping, cfg = None, data.config.train.early_stop
-    if cfg is not None:
-        stopping = EarlyStop(dev_measure(data, student), cfg.every, cfg.patience)
     trained = run_trainer(
         student.model, collator, loss, _settings(data), work.folder,
-        live=ema, early_stop=stopping, description=f"train ({data.objective})",
+        live=ema, description=f"train ({data.objective})",
     )  # fmt: skip
     work.counts.update(trained.counts)
-    if trained.best_step is not None:
-        work.counts["best_step"] = trained.best_step
 
 
 def _settings(data: TrainingData) -> TrainSettings:

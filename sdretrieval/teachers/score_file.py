@@ -181,7 +181,7 @@ class _Strict(Tally):
         troubles = self.report().troubles
         for trouble in (Trouble.BROKEN, Trouble.REPLACED):
             if trouble in troubles:
-                shown = [f"line {example}" for example in troubles[trouble].examples[:SHOWN]]
+                shown = troubles[trouble].examples[:SHOWN]
                 raise broken_lines(Path(self.source), troubles[trouble].count, shown)
 
 

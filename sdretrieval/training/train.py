@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -44,22 +43,12 @@ class TrainSettings:
     seed: int = 13
 
 
-@dataclass(frozen=True)
-class EarlyStop:
-    """Measure dev every `every` updates, stop after `patience` measurements without a gain."""
-
-    measure: Callable[[], float]
-    every: int
-    patience: int
-
-
 @dataclass
 class Trained:
     """What a training left in its folder: `student/`, `average/` (the EMA weights), `metrics.jsonl`."""
 
     folder: Path
     updates: int
-    best_step: int | None = None
     counts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -71,7 +60,6 @@ def train(
     folder: Path,
     *,
     live: LiveEma | None = None,
-    early_stop: EarlyStop | None = None,
     description: str = "train",
 ) -> Trained:
     """Train `model` in place; continue from the newest whole checkpoint under `folder`, to the same result.
@@ -81,7 +69,12 @@ def train(
     from transformers.trainer_callback import PrinterCallback
 
     from sdretrieval.teachers.ema import WeightAverage, decay_of
-    from sdretrieval.training.trainer import AverageCallback, CompleteCallback, EarlyStopCallback, MetricsCallback
+    from sdretrieval.training.trainer import (
+        AverageCallback,
+        CompleteCallback,
+        MetricsCallback,
+        last_complete_checkpoint,
+    )
 
     folder.mkdir(parents=True, exist_ok=True)
     updates = updates_of(len(batches.candidates), settings)
@@ -90,22 +83,20 @@ def train(
     if live is not None:
         live.to(model.device)
     average = WeightAverage(model, decay_of(settings.half_life, updates))
-    averaging, metrics, stopping = AverageCallback(model, average, live), folder / "metrics.jsonl", None
-    if early_stop is not None:
-        measure, every, patience = early_stop.measure, early_stop.every, early_stop.patience
-        stopping = EarlyStopCallback(model, average, measure, every, patience, metrics)
+    averaging, metrics = AverageCallback(model, average, live), folder / "metrics.jsonl"
     with Progress(description, updates, "updates") as progress, dropout_at(model, settings.dropout):
         trainer.remove_callback(PrinterCallback)
         # Metrics first: it clears the file of what an earlier, killed attempt wrote. Complete last: all is there then.
-        stoppers = [] if stopping is None else [stopping]
-        for callback in (MetricsCallback(metrics, loss, progress), averaging, *stoppers, CompleteCallback()):
+        for callback in (MetricsCallback(metrics, loss, progress), averaging, CompleteCallback()):
             trainer.add_callback(callback)
-        done = _run(trainer, averaging, stopping, folder)
+        checkpoint = last_complete_checkpoint(folder / "trainer")
+        if checkpoint is not None:
+            logger.info("training continues from %s", checkpoint.name)
+            averaging.restore(checkpoint)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        done = int(trainer.state.global_step)
     # Back to plain float32: mixed precision wraps the model's forward.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    if stopping is not None:
-        model.load_state_dict(stopping.best)
-        average.restore(stopping.best_average)
     model.requires_grad_(True).eval()
     # The first process writes student and average as plain folders and drops the checkpoints; the others wait.
     trainer.accelerator.wait_for_everyone()
@@ -116,25 +107,7 @@ def train(
     trainer.accelerator.wait_for_everyone()
     queries = done * settings.queries_per_batch * settings.gradient_accumulation * _processes()
     counts = {"updates": done, "queries": queries, "learning_parameters": learning}
-    return Trained(folder, done, None if stopping is None else stopping.best_step, counts)
-
-
-def _run(trainer: DistillationTrainer, averaging: Any, stopping: Any, folder: Path) -> int:
-    """Train from the start or from the newest whole checkpoint; the number of updates that the student has had."""
-    from sdretrieval.training.trainer import last_complete_checkpoint, step_of
-
-    checkpoint = last_complete_checkpoint(folder / "trainer")
-    if checkpoint is None:
-        trainer.train()
-        return int(trainer.state.global_step)
-    logger.info("training continues from %s", checkpoint.name)
-    averaging.restore(checkpoint)
-    if stopping is not None:
-        stopping.restore(checkpoint)
-        if stopping.out_of_patience:  # it was killed after its last update
-            return step_of(checkpoint)
-    trainer.train(resume_from_checkpoint=str(checkpoint))
-    return int(trainer.state.global_step)
+    return Trained(folder, done, counts)
 
 
 def updates_of(queries: int, settings: TrainSettings) -> int:

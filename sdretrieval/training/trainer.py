@@ -1,11 +1,10 @@
 """The sentence-transformers trainer, and what happens beside its optimiser: the moving average, metrics, resumable
-checkpoints, early stop, progress."""
+checkpoints, progress."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,72 +55,6 @@ class AverageCallback(TrainerCallback):
         save_file(_unshared(self._average.state), folder / "average.safetensors")
         if self._live is not None:
             save_file(_unshared(self._live.average.state), folder / "live.safetensors")
-
-
-class EarlyStopCallback(TrainerCallback):
-    """Measures the student on dev every `every` updates, stops after `patience` measurements without a gain.
-
-    `best` holds the weights of the best measurement, `best_average` those of the average then: what dev refused has no
-    part in either. The first measurement is the untrained student's.
-    """
-
-    def __init__(
-        self,
-        student: torch.nn.Module,
-        average: WeightAverage,
-        measure: Callable[[], float],
-        every: int,
-        patience: int,
-        metrics: Path,
-    ) -> None:
-        self._student, self._average, self._measure, self._metrics = student, average, measure, metrics
-        self._every, self._patience = every, patience
-        self.best_value, self.best_step, self._fruitless = float("-inf"), 0, 0
-        self.best: dict[str, torch.Tensor] = {}
-        self.best_average: dict[str, torch.Tensor] = {}
-
-    @property
-    def out_of_patience(self) -> bool:
-        """Whether the last `patience` measurements brought nothing."""
-        return self._fruitless >= self._patience
-
-    def restore(self, checkpoint: Path) -> None:
-        """Take the best weights and the count of fruitless measurements from a checkpoint."""
-        record = json.loads((checkpoint / "early_stop.json").read_text(encoding="utf8"))
-        self.best_value, self.best_step, self._fruitless = record["value"], record["step"], record["fruitless"]
-        self.best = load_file(checkpoint / "best.safetensors")
-        self.best_average = load_file(checkpoint / "best_average.safetensors")
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """The student before the first update is the one to beat."""
-        if not self.best:
-            self._take(0, log=state.is_world_process_zero)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Measure when it is time, and after the last update: what was learned since counts as well."""
-        if state.global_step % self._every == 0 or state.global_step == state.max_steps:
-            self._take(state.global_step, log=state.is_world_process_zero)
-            control.should_training_stop = control.should_training_stop or self.out_of_patience
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """So that a resumed run stops where this one would."""
-        if not state.is_world_process_zero:
-            return
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        record = {"value": self.best_value, "step": self.best_step, "fruitless": self._fruitless}
-        save_file(_unshared(self.best), folder / "best.safetensors")
-        save_file(_unshared(self.best_average), folder / "best_average.safetensors")
-        (folder / "early_stop.json").write_text(json.dumps(record), encoding="utf8")
-
-    def _take(self, step: int, log: bool) -> None:
-        value = self._measure()
-        if log:
-            append_metrics(self._metrics, {"step": step, "dev": value})
-        self._fruitless += 1
-        if value > self.best_value:
-            self.best_value, self.best_step, self._fruitless = value, step, 0
-            self.best = {name: tensor.detach().clone() for name, tensor in self._student.state_dict().items()}
-            self.best_average = {name: tensor.clone() for name, tensor in self._average.state.items()}
 
 
 class MetricsCallback(TrainerCallback):

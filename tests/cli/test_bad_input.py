@@ -116,7 +116,7 @@ BAD_RUNS: dict[str, tuple[str | Callable[[Place], str], str]] = {
     ),
     "train in test": (
         train_again_in_test,
-        "all 24 queries of its train split stand in another split too, so there are no queries to train on",
+        "all 24 queries of its train split are in another split too, so there are no queries to train on",
     ),
     "missing cross-encoder": (
         "teacher={kind: cross_encoder, model: nobody/reranker}",

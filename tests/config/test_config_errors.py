@@ -79,10 +79,6 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
     (minimal(teacher={"kind": "cross_encoder"}), "teacher.model: missing; expected text (not empty)"),
     (minimal(student={"model": ""}), 'student.model: found ""; expected text (not empty)'),
     (minimal(gate=3), "gate: found 3; expected a section with the keys measure, tolerance"),
-    (
-        minimal(train={"early_stop": 3}),
-        "train.early_stop: found 3; expected null or a section with the keys every, patience",
-    ),
     (minimal(train={"freeze": ["a", 3]}), "train.freeze.1: found 3; expected text"),
     (
         minimal(evaluate={"measures": ["ndcg@10"]}),
@@ -158,7 +154,7 @@ def test_all_problems_are_reported_at_once_also_those_between_fields() -> None:
     data = minimal(
         sed=1,
         mine={"keep": 300},
-        train={"scope": "batch", "candidates_per_query": "x", "early_stop": {"evry": 1}},
+        train={"scope": "batch", "candidates_per_query": "x"},
         teacher={
             "kind": "ensemble",
             "members": [{"kind": "cross_encoder", "weight": 0}, {"kind": "lexical", "weight": 0}],
@@ -170,9 +166,6 @@ def test_all_problems_are_reported_at_once_also_those_between_fields() -> None:
             "mine.keep",
             "train.scope",
             "train.candidates_per_query",
-            "train.early_stop.evry",
-            "train.early_stop.every",
-            "train.early_stop.patience",
             "teacher.members.0.model",
             "teacher.members.0.weight",
         ]
@@ -216,14 +209,13 @@ def test_a_set_whose_value_is_no_yaml() -> None:
 def test_set_reaches_every_depth() -> None:
     config = parse_config(
         ensemble({"kind": "lexical"}, {"kind": "ema"}),
-        ["teacher.members.0.weight=0.3", "train.learning_rate=2e-5", "train.early_stop.every=10",
-         "train.early_stop.patience=2", "train.freeze=[]", "corpus.labels=false", "name=a-b"],
+        ["teacher.members.0.weight=0.3", "train.learning_rate=2e-5", "corpus.generate.within=20",
+         "train.freeze=[]", "corpus.labels=false", "name=a-b"],
     )  # fmt: skip
     assert config.teacher.kind == "ensemble"
     assert config.teacher.members[0].weight == 0.3
     assert config.train.learning_rate == 2e-5
-    assert config.train.early_stop is not None
-    assert config.train.early_stop.patience == 2
+    assert config.corpus.generate.within == 20
     assert (config.train.freeze, config.corpus.labels, config.name) == ((), False, "a-b")
 
 

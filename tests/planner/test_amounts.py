@@ -108,8 +108,8 @@ def test_what_is_not_predicted_counts_for_what_it_took() -> None:
     forecast = Forecast(stages, dict.fromkeys(stages, "key"))
     assert forecast.seconds == 120.0
     assert forecast.summary() == (
-        "about 2.0 min, 1.0 GB of memory (1 stages that encode, read pairs or train are predicted; 1 others "
-        "took 30 s when last made; 1 others are not timed)"
+        "about 2 min 00 s, 1.0 GB of memory (predicted: 1 that encode, read pairs or train; 1 as long as last "
+        "time: 30.0 s; not timed: 1 small ones)"
     )
 
 

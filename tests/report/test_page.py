@@ -113,7 +113,7 @@ def test_texts_are_escaped_and_complete(report: dict[str, Any], details: dict[st
     assert "<script" not in html
     assert ATTACK in page.text
     for words in (*SYSTEMS, "no gain within noise", "Distillation pays on SciFact", "same text", "a paper on mice",
-                  "0/encode", "5 min 12 s", "ema 0.5, lexical 0.5", "1,600", "name: scifact", "estimate", "2.35 GB",
+                  "0/encode", "5 min 12 s", "ema 0.5, lexical 0.5", "1,600", "name: scifact", "estimate", "2.4 GB",
                   "a proven gain: +0.04", "Holm 0.400", "documents 5,183"):  # fmt: skip
         assert words in page.text, words
 
@@ -194,7 +194,7 @@ def test_numbers_are_written_for_readers() -> None:
     assert [signed(0.0449), signed(-0.012), signed(-0.0001), signed(None)] == ["+0.045", "−0.012", "0.000", "–"]
     assert [p_value(0.0001), p_value(0.04), p_value(0.04, sign=True)] == ["< 0.001", "0.040", "= 0.040"]
     assert [duration(8.42), duration(200), duration(7505)] == ["8.4 s", "3 min 20 s", "2 h 05 min"]
-    assert [size(2.345e9), size(5e6)] == ["2.35 GB", "5 MB"]
+    assert [size(2.345e9), size(5e6)] == ["2.3 GB", "5.0 MB"]
     assert excerpts("word " * 200)[0].endswith("word…")
 
 

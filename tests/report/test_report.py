@@ -188,7 +188,7 @@ def test_the_report_shows_what_the_false_negative_rule_removed(awkward: RunResul
 
 
 def test_queries_that_stand_in_two_splits_are_in_the_notes(awkward: RunResult) -> None:
-    assert "1 query text(s) stand in two splits; training leaves these queries out." in awkward.details["notes"]
+    assert "1 query text(s) are in two splits; training leaves these queries out." in awkward.details["notes"]
 
 
 def test_the_note_on_unseen_positives_gives_its_p(awkward: RunResult) -> None:

@@ -106,7 +106,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ("s.tsv", "q\td\t1\n\te\t2\n", r"line 2: no query"),
     ("s.tsv", "q\td\t1\nq\t \t2\n", r"line 2: no document"),
     ("s.tsv", "q\td\t1\n" + "q\te\n" * 5, r"5 broken lines: line 2: .*; line 3: .*; line 4: [^;]* \(and 2 more\)"),
-    ("s.tsv", "query\tdocument\tscore\nq\td\t1\nq\te\n", r"1 broken line: line 3: 2 fields parted by tabs, expected 3"),
+    ("s.tsv", "query\tdocument\tscore\nq\td\t1\nq\te\n", r"1 broken line: line 3: 2 tab-separated fields, expected 3"),
     ("s.tsv", "query\tdocument\tscore\nq\td\tgood\n", r"line 2: the score is 'good', expected a number"),
     ("s.tsv", b"q\td\t1\nq\t\xff\t2\n", r"1 broken line: line 2: "),
     ("s.jsonl", '{"query": "q", "document": "d", "score": 1}\n{"query"\n', r"1 broken line: line 2: "),
@@ -167,7 +167,7 @@ def test_a_hundred_thousand_lines(tmp_path: Path) -> None:
     query, document, score = lines[77_777].split("\t")
     assert pairs(table)[query, document] == np.float32(float(score))
     written(tmp_path, "large.tsv", "query\tdocument\tscore\n" + "\n".join([*lines, "query-1\tdocument"]) + "\n")
-    with pytest.raises(RequestError, match=r"1 broken line: line 100002: 2 fields parted by tabs, expected 3"):
+    with pytest.raises(RequestError, match=r"1 broken line: line 100002: 2 tab-separated fields, expected 3"):
         read_scores(file)
 
 

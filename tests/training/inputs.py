@@ -38,7 +38,7 @@ from sdretrieval.training.distillation import (
     LiveTargets,
     MarginDistillation,
 )
-from sdretrieval.training.train import EarlyStop, Trained, TrainSettings, train, updates_of
+from sdretrieval.training.train import Trained, TrainSettings, train, updates_of
 
 Weights = dict[str, Any]
 SETTINGS = TrainSettings(queries_per_batch=8, epochs=2, learning_rate=2e-3)
@@ -184,7 +184,6 @@ def teach(
     folder: Path,
     *,
     live: bool = False,
-    early_stop: EarlyStop | None = None,
     batches: Collator | None = None,
     hard_label_weight: float = 0.1,
     kind: str = "kl",
@@ -195,7 +194,7 @@ def teach(
     made = batches or inputs.batches()
     if kind == "embedding":
         made = replace(made, vectors=inputs.words)
-    return train(inputs.student.model, made, loss, settings, folder, live=ema, early_stop=early_stop)
+    return train(inputs.student.model, made, loss, settings, folder, live=ema)
 
 
 def loss_of(inputs: TrainingInputs, kind: str, **asked: Any) -> Distillation:

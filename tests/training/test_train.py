@@ -20,7 +20,7 @@ from sdretrieval.errors import NumericError
 from sdretrieval.training import train as train_module
 from sdretrieval.training.batches import Collator
 from sdretrieval.training.distillation import ListwiseDistillation
-from sdretrieval.training.train import EarlyStop, TrainSettings, train, updates_of
+from sdretrieval.training.train import TrainSettings, train, updates_of
 from sdretrieval.training.trainer import MetricsCallback, last_complete_checkpoint, read_metrics
 from tests.training.inputs import SETTINGS, TrainingInputs, assert_close, prepare, teach, weights
 
@@ -229,88 +229,6 @@ def test_bfloat16_trains_and_leaves_a_model_in_plain_float32(
     assert not torch.equal(weights(before)[LAST], weights(tmp_path / "half")[LAST])
     losses = [record["loss"] for record in read_metrics(tmp_path / "half" / "metrics.jsonl")]
     assert losses[-1] < losses[0]
-
-
-class Scripted:
-    """Measurements that are known beforehand, and the weights of the student at each."""
-
-    def __init__(self, inputs: TrainingInputs, values: list[float]) -> None:
-        self._model, self._values = inputs.student.model, values
-        self.seen: list[torch.Tensor] = []
-
-    @property
-    def average(self) -> torch.Tensor:
-        """Over what was seen, each twice as heavy as the one before: what half_life 1 / updates keeps."""
-        kept = self.seen[0]
-        for weight in self.seen[1:]:
-            kept = torch.lerp(kept, weight, 0.5)
-        return kept
-
-    def __call__(self) -> float:
-        self.seen.append(self._model[0].auto_model.encoder.layer[1].output.dense.weight.detach().clone())
-        return self._values[len(self.seen) - 1]
-
-
-def test_an_early_stop_keeps_the_best(inputs: TrainingInputs, tmp_path: Path) -> None:
-    measure = Scripted(inputs, [0.1, 0.3, 0.5, 0.4, 0.5, 0.9])
-    settings = replace(SETTINGS, epochs=4)
-    trained = teach(inputs, settings, tmp_path, early_stop=EarlyStop(measure, every=3, patience=2))
-    assert (trained.updates, trained.best_step, trained.counts["updates"]) == (12, 6, 12)
-    assert torch.equal(weights(tmp_path)[LAST], measure.seen[2])
-    assert torch.equal(inputs.student.model[0].auto_model.encoder.layer[1].output.dense.weight, measure.seen[2])
-    lines = [(record["step"], record["dev"]) for record in read_metrics(tmp_path / "metrics.jsonl") if "dev" in record]
-    assert lines == [(0, 0.1), (3, 0.3), (6, 0.5), (9, 0.4), (12, 0.5)]
-
-
-def test_what_dev_refused_has_no_part_in_the_average_either(inputs: TrainingInputs, tmp_path: Path) -> None:
-    measure = Scripted(inputs, [0.1, 0.3, 0.5, 0.4, 0.2])
-    settings = replace(SETTINGS, epochs=4)
-    settings = replace(settings, half_life=1 / updates_of(len(inputs.candidates), settings))
-    trained = teach(inputs, settings, tmp_path, early_stop=EarlyStop(measure, every=1, patience=2))
-    assert (trained.updates, trained.best_step) == (4, 2)
-    measure.seen = measure.seen[:3]
-    torch.testing.assert_close(weights(tmp_path, "average")[LAST], measure.average)
-
-
-def test_what_is_learned_after_the_last_look_counts(inputs: TrainingInputs, tmp_path: Path) -> None:
-    measure = Scripted(inputs, [0.1, 0.3])
-    trained = teach(inputs, SETTINGS, tmp_path, early_stop=EarlyStop(measure, every=100, patience=2))
-    assert trained.updates == trained.best_step == 10
-    assert torch.equal(weights(tmp_path)[LAST], measure.seen[1])
-
-
-def test_an_untrained_student_that_is_best_stays(inputs: TrainingInputs, tmp_path: Path) -> None:
-    start = inputs.student.model[0].auto_model.encoder.layer[1].output.dense.weight.detach().clone()
-    trained = teach(
-        inputs, SETTINGS, tmp_path, early_stop=EarlyStop(Scripted(inputs, [0.9, 0.1, 0.1]), every=2, patience=2)
-    )
-    assert trained.best_step == 0
-    assert torch.equal(weights(tmp_path)[LAST], start)
-
-
-@pytest.mark.parametrize("after", [5, 8, 9], ids=["before the best", "in doubt", "in the last measurement"])
-def test_a_killed_training_stops_where_it_would_have_stopped(new_inputs: NewInputs, tmp_path: Path, after: int) -> None:
-    values = {0: 0.1, 2: 0.2, 4: 0.6, 6: 0.5, 8: 0.4, 10: 0.9}
-    settings = replace(SETTINGS, save_every=2)
-
-    def run(inputs: TrainingInputs, folder: Path, batches: Collator | None = None) -> Any:
-        checkpoint = last_complete_checkpoint(folder / "trainer")
-        done = 0 if checkpoint is None else int(checkpoint.name.split("-")[1]) // 2 + 1
-        measure = Scripted(inputs, list(values.values())[done:])
-        return teach(inputs, settings, folder, early_stop=EarlyStop(measure, 2, 2), batches=batches)
-
-    first = new_inputs()
-    batches = first.batches(kind=Killed)
-    assert isinstance(batches, Killed)
-    batches.last = after
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_module, "save_student", _interrupt)  # the kill comes here if it did not come before
-        with pytest.raises(KeyboardInterrupt):
-            run(first, tmp_path / "killed", batches)
-    resumed, whole = run(new_inputs(), tmp_path / "killed"), run(new_inputs(), tmp_path / "whole")
-    assert (resumed.updates, resumed.best_step) == (whole.updates, whole.best_step) == (8, 4)
-    assert_same(tmp_path / "killed", tmp_path / "whole")
-    assert read_metrics(tmp_path / "killed" / "metrics.jsonl") == read_metrics(tmp_path / "whole" / "metrics.jsonl")
 
 
 def _interrupt(*_: Any) -> None:

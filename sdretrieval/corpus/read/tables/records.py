@@ -126,7 +126,7 @@ def _tsv(path: Path, tally: Tally) -> Rows:
             if len(row) == len(header):
                 yield number, dict(zip(header, map(_unquoted, row), strict=True))
             else:
-                tally.note(Trouble.BROKEN, number, f"{len(row)} fields parted by tabs, expected {len(header)}")
+                tally.note(Trouble.BROKEN, number, f"{len(row)} tab-separated fields, expected {len(header)}")
     if not header:
         _header(iter([]), path)
 

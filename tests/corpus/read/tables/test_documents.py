@@ -169,7 +169,7 @@ def test_five_examples_are_named_and_the_rest_counted(write_rows: WriteRows) -> 
         ("d.tsv", "", r"d\.tsv is empty: expected a first line"),
         ("d.csv", "id,text,text\n", r"d\.csv:1: the column 'text' is named twice"),
         ("d.csv", 'id,"text\n', r"d\.csv:1: the line of column names is broken \(unexpected end of data\)"),
-        ("d.tsv", "id\ttext\n1\ta\tb\n", r"d\.tsv:2: 3 fields parted by tabs, expected 2"),
+        ("d.tsv", "id\ttext\n1\ta\tb\n", r"d\.tsv:2: 3 tab-separated fields, expected 2"),
         (
             "d.csv",
             "id,texts,titel\n1,a,b\n",
