@@ -9,13 +9,12 @@ from sdretrieval.config.index_section import settings_from
 from sdretrieval.config.schema import (
     Config,
     CorpusConfig,
+    CrossEncoderConfig,
     DenseConfig,
     EmaConfig,
     FalseNegativesConfig,
     GenerateConfig,
-    LexicalConfig,
     Member,
-    ScoresConfig,
     TargetsConfig,
     members_of,
 )
@@ -183,7 +182,7 @@ def _default(section: type[CorpusConfig | TargetsConfig | FalseNegativesConfig],
 def _views(config: Config) -> Iterator[str]:
     for prefix, member in zip(member_paths(config), members_of(config.teacher), strict=True):
         if (
-            not isinstance(member, LexicalConfig | ScoresConfig)
+            isinstance(member, CrossEncoderConfig | DenseConfig | EmaConfig)
             and member.view.windows == "first"
             and member.view.stride is not None
         ):

@@ -46,7 +46,7 @@ def loop(run: Run) -> Results:
 
     bm25 = measure_bm25(run, base.collection, base.lexical)
     before = measure_student(run, base.collection, "1", "student_0", "the base student", base.vectors)
-    hybrid = measure_hybrid(run, base.collection, "hybrid_0", "base student + BM25, even mix", bm25, before)
+    hybrid = measure_hybrid(run, base.collection, "1", "hybrid_0", "base student + BM25, even mix", bm25, before)
     results = Results(run, base, mixture_weights(base), [bm25, before, hybrid])
     if not from_files:
         results.systems.append(measure_base_teacher(results))
@@ -63,7 +63,7 @@ def loop(run: Run) -> Results:
         results.systems += base_teacher_if_known(results)
     vectors = encode(base, "final/encode", student)
     final = measure_student(run, base.collection, "final", "final", "what was accepted", vectors)
-    fused = measure_hybrid(run, base.collection, "hybrid_final", "final student + BM25, even mix", bm25, final)
+    fused = measure_hybrid(run, base.collection, "final", "hybrid_final", "final student + BM25, even mix", bm25, final)
     results.systems += [final, fused]
     results.systems.sort(key=lambda system: system.place)
     results.final = Final(student, vectors, index_vectors(run, base.collection, "final/index", vectors))

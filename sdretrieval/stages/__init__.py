@@ -1,1 +1,1 @@
-"""The stages: plain functions from artifacts to one artifact, and the runner that remembers what they made."""
+"""The stages, one file each: plain functions from artifacts to one artifact, with key, inputs and work together."""

@@ -106,14 +106,14 @@ def _fuse_evenly(parts: Sequence[Artifact], depth: int) -> TrecRun:
 
 
 def measure_hybrid(
-    run: Run, collection: Collection, name: str, description: str, lexical: System, dense: System
+    run: Run, collection: Collection, prefix: str, name: str, description: str, lexical: System, dense: System
 ) -> System:
-    """A student and BM25, evenly mixed."""
+    """A student and BM25, evenly mixed; `prefix` of their addresses: whose student it is."""
     depth, runs = run.config.evaluate.depth, {}
     for split in run.splits:
         parts = [lexical.runs[split], dense.runs[split]]
         runs[split] = measure_run(
-            run, collection, f"0/evaluate:{name}:{split}", split, {"fused": "even", "over": depth}, parts,
+            run, collection, f"{prefix}/evaluate:hybrid:{split}", split, {"fused": "even", "over": depth}, parts,
             partial(_fuse_evenly, parts, depth),
         )  # fmt: skip
     return System(name, description, runs)

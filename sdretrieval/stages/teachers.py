@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from sdretrieval.config import (
     Config,
     CrossEncoderConfig,
     DenseConfig,
     EmaConfig,
+    LexicalConfig,
     Member,
     ScoresConfig,
     ViewConfig,
@@ -52,8 +53,10 @@ def member_names(config: Config) -> list[str]:
             name = "ema:full_context" if member.view.windows == "all" else "ema:same_view"
         elif isinstance(member, ScoresConfig):
             name = f"scores:{member.name or stem_of(Path(member.file))}"
-        else:
+        elif isinstance(member, LexicalConfig):
             name = "lexical"
+        else:
+            assert_never(member)  # a new kind is named here, or the type checker says so
         same = sum(one == name or one.startswith(f"{name} #") for one in names)
         names.append(f"{name} #{same + 1}" if same else name)
     return names
@@ -125,8 +128,10 @@ def make_teachers(
         elif isinstance(teacher, LexicalTeacher):
             masks = lexical_query_removed(collection, split, lexical.index)
             teachers[position] = with_query_removed(teacher, masks, zero_is_no_hit=True)
-        elif not isinstance(teacher, ImportedTeacher):  # that one was asked about the text without the query
+        elif isinstance(teacher, DenseTeacher):
             teachers[position] = with_query_removed(teacher, dense_query_removed(collection, split, vectors[position]))
+        elif not isinstance(teacher, ImportedTeacher):  # whose file was made from the texts without the queries
+            raise TypeError(f"teacher {teacher.name}: nothing says how it scores a document without its query")
     return teachers
 
 
@@ -157,4 +162,6 @@ def _make_teacher(
         return DenseTeacher(name, vectors[position].queries_QD, vectors[position].documents, advantage=advantage)
     if isinstance(member, ScoresConfig):
         return imported_teacher(member, name, corpus)
-    return LexicalTeacher(lexical.index, corpus.query_texts())
+    if isinstance(member, LexicalConfig):
+        return LexicalTeacher(lexical.index, corpus.query_texts(), name)
+    assert_never(member)

@@ -161,7 +161,7 @@ class Runner:
 
     def _why(self, address: str, key: str, describe: Mapping[str, Any], resumable: bool) -> str:
         if self.store.partial_of(key).exists():
-            return f"was interrupted; {'continues' if resumable else 'starts over'}"
+            return f"was not finished; {'continues' if resumable else 'starts over'}"
         before = self.before.get(address)
         if before is None:
             return NOT_MADE

@@ -15,11 +15,10 @@ from sdretrieval.teachers.protocols import lists_from_matrix
 class LexicalTeacher:
     """BM25 scores over the whole corpus, any pair on demand."""
 
-    name = "lexical"
     asymmetry = "sees exact terms of the whole document and their rarity in the corpus"
 
-    def __init__(self, index: LexicalIndex, query_texts: Sequence[str]) -> None:
-        self._index, self._texts = index, query_texts
+    def __init__(self, index: LexicalIndex, query_texts: Sequence[str], name: str = "lexical") -> None:
+        self.name, self._index, self._texts = name, index, query_texts
         self._prepared = index.prepare(query_texts)
 
     def matrix(self, query_rows_Q: Array, document_rows_M: Array) -> Array:

@@ -62,10 +62,10 @@ def test_a_second_run_makes_nothing_and_says_the_same(
 
 def test_hybrid_search_fuses_its_parts_over_the_depth_asked_for(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config("gate.measure=nDCG@5", evaluate={"measures": ["nDCG@5"], "depth": 120, "teacher_depth": 5})
-    assert run_config(config, runs=tmp_path, until="0/evaluate:hybrid_0:dev") is None
+    assert run_config(config, runs=tmp_path, until="1/evaluate:hybrid:dev") is None
     words, dense, fused = (
         read_trec(artifact(tmp_path / "tiny", address) / "run.trec")
-        for address in ("0/evaluate:bm25:dev", "1/evaluate:dev", "0/evaluate:hybrid_0:dev")
+        for address in ("0/evaluate:bm25:dev", "1/evaluate:dev", "1/evaluate:hybrid:dev")
     )
     assert max(map(len, dense.values())) == 120
     assert {query: set(found) for query, found in fused.items()} == {q: {*words[q], *dense[q]} for q in fused}

@@ -90,7 +90,7 @@ def test_a_plan_tells_interrupted_from_removed(tmp_path: Path) -> None:
     two_stages(planning, build=never)
     assert [line.why for line in planning.planned] == [
         "its artifact was damaged or removed",
-        "was interrupted; starts over",
+        "was not finished; starts over",
     ]
 
 
@@ -100,7 +100,7 @@ def test_only_a_resumable_stage_is_said_to_continue(tmp_path: Path, resumable: b
     planning = runner(tmp_path, dry=True)
     planning.store.partial_of(made.key).mkdir(parents=True)
     planning.stage("1/train", 1, {}, [], never, resumable=resumable)
-    assert planning.planned[-1].why == f"was interrupted; {why}"
+    assert planning.planned[-1].why == f"was not finished; {why}"
 
 
 def test_a_stage_is_made_once_and_written_into_the_ledger_each_time(tmp_path: Path) -> None:
