@@ -45,7 +45,9 @@ def read_tree(root: Path) -> Tree:
         lines[_room(path)] += text.count("\n")
         for name in {target for target in _imported(parsed, modules) if modules[target] != path}:
             graph[_module(path)].add(name)
-            if _room(modules[name]) != _room(path):
+            # The package's front door opens the upper rooms by name.
+            front = len(path.parts) == 2 and path.stem in ("__init__", "__main__")
+            if _room(modules[name]) != _room(path) and not front:
                 between[_room(path), _room(modules[name])] += 1
         for node in ast.walk(parsed):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
@@ -136,16 +138,16 @@ def picture(tree: Tree, order: Sequence[str]) -> str:
     x = LEFT + BAR + 70
     for (source, target), count in sorted(tree.imports.items()):
         a, b = place[source] + 10, place[target] + 10
-        colour, bend = ("#4a6", x + 40 + abs(b - a) * 0.45) if b > a else ("#c33", x + 40 + abs(b - a) * 0.45)
+        colour, bend = "#4a6" if b > a else "#c33", x + 40 + abs(b - a) * 0.45
         parts.append(
             f'<path d="M{x} {a} C{bend:.0f} {a} {bend:.0f} {b} {x} {b}" fill="none" stroke="{colour}" '
             f'stroke-opacity="0.55" stroke-width="{0.6 + count**0.5 / 3:.1f}"/>'
         )
-    height = LEFT + 60 + len(order) * HEIGHT
+    top, height = LEFT - 35, 30 + len(order) * HEIGHT
     style = "font: 13px sans-serif"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 100 {WIDTH} {height - 100}" style="{style}">'
-        f'<rect y="100" width="{WIDTH}" height="{height}" fill="#fff"/>{"".join(parts)}</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 {top} {WIDTH} {height}" style="{style}">'
+        f'<rect y="{top}" width="{WIDTH}" height="{height}" fill="#fff"/>{"".join(parts)}</svg>\n'
     )
 
 
