@@ -53,7 +53,9 @@ SHOWN_COUNTS: dict[str, dict[str, str]] = {
     "corpus": {
         "documents": "{:,} documents", "train_queries": "{:,} train queries", "dev_queries": "{:,} dev queries",
     },
-    "queries": {"train_kept": "{:,} synthetic train queries", "dev_kept": "{:,} synthetic dev queries"},
+    "queries": {
+        "generated_kept": "{:,} synthetic train queries", "dev_kept": "{:,} for dev", "test_kept": "{:,} for test",
+    },
     "verdicts": {"relevant": "{:,} relevant", "refused": "{:,} not relevant", "idle": "{:,} without effect"},
     "tokens": {
         "document_tokens": "{:,} tokens of documents", "query_tokens": "{:,} of queries",

@@ -41,6 +41,15 @@ DOMINANT = 0.6
 """Share of the letters from which a language is that of the collection."""
 
 
+def require_detector() -> None:
+    """Raise MissingPackageError if the package that recognises languages is not installed."""
+    if not find_spec("py3langid"):
+        raise MissingPackageError(
+            "mine.language: auto needs the package py3langid, which is not installed; run: pip install py3langid "
+            "(or 'sdretrieval[language]'), or name the language, such as mine.language: english"
+        )
+
+
 @dataclass(frozen=True)
 class Language:
     """`scripts`: share of the letters by script, largest first. `name`: the language, None if unsure or mixed."""
@@ -54,11 +63,7 @@ class Language:
 
         Raises `MissingPackageError` if the package that recognises languages is not installed.
         """
-        if not find_spec("py3langid"):
-            raise MissingPackageError(
-                "mine.language: auto needs the package py3langid, which is not installed; run: pip install py3langid "
-                "(or 'sdretrieval[language]'), or name the language, such as mine.language: english"
-            )
+        require_detector()
         return self.name if self.name in STEMMED else NO_STEMMER
 
     @property

@@ -16,7 +16,7 @@ from math import ceil
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from sdretrieval.corpus.read.beir import BEIR_NAMES, beir_file, download_beir, read_beir
+from sdretrieval.corpus.read.beir import BEIR_NAMES, beir_file, download_beir, read_beir, require_beir_folder
 from sdretrieval.corpus.read.documents import is_document_folder, read_files, read_folder
 from sdretrieval.corpus.read.python_stdlib import build_stdlib
 from sdretrieval.corpus.read.tables import (
@@ -89,7 +89,8 @@ def find_source(source: str, cache: Path | None = None, columns: Columns | None 
         return DocumentFolder(folder)
     if scheme == BEIR and name:
         return BeirFolder((cache or default_cache()) / BEIR / name, name)
-    if folder.exists() or ("/" in source and ":" not in source):  # the latter names a path, and reading says so
+    if folder.exists() or ("/" in source and ":" not in source):  # the latter names a path
+        require_beir_folder(folder)
         return BeirFolder(folder)
     meant = {**{known: f"beir:{known}" for known in BEIR_NAMES}, STDLIB: STDLIB, "stdlib": STDLIB}
     near = get_close_matches(source.rpartition(":")[2].lower(), meant, n=1)

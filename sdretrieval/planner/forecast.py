@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sdretrieval.config import Config, CrossEncoderConfig, EmaConfig, members_of, parse_config, settings_from
-from sdretrieval.errors import ConfigError, DamagedArtifact, RequestError
+from sdretrieval.errors import ConfigError, RequestError, SdretrievalError
 from sdretrieval.files import read_json, write_json
 from sdretrieval.formatting import readable_bytes, readable_seconds
 from sdretrieval.indexes.auto import choose
@@ -29,7 +29,7 @@ from sdretrieval.planner.workload import Workload
 from sdretrieval.store.runner import Planned
 from sdretrieval.units import UNITS, Address
 
-CANNOT_FORECAST = (DamagedArtifact, OSError, ValueError, MemoryError, RuntimeError)
+CANNOT_FORECAST = (SdretrievalError, OSError, ValueError, MemoryError, RuntimeError)
 """What a dry run and its forecast may raise that stops no run: something in the store cannot be opened (a run makes it
 again), or a trial needs more memory than there is (of which torch says RuntimeError)."""
 ONE_MORE_PASS = 1 / 3
@@ -95,11 +95,11 @@ class Forecast:
         words = f"about {readable_seconds(self.seconds)}, {readable_bytes(self.peak_bytes)} of memory"
         parts = []
         if predicted := len(self.stages) - len(others):
-            parts.append(f"predicted: {predicted} that encode, read pairs or train")
+            parts.append(f"{predicted} predicted, those that encode, read pairs or train")
         if timed:
             parts.append(f"{len(timed)} as long as last time: {readable_seconds(sum(timed))}")
         if len(timed) < len(others):
-            parts.append(f"not timed: {len(others) - len(timed)} small ones")
+            parts.append(f"{len(others) - len(timed)} small, not timed")
         return f"{words} ({'; '.join(parts)})"
 
     def to_json(self) -> dict[str, dict[str, Any]]:

@@ -19,10 +19,9 @@ NOTHING: Mapping[str, Any] = {"counts": {}, "seconds": 0.0}
 def generation_costs(records: Iterable[Mapping[str, Any]], generations: int) -> list[dict[str, Any]]:
     """From the ledger's records: each stage's work in each of `generations`, in the order of the stages.
 
-    `amount` is in `unit`; `over_first` is (amount, seconds) over those of generation 1, None if these are 0.
-    What the first generation made
-    and a later one found (a teacher that does not move, lists of a student that stayed) cost nothing there. What one
-    generation alone had otherwise is in no comparison, nor does what only measured. The last row of a
+    `amount` is in `unit`; `over_first` is (amount, seconds) over those of generation 1, None if these are 0. What the
+    first generation made and a later one reused (a teacher that does not move, lists of a student that stayed) cost
+    nothing there. What only one generation has is not compared, nor is what only measures. The last row of a
     generation, `all`, adds up the seconds of the others.
     """
     found: dict[str, dict[int, Mapping[str, Any]]] = {}

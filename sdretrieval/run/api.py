@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from sdretrieval.run.loop import loop, prepare, probe_base
 from sdretrieval.run.preflight import check_request, check_settings, check_student, refuse_all, settings_checks
 from sdretrieval.run.write import RunResult, finish_run
 from sdretrieval.stages.corpus import collect
+from sdretrieval.stages.precision import number_format
 from sdretrieval.stages.run import Run
 from sdretrieval.store import Ledger, Store
 from sdretrieval.store.run_folder import FORECAST, runs_folder
@@ -136,13 +137,8 @@ def dry_run(
     """
     ledger = Ledger(store.root.parent / config.name / "ledger.jsonl")
     runner = Runner(store, ledger, dry=True, assume=assume, until=until, before=ledger_by_address(ledger))
-    logger.disabled = True  # what gates and probe decided was said when they did
-    try:
+    with suppress(Stopped):  # at `until`: what comes before it is the plan
         stages(Run(config, runner))
-    except Stopped:
-        pass  # at `until`: what comes before it is the plan
-    finally:
-        logger.disabled = False
     return list({line.address: line for line in runner.planned}.values())
 
 
@@ -152,17 +148,19 @@ def tune_and_forecast(run: Run, until: str | None) -> None:
     config, collection = run.config, collect(run)
     if not worth_measuring(len(collection.corpus.documents)):
         return
-    student, calibration = run.student(run.base.student), open_calibration(config.student.device)
-    run.batch_tokens = _tuned(config, workload_of(config, student, {"0/corpus": collection.made}), calibration)
+    for task in ("encode", "train"):  # what auto means here, before the threads change
+        number_format(run, task)
     try:
+        student, calibration = run.student(run.base.student), open_calibration(config.student.device)
         planned = dry_run(config, run.store, until)
         load = workload_of(config, student, _made(planned, run.store))
+        run.batch_tokens = _tuned(config, load, calibration)
         now = forecast(config, planned, load, calibration, run.batch_tokens)
         if now.stages:
             logger.info("%d stages to make: %s", len(now.stages), now.summary())
         write_forecast(run.folder / FORECAST, now)
     except CANNOT_FORECAST as problem:
-        logger.warning("no forecast of this run (%s: %s); it goes on", type(problem).__name__, problem)
+        logger.warning("no tuning and no forecast of this run (%s: %s); it goes on", type(problem).__name__, problem)
 
 
 def _tuned(config: Config, load: Workload, calibration: Calibration) -> int | None:

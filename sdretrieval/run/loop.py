@@ -9,7 +9,8 @@ from typing import Literal
 from sdretrieval.config.conflicts import by_probe
 from sdretrieval.errors import MissingScores
 from sdretrieval.evaluation.gate import MERGE_SHARES
-from sdretrieval.stages.corpus import collect, generates
+from sdretrieval.stages.corpus import collect, generates, require_for_control
+from sdretrieval.stages.coverage import say_coverage
 from sdretrieval.stages.encode import Vectors, encode_query_removed, encode_student
 from sdretrieval.stages.evaluate import (
     System,
@@ -42,6 +43,8 @@ logger = logging.getLogger("sdretrieval")
 def loop(run: Run) -> Results:
     """Everything up to the measured systems. Raises Stopped if the runner was told to stop at a stage."""
     cfg, base = run.config, prepare(run)
+    if "hard_labels" in cfg.evaluate.controls:  # the corpus may have been made for a run without the control
+        run.runner.after(base.collected.made, lambda: require_for_control(cfg, base.collected.corpus))
     from_files = takes_scores_from_files(cfg)
 
     bm25 = measure_bm25(run, base.collection, base.lexical)
@@ -77,6 +80,7 @@ def prepare(run: Run) -> Base:
     # What a person marked wrongly is refused before any work.
     collection = collected if synthetic else with_verdicts(run, collected)
     tokens = tokenize_texts(run, collected, run.base.key, lambda: run.student(run.base.student))
+    run.runner.say(lambda: say_coverage(run, collected, tokens))
     lexical = index_words(run, collected)
     vectors = encode_student(run, collected, tokens, "1/encode", run.base)
     if synthetic:
@@ -123,7 +127,8 @@ def worth_training(base: Base) -> bool:
         return True
     found = base.run.runner.result(probe_base(base), "probe.json", {"train": True})
     if not found["train"]:
-        logger.warning("nothing to learn, so nothing is trained: %s", found["reason"])
+        why = found["reason"]
+        base.run.runner.say(lambda: logger.warning("nothing to learn, so nothing is trained: %s", why))
     return bool(found["train"])
 
 
@@ -132,7 +137,10 @@ def would_repeat(results: Results, number: int) -> bool:
     epochs_of, last = results.run.config.train.epochs_of, results.generations[-1] if results.generations else None
     if last is None or last.decision != "rejected" or epochs_of(number) != epochs_of(last.number):
         return False
-    logger.info("generation %d is not run: it would train what was refused in generation %d", number, last.number)
+    refused = last.number
+    results.run.runner.say(
+        lambda: logger.info("generation %d is not run: it would train what was refused in %d", number, refused)
+    )
     return True
 
 
@@ -167,7 +175,8 @@ def generation(results: Results, number: int, student: Weights) -> Weights:
         if tried["accepted"]:
             kept, outcome, decision = merged, "merged", {**tried, "share": share, "unmerged": decision}
             break
-    logger.info("generation %d: %s", number, decision["reason"])
+    reason = decision["reason"]
+    run.runner.say(lambda: logger.info("generation %d: %s", number, reason))
     results.generations.append(Generation(number, outcome, decision, kept, mined, scores, targets))
     return kept
 

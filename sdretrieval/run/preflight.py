@@ -20,6 +20,7 @@ from sdretrieval.config import (
     warnings,
 )
 from sdretrieval.corpus import find_source, read_marks
+from sdretrieval.corpus.language import AUTO, require_detector
 from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import Student, check_positions, positions_in, torch_device
@@ -27,11 +28,9 @@ from sdretrieval.errors import ModelError, RequestError
 from sdretrieval.evaluation.gate import MERGE_SHARES
 from sdretrieval.files import read_json
 from sdretrieval.run.disk_needs import check_room
-from sdretrieval.stages.collection import Collection as RunCollection
-from sdretrieval.stages.corpus import require_for_control
 from sdretrieval.stages.run import prompts_of, student_from
 from sdretrieval.store import Store
-from sdretrieval.store.runner import Artifact, Planned
+from sdretrieval.store.runner import Planned
 from sdretrieval.units import Address
 
 logger = logging.getLogger("sdretrieval")
@@ -62,10 +61,6 @@ def check_request(config: Config, store: Store, until: str | None, worker: bool,
     if until is not None and until not in {stage.address for stage in planned}:
         possible = [stage.address for stage in dry_run(config, store, assume=True)]
         check_stage_exists(until, possible, config.generations)
-    corpus = next((stage for stage in planned if stage.address == "0/corpus" and stage.cached), None)
-    if corpus is not None:  # it may have been made for a run without the control
-        made = Artifact(corpus.key, store.path_of(corpus.key))
-        require_for_control(config, RunCollection(made).corpus)
     store.root.mkdir(parents=True, exist_ok=True)
     check_room(config, store, planned, check_student(config))
 
@@ -100,6 +95,7 @@ def settings_checks(config: Config) -> list[Callable[[], object]]:
         lambda: prompts_of(config),
         *(partial(check_model, member, config) for member in (None, *members_of(config.teacher))),
         lambda: check_machine(config),
+        lambda: check_language(config),
     ]
 
 
@@ -156,6 +152,12 @@ def check_model(member: Member | None, config: Config) -> None:
     check_positions(name, positions_in(read_json(paths[0])) if paths else None, tokens)
 
 
+def check_language(config: Config) -> None:
+    """Raise MissingPackageError if the language is to be recognised, and the package for it is not installed."""
+    if config.mine.language == AUTO:
+        require_detector()
+
+
 def check_verdicts(config: Config) -> None:
     """Raise RequestError if `corpus.verdicts` is no file of verdicts; its texts are looked for later."""
     if config.corpus.verdicts is not None:
@@ -203,7 +205,10 @@ def check_until(until: str, generations: int) -> None:
             raise RequestError(
                 f"--until {until}: the config has {generations} generation(s); expected at most {last}/{stage}"
             )
-    elif (number not in STUDENTS and not MERGE.fullmatch(number)) or name not in MEASURED_STAGES:
+    elif not (
+        (MERGE.fullmatch(number) and name in (*MEASURED_STAGES, "gate"))
+        or (number in STUDENTS and name in MEASURED_STAGES)
+    ):
         raise RequestError(
             f"--until {until}: expected a generation's number before the /, or one of {', '.join(STUDENTS)} before "
             f"{', '.join(MEASURED_STAGES)}"

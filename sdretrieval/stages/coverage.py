@@ -6,15 +6,15 @@ Legend: N documents.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
 import numpy as np
 
-from sdretrieval.config import Config, members_of
+from sdretrieval.config import members_of
 from sdretrieval.corpus.check import longest_cut, share_seen
-from sdretrieval.encode.student import Student
 from sdretrieval.encode.views import View
-from sdretrieval.ragged import Array
+from sdretrieval.stages.collection import Collection
+from sdretrieval.stages.run import Run
+from sdretrieval.stages.tokens import Tokens
 
 logger = logging.getLogger("sdretrieval")
 
@@ -22,9 +22,10 @@ QUERY_TOKENS = 32
 """What a query and the special tokens take of a cross-encoder's window, about."""
 
 
-def say_coverage(config: Config, document_ids: Sequence[str], lengths_N: Array, student: Student) -> None:
+def say_coverage(run: Run, collected: Collection, tokens: Tokens) -> None:
     """Log lines over the documents' token counts."""
-    specials = student.document_specials.count  # what is put around a document, prompt too
+    config, lengths_N = run.config, tokens.documents.lengths
+    specials = run.student(run.base.student).document_specials.count  # what is put around a document, prompt too
     room = config.student.max_tokens - specials
     cut = int((lengths_N > room).sum())
     if not len(lengths_N):
@@ -32,7 +33,7 @@ def say_coverage(config: Config, document_ids: Sequence[str], lengths_N: Array, 
     if not cut:
         logger.info("the student sees every document whole: the longest has %s tokens", f"{lengths_N.max():,}")
         return
-    longest = longest_cut(document_ids, lengths_N, {"student": room})[0]
+    longest = longest_cut(collected.corpus.document_ids, lengths_N, {"student": room})[0]
     logger.info(
         "the student sees %.1f %% of the corpus' tokens, the first %d of a document: %s of %s documents are longer; of "
         "the longest, %s (%s tokens), it sees %.1f %%",

@@ -26,7 +26,6 @@ from sdretrieval.encode.views import Specials, View
 from sdretrieval.indexes.auto import choose
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.collection import Collection
-from sdretrieval.stages.coverage import say_coverage
 from sdretrieval.stages.precision import number_format
 from sdretrieval.stages.run import Run, Weights, prompts_of
 from sdretrieval.stages.tokens import Tokens, tokenize_texts
@@ -84,8 +83,6 @@ def encode_student(
         if documents is None:
             count = len(collected.corpus.documents)
             choose(settings_from(run.config.index), count, student.dims).settings.check(student.dims, count)
-            if address == "1/encode":
-                say_coverage(run.config, collected.corpus.document_ids, tokens.documents.lengths, student)
             encoding.documents("document", "documents", tokens.documents, view)
         else:
             for side in ("documents", "query_removed"):

@@ -171,7 +171,7 @@ class Store:
 
     @contextmanager
     def make(self, key: str, stage: str, describe: Mapping[str, Any], *, resumable: bool = True) -> Iterator[Work]:
-        """Claim `key` and yield if to write; on success everything becomes visible at once, manifest last.
+        """Claim `key` and yield the folder to write into; on success everything becomes visible at once, manifest last.
 
         `describe`: `version`, `identity` (settings) and `inputs` (keys), for the manifest. After a kill or an error the
         written files stay, and the same key finds them again; a stage that cannot use them says `resumable=False` and

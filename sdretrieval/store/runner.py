@@ -92,6 +92,22 @@ class Runner:
         self._known[address, key] = Artifact(key, self.store.path_of(key))
         return self._known[address, key]
 
+    def after(self, artifact: Artifact, check: Callable[[], object]) -> None:
+        """Run a `check` of what a stage made; a dry run skips it if that is not made yet, or is damaged."""
+        if self.dry:
+            try:
+                made = self.store.get(artifact.key)
+            except DamagedArtifact:
+                return
+            if made is None:
+                return
+        check()
+
+    def say(self, message: Callable[[], object]) -> None:
+        """Tell the log something; a dry run says nothing."""
+        if not self.dry:
+            message()
+
     def result(self, artifact: Artifact, file: str, assumed: dict[str, Any]) -> dict[str, Any]:
         """What a stage wrote into one of its JSON files; `assumed` in a dry run, if it is not made or is damaged."""
         if self.dry:

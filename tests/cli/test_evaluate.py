@@ -147,7 +147,7 @@ def test_an_index_that_the_vectors_do_not_fit_is_refused_before_they_are_made(
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ("nowhere.yaml", "--index nowhere.yaml: no such file; expected a recipe or its text"),
+        ("nowhere.yaml", "--index nowhere.yaml: there is no such file; expected a recipe or its text"),
         ("{kind: PQ16, rescored: 4}", "index.rescored"),
         ("{kind: [", "no YAML"),
     ],

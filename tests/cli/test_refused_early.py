@@ -97,6 +97,14 @@ def test_a_part_to_freeze_that_the_student_lacks(refused: Refused) -> None:
     assert "leaves no parameter to learn; freeze less" in refused("--set", "train.freeze=[layers:9, pooler]").err
 
 
+def test_all_problems_are_said_at_once(refused: Refused, tmp_path: Path) -> None:
+    nowhere, broken = tmp_path / "nowhere", tmp_path / "broken"
+    said = refused("--set", f"corpus.source={nowhere}", "--set", f"student.model={broken}", "--until", "1/mien").err
+    assert "3 problems:" in said
+    for expected in (str(nowhere), str(broken), "--until 1/mien"):
+        assert expected in said
+
+
 def test_a_student_that_does_not_load(refused: Refused, tiny_student: Path, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(tiny_student, tmp_path / "broken"))
     (broken / "model.safetensors").write_bytes(b"half a downl")
@@ -143,6 +151,7 @@ def test_stages_are_known_beforehand(finished: Finished) -> None:
     assert all(stage.cached for stage in stages)
     check_stage_exists("1/merge:0.25", addresses, generations=1)
     check_stage_exists("1m0.75/evaluate:dev", addresses, generations=1)
+    check_stage_exists("1m0.5/gate", addresses, generations=1)
 
 
 @pytest.mark.parametrize("worker", [(), ("--worker",)])

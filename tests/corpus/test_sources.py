@@ -87,8 +87,10 @@ def test_the_interpreters_library_is_its_version() -> None:
 
 def test_what_cannot_be_read_has_no_digest_and_no_size(tiny_corpus: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(tiny_corpus, tmp_path / "copy"))
-    (copy / "queries.jsonl").unlink()
     source = find_source(str(copy))
+    (copy / "queries.jsonl").unlink()
+    with pytest.raises(CorpusError, match=r"queries\.jsonl"):
+        find_source(str(copy))
     for asked in (source.digest, source.size, source.read):
         with pytest.raises(CorpusError, match=r"queries\.jsonl"):
             asked()

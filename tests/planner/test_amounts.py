@@ -95,8 +95,8 @@ def test_seconds_are_predicted_if_a_network_does_the_work(predicted: Fitted) -> 
     assert predicted.forecast.seconds == pytest.approx(sum(one.seconds or 0 for one in timed.values()))
     assert predicted.forecast.peak_bytes == max(one.peak_bytes or 0 for one in predicted.forecast.stages.values())
     others = len(predicted.forecast.stages) - len(timed)
-    assert f"{len(timed)} stages that encode, read pairs or train" in predicted.forecast.summary()
-    assert predicted.forecast.summary().endswith(f"; {others} others are not timed)")
+    assert f"{len(timed)} predicted, those that encode, read pairs or train" in predicted.forecast.summary()
+    assert predicted.forecast.summary().endswith(f"; {others} small, not timed)")
 
 
 def test_what_is_not_predicted_counts_for_what_it_took() -> None:
@@ -108,8 +108,8 @@ def test_what_is_not_predicted_counts_for_what_it_took() -> None:
     forecast = Forecast(stages, dict.fromkeys(stages, "key"))
     assert forecast.seconds == 120.0
     assert forecast.summary() == (
-        "about 2 min 00 s, 1.0 GB of memory (predicted: 1 that encode, read pairs or train; 1 as long as last "
-        "time: 30.0 s; not timed: 1 small ones)"
+        "about 2 min 00 s, 1.0 GB of memory (1 predicted, those that encode, read pairs or train; 1 as long as last "
+        "time: 30.0 s; 1 small, not timed)"
     )
 
 

@@ -54,6 +54,22 @@ def two_stages(one: Runner, colour: str = "red", size: int = 1, build: Any = wri
 # --- the runner
 
 
+def test_a_plan_checks_what_is_there_and_says_nothing(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def check_both(one: Runner) -> None:
+        mined, _ = two_stages(one)
+        one.after(mined, lambda: told.append("checked"))
+        one.say(lambda: told.append("said"))
+
+    check_both(runner(tmp_path, dry=True))
+    assert told == []  # nothing is made yet that could be checked
+    check_both(runner(tmp_path))
+    assert told == ["checked", "said"]
+    check_both(runner(tmp_path, dry=True))
+    assert told == ["checked", "said", "checked"]
+
+
 def test_a_plan_says_why_and_builds_nothing(tmp_path: Path) -> None:
     planning = runner(tmp_path, dry=True)
     two_stages(planning, build=never)

@@ -59,7 +59,7 @@ def read_beir(folder: Path, name: str | None = None) -> Corpus:
     Raises `CorpusError` for a path that does not exist, a folder of another kind, a broken line (file and line
     number), ids that occur twice, and a qrels row that is none.
     """
-    _require_beir_folder(folder)
+    require_beir_folder(folder)
     name = name or folder.resolve().name
     path = beir_file(folder, "corpus.jsonl") or folder / "corpus.jsonl"
     documents = document_table(track(_records(path, titled=True), f"{name}: reading", "documents"))
@@ -124,7 +124,8 @@ def require_absent(folder: Path) -> None:
         raise CorpusError(f"{folder} exists and is not empty: nothing was written. Remove it or name another folder.")
 
 
-def _require_beir_folder(folder: Path) -> None:
+def require_beir_folder(folder: Path) -> None:
+    """Raise CorpusError, saying what is missing, if `folder` holds no collection."""
     if not folder.exists():
         raise CorpusError(f"There is no corpus at {folder}: the path does not exist. Check it. {EXPECTED}.")
     if not folder.is_dir():

@@ -145,8 +145,8 @@ def test_ids_that_occur_twice_are_named_with_their_lines(tmp_path: Path) -> None
     ("row", "message"),
     [
         ("q2\tb", r"test\.tsv:5: 2 tab-separated columns .*expected 3: query-id, corpus-id, score\.$"),
-        ("q2 0 b 1", r"test\.tsv:5: 1 columns"),
-        ("q2\t0\tb\t1", r"test\.tsv:5: 4 columns .*TREC's layout: remove the second"),
+        ("q2 0 b 1", r"test\.tsv:5: 1 tab-separated columns"),
+        ("q2\t0\tb\t1", r"test\.tsv:5: 4 tab-separated columns .*TREC's layout: remove the second"),
         ("q2\tb\tgood", r"test\.tsv:5: the score is 'good', expected a whole number"),
         ("q2\tb\t0.5", r"test\.tsv:5: the score is '0\.5', expected a whole number"),
     ],
