@@ -121,16 +121,16 @@ def check_source(
 
     if max_tokens is not None and model is None:
         raise RequestError(f"--max-tokens {max_tokens} needs --model: without a model lengths are counted in words")
-    found = find_model(model, runs, max_tokens) if model is not None else None
+    model_found = find_model(model, runs, max_tokens) if model is not None else None
     imported = import_corpus(source)
     corpus, folder = imported.corpus, Path(source).expanduser()
     dangling = dangling_judgements(folder, corpus) if folder.is_dir() else ()
     warnings = ["\n".join(report.lines()) for report in imported.reports if report.troubles]
-    if found is None:
+    if model_found is None:
         checked = check_corpus(corpus, dangling=dangling)
         return replace(checked, warnings=(*warnings, *checked.warnings))
-    checked = check_corpus(corpus, _token_counter(found.folder), {"student": found.max_tokens}, dangling)
-    doubt = find_prompts(found.folder, found.name).doubt(found.name)
+    checked = check_corpus(corpus, _token_counter(model_found.folder), {"student": model_found.max_tokens}, dangling)
+    doubt = find_prompts(model_found.folder, model_found.name).doubt(model_found.name)
     return replace(checked, warnings=(*warnings, *checked.warnings, *([doubt] if doubt else [])))
 
 

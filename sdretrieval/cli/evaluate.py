@@ -121,8 +121,8 @@ def evaluate_models(
     require_split(corpus, split)
     bench = Bench(
         corpus, split, depth, Store(runs_folder(runs) / "store"), models,
-        split_identifiers=source == STDLIB or any(found.split_identifiers for found in models.values()),
-        language=next((found.language for found in models.values() if found.language != AUTO), AUTO),
+        split_identifiers=source == STDLIB or any(model.split_identifiers for model in models.values()),
+        language=next((model.language for model in models.values() if model.language != AUTO), AUTO),
         index=index or IndexConfig(),
     )  # fmt: skip
     with bench.store.lock("evaluate", exclusive=False):
@@ -135,8 +135,8 @@ def evaluate_models(
         "split": split,
         "n_queries": measured[model].n_queries,
         "model": model,
-        "max_tokens": {name: found.max_tokens for name, found in models.items()},
-        "prompts": {name: asdict(find_prompts(found.folder).prompts) for name, found in models.items()},
+        "max_tokens": {name: model.max_tokens for name, model in models.items()},
+        "prompts": {name: asdict(find_prompts(model.folder).prompts) for name, model in models.items()},
         "index": identity_fields(bench.index),
         "systems": systems,
         "measures": {name: one.means() for name, one in measured.items()},
@@ -185,9 +185,9 @@ class Bench:
 
         language = self.language
         if language == AUTO:
-            found = detect(sample(self.corpus.document_texts()))
+            detected = detect(sample(self.corpus.document_texts()))
             # A text in no known language (code, very short ones) is stemmed as English.
-            language = found.stemmer if found.name else ENGLISH
+            language = detected.stemmer if detected.name else ENGLISH
         identity = {"split_identifiers": self.split_identifiers, "language": language, "terms": 2}
 
         def build(work: Work) -> None:
@@ -196,17 +196,17 @@ class Bench:
         index = LexicalIndex.load(self._made("evaluate-lexical", identity, [self.corpus.digest], build))
         return self._run(*index.search(self.corpus.query_texts(self.rows), self._k))
 
-    def _dense_run(self, found: FoundModel) -> Run:
+    def _dense_run(self, model: FoundModel) -> Run:
         from sdretrieval.config import settings_from
         from sdretrieval.encode.encoder import Embeddings
         from sdretrieval.indexes import VectorIndex
         from sdretrieval.indexes.auto import choose
 
-        student, wanted = load_found(found), self.index
+        student, wanted = load_found(model), self.index
         count = len(self.corpus.documents)
         choose(settings_from(wanted), count, student.dims).settings.check(student.dims, count)
         documents_WD, queries_WD = (
-            Embeddings.load(self._vectors(student, side, found.precision)).vectors_WD
+            Embeddings.load(self._vectors(student, side, model.precision)).vectors_WD
             for side in ("documents", f"queries:{self.split}")
         )
         # Fitted on documents alone: the queries measure.

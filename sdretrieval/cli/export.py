@@ -55,7 +55,7 @@ def verify_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="an exported folder")],
     as_json: Json = False,
 ) -> None:
-    """Check an exported folder: its files, its canary queries' vectors and hits. Exits with 1 if they differ."""
+    """Check an exported folder: its files, and vectors and hits of queries kept in it. Exits with 1 if they differ."""
     from sdretrieval.export.verify import verify_bundle
 
     with stdout_kept_clean():

@@ -172,13 +172,13 @@ def find_model(name: str, runs: Path | None = None, max_tokens: int | None = Non
     )  # fmt: skip
 
 
-def load_found(found: FoundModel, device: str = "auto") -> Student:
+def load_found(model: FoundModel, device: str = "auto") -> Student:
     """The model with its own prompts. Raises ModelError if it has fewer positions than were asked for."""
     from sdretrieval.encode.student import load_student
 
     return load_student(
-        str(found.folder), max_tokens=found.max_tokens, query_tokens=found.query_tokens, device=device,
-        trust_remote_code=found.trust_remote_code,
+        str(model.folder), max_tokens=model.max_tokens, query_tokens=model.query_tokens, device=device,
+        trust_remote_code=model.trust_remote_code,
     )  # fmt: skip
 
 

@@ -90,9 +90,9 @@ def search(where: str, query: str, k: int = 10, *, base: bool = False, runs: Pat
     serving = Serving.of(find_run(where, runs))
     index = VectorIndex.load(serving.artifact("base_index" if base else "index"), serving.config.index.device)
     corpus = load_corpus(serving.corpus_folder())
-    found = index.search(query_vector(serving.student(base), query), min(k, len(corpus.documents)))
-    table = corpus.documents.select([row for row in found.rows_Qk[0].tolist() if row != PADDING_ROW])
-    columns = zip(table["id"], found.scores_Qk[0].tolist(), table["title"], table["text"], strict=False)
+    hits = index.search(query_vector(serving.student(base), query), min(k, len(corpus.documents)))
+    table = corpus.documents.select([row for row in hits.rows_Qk[0].tolist() if row != PADDING_ROW])
+    columns = zip(table["id"], hits.scores_Qk[0].tolist(), table["title"], table["text"], strict=False)
     return Answer(query, where, "base" if base else "final", [SearchHit(n, *hit) for n, hit in enumerate(columns, 1)])
 
 

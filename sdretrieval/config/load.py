@@ -115,24 +115,24 @@ def _parse(raw: object, overrides: Sequence[str], where: str) -> Config:
         kind = {list: "a list", type(None): "nothing", str: "text"}.get(type(raw), "a single value")
         raise ConfigError(f"{where}: found {kind}; expected a mapping with the keys {', '.join(Config.model_fields)}")
     data = _plain(raw)
-    found: list[tuple[str, str]] = []
+    mistakes: list[tuple[str, str]] = []
     applied = []
     for override in overrides:
         problem = _apply(data, override)
         if problem is None:
             applied.append(override.partition("=")[0].strip())
         else:
-            found.append((f"--set {override}", problem))
+            mistakes.append((f"--set {override}", problem))
     config, errors = _validate(data)
-    found += [(problems.dotted(problems.real_path(error, data)), problems.describe(error, data)) for error in errors]
-    blamed = [path for path, _ in found]
+    mistakes += [(problems.dotted(problems.real_path(error, data)), problems.describe(error, data)) for error in errors]
+    blamed = [path for path, _ in mistakes]
     for conflict in conflicts(config) if config is not None else ():
         pairs = [(bad, path) for bad in blamed for path in conflict.paths]
         if not any(f"{bad}.".startswith(f"{path}.") or f"{path}.".startswith(f"{bad}.") for bad, path in pairs):
-            found.append((conflict.paths[0], conflict.text))
-    if found or config is None:
-        lines = [f"{where} has {len(found)} problem{'s' if len(found) > 1 else ''}:"]
-        for path, text in found:
+            mistakes.append((conflict.paths[0], conflict.text))
+    if mistakes or config is None:
+        lines = [f"{where} has {len(mistakes)} problem{'s' if len(mistakes) > 1 else ''}:"]
+        for path, text in mistakes:
             origin = " (from --set)" if any(key == path or key.startswith(f"{path}.") for key in applied) else ""
             lines.append(f"  {path}: {text}{origin}")
         raise ConfigError("\n".join(lines))

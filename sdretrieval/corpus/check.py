@@ -134,8 +134,8 @@ class CorpusCheck:
             f"query length in {self.unit}: {_described(self.query_lengths)}",
             self.language.line(),
             *(
-                f"{what}: {found.count:,}" + (f" (e.g. {'; '.join(found.examples)})" if found.count else "")
-                for what, found in findings.items()
+                f"{what}: {finding.count:,}" + (f" (e.g. {'; '.join(finding.examples)})" if finding.count else "")
+                for what, finding in findings.items()
             ),
             *(f"warning: {warning}" for warning in self.warnings),
         ]
@@ -156,7 +156,7 @@ def check_corpus(
     count = count_tokens or (lambda texts: np.array([word_count(text) for text in texts], dtype=np.int64))
     survey, views = _survey_documents(corpus, count), views or {}
     language = detect(survey.beginnings)
-    found = [*dangling, *part_dangling(corpus.qrels, corpus.document_row, corpus.query_row).dangling]
+    all_dangling = [*dangling, *part_dangling(corpus.qrels, corpus.document_row, corpus.query_row).dangling]
     splits = {}
     for split, qrels in corpus.qrels.items():
         positives = [sum(grade > 0 for grade in judged.values()) for judged in qrels.values()]
@@ -169,7 +169,7 @@ def check_corpus(
         "duplicates": _findings(survey.duplicates),
         "empty_documents": _findings(survey.empty),
         "empty_queries": _findings([i for i, text in zip(corpus.query_ids, texts, strict=True) if not text.strip()]),
-        "dangling": _findings([f"{d.split}: {d.query} -> {d.document} (no such {d.missing})" for d in found]),
+        "dangling": _findings([f"{d.split}: {d.query} -> {d.document} (no such {d.missing})" for d in all_dangling]),
         "repeated": _findings(
             [f"{text!r} in {', '.join(sorted(where))}" for text, where in repeated_queries(corpus).items()]
         ),
@@ -230,8 +230,8 @@ def _lengths(lengths: NDArray[np.int64]) -> Lengths:
     return Lengths(float(np.median(lengths)), float(np.percentile(lengths, 90)), int(lengths.max()))
 
 
-def _findings(found: list[str]) -> Findings:
-    return Findings(len(found), tuple(found[:LIST_AT_MOST]))
+def _findings(texts: list[str]) -> Findings:
+    return Findings(len(texts), tuple(texts[:LIST_AT_MOST]))
 
 
 def _warnings(

@@ -101,12 +101,12 @@ def tidied(text: str) -> str:
 
 def runs(text: str) -> Iterator[Run]:
     """The parts of a `tidied` text in their order."""
-    found, end = patterns(), 0
-    for match in found.run.finditer(text):
+    pattern, end = patterns(), 0
+    for match in pattern.run.finditer(text):
         if match.start() > end:
             yield Run(text[end : match.start()])
         sizes = CJK_SIZES if match["cjk"] else SOUTH_EAST_SIZES
-        yield Run(match.group(), tuple(found.unit.findall(match.group())), sizes)
+        yield Run(match.group(), tuple(pattern.unit.findall(match.group())), sizes)
         end = match.end()
     if end < len(text):
         yield Run(text[end:])

@@ -120,9 +120,9 @@ class Table(Source):
         return f"{files} {slice_of}" if slice_of else files
 
     def size(self, max_documents: int | None = None) -> TextSize:
-        found, size = table_size(self.name)
-        documents = min(found, max_documents or found)
-        return TextSize(documents, 0, ceil(size * documents / max(found, 1)))
+        rows, size = table_size(self.name)
+        documents = min(rows, max_documents or rows)
+        return TextSize(documents, 0, ceil(size * documents / max(rows, 1)))
 
     def read(self, max_documents: int | None = None) -> Imported:
         return import_documents(self.name, self.columns)
@@ -184,11 +184,11 @@ class BeirFolder(Source):
         return " ".join(f"{path.name}={digest_file(path)}" for path in files)
 
     def size(self, max_documents: int | None = None) -> TextSize:
-        found, size = table_size(str(self._texts()))
+        rows, size = table_size(str(self._texts()))
         queries = beir_file(self.folder, "queries.jsonl")
-        documents = min(found, max_documents or found)
+        documents = min(rows, max_documents or rows)
         return TextSize(
-            documents, table_size(str(queries)).documents if queries else 0, ceil(size * documents / max(found, 1))
+            documents, table_size(str(queries)).documents if queries else 0, ceil(size * documents / max(rows, 1))
         )
 
     def read(self, max_documents: int | None = None) -> Imported:

@@ -57,10 +57,11 @@ def read_qrels(folder: Path) -> dict[str, dict[str, dict[str, int]]]:
 
 def own_positives(qrels: Mapping[str, Qrels]) -> dict[str, list[str]]:
     """By split, the queries with a positive document of their own id, which BEIR's rule never retrieves."""
-    found = {
-        split: [query for query, judged in asked.items() if judged.get(query, 0) > 0] for split, asked in qrels.items()
+    own = {
+        split: [query for query, judged in by_query.items() if judged.get(query, 0) > 0]
+        for split, by_query in qrels.items()
     }
-    return {split: queries for split, queries in found.items() if queries}
+    return {split: queries for split, queries in own.items() if queries}
 
 
 def own_positive_warning(split: str, queries: Sequence[str], of: int) -> str:
@@ -76,7 +77,7 @@ def part_dangling(qrels: Mapping[str, Qrels], documents: Collection[str], querie
     """Part `qrels` into judgements between known ids and those that point nowhere. A split stays, even if empty."""
     kept: dict[str, dict[str, dict[str, int]]] = {split: {} for split in qrels}
     dangling: list[Dangling] = []
-    flat = ((s, q, d, g) for s, asked in qrels.items() for q, judged in asked.items() for d, g in judged.items())
+    flat = ((s, q, d, g) for s, by_query in qrels.items() for q, judged in by_query.items() for d, g in judged.items())
     for split, query, document, grade in flat:
         absent = [
             kind for kind, known in (("query", query in queries), ("document", document in documents)) if not known
@@ -173,12 +174,12 @@ def carve_dev(corpus: Corpus, seed: int, share: float = 0.2, split: str = "train
 
 def repeated_queries(corpus: Corpus) -> dict[str, dict[str, list[str]]]:
     """Texts (one case, single spaces) that stand in two splits or more: text -> split -> query ids."""
-    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    by_text: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for split in corpus.qrels:
         rows = corpus.split_rows(split)
         for row, text in zip(rows, corpus.query_texts(rows), strict=True):
-            found[normalised(text)][split].append(corpus.query_ids[row])
-    return {text: dict(splits) for text, splits in found.items() if len(splits) > 1}
+            by_text[normalised(text)][split].append(corpus.query_ids[row])
+    return {text: dict(splits) for text, splits in by_text.items() if len(splits) > 1}
 
 
 def training_queries(corpus: Corpus, split: str = "train", exclude: Collection[str] | None = None) -> list[int]:

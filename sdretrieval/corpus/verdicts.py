@@ -100,19 +100,19 @@ def resolve(
     queries = _rows_by_name(corpus, "query", {mark.query for mark in marks})
     documents = _rows_by_name(corpus, "document", {mark.document for mark in marks})
     train, problems, idle = set(train_rows), [], []
-    said: dict[tuple[int, int], Mark] = {}
+    verdicts: dict[tuple[int, int], Mark] = {}
     for mark in marks:
-        found = {"query": queries.get(mark.query), "document": documents.get(mark.document)}
-        missing = [side for side in SIDES if not found[side]]
+        rows_of = {"query": queries.get(mark.query), "document": documents.get(mark.document)}
+        missing = [side for side in SIDES if not rows_of[side]]
         if missing:
             name = getattr(mark, missing[0])
             problems.append(f"line {mark.line}: no {missing[0]} of this corpus has the {name.replace(':', ' ', 1)}")
             continue
-        taught = [row for row in found["query"] or () if row in train]
+        taught = [row for row in rows_of["query"] or () if row in train]
         if not taught:
             idle.append(mark)
-        for pair in ((query, document) for query in taught for document in found["document"] or ()):
-            first = said.setdefault(pair, mark)
+        for pair in ((query, document) for query in taught for document in rows_of["document"] or ()):
+            first = verdicts.setdefault(pair, mark)
             if first.verdict != mark.verdict:
                 problems.append(
                     f"line {mark.line} says {mark.verdict!r} of what line {first.line} says {first.verdict!r}"
@@ -120,7 +120,7 @@ def resolve(
                 break
     refuse(path, problems, "a text that was changed, or that corpus.max_documents leaves out, has no verdict any more")
     sides: dict[str, dict[int, set[int]]] = {RELEVANT: defaultdict(set), NOT: defaultdict(set)}
-    for (query, document), mark in said.items():
+    for (query, document), mark in verdicts.items():
         sides[mark.verdict][query].add(document)
     relevant, refused = ({row: frozenset(rows) for row, rows in sides[word].items()} for word in (RELEVANT, NOT))
     return Verdicts(relevant, refused), idle
@@ -150,12 +150,12 @@ def _rows_by_name(corpus: Corpus, side: str, wanted: Set[str]) -> dict[str, list
     ids, texts = (
         (corpus.query_ids, corpus.query_texts()) if side == "query" else (corpus.document_ids, corpus.document_texts())
     )
-    found: dict[str, list[int]] = defaultdict(list)
+    rows: dict[str, list[int]] = defaultdict(list)
     for row, (identifier, text) in enumerate(zip(ids, texts, strict=True)):
         for name in (f"id:{identifier}", f"digest:{content_digest(text).hex()}"):
             if name in wanted:
-                found[name].append(row)
-    return found
+                rows[name].append(row)
+    return rows
 
 
 def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:

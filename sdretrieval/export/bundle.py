@@ -119,7 +119,7 @@ def export_bundle(
         (work / STUDENT / CARD).write_text(model_card(card, served, model_path="."), encoding="utf8")
         manifest = replace(manifest, files=digests(work))
         manifest.write(work)
-    logger.info("bundle %s: %s, %d documents", folder, ", ".join(names), manifest.documents)
+    logger.info("%s: %s, %d documents", folder, ", ".join(names), manifest.documents)
     return manifest
 
 

@@ -169,10 +169,10 @@ def recall(found_rows_Qk: Rows, true_rows_Qk: Rows) -> float:
     Raises ValueError if no query has a true row.
     """
     shares = []
-    for found, true in zip(found_rows_Qk, true_rows_Qk, strict=True):
+    for retrieved, true in zip(found_rows_Qk, true_rows_Qk, strict=True):
         wanted = true[true != PADDING_ROW]
         if len(wanted):
-            shares.append(np.isin(wanted, found).mean())
+            shares.append(np.isin(wanted, retrieved).mean())
     if not shares:
         raise ValueError(f"recall of nothing: none of {len(true_rows_Qk)} queries has a true row")
     return float(np.mean(shares))

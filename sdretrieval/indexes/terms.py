@@ -81,8 +81,8 @@ class Vocabulary:
 
     def ids(self, text: str, grow: bool = False) -> list[int]:
         """Numbers of the terms of `text`, with repetition; terms that no document holds are left out."""
-        found = (self._number(word, grow) for word in self.words(text))
-        return [number for number in found if number >= 0]
+        numbers = (self._number(word, grow) for word in self.words(text))
+        return [number for number in numbers if number >= 0]
 
     def _number(self, word: str, grow: bool) -> int:
         known = self._number_of_word.get(word)

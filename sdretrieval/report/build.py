@@ -52,15 +52,15 @@ def _seen_positives(results: Results, figures: Figures, measure: str) -> dict[st
     """The systems apart by whether train judges a query's positive too; None if the split has only one kind."""
     qrels, config = results.base.collection.corpus.qrels, results.run.config
     seen = queries_with_seen_positives(qrels[config.evaluate.split], qrels.get("train", {}))
-    found = by_seen({name: one.of(measure) for name, one in figures.test.items()}, seen, config.seed)
-    if found is None:
+    by_positives = by_seen({name: one.of(measure) for name, one in figures.test.items()}, seen, config.seed)
+    if by_positives is None:
         return None
     return {
         "measure": measure,
-        "n_seen": found.n_seen,
-        "n_unseen": found.n_unseen,
-        "means": {name: {"seen": pair[0], "unseen": pair[1]} for name, pair in found.means.items()},
-        "unseen_tests": family({("final", name): test for name, test in found.unseen_tests.items()}, measure),
+        "n_seen": by_positives.n_seen,
+        "n_unseen": by_positives.n_unseen,
+        "means": {name: {"seen": pair[0], "unseen": pair[1]} for name, pair in by_positives.means.items()},
+        "unseen_tests": family({("final", name): test for name, test in by_positives.unseen_tests.items()}, measure),
     }
 
 

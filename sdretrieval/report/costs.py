@@ -24,11 +24,11 @@ def generation_costs(records: Iterable[Mapping[str, Any]], generations: int) -> 
     nothing there. What only one generation has is not compared, nor is what only measures. The last row of a
     generation, `all`, adds up the seconds of the others.
     """
-    found: dict[str, dict[int, Mapping[str, Any]]] = {}
+    records_of: dict[str, dict[int, Mapping[str, Any]]] = {}
     for generation, stage, record in _made(records):
         if generation <= generations and Address.of(stage).stage in OF_GENERATIONS:
-            found.setdefault(stage, {})[generation] = record
-    return [row for number in range(2, generations + 1) for row in _generation(found, number)]
+            records_of.setdefault(stage, {})[generation] = record
+    return [row for number in range(2, generations + 1) for row in _generation(records_of, number)]
 
 
 def _made(records: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
@@ -43,10 +43,10 @@ def _made(records: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, str, Mapp
             yield address.generation, record["stage"].partition("/")[2], maker
 
 
-def _generation(found: Mapping[str, Mapping[int, Mapping[str, Any]]], number: int) -> list[dict[str, Any]]:
+def _generation(records_of: Mapping[str, Mapping[int, Mapping[str, Any]]], number: int) -> list[dict[str, Any]]:
     """Each stage of generation `number` beside the first's, then all of them."""
     rows = []
-    for stage, made in found.items():
+    for stage, made in records_of.items():
         again = ":" not in stage or stage.startswith("encode:teacher")  # in all generations
         if 1 in made and (again or number in made):
             rows.append(_compared(stage, number, made[1], made.get(number, NOTHING)))

@@ -59,23 +59,23 @@ def table_rows(results: Results, figures: Figures) -> list[dict[str, Any]]:
 
 
 def _row(system: System, figures: Figures) -> dict[str, Any]:
-    found = figures.compared.get((system.name, BASE), {})
+    test = figures.compared.get((system.name, BASE), {})
     return {
         "system": system.name,
         "description": system.description,
         "dev": figures.dev[system.name].means(),
         "test": figures.test[system.name].means(),
-        **{name: found[name] for name in ("difference", "interval95", "p", "p_holm", "verdict") if name in found},
+        **{name: test[name] for name in ("difference", "interval95", "p", "p_holm", "verdict") if name in test},
     }
 
 
 def _histograms(results: Results, file: str, key: str | None) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    histograms: dict[str, Any] = {}
     for one in results.generations:
         record = read_json(one.targets.path / file)
         named = record if key is None else {"targets": record[key]}
-        found |= {f"generation {one.number}: {name}": histogram for name, histogram in named.items()}
-    return found
+        histograms |= {f"generation {one.number}: {name}": histogram for name, histogram in named.items()}
+    return histograms
 
 
 def _wins_and_losses(results: Results, figures: Figures, split: str, measure: str) -> dict[str, Any]:

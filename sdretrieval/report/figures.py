@@ -50,5 +50,5 @@ def compared(systems: Mapping[str, Measured], measure: str, seed: int) -> dict[P
     and the tests say the same p.
     """
     pairs = dict.fromkeys([*final_pairs(systems), *((name, BASE) for name in systems if name != BASE)])
-    found = {(a, b): paired_test(systems[a].of(measure), systems[b].of(measure), seed) for a, b in pairs}
-    return {(row["a"], row["b"]): row for row in family(found, measure)}
+    tests = {(a, b): paired_test(systems[a].of(measure), systems[b].of(measure), seed) for a, b in pairs}
+    return {(row["a"], row["b"]): row for row in family(tests, measure)}

@@ -135,8 +135,8 @@ def _findings(report: Mapping[str, Any], measure: str) -> list[str]:
     sentences = []
     for pair, (gain, loss, noise) in words.items():
         if test := tests.get(pair):
-            said = {GAIN: gain, LOSS: loss, NOISE: noise}[test["verdict"]]
-            sentences.append(f"{said}: {_numbers(report, test)}.")
+            verdict = {GAIN: gain, LOSS: loss, NOISE: noise}[test["verdict"]]
+            sentences.append(f"{verdict}: {_numbers(report, test)}.")
         elif scores := _untested(report, pair, measure):
             sentences.append(f"{pair[0]} has {measure} {scores[0]:.3f}, {pair[1]} has {scores[1]:.3f} (not tested).")
     return sentences

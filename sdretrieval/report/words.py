@@ -30,40 +30,40 @@ def headline(report: Mapping[str, Any]) -> str:
 def notes(results: Results, report: Mapping[str, Any]) -> list[str]:
     """What a reader must not overlook: hybrid search, estimates, controls that do as well, the power of dev."""
     config, run = results.run.config, len(report["generations"])
-    found = list(_hybrid_notes(report))
+    lines = list(_hybrid_notes(report))
     controls = config.evaluate.controls
     if controls and not report["trained"]:
-        found.append(
+        lines.append(
             f"Nothing was trained, so neither were the controls that the config asks for: {', '.join(controls)}."
         )
     for row in report["tests"]:
         if row["b"] in ("hard_labels", "shuffled_teacher") and row["verdict"] != "gain":
-            found.append(f"Against {row['b']} at equal updates: {row['difference']:+.4f}, {row['verdict']}.")
-    found += _seen_note(report["seen_positives"])
+            lines.append(f"Against {row['b']} at equal updates: {row['difference']:+.4f}, {row['verdict']}.")
+    lines += _seen_note(report["seen_positives"])
     if repeated := results.base.collection.notes["repeated_queries"]:
-        found.append(f"{repeated} query text(s) are in two splits; training leaves these queries out.")
+        lines.append(f"{repeated} query text(s) are in two splits; training leaves these queries out.")
     if results.run.learns_queries_only:
-        found.append(
+        lines.append(
             "Only the query encoder learns (student.train: query): documents keep the base student's vectors in every "
             "row above, so an index of them stays valid."
         )
-    found += _dev_notes(report)
+    lines += _dev_notes(report)
     if 0 < run < config.generations:
-        found.append(
+        lines.append(
             f"{run} of {config.generations} generations were run: after a refused one the next would have trained the "
             "same student from the same lists."
         )
-    return found
+    return lines
 
 
 def weight_notes(mining: Mapping[str, Any]) -> Iterator[str]:
     """Queries that count nothing, by generation."""
     for number, mined in mining.items():
-        found = mined["query_weights"]
-        if found and found["silenced"]:
+        weights = mined["query_weights"]
+        if weights and weights["silenced"]:
             yield (
-                f"Generation {number}: {found['silenced']} of {found['queries']} training queries count nothing in the "
-                f"teacher's term, since they are trusted less than {found['below']:g}; the section "
+                f"Generation {number}: {weights['silenced']} of {weights['queries']} training queries count nothing in "
+                f"the teacher's term, since they are trusted less than {weights['below']:g}; the section "
                 "Mining names the least trusted."
             )
 
@@ -92,11 +92,11 @@ def _dev_notes(report: Mapping[str, Any]) -> Iterator[str]:
             f"{measure} on {dev_name(True)}, base to final: {report['dev_measures']['student_0'][measure]:.4f} to "
             f"{report['dev_measures']['final'][measure]:.4f}."
         )
-    if found := report["estimate_against_truth"]:
-        final = next(row for row in found["rows"] if row["system"] == "final")
-        order = "" if found["agreement"] is None else f"; order of the systems: Kendall's tau {found['agreement']:.2f}"
+    if truth := report["estimate_against_truth"]:
+        final = next(row for row in truth["rows"] if row["system"] == "final")
+        order = "" if truth["agreement"] is None else f"; order of the systems: Kendall's tau {truth['agreement']:.2f}"
         yield (
-            f"The estimate beside the truth, {found['measure']} of final against the base: {final['estimated']:+.4f} "
+            f"The estimate beside the truth, {truth['measure']} of final against the base: {final['estimated']:+.4f} "
             f"on synthetic dev queries, {final['true']:+.4f} on judged {report['split']} queries{order}."
         )
     for one in report["generations"]:

@@ -89,6 +89,6 @@ def _windows(config: Config, member: Member | None, size: TextSize) -> float:
 def text_size(config: Config) -> TextSize:
     """Of the collection that the config names, with the queries that are made from its documents."""
     cfg = config.corpus
-    found = find_source(cfg.source).size(cfg.max_documents)
+    size = find_source(cfg.source).size(cfg.max_documents)
     made = cfg.generated_queries + (0 if cfg.labels else cfg.dev_queries)
-    return found._replace(queries=found.queries + made)
+    return size._replace(queries=size.queries + made)

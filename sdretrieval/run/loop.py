@@ -125,11 +125,11 @@ def worth_training(base: Base) -> bool:
     """Whether a teacher is better than the student. With `weight: auto` the probe says; else it is not asked."""
     if not by_probe(base.run.config):
         return True
-    found = base.run.runner.result(probe_base(base), "probe.json", {"train": True})
-    if not found["train"]:
-        why = found["reason"]
+    result = base.run.runner.result(probe_base(base), "probe.json", {"train": True})
+    if not result["train"]:
+        why = result["reason"]
         base.run.runner.say(lambda: logger.warning("nothing to learn, so nothing is trained: %s", why))
-    return bool(found["train"])
+    return bool(result["train"])
 
 
 def would_repeat(results: Results, number: int) -> bool:

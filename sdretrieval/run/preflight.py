@@ -110,10 +110,10 @@ def say_settings(config: Config) -> None:
     """What a user should know of the config before anything begins."""
     for warning in warnings(config):
         logger.warning("%s", warning)
-    found = prompts_of(config)
-    if found.prompts != Prompts():
-        logger.info("%s", found.line(config.student.model))
-    doubt = found.doubt(config.student.model)
+    prompts = prompts_of(config)
+    if prompts.prompts != Prompts():
+        logger.info("%s", prompts.line(config.student.model))
+    doubt = prompts.doubt(config.student.model)
     if doubt:
         logger.warning("%s", doubt)
 

@@ -113,13 +113,13 @@ class Collection:
     @cached_property
     def query_removed(self) -> list[QueryRemovedDocument]:
         """Documents without their synthetic query, those of splits that measure first."""
-        found = [
+        documents = [
             QueryRemovedDocument(identifier, query.document_row, split, query.query_removed)
             for split, queries in self.generated.items()
             for identifier, query in queries.items()
             if query.query_removed is not None
         ]
-        return sorted(found, key=lambda one: one.split == SYNTHETIC_TRAIN)
+        return sorted(documents, key=lambda one: one.split == SYNTHETIC_TRAIN)
 
     @property
     def measuring(self) -> int:
@@ -165,10 +165,12 @@ class Collection:
         judged: dict[str, Any] = dict(self.corpus.qrels.get(SYNTHETIC_TRAIN, {}))
         if use_labels:
             judged |= self.corpus.qrels.get("train", {})
-        ids, document_row, said = self.corpus.query_ids, self.corpus.document_row, self.verdicts
+        ids, document_row, verdicts = self.corpus.query_ids, self.corpus.document_row, self.verdicts
         positives = []
         for row in query_rows:
             grades = judged.get(ids[row], {})
             known = {document_row[d] for d, grade in grades.items() if grade > 0 and d in document_row}
-            positives.append(sorted((known | said.relevant.get(row, frozenset())) - said.refused.get(row, frozenset())))
+            positives.append(
+                sorted((known | verdicts.relevant.get(row, frozenset())) - verdicts.refused.get(row, frozenset()))
+            )
         return positives

@@ -198,11 +198,11 @@ class Encoding:
         (work.folder / side).mkdir(exist_ok=True)
         reusable = [ReusableArtifact(one.path / side) for one in self.also_from]
         reusable += [ReusableArtifact(one.path / side, one.sound) for one in self._reusable]
-        found, reused = encode_texts(
+        embeddings, reused = encode_texts(
             model, texts, view, specials, work.folder / side, batch_tokens=self.batch_tokens,
             precision=self.precision, description=f"{self.what} {side}", reusable=reusable,
         )  # fmt: skip
-        work.counts[f"{kind}_windows"] = len(found.vectors_WD)
+        work.counts[f"{kind}_windows"] = len(embeddings.vectors_WD)
         work.counts[f"{kind}_windows_reused"] = reused
         work.counts[f"{kind}_tokens"] = int(
             sum(b - a for n in texts.lengths.tolist() for a, b in view.spans(n, specials.count))

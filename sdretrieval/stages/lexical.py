@@ -41,11 +41,11 @@ def index_words(run: Run, collected: Collection) -> Lexical:
 
 def build_lexical(texts: Sequence[str], split_identifiers: bool, language: str) -> LexicalIndex:
     """BM25 over `texts`; says in the log which language was recognised, and what casts doubt on the choice."""
-    found = detect(sample(texts))
-    stemmer = found.stemmer if language == AUTO else language
+    detected = detect(sample(texts))
+    stemmer = detected.stemmer if language == AUTO else language
     how = "stems nothing" if stemmer == NO_STEMMER else f"stems as {stemmer}"
-    logger.info("BM25 %s (mine.language: %s); the documents' %s", how, language, found.line())
-    doubt = found.doubt(language)
+    logger.info("BM25 %s (mine.language: %s); the documents' %s", how, language, detected.line())
+    doubt = detected.doubt(language)
     if doubt:
         logger.warning("BM25: %s", doubt)
     return LexicalIndex.build(texts, split_identifiers=split_identifiers, language=stemmer)

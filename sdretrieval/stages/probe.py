@@ -95,8 +95,8 @@ def pool_lists(rows_Qk: Array, lexical_Qk: Array | None, own_Q: Array) -> Ragged
     """Each query's documents to rerank: the student's top and BM25's, each once, the query's own document left out."""
     lists = []
     for q in range(len(rows_Qk)):
-        found = rows_Qk[q] if lexical_Qk is None else np.concatenate([rows_Qk[q], lexical_Qk[q]])
-        keep = found[(found >= 0) & (found != own_Q[q])]
+        pool = rows_Qk[q] if lexical_Qk is None else np.concatenate([rows_Qk[q], lexical_Qk[q]])
+        keep = pool[(pool >= 0) & (pool != own_Q[q])]
         lists.append(keep[np.sort(np.unique(keep, return_index=True)[1])])
     return Ragged.of(lists, np.int64)
 

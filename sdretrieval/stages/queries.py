@@ -99,6 +99,6 @@ def with_verdicts(run: Run, collection: Collection) -> Collection:
         work.counts.update(relevant=relevant, refused=refused, idle=len(idle))
 
     # The key is what the file says, whatever its name, its order, and its lines without a verdict.
-    said = sorted(f"{mark.query} {mark.document} {mark.verdict}" for mark in read_marks(path))
-    digest = hashlib.blake2b("\n".join(said).encode("utf8", "surrogatepass"), digest_size=20).hexdigest()
+    marks = sorted(f"{mark.query} {mark.document} {mark.verdict}" for mark in read_marks(path))
+    digest = hashlib.blake2b("\n".join(marks).encode("utf8", "surrogatepass"), digest_size=20).hexdigest()
     return collection.with_verdicts(run.runner.stage("0/verdicts", 1, {}, [collection.judged, digest], build))

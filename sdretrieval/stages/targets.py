@@ -173,8 +173,8 @@ def confirmed_negatives(verdicts: Verdicts, candidates: Candidates) -> Ragged | 
     """Which candidates a person found not relevant, bool; None if nobody said so of any query."""
     if not verdicts.refused:
         return None
-    said = [
+    confirmed = [
         np.isin(rows, sorted(verdicts.refused.get(query, ())))
         for query, rows in zip(candidates.query_rows_Q.tolist(), candidates.rows, strict=True)
     ]
-    return Ragged.of(said, np.bool_)
+    return Ragged.of(confirmed, np.bool_)

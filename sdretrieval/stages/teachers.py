@@ -91,20 +91,20 @@ def teacher_vectors(
 
     `student_vectors`: the student's own, of generation `number`. What does not move is made in the first generation.
     """
-    config, found = run.config, {}
+    config, vectors = run.config, {}
     for position, member in enumerate(members_of(config.teacher)):
         if isinstance(member, DenseConfig):
             encoder = ExternalEncoder(member, view_of(member.view, config), config.student.device)
-            found[position] = encode_external(run, collected, position, encoder)
+            vectors[position] = encode_external(run, collected, position, encoder)
         elif isinstance(member, EmaConfig):
             made_in, weights = (1, run.base) if member.mode == "base" else (number, student)
             # If the average is the student itself, as the base is, a document's first window is encoded already.
             same = weights.average_key == weights.key == student.key
-            found[position] = encode_student(
+            vectors[position] = encode_student(
                 run, collected, tokens, f"{made_in}/encode:teacher{position}", weights, view_of(member.view, config),
                 average=True, also_from=[student_vectors] if same else [],
             )  # fmt: skip
-    return found
+    return vectors
 
 
 def make_teachers(

@@ -112,13 +112,13 @@ def sync_folder(folder: Path) -> None:
 @functools.cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that shape results; none is imported for it."""
-    found = {"python": platform.python_version()}
+    packages = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            packages[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return packages
 
 
 @functools.cache

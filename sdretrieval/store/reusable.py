@@ -31,7 +31,7 @@ def find_reusable(
     in `Store.make`; `is_sound`: by key."""
     inputs = tuple(describe.get("inputs", ()))
     wanted = canonical([describe.get("version"), dict(describe.get("identity", {})), inputs[1:]])
-    found: list[tuple[str, str, Path]] = []
+    candidates: list[tuple[str, str, Path]] = []
     for folder in sorted(root.glob("artifacts/*/*")):
         try:
             manifest = Manifest.read(folder, folder.name)
@@ -40,6 +40,6 @@ def find_reusable(
         if manifest.stage != stage or manifest.inputs[:1] == inputs[:1]:
             continue
         if canonical([manifest.stage_version, dict(manifest.identity), manifest.inputs[1:]]) == wanted:
-            found.append((manifest.finished, manifest.key, folder))
-    found.sort(key=lambda one: one[0], reverse=True)
-    return [Reusable(key, folder, partial(is_sound, key)) for _, key, folder in found]
+            candidates.append((manifest.finished, manifest.key, folder))
+    candidates.sort(key=lambda one: one[0], reverse=True)
+    return [Reusable(key, folder, partial(is_sound, key)) for _, key, folder in candidates]

@@ -67,11 +67,11 @@ def title_of(title: str, text: str, generator: np.random.Generator) -> Taken | N
 def heading_of(title: str, text: str, generator: np.random.Generator) -> Taken | None:
     """The heading right above a passage, or one that stands in the text."""
     above, _, last = title.rpartition(BETWEEN_HEADINGS)
-    found = [Taken(one_line(last), _left(above, text.replace(last, " ")))] if above else []
+    headings = [Taken(one_line(last), _left(above, text.replace(last, " ")))] if above else []
     for match in MARKDOWN_HEADING.finditer(text):
         heading = match["text"] or match["over"]
-        found.append(Taken(one_line(heading), _left(title, text[: match.start()] + text[match.end() :])))
-    fitting = [one for one in found if LEAST_HEADING_WORDS <= word_count(one.text) <= MOST_HEADING_WORDS]
+        headings.append(Taken(one_line(heading), _left(title, text[: match.start()] + text[match.end() :])))
+    fitting = [one for one in headings if LEAST_HEADING_WORDS <= word_count(one.text) <= MOST_HEADING_WORDS]
     return fitting[generator.integers(len(fitting))] if fitting else None
 
 
@@ -154,7 +154,7 @@ def load_writer(folder: Path, prompt: str, seed: int, device: str) -> Writer:
         ) from problem
 
     def write(texts: Sequence[str]) -> list[str]:
-        found: list[str] = []
+        queries: list[str] = []
         with torch.random.fork_rng(), torch.inference_mode():
             torch.manual_seed(seed)
             for start in range(0, len(texts), TEXTS_AT_ONCE):
@@ -163,7 +163,7 @@ def load_writer(folder: Path, prompt: str, seed: int, device: str) -> Writer:
                     block, truncation=True, max_length=MOST_INPUT_TOKENS, padding=True, return_tensors="pt"
                 ).to(device)
                 written = model.generate(**features, max_new_tokens=MOST_QUERY_TOKENS, do_sample=True, top_k=TOP_K)
-                found += [text.strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
-        return found
+                queries += [text.strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
+        return queries
 
     return write

@@ -136,19 +136,19 @@ def _block(
     by_model: dict[int, str] = {}
     if written and recipe.writer is not None:
         by_model = dict(zip(written, recipe.writer([joined(*texts[number]) for number in written]), strict=True))
-    found = []
+    queries = []
     for number, (row, kind, (title, text)) in enumerate(zip(rows, kinds, texts, strict=True)):
         if by_model.get(number):
-            found.append(SyntheticQuery(by_model[number], row, "written"))
+            queries.append(SyntheticQuery(by_model[number], row, "written"))
             continue
         words = keywords.query(joined(title, text), generator) if keywords and kind == "keywords" else None
         if words:
-            found.append(SyntheticQuery(words, row, "keywords"))
+            queries.append(SyntheticQuery(words, row, "keywords"))
             continue
         query = _taken(kind, row, title, text, recipe, generator)
         if query is not None:
-            found.append(query)
-    return found
+            queries.append(query)
+    return queries
 
 
 def _taken(

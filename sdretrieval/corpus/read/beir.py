@@ -65,8 +65,8 @@ def read_beir(folder: Path, name: str | None = None) -> Corpus:
     documents = document_table(track(_records(path, titled=True), f"{name}: reading", "documents"))
     if not len(documents):
         raise CorpusError(f"{path} holds no documents: expected one JSON object a line.")
-    asked = beir_file(folder, "queries.jsonl")
-    queries = query_table(_records(asked, titled=False) if asked else ())
+    queries_path = beir_file(folder, "queries.jsonl")
+    queries = query_table(_records(queries_path, titled=False) if queries_path else ())
     raw = read_qrels(folder / "qrels")
     judgements = part_dangling(raw, RowByName(Texts(documents, "id")), RowByName(Texts(queries, "id")))
     if judgements.dangling:
@@ -130,12 +130,12 @@ def require_beir_folder(folder: Path) -> None:
         raise CorpusError(f"There is no corpus at {folder}: the path does not exist. Check it. {EXPECTED}.")
     if not folder.is_dir():
         raise CorpusError(f"{folder} is a file, expected a folder. {EXPECTED}.")
-    found = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
+    names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
     lacking = [] if beir_file(folder, "corpus.jsonl") else ["corpus.jsonl"]
-    if not beir_file(folder, "queries.jsonl") and "qrels/" in found:
+    if not beir_file(folder, "queries.jsonl") and "qrels/" in names:
         lacking.append("queries.jsonl")
     if lacking:
-        held = f"it holds {examples(found)}" if found else "it is empty"
+        held = f"it holds {examples(names)}" if names else "it is empty"
         raise CorpusError(f"{folder} is no BEIR folder: {' and '.join(lacking)} missing; {held}. {EXPECTED}.")
 
 

@@ -241,8 +241,8 @@ def _entries(folder: Path) -> Iterator[_Entry]:
             identifier = f"{module}:{fragment.qualified_name}"
             seen[identifier] += 1  # a setter has its getter's name
             identifier += f"#{seen[identifier]}" if seen[identifier] > 1 else ""
-            told = normalised(fragment.summary) in normalised(fragment.text)
-            query = "" if told else fragment.summary
+            repeated = normalised(fragment.summary) in normalised(fragment.text)
+            query = "" if repeated else fragment.summary
             yield _Entry(identifier, f"{module} {fragment.qualified_name}", fragment.text, query, unit_of(module))
 
 

@@ -50,9 +50,9 @@ def decode(data: bytes, may_declare: bool = False) -> Decoded:
 
 
 def _declared(data: bytes) -> str:
-    found = CHARSET.search(data[:CHARSET_WITHIN])
+    match = CHARSET.search(data[:CHARSET_WITHIN])
     try:
-        name = codecs.lookup(found[1].decode("ascii")).name if found else ""
+        name = codecs.lookup(match[1].decode("ascii")).name if match else ""
         "".encode(name or "utf-8")  # codecs such as hex are no text encodings
     except (LookupError, UnicodeError):
         return ""

@@ -11,7 +11,7 @@ from typing import Any
 
 from sdretrieval.corpus.arrow import document_table, query_table
 from sdretrieval.corpus.read.report import ImportReport, Tally, Trouble
-from sdretrieval.corpus.read.tables.asked import Judged, Query, read_judgements, read_log, read_queries, read_topics
+from sdretrieval.corpus.read.tables.queries import Judged, Query, read_judgements, read_log, read_queries, read_topics
 from sdretrieval.corpus.read.tables.columns import (
     ID_NAMES,
     TEXT_NAMES,
@@ -152,17 +152,19 @@ def with_queries(imported: Imported, asking: QuerySources) -> Imported:
             read = read_topics if what == "topics" else read_queries
             _add_queries(queries, read(source, tally, asking.roles), tally)
             reports.append(tally.report())
-    qrels = {split: {q: dict(judged) for q, judged in asked.items()} for split, asked in corpus.qrels.items()}
+    qrels = {split: {q: dict(judged) for q, judged in entries.items()} for split, entries in corpus.qrels.items()}
     counts = dict(imported.counts)
     if asking.log:
         tally = Tally(asking.log, "distinct queries")
-        asked = read_log(asking.log, corpus.document_row, tally, asking.roles)
-        queries |= {identifier: entry.text for identifier, entry in asked.items() if identifier not in queries}
-        clicked = {identifier: dict.fromkeys(entry.clicked, 1) for identifier, entry in asked.items() if entry.clicked}
+        entries = read_log(asking.log, corpus.document_row, tally, asking.roles)
+        queries |= {identifier: entry.text for identifier, entry in entries.items() if identifier not in queries}
+        clicked = {
+            identifier: dict.fromkeys(entry.clicked, 1) for identifier, entry in entries.items() if entry.clicked
+        }
         if clicked:
             train = qrels.setdefault(CLICKS_SPLIT, {})
             train |= {identifier: train.get(identifier, {}) | judged for identifier, judged in clicked.items()}
-        counts |= {identifier: counts.get(identifier, 0) + entry.count for identifier, entry in asked.items()}
+        counts |= {identifier: counts.get(identifier, 0) + entry.count for identifier, entry in entries.items()}
         reports.append(tally.report())
     if asking.qrels and not queries:
         raise CorpusError("Judgements without queries mean nothing: name the queries too (--queries, --topics, --log).")
@@ -179,9 +181,9 @@ def with_queries(imported: Imported, asking: QuerySources) -> Imported:
 
 def split_and_source(given: str) -> tuple[str, str]:
     """`SPLIT=FILE` as a pair; of FILE alone, the split is its name where that is a usual one, else `test`."""
-    found = SPLIT_GIVEN.match(given)
-    if found:
-        return found[1], found[2]
+    match = SPLIT_GIVEN.match(given)
+    if match:
+        return match[1], match[2]
     stem = stem_of(Path(given)).lower()
     return (stem if stem in USUAL_SPLITS else "test"), given
 

@@ -52,22 +52,22 @@ def read_role(given: str) -> tuple[str, str]:
     )
 
 
-def holding(role: str, given: Roles, found: Iterable[str], source: str) -> str | None:
+def holding(role: str, given: Roles, columns: Iterable[str], source: str) -> str | None:
     """The column that holds `role`: the one given for it, else one with a usual name; None if there is none.
 
     Raises CorpusError if the one given is not there.
     """
-    return named(given[role], found, source) if role in given else usual(ROLES[role], found)
+    return named(given[role], columns, source) if role in given else usual(ROLES[role], columns)
 
 
-def must_hold(role: str, what: str, given: Roles, found: Collection[str], source: str, remedy: str) -> str:
+def must_hold(role: str, what: str, given: Roles, columns: Collection[str], source: str, remedy: str) -> str:
     """As `holding`, but raises CorpusError if there is none."""
-    return holding(role, given, found, source) or required(what, ROLES[role], found, source, remedy)
+    return holding(role, given, columns, source) or required(what, ROLES[role], columns, source, remedy)
 
 
-def named(wanted: str, found: Iterable[str], source: str) -> str:
+def named(wanted: str, columns: Iterable[str], source: str) -> str:
     """`wanted`, which must be one of the columns `found`. Raises CorpusError with these and the nearest match."""
-    names = list(found)
+    names = list(columns)
     if wanted in names:
         return wanted
     near = get_close_matches(wanted.lower(), {name.lower(): name for name in names}, n=1)
@@ -78,15 +78,15 @@ def named(wanted: str, found: Iterable[str], source: str) -> str:
     )
 
 
-def usual(names: Sequence[str], found: Iterable[str]) -> str | None:
+def usual(names: Sequence[str], columns: Iterable[str]) -> str | None:
     """The first of `names` among the columns `found`, whatever its case; None if there is none."""
-    by_lower = {name.strip().lower(): name for name in reversed(list(found))}
+    by_lower = {name.strip().lower(): name for name in reversed(list(columns))}
     return next((by_lower[name] for name in names if name in by_lower), None)
 
 
-def required(what: str, names: Sequence[str], found: Iterable[str], source: str, remedy: str) -> str:
+def required(what: str, names: Sequence[str], available: Iterable[str], source: str, remedy: str) -> str:
     """As `usual`, but raises CorpusError with the columns found and the nearest match where there is none."""
-    columns = list(found)
+    columns = list(available)
     column = usual(names, columns)
     if column is not None:
         return column

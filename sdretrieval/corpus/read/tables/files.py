@@ -46,16 +46,16 @@ def plain_name(path: Path) -> str:
 
 def format_of(path: Path) -> Format | None:
     """The format of a table; None if the name's ending is none of ours (Parquet packs its own columns)."""
-    found = FORMAT_OF.get(Path(plain_name(path)).suffix.lower())
-    return None if found is Format.PARQUET and path.suffix.lower() in PACKED else found
+    by_ending = FORMAT_OF.get(Path(plain_name(path)).suffix.lower())
+    return None if by_ending is Format.PARQUET and path.suffix.lower() in PACKED else by_ending
 
 
 def table_format(path: Path) -> Format:
     """As `format_of`, but raises CorpusError where it is none."""
-    found = format_of(path)
-    if found is None:
+    file_format = format_of(path)
+    if file_format is None:
         raise CorpusError(f"{path} is no table by its name; read are {TABLES_UNDERSTOOD}.")
-    return found
+    return file_format
 
 
 def stem_of(path: Path) -> str:

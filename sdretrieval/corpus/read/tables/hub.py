@@ -65,10 +65,10 @@ def _from_disk(folder: Path) -> Dataset:
     from datasets import load_from_disk
 
     try:
-        found = load_from_disk(str(folder))
+        loaded = load_from_disk(str(folder))
     except Exception as error:  # Arrow, JSON and file errors of many classes: a damaged folder
         raise CorpusError(f"{folder}: the saved dataset cannot be read ({type(error).__name__}: {error}).") from None
-    return _one_split(found, str(folder), f"{folder}/")
+    return _one_split(loaded, str(folder), f"{folder}/")
 
 
 def _from_hub(source: str) -> Dataset:
@@ -76,13 +76,13 @@ def _from_hub(source: str) -> Dataset:
 
     name, config, split = _hub_parts(source)
     try:
-        found = load_dataset(name, config, split=split)
+        loaded = load_dataset(name, config, split=split)
     except Exception as error:  # a hub, a network and a parser: classes of four packages
         raise CorpusError(
             f"{source} cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:200]}). Expected "
             "hf:NAME[:config[:split]]; without a network, save it elsewhere with save_to_disk and give the folder."
         ) from None
-    return _one_split(found, source, f"{SCHEME}{name}:{config or 'default'}:")
+    return _one_split(loaded, source, f"{SCHEME}{name}:{config or 'default'}:")
 
 
 def _hub_parts(source: str) -> tuple[str, str | None, str | None]:
@@ -93,20 +93,20 @@ def _hub_parts(source: str) -> tuple[str, str | None, str | None]:
     return name, config or None, split or None
 
 
-def _one_split(found: Any, source: str, prefix: str) -> Dataset:
+def _one_split(loaded: Any, source: str, prefix: str) -> Dataset:
     from datasets import Dataset, DatasetDict
 
-    if isinstance(found, Dataset):
-        return found
-    if isinstance(found, DatasetDict):
-        if len(found) == 1:
-            return next(iter(found.values()))
-        if "corpus" in found:
-            return found["corpus"]
+    if isinstance(loaded, Dataset):
+        return loaded
+    if isinstance(loaded, DatasetDict):
+        if len(loaded) == 1:
+            return next(iter(loaded.values()))
+        if "corpus" in loaded:
+            return loaded["corpus"]
         raise CorpusError(
-            f"{source} has the splits {', '.join(found)}: name one, such as {prefix}{next(iter(found), '')}."
+            f"{source} has the splits {', '.join(loaded)}: name one, such as {prefix}{next(iter(loaded), '')}."
         )
-    raise CorpusError(f"{source} is a {type(found).__name__}, expected a dataset of rows.")
+    raise CorpusError(f"{source} is a {type(loaded).__name__}, expected a dataset of rows.")
 
 
 class TableSize(NamedTuple):

@@ -117,7 +117,7 @@ def _topics(path: Path, tally: Tally) -> Iterator[_Topic]:
 
 
 @dataclass
-class Asked:
+class LoggedQuery:
     """All lines of a log with one text (one case, single spaces): as first written, how often, what was clicked."""
 
     text: str
@@ -128,14 +128,14 @@ class Asked:
 
 def read_log(
     source: str | Path, documents: Container[str], tally: Tally, roles: Roles | None = None
-) -> dict[str, Asked]:
+) -> dict[str, LoggedQuery]:
     """The distinct queries of a log by id, which is a digest of the text: it stays when the log grows.
 
     A line without a count is one time. Clicked ids are a list, or a text that is one id or several parted by blanks,
     commas, semicolons or bars; clicks on absent documents are noted. A click says that a pair is relevant, not how
     much so: its judgement is 1 however often it was made. `roles`: names of columns that are not the usual ones.
     """
-    asked: dict[str, Asked] = {}
+    entries: dict[str, LoggedQuery] = {}
     columns: tuple[str, str | None, str | None] | None = None
     for line, values in read_records(source, tally):
         if columns is None:
@@ -153,7 +153,7 @@ def read_log(
         if not text.strip():
             tally.note(Trouble.EMPTY, line, f"asked {count:,} times")
             continue
-        entry = asked.setdefault(f"log-{text_digest(normalised(text)).hex()}", Asked(text))
+        entry = entries.setdefault(f"log-{text_digest(normalised(text)).hex()}", LoggedQuery(text))
         entry.count += count
         value = values.get(columns[1]) if columns[1] else None
         clicked = [str(part) for part in value] if isinstance(value, list) else [as_text(value) or ""]
@@ -164,20 +164,20 @@ def read_log(
                 entry.clicked[document] = None
             else:
                 tally.note(Trouble.NOWHERE, line, f"{text[:40]!r} -> {document!r:.40} (no such document)")
-    tally.kept = len(asked)
-    return asked
+    tally.kept = len(entries)
+    return entries
 
 
 def _count(values: Mapping[str, Any], column: str | None) -> int:
     if column is None or values.get(column) in (None, ""):
         return 1
-    found = values[column]
+    value = values[column]
     try:
-        number = float(found)
+        number = float(value)
     except (TypeError, ValueError):
         number = -1.0
     if number < 1 or not number.is_integer():
-        raise ValueError(f"{column} is {found!r:.40}, expected a whole number from 1")
+        raise ValueError(f"{column} is {value!r:.40}, expected a whole number from 1")
     return int(number)
 
 
