@@ -60,7 +60,7 @@ def report_command(run: RunName, runs: Runs = None, as_json: Json = False) -> No
 def lineage(name: str, runs: Path | None = None) -> dict[str, Any]:
     """Stages (address, key, cached, seconds, counts, inputs) of the run's last whole pass, generations, measures.
 
-    Each artifact stands once; `cached` says whether this pass found it already made by an earlier one.
+    Each artifact is listed once; `cached` says whether this pass found it already made by an earlier one.
     `forecast_seconds` of a stage: what it was predicted to take, null if it was not predicted.
 
     Raises RequestError if there is no such run.

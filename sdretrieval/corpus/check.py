@@ -99,13 +99,13 @@ class CorpusCheck:
     """The longest documents that a view cuts."""
     language: Language
     duplicates: Findings
-    """Documents whose text (title and text, one case, single spaces) stood in an earlier document."""
+    """Documents whose text (title and text, one case, single spaces) was in an earlier document."""
     empty_documents: Findings
     empty_queries: Findings
     dangling: Findings
     """Judgements whose query or document does not exist."""
     repeated: Findings
-    """Query texts that stand in two splits or more."""
+    """Query texts that are in two splits or more."""
     warnings: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -250,7 +250,7 @@ def _warnings(
         "empty_documents": "documents are empty: they can never be found",
         "empty_queries": "queries are empty: remove them",
         "dangling": "judgements point nowhere and are left out: is corpus.jsonl complete?",
-        "repeated": "query texts stand in two splits: they are left out of training",
+        "repeated": "query texts are in two splits: they are left out of training",
     }
     for kind, text in advice.items():
         if parts[kind].count:

@@ -68,7 +68,7 @@ class Language:
 
     @property
     def unspaced(self) -> float:
-        """Share of the letters that stand in scripts without spaces, where n-grams take the place of words."""
+        """Share of the letters in scripts without spaces, where n-grams take the place of words."""
         return sum(share for script, share in self.scripts.items() if script in UNSPACED)
 
     def line(self) -> str:

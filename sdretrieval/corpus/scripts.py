@@ -42,7 +42,7 @@ DOTTED_I = "i\u0307"
 
 class Run(NamedTuple):
     """A part of a text: a run of one script without spaces, by its characters (marks stay with their letter), or,
-    with `sizes` empty, all that lies between such runs."""
+    with `sizes` empty, all that is between such runs."""
 
     text: str
     units: tuple[str, ...] = ()

@@ -116,7 +116,7 @@ class Table(Source):
             ending = "".join(path.suffixes[-2:]) if path.suffix.lower() in PACKED else path.suffix
             parts.append(f"table{ending}={digest_file(path)}")
         files = " ".join(parts)
-        slice_of = split_slice(self.name)  # it lies in the same files as the whole
+        slice_of = split_slice(self.name)  # it is in the same files as the whole
         return f"{files} {slice_of}" if slice_of else files
 
     def size(self, max_documents: int | None = None) -> TextSize:

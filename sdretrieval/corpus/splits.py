@@ -173,7 +173,7 @@ def carve_dev(corpus: Corpus, seed: int, share: float = 0.2, split: str = "train
 
 
 def repeated_queries(corpus: Corpus) -> dict[str, dict[str, list[str]]]:
-    """Texts (one case, single spaces) that stand in two splits or more: text -> split -> query ids."""
+    """Texts (one case, single spaces) that are in two splits or more: text -> split -> query ids."""
     by_text: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for split in corpus.qrels:
         rows = corpus.split_rows(split)
@@ -183,7 +183,7 @@ def repeated_queries(corpus: Corpus) -> dict[str, dict[str, list[str]]]:
 
 
 def training_queries(corpus: Corpus, split: str = "train", exclude: Collection[str] | None = None) -> list[int]:
-    """Rows of the queries of `split`, without those whose text stands in a split of `exclude` (None: any other)."""
+    """Rows of the queries of `split`, without those whose text is in a split of `exclude` (None: any other)."""
     require_split(corpus, split)
     others = [name for name in corpus.qrels if name != split and (exclude is None or name in exclude)]
     seen_rows = sorted({row for name in others for row in corpus.split_rows(name)})

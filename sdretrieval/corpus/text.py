@@ -88,7 +88,7 @@ def similar_pairs(sets: Sequence[frozenset[Element]], threshold: float) -> Itera
     holders: dict[Element, list[int]] = defaultdict(list)
     for position, elements in enumerate(sets):
         ordered = sorted(elements, key=lambda element: (frequency[element], element))
-        # A little less than the threshold, so that rounding never hides a pair that stands exactly on it.
+        # A little less than the threshold, so that rounding never hides a pair that is exactly on it.
         prefix = ordered[: len(ordered) - math.ceil(threshold * len(ordered) - 1e-9) + 1]
         for other in sorted({other for element in prefix for other in holders[element]}):
             if jaccard(sets[other], elements) >= threshold:

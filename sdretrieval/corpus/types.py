@@ -27,7 +27,7 @@ class Texts(Sequence[str]):
     """A table's columns as texts, joined by a space where there are several; read from Arrow as they are asked for.
 
     It can be used as a list can, and is equal to one that holds the same. Going through it is fast, single rows are
-    not: the table may lie on the disk.
+    not: the table may be on the disk.
     """
 
     def __init__(self, table: Dataset, *columns: str) -> None:
@@ -157,7 +157,7 @@ class Corpus:
 
     @cached_property
     def digest(self) -> str:
-        """blake2b over every id, text and judgement: the key under which all later artifacts stand."""
+        """blake2b over every id, text and judgement: the key that all later artifacts depend on."""
         hasher = hashlib.blake2b(digest_size=16)
         for table, columns in ((self.documents, ("id", "title", "text")), (self.queries, ("id", "text"))):
             for batch in table.iter(batch_size=1000):

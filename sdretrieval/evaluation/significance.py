@@ -38,7 +38,7 @@ class PairedTest:
 
 
 class SeedAverage(NamedTuple):
-    """A measure averaged over seeds by query, and how far the seeds' own averages lie apart (standard deviation)."""
+    """A measure averaged over seeds by query, and how far the seeds' own averages are apart (standard deviation)."""
 
     per_query: dict[str, float]
     spread: float
@@ -95,7 +95,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's correction over the rows of one table: adjusted p-values, in the order given."""
     impossible = [p for p in p_values if not 0 <= p <= 1]
     if impossible:
-        raise RequestError(f"a p-value lies in 0..1, found {impossible[0]}")
+        raise RequestError(f"a p-value is in 0..1, found {impossible[0]}")
     adjusted, highest = [0.0] * len(p_values), 0.0
     for rank, position in enumerate(sorted(range(len(p_values)), key=lambda position: p_values[position])):
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[position]))

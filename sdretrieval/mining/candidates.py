@@ -61,7 +61,7 @@ class Candidates:
         twice_T = (np.diff(rows_T[order_T]) == 0) & (np.diff(list_T[order_T]) == 0)
         if twice_T.any():
             entry = int(order_T[int(np.argmax(twice_T))])
-            raise WorkError(f"candidates: document row {rows_T[entry]} stands twice in list {list_T[entry]}")
+            raise WorkError(f"candidates: document row {rows_T[entry]} is twice in list {list_T[entry]}")
 
     def __len__(self) -> int:
         return len(self.query_rows_Q)

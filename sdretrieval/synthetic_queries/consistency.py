@@ -41,7 +41,7 @@ def keep_consistent(
     tally: QueryTally,
 ) -> Kept:
     """The first `count` queries whose source is among the best `within` documents of both retrievers' fused ranking
-    (reciprocal ranks; None asks for nothing), and, where a query stands in its document word for word, in no other of
+    (reciprocal ranks; None asks for nothing), and, if a query is in its document word for word, in no other of
     these. What is dropped is counted in `tally`.
 
     `dense_Qk`, `lexical_Qk`: document rows by query, best first, -1 = padding. `document_text`: a document's text,
@@ -58,7 +58,7 @@ def keep_consistent(
         elif query.kind in VERBATIM:
             text = normalised(query.text)
             if any(text in document_text(row) for row in best if row != query.document_row):
-                reason = "stands in another document too"
+                reason = "is in another document too"
         if reason:
             tally.drop(query.kind, reason, query.text)
             continue

@@ -65,7 +65,7 @@ def title_of(title: str, text: str, generator: np.random.Generator) -> Taken | N
 
 
 def heading_of(title: str, text: str, generator: np.random.Generator) -> Taken | None:
-    """The heading right above a passage, or one that stands in the text."""
+    """The heading right above a passage, or one that is in the text."""
     above, _, last = title.rpartition(BETWEEN_HEADINGS)
     headings = [Taken(one_line(last), _left(above, text.replace(last, " ")))] if above else []
     for match in MARKDOWN_HEADING.finditer(text):

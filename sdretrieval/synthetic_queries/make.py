@@ -60,7 +60,7 @@ def make_queries(
     """Up to `count` queries from the documents in `rows`, which take turns in a random order, so that none gives a
     second query before each was asked for its first. Fewer where the documents give no more.
 
-    Dropped, and counted in `tally`: a text that stands already among the corpus' queries or these (in one case and
+    Dropped, and counted in `tally`: a text that is already among the corpus' queries or these (in one case and
     single spaces); one whose words are near those of a text of `held_out`, which measure; with `must_be_masked`, one
     that cannot be hidden from its document.
     """
@@ -92,7 +92,7 @@ def _refused(query: SyntheticQuery, seen: set[str], must_be_masked: bool) -> str
         if query.query_removed is None:
             return "too little is left of its document without it"
         if plain(query.text).rstrip(STOPS) in plain(query.query_removed):
-            return "stands in its document more than once"
+            return "is in its document more than once"
     return ""
 
 

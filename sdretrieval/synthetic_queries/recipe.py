@@ -14,7 +14,7 @@ DEFAULT_SHARES: Mapping[Kind, float] = {
     "title": 0.15, "heading": 0.1, "leading": 0.15, "span": 0.5, "keywords": 0.1, "written": 0.0,
 }  # fmt: skip
 VERBATIM: frozenset[Kind] = frozenset({"title", "heading", "leading", "span"})
-"""Kinds whose text stands in the document, and can be hidden from it."""
+"""Kinds whose text is in the document, and can be hidden from it."""
 EXAMPLES = 3
 """Of each kind, and of each reason, that a record keeps."""
 
@@ -26,7 +26,7 @@ class SyntheticQuery(NamedTuple):
     """A query, the row of the document that it was made from, its kind, and what is left of that document.
 
     `query_removed` is the document (title and text joined) without what the query was taken from; None if nothing is
-    hidden, because the query's words stand all over the text, or because too little would be left.
+    hidden, because the query's words are all over the text, or because too little would be left.
     """
 
     text: str
@@ -49,7 +49,7 @@ class Recipe:
     def for_measuring(self) -> Recipe:
         """The recipe of queries that measure: every one is hidden from its document, or was written by a model.
 
-        A query that stands in its document is found by any search for words, and flatters BM25 beyond all use.
+        A query that is in its document is found by any search for words, and flatters BM25 beyond all use.
         """
         shares = {kind: share for kind, share in self.shares.items() if kind in VERBATIM or kind == "written"}
         if not any(shares.values()):

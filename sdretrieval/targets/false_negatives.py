@@ -78,7 +78,7 @@ def hard_mask(
     With p the best teacher score among the list's known positives, a candidate is removed if its score is above
 
     * `margin`               p - margin, in units of the scores given;
-    * `percent_of_positive`  p - (1 - percent / 100) x |p|, which is percent % of p if p is positive and lies as far
+    * `percent_of_positive`  p - (1 - percent / 100) x |p|, which is percent % of p if p is positive and is as far
                              below p if it is negative. Scores calibrated over the corpus (0..1) are meant.
 
     `none` removes nothing, nor does any rule in a list without a known positive, nor any rule a candidate of
@@ -175,7 +175,7 @@ class Setting(NamedTuple):
 class MarginCurve:
     """`settings` from the narrowest to the widest. `candidates`: unlabelled ones in lists with a known positive.
 
-    `held_out`: positives that stood beside another one in their list, from `lists` lists. `recommended`: the value with
+    `held_out`: positives that were beside another one in their list, from `lists` lists. `recommended`: the value with
     the greatest difference of the two shares (Youden 1950), the narrowest of equals; None if `held_out` is too small
     or nothing beats removing nothing. `advice` says which in a sentence.
     """
@@ -235,7 +235,7 @@ def _recommended(rule: Rule, settings: Sequence[Setting], held_out: int) -> tupl
     name = "margin" if rule == "margin" else "percent"
     if held_out < ENOUGH:
         return None, (
-            f"No {name} is recommended: only {held_out} known positive(s) stand beside another one of their query, and "
+            f"No {name} is recommended: only {held_out} known positive(s) are beside another one of their query, and "
             f"{ENOUGH} are needed; mark suspects (relevant or not) and run this again."
         )
     best = max(settings, key=lambda one: (one.caught_share or 0.0) - one.removed_share)

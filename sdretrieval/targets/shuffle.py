@@ -48,7 +48,7 @@ def shuffled_columns(
             f"scores of shape {scores_BN.shape} for {len(query_rows_B)} queries and {len(document_rows_N)} documents"
         )
     if len(np.unique(document_rows_N)) != len(document_rows_N):
-        raise WorkError("a document stands in the batch twice, expected each document once")
+        raise WorkError("a document is in the batch twice, expected each document once")
     base = _hashed(np.asarray([seed], dtype=np.int64).view(np.uint64))
     query_B1 = _hashed(query_rows_B.astype(np.int64).view(np.uint64) ^ base)[:, None]
     order_BN = np.argsort(_hashed(query_B1 ^ _hashed(document_rows_N.astype(np.int64).view(np.uint64))[None]), axis=1)

@@ -272,7 +272,7 @@ def scale_warnings(score_P: NDArray[np.float32], query_P: NDArray[np.int64]) -> 
         if score_P.min() < 0 or score_P.max() > 1 or not squeezed:
             return []
         return [
-            f"all scores lie in 0..1, {high:.0%} of them above {1 - NEAR:g} and {low:.0%} below {NEAR:g}: they look "
+            f"all scores are in 0..1, {high:.0%} of them above {1 - NEAR:g} and {low:.0%} below {NEAR:g}: they look "
             "like a sigmoid's probabilities, which hide how much better one good document is than another; write raw "
             "logits in float32 instead (sentence-transformers: CrossEncoder(..., activation_fn=torch.nn.Identity()))"
         ]

@@ -86,7 +86,7 @@ def test_convert_takes_tables_topics_qrels_and_logs(table: Path, tmp_path: Path,
     for expected in (
         "docs.csv: 22 read, 20 documents kept",
         "1 broken lines, left out: line 23: 1 fields, expected 3",
-        "1 ids that stood on an earlier line, left out: line 22: 'd1' with another text",
+        "1 ids that were on an earlier line, left out: line 22: 'd1' with another text",
         "topics.txt: 2 read, 2 topics kept",
         "log.tsv: 2 read, 1 distinct queries kept",
         "all.qrels: 3 read, 2 dev judgements kept",

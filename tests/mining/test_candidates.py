@@ -64,14 +64,14 @@ def test_bad_lists_on_disk_are_damage(tmp_path: Path) -> None:
     tensors = load_file(tmp_path / "candidates.safetensors")
     tensors["rows"][1] = tensors["rows"][0]
     save_file(tensors, tmp_path / "candidates.safetensors")
-    with pytest.raises(DamagedArtifact, match="stands twice in list 0; delete the folder"):
+    with pytest.raises(DamagedArtifact, match="is twice in list 0; delete the folder"):
         Candidates.load(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("rows", Ragged.of([[3, 3], [], [1, 7, 5]], np.int64), "document row 3 stands twice in list 0"),
+        ("rows", Ragged.of([[3, 3], [], [1, 7, 5]], np.int64), "document row 3 is twice in list 0"),
         ("rows", Ragged.of([[3, 1], [], [1, -1, 5]], np.int64), r"document row -1 in a list.*padding"),
         ("scores", Ragged.of([[1.0], [0.0], [0.9, 0.1, 0.0]], np.float32), "scores is cut into other lists"),
         ("scores", Ragged.of([[1, 2], [], [3, 4, 5]], np.float64), "scores has dtype float64, expected float32"),

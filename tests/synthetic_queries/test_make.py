@@ -116,4 +116,4 @@ def test_a_query_that_still_stands_in_its_masked_document_does_not_measure() -> 
     leading = Recipe({"leading": 1.0})
     made = make_queries(twice, [0], 3, 1, leading.for_measuring(), must_be_masked=True, tally=tally)
     assert all(title.lower() not in query.text.lower() for query in made)
-    assert tally.dropped["leading", "stands in its document more than once"] > 0
+    assert tally.dropped["leading", "is in its document more than once"] > 0

@@ -67,7 +67,7 @@ def test_columns_lose_the_order() -> None:
 def test_misuse_is_named() -> None:
     with pytest.raises(WorkError, match="2 keys for 3 lists"):
         shuffled_within_lists(gaussian(3, 2), 0, np.arange(2))
-    with pytest.raises(WorkError, match="stands in the batch twice"):
+    with pytest.raises(WorkError, match="is in the batch twice"):
         shuffled_columns(np.zeros((1, 2)), 0, np.arange(1), np.array([5, 5]))
     with pytest.raises(WorkError, match=r"scores of shape \(1, 2\) for 1 queries and 3 documents"):
         shuffled_columns(np.zeros((1, 2)), 0, np.arange(1), np.arange(3))

@@ -95,14 +95,14 @@ def write_beir(corpus: Corpus, folder: Path, counts: Mapping[str, int] | None = 
 
     `counts` (query id -> how often it was asked) go into the queries' `metadata`, where BEIR's loaders pass them over.
 
-    Raises `CorpusError` if `folder` exists and is not empty, or an id cannot stand in a qrels file.
+    Raises `CorpusError` if `folder` exists and is not empty, or an id cannot be written to a qrels file.
     """
     require_absent(folder)
     identifiers = (*corpus.document_ids, *corpus.query_ids)
     broken = [identifier for identifier in identifiers if any(mark in identifier for mark in "\t\r\n")]
     if broken:
         raise CorpusError(
-            f"Ids with a tab or a line end cannot stand in a qrels file: {examples(broken)}. Rename them."
+            f"Ids with a tab or a line end cannot be written to a qrels file: {examples(broken)}. Rename them."
         )
     counts = counts or {}
     queries = (

@@ -45,7 +45,7 @@ class Passage(NamedTuple):
 
 @dataclass
 class Section:
-    """What stands between a heading and the next of its level: blocks first, then the sections below it."""
+    """What is between a heading and the next of its level: blocks first, then the sections below it."""
 
     heading: str
     level: int
@@ -57,7 +57,7 @@ class Section:
         return not self.blocks and not self.children
 
     def flat(self) -> list[Block]:
-        """All that stands in the section, the headings below it among its paragraphs."""
+        """All that is in the section, the headings below it among its paragraphs."""
         below = [[Block(Kind.PARAGRAPH, child.heading), *child.flat()] for child in self.children]
         return [*self.blocks, *(block for blocks in below for block in blocks)]
 
@@ -69,11 +69,11 @@ class Piece(NamedTuple):
     words: int
     opens_block: bool
     gap: str
-    """What stands before it within a passage."""
+    """What comes before it within a passage."""
 
 
 def cut(parsed: Parsed, name: str, max_words: int, overlap_words: int) -> Iterator[Passage]:
-    """The passages of a file. Its title is its first heading, if that stands alone on its level, else the metadata's,
+    """The passages of a file. Its title is its first heading, if that is alone on its level, else the metadata's,
     else `name`; it is no part of the keys, so that a new title changes none."""
     root = section_tree(parsed.blocks)
     title = parsed.title or name
@@ -88,7 +88,7 @@ def cut(parsed: Parsed, name: str, max_words: int, overlap_words: int) -> Iterat
 
 
 def section_tree(blocks: Sequence[Block]) -> Section:
-    """The sections of a file; the root is what stands before and above all headings. Empty blocks are left out."""
+    """The sections of a file; the root is what comes before and above all headings. Empty blocks are left out."""
     root = Section("", 0)
     stack = [root]
     for block in blocks:
@@ -108,7 +108,7 @@ def _texts(section: Section, path: tuple[str, ...], most: int, overlap: int) -> 
     """Heading path and text of each passage, in reading order."""
     flat = section.flat()
     small = len(flat) <= most and sum(word_count(block.text) for block in flat) <= SMALL_SHARE * most
-    # A heading with nothing under it names no passage: it is said by the section that it stands in.
+    # A heading with nothing under it names no passage: it is said by the section that it is in.
     bare = [Block(Kind.PARAGRAPH, child.heading) for child in section.children if child.is_bare()]
     own = flat if small else [*section.blocks, *bare]
     for text in cut_blocks(own, most, overlap):

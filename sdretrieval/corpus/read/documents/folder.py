@@ -119,7 +119,7 @@ def document_files(folder: Path, passed: PassedOver) -> Iterator[Path]:
 
 
 def _read_anyway(link: Path, root: Path, seen: set[Path]) -> bool:
-    """Whether a link leads to what the walk meets under its own name, back to where it stands, or where one led before.
+    """Whether a link leads to what the walk meets under its own name, back to where it is, or where one led before.
 
     `seen` are the folders outside that links led to; only those can be met twice, for `root` itself is a tree.
     """

@@ -1,6 +1,6 @@
 """HTML to blocks, by Beautiful Soup over the standard library's parser: the same blocks on every machine.
 
-Left out: scripts, styles, what stands around the text (nav, header, footer, and the roles that name the same) and the
+Left out: scripts, styles, what is around the text (nav, header, footer, and the roles that name the same) and the
 signs that link a heading to itself. A header within an article or a main part holds its title and stays.
 """
 

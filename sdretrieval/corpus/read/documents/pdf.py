@@ -1,7 +1,7 @@
 """PDF to blocks, by pypdf: the text of the pages without page numbers and running heads, line ends mended.
 
 A PDF knows lines, not paragraphs: one ends at a blank line, at a bullet, and after a sentence that leaves its line
-short. Headings are the titles of the file's outline, where they stand on the page that the outline names.
+short. Headings are the titles of the file's outline, where they are on the page that the outline names.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EDGE_LINES = 3
 """How many lines at the top and at the bottom of a page can be heads or page numbers."""
 HEAD_ON_PAGES = 3
 HEAD_WITHIN = 2
-"""A running head stands on this many pages, and on one at most this far away: left and right pages differ."""
+"""A running head is on this many pages, and on one at most this far away: left and right pages differ."""
 SHORT_LINE = 0.8
 """A line below this share of the usual length (the 9th decile) ends a paragraph if a sentence ends with it."""
 BROKEN_WORD = re.compile(r"(\w+)[-\u00ad\u2010]$")

@@ -128,7 +128,7 @@ def _labelled(children: list[Node], kind: Kind, level: int) -> Iterator[Block]:
 
 
 def _left_out(source: str, kind: Kind) -> Iterator[Block]:
-    """What docutils reported instead of reading it: a directive, a broken table, a title where none may stand."""
+    """What docutils reported instead of reading it: a directive, a broken table, a title where none may be."""
     directive = DIRECTIVE.match(source)
     if directive is None:
         lines = "\n".join(line for line in source.split("\n") if re.search(r"\w", line) or not line.strip())

@@ -1,7 +1,7 @@
 """Tables, datasets, judgements, topics and query logs as a corpus.
 
-`records` gives the rows of any table, `asked` says what rows of queries, topics, logs and judgements mean, `assemble`
-puts documents and these together; every trouble on the way stands in an `ImportReport`.
+`records` gives the rows of any table, `queries` says what rows of queries, topics, logs and judgements mean, `assemble`
+puts documents and these together; every trouble on the way is listed in an `ImportReport`.
 """
 
 from __future__ import annotations

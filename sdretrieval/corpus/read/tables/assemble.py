@@ -11,7 +11,6 @@ from typing import Any
 
 from sdretrieval.corpus.arrow import document_table, query_table
 from sdretrieval.corpus.read.report import ImportReport, Tally, Trouble
-from sdretrieval.corpus.read.tables.queries import Judged, Query, read_judgements, read_log, read_queries, read_topics
 from sdretrieval.corpus.read.tables.columns import (
     ID_NAMES,
     TEXT_NAMES,
@@ -25,6 +24,7 @@ from sdretrieval.corpus.read.tables.columns import (
 )
 from sdretrieval.corpus.read.tables.files import clean, stem_of
 from sdretrieval.corpus.read.tables.hub import SCHEME
+from sdretrieval.corpus.read.tables.queries import Judged, Query, read_judgements, read_log, read_queries, read_topics
 from sdretrieval.corpus.read.tables.records import read_records
 from sdretrieval.corpus.splits import own_positive_warning, own_positives
 from sdretrieval.corpus.text import normalised, text_digest
@@ -44,7 +44,7 @@ def read_documents(source: str | Path, columns: Columns, tally: Tally) -> Iterat
     """Stream the documents of `source`. Beside the current row, each id and 8 bytes of each text's digest are held:
     about 200 bytes a document as Python keeps them.
 
-    Left out are broken rows, rows without title and text, and rows whose id stood on an earlier one. A text that
+    Left out are broken rows, rows without title and text, and rows whose id was on an earlier one. A text that
     occurs under two ids stays; without an id column it is one document, whose id is a digest of title and text.
     """
     chosen: Columns | None = None

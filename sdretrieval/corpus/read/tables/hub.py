@@ -124,7 +124,7 @@ def understands(source: str) -> bool:
 def source_files(source: str) -> list[Path]:
     """The files that hold a table's rows: what it is by content. `hf:NAME` is downloaded where it is not there yet.
 
-    But for a slice of a dataset (`split_slice`), which lies in the files of the whole. Raises CorpusError for a file
+    But for a slice of a dataset (`split_slice`), which is in the files of the whole. Raises CorpusError for a file
     that is no table by its name, and for a dataset in memory alone.
     """
     if not is_dataset(source):

@@ -36,7 +36,7 @@ QRELS_REMEDY = (
 
 
 class Query(NamedTuple):
-    """One query, and the line at which it stands."""
+    """One query, and the line it is on."""
 
     line: int
     id: str
@@ -131,7 +131,7 @@ def read_log(
 ) -> dict[str, LoggedQuery]:
     """The distinct queries of a log by id, which is a digest of the text: it stays when the log grows.
 
-    A line without a count is one time. Clicked ids are a list, or a text that is one id or several parted by blanks,
+    A line without a count is one time. Clicked ids are a list, or a text that is one id or several separated by blanks,
     commas, semicolons or bars; clicks on absent documents are noted. A click says that a pair is relevant, not how
     much so: its judgement is 1 however often it was made. `roles`: names of columns that are not the usual ones.
     """
@@ -182,7 +182,7 @@ def _count(values: Mapping[str, Any], column: str | None) -> int:
 
 
 class Judged(NamedTuple):
-    """One judgement, and the line at which it stands."""
+    """One judgement, and the line it is on."""
 
     line: int
     query: str

@@ -25,7 +25,7 @@ Rows = Iterable[tuple[int, Mapping[str, Any]]]
 
 
 class Record(NamedTuple):
-    """One row, and the line (or row) at which it stands."""
+    """One row, and the line (or row) it is on."""
 
     line: int
     values: Mapping[str, Any]
@@ -114,7 +114,7 @@ def _header(reader: Iterator[list[str]], path: Path) -> list[str]:
 
 def _tsv(path: Path, tally: Tally) -> Rows:
     """One line a row, as IANA and MS MARCO have it: a quotation mark is a character like any other, except where a
-    whole field stands in quotation marks as spreadsheets write it."""
+    whole field is in quotation marks as spreadsheets write it."""
     header: list[str] = []
     for number, line in text_lines(path, tally):
         text = line.rstrip("\r\n")
