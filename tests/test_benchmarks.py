@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,18 @@ AGREED = {
 }
 
 
+def _measure_here(module: str, names: Sequence[str], folder: Path, rounds: int) -> dict[str, Side]:
+    """`measure` in this process: one that imports torch and its libraries for each side takes most of a minute."""
+    sides = {name: Side(name, peak_bytes=1) for name in names}
+    for name, side in sides.items():
+        work = import_module(module).SIDES[name](folder)
+        for _ in range(rounds):
+            start = time.perf_counter()
+            side.results.append(work())
+            side.seconds.append(time.perf_counter() - start)
+    return sides
+
+
 @pytest.mark.parametrize("name", [*NAMES, *LONG])
 def test_both_sides_agree_on_small_models(
     name: str, tiny_student: Path, tiny_cross_encoder: Path, monkeypatch: pytest.MonkeyPatch
@@ -131,6 +145,8 @@ def test_both_sides_agree_on_small_models(
     import benchmarks.search as searching
     import benchmarks.train as training
 
+    monkeypatch.setattr("benchmarks.__main__.measure", _measure_here)
+    monkeypatch.setattr("benchmarks.ceiling.PRODUCTS", 2)
     monkeypatch.setattr(mining, "QUERIES", 40)
     monkeypatch.setattr(mining, "DOCUMENTS", 1500)
     monkeypatch.setattr(training, "DOCUMENTS", 300)
@@ -154,7 +170,7 @@ def test_both_sides_agree_on_small_models(
         assert found["ivf, faiss"] < 0.5, "its default looks into one list"
         assert min(found[side] for side in found if "ours" in side) > 0.9
         assert record.details["built"]["exact, ours"]["bytes_per_vector"] == pytest.approx(1536, abs=1)
-    assert all(side.peak_bytes > 0 and len(side.seconds) == 1 for side in record.sides.values())
+    assert all(len(side.seconds) == 1 for side in record.sides.values())
 
 
 def test_a_forecast_is_set_beside_what_came() -> None:

@@ -280,8 +280,8 @@ def scale_warnings(score_P: NDArray[np.float32], query_P: NDArray[np.int64]) -> 
     counts_Q = np.bincount(query_P)
     highest_Q = np.full(len(counts_Q), -np.inf)
     np.maximum.at(highest_Q, query_P, score_P)
-    distinct = len(np.unique(query_P * (1 << 32) + score_P.astype(np.int64)))
-    if score_P.min() == 1 and distinct == len(score_P) and (highest_Q == counts_Q)[counts_Q > 0].all():
+    counted = score_P.min() == 1 and (highest_Q == counts_Q)[counts_Q > 0].all()  # so that an int64 holds every score
+    if counted and len(np.unique(query_P * (1 << 32) + score_P.astype(np.int64))) == len(score_P):
         return [
             "the scores of each query are 1, 2, 3 ...: they look like ranks, where 1 is best, but here the highest "
             "score is the best; write scores, or at least the ranks negated"
