@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from sdretrieval.corpus.sources import open_corpus
@@ -41,6 +42,7 @@ def folder_of(model: str) -> str:
     return str(locate_model(model))
 
 
+@lru_cache(maxsize=1)  # a dozen seconds
 def stdlib(documents: int) -> Corpus:
     """The standard library's functions and classes, and their docstrings as queries."""
     return open_corpus("python-stdlib", max_documents=documents)
