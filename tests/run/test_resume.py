@@ -72,7 +72,7 @@ def test_a_killed_training_continues_from_its_checkpoint(nursery: Nursery, make_
     assert killed.code == -signal.SIGKILL, killed.said
     ended = nursery.run(config, tmp_path, until="1/train")
     assert ended.code == 0, ended.said
-    assert any(line.startswith("1/train ") and "(was interrupted; continues)" in line for line in ended.said)
+    assert any(line.startswith("1/train ") and "(was not finished; continues)" in line for line in ended.said)
     assert any("training continues from checkpoint-" in line for line in ended.said)
 
 
@@ -84,7 +84,7 @@ def test_a_killed_tokenizing_continues_after_its_last_chunk(
     assert killed.code == -signal.SIGKILL, killed.said
     ended = nursery.run(full_config, tmp_path, until="0/tokens")
     assert ended.code == 0, ended.said
-    assert any(line.startswith("0/tokens ") and "(was interrupted; continues)" in line for line in ended.said)
+    assert any(line.startswith("0/tokens ") and "(was not finished; continues)" in line for line in ended.said)
     made, expected = (artifact(folder, "0/tokens") for folder in (tmp_path / "tiny", finished.folder))
     files = sorted(path.relative_to(expected) for path in expected.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(made) for path in made.rglob("*") if path.is_file())
