@@ -12,11 +12,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")  # make test: 1, in as many proces
 os.environ["SDRETRIEVAL_CACHE"] = tempfile.mkdtemp(prefix="sdretrieval-test-cache-")
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from sdretrieval.corpus.read import python_stdlib
 from tests.helpers import real, tiny
 from tests.helpers.runs.fixtures import (  # pytest finds fixtures by their names here
     finished as finished,
@@ -42,6 +44,12 @@ from tests.helpers.runs.fixtures import (
 
 hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is no defect
 hypothesis.settings.load_profile("no deadline")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stdlib_parsed_once() -> None:
+    """A dozen tests build python-stdlib: the hundreds of modules are parsed once a process."""
+    python_stdlib.fragments = cache(python_stdlib.fragments)  # type: ignore[assignment]
 
 
 @pytest.fixture(scope="session")
