@@ -84,7 +84,7 @@ def _front_matter(facts: CardFacts) -> str:
         "pipeline_tag": "sentence-similarity",
         "tags": ["sentence-transformers", "feature-extraction", "retrieval", "self-distillation"],
     }
-    # A local folder means nothing to whoever reads the card elsewhere; a hub refuses it.
+    # A local folder means nothing on another machine, and a hub refuses it.
     if HUB_ID.fullmatch(facts.base_model):
         head["base_model"] = facts.base_model
     return f"---\n{yaml.safe_dump(head, sort_keys=False).strip()}\n---"

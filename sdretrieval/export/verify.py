@@ -1,6 +1,6 @@
 """Does a bundle still do what it did at export? Digests, canary vectors and top hits, in every format it holds.
 
-Canaries are a few texts with the vectors and hits they had at export: whoever gets others does not have this bundle.
+Canaries are a few texts with the vectors and hits they had at export: other vectors or hits mean another bundle.
 
 Legend: C canaries of one side, D dims, k hits a query.
 """

@@ -42,7 +42,7 @@ def finish_run(results: Results) -> RunResult:
     forecast = read_json(folder / FORECAST) if (folder / FORECAST).exists() else {}
     report = build_report(results, figures, forecast)
     details = build_details(results, figures, report)
-    # Whoever is interrupted here has no finished run, rather than a new student with old figures.
+    # A run that is interrupted here is not finished, rather than a new student with old figures.
     for name in ("serving.json", "report.json"):
         (folder / name).unlink(missing_ok=True)
     _write_student(results, final, folder / "student")

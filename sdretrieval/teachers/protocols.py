@@ -44,7 +44,7 @@ class FreeTeacher(Teacher, Protocol):
 
 @runtime_checkable
 class HasVectors(Protocol):
-    """Whoever has a vector for each text, float32, of length 1: a student may regress on these themselves."""
+    """A teacher that has a vector for each text, float32, of length 1: a student may regress on these themselves."""
 
     def query_vectors(self, query_rows: Array) -> Array:
         """Vectors of queries by row, shape (number of rows, dims)."""

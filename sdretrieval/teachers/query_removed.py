@@ -1,6 +1,6 @@
 """A teacher of queries that were taken from documents: each query's own document is scored with the query removed.
 
-Such a query is in its document word for word. Whoever looks for words would find it at once, and a teacher would be
+Such a query is in its document word for word. A search for words would find it at once, and a teacher would be
 praised for what no real query gives it. So the score of that one document is that of what is left of it.
 
 Legend: Q queries, T candidates of all lists together, k hits.

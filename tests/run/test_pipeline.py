@@ -393,18 +393,3 @@ def test_a_later_run_that_did_not_finish_changes_nothing_of_what_is_served(
     corpus = load_corpus(Serving.of(finished_copy / "tiny").corpus_folder())
     assert card_facts(Serving.of(finished_copy / "tiny"), corpus) == facts
     assert [teacher.weight for teacher in facts.teachers] == [0.3, 0.7]
-
-
-# --- refused before any work
-
-
-def test_until_an_unknown_stage_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
-    with pytest.raises(
-        RequestError, match=r"--until 1/minne: expected GENERATION/STAGE such as 1/mine; stages: corpus"
-    ):
-        run_config(make_config(), runs=tmp_path, until="1/minne")
-
-
-def test_a_worker_without_a_stage_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="--worker needs --until"):
-        run_config(make_config(), runs=tmp_path, worker=True)
