@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 import tempfile
 
 # Before any heavy import: the libraries read these once.
@@ -50,6 +52,14 @@ hypothesis.settings.load_profile("no deadline")
 def stdlib_parsed_once() -> None:
     """A dozen tests build python-stdlib: the hundreds of modules are parsed once a process."""
     python_stdlib.fragments = cache(python_stdlib.fragments)  # type: ignore[assignment]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def libraries_are_not_looked_through_again() -> None:
+    """Every training collects garbage: a third of a second among the objects of all that torch's libraries imported."""
+    if "transformers.trainer" in sys.modules and gc.get_freeze_count() == 0:
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -225,12 +225,12 @@ def test_a_plan_says_which_prompts_are_used_and_which_are_left_unused(
 
 
 def cut_scifact(corpus: Corpus, folder: Path) -> Path:
-    """30 dev queries, 3 of train and one of test with their documents, and others up to 60."""
+    """10 dev queries, 2 of train and one of test with their documents, and others up to 24."""
     judged = corpus.qrels["test"]
-    asked = [query for query in judged if any(d in corpus.document_row for d in judged[query])][:34]
+    asked = [query for query in judged if any(d in corpus.document_row for d in judged[query])][:13]
     wanted = [d for query in asked for d in judged[query]]
-    kept = list(dict.fromkeys([*wanted, *corpus.document_ids]))[:60]
-    parts = {"dev": asked[:30], "train": asked[30:33], "test": asked[33:]}
+    kept = list(dict.fromkeys([*wanted, *corpus.document_ids]))[:24]
+    parts = {"dev": asked[:10], "train": asked[10:12], "test": asked[12:]}
     qrels = {split: {query: judged[query] for query in queries} for split, queries in parts.items()}
     documents = corpus.documents.select(sorted(corpus.document_row[d] for d in kept))
     queries = corpus.queries.select([corpus.query_row[query] for query in asked])
@@ -254,7 +254,7 @@ def test_bge_small_with_its_published_prompt(
             "query_tokens": 32,
             "device": "cpu",
         },
-        "mine": {"depth": 30, "keep": 6},
+        "mine": {"depth": 12, "keep": 6},
         "teacher": {"kind": "ensemble", "members": [LIVE, {"kind": "lexical", "weight": 0.5}]},
         "train": {"candidates_per_query": 4, "precision": "float32"},
         "gate": {"tolerance": 1},  # the student is taken as it is: no merges to encode

@@ -223,14 +223,19 @@ def assert_close(one: Weights, other: Weights, start: Weights) -> None:
 
 
 def main(corpus: str, student: str, folder: str, options: str) -> None:
-    """Train as `options` say; `live`, `whole_batch`, `hard`, `slow` and `kind` are not settings of the training."""
+    """Train as `options` say; `live`, `whole_batch`, `hard`, `slow` and `kind` are not settings of the training.
+
+    Several kinds (`kl,margin_mse`) train one after another, each in a folder of its name.
+    """
     asked = json.loads(options)
-    kind = asked.pop("kind", "kl")
+    kinds = asked.pop("kind", "kl").split(",")
     live, whole, slow, hard = (asked.pop(name, 0) for name in ("live", "whole_batch", "slow", "hard"))
-    inputs = prepare(Path(corpus), Path(student))
-    batches = inputs.batches(bool(whole), SlowBatchMaker if slow else Collator)
     settings = TrainSettings(**{**vars(SETTINGS), **asked})
-    teach(inputs, settings, Path(folder), live=bool(live), batches=batches, hard_label_weight=hard, kind=kind)
+    for kind in kinds:
+        inputs = prepare(Path(corpus), Path(student))
+        batches = inputs.batches(bool(whole), SlowBatchMaker if slow else Collator)
+        target = Path(folder) / kind if len(kinds) > 1 else Path(folder)
+        teach(inputs, settings, target, live=bool(live), batches=batches, hard_label_weight=hard, kind=kind)
 
 
 if __name__ == "__main__":
