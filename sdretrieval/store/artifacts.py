@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 
 from sdretrieval.digests import digest_file
 from sdretrieval.errors import DamagedArtifact, ResourceError, WorkError
+from sdretrieval.files import sync
 from sdretrieval.store.lock import held, holder_of
-from sdretrieval.store.manifest import MANIFEST, Manifest, git_commit, record_files, sync_folder, versions
+from sdretrieval.store.manifest import MANIFEST, Manifest, git_commit, record_files, versions
 from sdretrieval.store.memory import peak_of_work
 from sdretrieval.store.reusable import Reusable, find_reusable
 
@@ -223,7 +224,7 @@ class Store:
         if final.exists():
             self._trash(final)
         self.partial_of(key).replace(final)
-        sync_folder(final.parent)
+        sync(final.parent)
         self._sound.add(key)
 
     def _trash(self, folder: Path) -> int:
