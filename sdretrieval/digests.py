@@ -1,4 +1,4 @@
-"""Digests: blake2b, 160 bits, in hex. What files are known by instead of by their names, and how a change is noticed."""
+"""Digests: blake2b, 160 bits, in hex. What things are known by instead of by their names, and how a change shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small files, JSON above all, and folders: a kill leaves the old or the new; others may read what the umask lets them."""
+"""Small files, JSON above all: a kill leaves the old or the new. Whom the umask lets read a file can read it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def json_text(record: Any) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write beside, then rename: on the disk for good when this returns. Straight into what is no plain file, as
-    /dev/stdout: it must not be replaced. Half of a surrogate pair, which UTF-8 cannot hold, is written as its escape."""
+    /dev/stdout: it must not be replaced. Half of a surrogate pair, which UTF-8 lacks, is written as its escape."""
     if path.is_symlink() or (path.exists() and not path.is_file()):
         path.write_text(text, encoding="utf8", errors="backslashreplace")
         return

@@ -88,6 +88,20 @@ def record_files(folder: Path) -> dict[str, FileRecord]:
     return {path.relative_to(folder).as_posix(): FileRecord(path.stat().st_size, digest_file(path)) for path in files}
 
 
+def difference(folder: Path, files: Mapping[str, FileRecord], *, deep: bool = True) -> str | None:
+    """The first of `files` under `folder` that is not as recorded, with what was expected and what was found; None if
+    all are. Digests are compared only if `deep`."""
+    for name, record in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"file {name}: expected {record.bytes} bytes, found no file"
+        if (size := path.stat().st_size) != record.bytes:
+            return f"file {name}: expected {record.bytes} bytes, found {size}"
+        if deep and (found := digest_file(path)) != record.blake2b:
+            return f"file {name}: expected digest {record.blake2b}, found {found}"
+    return None
+
+
 @functools.cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that shape results; none is imported for it."""
