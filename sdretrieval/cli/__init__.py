@@ -7,6 +7,7 @@ These functions take objects and strings and are of use from Python too. Modules
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 import threading
@@ -18,12 +19,15 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from sdretrieval.cli import compare, corpus, evaluate, export, fn_report, gc, plan, probe, run, score, search, show
+from sdretrieval.cli.limits import limit_met
 from sdretrieval.cli.logs import quiet_libraries, start_logging
 from sdretrieval.errors import SdretrievalError
 from sdretrieval.progress import want_interrupt
 
-INTERRUPTED = 130
-REFUSED = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS)
+INTERRUPTED = 128 + signal.SIGINT
+REFUSED = (
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG,
+)  # fmt: skip
 """What a file system says of a path that the user named wrongly."""
 
 app = typer.Typer(
@@ -54,46 +58,56 @@ def everywhere(
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The entry point: exits with 0 (done), 1 (the work failed), 2 (the request was wrong) or 130 (interrupted)."""
+    """The entry point: exits with 0 (done), 1 (the work failed), 2 (the request was wrong), 130 (Ctrl-C) or 143
+    (SIGTERM: `kill`, or a scheduler whose time is up)."""
     quiet_libraries()
-    with _interrupts_kept():
-        code = _called(arguments)
+    with _signals_kept() as signals:
+        code = _called(arguments, signals)
     sys.exit(code)
 
 
 @contextmanager
-def _interrupts_kept() -> Iterator[None]:
-    """Ctrl-C is noted as well as raised: if a library swallows it, the next unit of work raises it again."""
+def _signals_kept() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM are noted as well as raised: if a library swallows one, the next unit of work raises it again.
+
+    Yields the numbers of those that came.
+    """
     want_interrupt(False)
+    signals: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield signals
         return
 
-    def interrupted(signal_number: int, frame: FrameType | None) -> NoReturn:
+    def interrupted(number: int, frame: FrameType | None) -> NoReturn:
         want_interrupt()
+        signals.append(number)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupted)
+    before = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield signals
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _called(arguments: Sequence[str] | None) -> int:
+def _called(arguments: Sequence[str] | None, signals: Sequence[int]) -> int:
     try:
         code = app(args=arguments, prog_name="sdretrieval", standalone_mode=False)
-    except SdretrievalError as problem:
-        return _failed(str(problem), problem.exit_code)
-    except OSError as problem:
-        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _failed(f"no space left on the disk ({problem}); make room and run again: it continues", 1)
-        if problem.errno not in REFUSED or problem.filename is None:
-            raise
-        return _failed(f"{problem.filename}: {problem.strerror}; expected a path that can be read, or written to", 2)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the answer has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as problem:
+        if limit := limit_met(problem):
+            return _failed(limit, 1)
+        if isinstance(problem, SdretrievalError):
+            return _failed(str(problem), problem.exit_code)
+        if isinstance(problem, OSError) and problem.errno in REFUSED and problem.filename is not None:
+            what = f"{problem.filename}: {problem.strerror}"
+            return _failed(f"{what}; expected a path that can be read, or written to", 2)
         # Usage errors of click, which typer carries under a private name: recognised by what they offer.
         usage: Any = problem
         if not hasattr(usage, "format_message"):
@@ -101,7 +115,8 @@ def _called(arguments: Sequence[str] | None) -> int:
         message, command = usage.format_message(), getattr(usage.ctx, "command_path", "sdretrieval")
         return _failed(f"{message} (see {command} --help)", 2) if message else 2  # help was printed
     if code == INTERRUPTED:
-        return _failed("interrupted; finished stages are in the store; run again to continue", INTERRUPTED)
+        by = signals[-1] if signals else signal.SIGINT
+        return _failed("interrupted; finished stages are in the store; run again to continue", 128 + by)
     return code if isinstance(code, int) else 0
 
 

@@ -12,7 +12,7 @@ from sdretrieval.cli.lookup import Serving
 from sdretrieval.cli.options import Json, RunName, Runs
 from sdretrieval.cli.output import print_json, print_measures, say, stdout_kept_clean
 from sdretrieval.errors import RequestError
-from sdretrieval.store.run_folder import find_run, read_report
+from sdretrieval.store.run_folder import checked, find_run, read_report
 
 if TYPE_CHECKING:
     from sdretrieval.corpus import Corpus
@@ -62,7 +62,7 @@ def compare_runs(first: str, second: str, runs: Path | None = None) -> dict[str,
     split, rows, tests = a.report["split"], [], []
     for system in COMPARED:
         of_a, of_b = (
-            evaluate(run.corpus.qrels[split], read_trec(run.folder / "runs" / f"{system}.{split}.trec"), measures)
+            evaluate(run.corpus.qrels[split], read_trec(checked(run.folder, f"runs/{system}.{split}.trec")), measures)
             for run in (a, b)
         )
         for measure in measures:

@@ -13,7 +13,7 @@ from sdretrieval.cli.options import Json, RunName, Runs
 from sdretrieval.cli.output import print_json, print_table, say, stdout_kept_clean
 from sdretrieval.errors import DamagedArtifact, ModelError
 from sdretrieval.files import read_json
-from sdretrieval.store.run_folder import find_run, read_report
+from sdretrieval.store.run_folder import checked, find_run, read_report
 
 if TYPE_CHECKING:
     from sdretrieval.corpus import Corpus
@@ -92,7 +92,7 @@ def export_run(
     try:
         return export_bundle(
             folder,
-            student_folder=run / "student",
+            student_folder=checked(run, "student"),
             prompts=Prompts(**record["prompts"]),
             max_tokens=record["max_tokens"],
             query_tokens=record["query_tokens"],

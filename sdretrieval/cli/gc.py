@@ -8,6 +8,7 @@ import typer
 
 from sdretrieval.cli.options import Json, Runs
 from sdretrieval.cli.output import print_json, print_table, say
+from sdretrieval.errors import RequestError
 from sdretrieval.formatting import readable_bytes
 from sdretrieval.store import Store, keys_in_ledgers
 from sdretrieval.store.run_folder import runs_folder
@@ -20,9 +21,10 @@ def gc_command(
 ) -> None:
     """Remove from the store what no run refers to."""
     root = runs_folder(runs)
-    removed = []
-    if (root / "store").is_dir():
-        removed = Store(root / "store").gc(lambda: keys_in_ledgers(root), pretend=pretend)
+    if not (root / "store").is_dir():
+        found = "there is no such folder" if not root.is_dir() else f"there is no store in it ({root / 'store'})"
+        raise RequestError(f"--runs {root}: {found}; name the folder of runs whose store is to be cleared")
+    removed = Store(root / "store").gc(lambda: keys_in_ledgers(root), pretend=pretend)
     if as_json:
         print_json({"pretend": pretend, "removed": [one._asdict() for one in removed]})
         return

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sdretrieval.errors import ModelError, RequestError
 from sdretrieval.files import read_json
 from sdretrieval.store import Store
-from sdretrieval.store.run_folder import find_run, runs_folder
+from sdretrieval.store.run_folder import checked, find_run, runs_folder
 
 if TYPE_CHECKING:
     from sdretrieval.config import Config
@@ -60,11 +60,11 @@ class Serving:
 
     @staticmethod
     def of(run: Path) -> Serving:
-        """What the run in the folder `run` left for serving. Raises RequestError if it left nothing."""
-        path = run / "serving.json"
-        if not path.is_file():
+        """What the run in the folder `run` left for serving. Raises RequestError if it left nothing, DamagedArtifact
+        if that was changed."""
+        if not (run / "serving.json").is_file():
             raise RequestError(f"run {run.name}: no serving.json in {run}; run its config again, it writes it")
-        return Serving(run, read_json(path), Store(run.resolve().parent / "store"))
+        return Serving(run, read_json(checked(run, "serving.json")), Store(run.resolve().parent / "store"))
 
     def artifact(self, part: str) -> Path:
         """Folder of a part (corpus, vectors, index, base_index). Raises RequestError if the store lost it."""
@@ -103,8 +103,9 @@ class Serving:
         chosen: str | None = self.config.student.encode_precision
         if chosen == "auto":
             made_of = self.store.manifest(self.artifact("vectors").name).inputs
-            measured = (self.store.path_of(key) / "precision.json" for key in made_of)
-            chosen = next((read_json(path)["encode"] for path in measured if path.is_file()), None)
+            measured = [key for key in made_of if (self.store.path_of(key) / "precision.json").is_file()]
+            folders = filter(None, map(self.store.get_or_discard, measured))
+            chosen = next((read_json(folder / "precision.json")["encode"] for folder in folders), None)
         return "bfloat16" if chosen == "bfloat16" else "float32"
 
     def student(self, base: bool = False) -> Student:
@@ -113,8 +114,9 @@ class Serving:
         from sdretrieval.encode.prompts import Prompts
         from sdretrieval.stages.run import student_from
 
-        folder = self.run / "student"
-        if base:
+        if not base:
+            folder = checked(self.run, "student")
+        else:
             recorded = Path(str(self.record["base"]))
             folder = recorded if recorded.is_dir() else locate_model(self.config.student.model)
             digest = model_digest(folder)
@@ -162,12 +164,11 @@ def find_model(name: str, runs: Path | None = None, max_tokens: int | None = Non
         tokens = max_tokens or own_tokens(folder)
         return FoundModel(name, folder, tokens, tokens)
     run = find_run(name, runs)  # raises if it is not finished
-    serving, student = Serving.of(run), run / "student"
-    if not student.is_dir():
-        raise RequestError(f"run {name}: {run} lacks student/; run its config again, it writes it")
+    serving = Serving.of(run)
     config, tokens = serving.config, max_tokens or int(serving.record["max_tokens"])
+    folder = checked(run, "student")
     return FoundModel(
-        name, student, tokens, min(int(serving.record["query_tokens"]), tokens), config.mine.split_identifiers,
+        name, folder, tokens, min(int(serving.record["query_tokens"]), tokens), config.mine.split_identifiers,
         config.mine.language, config.student.trust_remote_code, serving.precision(),
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from sdretrieval.cli.options import Json, RunName, Runs
 from sdretrieval.cli.output import print_json, print_table, say
 from sdretrieval.files import read_json, write_text
 from sdretrieval.store import Ledger
-from sdretrieval.store.run_folder import FORECAST, find_run, read_report, runs_folder
+from sdretrieval.store.run_folder import checked, find_run, read_forecast, read_report, runs_folder
 from sdretrieval.units import stage_counts
 
 FIRST_STAGE = "0/corpus"
@@ -52,7 +52,7 @@ def report_command(run: RunName, runs: Runs = None, as_json: Json = False) -> No
     from sdretrieval.report.page import render
 
     folder = find_run(run, runs)
-    write_text(folder / "report.html", render(read_report(folder), read_json(folder / "details.json")))
+    write_text(folder / "report.html", render(read_report(folder), read_json(checked(folder, "details.json"))))
     page = str((folder / "report.html").resolve())
     print_json({"report": page}) if as_json else say(page)
 
@@ -68,7 +68,7 @@ def lineage(name: str, runs: Path | None = None) -> dict[str, Any]:
     folders = [one for one in (Path(name), runs_folder(runs) / name) if (one / "ledger.jsonl").is_file()]
     folder = folders[0] if folders else find_run(name, runs)  # which raises, naming the runs that are there
     finished = (folder / "report.json").is_file()
-    forecast = read_json(folder / FORECAST) if (folder / FORECAST).exists() else {}
+    forecast = read_forecast(folder)
     stages: dict[str, dict[str, Any]] = {}
     for record in _last_pass(Ledger(folder / "ledger.jsonl").read(), finished):
         predicted = forecast.get(record["stage"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator
@@ -13,13 +12,18 @@ from sdretrieval.indexes.settings import KIND_TEXT as INDEX_KIND_TEXT
 from sdretrieval.synthetic_queries.recipe import DEFAULT_SHARES
 
 Device = Literal["auto", "cpu", "cuda"]
-AUTO_WEIGHT = auto_or(lambda weight: 0 <= weight < math.inf, "a number of at least 0, or auto")
-AUTO_TEMPERATURE = auto_or(lambda temperature: 0 < temperature < math.inf, "a number above 0, or auto")
-AUTO_SCALE = auto_or(lambda scale: 0 < scale < math.inf, "a number above 0, or auto")
+# Every number has a bound: 1e300 epochs never end, and 1e300 times anything is infinite.
+MOST, MOST_TEXTS = 1_000_000, 1_000_000_000
+MOST_WEIGHT, LEAST_SCALE, MOST_SCALE = 1000.0, 0.0001, 10_000.0
+WEIGHT_TEXT = f"a number from 0 to {MOST_WEIGHT:g}, or auto"
+SCALE_TEXT = f"a number from {LEAST_SCALE:g} to {MOST_SCALE:g}, or auto"
+AUTO_WEIGHT = auto_or(lambda weight: 0 <= weight <= MOST_WEIGHT, WEIGHT_TEXT)
+AUTO_TEMPERATURE = auto_or(lambda temperature: LEAST_SCALE <= temperature <= MOST_SCALE, SCALE_TEXT)
+AUTO_SCALE = auto_or(lambda scale: LEAST_SCALE <= scale <= MOST_SCALE, SCALE_TEXT)
 Weight = Annotated[float | Literal["auto"], AUTO_WEIGHT]
 Temperature = Annotated[float | Literal["auto"], AUTO_TEMPERATURE]
 Scale = Annotated[float | Literal["auto"], AUTO_SCALE]
-MEASURE = r"^(nDCG|MAP|Recall|P|MRR)@[1-9][0-9]*$"
+MEASURE = r"^(nDCG|MAP|Recall|P|MRR)@[1-9][0-9]{0,5}$"
 MEASURE_TEXT = "a measure such as nDCG@10, Recall@100, MAP@10, P@5 or MRR@10"
 RESERVED_NAMES = ("store",)
 """Folders of RUNS that are no runs."""
@@ -38,12 +42,14 @@ Measure = Annotated[str, Field(pattern=MEASURE)]
 class GenerateConfig(Section):
     """How queries are made from documents, and which of them are kept. The shares say how often a kind is tried."""
 
-    title: Number = identity("share of titles", DEFAULT_SHARES["title"], ge=0)
-    heading: Number = identity("share of headings", DEFAULT_SHARES["heading"], ge=0)
-    leading: Number = identity("share of first sentences, shortened", DEFAULT_SHARES["leading"], ge=0)
-    span: Number = identity("share of runs of words from a sentence", DEFAULT_SHARES["span"], ge=0)
-    keywords: Number = identity("share of words that tell a document from the others", DEFAULT_SHARES["keywords"], ge=0)
-    written: Number = identity("share of queries that a model writes", DEFAULT_SHARES["written"], ge=0)
+    title: Number = identity("share of titles", DEFAULT_SHARES["title"], ge=0, le=MOST_WEIGHT)
+    heading: Number = identity("share of headings", DEFAULT_SHARES["heading"], ge=0, le=MOST_WEIGHT)
+    leading: Number = identity("share of first sentences, shortened", DEFAULT_SHARES["leading"], ge=0, le=MOST_WEIGHT)
+    span: Number = identity("share of runs of words from a sentence", DEFAULT_SHARES["span"], ge=0, le=MOST_WEIGHT)
+    keywords: Number = identity(
+        "share of words that tell a document from the others", DEFAULT_SHARES["keywords"], ge=0, le=MOST_WEIGHT
+    )
+    written: Number = identity("share of queries that a model writes", DEFAULT_SHARES["written"], ge=0, le=MOST_WEIGHT)
     model: str | None = identity("hub id or folder of a seq2seq model that writes queries", None)
     prompt: str = identity("put before each document that the model writes a query for", "")
     query_removed: tuple[Literal["title", "heading", "leading", "span"], ...] = identity(
@@ -62,15 +68,20 @@ class CorpusConfig(Section):
 
     source: str = identity("BEIR folder, beir:NAME, table, saved dataset, hf:NAME or python-stdlib", min_length=1)
     labels: bool = identity("whether judgements of train and dev may be used; if false, dev queries are made", True)
-    generated_queries: int = identity("extra training queries made from documents (synthetic queries)", 0, ge=0)
+    generated_queries: int = identity(
+        "extra training queries made from documents (synthetic queries)", 0, ge=0, le=MOST_TEXTS
+    )
     generate: GenerateConfig = identity("how queries are made from documents", GenerateConfig())
     train_queries: int | None = identity(
-        "train on at most so many of the corpus' own queries, chosen by a hash; null takes all", None, ge=1
+        "train on at most so many of the corpus' own queries, chosen by a hash; null takes all",
+        None,
+        ge=1,
+        le=MOST_TEXTS,
     )
     unjudged_queries: bool = identity("whether queries without a judgement, as of a log, are trained on too", False)
     dev_share: Number = identity("share of train carved off as dev if the corpus has no dev split", 0.2, gt=0, le=0.5)
-    dev_queries: int = identity("most synthetic dev queries if labels is false", 300, ge=1)
-    max_documents: int | None = identity("keep only so many documents; null keeps all", None, ge=1)
+    dev_queries: int = identity("most synthetic dev queries if labels is false", 300, ge=1, le=MOST_TEXTS)
+    max_documents: int | None = identity("keep only so many documents; null keeps all", None, ge=1, le=MOST_TEXTS)
     verdicts: str | None = identity(
         "table of (query, document) pairs that a person judged, as fn-report writes it; truth in training",
         None,
@@ -93,15 +104,19 @@ class StudentConfig(Section):
         "what learns: queries and documents alike, or the query encoder alone, so that a document index stays valid",
         "both",
     )
-    max_tokens: int = identity("tokens of a document that the student sees", 256, ge=1)
-    query_tokens: int | None = identity("tokens of a query that the student sees; null means max_tokens", 64, ge=1)
+    max_tokens: int = identity("tokens of a document that the student sees", 256, ge=1, le=MOST)
+    query_tokens: int | None = identity(
+        "tokens of a query that the student sees; null means max_tokens", 64, ge=1, le=MOST
+    )
     trust_remote_code: bool = identity("whether code that comes with the model may run", False)
     prompts: PromptsConfig = identity("texts put before queries and documents", PromptsConfig())
     encode_precision: Literal["auto", "float32", "bfloat16"] = identity(
         "number format in which texts are encoded; auto measures this machine", "float32"
     )
     device: Device = cost("where the student encodes and trains", "auto")
-    batch_tokens: int | None = cost("most tokens in a batch of encoding, padding included; null chooses", None, ge=1)
+    batch_tokens: int | None = cost(
+        "most tokens in a batch of encoding, padding included; null chooses", None, ge=1, le=MOST_TEXTS
+    )
 
 
 def _index_kind(value: Any) -> str:
@@ -122,14 +137,18 @@ class IndexConfig(Section):
         expects=INDEX_KIND_TEXT,
     )
     device: Device = cost("where the index searches", "auto")
-    nprobe: int | None = identity("inverted lists visited per query (IVF); null fits them to recall", None, ge=1)
+    nprobe: int | None = identity(
+        "inverted lists visited per query (IVF); null fits them to recall", None, ge=1, le=MOST
+    )
     ef_search: int | None = identity(
-        "candidates held while searching the graph (HNSW); null fits them to recall", None, ge=1
+        "candidates held while searching the graph (HNSW); null fits them to recall", None, ge=1, le=MOST
     )
     ef_construction: int | None = identity(
-        "candidates held while building the graph (HNSW); null means 100", None, ge=1
+        "candidates held while building the graph (HNSW); null means 100", None, ge=1, le=MOST
     )
-    rescore: int | None = identity("the best rescore x k hits are ranked again by the vectors; null: none", None, ge=1)
+    rescore: int | None = identity(
+        "the best rescore x k hits are ranked again by the vectors; null: none", None, ge=1, le=1000
+    )
     rescore_storage: Literal["float16", "float32", "int8"] = identity("number format of these vectors", "float16")
     max_memory: str | None = identity("of the index (auto), such as 2GB; null: no limit", None, min_length=1)
 
@@ -144,8 +163,8 @@ Stemming = Literal[
 class MineConfig(Section):
     """Which documents are in a query's list."""
 
-    depth: int = identity("how many documents to retrieve per query", 100, ge=2)
-    keep: int = identity("how many documents a query's list keeps", 16, ge=2)
+    depth: int = identity("how many documents to retrieve per query", 100, ge=2, le=MOST)
+    keep: int = identity("how many documents a query's list keeps", 16, ge=2, le=MOST)
     lexical: bool = identity("whether BM25's documents join the index's", True)
     top_share: Number = identity("share of the list taken from the top; the rest is sampled deeper", 0.5, ge=0, le=1)
     split_identifiers: bool = identity("whether BM25 splits camelCase and snake_case (for code)", False)
@@ -156,8 +175,10 @@ class ViewConfig(Section):
     """What part of a document a teacher sees."""
 
     windows: Literal["all", "first"] = identity("all overlapping windows of a document, or the first alone", "first")
-    max_tokens: int | None = identity("tokens of a window; null means the student's max_tokens", None, ge=1)
-    stride: int | None = identity("tokens from one window's start to the next; null means half a window", None, ge=1)
+    max_tokens: int | None = identity("tokens of a window; null means the student's max_tokens", None, ge=1, le=MOST)
+    stride: int | None = identity(
+        "tokens from one window's start to the next; null means half a window", None, ge=1, le=MOST
+    )
 
 
 class CrossEncoderConfig(Section):
@@ -165,12 +186,12 @@ class CrossEncoderConfig(Section):
 
     kind: Literal["cross_encoder"] = identity("cross_encoder")
     model: str = identity("hub id or folder of a cross-encoder", min_length=1)
-    max_tokens: int = identity("tokens of query and document together", 512, ge=8)
+    max_tokens: int = identity("tokens of query and document together", 512, ge=8, le=MOST)
     view: ViewConfig = identity("what part of a document it sees", ViewConfig())
-    batch_tokens: int | None = cost("most tokens in a batch of scoring, padding included; null chooses", None, ge=1)
-    weight: Weight = identity(
-        "its share in a mixture; auto takes the probe's choice", 1.0, expects="a number of at least 0, or auto"
+    batch_tokens: int | None = cost(
+        "most tokens in a batch of scoring, padding included; null chooses", None, ge=1, le=MOST_TEXTS
     )
+    weight: Weight = identity("its share in a mixture; auto takes the probe's choice", 1.0, expects=WEIGHT_TEXT)
 
 
 class EmaConfig(Section):
@@ -180,20 +201,18 @@ class EmaConfig(Section):
     mode: Literal["frozen", "live", "base"] = identity(
         "a snapshot per generation, updated at each step, or the student before any training", "frozen"
     )
-    half_life: Number = identity("half-life of the average, as a share of the generation's updates", 0.25, gt=0)
-    view: ViewConfig = identity("what part of a document it sees", ViewConfig(windows="all"))
-    weight: Weight = identity(
-        "its share in a mixture; auto takes the probe's choice", 1.0, expects="a number of at least 0, or auto"
+    half_life: Number = identity(
+        "half-life of the average, as a share of the generation's updates", 0.25, gt=0, le=1000
     )
+    view: ViewConfig = identity("what part of a document it sees", ViewConfig(windows="all"))
+    weight: Weight = identity("its share in a mixture; auto takes the probe's choice", 1.0, expects=WEIGHT_TEXT)
 
 
 class LexicalConfig(Section):
     """BM25 over whole documents."""
 
     kind: Literal["lexical"] = identity("lexical")
-    weight: Weight = identity(
-        "its share in a mixture; auto takes the probe's choice", 1.0, expects="a number of at least 0, or auto"
-    )
+    weight: Weight = identity("its share in a mixture; auto takes the probe's choice", 1.0, expects=WEIGHT_TEXT)
 
 
 class DenseConfig(Section):
@@ -203,12 +222,14 @@ class DenseConfig(Section):
     model: str = identity("hub id or folder of a sentence-transformers model", min_length=1)
     view: ViewConfig = identity("what part of a document it sees", ViewConfig())
     prompts: PromptsConfig = identity("texts put before queries and documents", PromptsConfig())
-    query_tokens: int | None = identity("tokens of a query that it sees; null means those of a window", 64, ge=1)
-    trust_remote_code: bool = identity("whether code that comes with the model may run", False)
-    batch_tokens: int | None = cost("most tokens in a batch of encoding, padding included; null chooses", None, ge=1)
-    weight: Weight = identity(
-        "its share in a mixture; auto takes the probe's choice", 1.0, expects="a number of at least 0, or auto"
+    query_tokens: int | None = identity(
+        "tokens of a query that it sees; null means those of a window", 64, ge=1, le=MOST
     )
+    trust_remote_code: bool = identity("whether code that comes with the model may run", False)
+    batch_tokens: int | None = cost(
+        "most tokens in a batch of encoding, padding included; null chooses", None, ge=1, le=MOST_TEXTS
+    )
+    weight: Weight = identity("its share in a mixture; auto takes the probe's choice", 1.0, expects=WEIGHT_TEXT)
 
 
 class ScoresConfig(Section):
@@ -222,9 +243,7 @@ class ScoresConfig(Section):
     missing: Literal["error", "lowest", "skip"] = identity(
         "a pair without a score: stop; rank it below the query's others; leave it out of the query's target", "error"
     )
-    weight: Weight = identity(
-        "its share in a mixture; auto takes the probe's choice", 1.0, expects="a number of at least 0, or auto"
-    )
+    weight: Weight = identity("its share in a mixture; auto takes the probe's choice", 1.0, expects=WEIGHT_TEXT)
 
 
 Member = CrossEncoderConfig | DenseConfig | EmaConfig | LexicalConfig | ScoresConfig
@@ -245,7 +264,9 @@ class FalseNegativesConfig(Section):
     """Which candidates the hard-label term must not push away; the soft targets keep them."""
 
     rule: Literal["none", "margin", "percent_of_positive"] = identity("how likely false negatives are found", "none")
-    margin: Number = identity("a candidate scored above the positive less this is left out (margin)", 0.05, ge=0)
+    margin: Number = identity(
+        "a candidate scored above the positive less this is left out (margin)", 0.05, ge=0, le=1000
+    )
     percent: Number = identity(
         "a candidate above this percentage of the positive's score is left out", 95.0, gt=0, le=100
     )
@@ -266,10 +287,8 @@ class TargetsConfig(Section):
     """How raw teacher scores become distributions."""
 
     calibrate: Literal["zscore", "minmax", "none"] = identity("how a member's scores are made comparable", "zscore")
-    temperature: Temperature = identity(
-        "of the targets; auto fits target_perplexity", "auto", expects="a number above 0, or auto"
-    )
-    target_perplexity: Number = identity("median perplexity that temperature auto aims at", 3.0, gt=1)
+    temperature: Temperature = identity("of the targets; auto fits target_perplexity", "auto", expects=SCALE_TEXT)
+    target_perplexity: Number = identity("median perplexity that temperature auto aims at", 3.0, gt=1, le=MOST)
     false_negatives: FalseNegativesConfig = identity("rule for the hard-label term", FalseNegativesConfig())
     query_weights: QueryWeightsConfig = identity("how much each query counts", QueryWeightsConfig())
 
@@ -283,31 +302,33 @@ class TrainConfig(Section):
     margin_scale: Scale = identity(
         "cosines for one unit of the teacher's score (margin_mse); auto keeps the spread of the student's lists",
         "auto",
-        expects="a number above 0, or auto",
+        expects=SCALE_TEXT,
     )
     scope: Literal["auto", "list", "batch"] = identity(
         "KL over the query's list, or over all documents of the batch", "auto"
     )
-    hard_label_weight: Number = identity("weight of InfoNCE on known positives beside the divergence", 0.0, ge=0)
-    student_temperature: Number = identity("divides the student's cosine scores", 0.05, gt=0)
-    epochs: Number = identity("passes over the training queries, fractions allowed", 1.0, gt=0)
+    hard_label_weight: Number = identity(
+        "weight of InfoNCE on known positives beside the divergence", 0.0, ge=0, le=MOST_WEIGHT
+    )
+    student_temperature: Number = identity("divides the student's cosine scores", 0.05, ge=LEAST_SCALE, le=MOST_SCALE)
+    epochs: Number = identity("passes over the training queries, fractions allowed", 1.0, gt=0, le=10_000)
     later_epochs: Number | None = identity(
-        "passes of each generation after the first; null means as many as epochs", None, gt=0
+        "passes of each generation after the first; null means as many as epochs", None, gt=0, le=10_000
     )
-    queries_per_batch: int = identity("queries in a batch", 16, ge=1)
-    candidates_per_query: int = identity("documents of a query's list that enter a batch", 10, ge=2)
+    queries_per_batch: int = identity("queries in a batch", 16, ge=1, le=100_000)
+    candidates_per_query: int = identity("documents of a query's list that enter a batch", 10, ge=2, le=MOST)
     document_tokens: int | None = identity(
-        "tokens of a document in training; null means the student's max_tokens", None, ge=1
+        "tokens of a document in training; null means the student's max_tokens", None, ge=1, le=MOST
     )
-    learning_rate: Number = identity("highest learning rate", 5e-5, gt=0)
+    learning_rate: Number = identity("highest learning rate", 5e-5, gt=0, le=1)
     warmup: Number = identity("share of updates in which the learning rate rises", 0.1, ge=0, le=1)
-    weight_decay: Number = identity("decoupled weight decay", 0.01, ge=0)
-    max_grad_norm: Number = identity("gradients are scaled down to this norm", 1.0, gt=0)
+    weight_decay: Number = identity("decoupled weight decay", 0.01, ge=0, le=100)
+    max_grad_norm: Number = identity("gradients are scaled down to this norm", 1.0, gt=0, le=MOST)
     freeze: tuple[str, ...] = identity("parts of the student that stay as they are", ("word_embeddings",), strict=False)
     dropout: Number = identity("dropout while training", 0.0, ge=0, lt=1)
     precision: Literal["auto", "float32", "bfloat16"] = identity("number format of training", "auto")
-    gradient_accumulation: int = identity("batches summed into one update", 1, ge=1)
-    save_every: int | None = cost("updates between two checkpoints; null chooses", None, ge=1)
+    gradient_accumulation: int = identity("batches summed into one update", 1, ge=1, le=10_000)
+    save_every: int | None = cost("updates between two checkpoints; null chooses", None, ge=1, le=MOST_TEXTS)
 
     def epochs_of(self, generation: int) -> float:
         """Passes of one generation, counted from 1."""
@@ -318,7 +339,7 @@ class GateConfig(Section):
     """When a generation is accepted."""
 
     measure: Measure = identity("measure on dev that decides", "nDCG@10", expects=MEASURE_TEXT)
-    tolerance: Number = identity("loss that the 90 % interval of the gain must exclude", 0.01, ge=0)
+    tolerance: Number = identity("loss that the 90 % interval of the gain must exclude", 0.01, ge=0, le=1)
 
 
 class EvaluateConfig(Section):
@@ -331,8 +352,8 @@ class EvaluateConfig(Section):
     controls: tuple[Literal["hard_labels", "shuffled_teacher"], ...] = identity(
         "trainings without a teacher, or with a scrambled one, at equal updates", (), strict=False
     )
-    teacher_depth: int = identity("how many of the base student's documents the teacher reranks", 20, ge=1)
-    depth: int = identity("documents retrieved per query", 100, ge=1)
+    teacher_depth: int = identity("how many of the base student's documents the teacher reranks", 20, ge=1, le=MOST)
+    depth: int = identity("documents retrieved per query", 100, ge=1, le=MOST)
 
 
 class Config(Section):

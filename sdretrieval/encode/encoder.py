@@ -5,11 +5,11 @@ Legend: N texts, W windows in all (W = N if the view has one window a text), M r
 
 from __future__ import annotations
 
-import json
+import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -17,10 +17,20 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from sdretrieval.digests import digest_file, sealed, unsealed
 from sdretrieval.encode.batches import budget_batches, features_of, usual_batch_tokens
-from sdretrieval.encode.reuse import DIGESTS, ReusableArtifact, digests_of, find_reused, log_reused, rows_to_make
+from sdretrieval.encode.reuse import (
+    DIGESTS,
+    ReusableArtifact,
+    digests_of,
+    find_reused,
+    log_reused,
+    new_memmap,
+    rows_to_make,
+)
 from sdretrieval.encode.views import Specials, View
-from sdretrieval.errors import NumericError
+from sdretrieval.errors import DamagedArtifact, NumericError
+from sdretrieval.files import read_json, write_json
 from sdretrieval.progress import Progress, track
 from sdretrieval.ragged import Array, Ragged
 
@@ -162,31 +172,50 @@ VECTORS, NOTE, TODO = "vectors.npy", "chunks.json", "todo.npy"
 class VectorFile:
     """`vectors.npy` while it is filled: reused rows copied first, the others written chunk by chunk, a kill survived.
 
-    `vectors_WD` (float32, memory-mapped) is in `folder`; of the rows `todo`, the first `done` are written.
+    `vectors_WD` (float32, memory-mapped) is in `folder`; of the rows `todo`, the first `done` are written. `hasher`: of
+    `todo`, the copied rows and these, in that order.
     """
 
     folder: Path
     vectors_WD: Array
     todo: NDArray[np.int64]
     done: int = 0
+    hasher: hashlib.blake2b = field(default_factory=hashlib.blake2b)
 
     @staticmethod
     def resume(folder: Path, shape: tuple[int, int]) -> VectorFile | None:
-        """What an earlier call left in `folder`, finished or not; None if there is nothing of this shape."""
+        """What an earlier call left in `folder`, finished or not, as it left it; None if there is no such thing."""
+        if not (folder / NOTE).exists():
+            return None
         try:
-            note = json.loads((folder / NOTE).read_text(encoding="utf8"))
-            done, new = int(note["done"]), int(note["new"])
+            note = unsealed(read_json(folder / NOTE))
+            done, new = note["done"], note["new"]
             stored = open_memmap(folder / VECTORS, mode="r+")
             # When all rows are written, their list is not needed any more, and may be gone.
-            todo = np.load(folder / TODO) if done < new else np.arange(new)
-        except (OSError, KeyError, ValueError):  # absent, damaged, or of a version that did not keep these
-            return None
-        if stored.shape != shape or len(todo) != new:
+            file = VectorFile(folder, stored, np.load(folder / TODO) if done < new else np.arange(new), done)
+            if stored.shape != shape:
+                raise ValueError(f"vectors of shape {stored.shape}, expected {shape}")
+            if done < new:
+                file._hash_written()
+            if [file._digest(), file._donors] != [note["vectors"], note["digests"]]:
+                raise ValueError("their digest has changed")
+        except (DamagedArtifact, FileNotFoundError, KeyError, ValueError, IndexError) as problem:
+            logger.warning("%s: the vectors made so far are damaged (%s); they are made again", folder.name, problem)
             return None
         logger.info("%s: continuing after %d of %d windows", folder.name, done, new)
-        file = VectorFile(folder, stored, todo, done)
         file._forget_todo()
         return file
+
+    def _hash_written(self) -> None:
+        self.hasher.update(np.ascontiguousarray(self.todo).tobytes())
+        copied = np.setdiff1d(np.arange(len(self.vectors_WD)), self.todo)
+        for rows in (copied, self.todo[: self.done]):
+            for start in range(0, len(rows), WINDOWS_PER_CHUNK):
+                self.hasher.update(self.vectors_WD[rows[start : start + WINDOWS_PER_CHUNK]].tobytes())
+
+    def _digest(self) -> str:
+        """Of what is written; of the whole file once it is."""
+        return self.hasher.hexdigest() if self.done < len(self.todo) else digest_file(self.folder / VECTORS)
 
     @staticmethod
     def begin(
@@ -194,12 +223,7 @@ class VectorFile:
     ) -> VectorFile:
         """A new file with the rows that reusable hold, and the digests beside it, so that it can be a donor itself."""
         (folder / NOTE).unlink(missing_ok=True)  # what it counts is about to be overwritten
-        path = folder / VECTORS
-        vectors_WD = open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-        if hasattr(os, "posix_fallocate"):
-            # Disk space is taken now, an OSError if there is none: a sparse file would end the process at a later page.
-            with path.open("r+b") as stream:
-                os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+        vectors_WD = new_memmap(folder / VECTORS, np.float32, shape)
         reused = find_reused(digests_W, reusable)
         for part in reused:
             theirs_MD = np.load(part.folder / VECTORS, mmap_mode="r")
@@ -208,6 +232,7 @@ class VectorFile:
         file = VectorFile(folder, vectors_WD, rows_to_make(shape[0], reused))
         np.save(folder / DIGESTS, digests_W)
         np.save(folder / TODO, file.todo)
+        file._hash_written()
         file._keep(0)
         return file
 
@@ -220,16 +245,21 @@ class VectorFile:
         """Write the next rows of `chunks`, on the disk before they count as done."""
         rows = self.todo[self.done : self.done + len(block_WD)]
         self.vectors_WD[rows] = block_WD
+        self.hasher.update(np.asarray(block_WD, dtype=np.float32).tobytes())
         self._keep(self.done + len(rows))
 
     def _keep(self, done: int) -> None:
         if isinstance(self.vectors_WD, np.memmap):
             self.vectors_WD.flush()
         self.done = done
-        temporary = self.folder / f"{NOTE}.new"
-        temporary.write_text(json.dumps({"done": done, "new": len(self.todo)}), encoding="utf8")
-        temporary.replace(self.folder / NOTE)
+        note = {"done": done, "new": len(self.todo), "vectors": self._digest(), "digests": self._donors}
+        write_json(self.folder / NOTE, sealed(note))
         self._forget_todo()
+
+    @cached_property
+    def _donors(self) -> str:
+        """Digest of the digests by which other collections find these rows."""
+        return digest_file(self.folder / DIGESTS)
 
     def _forget_todo(self) -> None:
         if self.done == len(self.todo):

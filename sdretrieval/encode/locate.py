@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+from fnmatch import fnmatch
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,14 +26,13 @@ PACKAGED = {
 }
 """Hub id -> (installed package that carries the weights, their sha256)."""
 
-WEIGHT_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "*/*.json", "*/*.safetensors")
-"""Files that make a model what it is: weights, configuration, tokenizer, pooling. Cards are not read."""
+NOT_READ = (
+    "*.md", "*.h5", "*.msgpack", "*.ot", "*.onnx", "*.onnx_data", "*.pb", "*.tflite", "*.gguf", "*.mlmodel",
+    "*.png", "*.jpg", "*.svg", "*.pdf", "*.pyc", "openvino_model*", "LICENSE*",
+)  # fmt: skip
+"""Files of a model that nothing here reads: cards, and the weights of other libraries."""
 HUB_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "README.md")
 """What is downloaded of a hub repository; these patterns reach into folders."""
-OTHER_PATTERNS = ("*.bin", "*/*.bin")
-"""Weights of a model that has no safetensors; a hub repository that has both is read, and loaded, without these."""
-CODE_PATTERNS = ("*.py", "*/*.py")
-"""Counted if they are there: they run if `trust_remote_code` is on."""
 
 
 def locate_model(name: str) -> Path:
@@ -53,15 +54,13 @@ def locate_model(name: str) -> Path:
 
 def model_digest(folder: Path) -> str:
     """blake2b over the files that make the model what it is: equal weights have equal digests wherever they are."""
-    files = sorted({path for pattern in (*WEIGHT_PATTERNS, *CODE_PATTERNS) for path in folder.glob(pattern)})
-    if not any(path.suffix == ".safetensors" for path in files):
-        files = sorted({*files, *(path for pattern in OTHER_PATTERNS for path in folder.glob(pattern))})
+    files = _files_read(folder)
     stats = [path.stat() for path in files]
     seen = (folder, *((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in zip(files, stats, strict=True)))
     if seen not in _digests:
         hasher = hashlib.blake2b(digest_size=16)
         for path in files:
-            hasher.update(str(path.relative_to(folder)).encode() + b"\0")
+            hasher.update(os.fsencode(os.path.relpath(path, folder)) + b"\0")
             with path.open("rb") as stream:
                 while block := stream.read(1 << 22):
                     hasher.update(block)
@@ -69,8 +68,53 @@ def model_digest(folder: Path) -> str:
     return _digests[seen]
 
 
+def require_digest(folder: Path, digest: str) -> None:
+    """Raise ModelError if the model is not, or no longer, the one that `digest` was taken of."""
+    if (found := model_digest(folder)) != digest:
+        raise ModelError(
+            f"the model in {folder} was changed while it was used: it had the digest {digest}, now it has {found}; "
+            "run again when nothing writes to it"
+        )
+
+
 _digests: dict[tuple[Any, ...], str] = {}
 """By folder, and names, sizes and times of files: a plan asks for the same model's digest a hundred times."""
+
+
+def _files_read(folder: Path) -> list[Path]:
+    """Weights, configuration, tokenizer, code: whatever may be read, as deep as a module's path or a router's goes."""
+    files: list[Path] = []
+    seen: set[Path] = set()
+    for root in (folder, *_module_folders(folder)):
+        for place, folders, names in os.walk(root, followlinks=True):
+            new = Path(place).resolve() not in seen  # a link may lead round in a circle
+            seen.add(Path(place).resolve())
+            folders[:] = [name for name in folders if new and not name.startswith((".", "__pycache__"))]
+            if new:
+                files += [Path(place, name) for name in _names_read(names) if Path(place, name).is_file()]
+    return sorted(files)
+
+
+def _module_folders(folder: Path) -> list[Path]:
+    """Folders that `modules.json` names: they need not be inside."""
+    try:
+        return [
+            folder / str(module.get("path", "")) for module in json.loads((folder / "modules.json").read_text("utf8"))
+        ]
+    except (OSError, ValueError, AttributeError, TypeError):  # none, or none that can be loaded
+        return []
+
+
+def _names_read(names: list[str]) -> list[str]:
+    """Of the files of one folder. Weights as pickles are not read if safetensors are beside them."""
+    kept = [name for name in names if not name.startswith(".") and not any(fnmatch(name, one) for one in NOT_READ)]
+    safe = {_weights_of(name) for name in kept if name.endswith(".safetensors")}
+    return [name for name in kept if not (name.endswith(".bin") and _weights_of(name) in safe)]
+
+
+def _weights_of(name: str) -> str:
+    """`model` of model.safetensors, model-00001-of-00002.safetensors and pytorch_model.bin."""
+    return name.removeprefix("pytorch_").split(".")[0].split("-")[0]
 
 
 def _is_model(folder: Path) -> bool:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from sdretrieval.ragged import Array
@@ -46,6 +48,16 @@ class ReusedRows(NamedTuple):
         for start in range(0, len(self.rows_N), ROWS_PER_COPY):
             block = slice(start, start + ROWS_PER_COPY)
             yield self.rows_N[block], self.their_rows_N[block]
+
+
+def new_memmap(path: Path, dtype: Any, shape: tuple[int, ...]) -> Array:
+    """A `.npy` file of that shape to be written through memory. Its disk space is taken now, an OSError if there is
+    none: a sparse file would end the process at a later page."""
+    array: Array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def digest_of(content: bytes) -> bytes:

@@ -5,28 +5,31 @@ Legend: N texts, R rows to be tokenized, T entries of all lists.
 
 from __future__ import annotations
 
-import json
+import hashlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from sdretrieval.digests import digest_file, sealed, unsealed
 from sdretrieval.encode.reuse import (
     DIGESTS,
     ReusableArtifact,
     digest_of,
     find_reused,
     log_reused,
+    new_memmap,
     rows_to_make,
     text_digests,
 )
 from sdretrieval.encode.views import Specials
+from sdretrieval.errors import DamagedArtifact
+from sdretrieval.files import read_json, write_json
 from sdretrieval.progress import Progress
 from sdretrieval.ragged import Array, Ragged, gathered
 
@@ -37,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 TEXTS_PER_CALL = 1000
 """A killed run loses the tokens of at most this many texts."""
-TOKENS, CARD = "tokens.npy", "tokens.json"
+TOKENS, OFFSETS, CARD = "tokens.npy", "offsets.npy", "tokens.json"
 
 
 def specials_of(tokenizer: Any, prompt: str = "") -> Specials:
@@ -87,14 +90,12 @@ def tokenize_into(
     Continues where an earlier call stopped, and finds all done after one that ended: the folder must belong to these
     texts and this tokenizer. Memory does not grow with the texts but for 40 bytes of each.
     """
-    digests = folder / DIGESTS
-    if not digests.exists():  # an earlier call saved them whole or not at all
-        np.save(folder / f"new-{DIGESTS}", text_digests(texts))
-        (folder / f"new-{DIGESTS}").replace(digests)
-    reused = find_reused(np.load(digests), reusable)
+    digests_N = text_digests(texts)
+    np.save(folder / DIGESTS, digests_N)
+    reused = find_reused(digests_N, reusable)
     new_rows = rows_to_make(len(texts), reused)
     copied = len(texts) - len(new_rows)
-    if (folder / CARD).exists():
+    if _is_whole(folder):
         remove_made(folder)
         return load_tokens(folder), copied
     log_reused(description, copied, len(texts), "texts")
@@ -107,7 +108,7 @@ def tokenize_into(
 
     def allocate(entries: int, dtype: Any) -> Array:
         if entries:
-            return open_memmap(folder / TOKENS, mode="w+", dtype=dtype, shape=(entries,))
+            return new_memmap(folder / TOKENS, dtype, (entries,))
         np.save(folder / TOKENS, np.empty(0, dtype=dtype))  # nothing cannot be mapped
         return np.empty(0, dtype=dtype)
 
@@ -116,17 +117,25 @@ def tokenize_into(
     tokens = gathered(len(texts), [*parts, (new_rows, new, np.arange(len(new)))], np.int32, allocate)
     if isinstance(tokens.values_T, np.memmap):
         tokens.values_T.flush()
-    np.save(folder / "offsets.npy", tokens.offsets)
-    card = folder / f"{CARD}.new"  # comes last: it says that all is there
-    card.write_text(json.dumps({"texts": len(tokens), "tokens": len(tokens.values_T)}) + "\n")
-    card.replace(folder / CARD)
+    np.save(folder / OFFSETS, tokens.offsets)
+    # The card comes last: it says that all is there.
+    files = {name: digest_file(folder / name) for name in (TOKENS, OFFSETS)}
+    write_json(folder / CARD, {"texts": len(tokens), "tokens": len(tokens.values_T), "files": files})
     remove_made(folder)
     return load_tokens(folder), copied
 
 
+def _is_whole(folder: Path) -> bool:
+    """Whether an earlier call came to its end, and its files are as it left them."""
+    try:
+        return all(digest_file(folder / name) == digest for name, digest in read_json(folder / CARD)["files"].items())
+    except (DamagedArtifact, FileNotFoundError, KeyError, AttributeError):
+        return False
+
+
 def load_tokens(folder: Path) -> Ragged:
     """Open what `tokenize_into` wrote, the ids memory-mapped."""
-    return Ragged(np.load(folder / TOKENS, mmap_mode="r"), np.load(folder / "offsets.npy"))
+    return Ragged(np.load(folder / TOKENS, mmap_mode="r"), np.load(folder / OFFSETS))
 
 
 ENTRIES, LENGTHS, NOTE = "made.int32", "made-lengths.int64", "made.json"
@@ -137,7 +146,7 @@ class ListFile:
     """int32 lists while they are being made: appended chunk by chunk, a kill survived, read back as one memory map.
 
     Of the `rows_R` to be made, the lists of the first `done` are in `folder`, with `entries` entries in all. `digest`:
-    of `rows_R`; lists made of other rows are of no use.
+    of `rows_R`; lists made of other rows are of no use. `hashers`: of what was written to each file.
     """
 
     folder: Path
@@ -145,23 +154,34 @@ class ListFile:
     digest: str
     done: int = 0
     entries: int = 0
+    hashers: dict[str, hashlib.blake2b] = field(default_factory=dict)
 
     @staticmethod
     def open(folder: Path, rows_R: NDArray[np.int64]) -> ListFile:
         """What an earlier call made of the same rows, or a new beginning."""
         file = ListFile(folder, rows_R, digest_of(rows_R.tobytes()).hex())
-        try:
-            note = json.loads((folder / NOTE).read_text(encoding="utf8"))
-        except (OSError, ValueError):
-            note = {}
-        if note.get("rows") == file.digest:
-            file.done, file.entries = int(note["done"]), int(note["entries"])
-            logger.info("%s: continuing after %d of %d texts", folder.name, file.done, len(rows_R))
+        if (folder / NOTE).exists() and not file._resume():
+            logger.warning("%s: the tokens made so far are damaged or of other texts; they are made again", folder.name)
         for name, size in ((ENTRIES, 4 * file.entries), (LENGTHS, 8 * file.done)):
             with (folder / name).open("ab") as stream:
                 stream.truncate(size)  # drops what was appended after the last note
+            file.hashers.setdefault(name, hashlib.blake2b())
         file._keep()
         return file
+
+    def _resume(self) -> bool:
+        """Take what the note counts if it was made of the same rows, and is as it was written."""
+        try:
+            note = unsealed(read_json(self.folder / NOTE))
+            sizes = {ENTRIES: 4 * note["entries"], LENGTHS: 8 * note["done"]}
+            hashers = {name: _hash_of(self.folder / name, size) for name, size in sizes.items()}
+        except (DamagedArtifact, FileNotFoundError, ValueError, KeyError):
+            return False
+        if note["rows"] != self.digest or note["files"] != {n: h.hexdigest() for n, h in hashers.items()}:
+            return False
+        self.done, self.entries, self.hashers = note["done"], note["entries"], hashers
+        logger.info("%s: continuing after %d of %d texts", self.folder.name, self.done, len(self.rows_R))
+        return True
 
     def chunks(self, size: int) -> Iterator[NDArray[np.int64]]:
         """Rows whose lists are still to be made, `size` at a time."""
@@ -177,6 +197,7 @@ class ListFile:
                 stream.write(array.tobytes())
                 stream.flush()
                 os.fsync(stream.fileno())
+            self.hashers[name].update(array.tobytes())
         self.done, self.entries = self.done + len(lists), self.entries + len(values)
         self._keep()
 
@@ -189,10 +210,19 @@ class ListFile:
         return Ragged(values_T, offsets)
 
     def _keep(self) -> None:
-        fresh = self.folder / f"{NOTE}.new"
-        note = {"rows": self.digest, "done": self.done, "entries": self.entries}
-        fresh.write_text(json.dumps(note), encoding="utf8")
-        fresh.replace(self.folder / NOTE)
+        files = {name: hasher.hexdigest() for name, hasher in self.hashers.items()}
+        note = {"rows": self.digest, "done": self.done, "entries": self.entries, "files": files}
+        write_json(self.folder / NOTE, sealed(note))
+
+
+def _hash_of(path: Path, size: int) -> hashlib.blake2b:
+    """Of the first `size` bytes of a file."""
+    hasher = hashlib.blake2b()
+    with path.open("rb") as stream:
+        while size > 0 and (block := stream.read(min(size, 1 << 22))):
+            hasher.update(block)
+            size -= len(block)
+    return hasher
 
 
 def remove_made(folder: Path) -> None:

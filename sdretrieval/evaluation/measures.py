@@ -34,14 +34,14 @@ class Measure(NamedTuple):
     def parse(name: str) -> Measure:
         """`nDCG@10` as a measure. Raises ConfigError, with what was probably meant, if it is none."""
         kind, _, cutoff = name.partition("@")
-        if kind in KINDS and re.fullmatch("[1-9][0-9]*", cutoff):
+        if kind in KINDS and re.fullmatch("[1-9][0-9]{0,5}", cutoff):
             return Measure(kind, int(cutoff))
         names = {name.lower(): name for name in KINDS} | _OTHER_NAMES
-        rank = re.sub("[^0-9]", "", cutoff).lstrip("0") or "10"
+        rank = re.sub("[^0-9]", "", cutoff).lstrip("0")[:6] or "10"
         near = get_close_matches(kind.lower().strip(), names, n=1, cutoff=0.5)
         hint = f": did you mean {names[near[0]]}@{rank}?" if near else ""
         known = ", ".join(f"{kind}@k" for kind in KINDS)
-        raise ConfigError(f"unknown measure {name!r}{hint}; known are {known} (k = 1, 2, ...)")
+        raise ConfigError(f"unknown measure {name!r}{hint}; known are {known} (k = 1, 2, ... 999999)")
 
 
 @dataclass(frozen=True)

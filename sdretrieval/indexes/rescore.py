@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdretrieval.encode.reuse import new_memmap
 from sdretrieval.errors import DamagedArtifact
 from sdretrieval.indexes.exact import Floats, float32_blocks
 from sdretrieval.indexes.hits import PADDING_ROW, Rows, Scores
@@ -83,12 +84,13 @@ class Rescorer:
     def save(self, folder: Path) -> None:
         """Write rescore.npy (N, D), and rescore_scales.npy (D) for int8, into `folder`."""
         shape = self._source_ND.shape
-        target = np.lib.format.open_memmap(folder / VECTORS_FILE, "w+", np.dtype(self._storage), shape)
+        target = new_memmap(folder / VECTORS_FILE, np.dtype(self._storage), shape)
         size = max(1, GATHERED_BYTES // (4 * shape[1]))
         for first in range(0, shape[0], size):
             block = self._source_ND[first : first + size]
             target[first : first + size] = block if self._stored else self._coded(block)
-        target.flush()
+        if isinstance(target, np.memmap):
+            target.flush()
         if self._scales_D is not None:
             np.save(folder / SCALES_FILE, self._scales_D)
 

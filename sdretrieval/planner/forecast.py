@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sdretrieval.config import Config, CrossEncoderConfig, EmaConfig, members_of, parse_config, settings_from
+from sdretrieval.digests import sealed
 from sdretrieval.errors import ConfigError, RequestError, SdretrievalError
-from sdretrieval.files import read_json, write_json
+from sdretrieval.files import write_json
 from sdretrieval.formatting import readable_bytes, readable_seconds
 from sdretrieval.indexes.auto import choose
 from sdretrieval.planner.amounts import (
@@ -26,6 +27,7 @@ from sdretrieval.planner.amounts import (
 )
 from sdretrieval.planner.trials import Calibration, Trials
 from sdretrieval.planner.workload import Workload
+from sdretrieval.store.run_folder import read_forecast
 from sdretrieval.store.runner import Planned
 from sdretrieval.units import UNITS, Address
 
@@ -180,9 +182,9 @@ def _predict(stage: Planned, trials: Trials) -> Prediction:
 
 def write_forecast(path: Path, now: Forecast) -> None:
     """Keep what is predicted `now`, and what an earlier process of the run predicted of other artifacts."""
-    earlier = read_json(path) if path.exists() else {}
+    earlier = read_forecast(path.parent)
     kept = {address: one for address, one in earlier.items() if now.keys.get(address) in (None, one["key"])}
-    write_json(path, {**now.to_json(), **kept})
+    write_json(path, sealed({**now.to_json(), **kept}))
 
 
 # --- a budget: while a run would take too long, or hold too much, what saves most is given up

@@ -18,7 +18,7 @@ from sdretrieval.report import build_details, build_report, figures_of
 from sdretrieval.report.page import render
 from sdretrieval.stages.precision import measure_precision
 from sdretrieval.stages.results import Final, Results
-from sdretrieval.store.run_folder import FORECAST, replace_folder
+from sdretrieval.store.run_folder import DIGESTS, REPORT, read_forecast, replace_folder, write_report
 
 logger = logging.getLogger("sdretrieval")
 
@@ -39,11 +39,10 @@ def finish_run(results: Results) -> RunResult:
     folder = run.folder
     write_text(folder / "config.yaml", _config_text(results))
     figures = figures_of(results)
-    forecast = read_json(folder / FORECAST) if (folder / FORECAST).exists() else {}
-    report = build_report(results, figures, forecast)
+    report = build_report(results, figures, read_forecast(folder))
     details = build_details(results, figures, report)
     # A run that is interrupted here is not finished, rather than a new student with old figures.
-    for name in ("serving.json", "report.json"):
+    for name in ("serving.json", REPORT, DIGESTS):
         (folder / name).unlink(missing_ok=True)
     _write_student(results, final, folder / "student")
     fresh = folder / "runs.made"
@@ -56,7 +55,7 @@ def finish_run(results: Results) -> RunResult:
     write_json(folder / "details.json", details)
     write_text(folder / "report.html", render(report, details))
     write_json(folder / "serving.json", _serving(results, final))
-    write_json(folder / "report.json", report)
+    write_report(folder, report)
     return RunResult(folder, report, details)
 
 

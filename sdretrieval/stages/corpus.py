@@ -49,10 +49,14 @@ def collect(run: Run) -> Collection:
         if cfg.generate.model is not None and cfg.generate.written > 0:
             recipe |= {"model": model_digest(locate_model(cfg.generate.model)), "prompt": cfg.generate.prompt}
         identity["generate"] = recipe
-    made = run.runner.stage(
-        "0/corpus", 2, identity, [find_source(cfg.source).digest()], lambda work: build_corpus(work, run.config)
-    )
-    return Collection(made)
+    digest = find_source(cfg.source).digest()
+
+    def build(work: Work) -> None:
+        build_corpus(work, run.config)
+        if find_source(cfg.source).digest() != digest:  # it would be found again under the digest of what it was
+            raise CorpusError(f"corpus {cfg.source} was changed while it was read; run again when nothing writes to it")
+
+    return Collection(run.runner.stage("0/corpus", 2, identity, [digest], build))
 
 
 def generates(config: Config) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 
 from sdretrieval.config import DenseConfig, settings_from
 from sdretrieval.encode.encoder import Embeddings, Precision, encode_texts
-from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.encode.locate import locate_model, model_digest, require_digest
 from sdretrieval.encode.prompts import FoundPrompts, find_prompts
 from sdretrieval.encode.reuse import ReusableArtifact
 from sdretrieval.encode.student import Student, load_student
@@ -250,6 +250,7 @@ class ExternalEncoder:
                 str(self.folder), max_tokens=self.view.max_tokens, query_tokens=self.query_tokens, device=self.device,
                 trust_remote_code=self.member.trust_remote_code, prompts=self.prompts.prompts,
             )  # fmt: skip
+            require_digest(self.folder, self.digest)
         return self._loaded
 
     def unload(self) -> None:

@@ -137,7 +137,9 @@ def measure_teacher(
 
     def rerank(split: str) -> TrecRun:
         rows, lists = rerank_pool(run, collection, split, vectors, index)
-        _, scores = score_lists(run, collection, lexical, teacher_vectors, rows, lists, split, write_gaps=False)
+        _, scores = score_lists(
+            run, collection, lexical, teacher_vectors, rows, lists, identity["members"], split, write_gaps=False
+        )
         reranked = rerank_run(collection, rows, lists, scores.mixed(weights.values()))
         return with_rest(reranked, dense_run(collection, split, vectors, open_index(run, index), config.evaluate.depth))
 

@@ -88,7 +88,7 @@ def with_verdicts(run: Run, collection: Collection) -> Collection:
 
     def build(work: Work) -> None:
         """`verdicts.json`: the file's marks as rows. Those of queries that are not trained on are counted and named."""
-        found, idle = resolve(read_marks(path), collection.corpus, collection.train_rows.tolist(), path)
+        found, idle = resolve(marks, collection.corpus, collection.train_rows.tolist(), path)
         if idle:
             logger.warning(
                 "verdicts %s: %d line(s) are about queries that are not trained on (dev, test, or left out), and have "
@@ -99,6 +99,7 @@ def with_verdicts(run: Run, collection: Collection) -> Collection:
         work.counts.update(relevant=relevant, refused=refused, idle=len(idle))
 
     # The key is what the file says, whatever its name, its order, and its lines without a verdict.
-    marks = sorted(f"{mark.query} {mark.document} {mark.verdict}" for mark in read_marks(path))
-    digest = hashlib.blake2b("\n".join(marks).encode("utf8", "surrogatepass"), digest_size=20).hexdigest()
+    marks = read_marks(path)
+    lines = sorted(f"{mark.query} {mark.document} {mark.verdict}" for mark in marks)
+    digest = hashlib.blake2b("\n".join(lines).encode("utf8", "surrogatepass"), digest_size=20).hexdigest()
     return collection.with_verdicts(run.runner.stage("0/verdicts", 1, {}, [collection.judged, digest], build))

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from sdretrieval.config import Config
-from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.encode.locate import locate_model, model_digest, require_digest
 from sdretrieval.encode.prompts import FoundPrompts, Prompts, find_prompts
 from sdretrieval.encode.student import Student, load_student
 from sdretrieval.store import Store
@@ -58,6 +58,8 @@ class Run:
         """A student; the one used last stays loaded, an earlier one would only cost memory."""
         if self._loaded is None or self._loaded[0] != folder:
             self._loaded = (folder, student_from(folder, self.config))
+            if folder == self.base.student:  # all keys hold the digest that it had when the run began
+                require_digest(folder, self.base.key)
         return self._loaded[1]
 
     @property

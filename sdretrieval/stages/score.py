@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from sdretrieval.errors import MissingScores
+from sdretrieval.errors import MissingScores, RequestError
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages import imported
@@ -28,7 +29,7 @@ def score(
     def build(work: Work) -> None:
         candidates = Candidates.load(lists.path)
         query_rows, rows = candidates.query_rows_Q, candidates.rows
-        teachers, scores = score_lists(run, collection, lexical, vectors, query_rows, rows)
+        teachers, scores = score_lists(run, collection, lexical, vectors, query_rows, rows, members)
         scores.save(work.folder)
         work.counts["pairs"] = len(rows.values_T) * len(teachers)
         work.counts["newly_scored_pairs"] = sum(getattr(teacher, "newly_scored", 0) for teacher in teachers)
@@ -36,20 +37,22 @@ def score(
         if from_files:
             work.counts["missing_pairs"] = sum(len(one.missing_pairs(query_rows, rows)) for one in from_files)
 
-    identity = {"members": member_identities(run.config), "calibrate": run.config.targets.calibrate}
+    members = member_identities(run.config)
+    identity = {"members": members, "calibrate": run.config.targets.calibrate}
     inputs = [lists, lexical, collection.judged, *vectors.values()]
     return run.runner.stage(address, 1, identity, inputs, build)
 
 
 def score_lists(
     run: Run, collection: Collection, lexical: Lexical, vectors: Mapping[int, Vectors], query_rows: Array,
-    lists: Ragged, split: str | None = None, *, write_gaps: bool = True,
+    lists: Ragged, members: list[dict[str, Any]], split: str | None = None, *, write_gaps: bool = True,
 ) -> tuple[list[Teacher], TeacherScores]:  # fmt: skip
-    """The members, and each one's scores of every candidate.
+    """The members, and each one's scores of every candidate. `members`: their identities in the stage's key.
 
     `split`: that of the queries, whose lists are to be ranked and measured, so that a file of scores must know
     something of each; None for lists that teach. `write_gaps`: pairs that a file of scores lacks are written into the
-    run's folder, to be scored elsewhere. Raises MissingScores if such a file lacks pairs that it must not.
+    run's folder, to be scored elsewhere. Raises MissingScores if such a file lacks pairs that it must not, RequestError
+    if a model or file was changed since the key was made.
     """
     teachers = make_teachers(run, collection, lexical, vectors, split)
     from_files = [teacher for teacher in teachers if isinstance(teacher, ImportedTeacher)]
@@ -61,6 +64,10 @@ def score_lists(
         if not write_gaps:
             raise
         raise imported.with_written(lack, run.folder, collection) from None
+    if member_identities(run.config) != members:
+        raise RequestError(
+            "a teacher's model or file of scores was changed while it was used; run again when nothing writes to it"
+        )
     if write_gaps:
         imported.note_gaps(from_files, query_rows, lists, run.folder, collection)
     return teachers, scores

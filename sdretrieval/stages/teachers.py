@@ -148,7 +148,7 @@ def _make_teacher(
             name=name,
             query_text=corpus.query_texts().__getitem__,
             document_text=corpus.document_texts().__getitem__,
-            cache=PairCache(run.store.root / "pairs" / key_of("pairs", 1, identity, [digest])),
+            cache=PairCache(run.store.root / "pairs" / key_of("pairs", 2, identity, [digest])),
             max_tokens=member.max_tokens,
             windows=member.view.windows,
             stride=member.view.stride,

@@ -9,6 +9,7 @@ ROOT/trash/                       damaged or unused artifacts on their way out
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -21,10 +22,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sdretrieval.digests import digest_file
 from sdretrieval.errors import DamagedArtifact, ResourceError, WorkError
-from sdretrieval.store.lock import held, holder_of
-from sdretrieval.store.manifest import MANIFEST, Manifest, git_commit, record_files, sync_folder, versions
+from sdretrieval.files import sync, sync_tree
+from sdretrieval.store.lock import CLOSED, held, holder_of
+from sdretrieval.store.manifest import MANIFEST, Manifest, difference, git_commit, record_files, versions
 from sdretrieval.store.memory import peak_of_work
 from sdretrieval.store.reusable import Reusable, find_reusable
 
@@ -106,18 +107,8 @@ class Store:
         Raises DamagedArtifact naming artifact, file, what was expected and what was found.
         """
         manifest = self.manifest(key)
-        for name, record in manifest.files.items():
-            path = self.path_of(key) / name
-            where = f"artifact {key} ({manifest.stage}), file {name}"
-            if not path.is_file():
-                raise DamagedArtifact(f"{where}: expected {record.bytes} bytes, found no file; it must be made again")
-            size = path.stat().st_size
-            if size != record.bytes:
-                raise DamagedArtifact(f"{where}: expected {record.bytes} bytes, found {size}; it must be made again")
-            if deep and (found := digest_file(path)) != record.blake2b:
-                raise DamagedArtifact(
-                    f"{where}: expected digest {record.blake2b}, found {found}; it must be made again"
-                )
+        if damage := difference(self.path_of(key), manifest.files, deep=deep):
+            raise DamagedArtifact(f"artifact {key} ({manifest.stage}), {damage}; it must be made again")
         if deep:
             self._sound.add(key)
 
@@ -127,7 +118,11 @@ class Store:
             return self.get(key)
         except DamagedArtifact as damage:
             logger.warning("%s", damage)
-            self.discard(key)
+            try:
+                self.discard(key)
+            except OSError as problem:
+                if problem.errno not in CLOSED:  # in a store that we may only read it stays
+                    raise
             return None
 
     def discard(self, key: str) -> int:
@@ -184,7 +179,7 @@ class Store:
     def _is_sound(self, key: str) -> bool:
         try:
             return self.get(key) is not None
-        except DamagedArtifact as damage:
+        except (DamagedArtifact, PermissionError) as damage:
             logger.warning("%s; nothing is copied from it", damage)
             return False
 
@@ -220,10 +215,10 @@ class Store:
     def _publish(self, key: str) -> None:
         final = self.path_of(key)
         final.parent.mkdir(parents=True, exist_ok=True)
-        if final.exists():
+        if os.path.lexists(final):  # a link to nowhere, too
             self._trash(final)
-        self.partial_of(key).replace(final)
-        sync_folder(final.parent)
+        _move(self.partial_of(key), final)
+        sync(final.parent)
         self._sound.add(key)
 
     def _trash(self, folder: Path) -> int:
@@ -232,6 +227,14 @@ class Store:
         try:
             folder.replace(trash)
         except FileNotFoundError:
+            return 0
+        except OSError as problem:
+            if problem.errno != errno.EXDEV:
+                raise
+            trash = folder.replace(folder.with_name(f".{trash.name}"))  # on the file system that it is on
+        if trash.is_symlink():
+            logger.warning("%s was a link to %s; what is there is left as it is", folder, trash.readlink())
+            trash.unlink()
             return 0
         size = _bytes_of(trash)
         shutil.rmtree(trash)
@@ -284,9 +287,25 @@ class Store:
             return [Removed(path.name, self._trash(path)) for path in (*unused, *stale)]
 
 
+def _move(source: Path, target: Path) -> None:
+    """Rename a folder; to another file system (artifacts/ may be a link to a larger disk) it is copied beside `target`
+    first, under a hidden name that gc removes after a kill."""
+    try:
+        source.replace(target)
+    except OSError as problem:
+        if problem.errno != errno.EXDEV:
+            raise
+        beside = target.with_name(f".{target.name}-{os.getpid()}")
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.copytree(source, beside)
+        sync_tree(beside)
+        beside.replace(target)
+        shutil.rmtree(source)
+
+
 def _bytes_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _newest(folder: Path) -> float:
-    return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+    return max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
+from sdretrieval.digests import sealed, unsealed
 from sdretrieval.errors import WorkError
+
+logger = logging.getLogger("sdretrieval")
 
 LEDGER = "ledger.jsonl"
 LEDGERS = (LEDGER, "worker.jsonl")
@@ -21,20 +26,32 @@ class Ledger:
 
     def append(self, record: dict[str, Any]) -> None:
         """Add one line, durable when this returns. A torn line that a kill left behind is cut off first."""
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+        line = json.dumps(sealed(record), allow_nan=False) + "\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)  # one of two workers would take the other's line for a torn one
             stream.truncate(self._whole_bytes())
             stream.write(line.encode("utf8"))
             stream.flush()
             os.fsync(stream.fileno())
 
-    def read(self) -> list[dict[str, Any]]:
-        """All whole lines; none if there is no ledger yet. Raises WorkError on a broken line before the last."""
+    def read(self, *, skip_damaged: bool = False) -> list[dict[str, Any]]:
+        """All whole lines; none if there is no ledger yet. Raises WorkError on a damaged line before the last, or warns
+        and goes on with `skip_damaged`."""
         if not self.path.exists():
             return []
-        lines = self.path.read_bytes()[: self._whole_bytes()].splitlines()
-        return [self._parsed(number, line) for number, line in enumerate(lines, start=1)]
+        records = []
+        for number, line in enumerate(self.path.read_bytes()[: self._whole_bytes()].split(b"\n")[:-1], start=1):
+            try:
+                records.append(unsealed(json.loads(line)))
+            except (ValueError, RecursionError) as error:
+                problem = f"{self.path}, line {number} is damaged ({error})"
+                if not skip_damaged:
+                    raise WorkError(
+                        f"{problem}; run the config again, which lists all its stages again, then remove that line"
+                    ) from None
+                logger.warning("%s; it is passed over", problem)
+        return records
 
     def keys(self) -> set[str]:
         """The artifacts that the run refers to (field `key` of its lines)."""
@@ -42,19 +59,6 @@ class Ledger:
 
     def _whole_bytes(self) -> int:
         return self.path.read_bytes().rfind(b"\n") + 1 if self.path.exists() else 0
-
-    def _parsed(self, number: int, line: bytes) -> dict[str, Any]:
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise WorkError(
-                f"{self.path}, line {number} is no JSON ({error}); remove that line: the store still finds its stage"
-            ) from None
-        if not isinstance(record, dict):
-            raise WorkError(
-                f"{self.path}, line {number}: found {line.decode('utf8', 'replace')}; expected a JSON object"
-            )
-        return record
 
 
 def keys_in_ledgers(runs: Path) -> set[str]:

@@ -5,6 +5,7 @@ A lock file says who holds it. It is the flock that locks, never the file: a fil
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
@@ -17,10 +18,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from sdretrieval.errors import ResourceError
+
 logger = logging.getLogger("sdretrieval")
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0
 """Waiting for another process: short pauses first, so that a quick stage costs no second."""
+
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""What a file system says of a folder that we may only read."""
 
 _descriptors: set[int] = set()
 """Locks that this process holds."""
@@ -67,11 +73,22 @@ def held(path: Path, command: str, *, shared: bool = False, wait: bool = False) 
     """Hold the lock file `path`; yields whether it could be had (always True with `wait`).
 
     An exclusive holder writes its name into the file and removes the file at the end. `shared` holders exclude only
-    exclusive ones. Raises OSError if the folder cannot be written.
+    exclusive ones; who may only read the folder holds the lock if the file is there, and needs none if it is not.
+    Raises ResourceError if the folder cannot be written but must be.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    flag = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    descriptor = _acquire(path, flag, command, wait=wait)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _acquire(path, command, shared=shared, wait=wait)
+    except OSError as problem:
+        if problem.errno not in CLOSED:
+            raise
+        if not shared or not path.parent.is_dir():
+            raise ResourceError(
+                f"{path} cannot be written ({problem.strerror}), which {command} needs; ask the owner of the folder "
+                "for that permission, or name a folder of your own with --runs"
+            ) from problem
+        yield True
+        return
     if descriptor is None:
         yield False
         return
@@ -89,10 +106,11 @@ def held(path: Path, command: str, *, shared: bool = False, wait: bool = False) 
             os.close(descriptor)
 
 
-def _acquire(path: Path, flag: int, command: str, *, wait: bool) -> int | None:
+def _acquire(path: Path, command: str, *, shared: bool, wait: bool) -> int | None:
+    flag, access = (fcntl.LOCK_SH, os.O_RDONLY) if shared else (fcntl.LOCK_EX, os.O_RDWR)
     pause, announced = FIRST_PAUSE_S, False
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(path, access | os.O_CREAT, 0o666)
         with suppress(BlockingIOError):
             fcntl.flock(descriptor, flag | fcntl.LOCK_NB)
             with suppress(FileNotFoundError):  # the last holder may have removed the file in between

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -13,8 +12,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sdretrieval.digests import digest_file
+from sdretrieval.digests import digest_file, sealed, unsealed
 from sdretrieval.errors import DamagedArtifact
+from sdretrieval.files import apply_umask, sync_tree, write_json
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -60,53 +60,46 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write to `folder`, on the disk for good before this returns."""
-        text = json.dumps(asdict(self), indent=1, ensure_ascii=False, default=_number)
-        with (folder / MANIFEST).open("w", encoding="utf8") as stream:
-            stream.write(text + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        sync_folder(folder)
+        write_json(folder / MANIFEST, sealed(asdict(self)))
 
     @classmethod
     def read(cls, folder: Path, name: str) -> Manifest:
         """Read from `folder`. Raises DamagedArtifact, naming the artifact `name`, if it is no manifest."""
         try:
-            data = json.loads((folder / MANIFEST).read_text(encoding="utf8"))
+            data = unsealed(json.loads((folder / MANIFEST).read_text(encoding="utf8")))
             data["files"] = {path: FileRecord(**record) for path, record in data["files"].items()}
             return cls(**{**data, "inputs": tuple(data["inputs"])})
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        # Not every OSError: too many open files, or a file of a colleague's that is closed to us, is no damage.
+        except (
+            FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, TypeError, KeyError, AttributeError,
+            RecursionError,
+        ) as error:  # fmt: skip
             raise DamagedArtifact(
                 f"artifact {name}: its {MANIFEST} cannot be read ({error}); it must be made again"
             ) from None
 
 
-def _number(value: Any) -> Any:
-    """numpy's numbers, which stages like to count with, as Python's."""
-    if hasattr(value, "item"):
-        return value.item()
-    raise TypeError(f"counts hold a {type(value).__name__}; expected JSON values")
-
-
 def record_files(folder: Path) -> dict[str, FileRecord]:
-    """Size and digest of every file under `folder`; each is on the disk for good before this returns."""
-    records = {}
-    for path in sorted(item for item in folder.rglob("*") if item.is_file()):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        records[path.relative_to(folder).as_posix()] = FileRecord(path.stat().st_size, digest_file(path))
-    return records
+    """Size and digest of every file under `folder`; each is on the disk for good, and as readable as the umask says,
+    before this returns."""
+    apply_umask(folder)
+    sync_tree(folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): FileRecord(path.stat().st_size, digest_file(path)) for path in files}
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the folder's entries (names, renames) durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def difference(folder: Path, files: Mapping[str, FileRecord], *, deep: bool = True) -> str | None:
+    """The first of `files` under `folder` that is not as recorded, with what was expected and what was found; None if
+    all are. Digests are compared only if `deep`."""
+    for name, record in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"file {name}: expected {record.bytes} bytes, found no file"
+        if (size := path.stat().st_size) != record.bytes:
+            return f"file {name}: expected {record.bytes} bytes, found {size}"
+        if deep and (found := digest_file(path)) != record.blake2b:
+            return f"file {name}: expected digest {record.blake2b}, found {found}"
+    return None
 
 
 @functools.cache

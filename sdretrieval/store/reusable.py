@@ -32,10 +32,10 @@ def find_reusable(
     inputs = tuple(describe.get("inputs", ()))
     wanted = canonical([describe.get("version"), dict(describe.get("identity", {})), inputs[1:]])
     candidates: list[tuple[str, str, Path]] = []
-    for folder in sorted(root.glob("artifacts/*/*")):
+    for folder in sorted(root.glob("artifacts/*/[!.]*")):
         try:
             manifest = Manifest.read(folder, folder.name)
-        except DamagedArtifact:
+        except (DamagedArtifact, PermissionError):
             continue  # the stage that needs it says so, and makes it again
         if manifest.stage != stage or manifest.inputs[:1] == inputs[:1]:
             continue

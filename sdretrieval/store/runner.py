@@ -194,5 +194,5 @@ class Runner:
 
 
 def ledger_by_address(ledger: Ledger) -> dict[str, dict[str, Any]]:
-    """The last line of each stage address in an earlier ledger."""
-    return {record["stage"]: record for record in ledger.read() if "stage" in record}
+    """The last line of each stage address in an earlier ledger, without damaged ones: it only says why a stage runs."""
+    return {record["stage"]: record for record in ledger.read(skip_damaged=True) if "stage" in record}

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
@@ -17,6 +17,7 @@ from typing import TextIO
 import numpy as np
 
 from sdretrieval.errors import NumericError, RequestError
+from sdretrieval.files import apply_umask, sync
 from sdretrieval.ragged import Array
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ class PairCache:
     """Pair scores of one teacher under one view, in `folder` (named by the caller after the teacher's digest).
 
     Keys are digests of the texts, so that a later generation, a grown corpus or another run scores only new pairs. Each
-    call of `add` writes one shard, whole or not at all: a killed run loses at most the pairs since the last shard.
+    call of `add` writes one shard, whole or not at all: a killed run loses at most the pairs since the last shard. A
+    shard is named by the digest of what is in it; one that holds something else is removed, and its pairs scored again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,25 +62,41 @@ class PairCache:
             raise NumericError(
                 f"pair cache: {unknown} of {len(scores)} scores are NaN, expected numbers; score again in float32"
             )
-        name = hashlib.blake2b(b"".join(keys), digest_size=8).hexdigest()
+        packed = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), 16).copy()
+        scores = np.asarray(scores, dtype=np.float32)
+        name = _name_of(self._folder, packed, scores)
         temporary = self._folder / f"{name}.{os.getpid()}.new"
-        packed = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), 16)
-        save_file({"keys": packed.copy(), "scores": np.asarray(scores, dtype=np.float32)}, temporary)
+        save_file({"keys": packed, "scores": scores}, temporary)
+        apply_umask(temporary)
+        sync(temporary)
         temporary.replace(self._folder / f"{name}.safetensors")
-        self._scores.update(zip(keys, np.asarray(scores, dtype=np.float32).tolist(), strict=True))
+        self._scores.update(zip(keys, scores.tolist(), strict=True))
+
+
+def _name_of(folder: Path, packed: Array, scores: Array) -> str:
+    """Of the shard that holds these. The folder counts: another teacher's shard is no damage, but of no use either."""
+    hasher = hashlib.blake2b(folder.name.encode(), digest_size=16)
+    for array in (packed, scores):
+        hasher.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
+    return hasher.hexdigest()
 
 
 def _read(shard: Path) -> dict[bytes, float]:
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
     try:
-        stored = load_file(shard)
-    except SafetensorError as problem:
+        stored = load(shard.read_bytes())
+        packed, scores = stored["keys"], stored["scores"]
+        if (found := _name_of(shard.parent, packed, scores)) != shard.stem:
+            raise ValueError(f"its digest is {found}")
+    except (SafetensorError, KeyError, TypeError, ValueError) as problem:
         logger.warning("%s is damaged (%s); its pairs are scored again", shard, problem)
+        with suppress(PermissionError):
+            shard.unlink()
         return {}
-    packed = stored["keys"].tobytes()
-    return {packed[16 * i : 16 * i + 16]: score for i, score in enumerate(stored["scores"].tolist())}
+    keys = packed.tobytes()
+    return {keys[16 * i : 16 * i + 16]: score for i, score in enumerate(scores.tolist())}
 
 
 PAIR_COLUMNS = ("query", "document", "query_text", "document_text")

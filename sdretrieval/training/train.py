@@ -87,12 +87,13 @@ def train(
     with Progress(description, updates, "updates") as progress, dropout_at(model, settings.dropout):
         trainer.remove_callback(PrinterCallback)
         # Metrics first: it clears the file of what an earlier, killed attempt wrote. Complete last: all is there then.
-        for callback in (MetricsCallback(metrics, loss, progress), averaging, CompleteCallback()):
+        for callback in (MetricsCallback(metrics, loss, progress), averaging, CompleteCallback(metrics)):
             trainer.add_callback(callback)
         checkpoint = last_complete_checkpoint(folder / "trainer")
         if checkpoint is not None:
             logger.info("training continues from %s", checkpoint.name)
             averaging.restore(checkpoint)
+            shutil.copy2(checkpoint / metrics.name, metrics)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         done = int(trainer.state.global_step)
     # Back to plain float32: mixed precision wraps the model's forward.

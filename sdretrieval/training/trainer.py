@@ -4,7 +4,10 @@ checkpoints, progress."""
 from __future__ import annotations
 
 import json
+import logging
 import math
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +18,21 @@ from sentence_transformers.base.sampler import DefaultBatchSampler
 from torch.utils.data import SequentialSampler
 from transformers import TrainerCallback
 
+from sdretrieval.digests import sealed, unsealed
 from sdretrieval.encode.student import save_student
-from sdretrieval.errors import NumericError
+from sdretrieval.errors import DamagedArtifact, NumericError
+from sdretrieval.files import read_json, write_json
+from sdretrieval.store.manifest import FileRecord, difference, record_files
 
 if TYPE_CHECKING:
     from sdretrieval.progress import Progress
     from sdretrieval.teachers.ema import LiveEma, WeightAverage
     from sdretrieval.training.distillation import Distillation
 
+logger = logging.getLogger("sdretrieval")
+
 COMPLETE = "complete.json"
-"""Written last into a checkpoint: one without it was cut short by a kill and is not continued from."""
+"""Written last into a checkpoint, with size and digest of each of its files: one without it was cut short by a kill."""
 
 LOGGED = ("loss", "kl", "margin_mse", "embedding", "hard", "learning_rate", "grad_norm")
 
@@ -92,28 +100,46 @@ class MetricsCallback(TrainerCallback):
 
 
 class CompleteCallback(TrainerCallback):
-    """Marks a checkpoint as whole. Must be the last callback."""
+    """Marks a checkpoint as whole, the metrics up to it included. Must be the last callback."""
+
+    def __init__(self, metrics: Path) -> None:
+        self._metrics = metrics
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """All other files are there."""
         if not state.is_world_process_zero:
             return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        files = sorted(path.name for path in folder.iterdir())
-        mark = {"step": state.global_step, "files": files}
-        (folder / COMPLETE).write_text(json.dumps(mark) + "\n", encoding="utf8")
+        (folder / COMPLETE).unlink(missing_ok=True)  # of an earlier attempt
+        shutil.copy2(self._metrics, folder / self._metrics.name)
+        files = {name: asdict(record) for name, record in record_files(folder).items()}
+        write_json(folder / COMPLETE, sealed({"step": state.global_step, "files": files}))
 
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end, and of which nothing was deleted since."""
+    """The newest checkpoint that was written to its end and is as it was written; what is damaged is named, removed."""
+    damaged, whole = [], None
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
-        try:
-            mark = json.loads((checkpoint / COMPLETE).read_text(encoding="utf8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            continue
-        if all((checkpoint / name).exists() for name in mark.get("files", ())):
-            return checkpoint
-    return None
+        if not (checkpoint / COMPLETE).exists():
+            continue  # cut short by a kill
+        problem = _damage(checkpoint)
+        if problem is None:
+            whole = checkpoint
+            break
+        damaged.append(f"{checkpoint.name} ({problem})")
+        shutil.rmtree(checkpoint)
+    if damaged:
+        going_on = f"continues from {whole.name}" if whole else "starts again from the beginning"
+        logger.warning("damaged: %s; training %s", ", ".join(damaged), going_on)
+    return whole
+
+
+def _damage(checkpoint: Path) -> str | None:
+    try:
+        files = unsealed(read_json(checkpoint / COMPLETE))["files"]
+        return difference(checkpoint, {name: FileRecord(**record) for name, record in files.items()})
+    except (DamagedArtifact, ValueError, TypeError, KeyError, AttributeError) as problem:
+        return f"{COMPLETE}: {problem}"
 
 
 def step_of(checkpoint: Path) -> int:

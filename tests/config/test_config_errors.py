@@ -37,7 +37,10 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
     (minimal(mine={"top_share": 1.5}), "mine.top_share: found 1.5; expected a number (at least 0, at most 1)"),
     (minimal(train={"learning_rate": "fast"}), 'train.learning_rate: found "fast"; expected a number (above 0)'),
     (minimal(train={"epochs": float("inf")}), "train.epochs: found Infinity; expected a number (above 0)"),
-    (minimal(train={"margin_scale": 0}), "train.margin_scale: found 0; expected a number above 0, or auto"),
+    (
+        minimal(train={"margin_scale": 0}),
+        "train.margin_scale: found 0; expected a number from 0.0001 to 10000, or auto",
+    ),
     (
         minimal(train={"loss": "margin"}),
         'train.loss: found "margin"; expected one of listwise_kl, margin_mse, embedding; did you mean margin_mse?',
@@ -52,15 +55,18 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
     ),
     (minimal(corpus={"source": "x", "verdicts": ""}), 'corpus.verdicts: found ""; expected text (not empty) or null'),
     (minimal(train={"save_every": 0}), "train.save_every: found 0; expected a whole number (at least 1) or null"),
-    (minimal(targets={"temperature": 0}), "targets.temperature: found 0; expected a number above 0, or auto"),
+    (
+        minimal(targets={"temperature": 0}),
+        "targets.temperature: found 0; expected a number from 0.0001 to 10000, or auto",
+    ),
     (minimal(targets={"target_perplexity": 1}), "targets.target_perplexity: found 1; expected a number (above 1)"),
     (
         minimal(teacher={"kind": "lexical", "weight": -1}),
-        "teacher.weight: found -1; expected a number of at least 0, or auto",
+        "teacher.weight: found -1; expected a number from 0 to 1000, or auto",
     ),
     (
         minimal(teacher={"kind": "lexical", "weight": "none"}),
-        'teacher.weight: found "none"; expected a number of at least 0, or auto',
+        'teacher.weight: found "none"; expected a number from 0 to 1000, or auto',
     ),
     (
         minimal(teacher={"kind": "cross-encoder"}),

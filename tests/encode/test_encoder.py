@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import numpy as np
 import pytest
 
 from sdretrieval.encode import encoder
-from sdretrieval.encode import encoder as vector_file
 from sdretrieval.encode.encoder import Embeddings, encode_sequences, encode_texts
 from sdretrieval.encode.student import Student, load_student
 from sdretrieval.encode.tokens import tokenize
@@ -83,10 +83,8 @@ def test_a_killed_run_continues_after_its_last_chunk(
     monkeypatch.setattr(encoder, "encode_sequences", counted)
     with pytest.raises(KeyboardInterrupt):
         encode(student, tokens, view, tmp_path / "killed")
-    assert json.loads((tmp_path / "killed" / "chunks.json").read_text()) == {
-        "done": 75,
-        "new": len(expected.vectors_WD),
-    }
+    note = json.loads((tmp_path / "killed" / "chunks.json").read_text())
+    assert (note["done"], note["new"]) == (75, len(expected.vectors_WD))
     before, counted.allowed = counted.windows, 100
     found = encode(student, tokens, view, tmp_path / "killed")
     assert counted.windows == len(expected.vectors_WD) and 0 < before < counted.windows
@@ -125,7 +123,7 @@ def test_a_full_disk_is_met_before_the_first_text_is_encoded(
     counted = Counting(allowed=100)
     monkeypatch.setattr(encoder, "encode_sequences", counted)
     with monkeypatch.context() as while_full:
-        while_full.setattr(vector_file.os, "posix_fallocate", full, raising=False)
+        while_full.setattr(os, "posix_fallocate", full, raising=False)
         with pytest.raises(OSError, match="No space left on device"):
             encode(student, tokens, student.view, tmp_path / "full")
     assert counted.windows == 0
