@@ -16,7 +16,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from sdretrieval.encode.batches import features_of
 from sdretrieval.encode.encoder import Precision
+from sdretrieval.encode.views import Specials
 from sdretrieval.errors import ModelError
 
 if TYPE_CHECKING:
@@ -118,11 +122,9 @@ def faster_precision(
 def _seconds(model: SentenceTransformer, tokens: int, reduced: bool, training: bool) -> float:
     import torch
 
-    device = model.device
-    ids = torch.full((8, tokens), (model.tokenizer.pad_token_id or 0) + 5, dtype=torch.long, device=device)
-    features = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
-    if "token_type_ids" not in model.tokenizer.model_input_names:
-        features.pop("token_type_ids")
+    device, some_token = model.device, 5
+    sequences = [np.full(tokens, some_token)] * 8
+    features = {name: value.to(device) for name, value in features_of(model, sequences, Specials((), ())).items()}
 
     def wait() -> None:  # a GPU works behind the caller's back: its seconds count only once it is done
         if device.type == "cuda":
