@@ -148,6 +148,7 @@ def find_model(
     measures it. Raises ModelError if it is none of these, RequestError if it is a run that is not finished.
     """
     from sdretrieval.encode.locate import locate_model
+    from sdretrieval.encode.model_files import check_is_bi_encoder
 
     files = ("ledger.jsonl", "report.json")
     try:
@@ -160,6 +161,7 @@ def find_model(
             folder = locate_model(name)
         except ModelError as problem:
             raise ModelError(f"{problem}. No run has this name either (runs in {runs_folder(runs)})") from None
+        check_is_bi_encoder(name, folder)
         return FoundModel(name, folder, *lengths_of(folder, max_tokens, query_tokens))
     run = find_run(name, runs)  # raises if it is not finished
     serving, student = Serving.of(run), run / "student"

@@ -25,7 +25,7 @@ REASON = 300
 UNUSED = "pooler"
 """Of the weights that a bi-encoder's folder may lack: no bi-encoder reads what they make."""
 LEAST_FILLED = 0.5
-"""Share of the embedding matrix that a vocabulary names; a matrix padded to a round size leaves less than 1 % unnamed."""
+"""Share of the embedding matrix that a vocabulary names; padding to a round size leaves less than 1 % unnamed."""
 SAMPLE = 200
 """Words, or texts, that a tokenizer is tried on."""
 BEGINNING = 500

@@ -100,6 +100,7 @@ def load_student(
 
     folder, where = locate_model(name), torch_device(device)
     check_is_bi_encoder(name, folder)
+    chosen, digest = prompts or find_prompts(folder, name).prompts, model_digest(folder)
     model = loaded(
         f"model {name!r} in {folder} does not load as a bi-encoder",
         lambda: SentenceTransformer(str(folder), device=where, trust_remote_code=trust_remote_code),
@@ -109,7 +110,6 @@ def load_student(
         logger.warning(
             "model %r: %s has no modules.json, so mean pooling is assumed; is the folder whole?", name, folder
         )
-    chosen, digest = prompts or find_prompts(folder, name).prompts, model_digest(folder)
     encoders = split_by_side(model, name)
     for encoder in encoders:
         _check_make(name, encoder)

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+EMBEDDINGS = ("word_embeddings", "tok_embeddings", "embed_tokens", "wte.", ".shared.")
+"""What families of models call the matrix of their tokens' vectors; the first name freezes it in all of them."""
+
+
 def freeze(model: nn.Module, parts: Sequence[str]) -> int:
     """Stop gradients of every parameter whose name holds one of `parts`.
 
@@ -49,12 +53,18 @@ def frozen_names(names: Sequence[str], parts: Sequence[str]) -> set[str]:
 
     def layer_of(name: str) -> int:
         layer = re.search(r"\blayers?\.(\d+)\.", name)
-        return int(layer.group(1)) if layer else -1 if "embeddings" in name else sys.maxsize
+        embeds = any(word in name for word in ("embeddings", *EMBEDDINGS))
+        return int(layer.group(1)) if layer else -1 if embeds else sys.maxsize
 
     chosen: set[str] = set()
     for part in parts:
         lowest = re.fullmatch(r"layers:(\d+)", part)
-        named = {name for name in names if (layer_of(name) < int(lowest.group(1)) if lowest else part in name)}
+        words = EMBEDDINGS if part == EMBEDDINGS[0] else (part,)
+        named = {
+            name
+            for name in names
+            if (layer_of(name) < int(lowest.group(1)) if lowest else any(word in name for word in words))
+        }
         if not named:
             examples = sorted({re.sub(r"\.\d+\.", ".0.", name) for name in names})[:6]
             raise ModelError(

@@ -57,7 +57,7 @@ def first_loss(inputs: TrainingInputs, loss: Distillation) -> tuple[float, float
     gradients = [
         parameter.grad.norm() for parameter in inputs.student.model[0].parameters() if parameter.grad is not None
     ]
-    return float(value), float(torch.stack(gradients).norm())
+    return float(value.detach()), float(torch.stack(gradients).norm())
 
 
 def test_a_dot_model_learns_as_fast_as_the_cosine_model_that_it_is(
