@@ -111,6 +111,7 @@ def load_student(
             "model %r: %s has no modules.json, so mean pooling is assumed; is the folder whole?", name, folder
         )
     encoders = split_by_side(model, name)
+    query_view = View(max_tokens if is_static(encoders[0]) else min(query_tokens or max_tokens, max_tokens))
     for encoder in encoders:
         _check_make(name, encoder)
         # Everything here ranks by inner product: a model that asks for the cosine must give vectors of length 1.
@@ -123,16 +124,12 @@ def load_student(
         # A default that names another prompt would be put before texts by a plain `encode`, or not load again.
         if encoder.default_prompt_name not in encoder.prompts:
             encoder.default_prompt_name = None
-    query_view = View(min(query_tokens or max_tokens, max_tokens))
-    if is_static(encoders[0]):
-        query_view = View(max_tokens)
-    student = Student(encoders[0], digest, chosen, View(max_tokens), query_view, *encoders[1:], name=name)
-    for encoder in encoders:
         _keep_lengths(encoder, max_tokens, query_view.max_tokens)
         if digest not in _sound:
             _check_sound(name, encoder)
     _sound.add(digest)
-    return student
+    document_encoder = encoders[1] if len(encoders) > 1 else None
+    return Student(encoders[0], digest, chosen, View(max_tokens), query_view, document_encoder, name)
 
 
 _sound: set[str] = set()

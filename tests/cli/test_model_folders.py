@@ -117,20 +117,24 @@ BROKEN: dict[str, tuple[Damage, str]] = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `evaluate` finds its BM25 index again."""
+    return tmp_path_factory.mktemp("runs")
+
+
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_folder_is_refused_with_one_message(
-    fault: str, tiny_student: Path, tiny_corpus: Path, config: Path, tmp_path: Path, call: Call
+    fault: str, tiny_student: Path, tiny_corpus: Path, config: Path, tmp_path: Path, runs: Path, call: Call
 ) -> None:
     damage, expected = BROKEN[fault]
     folder = Path(shutil.copytree(tiny_student, tmp_path / "model"))
     damage(folder)
-    runs = ("--runs", tmp_path / "runs")
-    for arguments in (
-        ("run", config, "--set", f"student.model={folder}", *runs),
-        ("plan", config, "--set", f"student.model={folder}", *runs),
-        ("evaluate", folder, "--corpus", tiny_corpus, *runs),
-    ):
-        done = call(*arguments)
+    asked = [(command, config, "--set", f"student.model={folder}") for command in ("run", "plan")]
+    # All that `run` and `plan` share is refused by the same line: of these, every second is tried with one of them.
+    asked = asked if list(BROKEN).index(fault) % 4 < 2 else asked[list(BROKEN).index(fault) % 2 :][:1]
+    for arguments in (*asked, ("evaluate", folder, "--corpus", tiny_corpus)):
+        done = call(*arguments, "--runs", runs)
         lines = done.err.strip().splitlines()
         assert (done.code, done.out) == (2, ""), (arguments[0], done)
         assert lines[-1].startswith("error: ") and expected in lines[-1], (arguments[0], lines)

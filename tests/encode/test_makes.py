@@ -54,12 +54,9 @@ def static(words: Any) -> list[nn.Module]:
 
 
 MAKES: dict[str, Make] = {
-    "cls": pooled("cls"),
-    "max": pooled("max"),
     "last token": pooled("lasttoken"),
     "weighted mean": pooled("weightedmean"),
-    "root mean": pooled("mean_sqrt_len_tokens"),
-    "two poolings": pooled(("cls", "mean")),
+    "two poolings": pooled(("cls", "max")),
     "padding on the left": padded_left,
     "a dense layer": pooled("mean", dense()),
     "a dense layer behind unit length": pooled("mean", Normalize(), dense()),

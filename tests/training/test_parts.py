@@ -24,7 +24,12 @@ def still(model: Any) -> set[str]:
 
 @pytest.mark.parametrize(
     "name",
-    ["0.model.embeddings.tok_embeddings.weight", "0.model.embed_tokens.weight", "0.model.wte.weight", "0.model.shared.weight"],
+    [
+        "0.model.embeddings.tok_embeddings.weight",
+        "0.model.embed_tokens.weight",
+        "0.model.wte.weight",
+        "0.model.shared.weight",
+    ],
 )
 def test_the_embeddings_are_frozen_by_whatever_name_a_family_has_for_them(name: str) -> None:
     layer = "0.model.layers.0.mlp.weight"
