@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sdretrieval.cli.lookup import find_model, own_tokens
+from sdretrieval.cli.lookup import FoundModel, find_model, load_found
 from sdretrieval.cli.options import Json, Runs
 from sdretrieval.cli.output import print_json, say, stdout_kept_clean
 from sdretrieval.errors import RequestError
@@ -98,7 +98,7 @@ def check_command(
         str | None, typer.Option(metavar="MODEL", help="count lengths in this model's tokens, not in words")
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="length of the student's view (default: what the model itself asks for)")
+        int | None, typer.Option(min=1, help="length of the student's view (default: as a run, 256)")
     ] = None,
     runs: Runs = None,
     as_json: Json = False,
@@ -129,18 +129,17 @@ def check_source(
     if model_found is None:
         checked = check_corpus(corpus, dangling=dangling)
         return replace(checked, warnings=(*warnings, *checked.warnings))
-    checked = check_corpus(corpus, _token_counter(model_found.folder), {"student": model_found.max_tokens}, dangling)
+    checked = check_corpus(corpus, _token_counter(model_found), {"student": model_found.max_tokens}, dangling)
     doubt = find_prompts(model_found.folder, model_found.name).doubt(model_found.name)
     return replace(checked, warnings=(*warnings, *checked.warnings, *([doubt] if doubt else [])))
 
 
-def _token_counter(model: Path) -> CountTokens:
+def _token_counter(model: FoundModel) -> CountTokens:
     """Lengths as the student sees them, special tokens included."""
     import numpy as np
 
-    from sdretrieval.encode.student import load_student
     from sdretrieval.encode.tokens import tokenize
 
-    student = load_student(str(model), max_tokens=own_tokens(model), device="cpu")
+    student = load_found(model, "cpu")
     extra = student.document_specials.count
-    return lambda texts: np.asarray(tokenize(texts, student.model.tokenizer).lengths, dtype=np.int64) + extra
+    return lambda texts: np.asarray(tokenize(texts, student.tokenizer).lengths, dtype=np.int64) + extra

@@ -5,6 +5,7 @@ Vectors and the BM25 index are kept in the store under what they were made from,
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
     from sdretrieval.encode.student import Student
     from sdretrieval.evaluation import Run
 
+logger = logging.getLogger("sdretrieval")
+
 LEXICAL = "bm25"
 HYBRID = "hybrid:"
 """Before a model's name: that model and BM25, evenly mixed."""
 MEASURES = ("nDCG@10", "Recall@100")
 LEAST_DEPTH = 100
-VERSION = 1
+VERSION = 2
 SEED = 13
 """Of the paired tests."""
 
@@ -50,7 +53,9 @@ def evaluate_command(
             help="such as MRR@10; may be given several times (default: nDCG@10 Recall@100)")] = None,
     max_tokens: Annotated[int | None,
         typer.Option(min=1,
-            help="tokens of a text that a model reads (default: as many as the run or model asks for)")] = None,
+            help="tokens of a document that a model reads (default: as the run did; else as a run does, 256)")] = None,
+    query_tokens: Annotated[int | None,
+        typer.Option(min=1, help="the same of a query (default: as the run did; else as a run does, 64)")] = None,
     index: Annotated[str | None,
         typer.Option(metavar="RECIPE",
             help="search through this index: a file such as indexes/pq16.yaml, or '{kind: PQ16}'")] = None,
@@ -67,7 +72,7 @@ def evaluate_command(
     with stdout_kept_clean():
         record = evaluate_models(
             model, corpus, against=against or (), split=split, measures=names or MEASURES, max_tokens=max_tokens,
-            index=read_index_section(index) if index else None, runs=runs,
+            query_tokens=query_tokens, index=read_index_section(index) if index else None, runs=runs,
         )  # fmt: skip
     if json_file == "-":
         print_json(record)
@@ -82,6 +87,8 @@ def _print(record: dict[str, Any]) -> None:
     model, tests = record["model"], {test["b"]: test for test in record["tests"]}
     measures = list(record["measures"][model])
     say(f"{record['corpus']}, {record['split']}: {record['n_queries']} queries")
+    for name, tokens in record["max_tokens"].items():
+        say(f"{name} reads {tokens} tokens of a document, {record['query_tokens'][name]} of a query")
     for name, prompts in record["prompts"].items():
         if any(prompts.values()):
             say(f"{name} reads query prompt {prompts['query']!r}, document prompt {prompts['document']!r}")
@@ -93,12 +100,14 @@ def _print(record: dict[str, Any]) -> None:
 
 def evaluate_models(
     model: str, source: str, *, against: Sequence[str] = (), split: str = "test", measures: Sequence[str] = MEASURES,
-    max_tokens: int | None = None, index: IndexConfig | None = None, runs: Path | None = None,
+    max_tokens: int | None = None, query_tokens: int | None = None, index: IndexConfig | None = None,
+    runs: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Measure `model`, BM25, the two evenly mixed, and each of `against` over a split, and test `model` against them.
 
-    A system is a MODEL (see `find_model`), `bm25`, or `hybrid:MODEL`. `max_tokens` holds for every model. `index`: the
-    models' vectors are searched through such an index instead of exactly. The answer has the shape of report.json:
+    A system is a MODEL (see `find_model`), `bm25`, or `hybrid:MODEL`. `max_tokens` and
+    `query_tokens` hold for every model. `index`: the models' vectors are searched through such an index instead of
+    exactly. The answer has the shape of report.json:
     corpus, split, n_queries, systems, measures, tests (a is always `model`; p adjusted by Holm over the rows).
     Raises ModelError, CorpusError, ConfigError (measure), RequestError (an index that a model's vectors do not fit)
     before that model encodes anything.
@@ -116,7 +125,7 @@ def evaluate_models(
     plain = model != LEXICAL and not model.startswith(HYBRID)
     systems = list(dict.fromkeys([LEXICAL, model, *([HYBRID + model] if plain else []), *against]))
     names = dict.fromkeys(name.removeprefix(HYBRID) for name in systems)
-    models = {name: find_model(name, runs, max_tokens) for name in names if name != LEXICAL}
+    models = {name: find_model(name, runs, max_tokens, query_tokens) for name in names if name != LEXICAL}
     corpus = open_corpus(source)
     require_split(corpus, split)
     bench = Bench(
@@ -136,6 +145,7 @@ def evaluate_models(
         "n_queries": measured[model].n_queries,
         "model": model,
         "max_tokens": {name: model.max_tokens for name, model in models.items()},
+        "query_tokens": {name: model.query_tokens for name, model in models.items()},
         "prompts": {name: asdict(find_prompts(model.folder).prompts) for name, model in models.items()},
         "index": identity_fields(bench.index),
         "systems": systems,
@@ -204,7 +214,8 @@ class Bench:
 
         student, wanted = load_found(model), self.index
         count = len(self.corpus.documents)
-        choose(settings_from(wanted), count, student.dims).settings.check(student.dims, count)
+        chosen = choose(settings_from(wanted), count, student.dims)
+        chosen.settings.check(student.dims, count, unit=student.unit_length)
         documents_WD, queries_WD = (
             Embeddings.load(self._vectors(student, side, model.precision)).vectors_WD
             for side in ("documents", f"queries:{self.split}")
@@ -224,19 +235,29 @@ class Bench:
 
         def build(work: Work) -> None:
             from sdretrieval.encode.encoder import encode_texts
+            from sdretrieval.encode.loading import check_known
             from sdretrieval.encode.reuse import ReusableArtifact
             from sdretrieval.encode.tokens import tokenize
 
             texts = self.corpus.document_texts() if side == "documents" else self.corpus.query_texts(self.rows)
+            check_known(student.name, student.tokenizer, texts, f"the {side.partition(':')[0]}")
             check_disk(self.store.root, 4 * student.dims * len(texts))
-            tokens = tokenize(texts, model.tokenizer, f"tokenize {side}")
+            tokens = tokenize(texts, student.tokenizer, f"tokenize {side}")
             embeddings, reused = encode_texts(
                 model, tokens, view, specials, work.folder, precision=precision, description=f"encode {side}",
                 reusable=[ReusableArtifact(one.path, one.sound) for one in work.reusable()],
             )  # fmt: skip
-            work.counts.update(windows=len(embeddings.vectors_WD), windows_reused=reused)
+            cut = int((tokens.lengths > view.max_tokens - specials.count).sum())
+            work.counts.update(windows=len(embeddings.vectors_WD), windows_reused=reused, cut=cut)
 
-        return self._made("evaluate-vectors", identity, [self.corpus.digest, student.digest], build)
+        made = self._made("evaluate-vectors", identity, [self.corpus.digest, student.digest], build)
+        counts = self.store.manifest(made.name).counts
+        if counts["cut"]:
+            logger.info(
+                "%s: %s of %s %s are longer than the %d tokens that it reads",
+                student.name, f"{counts['cut']:,}", f"{counts['windows']:,}", side.partition(":")[0], view.max_tokens,
+            )  # fmt: skip
+        return made
 
     def _made(self, stage: str, identity: dict[str, Any], inputs: list[str], build: Callable[[Work], None]) -> Path:
         describe = {"version": VERSION, "identity": identity, "inputs": inputs}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,11 +18,6 @@ if TYPE_CHECKING:
     from sdretrieval.corpus import Corpus
     from sdretrieval.encode.encoder import Precision
     from sdretrieval.encode.student import Student
-
-USUAL_TOKENS = 256
-"""Of a document, if a model says nothing of its length."""
-NO_LIMIT = 1 << 20
-"""Tokenizers write a number far above this if they know no limit."""
 
 
 class Target(NamedTuple):
@@ -147,29 +141,37 @@ class FoundModel:
     """What it encodes in: the run's own, so that its vectors are those that the run measured."""
 
 
-def find_model(name: str, runs: Path | None = None, max_tokens: int | None = None) -> FoundModel:
+def find_model(
+    name: str, runs: Path | None = None, max_tokens: int | None = None, query_tokens: int | None = None
+) -> FoundModel:
     """The model that `name` means: a folder, a run (its final student, used as the run used it), or a hub id.
 
-    `max_tokens` replaces the length that the run or the model itself asks for. Raises ModelError if it is none of
-    these, RequestError if it is a run that is not finished.
+    `max_tokens` and `query_tokens` replace the run's, or those of `lengths_of`, so that a base is measured as a run
+    measures it. Raises ModelError if it is none of these, RequestError if it is a run that is not finished.
     """
     from sdretrieval.encode.locate import locate_model
+    from sdretrieval.encode.model_files import check_is_bi_encoder
 
-    folders = [Path(name).expanduser(), runs_folder(runs) / name]
-    if not any((folder / file).is_file() for folder in folders for file in ("ledger.jsonl", "report.json")):
+    files = ("ledger.jsonl", "report.json")
+    try:
+        folders = [Path(name).expanduser(), runs_folder(runs) / name]
+        is_run = any((folder / file).is_file() for folder in folders for file in files)
+    except (OSError, ValueError, RuntimeError):  # no path: `locate_model` says why
+        is_run = False
+    if not is_run:
         try:
             folder = locate_model(name)
         except ModelError as problem:
             raise ModelError(f"{problem}. No run has this name either (runs in {runs_folder(runs)})") from None
-        tokens = max_tokens or own_tokens(folder)
-        return FoundModel(name, folder, tokens, tokens)
+        check_is_bi_encoder(name, folder)
+        return FoundModel(name, folder, *lengths_of(folder, max_tokens, query_tokens))
     run = find_run(name, runs)  # raises if it is not finished
     serving = Serving.of(run)
     config, tokens = serving.config, max_tokens or int(serving.record["max_tokens"])
     folder = checked(run, "student")
     return FoundModel(
-        name, folder, tokens, min(int(serving.record["query_tokens"]), tokens), config.mine.split_identifiers,
-        config.mine.language, config.student.trust_remote_code, serving.precision(),
+        name, folder, tokens, min(query_tokens or int(serving.record["query_tokens"]), tokens),
+        config.mine.split_identifiers, config.mine.language, config.student.trust_remote_code, serving.precision(),
     )  # fmt: skip
 
 
@@ -183,14 +185,16 @@ def load_found(model: FoundModel, device: str = "auto") -> Student:
     )  # fmt: skip
 
 
-def own_tokens(folder: Path) -> int:
-    """The sequence length that a model's own files ask for, never more than its positions."""
-    from sdretrieval.encode.student import positions_in, words_folder
+def lengths_of(folder: Path, max_tokens: int | None = None, query_tokens: int | None = None) -> tuple[int, int]:
+    """Tokens that are read of a document and of a query: what is asked for, else what a student that a run saved was
+    measured with, else what a run takes that does not say. Never more than the model's positions."""
+    from sdretrieval.config import StudentConfig
+    from sdretrieval.encode.model_files import CONFIG, read_settings, words_folder
+    from sdretrieval.encode.student import positions_in
 
-    names = ("config.json", "sentence_bert_config.json", "tokenizer_config.json")
-    paths = [words_folder(folder) / name for name in names]
-    config, bert, tokenizer = (json.loads(p.read_text(encoding="utf8")) if p.is_file() else {} for p in paths)
-    positions = positions_in(config)
-    wanted = bert.get("max_seq_length") or tokenizer.get("model_max_length")
-    limits = [int(limit) for limit in (wanted, positions) if limit and 0 < limit < NO_LIMIT]
-    return min(limits, default=USUAL_TOKENS)
+    words, usual = words_folder(folder), StudentConfig.model_fields
+    saved = read_settings(words / "sentence_bert_config.json")
+    static = {} if (words / CONFIG).is_file() else read_settings(words / "tokenizer.json").get("truncation") or {}
+    documents = saved.get("document_length") or static.get("max_length") or usual["max_tokens"].default
+    documents = max_tokens or min(documents, positions_in(read_settings(words / CONFIG)) or documents)
+    return documents, min(query_tokens or saved.get("query_length") or usual["query_tokens"].default, documents)

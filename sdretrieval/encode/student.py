@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from sdretrieval.encode.batches import is_static
+from sdretrieval.encode.encoder import encode_sequences
+from sdretrieval.encode.loading import UNUSED, check_vocabulary, check_weights, embedded_tokens, loaded, reason_of
 from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.encode.model_files import MODULES, SIDES, check_is_bi_encoder, check_routes
 from sdretrieval.encode.prompts import Prompts, find_prompts
-from sdretrieval.encode.tokens import specials_of
+from sdretrieval.encode.tokens import specials_of, tokenize, tokenizer_of
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import ModelError
 
@@ -35,6 +40,7 @@ class Student:
     view: View
     query_view: View
     document_encoder: SentenceTransformer | None = None
+    name: str = ""
 
     @property
     def document_model(self) -> SentenceTransformer:
@@ -49,14 +55,26 @@ class Student:
         return int(size)
 
     @cached_property
+    def tokenizer(self) -> Any:
+        """The model's, of transformers."""
+        return tokenizer_of(self.model)
+
+    @property
+    def unit_length(self) -> bool:
+        """Whether the model itself makes vectors of length 1, so that an inner product is a cosine."""
+        from sentence_transformers.sentence_transformer.modules import Normalize
+
+        return all(isinstance(encoder[-1], Normalize) for encoder in (self.model, self.document_model))
+
+    @cached_property
     def document_specials(self) -> Specials:
         """Ids around a document's window."""
-        return specials_of(self.model.tokenizer, self.prompts.document)
+        return specials_of(tokenizer_of(self.document_model), self.prompts.document)
 
     @cached_property
     def query_specials(self) -> Specials:
         """Ids around a query."""
-        return specials_of(self.model.tokenizer, self.prompts.query)
+        return specials_of(self.tokenizer, self.prompts.query)
 
 
 def load_student(
@@ -68,41 +86,120 @@ def load_student(
     device: str = "auto",
     trust_remote_code: bool = False,
 ) -> Student:
-    """Load a bi-encoder by hub id or folder; its own prompts (`find_prompts`) are used unless `prompts` says otherwise.
+    """Load a bi-encoder by hub id or folder, in float32, with `prompts`; None: its own (`find_prompts`).
 
-    The loaded model holds the prompts as `query` and `document`, so that whatever saves it keeps them. A folder whose
-    one module routes queries and documents to encoders of their own (`Router`) gives a student with both.
+    The loaded model holds prompts and lengths, so that whatever saves it keeps them: its `encode_query` and
+    `encode_document` read what is read here. A folder whose one module routes queries and documents to encoders of
+    their own (`Router`) gives a student with both. A static model has one length for both sides, `max_tokens`.
 
-    Raises ModelError if it is not there, is no bi-encoder, or has fewer positions than `max_tokens`.
+    Raises ModelError if it is not there, is damaged, is no bi-encoder that is ranked by an inner product, has another
+    model's tokenizer, or has fewer positions than `max_tokens`.
     """
-    from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize
 
-    folder = locate_model(name)
-    try:
-        model = SentenceTransformer(str(folder), device=torch_device(device), trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as problem:
-        raise ModelError(f"model {name!r} in {folder} does not load as a bi-encoder: {problem}") from problem
-    if not (folder / "modules.json").is_file():
+    folder, where = locate_model(name), torch_device(device)
+    check_is_bi_encoder(name, folder)
+    chosen, digest = prompts or find_prompts(folder, name).prompts, model_digest(folder)
+    model = loaded(
+        f"model {name!r} in {folder} does not load as a bi-encoder",
+        lambda: SentenceTransformer(str(folder), device=where, trust_remote_code=trust_remote_code),
+        UNUSED,
+    )
+    if not (folder / MODULES).is_file():
         logger.warning(
             "model %r: %s has no modules.json, so mean pooling is assumed; is the folder whole?", name, folder
         )
-    chosen = prompts or find_prompts(folder, name).prompts
     encoders = split_by_side(model, name)
+    query_view = View(max_tokens if is_static(encoders[0]) else min(query_tokens or max_tokens, max_tokens))
     for encoder in encoders:
+        _check_make(name, encoder)
         # Everything here ranks by inner product: a model that asks for the cosine must give vectors of length 1.
-        if encoder.similarity_fn_name == "cosine" and not any(isinstance(module, Normalize) for module in encoder):
+        if encoder.similarity_fn_name == "cosine" and not isinstance(encoder[-1], Normalize):
             encoder.append(Normalize())
         check_positions(name, positions_of(encoder[0]), max_tokens)
-        encoder.max_seq_length = max_tokens
+        _make_float32(name, encoder, digest)
         encoder.eval()
         encoder.prompts = {"query": chosen.query, "document": chosen.document}
         # A default that names another prompt would be put before texts by a plain `encode`, or not load again.
         if encoder.default_prompt_name not in encoder.prompts:
             encoder.default_prompt_name = None
-    query_view = View(min(query_tokens or max_tokens, max_tokens))
-    return Student(encoders[0], model_digest(folder), chosen, View(max_tokens), query_view, *encoders[1:])
+        _keep_lengths(encoder, max_tokens, query_view.max_tokens)
+        if digest not in _sound:
+            _check_sound(name, encoder)
+    _sound.add(digest)
+    document_encoder = encoders[1] if len(encoders) > 1 else None
+    return Student(encoders[0], digest, chosen, View(max_tokens), query_view, document_encoder, name)
+
+
+_sound: set[str] = set()
+"""Digests of models that this process has tried: a run loads its base student several times."""
+
+
+def _check_make(name: str, encoder: SentenceTransformer) -> None:
+    """Raise ModelError if the parts of a model are such that its vectors are not those that sentence-transformers gives
+    for a plain text."""
+    from sentence_transformers.sentence_transformer.modules import Router
+
+    first, tokenizer = encoder[0], getattr(encoder[0], "tokenizer", None)
+    if not is_static(encoder) and not hasattr(tokenizer, "num_special_tokens_to_add"):
+        raise ModelError(
+            f"model {name!r} begins with a {type(first).__name__}, expected a Transformer or a StaticEmbedding, whose "
+            "tokens can be cut into windows; choose another model"
+        )
+    if "message" in getattr(first, "modality_config", ()):
+        raise ModelError(
+            f"model {name!r} puts texts into a chat template, which is no prompt that is put before a text; expected a "
+            "model that reads plain texts; choose another"
+        )
+    if any(isinstance(module, Router) for module in encoder):
+        raise ModelError(
+            f"model {name!r} has a Router behind its first module, expected one before all others; choose another model"
+        )
+
+
+def _make_float32(name: str, encoder: SentenceTransformer, digest: str) -> None:
+    """Half precision is for storage and for frozen models: an update of training is lost in its rounding."""
+    formats = {tensor.dtype for tensor in (*encoder.parameters(), *encoder.buffers()) if tensor.dtype.is_floating_point}
+    halved = ", ".join(sorted(str(one).removeprefix("torch.") for one in formats if one.itemsize < 4))
+    if halved:
+        _say_format(name, digest, halved)
+    encoder.float()
+
+
+@cache
+def _say_format(name: str, digest: str, halved: str) -> None:
+    """Once for a model: a run loads its base student several times."""
+    logger.info("model %s is stored in %s: it is loaded in float32", name, halved)
+
+
+def _keep_lengths(encoder: Any, max_tokens: int, query_tokens: int) -> None:
+    """What is saved reads as much of a text as is read, and measured, here."""
+    if is_static(encoder):
+        encoder.tokenizer.enable_truncation(max_tokens)
+        return
+    encoder.max_seq_length, first = max_tokens, encoder[0]
+    first.query_length, first.document_length = query_tokens, max_tokens
+    # A view shows a text's first tokens, and a batch's padding comes behind them.
+    encoder.tokenizer.truncation_side = encoder.tokenizer.padding_side = "right"
+
+
+def _check_sound(name: str, encoder: SentenceTransformer) -> None:
+    """Raise ModelError if weights or words are not the model's, or its parts do not fit: tried on two short texts."""
+    check_weights(name, encoder)
+    tokenizer = tokenizer_of(encoder)
+    check_vocabulary(name, tokenizer, embedded_tokens(encoder))
+    specials, dims = specials_of(tokenizer), encoder.get_embedding_dimension()
+    texts = [View(8 + specials.count).cut(ids, specials)[0] for ids in tokenize(["a", "one text"], tokenizer)]
+    try:
+        made = encode_sequences(encoder, texts, specials)
+    except Exception as problem:
+        raise ModelError(
+            f"model {name!r} gives no vectors of {dims} dims for a text ({reason_of(problem)}): do its modules' "
+            "settings and weights fit together? Copy or download it again"
+        ) from problem
+    if not np.isfinite(made).all():
+        raise ModelError(f"model {name!r} gives vectors with NaN or infinity in float32; name another model")
 
 
 def positions_of(transformer: Any) -> int | None:
@@ -157,25 +254,6 @@ def save_student(
     whole.save_pretrained(str(folder), create_model_card=False)
 
 
-SIDES = ("query", "document")
-
-
-def words_folder(folder: Path) -> Path:
-    """The folder of the transformer itself, with its limits and tokenizer; of two encoders, that of the queries.
-
-    Older sentence-transformers folders hold it in a folder of its own, and a router one for each side.
-    """
-    modules = json.loads((folder / "modules.json").read_text("utf8")) if (folder / "modules.json").is_file() else []
-    words = folder / modules[0].get("path", "") if modules else folder
-    return words / next(iter(routes_of(words).get("query", [])), "")
-
-
-def routes_of(folder: Path) -> dict[str, list[str]]:
-    """By side, the names of a router's module folders; empty if `folder` is no router."""
-    router = folder / "router_config.json"
-    return dict(json.loads(router.read_text("utf8"))["structure"]) if router.is_file() else {}
-
-
 def joined_by_side(queries: SentenceTransformer, documents: SentenceTransformer) -> SentenceTransformer:
     """One model whose `encode_query` is that of `queries` and whose `encode_document` that of `documents`."""
     from sentence_transformers import SentenceTransformer
@@ -201,9 +279,7 @@ def split_by_side(model: SentenceTransformer, name: str) -> list[SentenceTransfo
 
     if not isinstance(model[0], Router):
         return [model]
-    routes = dict(model[0].sub_modules.items())
-    if not set(SIDES) <= set(routes):
-        raise ModelError(f"model {name!r} routes by {', '.join(routes)}; expected routes {' and '.join(SIDES)}")
+    check_routes(name, dict(model[0].sub_modules.items()))
     first, *rest = model.children()
     query, document = (
         SentenceTransformer(

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdretrieval.digests import digest_file, sealed, unsealed
+from sdretrieval.encode.batches import is_static
 from sdretrieval.encode.reuse import (
     DIGESTS,
     ReusableArtifact,
@@ -34,13 +35,30 @@ from sdretrieval.progress import Progress
 from sdretrieval.ragged import Array, Ragged, gathered
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from sentence_transformers import SentenceTransformer
 
 logger = logging.getLogger(__name__)
 
 TEXTS_PER_CALL = 1000
 """A killed run loses the tokens of at most this many texts."""
 TOKENS, OFFSETS, CARD = "tokens.npy", "offsets.npy", "tokens.json"
+
+
+def tokenizer_of(model: SentenceTransformer) -> Any:
+    """A model's tokenizer as one of transformers. A static model's puts no special tokens around a text."""
+    if not is_static(model):
+        return model.tokenizer
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    own = model.tokenizer
+    settings = json.loads(own.to_str())["model"]
+    unknown = settings.get("unk_token")
+    if settings.get("unk_id") is not None:
+        unknown = own.id_to_token(settings["unk_id"])
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=own, unk_token=unknown)
+    wrapped.backend_tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B")
+    return wrapped
 
 
 def specials_of(tokenizer: Any, prompt: str = "") -> Specials:

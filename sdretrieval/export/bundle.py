@@ -93,9 +93,7 @@ def export_bundle(
         )
     check_graph(student, names)
     with _made_whole(folder) as work:
-        # With prompts and length inside, so that `SentenceTransformer(folder)` alone does the same.
-        for encoder in (student.model, student.document_model):
-            encoder.max_seq_length = student.view.max_tokens
+        # It holds prompts and lengths, so that `SentenceTransformer(folder)` alone does the same.
         save_student(student.model, work / STUDENT, student.document_encoder)
         index.save(work / INDEX)
         (work / IDS).write_text(json.dumps(list(documents.ids)) + "\n", encoding="utf8")

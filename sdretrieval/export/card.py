@@ -110,13 +110,9 @@ def _usage(served: Served, model_path: str) -> str:
         'queries = model.encode_query(["a query"])',
         'documents = model.encode_document(["title text"])  # title and text joined by one space\n```',
         f"Vectors have {served.dims} dims and are compared by inner product.",
-        f"A text is cut at {served.max_tokens} tokens.",
+        f"`encode_document` cuts a text at {served.max_tokens} tokens, `encode_query` at {query_tokens}, as all "
+        f"measurements did; a plain `encode` cuts it at {served.max_tokens}.",
     ]
-    if query_tokens < served.max_tokens:
-        lines.append(
-            f"All measurements cut queries at {query_tokens} tokens, as `sdretrieval search` does; "
-            f"`encode_query` reads up to {served.max_tokens}."
-        )
     if served.prompts.query or served.prompts.document:
         lines.append(
             f"Prompts (stored in the model): query `{served.prompts.query!r}`, document `{served.prompts.document!r}`."

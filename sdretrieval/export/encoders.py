@@ -24,10 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from sdretrieval.encode.batches import CPU_BATCH_TOKENS, budget_batches, features_of, pad
+from sdretrieval.encode.batches import CPU_BATCH_TOKENS, budget_batches, features_of, is_static, pad
 from sdretrieval.encode.encoder import encode_sequences
+from sdretrieval.encode.model_files import words_folder
 from sdretrieval.encode.prompts import Prompts
-from sdretrieval.encode.student import Student, load_student, words_folder
+from sdretrieval.encode.student import Student, load_student
 from sdretrieval.encode.tokens import specials_of, tokenize
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import DamagedArtifact, MissingPackageError, ModelError
@@ -81,7 +82,7 @@ class TextEncoder:
 def torch_encoder(student: Student) -> TextEncoder:
     """The loaded student itself."""
     return TextEncoder(
-        student.model.tokenizer, student.prompts, student.view, student.query_view,
+        student.tokenizer, student.prompts, student.view, student.query_view,
         partial(encode_sequences, student.model), partial(encode_sequences, student.document_model),
     )  # fmt: skip
 
@@ -158,7 +159,14 @@ def _graph_engine(infer: Infer, names: Sequence[str], pad_id: int, dims: int, ba
 
 
 def check_graph(student: Student, formats: Sequence[str]) -> None:
-    """Raise ModelError if the model pools without its prompt, which a graph without a prompt length cannot do."""
+    """Raise ModelError if the model pools without its prompt, which a graph without a prompt length cannot do, or is
+    static: its input is one list of ids, without a batch's rows."""
+    if set(formats) & set(GRAPHS) and is_static(student.model):
+        raise ModelError(
+            f"the student is static (a text's vector is the mean of its tokens'), which only format torch holds, and "
+            f"{', '.join(f for f in formats if f in GRAPHS)} was asked for; export --format torch: it needs no faster "
+            "engine"
+        )
     prompted = student.prompts.query or student.prompts.document
     if set(formats) & set(GRAPHS) and prompted and not all(getattr(m, "include_prompt", True) for m in student.model):
         raise ModelError(

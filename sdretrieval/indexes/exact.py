@@ -66,8 +66,8 @@ def check_finite(block_BD: Floats, what: str, first: int = 0) -> None:
     )
 
 
-def warn_unless_unit(sample_BD: Floats) -> None:
-    """Log a warning if sampled vectors are not of length 1: the scores then are inner products, not cosines."""
+def all_unit(sample_BD: Floats) -> bool:
+    """Whether sampled vectors have length 1; logs a warning if not: the scores then are inner products, not cosines."""
     norms = np.linalg.norm(sample_BD, axis=1)
     off = np.abs(norms - 1) > 0.01
     if off.any():
@@ -76,6 +76,7 @@ def warn_unless_unit(sample_BD: Floats) -> None:
             "and IVF or HNSW may find less; normalise the vectors if the model means cosine similarity",
             int(off.sum()), len(norms), norms.min(), norms.max(),
         )  # fmt: skip
+    return not off.any()
 
 
 def exact_search(vectors_ND: NDArray[Any], queries_QD: NDArray[Any], k: int) -> Hits:

@@ -189,8 +189,9 @@ class IndexSettings:
                 part.by_residual = False  # float16 holds the vectors themselves: differences to a centroid gain nothing
         return index
 
-    def check(self, dims: int, count: int | None = None) -> None:
-        """Raise RequestError if vectors of `dims` dims, or so few of them, cannot be indexed this way.
+    def check(self, dims: int, count: int | None = None, *, unit: bool = True) -> None:
+        """Raise RequestError if vectors of `dims` dims, or so few of them, cannot be indexed this way, or, unless all
+        have length 1 (`unit`), if the index finds those that point the same way or are near, which is another ranking.
 
         `auto` fits whatever there is: check what it chooses.
         """
@@ -202,6 +203,12 @@ class IndexSettings:
         graph = any(isinstance(part, faiss.IndexHNSW) for part in parts)  # see `build.make_index`
         if index.metric_type != faiss.METRIC_INNER_PRODUCT and not graph and self.rescore is None:
             raise RequestError(f"index kind {self.kind!r} is not searched by inner product; set rescore to 4 or more")
+        if index.metric_type != faiss.METRIC_INNER_PRODUCT and not unit:
+            raise RequestError(
+                f"index kind {self.kind} finds neighbours by angle or distance, which rank as inner products do only "
+                "if all vectors have length 1, and the model (similarity: dot) does not make them so; take kind exact, "
+                "SQ8, HNSW32,Flat or IVF,Flat"
+            )
         needed = max(max(getattr(part, "nlist", 0), codebook_size(part)) for part in parts)
         if count is not None and count < needed:
             raise RequestError(

@@ -19,7 +19,7 @@ from sdretrieval.errors import DamagedArtifact, RequestError
 from sdretrieval.indexes.auto import choose
 from sdretrieval.indexes.build import bytes_per_vector, fit_breadth, make_index, sample_rows
 from sdretrieval.indexes.card import IndexCard, read_card
-from sdretrieval.indexes.exact import Floats, check_finite, check_matrix, exact_search, recall, warn_unless_unit
+from sdretrieval.indexes.exact import Floats, all_unit, check_finite, check_matrix, exact_search, recall
 from sdretrieval.indexes.faiss_library import faiss_threads, load_faiss
 from sdretrieval.indexes.gpu import GPU_LIMIT, choose_gpus, shard_bytes, to_gpus
 from sdretrieval.indexes.hits import Hits, empty_hits, ordered
@@ -99,7 +99,7 @@ class VectorIndex:
                 raise RequestError(f"an index cannot be built from 0 {what}; check that the corpus was encoded")
         count, dims = vectors_ND.shape
         choice = choose(settings, count, dims)
-        choice.settings.check(dims, count)
+        choice.settings.check(dims, count, unit=all_unit(sample_rows(vectors_ND, CARD_QUERIES, seed)))
         if choice.reason:
             logger.info("index %s takes %s", settings.kind, choice.reason)
         fitted = choice.settings.fitted(count)
@@ -115,7 +115,6 @@ class VectorIndex:
             recall_source="documents" if queries_QD is None else "queries",
             rescore_bytes_per_vector=rescorer.bytes_per_vector if rescorer else 0, reason=choice.reason,
         )  # fmt: skip
-        warn_unless_unit(sample_rows(vectors_ND, CARD_QUERIES, seed))
         sample = sample_rows(vectors_ND if queries_QD is None else queries_QD, CARD_QUERIES, seed)
         truth = exact_search(vectors_ND, sample, min(CARD_DEPTH, count))
         on_cpu = cls(index, card, 0, rescorer)

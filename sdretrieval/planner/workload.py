@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from sdretrieval.config import Config, DenseConfig, members_of
-from sdretrieval.encode.student import Student, words_folder
+from sdretrieval.encode.model_files import words_folder
+from sdretrieval.encode.student import Student
 from sdretrieval.encode.tokens import specials_of, tokenize
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.ragged import Array, Ragged
@@ -123,7 +124,7 @@ def workload_of(config: Config, student: Student, made: Mapping[str, Artifact], 
         query_removed_texts = [query_removed[row].text for row in spread(len(query_removed), sample).tolist()]
 
         def lengths(texts: Sequence[str], count: int, side: str) -> Lengths:
-            return Lengths(tokenize(texts, student.model.tokenizer, f"sample of {side}"), count)
+            return Lengths(tokenize(texts, student.tokenizer, f"sample of {side}"), count)
 
         if "0/tokens" in made:  # then they are known, not estimated
             documents = Lengths(Tokens(made["0/tokens"].key, made["0/tokens"].path).documents, len(corpus.documents))

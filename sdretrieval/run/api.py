@@ -12,7 +12,7 @@ from sdretrieval.config import Config, dump_config, load_config
 from sdretrieval.config.conflicts import blind_to_order
 from sdretrieval.encode.batches import usual_batch_tokens
 from sdretrieval.encode.views import View
-from sdretrieval.errors import RequestError, WorkError
+from sdretrieval.errors import ModelError, RequestError, WorkError
 from sdretrieval.files import read_json, write_text
 from sdretrieval.planner import (
     CANNOT_FORECAST,
@@ -159,6 +159,8 @@ def tune_and_forecast(run: Run, until: str | None) -> None:
         if now.stages:
             logger.info("%d stages to make: %s", len(now.stages), now.summary())
         write_forecast(run.folder / FORECAST, now)
+    except ModelError:  # of a teacher that was tried: its own stage would fail, hours later
+        raise
     except CANNOT_FORECAST as problem:
         logger.warning("no tuning and no forecast of this run (%s: %s); it goes on", type(problem).__name__, problem)
 

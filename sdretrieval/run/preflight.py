@@ -22,11 +22,11 @@ from sdretrieval.config import (
 from sdretrieval.corpus import find_source, read_marks
 from sdretrieval.corpus.language import AUTO, require_detector
 from sdretrieval.encode.locate import locate_model
+from sdretrieval.encode.model_files import CONFIG, check_is_bi_encoder, check_is_reranker, read_settings, words_folder
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import Student, check_positions, positions_in, torch_device
 from sdretrieval.errors import ModelError, RequestError
 from sdretrieval.evaluation.gate import MERGE_SHARES
-from sdretrieval.files import read_json
 from sdretrieval.run.disk_needs import check_room
 from sdretrieval.stages.run import prompts_of, student_from
 from sdretrieval.store import Store
@@ -131,11 +131,8 @@ def check_machine(config: Config) -> None:
 
 
 def check_model(member: Member | None, config: Config) -> None:
-    """Raise ModelError if a member's model (None: the student's) is not there, is of another kind than expected, or has
-    too short a context. Reads the model's settings, no weights."""
-    from sdretrieval.teachers.cross_encoder import check_is_reranker
-    from sdretrieval.teachers.dense import check_is_bi_encoder
-
+    """Raise ModelError if a member's model (None: the student's) is not there, is damaged or of another kind than
+    expected, or has too short a context. Reads the model's settings, no weights."""
     name, tokens = config.student.model, config.student.max_tokens
     if isinstance(member, CrossEncoderConfig):
         name, tokens = member.model, member.max_tokens
@@ -147,9 +144,9 @@ def check_model(member: Member | None, config: Config) -> None:
         tokens = member.view.max_tokens or 0
     elif member is not None:
         return
-    # The folder's own config first: modules such as the pooling have files of that name in folders below.
-    paths = sorted(locate_model(name).glob("**/config.json"), key=lambda path: (len(path.parts), path))
-    check_positions(name, positions_in(read_json(paths[0])) if paths else None, tokens)
+    else:
+        check_is_bi_encoder(name, locate_model(name))
+    check_positions(name, positions_in(read_settings(words_folder(locate_model(name)) / CONFIG)), tokens)
 
 
 def check_language(config: Config) -> None:
@@ -180,7 +177,7 @@ def check_student(config: Config) -> Student:
             "encoder stays), or name a base with one encoder"
         )
     frozen_names([name for name, _ in student.model.named_parameters()], config.train.freeze)
-    settings_from(config.index).check(student.dims)
+    settings_from(config.index).check(student.dims, unit=student.unit_length)
     return student
 
 

@@ -1,6 +1,6 @@
-"""Says once what the student cannot see of long documents, and in how many windows its teachers read them.
+"""Says once what the student cannot see of long queries and documents, and in how many windows its teachers read these.
 
-Legend: N documents.
+Legend: N documents, Q queries.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ QUERY_TOKENS = 32
 
 
 def say_coverage(run: Run, collected: Collection, tokens: Tokens) -> None:
-    """Log lines over the documents' token counts."""
+    """Log lines over the token counts of queries and documents."""
+    _say_queries(run, collected, tokens)
     config, lengths_N = run.config, tokens.documents.lengths
     specials = run.student(run.base.student).document_specials.count  # what is put around a document, prompt too
     room = config.student.max_tokens - specials
@@ -51,4 +52,18 @@ def say_coverage(run: Run, collected: Collection, tokens: Tokens) -> None:
         logger.info(
             "teacher %s reads all of a document in windows: %.1f on average, %s of the longest, %s",
             member.kind, np.mean(windows_N), f"{int(windows_N.max()):,}", cost,
+        )  # fmt: skip
+
+
+def _say_queries(run: Run, collected: Collection, tokens: Tokens) -> None:
+    """Short ones, as most are, are worth no line."""
+    student, lengths_Q = run.student(run.base.student), tokens.queries.lengths
+    room = student.query_view.max_tokens - student.query_specials.count
+    cut = int((lengths_Q > room).sum())
+    if cut:
+        longest = int(lengths_Q.argmax())
+        logger.info(
+            "the student sees the first %d tokens of a query: %s of %s queries are longer, the longest, %s, has %s; "
+            "student.query_tokens: null lets it see as much as of a document",
+            room, f"{cut:,}", f"{len(lengths_Q):,}", collected.corpus.query_ids[longest], f"{lengths_Q[longest]:,}",
         )  # fmt: skip

@@ -82,7 +82,8 @@ def encode_student(
         encoding = Encoding(work, student, _batch_tokens(run), precision.chosen(), address, also_from)
         if documents is None:
             count = len(collected.corpus.documents)
-            choose(settings_from(run.config.index), count, student.dims).settings.check(student.dims, count)
+            chosen = choose(settings_from(run.config.index), count, student.dims)
+            chosen.settings.check(student.dims, count, unit=student.unit_length)
             encoding.documents("document", "documents", tokens.documents, view)
         else:
             for side in ("documents", "query_removed"):
@@ -98,7 +99,7 @@ def encode_student(
     else:
         identity = {"encoded": "queries"}
     inputs: list[Artifact | str] = [tokens, key, *([documents] if documents else []), *precision.inputs]
-    made = run.runner.stage(address, 1, identity | _identity(run), inputs, build, resumable=True)
+    made = run.runner.stage(address, 2, identity | _identity(run), inputs, build, resumable=True)
     return Vectors(made.key, made.path, documents)
 
 
@@ -114,7 +115,7 @@ def encode_query_removed(run: Run, tokens: Tokens) -> Vectors:
 
     identity = {"encoded": "hidden", "max_tokens": view.max_tokens, **_identity(run)}
     inputs: list[Artifact | str] = [tokens, run.base.key, *precision.inputs]
-    made = run.runner.stage(address, 1, identity, inputs, build, resumable=True)
+    made = run.runner.stage(address, 2, identity, inputs, build, resumable=True)
     return Vectors(made.key, made.path)
 
 
@@ -139,7 +140,7 @@ def encode_external(run: Run, collected: Collection, position: int, encoder: Ext
         "prompts": list(astuple(encoder.prompts.prompts)),
         "encode_precision": precision.wanted,
     }
-    made = run.runner.stage(address, 1, identity, [tokens, encoder.digest, *precision.inputs], build, resumable=True)
+    made = run.runner.stage(address, 2, identity, [tokens, encoder.digest, *precision.inputs], build, resumable=True)
     return Vectors(made.key, made.path)
 
 

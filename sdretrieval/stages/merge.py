@@ -22,5 +22,5 @@ def merge(run: Run, address: str, old: Weights, new: Weights, share: float) -> W
         save_student(base.model, work.folder / "average")
         work.counts["share"] = share
 
-    made = run.runner.stage(address, 1, {"share": share}, [old.key, new.key], build)
+    made = run.runner.stage(address, 2, {"share": share}, [old.key, new.key], build)
     return Weights(made.key, made.path / "student", made.path / "average")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sdretrieval.config import EmaConfig, members_of
+from sdretrieval.encode.encoder import encode_sequences
+from sdretrieval.encode.student import Student
+from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.training_inputs import TrainingData
 from sdretrieval.store import Work
@@ -14,20 +18,29 @@ from sdretrieval.teachers.dense import AlignedVectors, JoinedVectors, ShuffledVe
 from sdretrieval.teachers.protocols import HasVectors
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
     from sdretrieval.training.distillation import Distillation, LiveTargets
 
+logger = logging.getLogger("sdretrieval")
+
+SCORED_LISTS = 32
+"""Lists on which the unit of the student's scores is measured, some hundred documents."""
 ALIGNED_ON = 8192
 """Most documents on which a teacher's vectors are reduced and turned: far more than there are directions."""
 
 
-def make_loss(work: Work, data: TrainingData, model: SentenceTransformer, live: LiveTargets | None) -> Distillation:
-    """What the config asks for; the hard-label control is InfoNCE alone."""
+def make_loss(work: Work, data: TrainingData, student: Student, live: LiveTargets | None) -> Distillation:
+    """What the config asks for, with its temperature in the unit of the student's scores (`score_unit`); the hard-label
+    control is InfoNCE alone."""
     from sdretrieval.training.distillation import EmbeddingDistillation, ListwiseDistillation, MarginDistillation
 
-    cfg = data.config.train
-    common: dict[str, Any] = {"student_temperature": cfg.student_temperature, "live": live}
+    cfg, model, unit_of_score = data.config.train, student.model, score_unit(data, student)
+    common: dict[str, Any] = {"student_temperature": cfg.student_temperature * unit_of_score, "live": live}
+    if unit_of_score != 1.0:
+        work.counts["score_unit"] = unit_of_score
+        logger.info(
+            "the student's scores are inner products that differ %.3g times as much as its cosines: its temperature is "
+            "%.3g times train.student_temperature, which is meant for cosines", unit_of_score, unit_of_score,
+        )  # fmt: skip
     if data.objective == "hard":
         return ListwiseDistillation(model, kl_weight=0.0, hard_label_weight=1.0, **common)
     common["hard_label_weight"] = cfg.hard_label_weight
@@ -35,19 +48,51 @@ def make_loss(work: Work, data: TrainingData, model: SentenceTransformer, live: 
         return EmbeddingDistillation(model, **common)
     if cfg.loss == "listwise_kl":
         return ListwiseDistillation(model, **common)
-    heat, scale = data.targets.temperature, _margin_scale(data)
+    heat, scale = data.targets.temperature, _margin_scale(data, unit_of_score)
     work.counts["margin_scale"] = scale
     return MarginDistillation(model, target_temperature=heat, scale=scale, **common)
 
 
-def _margin_scale(data: TrainingData) -> float:
-    """Cosines for one unit of the mixture's score, the live member's snapshot in its place."""
+def score_unit(data: TrainingData, student: Student) -> float:
+    """What a cosine is worth in the student's scores as it starts: 1 if its vectors have length 1.
+
+    A `dot` model's vectors are longer, and its scores differ more: divided by a temperature meant for cosines they
+    would make a softmax that is all but one-hot. The unit is the standard deviation of its scores within lists, over
+    that of the same pairs' cosines.
+    """
+    from sdretrieval.training.losses import margin_scale
+
+    if student.unit_length:
+        return 1.0
+    lists = data.candidates.take(np.unique(np.linspace(0, len(data.candidates) - 1, SCORED_LISTS).astype(np.int64)))
+    rows, queries = np.unique(lists.rows.values_T), lists.query_rows_Q
+    specials = student.query_specials
+    asked = [student.query_view.cut(data.tokens.queries[row], specials)[0] for row in queries.tolist()]
+    queries_QD = encode_sequences(student.model, asked, specials)
+    if data.documents is not None:  # only queries learn: documents keep the vectors they have
+        kept = data.documents.documents
+        documents_MD = np.asarray(kept.vectors_WD[kept.windows[rows]])
+    else:
+        specials = student.document_specials
+        shown = [student.view.cut(data.tokens.documents[row], specials)[0] for row in rows.tolist()]
+        documents_MD = encode_sequences(student.document_model, shown, specials)
+
+    def scores(queries_QD: Array, documents_MD: Array) -> Ragged:
+        of_query_TD, of_document_TD = queries_QD[lists.rows.list_of_entry], documents_MD[positions_T]
+        return lists.rows.with_values((of_query_TD * of_document_TD).sum(axis=1))
+
+    positions_T = np.searchsorted(rows, lists.rows.values_T)
+    return margin_scale(scores(queries_QD, documents_MD), scores(unit(queries_QD), unit(documents_MD)))
+
+
+def _margin_scale(data: TrainingData, unit_of_score: float) -> float:
+    """The student's scores for one unit of the mixture's score, the live member's snapshot in its place."""
     from sdretrieval.training.losses import margin_scale
 
     cfg = data.config.train.margin_scale
     assert data.scores is not None
     if cfg != "auto":
-        return float(cfg)
+        return float(cfg) * unit_of_score
     mixed, unknown = data.scores.mixed(data.weights), data.scores.unknown(data.weights)
     if unknown is not None:  # what no teacher scored has a score that stands in for it, and says nothing of the spread
         mixed = mixed.with_values(np.where(unknown.values_T, -np.inf, mixed.values_T))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
+from sdretrieval.encode.loading import check_known
 from sdretrieval.encode.reuse import ReusableArtifact
 from sdretrieval.encode.student import Student
 from sdretrieval.encode.tokens import load_tokens, tokenize_into
@@ -50,9 +51,11 @@ def tokenize_texts(
 def build_tokens(work: Work, collected: Collection, student: Student, what: str = "0/tokens") -> None:
     """Token ids by side; those of texts that an earlier corpus had are copied.
 
-    `query_removed`: of documents without the query made from them.
+    `query_removed`: of documents without the query made from them. Raises ModelError if most of the corpus is unknown
+    to the tokenizer.
     """
-    corpus, tokenizer, earlier = collected.corpus, student.model.tokenizer, work.reusable()
+    corpus, tokenizer, earlier = collected.corpus, student.tokenizer, work.reusable()
+    check_known(student.name, tokenizer, corpus.document_texts(), "the corpus")
     sides: list[tuple[str, str, Sequence[str]]] = [
         ("document", "documents", corpus.document_texts()),
         ("query", "queries", corpus.query_texts()),

@@ -98,7 +98,7 @@ def train(
         moving = [[member.mode, member.half_life] for member in averages if member.mode != "base"]
         identity["averages"] = moving or ([["frozen", HALF_LIFE]] if averages else [])
     made = run.runner.stage(
-        address, 4, identity,
+        address, 5, identity,
         [start.key, tokens, collection.judged, *inputs.artifacts(), *(one for one in kept if one), *precision.inputs],
         build, resumable=True,
     )  # fmt: skip
@@ -119,7 +119,7 @@ def build_student(work: Work, data: TrainingData) -> None:
 
     student = student_from(data.start, data.config)
     ema, live = _live(data, student) if data.objective == "teacher" else (None, None)
-    loss = make_loss(work, data, student.model, live)
+    loss = make_loss(work, data, student, live)
     collator = _collator(work, data, student)
     trained = run_trainer(
         student.model, collator, loss, _settings(data), work.folder,

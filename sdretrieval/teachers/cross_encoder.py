@@ -6,18 +6,18 @@ longer than the model's limit is read in overlapping windows; its logit is the b
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from sdretrieval.encode.batches import budget_batches, usual_batch_tokens
+from sdretrieval.encode.loading import check_known, check_vocabulary, check_weights, embedded_tokens, loaded
 from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.encode.model_files import check_is_reranker, check_one_output
 from sdretrieval.encode.student import check_positions, positions_of, torch_device
-from sdretrieval.errors import ModelError, NumericError
+from sdretrieval.errors import NumericError
 from sdretrieval.progress import Progress
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.teachers.pairs import PairCache, pair_key
@@ -77,6 +77,7 @@ class CrossEncoderTeacher:
         unknown = np.isnan(self._cache.get(keys))
         todo = sorted({keys[i]: i for i in np.flatnonzero(unknown).tolist()}.values())
         self.newly_scored += len(todo)
+        check_known(self.name, self._model.tokenizer, [pair(i)[1] for i in todo[:PAIRS_PER_SHARD]], "the documents")
         with Progress(f"score with {self.name}", len(todo), "pairs") as progress:
             for start in range(0, len(todo), PAIRS_PER_SHARD):
                 block = todo[start : start + PAIRS_PER_SHARD]
@@ -141,53 +142,25 @@ class CrossEncoderTeacher:
 
 
 def load_cross_encoder(name: str, *, max_tokens: int, device: str = "auto") -> tuple[CrossEncoder, str]:
-    """The model in float32 and its digest. Raises ModelError if it is absent, no reranker, or too short."""
+    """The model in float32 and its digest. Raises ModelError if it is absent, damaged, no reranker, has another model's
+    tokenizer, or is too short."""
     import torch
-    from safetensors import SafetensorError
     from sentence_transformers import CrossEncoder
 
-    folder = locate_model(name)
+    folder, where = locate_model(name), torch_device(device)
     check_is_reranker(name, folder)
-    try:
-        model = CrossEncoder(str(folder), device=torch_device(device), activation_fn=torch.nn.Identity())
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as problem:
-        raise ModelError(f"model {name!r} in {folder} does not load as a cross-encoder: {problem}") from problem
-    _check_one_output(name, model.num_labels)
+    model = loaded(
+        f"model {name!r} in {folder} does not load as a cross-encoder",
+        lambda: CrossEncoder(str(folder), device=where, activation_fn=torch.nn.Identity()),
+    )
+    check_one_output(name, model.num_labels)
     check_positions(name, positions_of(model[0]), max_tokens)
+    check_weights(name, model)
+    check_vocabulary(name, model.tokenizer, embedded_tokens(model))
     prompt = model.prompts.get(model.default_prompt_name or "")
     if prompt:  # pairs are read as they are: a reranker that wants an instruction must not get worse unnoticed
         logger.warning("cross-encoder %s asks for the prompt %r, which is not put before its pairs", name, prompt)
     return model.float(), model_digest(folder)
-
-
-def check_is_reranker(name: str, folder: Path) -> None:
-    """Raise ModelError if the files beside the weights say that `folder` holds no reranker; loads nothing.
-
-    A bi-encoder loads as a cross-encoder without complaint: with a random head.
-    """
-    card = folder / "config.json"
-    settings = json.loads(card.read_text(encoding="utf8")) if card.is_file() else {}
-    kinds = settings.get("architectures")
-    if not kinds:
-        modules = folder / "modules.json"
-        if modules.is_file() and "Pooling" in modules.read_text(encoding="utf8"):
-            raise ModelError(
-                f"model {name!r} is no cross-encoder: {modules.name} names a Pooling, as a bi-encoder's does, expected "
-                "a model with a classification head; choose a reranker"
-            )
-    elif not any(kind.endswith("ForSequenceClassification") for kind in kinds):
-        raise ModelError(
-            f"model {name!r} is no cross-encoder: its architecture is {', '.join(kinds)}, expected one that ends in "
-            "ForSequenceClassification; choose a reranker"
-        )
-    else:  # transformers writes the labels unless they are its default of two
-        labels = settings.get("id2label")
-        _check_one_output(name, settings.get("num_labels", 2) if labels is None else len(labels))
-
-
-def _check_one_output(name: str, outputs: int) -> None:
-    if outputs != 1:
-        raise ModelError(f"cross-encoder {name!r} has {outputs} outputs, expected 1 relevance logit; choose a reranker")
 
 
 def _check_finite(name: str, logits: Array, pairs: Sequence[tuple[str, str]]) -> None:

@@ -11,7 +11,6 @@ Legend: Q queries, W windows, M documents, N texts, X texts asked for, E dims of
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from sdretrieval.encode.encoder import Embeddings
-from sdretrieval.encode.student import routes_of
-from sdretrieval.errors import ModelError, WorkError
+from sdretrieval.encode.model_files import read_settings, routes_of
+from sdretrieval.errors import WorkError
 from sdretrieval.indexes.hits import Hits
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.teachers.protocols import HasVectors, lists_from_matrix
@@ -134,26 +133,9 @@ def weight_bytes(folder: Path) -> int:
 def dims_of(folder: Path) -> int:
     """Length of a model's vectors by its settings, without loading it: a dense layer's, else the hidden size."""
     usual, names = 1024, ("out_features", "hidden_size", "dim", "d_model", "word_embedding_dimension")
-    cards = [json.loads(path.read_text(encoding="utf8")) for path in sorted(folder.glob("*/config.json"))]
-    own = folder / "config.json"
-    cards += [json.loads(own.read_text(encoding="utf8"))] if own.is_file() else []
-    sizes = [int(card[name]) for name in names for card in cards if isinstance(card, dict) and card.get(name)]
+    cards = [read_settings(path) for path in (*sorted(folder.glob("*/config.json")), folder / "config.json")]
+    sizes = [int(card[name]) for name in names for card in cards if isinstance(card.get(name), int)]
     return sizes[0] if sizes else usual
-
-
-def check_is_bi_encoder(name: str, folder: Path) -> None:
-    """Raise ModelError if the files beside the weights say that `folder` holds a reranker; loads nothing.
-
-    A reranker loads as a bi-encoder without complaint: its head is dropped, and mean pooling assumed.
-    """
-    card, modules = folder / "config.json", folder / "modules.json"
-    kinds = json.loads(card.read_text(encoding="utf8")).get("architectures") if card.is_file() else None
-    pools = modules.is_file() and "Pooling" in modules.read_text(encoding="utf8")
-    if kinds and not pools and any(kind.endswith("ForSequenceClassification") for kind in kinds):
-        raise ModelError(
-            f"model {name!r} is no bi-encoder: its architecture is {', '.join(kinds)}, a reranker's; "
-            "give it to a teacher of kind: cross_encoder, or choose a bi-encoder"
-        )
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from sdretrieval.encode.batches import features_of
 from sdretrieval.encode.encoder import Precision
+from sdretrieval.encode.views import Specials
 from sdretrieval.errors import ModelError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch import nn
+
+
+EMBEDDINGS = ("word_embeddings", "tok_embeddings", "embed_tokens", "wte.", ".shared.")
+"""What families of models call the matrix of their tokens' vectors; the first name freezes it in all of them."""
 
 
 def freeze(model: nn.Module, parts: Sequence[str]) -> int:
@@ -45,12 +53,18 @@ def frozen_names(names: Sequence[str], parts: Sequence[str]) -> set[str]:
 
     def layer_of(name: str) -> int:
         layer = re.search(r"\blayers?\.(\d+)\.", name)
-        return int(layer.group(1)) if layer else -1 if "embeddings" in name else sys.maxsize
+        embeds = any(word in name for word in ("embeddings", *EMBEDDINGS))
+        return int(layer.group(1)) if layer else -1 if embeds else sys.maxsize
 
     chosen: set[str] = set()
     for part in parts:
         lowest = re.fullmatch(r"layers:(\d+)", part)
-        named = {name for name in names if (layer_of(name) < int(lowest.group(1)) if lowest else part in name)}
+        words = EMBEDDINGS if part == EMBEDDINGS[0] else (part,)
+        named = {
+            name
+            for name in names
+            if (layer_of(name) < int(lowest.group(1)) if lowest else any(word in name for word in words))
+        }
         if not named:
             examples = sorted({re.sub(r"\.\d+\.", ".0.", name) for name in names})[:6]
             raise ModelError(
@@ -118,11 +132,9 @@ def faster_precision(
 def _seconds(model: SentenceTransformer, tokens: int, reduced: bool, training: bool) -> float:
     import torch
 
-    device = model.device
-    ids = torch.full((8, tokens), (model.tokenizer.pad_token_id or 0) + 5, dtype=torch.long, device=device)
-    features = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
-    if "token_type_ids" not in model.tokenizer.model_input_names:
-        features.pop("token_type_ids")
+    device, some_token = model.device, 5
+    sequences = [np.full(tokens, some_token)] * 8
+    features = {name: value.to(device) for name, value in features_of(model, sequences, Specials((), ())).items()}
 
     def wait() -> None:  # a GPU works behind the caller's back: its seconds count only once it is done
         if device.type == "cuda":

@@ -105,12 +105,6 @@ def test_all_problems_are_said_at_once(refused: Refused, tmp_path: Path) -> None
         assert expected in said
 
 
-def test_a_student_that_does_not_load(refused: Refused, tiny_student: Path, tmp_path: Path) -> None:
-    broken = Path(shutil.copytree(tiny_student, tmp_path / "broken"))
-    (broken / "model.safetensors").write_bytes(b"half a downl")
-    assert "does not load as a bi-encoder" in refused("--set", f"student.model={broken}").err
-
-
 @pytest.mark.parametrize("padding", [1, None])
 def test_roberta_counts_positions_from_the_padding_on(
     refused: Refused, padding: int | None, tiny_student: Path, tiny_cross_encoder: Path, tmp_path: Path

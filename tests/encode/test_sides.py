@@ -9,8 +9,9 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from sdretrieval.encode.encoder import encode_sequences
+from sdretrieval.encode.model_files import words_folder
 from sdretrieval.encode.prompts import Prompts
-from sdretrieval.encode.student import Student, joined_by_side, load_student, save_student, words_folder
+from sdretrieval.encode.student import Student, joined_by_side, load_student, save_student
 from sdretrieval.encode.tokens import tokenize
 from sdretrieval.errors import ModelError
 from sdretrieval.ragged import Array

@@ -67,7 +67,7 @@ def test_limits_are_plain() -> None:
     card = model_card(FACTS, SERVED)
     assert "Measured on tiny (split `test`) only" in card
     assert "The base mixed with BM25, untrained, reaches nDCG@10 0.8400, this model alone 0.5300." in card
-    assert "All measurements cut queries at 64 tokens" in card
+    assert "`encode_document` cuts a text at 256 tokens, `encode_query` at 64, as all measurements did" in card
     assert "Format `onnx-int8`: on the canary texts its lowest cosine with torch is 0.9876, and 90% of" in card
     assert "estimate" not in card
 

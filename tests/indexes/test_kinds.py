@@ -239,3 +239,17 @@ def test_ef_construction_reaches_the_graph_and_the_card() -> None:
         index = VectorIndex.build(VECTORS, settings, "cpu")
         graph = next(part for part in parts_of(index._cpu) if hasattr(part, "hnsw"))
         assert graph.hnsw.efConstruction == index.card.settings["ef_construction"] == expected
+
+
+@pytest.mark.parametrize("settings", [IndexSettings("HNSW32,PQ8"), IndexSettings("LSH", rescore=4)], ids=str)
+def test_what_ranks_by_angle_or_distance_is_refused_for_longer_vectors(settings: IndexSettings) -> None:
+    longer = VECTORS * np.linspace(0.5, 3, COUNT, dtype=np.float32)[:, None]
+    with pytest.raises(RequestError, match=r"by angle or distance, .* only if all vectors have length 1, .* take kind"):
+        VectorIndex.build(longer, settings, "cpu")
+
+
+@pytest.mark.parametrize("kind", ["HNSW32,Flat", "HNSW32,SQ8", "SQ8", "IVF8,Flat", "PQ16", "IVF8,PQ16"])
+def test_the_other_kinds_rank_longer_vectors_by_inner_product(kind: str) -> None:
+    longer = VECTORS * np.linspace(0.5, 3, COUNT, dtype=np.float32)[:, None]
+    index = VectorIndex.build(longer, kind, "cpu", queries_QD=QUERIES)
+    assert recall(index.search(QUERIES, 10).rows_Qk, exact_search(longer, QUERIES, 10).rows_Qk) > 0.8

@@ -105,3 +105,14 @@ def test_the_bases_first_windows_are_encoded_once(make_config: MakeConfig, tmp_p
     assert counts["1/encode:teacher0"]["document_windows_reused"] == 120
     assert counts["1/encode:teacher0"]["document_windows"] > 120
     np.testing.assert_array_equal(windows.vectors_WD[windows.windows[:-1]], own.vectors_WD)
+
+
+def test_queries_that_are_cut_are_counted(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logging.getLogger("sdretrieval"), "propagate", True)
+    with caplog.at_level(logging.INFO, logger="sdretrieval"):
+        run_config(make_config("student.query_tokens=8"), runs=tmp_path, until="0/lexical")
+    said = [line for line in caplog.messages if "of a query" in line]
+    assert len(said) == 1
+    assert "the student sees the first 6 tokens of a query: 80 of 80 queries are longer, the longest, q" in said[0]

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from sdretrieval.encode.encoder import Embeddings
+from sdretrieval.encode.model_files import check_is_bi_encoder
 from sdretrieval.encode.views import View
 from sdretrieval.errors import ModelError
 from sdretrieval.teachers import dense as dense_teacher
-from sdretrieval.teachers.dense import DenseTeacher, advantage_over, check_is_bi_encoder, dims_of
+from sdretrieval.teachers.dense import DenseTeacher, advantage_over, dims_of
 from sdretrieval.teachers.lexical import LexicalTeacher
 from sdretrieval.teachers.protocols import FreeTeacher, Teacher
 from tests.teachers.collection import Collection

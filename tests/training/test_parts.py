@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sdretrieval.errors import ModelError
-from sdretrieval.training.speed import dropout_at, faster_precision, freeze
+from sdretrieval.training.speed import dropout_at, faster_precision, freeze, frozen_names
 
 
 @pytest.fixture
@@ -20,6 +20,21 @@ def model(tiny_student: Path) -> Any:
 
 def still(model: Any) -> set[str]:
     return {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "0.model.embeddings.tok_embeddings.weight",
+        "0.model.embed_tokens.weight",
+        "0.model.wte.weight",
+        "0.model.shared.weight",
+    ],
+)
+def test_the_embeddings_are_frozen_by_whatever_name_a_family_has_for_them(name: str) -> None:
+    layer = "0.model.layers.0.mlp.weight"
+    for part in ("word_embeddings", "layers:0"):
+        assert frozen_names([name, layer], [part]) == {name}
 
 
 def test_a_part_is_frozen_by_name_and_the_rest_counted(model: Any) -> None:

@@ -302,3 +302,18 @@ def test_the_metrics_say_what_the_trainer_did(inputs: TrainingInputs, tmp_path: 
     for record in read_metrics(tmp_path / "metrics.jsonl"):
         assert set(record) == {"step", "loss", "kl", "hard", "learning_rate", "grad_norm"}
         assert record["loss"] == pytest.approx(record["kl"] + record["hard"], abs=1e-3)
+
+
+@pytest.mark.parametrize("format", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
+def test_a_student_stored_in_half_precision_trains_as_in_float32(
+    format: torch.dtype, tiny_corpus: Path, tiny_student: Path, tmp_path: Path
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(tiny_student), device="cpu").to(format)
+    model.save_pretrained(str(tmp_path / "half"))
+    model.float().save_pretrained(str(tmp_path / "same"))  # the rounded weights
+    for name in ("half", "same"):
+        teach(prepare(tiny_corpus, tmp_path / name), replace(SETTINGS, epochs=0.4), tmp_path / f"{name}-trained")
+    assert_same(tmp_path / "half-trained", tmp_path / "same-trained")
+    assert weights(tmp_path / "half-trained")[LAST].dtype == torch.float32

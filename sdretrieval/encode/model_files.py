@@ -1,0 +1,211 @@
+"""What a model's files say, read without loading it. A folder that cannot be used is refused here, early and in words.
+
+A plan loads no model, and a run loads its teachers hours after it began.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from sdretrieval.errors import ModelError
+
+CONFIG, ADAPTER, MODULES = "config.json", "adapter_config.json", "modules.json"
+CARD = "config_sentence_transformers.json"
+SIDES = ("query", "document")
+BI_ENCODER = "SentenceTransformer"
+SIMILARITIES = ("cosine", "dot")
+"""By which vectors can be ranked here: both are inner products, the cosine of vectors of length 1."""
+WEIGHTS = ("*.safetensors", "*.bin")
+WORD_LISTS = ("tokenizer.json", "*vocab*", "*.model", "*.tiktoken", "*bpe*")
+"""Names of files that a tokenizer's entries are in."""
+FIRST_MODULES = ("Transformer", "StaticEmbedding", "Router")
+CLASSIFIER = "ForSequenceClassification"
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """A JSON file of a model, empty if it is not there. Raises ModelError if it holds no JSON object."""
+    if not path.is_file():
+        return {}
+    settings = _read(path)
+    if not isinstance(settings, dict):
+        raise ModelError(f"{path} holds a JSON {_kind(settings)}, expected an object; {MEND}")
+    return settings
+
+
+MEND = "is the model's folder whole? Copy or download it again"
+
+
+def modules_of(folder: Path) -> list[dict[str, Any]]:
+    """What `modules.json` lists: path and type of each module; empty if there is no such file.
+
+    Raises ModelError if it lists anything else.
+    """
+    path = folder / MODULES
+    if not path.is_file():
+        return []
+    modules = _read(path)
+    if not isinstance(modules, list) or not modules:
+        raise ModelError(f"{path} holds a JSON {_kind(modules)}, expected a list of the model's modules; {MEND}")
+    for module in modules:
+        if not isinstance(module, dict) or not all(isinstance(module.get(key), str) for key in ("path", "type")):
+            raise ModelError(
+                f'{path}: found {json.dumps(module)[:100]}, expected a module as {{"path": ..., "type": ...}}; {MEND}'
+            )
+    return modules
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf8"))
+    except (OSError, ValueError, RecursionError) as problem:
+        raise ModelError(f"{path} cannot be read ({str(problem)[:200]}), expected JSON; {MEND}") from problem
+
+
+def _kind(value: Any) -> str:
+    names = {list: "list", dict: "object", str: "text", bool: "truth value", type(None): "null"}
+    return "list without entries" if value == [] else names.get(type(value), "number")
+
+
+def words_folder(folder: Path) -> Path:
+    """The folder of the transformer itself, with its limits and tokenizer; of two encoders, that of the queries.
+
+    Older sentence-transformers folders hold it in a folder of its own, and a router one for each side.
+    """
+    modules = modules_of(folder)
+    words = folder / modules[0]["path"] if modules else folder
+    return words / next(iter(routes_of(words).get("query", [])), "")
+
+
+def routes_of(folder: Path) -> dict[str, list[str]]:
+    """By side, the names of a router's module folders; empty if `folder` is no router."""
+    settings = read_settings(folder / "router_config.json")
+    routes = settings.get("structure", {})
+    if not isinstance(routes, dict) or not all(isinstance(names, list) for names in routes.values()):
+        raise ModelError(f"{folder / 'router_config.json'}: structure lists no module folders by side; {MEND}")
+    return dict(routes)
+
+
+def check_routes(name: str, routes: Collection[str]) -> None:
+    """Raise ModelError if a router, of which these are the routes, has none for queries or none for documents."""
+    if routes and not set(SIDES) <= set(routes):
+        raise ModelError(f"model {name!r} routes by {', '.join(routes)}; expected routes {' and '.join(SIDES)}")
+
+
+def is_static(folder: Path) -> bool:
+    """Whether a text's vector is the mean of its tokens' vectors: such a model has no transformer, and no config."""
+    modules = modules_of(folder)
+    return bool(modules) and modules[0]["type"].endswith(".StaticEmbedding")
+
+
+def check_is_bi_encoder(name: str, folder: Path) -> None:
+    """Raise ModelError if files in `folder` are damaged or missing, or are of a model that is no bi-encoder or that
+    compares its vectors otherwise than by an inner product. Loads nothing.
+
+    A reranker loads as a bi-encoder without complaint: its head is dropped, and mean pooling assumed.
+    """
+    settings, card = check_files(name, folder), read_settings(folder / CARD)
+    kinds = settings.get("architectures") or []
+    pools = any(module["type"].endswith(".Pooling") for module in modules_of(folder))
+    if not pools and any(str(kind).endswith(CLASSIFIER) for kind in kinds):
+        raise ModelError(
+            f"model {name!r} is no bi-encoder: its architecture is {', '.join(map(str, kinds))}, a reranker's; "
+            "give it to a teacher of kind: cross_encoder, or choose a bi-encoder"
+        )
+    kind = card.get("model_type") or BI_ENCODER
+    if kind != BI_ENCODER:
+        raise ModelError(
+            f"model {name!r} is no bi-encoder: {CARD} says {kind}, expected {BI_ENCODER}, which gives a text one dense "
+            "vector; choose a bi-encoder"
+        )
+    similarity = card.get("similarity_fn_name") or SIMILARITIES[0]
+    if similarity not in SIMILARITIES:
+        raise ModelError(
+            f"model {name!r} compares its vectors by {similarity} ({CARD}: similarity_fn_name), expected "
+            f"{' or '.join(SIMILARITIES)}: documents are ranked by inner products; choose another model, or, if its "
+            'vectors have length 1, write "cosine" there: it gives the same ranking as their distance'
+        )
+    if card.get("truncate_dim") is not None:
+        raise ModelError(
+            f"model {name!r} keeps the first {card['truncate_dim']} dims of its vectors ({CARD}: truncate_dim), "
+            "expected whole vectors; take truncate_dim out of a copy of the model, or choose another model"
+        )
+
+
+def check_is_reranker(name: str, folder: Path) -> None:
+    """Raise ModelError if files in `folder` are damaged or missing, or say that it holds no reranker; loads nothing.
+
+    A bi-encoder loads as a cross-encoder without complaint: with a random head.
+    """
+    settings = check_files(name, folder)
+    kinds = settings.get("architectures")
+    if not kinds:
+        if any(module["type"].endswith(".Pooling") for module in modules_of(folder)):
+            raise ModelError(
+                f"model {name!r} is no cross-encoder: {MODULES} names a Pooling, as a bi-encoder's does, expected "
+                "a model with a classification head; choose a reranker"
+            )
+    elif not any(str(kind).endswith(CLASSIFIER) for kind in kinds):
+        raise ModelError(
+            f"model {name!r} is no cross-encoder: its architecture is {', '.join(map(str, kinds))}, expected one that "
+            f"ends in {CLASSIFIER}; choose a reranker"
+        )
+    else:  # transformers writes the labels unless they are its default of two
+        labels = settings.get("id2label")
+        check_one_output(name, settings.get("num_labels", 2) if labels is None else len(labels))
+
+
+def check_one_output(name: str, outputs: int) -> None:
+    """Raise ModelError if a cross-encoder gives more than one number for a pair."""
+    if outputs != 1:
+        raise ModelError(f"cross-encoder {name!r} has {outputs} outputs, expected 1 relevance logit; choose a reranker")
+
+
+def check_files(name: str, folder: Path) -> Mapping[str, Any]:
+    """The contents of the network's `config.json`, empty for a static model.
+
+    Raises ModelError if settings, weights or words are missing or damaged, or are those of an adapter or of quantised
+    weights, which cannot be trained or averaged.
+    """
+    words = words_folder(folder)
+    routes = routes_of(folder / modules_of(folder)[0]["path"]) if modules_of(folder) else {}
+    check_routes(name, routes)
+    if (words / ADAPTER).is_file() or (folder / ADAPTER).is_file():
+        base = read_settings(words / ADAPTER).get("base_model_name_or_path") or "its base"
+        raise ModelError(
+            f"model {name!r} is a PEFT adapter ({ADAPTER}), expected a model with weights of its own; merge it into "
+            f"{base} with peft's merge_and_unload, save the result and name that folder"
+        )
+    settings = read_settings(words / CONFIG)
+    if modules_of(folder) and modules_of(folder)[0]["type"].rpartition(".")[2] not in FIRST_MODULES:
+        return settings  # of an unusual make: only loading it can tell
+    if not settings and not is_static(folder):
+        raise ModelError(f"model {name!r}: {words} lacks {CONFIG}, or it is empty; {MEND}")
+    if quantised := settings.get("quantization_config"):
+        method = quantised.get("quant_method", "some way") if isinstance(quantised, dict) else quantised
+        raise ModelError(
+            f"model {name!r} holds quantised weights ({CONFIG}: quantization_config, {method}), expected float "
+            "weights, which can be averaged and trained; name the model that they were made of"
+        )
+    if not any(chain.from_iterable(words.glob(pattern) for pattern in WEIGHTS)):
+        raise ModelError(f"model {name!r}: {words} holds no weights, expected model.safetensors; {MEND}")
+    if not any(chain.from_iterable(words.glob(pattern) for pattern in WORD_LISTS)):
+        raise ModelError(f"model {name!r}: {words} holds no tokenizer, expected tokenizer.json; {MEND}")
+    for module in modules_of(folder)[1:]:
+        read_settings(folder / module["path"] / CONFIG)
+    for path in sorted((*folder.glob("*.safetensors"), *folder.glob("*/*.safetensors"))):
+        _check_tensors(name, path)
+    return settings
+
+
+def _check_tensors(name: str, path: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy"):  # reads the header, and compares it with the file's length
+            pass
+    except (OSError, SafetensorError) as problem:
+        raise ModelError(f"model {name!r}: {path} is damaged or cut short ({problem}); {MEND}") from problem
