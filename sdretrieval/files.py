@@ -1,27 +1,75 @@
-"""Small files, JSON above all: written beside and renamed, so that a kill leaves the old or the new."""
+"""Small files, JSON above all: a kill leaves the old or the new. Whom the umask lets read a file can read it."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+from sdretrieval.errors import DamagedArtifact
 
 
 def write_json(path: Path, record: Any) -> None:
     """As `write_text`."""
-    write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(record))
+
+
+def json_text(record: Any) -> str:
+    """What `write_json` writes."""
+    return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside, then rename; straight into what is no plain file, as /dev/stdout: it must not be replaced."""
+    """Write beside, then rename: on the disk for good when this returns. Straight into what is no plain file, as
+    /dev/stdout: it must not be replaced. Half of a surrogate pair, which UTF-8 lacks, is written as its escape."""
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        path.write_text(text, encoding="utf8")
+        path.write_text(text, encoding="utf8", errors="backslashreplace")
         return
-    temporary = path.with_suffix(path.suffix + ".new")
-    temporary.write_text(text, encoding="utf8")
-    temporary.replace(path)
+    temporary = path.with_name(f"{path.name}.new")
+    try:
+        temporary.write_text(text, encoding="utf8", errors="backslashreplace")
+        sync(temporary)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # a full disk keeps the old file, and no half of the new one
+        raise
+    sync(path.parent)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object."""
-    return dict(json.loads(path.read_text(encoding="utf8")))
+    """A JSON file that holds an object. Raises DamagedArtifact if it holds anything else, or is not there."""
+    try:
+        record = json.loads(path.read_text(encoding="utf8"))
+    except (FileNotFoundError, ValueError, RecursionError) as problem:
+        raise DamagedArtifact(f"{path} cannot be read as JSON ({problem})") from problem
+    if not isinstance(record, dict):
+        raise DamagedArtifact(f"{path} holds a {type(record).__name__}; expected a JSON object")
+    return record
+
+
+def sync(path: Path) -> None:
+    """Make a file's bytes, or a folder's names, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make a folder with all that is below it durable."""
+    for path in (*folder.rglob("*"), folder):
+        if path.is_file() or path.is_dir():
+            sync(path)
+
+
+def apply_umask(folder: Path) -> None:
+    """Let every file under `folder` (or the file itself) be read and written by whom the umask lets: safetensors
+    writes files that their owner alone can read. No permission is taken away."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    wanted = 0o666 & ~mask
+    for path in (folder, *folder.rglob("*")):
+        if path.is_file() and path.stat().st_mode & wanted != wanted:
+            path.chmod(path.stat().st_mode | wanted)
