@@ -7,6 +7,7 @@ These functions take objects and strings and are of use from Python too. Modules
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 import threading
@@ -18,12 +19,16 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from sdretrieval.cli import compare, corpus, evaluate, export, fn_report, gc, plan, probe, run, score, search, show
-from sdretrieval.cli.logs import quiet_libraries, start_logging
+from sdretrieval.cli.logs import quiet_libraries, said_once, start_logging
+from sdretrieval.cli.output import replace_what_cannot_be_shown
 from sdretrieval.errors import SdretrievalError
+from sdretrieval.formatting import printable
 from sdretrieval.progress import want_interrupt
 
 INTERRUPTED = 130
-REFUSED = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS)
+REFUSED = (
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP,
+)  # fmt: skip
 """What a file system says of a path that the user named wrongly."""
 
 app = typer.Typer(
@@ -56,7 +61,8 @@ def everywhere(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point: exits with 0 (done), 1 (the work failed), 2 (the request was wrong) or 130 (interrupted)."""
     quiet_libraries()
-    with _interrupts_kept():
+    replace_what_cannot_be_shown()
+    with _interrupts_kept(), said_once():
         code = _called(arguments)
     sys.exit(code)
 
@@ -83,11 +89,15 @@ def _interrupts_kept() -> Iterator[None]:
 def _called(arguments: Sequence[str] | None) -> int:
     try:
         code = app(args=arguments, prog_name="sdretrieval", standalone_mode=False)
+        sys.stdout.flush()
     except SdretrievalError as problem:
         return _failed(str(problem), problem.exit_code)
     except OSError as problem:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
             return _failed(f"no space left on the disk ({problem}); make room and run again: it continues", 1)
+        if problem.errno == errno.EPIPE:  # `| head` has read enough; nothing is flushed to it once more at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         if problem.errno not in REFUSED or problem.filename is None:
             raise
         return _failed(f"{problem.filename}: {problem.strerror}; expected a path that can be read, or written to", 2)
@@ -106,5 +116,5 @@ def _called(arguments: Sequence[str] | None) -> int:
 
 
 def _failed(message: str, code: int) -> int:
-    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.write(f"error: {printable(message)}\n")
     return code
