@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def readable_bytes(size: float) -> str:
     """`1234567` as `1.2 MB` (powers of ten)."""
@@ -10,6 +12,37 @@ def readable_bytes(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, old and C1: a terminal takes them for commands
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f"  # marks that turn the order of what is read
+    "\u2028\u2029\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f]"  # line ends, halves of pairs, what nobody sees
+)
+HALF_PAIR = re.compile("[\ud800-\udfff]")
+FORMULA = re.compile(r"'*\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+NUMBER = re.compile(r"[+-]?(\d[\d.]*(e[+-]?\d+)?|inf|nan)", re.ASCII | re.IGNORECASE)
+
+
+def printable(text: str) -> str:
+    """A text of others, safe to show on a terminal: what is no character of it, or would steer it, is U+FFFD."""
+    return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def encodable(text: str) -> str:
+    """With U+FFFD for halves of surrogate pairs (bytes of a command line that are not UTF-8), as in files."""
+    return HALF_PAIR.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def cell_text(text: str) -> str:
+    """A cell of a table that people open in a spreadsheet: ' before what it would take for a formula."""
+    return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
+
+
+def text_of_cell(cell: str) -> str:
+    """The inverse of `cell_text`."""
+    text = cell.removeprefix("'")
+    return text if cell_text(text) == cell else cell
 
 
 def readable_seconds(seconds: float) -> str:

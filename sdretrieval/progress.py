@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, TypeVar
 
+from sdretrieval.formatting import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
@@ -101,15 +103,15 @@ def _rich_bar(description: str, total: int | None, unit: str) -> RichProgress:
     from rich.progress import Progress as RichProgress
 
     bar = RichProgress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit),
+        TextColumn(unit, markup=False),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
     )
-    bar.add_task(description, total=total)
+    bar.add_task(printable(description), total=total)
     return bar

@@ -20,8 +20,10 @@ import typer
 
 from sdretrieval.cli import compare, corpus, evaluate, export, fn_report, gc, plan, probe, run, score, search, show
 from sdretrieval.cli.limits import limit_met
-from sdretrieval.cli.logs import quiet_libraries, start_logging
+from sdretrieval.cli.logs import quiet_libraries, said_once, start_logging
+from sdretrieval.cli.output import replace_what_cannot_be_shown
 from sdretrieval.errors import SdretrievalError
+from sdretrieval.formatting import printable
 from sdretrieval.progress import want_interrupt
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -61,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point: exits with 0 (done), 1 (the work failed), 2 (the request was wrong), 130 (Ctrl-C) or 143
     (SIGTERM: `kill`, or a scheduler whose time is up)."""
     quiet_libraries()
-    with _signals_kept() as signals:
+    replace_what_cannot_be_shown()
+    with _signals_kept() as signals, said_once():
         code = _called(arguments, signals)
     sys.exit(code)
 
@@ -95,9 +98,9 @@ def _called(arguments: Sequence[str] | None, signals: Sequence[int]) -> int:
     try:
         code = app(args=arguments, prog_name="sdretrieval", standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the answer has seen enough
+    except BrokenPipeError:  # `| head` has read enough; nothing is flushed to it once more at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return 0
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as problem:
@@ -121,5 +124,5 @@ def _called(arguments: Sequence[str] | None, signals: Sequence[int]) -> int:
 
 
 def _failed(message: str, code: int) -> int:
-    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.write(f"error: {printable(message)}\n")
     return code

@@ -80,11 +80,12 @@ def export_run(
     """
     from sdretrieval.corpus import load_corpus
     from sdretrieval.encode.prompts import Prompts
-    from sdretrieval.export.bundle import export_bundle
+    from sdretrieval.export.bundle import check_bundle_target, export_bundle
     from sdretrieval.export.layout import IndexedDocuments
     from sdretrieval.indexes import VectorIndex
     from sdretrieval.stages.encode import Vectors
 
+    check_bundle_target(folder)
     run = find_run(name, runs)
     serving = Serving.of(run)
     record, corpus = serving.record, load_corpus(serving.corpus_folder())

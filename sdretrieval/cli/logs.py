@@ -6,6 +6,10 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sdretrieval.formatting import printable
 
 QUIET = (
     "accelerate", "beir", "bm25s", "datasets", "faiss", "filelock", "httpx", "huggingface_hub", "sentence_transformers",
@@ -26,7 +30,7 @@ class _ShortLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
         mark = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        sys.stderr.write(f"{mark}{self.format(record)}\n")
+        sys.stderr.write(f"{mark}{printable(self.format(record))}\n")
 
 
 _handler = _ShortLines()
@@ -36,6 +40,17 @@ def quiet_libraries() -> None:
     """No progress bars of theirs. They read these variables once, so this must come before they are imported."""
     for name, value in NO_BARS.items():
         os.environ.setdefault(name, value)
+
+
+@contextmanager
+def said_once() -> Iterator[None]:
+    """A library that configures the root logger, as onnxruntime's quantiser does, would repeat every line of ours."""
+    logger = logging.getLogger("sdretrieval")
+    before, logger.propagate = logger.propagate, False
+    try:
+        yield
+    finally:
+        logger.propagate = before
 
 
 def start_logging(verbose: bool) -> None:

@@ -1,29 +1,50 @@
-"""What commands write: to stdout a table for people, or one JSON document for machines and nothing else."""
+"""What commands write: to stdout a table for people, or one JSON document for machines and nothing else.
+
+Texts and ids are of others: nothing in them may steer the terminal (`printable`).
+"""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sdretrieval.errors import RequestError
+from sdretrieval.formatting import UNPRINTABLE, printable
+from sdretrieval.store.disk import check_can_write
 
 WIDTH_OFF_A_TERMINAL = 160
 """Of tables written to a file or a pipe."""
 
 
+def replace_what_cannot_be_shown() -> None:
+    """Output whose encoding lacks a character (PYTHONIOENCODING=ascii) gets a ? there, never an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="replace")
+
+
 def print_json(record: Any) -> None:
-    """One document, indented, numbers as they are."""
-    sys.stdout.write(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    """One document, indented, numbers as they are; what cannot be shown is escaped, so that reading gives it back."""
+    unicode = "utf" in (getattr(sys.stdout, "encoding", None) or "utf8").lower()
+    text = json.dumps(record, indent=2, ensure_ascii=not unicode)
+    sys.stdout.write(UNPRINTABLE.sub(_escaped, text) + "\n")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def say(*lines: str) -> None:
     """Plain lines."""
     for line in lines:
-        sys.stdout.write(line + "\n")
+        sys.stdout.write(printable(line) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[str] = ()) -> None:
@@ -35,9 +56,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: It
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     aligned = set(right)
     for column in columns:
-        table.add_column(column, justify="right" if column in aligned else "left", overflow="fold")
+        table.add_column(printable(column), justify="right" if column in aligned else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False, width=WIDTH_OFF_A_TERMINAL)
@@ -76,6 +97,8 @@ def check_writable(option: str, file: str | Path | None) -> None:
         raise RequestError(f"{option} {file}: that is a folder; name a file in it")
     if not Path(file).parent.is_dir():
         raise RequestError(f"{option} {file}: there is no folder {Path(file).parent}; make it first")
+    if not Path(file).is_symlink() and (Path(file).is_file() or not Path(file).exists()):  # else written straight into
+        check_can_write(Path(file), f"{option} {file}")
 
 
 @contextlib.contextmanager

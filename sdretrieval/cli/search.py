@@ -11,7 +11,8 @@ import typer
 from sdretrieval.cli.lookup import Serving
 from sdretrieval.cli.options import Json, Runs
 from sdretrieval.cli.output import excerpt, print_json, print_table, stdout_kept_clean
-from sdretrieval.errors import RequestError
+from sdretrieval.errors import DamagedArtifact, RequestError
+from sdretrieval.formatting import encodable
 from sdretrieval.store.run_folder import find_run
 
 if TYPE_CHECKING:
@@ -70,23 +71,28 @@ class Answer:
 def search(where: str, query: str, k: int = 10, *, base: bool = False, runs: Path | None = None) -> Answer:
     """The best `k` documents for `query`, by a bundle or by a run's final student (`base`: the one it began with).
 
-    Raises RequestError for an empty query, k below 1, no such run or bundle, or the base of a bundle, which has none.
+    Raises RequestError for an empty query, k below 1, no such run or bundle, a bundle that was changed, or the base of
+    a bundle, which has none.
     """
     from sdretrieval.corpus import load_corpus
-    from sdretrieval.export.layout import is_bundle
+    from sdretrieval.export.layout import IDS, MANIFEST
     from sdretrieval.export.searcher import Searcher, SearchHit
     from sdretrieval.indexes import PADDING_ROW, VectorIndex
 
+    query = encodable(query)
     if not query.strip():
         raise RequestError("the query is empty; expected at least one word")
     if k < 1:
         raise RequestError(f"-k {k}: expected at least 1")
-    if is_bundle(Path(where)):
+    if any((Path(where) / file).is_file() for file in (MANIFEST, IDS)):  # whatever became of the rest
         if base:
             raise RequestError(
                 f"--base: {where} is a bundle, which holds the final student alone; name the run instead"
             )
-        return Answer(query, where, "final", Searcher.open(Path(where)).search(query, k))
+        try:
+            return Answer(query, where, "final", Searcher.open(Path(where)).search(query, k))
+        except DamagedArtifact as damage:  # nothing of ours to make again: another folder must be named
+            raise RequestError(str(damage)) from damage
     serving = Serving.of(find_run(where, runs))
     index = VectorIndex.load(serving.artifact("base_index" if base else "index"), serving.config.index.device)
     corpus = load_corpus(serving.corpus_folder())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from sdretrieval.cli.options import Json, RunName, Runs
-from sdretrieval.cli.output import print_json, print_table, say
+from sdretrieval.cli.output import excerpt, print_json, print_table, say
 from sdretrieval.files import read_json, write_text
 from sdretrieval.store import Ledger
 from sdretrieval.store.run_folder import checked, find_run, read_forecast, read_report, runs_folder
@@ -16,6 +17,9 @@ FIRST_STAGE = "0/corpus"
 """Every pass over the pipeline begins with it."""
 LAST_STAGE = "final/index"
 """Only a pass that finished its run has it."""
+DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{12,}\b")
+SHOWN = 130
+"""Characters of an input: a collection is named by all of its files."""
 
 
 def show_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None:
@@ -36,8 +40,8 @@ def show_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None
                 readable_seconds(stage["seconds"]),
                 readable_seconds(forecast) if forecast is not None else "",
                 stage_counts(stage["stage"], stage["counts"]),
-                stage["key"][:12],
-                " ".join(key[:12] for key in stage["inputs"]),
+                _short(stage["key"]),
+                " ".join(map(_short, stage["inputs"])),
             ]
         )
     print_table(["stage", "", "took", "forecast", "counts", "key", "made of"], rows, right=["took", "forecast"])
@@ -45,6 +49,11 @@ def show_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None
     say("", f"{record['run']}: {state}, {readable_seconds(record['seconds'])} of work")
     for one in record["generations"]:
         say(f"generation {one['generation']}: {one['decision']}. The gate: {one['reason']}")
+
+
+def _short(key: str) -> str:
+    """Digests (`corpus.jsonl=DIGEST queries.jsonl=DIGEST`, `DIGEST:average`) by their beginnings, names whole."""
+    return excerpt(DIGEST.sub(r"\1", key), SHOWN)
 
 
 def report_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None:

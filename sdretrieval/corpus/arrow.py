@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,23 +21,6 @@ ROWS_A_BATCH = 10_000
 CHARACTERS_A_BATCH = 2**28
 """Arrow's string columns hold at most 2 GiB a chunk, and a character takes up to 4 bytes."""
 CARD = "corpus.json"
-
-
-@contextmanager
-def finished_folder(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `target` that is renamed to `target` when the block ends without an error.
-
-    A kill at any point leaves no half-written `target`. `target` must be absent or empty.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)  # mkdtemp allows the owner alone
-        temporary.replace(target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def string_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Dataset:

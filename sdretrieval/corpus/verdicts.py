@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from sdretrieval.corpus.text import LIST_AT_MOST, content_digest
 from sdretrieval.corpus.types import Corpus
 from sdretrieval.errors import RequestError
+from sdretrieval.formatting import cell_text, text_of_cell
 
 RELEVANT, NOT, UNMARKED = "relevant", "not", ""
 WORDS = (RELEVANT, NOT, UNMARKED)
@@ -196,7 +197,7 @@ def _table_records(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, An
         )
     reader.fieldnames = columns
     for record in reader:
-        yield reader.line_num, record
+        yield reader.line_num, {n: text_of_cell(v) if isinstance(v, str) else v for n, v in record.items()}
 
 
 def kept_records(path: Path) -> list[dict[str, Any]]:
@@ -217,7 +218,10 @@ def pairs_of(record: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 
 def marks_text(records: Iterable[Mapping[str, Any]], ending: str) -> str:
-    """The contents of a file to mark, `ending` being one of `ENDINGS`: one line a record, texts on one line each."""
+    """The contents of a file to mark, `ending` being one of `ENDINGS`: one line a record, texts on one line each.
+
+    In tables, what a spreadsheet would take for a formula has a ' before it, which reading takes away.
+    """
     lines = []
     for record in records:
         values = ((name, record.get(name)) for name in COLUMNS)
@@ -227,5 +231,5 @@ def marks_text(records: Iterable[Mapping[str, Any]], ending: str) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, delimiter="\t" if ending == ".tsv" else ",", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows({n: cell_text(v) if isinstance(v, str) else v for n, v in line.items()} for line in lines)
     return out.getvalue()

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from sdretrieval.export.layout import (
     CARD,
     IDS,
     INDEX,
+    NO_CANARIES,
     STUDENT,
     Agreement,
     IndexedDocuments,
@@ -44,8 +45,10 @@ from sdretrieval.export.layout import (
     write_snippets,
 )
 from sdretrieval.export.verify import Canaries, agreement, make_canaries, nearness, spread
+from sdretrieval.formatting import encodable
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.ragged import Array
+from sdretrieval.store.whole_folder import check_target, whole_folder
 
 logger = logging.getLogger("sdretrieval")
 
@@ -71,7 +74,8 @@ def export_bundle(
     formats: Sequence[str] = ("torch",),
     include_texts: bool = True,
 ) -> Manifest:
-    """Write the bundle `folder`; it appears whole or not at all, and replaces a bundle that is there.
+    """Write the bundle `folder`; it appears whole or not at all, and replaces a bundle that is there. One process at a
+    time writes `folder`; another waits.
 
     `vectors_ND` are the documents' vectors that `index` was built from: a few are computed again and compared, so that
     an index of other weights is never shipped. Of `canary_queries` some 8 are taken, and as many documents.
@@ -82,7 +86,7 @@ def export_bundle(
     for format in names:
         for package in NEEDED.get(format, ()):
             need(package, format)
-    _check_target(folder)
+    check_bundle_target(folder)
     _check_counts(documents, vectors_ND, index, canary_queries)
     student = load_student(
         str(student_folder), max_tokens=max_tokens, query_tokens=query_tokens, prompts=prompts, device="cpu"
@@ -92,7 +96,7 @@ def export_bundle(
             f"the student gives {student.dims} dims, the index holds {index.card.dims}; index its own vectors"
         )
     check_graph(student, names)
-    with _made_whole(folder) as work:
+    with whole_folder(folder, partial(check_bundle_target, folder)) as work:
         # It holds prompts and lengths, so that `SentenceTransformer(folder)` alone does the same.
         save_student(student.model, work / STUDENT, student.document_encoder)
         index.save(work / INDEX)
@@ -103,18 +107,18 @@ def export_bundle(
         manifest = Manifest(
             name=card.name, formats=names, dims=student.dims, documents=len(documents),
             max_tokens=student.view.max_tokens, query_tokens=student.query_view.max_tokens, prompts=student.prompts,
-            canaries={}, lineage=card.lineage() | {"student_digest": student.digest}, versions=_versions(),
+            canaries=NO_CANARIES, lineage=card.lineage() | {"student_digest": student.digest}, versions=_versions(),
         )  # fmt: skip
         canaries = _canaries(work, manifest, documents, vectors_ND, index, canary_queries)
         canaries.save_vectors(work)
         agreements = _agreements(work, manifest, index, documents.ids, canaries)
-        manifest = replace(manifest, canaries=canaries.record(), agreement=agreements)
+        manifest = replace(manifest, canaries=canaries.texts, agreement=agreements)
         served = Served(
-            manifest.prompts, manifest.max_tokens, manifest.query_tokens, manifest.dims, agreement=agreements,
+            manifest.prompts, manifest.max_tokens, manifest.query_tokens, manifest.dims, agreements, student.digest,
             two_encoders=student.document_encoder is not None,
         )  # fmt: skip
-        (work / CARD).write_text(model_card(card, served), encoding="utf8")
-        (work / STUDENT / CARD).write_text(model_card(card, served, model_path="."), encoding="utf8")
+        for place, model_path in ((work, STUDENT), (work / STUDENT, ".")):
+            (place / CARD).write_text(encodable(model_card(card, served, model_path)), encoding="utf8")
         manifest = replace(manifest, files=digests(work))
         manifest.write(work)
     logger.info("%s: %s, %d documents", folder, ", ".join(names), manifest.documents)
@@ -145,7 +149,7 @@ def _canaries(
 def _agreements(
     work: Path, manifest: Manifest, index: VectorIndex, ids: Sequence[str], canaries: Canaries
 ) -> dict[str, Agreement]:
-    agreements = {}
+    agreements: dict[str, Agreement] = {}
     for format in manifest.formats[1:]:
         exact = format != "onnx-int8"
         near = agreement(canaries, open_encoder(work, manifest, format), index, ids, exact)
@@ -168,7 +172,8 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _check_target(folder: Path) -> None:
+def check_bundle_target(folder: Path) -> None:
+    """Raise RequestError if no bundle can be written to `folder`: only a bundle is replaced."""
     if folder.exists() and not folder.is_dir():
         raise RequestError(f"export target {folder} is a file; give a folder that is new, empty or a bundle")
     if folder.is_dir() and any(folder.iterdir()) and not is_bundle(folder):
@@ -177,6 +182,7 @@ def _check_target(folder: Path) -> None:
             f"export target {folder} is not empty and no bundle (it holds {', '.join(names[:5])}"
             f"{' ...' if len(names) > 5 else ''}); only a bundle is replaced: give a new folder, or empty this one"
         )
+    check_target(folder, "export target")
 
 
 def _check_counts(documents: IndexedDocuments, vectors_ND: Array, index: VectorIndex, queries: Sequence[str]) -> None:
@@ -189,25 +195,3 @@ def _check_counts(documents: IndexedDocuments, vectors_ND: Array, index: VectorI
         raise RequestError(f"export: the documents do not fit together: {listed}; all five must be of one corpus")
     if not spread(queries):
         raise RequestError("export: no canary query that is not empty; give at least one query of the corpus")
-
-
-@contextmanager
-def _made_whole(folder: Path) -> Iterator[Path]:
-    """A hidden sibling to write into; it takes the place of `folder` at the end, or goes when something fails."""
-    folder = folder.absolute()
-    work, old = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "replaced"))
-    for left in (work, old):
-        shutil.rmtree(left, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
-        yield work
-        if folder.exists():
-            folder.rename(old)
-        work.rename(folder)
-    except BaseException:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

@@ -59,6 +59,7 @@ class Served:
     query_tokens: int | None
     dims: int
     agreement: Mapping[str, Agreement]
+    digest: str = ""
     two_encoders: bool = False
     """Whether queries have an encoder of their own, which alone was trained."""
 
@@ -69,6 +70,7 @@ def model_card(facts: CardFacts, served: Served, model_path: str = STUDENT) -> s
         _front_matter(facts),
         f"# {facts.name}\n\n{_summary(facts)}",
         _usage(served, model_path),
+        _mteb(facts, served),
         _results(facts.report),
         _lineage(facts),
         _limits(facts, served),
@@ -128,6 +130,20 @@ def _usage(served: Served, model_path: str) -> str:
             f"{near.shared:.0%} of the top hits are the same."
         )
     return "\n".join(lines)
+
+
+def _mteb(facts: CardFacts, served: Served) -> str:
+    return f"""## Measure with MTEB
+
+MTEB keeps results by name and revision. `mteb.get_model` asks the hub for both, so give it the loaded model, named:
+
+```python
+import mteb
+
+model.model_card_data.model_name = "local/{facts.name}"
+model.model_card_data.base_model_revision = "{served.digest}"
+results = mteb.evaluate(model, mteb.get_tasks(tasks=["SciFact"]))
+```"""
 
 
 def _results(report: Mapping[str, Any] | None) -> str:

@@ -1,27 +1,35 @@
-"""What is where in a bundle; `bundle.json`: what the bundle is, and the digest of every other file; its documents."""
+"""What is where in a bundle; `bundle.json`: what the bundle is, sealed, with the digest of every other file; documents.
+
+A bundle may come from anyone: whatever is read of it is checked, and is a DamagedArtifact if it is not what it must be.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
 
 from sdretrieval.corpus.types import Corpus, Texts, joined
-from sdretrieval.digests import digest_file
+from sdretrieval.digests import digest_file, sealed, unsealed
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.errors import DamagedArtifact, RequestError
+from sdretrieval.files import read_json, write_json
+from sdretrieval.formatting import encodable
+from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.ragged import Array
+from sdretrieval.store.whole_folder import set_aside
 
 Format = Literal["torch", "onnx", "onnx-int8", "openvino"]
 """What `--format` takes. Every bundle holds `torch`, the sentence-transformers folder; the others are added to it."""
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-SCHEMA = 1
+KIND, SCHEMA = "sdretrieval bundle", 2
 MANIFEST, IDS, TEXTS, CARD, CANARIES = "bundle.json", "ids.json", "documents.jsonl", "README.md", "canaries.safetensors"
 STUDENT, INDEX = "student", "index"
 GRAPHS: Mapping[str, str] = {
@@ -34,6 +42,9 @@ DOCUMENT_GRAPHS: Mapping[str, str] = {format: path.replace("model.", "document."
 """The same of the documents' encoder, if it is another than the queries'."""
 
 
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How near a format's canaries come to torch's: the lowest cosine, and the share of top-k hits in common."""
@@ -43,17 +54,32 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class CanaryTexts:
+    """A few texts of both sides, and the best `k` documents of each query as they were at export."""
+
+    k: Count
+    queries: Sequence[str]
+    documents: Sequence[str]
+    top_ids: Sequence[Sequence[str]]
+    top_scores: Sequence[Sequence[float]]
+
+
+NO_CANARIES = CanaryTexts(1, (), (), (), ())
+"""Before they are made, by the encoder that a manifest opens."""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """bundle.json. `files` maps the path inside the bundle -> blake2b; `agreement` holds what each format measured."""
 
     name: str
-    formats: Sequence[str]
-    dims: int
-    documents: int
-    max_tokens: int
-    query_tokens: int | None
+    formats: Sequence[Format]
+    dims: Count
+    documents: Count
+    max_tokens: Count
+    query_tokens: Count | None
     prompts: Prompts
-    canaries: Mapping[str, Any]
+    canaries: CanaryTexts
     lineage: Mapping[str, Any]
     agreement: Mapping[str, Agreement] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -61,74 +87,124 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write bundle.json into `folder`."""
-        record = {"kind": "sdretrieval bundle", "schema": SCHEMA, **asdict(self)}
-        (folder / MANIFEST).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf8")
+        text = json.dumps({"kind": KIND, "schema": SCHEMA, **asdict(self)}, ensure_ascii=False)
+        write_json(folder / MANIFEST, sealed(json.loads(encodable(text))))
 
 
 def read_manifest(folder: Path) -> Manifest:
     """The bundle's manifest.
 
-    Raises RequestError if `folder` is no bundle or one of another schema, DamagedArtifact if it is unreadable.
+    Raises RequestError if `folder` is no bundle or one of another schema, DamagedArtifact if it is not as it was
+    written, or not what a manifest is.
     """
-    if not (folder / MANIFEST).is_file():
-        content = "no such folder"
-        if folder.is_dir():
-            names = sorted(path.name for path in folder.iterdir())
-            content = f"it holds {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}" if names else "it is empty"
+    path = folder / MANIFEST
+    if not path.is_file():
         raise RequestError(
-            f"{folder} is no bundle: it has no {MANIFEST} ({content}); "
+            f"{folder} is no bundle: it has no {MANIFEST} ({_content(folder)}); "
             "give a folder that `sdretrieval export RUN DIR` wrote"
         )
     try:
-        record = json.loads((folder / MANIFEST).read_text(encoding="utf8"))
-        kind, schema = record.pop("kind"), record.pop("schema")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DamagedArtifact(f"{folder / MANIFEST} cannot be read ({error!r}); export the run again") from error
-    if kind != "sdretrieval bundle" or schema != SCHEMA:
-        raise RequestError(
-            f"{folder / MANIFEST} is {kind!r} of schema {schema}, expected 'sdretrieval bundle' of {SCHEMA}"
+        record = read_json(path)
+        kind, schema = record.get("kind"), record.get("schema")
+        if kind == KIND and schema != SCHEMA:
+            raise RequestError(f"{path} is of schema {schema!r:.40}, expected {SCHEMA}; export the run again")
+        if kind != KIND:
+            raise RequestError(f"{path} is of kind {kind!r:.40}, expected {KIND!r}; give a folder that was exported")
+        # Strict: a text is no number, and what is huge, not finite or too deep is nothing that an export writes.
+        return _manifests().validate_json(json.dumps(unsealed(record)), strict=True)
+    except DamagedArtifact as damage:
+        raise DamagedArtifact(f"{damage}; export the run again") from damage
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "it"
+        raise DamagedArtifact(f"{path}: {place}: {first['msg']}; export the run again") from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedArtifact(f"{path} is not as it was exported: {error}; export the run again") from error
+
+
+@cache
+def _manifests() -> TypeAdapter[Manifest]:
+    return TypeAdapter(Manifest)
+
+
+def _content(folder: Path) -> str:
+    """What is at `folder` instead of a bundle."""
+    old = set_aside(folder.resolve())
+    if old is not None and (old / MANIFEST).is_file():
+        return (
+            f"an export was killed just before it put one there; the earlier one is {old}: export again, or rename it"
         )
-    try:
-        record["prompts"] = Prompts(**record["prompts"])
-        record["agreement"] = {name: Agreement(**measured) for name, measured in record["agreement"].items()}
-        return Manifest(**record)
-    except (KeyError, AttributeError, TypeError) as error:
-        raise DamagedArtifact(f"{folder / MANIFEST} is incomplete ({error!r}); export the run again") from error
+    if not folder.is_dir():
+        return "it is a file" if folder.exists() else "no such folder"
+    names = sorted(path.name for path in folder.iterdir())
+    return f"it holds {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}" if names else "it is empty"
 
 
 def is_bundle(folder: Path) -> bool:
     """Whether `folder` holds a bundle's manifest, whatever became of the rest."""
     try:
-        return bool(json.loads((folder / MANIFEST).read_text(encoding="utf8")).get("kind") == "sdretrieval bundle")
-    except (OSError, ValueError, AttributeError):
+        return (folder / MANIFEST).is_file() and read_json(folder / MANIFEST).get("kind") == KIND
+    except (OSError, DamagedArtifact):
         return False
 
 
-def digests(folder: Path) -> dict[str, str]:
+def digests(folder: Path, parts: Collection[str] | None = None) -> dict[str, str]:
     """blake2b of every file below `folder` but the manifest and hidden ones, by its path with forward slashes.
 
-    A file browser or a version control system may leave its own files in a bundle: no part of it, no damage to it.
+    `parts`: only of these files and folders in it, without cards. A file browser or a version control system may leave
+    its own files in a bundle: no part of it, no damage to it.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    named = {path.relative_to(folder).as_posix(): path for path in files}
-    hidden = {name for name in named if any(part.startswith(".") for part in name.split("/"))}
-    return {name: digest_file(path) for name, path in named.items() if name != MANIFEST and name not in hidden}
+    named = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {name: digest_file(path) for name, path in named.items() if name != MANIFEST and _counts(name, parts)}
 
 
-def read_ids(folder: Path) -> list[str]:
-    """Document ids by index row. Raises DamagedArtifact if they cannot be read."""
+def _counts(name: str, parts: Collection[str] | None) -> bool:
+    names = name.split("/")
+    hidden = any(part.startswith(".") for part in names)
+    return not hidden and (parts is None or (names[0] in parts and names[-1] != CARD))
+
+
+NAMED = 5
+
+
+def differences(folder: Path, manifest: Manifest, parts: Collection[str] | None = None) -> tuple[int, str]:
+    """How many files were looked at (`parts`: see `digests`), and which are not as they were exported, as text."""
+    actual = digests(folder, parts)
+    exported = {name: digest for name, digest in manifest.files.items() if _counts(name, parts)}
+    missing = [name for name in exported if name not in actual]
+    changed = [name for name, digest in exported.items() if actual.get(name, digest) != digest]
+    added = [name for name in actual if name not in exported]
+    faults = [
+        f"{what}: {', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}"
+        for what, names in (("missing", missing), ("changed since the export", changed), ("not of the export", added))
+        if names
+    ]
+    return len(actual), "; ".join(faults)
+
+
+def open_index(folder: Path, manifest: Manifest, device: str) -> tuple[VectorIndex, list[str]]:
+    """The index, and the document id of each of its rows. Raises DamagedArtifact if they are not the manifest's."""
+    index = VectorIndex.load(folder / INDEX, device)
     try:
-        return list(json.loads((folder / IDS).read_text(encoding="utf8")))
-    except (OSError, ValueError, TypeError) as error:
+        ids = json.loads((folder / IDS).read_text(encoding="utf8"))
+    except (FileNotFoundError, ValueError, RecursionError) as error:
         raise DamagedArtifact(f"{folder / IDS} cannot be read ({error}); export the run again") from error
+    if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+        raise DamagedArtifact(f"{folder / IDS} is no list of texts; export the run again")
+    if not index.card.count == len(ids) == manifest.documents or index.card.dims != manifest.dims:
+        raise DamagedArtifact(
+            f"{folder / INDEX} holds {index.card.count} vectors of {index.card.dims} dims and {IDS} {len(ids)} ids, "
+            f"expected {manifest.documents} of {manifest.dims}; export the run again"
+        )
+    return index, ids
 
 
-def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
+def check_formats(formats: Sequence[str]) -> tuple[Format, ...]:
     """`torch` and then the formats asked for, each once. Raises RequestError for an unknown one."""
     for name in formats:
         if name not in FORMATS:
             raise RequestError(f"export format {name!r} is unknown; expected one of {', '.join(FORMATS)}")
-    return tuple(dict.fromkeys(("torch", *formats)))
+    return tuple(name for name in FORMATS if name == "torch" or name in formats)
 
 
 SNIPPET = 300
@@ -189,5 +265,11 @@ class Snippets:
         """(title, beginning of the text) of a row."""
         with self._path.open("rb") as stream:
             stream.seek(int(self._starts[row]))
-            record = json.loads(stream.readline())
-        return record["title"], record["text"]
+            line = stream.readline()
+        try:
+            record = json.loads(line)
+            return str(record["title"]), str(record["text"])
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise DamagedArtifact(
+                f"{self._path}:{row + 1}: no title and text ({error!r}); export the run again"
+            ) from None

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdretrieval.errors import DamagedArtifact, RequestError
+from sdretrieval.errors import DamagedArtifact, RequestError, SdretrievalError
 from sdretrieval.export.encoders import TextEncoder, open_encoder
 from sdretrieval.export.layout import (
     IDS,
     INDEX,
+    STUDENT,
     TEXTS,
     IndexedDocuments,
     Manifest,
     Snippets,
-    read_ids,
+    differences,
+    open_index,
     read_manifest,
 )
+from sdretrieval.formatting import encodable
 from sdretrieval.indexes.hits import PADDING_ROW
 from sdretrieval.indexes.vector import VectorIndex
 
@@ -40,9 +44,10 @@ class Searcher:
     """An opened bundle. `encoder` gives vectors as the bundle's student does, `index` finds rows, `ids` names them."""
 
     def __init__(
-        self, manifest: Manifest, encoder: TextEncoder, index: VectorIndex, ids: Sequence[str], snippet: Snippet
-    ) -> None:
-        self.manifest, self.encoder, self.index, self.ids = manifest, encoder, index, ids
+        self, folder: Path, manifest: Manifest, encoder: TextEncoder, index: VectorIndex, ids: Sequence[str],
+        snippet: Snippet,
+    ) -> None:  # fmt: skip
+        self.folder, self.manifest, self.encoder, self.index, self.ids = folder, manifest, encoder, index, ids
         self._snippet = snippet
 
     @classmethod
@@ -52,7 +57,8 @@ class Searcher:
         """Open the bundle `folder` in one of its formats.
 
         `documents` show the results if the bundle was exported without texts; else its own snippets do.
-        Raises RequestError (no bundle, a format it does not hold), DamagedArtifact, MissingPackageError, ModelError.
+        Every file that is read is compared with its digest at export. Raises RequestError (no bundle, a format it does
+        not hold), DamagedArtifact, MissingPackageError, ModelError.
         """
         manifest = read_manifest(folder)
         if format not in manifest.formats:
@@ -60,22 +66,42 @@ class Searcher:
                 f"bundle {folder} holds no format {format!r}, it holds {', '.join(manifest.formats)}; "
                 f"export the run again with --format {format}"
             )
-        index, ids = VectorIndex.load(folder / INDEX, device), read_ids(folder)
-        if len(ids) != index.card.count:
-            raise DamagedArtifact(
-                f"{folder}: {IDS} names {len(ids)} documents, the index holds {index.card.count}; export the run again"
-            )
-        encoder = open_encoder(folder, manifest, format, device)
-        return cls(manifest, encoder, index, ids, _snippets(folder, ids, documents))
+        with _of_a_bundle(folder):
+            _, faults = differences(folder, manifest, {STUDENT, INDEX, IDS, TEXTS, format})
+            if faults:
+                raise DamagedArtifact(f"{folder} is not as it was exported: {faults}; export the run again")
+            index, ids = open_index(folder, manifest, device)
+            encoder = open_encoder(folder, manifest, format, device)
+            return cls(folder, manifest, encoder, index, ids, _snippets(folder, ids, documents))
 
     def search(self, query: str, k: int = 10) -> list[SearchHit]:
-        """The best k documents, best first; all, if there are fewer. Raises RequestError for an empty query."""
+        """The best k documents, best first; all, if there are fewer.
+
+        Raises RequestError for an empty query or k below 1, DamagedArtifact if the bundle is not what it claims.
+        """
         if not query.strip():
             raise RequestError("the query is empty; expected at least one word")
-        hits = self.index.search(self.encoder.queries([query]), k)
-        pairs = zip(hits.rows_Qk[0], hits.scores_Qk[0], strict=True)
-        ranked = [(int(row), float(score)) for row, score in pairs if row != PADDING_ROW]
-        return [SearchHit(n, self.ids[row], score, *self._snippet(row)) for n, (row, score) in enumerate(ranked, 1)]
+        with _of_a_bundle(self.folder):
+            hits = self.index.search(self.encoder.queries([encodable(query)]), min(k, len(self.ids)))
+            pairs = zip(hits.rows_Qk[0], hits.scores_Qk[0], strict=True)
+            ranked = [(int(row), float(score)) for row, score in pairs if row != PADDING_ROW]
+            return [SearchHit(n, self.ids[row], score, *self._snippet(row)) for n, (row, score) in enumerate(ranked, 1)]
+
+
+@contextmanager
+def _of_a_bundle(folder: Path) -> Iterator[None]:
+    """A bundle that someone made up and signed can make a library raise anything: that is damage too."""
+    try:
+        yield
+    except SdretrievalError:
+        raise
+    except Exception as error:
+        if getattr(error, "errno", None) is not None:  # of the file system, and says which file
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise DamagedArtifact(
+            f"{folder} cannot be searched ({type(error).__name__}: {reason}); export the run again"
+        ) from error
 
 
 def _snippets(folder: Path, ids: Sequence[str], documents: IndexedDocuments | None) -> Snippet:

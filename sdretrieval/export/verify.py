@@ -16,7 +16,15 @@ import numpy as np
 
 from sdretrieval.errors import DamagedArtifact, MissingPackageError
 from sdretrieval.export.encoders import TextEncoder, open_encoder
-from sdretrieval.export.layout import CANARIES, IDS, INDEX, Agreement, Manifest, digests, read_ids, read_manifest
+from sdretrieval.export.layout import (
+    CANARIES,
+    Agreement,
+    CanaryTexts,
+    Manifest,
+    differences,
+    open_index,
+    read_manifest,
+)
 from sdretrieval.indexes.hits import PADDING_ROW
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.ragged import Array
@@ -25,7 +33,6 @@ SAME = Agreement(cosine=0.9999, shared=1.0)
 """What float32 formats must reach, on any machine."""
 INT8_SLACK = Agreement(cosine=0.01, shared=0.1)
 """8-bit arithmetic differs between CPUs: how far below what was measured at export it may be."""
-NAMED = 5
 
 Result = TypeVar("Result")
 
@@ -59,11 +66,12 @@ class Verification:
 def verify_bundle(folder: Path, device: str = "cpu") -> Verification:
     """Check `folder`; what fails is a check that is not ok, never an exception.
 
-    Raises RequestError only if `folder` is no bundle, DamagedArtifact if its bundle.json cannot be read.
+    Raises RequestError only if `folder` is no bundle, DamagedArtifact if its bundle.json is not as it was written.
     """
     manifest = read_manifest(folder)
-    checks = [_files(folder, manifest)]
-    opened, check = _attempt("index", lambda: _open(folder, manifest))
+    count, faults = differences(folder, manifest)
+    checks = [Check("files", not faults, faults or f"{count} files, digests as exported")]
+    opened, check = _attempt("index", lambda: open_index(folder, manifest, "cpu"))
     checks.append(
         check or Check("index", True, f"{manifest.documents} documents of {manifest.dims} dims, each with its id")
     )
@@ -74,29 +82,6 @@ def verify_bundle(folder: Path, device: str = "cpu") -> Verification:
         for format in manifest.formats:
             checks += _format(folder, manifest, format, canaries, *opened, device)
     return Verification(str(folder), checks)
-
-
-def _files(folder: Path, manifest: Manifest) -> Check:
-    actual = digests(folder)
-    missing = [name for name in manifest.files if name not in actual]
-    changed = [name for name, digest in manifest.files.items() if actual.get(name, digest) != digest]
-    added = [name for name in actual if name not in manifest.files]
-    faults = [
-        f"{what}: {', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}"
-        for what, names in (("missing", missing), ("changed since the export", changed), ("not of the export", added))
-        if names
-    ]
-    return Check("files", not faults, "; ".join(faults) or f"{len(actual)} files, digests as exported")
-
-
-def _open(folder: Path, manifest: Manifest) -> tuple[VectorIndex, list[str]]:
-    index, ids = VectorIndex.load(folder / INDEX, "cpu"), read_ids(folder)
-    if not index.card.count == len(ids) == manifest.documents or index.card.dims != manifest.dims:
-        raise DamagedArtifact(
-            f"{INDEX}/ holds {index.card.count} vectors of {index.card.dims} dims and {IDS} {len(ids)} ids, expected "
-            f"{manifest.documents} of {manifest.dims}; export the run again"
-        )
-    return index, ids
 
 
 def _format(
@@ -115,7 +100,8 @@ def _format(
     if near is None:
         assert check is not None
         return [check]
-    texts, hits = len(canaries.queries) + len(canaries.documents), len(canaries.queries)
+    hits = len(canaries.texts.queries)
+    texts = hits + len(canaries.texts.documents)
     return [
         Check(
             f"{format}: vectors",
@@ -150,19 +136,11 @@ SAME_SCORE = 1e-3
 
 @dataclass(frozen=True)
 class Canaries:
-    """Texts of both sides, their vectors at export (float32), and each query's best documents."""
+    """What bundle.json holds of them, and their vectors at export, float32."""
 
-    queries: Sequence[str]
-    documents: Sequence[str]
+    texts: CanaryTexts
     queries_CD: Array
     documents_CD: Array
-    top_ids: Sequence[Sequence[str]]
-    top_scores: Sequence[Sequence[float]]
-
-    def record(self) -> dict[str, Any]:
-        """What bundle.json holds: all but the vectors."""
-        names = ("queries", "documents", "top_ids", "top_scores")
-        return {"k": TOP, **{name: list(getattr(self, name)) for name in names}}
 
     def save_vectors(self, folder: Path) -> None:
         """Write canaries.safetensors: queries and documents, float32 (C, D)."""
@@ -186,24 +164,22 @@ def make_canaries(
     """Encode both sides and search the queries."""
     queries_CD, documents_CD = encoder.queries(queries), encoder.documents(documents)
     top_ids, top_scores = top_hits(index, queries_CD, ids)
-    return Canaries(list(queries), list(documents), queries_CD, documents_CD, top_ids, top_scores)
+    return Canaries(CanaryTexts(TOP, list(queries), list(documents), top_ids, top_scores), queries_CD, documents_CD)
 
 
-def read_canaries(folder: Path, record: Mapping[str, Any]) -> Canaries:
-    """Texts and hits from bundle.json's record, vectors from `folder`. Raises DamagedArtifact if they do not fit."""
+def read_canaries(folder: Path, texts: CanaryTexts) -> Canaries:
+    """Texts and hits from bundle.json, vectors from `folder`. Raises DamagedArtifact if they do not fit."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
         vectors = load_file(folder / CANARIES)
-        names = ("queries", "documents", "top_ids", "top_scores")
-        texts = {name: record[name] for name in names}
-        canaries = Canaries(**texts, queries_CD=vectors["queries"], documents_CD=vectors["documents"])
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        canaries = Canaries(texts, queries_CD=vectors["queries"], documents_CD=vectors["documents"])
+    except (OSError, SafetensorError, KeyError) as error:
         raise DamagedArtifact(f"{folder / CANARIES} cannot be read ({error!r}); export the run again") from error
-    queries, documents = len(canaries.queries), len(canaries.documents)
-    counts = (len(canaries.queries_CD), len(canaries.documents_CD), len(canaries.top_ids), len(canaries.top_scores))
-    if counts != (queries, documents, queries, queries):
+    queries, documents = len(texts.queries), len(texts.documents)
+    counts = (len(canaries.queries_CD), len(canaries.documents_CD), len(texts.top_ids), len(texts.top_scores))
+    if counts != (queries, documents, queries, queries) or not queries or not documents:
         raise DamagedArtifact(f"{folder / CANARIES} does not fit the canary texts in bundle.json; export the run again")
     return canaries
 
@@ -222,14 +198,14 @@ def agreement(
     canaries: Canaries, encoder: TextEncoder, index: VectorIndex, ids: Sequence[str], exact: bool
 ) -> Agreement:
     """How near `encoder` comes to the canaries; `exact`: a hit must come with its score as well."""
-    queries_CD = encoder.queries(canaries.queries)
+    texts, queries_CD = canaries.texts, encoder.queries(canaries.texts.queries)
     lowest = min(
         nearness(canaries.queries_CD, queries_CD).min(),
-        nearness(canaries.documents_CD, encoder.documents(canaries.documents)).min(),
+        nearness(canaries.documents_CD, encoder.documents(texts.documents)).min(),
     )
     top_ids, top_scores = top_hits(index, queries_CD, ids)
-    expected = [dict(zip(*pair, strict=True)) for pair in zip(canaries.top_ids, canaries.top_scores, strict=True)]
-    shares = [_shared(expected[n], top_ids[n], top_scores[n], exact) for n in range(len(canaries.queries))]
+    expected = [dict(zip(*pair, strict=True)) for pair in zip(texts.top_ids, texts.top_scores, strict=True)]
+    shares = [_shared(expected[n], top_ids[n], top_scores[n], exact) for n in range(len(texts.queries))]
     return Agreement(round(float(lowest), 6), round(float(np.mean(shares)), 4))
 
 

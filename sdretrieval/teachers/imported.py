@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from sdretrieval.errors import MissingScores
+from sdretrieval.formatting import text_of_cell
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.targets.calibrate import per_entry
 from sdretrieval.teachers.score_file import ScoreTable
@@ -124,10 +125,12 @@ class ImportedTeacher:
 
 
 def _rows(ids: Sequence[str], known: Sequence[str]) -> Array:
-    """Row in `known` of each of `ids`, -1 if it is not there."""
-    wanted = set(ids)
+    """Row in `known` of each of `ids`, -1 if it is not there. An id may be written as our own tables write it."""
+    names = [text_of_cell(identifier) for identifier in ids]
+    wanted = {*ids, *names}
     row_of = {identifier: row for row, identifier in enumerate(known) if identifier in wanted}
-    return np.fromiter((row_of.get(identifier, -1) for identifier in ids), dtype=np.int64, count=len(ids))
+    rows = (row_of.get(name, row_of.get(identifier, -1)) for name, identifier in zip(names, ids, strict=True))
+    return np.fromiter(rows, dtype=np.int64, count=len(ids))
 
 
 def _empty(lacking: Ragged) -> Array:

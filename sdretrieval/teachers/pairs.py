@@ -18,7 +18,9 @@ import numpy as np
 
 from sdretrieval.errors import NumericError, RequestError
 from sdretrieval.files import apply_umask, sync
+from sdretrieval.formatting import cell_text, text_of_cell
 from sdretrieval.ragged import Array
+from sdretrieval.store.disk import check_can_write
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +110,7 @@ Pair = tuple[str, str]
 
 
 def check_target(file: Path) -> None:
-    """Raise RequestError if `file` has none of the endings that are written, or its folder is not there."""
+    """Raise RequestError if `file` has none of the endings that are written, or cannot be written where it is to be."""
     name = file.name.lower()
     if not name.endswith((".tsv", ".tsv.gz", ".parquet")):
         raise RequestError(f"{file}: expected a file name that ends in .tsv, .tsv.gz or .parquet")
@@ -116,12 +118,14 @@ def check_target(file: Path) -> None:
         raise RequestError(f"{file}: there is no folder {file.parent}; make it first")
     if file.is_dir():
         raise RequestError(f"{file} is a folder, expected a file")
+    check_can_write(file, str(file))
 
 
 def write_pairs(file: Path, pairs: Sequence[Pair], texts: Callable[[Pair], tuple[str, str]]) -> None:
     """Write query, document, query_text, document_text of each pair; whole or not at all.
 
-    TSV (also .gz) or Parquet by the file's ending.
+    TSV (also .gz) or Parquet by the file's ending. In a TSV, what a spreadsheet would take for a formula has a ' before
+    it, ids too; reading takes it away.
     """
     rows = ((*pair, *texts(pair)) for pair in pairs)
     if file.suffix != ".parquet":
@@ -138,11 +142,11 @@ def write_pairs(file: Path, pairs: Sequence[Pair], texts: Callable[[Pair], tuple
 
 
 def read_pairs(file: Path) -> list[Pair]:
-    """Query and document ids of a TSV that `write_pairs` made."""
+    """Query and document ids of a TSV that `write_pairs` made, as the corpus has them."""
     with file.open(encoding="utf8", newline="\n") as stream:
         next(stream, None)  # the line of names
         fields = (line.split("\t", 2) for line in stream)
-        return [(query, document) for query, document, _ in fields]
+        return [(text_of_cell(query), text_of_cell(document)) for query, document, _ in fields]
 
 
 def write_scores(file: Path, pairs: Sequence[Pair], columns: Mapping[str, Array]) -> None:
@@ -176,7 +180,7 @@ def _write_tsv(file: Path, names: Sequence[str], rows: Iterable[Sequence[str]]) 
             stream = stack.enter_context(temporary.open("w", encoding="utf8", newline="\n"))
         stream.write("\t".join(SPACES.sub(" ", name) for name in names) + "\n")
         for row in rows:
-            stream.write("\t".join(SPACES.sub(" ", field) for field in row) + "\n")
+            stream.write("\t".join(cell_text(SPACES.sub(" ", field)) for field in row) + "\n")
 
 
 @contextmanager

@@ -233,6 +233,18 @@ BAD_REQUESTS: dict[str, tuple[list[str], str]] = {
         ["export", "tiny", "{corpus}", "--runs", "{runs}"],
         "export target {corpus} is not empty and no bundle",
     ),
+    "export to where nothing can be": (
+        ["export", "tiny", "/proc/x", "--runs", "{runs}"],
+        "export target /proc/x: nothing can be written there",
+    ),
+    "JSON to where nothing can be": (
+        ["evaluate", "bm25", "--corpus", "{corpus}", "--json", "/proc/x.json", "--runs", "{empty}"],
+        "--json /proc/x.json: nothing can be written there",
+    ),
+    "pairs to where nothing can be": (
+        ["score", "{config}", "--pairs", "/proc/x.tsv", "--runs", "{empty}"],
+        "/proc/x.tsv: nothing can be written there",
+    ),
     "unknown format": (
         ["export", "tiny", "{empty}/b", "--format", "tflite", "--runs", "{runs}"],
         "export format 'tflite' is unknown; expected one of torch, onnx, onnx-int8, openvino",

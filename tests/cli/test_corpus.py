@@ -43,6 +43,25 @@ def test_convert_gives_the_same_corpus(tiny_corpus: Path, tmp_path: Path, call: 
     assert "exists and is not empty" in again.err
 
 
+def test_convert_refuses_a_target_before_it_reads(
+    tiny_corpus: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sdretrieval.corpus.import_corpus", None)  # it is not asked for anything
+    for target, message in ((".", "that is the folder you are in"), ("/proc/x/y", "nothing can be written there")):
+        done = call("corpus", "convert", tiny_corpus, target)
+        assert (done.code, done.out) == (2, "") and message in done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_convert_left_is_removed_and_said(tiny_corpus: Path, tmp_path: Path, call: Call) -> None:
+    (tmp_path / ".out.partial-12345678").mkdir()
+    (tmp_path / ".out.partial-12345678" / "corpus.jsonl").write_text("half of it")
+    done = call("corpus", "convert", tiny_corpus, tmp_path / "out")
+    assert done.code == 0 and [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert f"{tmp_path / 'out'}: removed what a killed command left beside it (10 bytes)" in done.err
+
+
 def test_python_stdlib_is_written_as_a_beir_folder(tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     library = tmp_path / "library"
     library.mkdir()

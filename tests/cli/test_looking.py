@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -39,6 +40,10 @@ def test_show_tells_the_lineage_and_the_gate(finished: Finished, call: Call, mon
     assert by_address["1/mine"]["key"] in by_address["1/score"]["inputs"]
     assert [one["decision"] for one in found["generations"]] == ["accepted"]
     table = call("show", "tiny", "--runs", finished.runs).out
+    for file in ("corpus.jsonl", "queries.jsonl", "train.tsv"):
+        assert re.search(rf"\b{file}=[0-9a-f]{{12}}\s", table), "a source is known by names with digests, none of them cut"
+    train = by_address["1/train"]
+    assert f" {train['key'][:12]} " in table and train["key"][:13] not in table
     assert "generation 1: accepted. The gate: " in table
     assert "tiny: finished" in table
 
@@ -65,6 +70,30 @@ def test_a_bundle_finds_what_the_run_finds(finished: Finished, bundle: Path, cal
     of_bundle = call("search", bundle, QUERY, "--json").json()
     assert ids(of_bundle) == ids(of_run)
     assert call("search", bundle, QUERY, "--base").code == 2
+
+
+def test_a_broken_bundle_is_a_wrong_request_and_not_taken_for_a_run(bundle: Path, tmp_path: Path, call: Call) -> None:
+    broken = Path(shutil.copytree(bundle, tmp_path / "broken"))
+    (broken / "index" / "index.faiss").write_bytes(b"")
+    done = call("search", broken, QUERY)
+    assert (done.code, done.out) == (2, "")
+    found = "changed since the export: index/index.faiss"
+    assert done.err == f"error: {broken} is not as it was exported: {found}; export the run again\n"
+    for text in ("[" * 100_000, '{"kind": 1}', "\udcff", "{"):
+        (broken / "bundle.json").write_bytes(text.encode("utf8", "surrogateescape"))
+        for command, codes in ((["search", broken, QUERY], {2}), (["verify", broken], {1, 2})):
+            done = call(*command)
+            assert done.code in codes and done.out == ""
+            assert done.err.startswith(f"error: {broken}/bundle.json") and len(done.err.splitlines()) == 1
+
+
+def test_a_query_that_is_not_utf8_is_searched_with_replaced_characters(
+    finished: Finished, bundle: Path, call: Call
+) -> None:
+    for where in (["tiny", "--runs", finished.runs], [bundle]):
+        odd = call("search", where[0], "dough \udcff oven", "--json", *where[1:]).json()
+        assert odd["query"] == "dough \ufffd oven"
+        assert odd["hits"] == call("search", where[0], "dough \ufffd oven", "--json", *where[1:]).json()["hits"]
 
 
 def test_the_card_tells_lineage_and_gain(bundle: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -141,3 +142,18 @@ def test_what_is_written_to_mark_is_read_again(tmp_path: Path, ending: str) -> N
     )
     assert float(kept["teacher_score"]) == 0.5
     assert kept_records(tmp_path / f"none{ending}") == []
+
+
+@pytest.mark.parametrize("ending", [".tsv", ".csv"])
+def test_a_spreadsheet_finds_no_formula_and_ids_come_back(tmp_path: Path, ending: str) -> None:
+    ids = {"query_id": "-_x9", "document_id": "'=d"}
+    texts = {"query": "=HYPERLINK(1)", "document": " @SUM(1+1)*cmd|' /C calc'!A0", "known_positive": "+1-1"}
+    record = dict.fromkeys(COLUMNS, "") | {"verdict": "not", "teacher_score": -0.5} | ids | texts
+    text = marks_text([record], ending)
+    path = written(tmp_path, text, f"a{ending}")
+    with path.open(newline="") as stream:
+        (row,) = csv.DictReader(stream, delimiter="\t" if ending == ".tsv" else ",")
+    assert [cell for cell in row.values() if cell.strip().startswith(tuple("=+-@"))] == ["-0.5"]
+    (mark,) = read_marks(path)
+    assert (mark.query, mark.document) == ("id:-_x9", "id:'=d")
+    assert marks_text(kept_records(path), ending) == text, "marks are kept and written again, however often"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 
 from sdretrieval.corpus import open_corpus
+from sdretrieval.digests import SEAL, sealed
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import load_student
 from sdretrieval.export.card import CardFacts, TeacherFact
 from sdretrieval.export.encoders import torch_encoder
-from sdretrieval.export.layout import IndexedDocuments
+from sdretrieval.export.layout import MANIFEST, IndexedDocuments, digests
 from sdretrieval.indexes.vector import VectorIndex
 from tests.export.reports import REPORT
 
@@ -30,6 +32,13 @@ FACTS = CardFacts(
     teachers=[TeacherFact("ema", "reads every window of a document", 0.5), TeacherFact("lexical", "sees words", 0.5)],
     report=REPORT,
 )
+
+
+def sign_again(folder: Path, **changes: Any) -> None:
+    """Change fields of bundle.json and bring all digests up to date, as someone would who wants the change unseen."""
+    record = json.loads((folder / MANIFEST).read_text()) | {"files": digests(folder)} | changes
+    del record[SEAL]
+    (folder / MANIFEST).write_text(json.dumps(sealed(record)))
 
 
 @pytest.fixture(scope="session")

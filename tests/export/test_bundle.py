@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.errors import RequestError, WorkError
 from sdretrieval.export.bundle import export_bundle
 from sdretrieval.export.layout import IndexedDocuments, digests, is_bundle, read_manifest
+from sdretrieval.export.searcher import Searcher
 from sdretrieval.export.verify import spread, verify_bundle
 from sdretrieval.indexes.vector import VectorIndex
 from tests.helpers import tiny
@@ -37,10 +42,10 @@ def test_plain_sentence_transformers_gives_the_canary_vectors(bundle: Path) -> N
 
     model = SentenceTransformer(str(bundle / "student"), device="cpu")
     vectors, texts = load_file(bundle / "canaries.safetensors"), read_manifest(bundle).canaries
-    assert len(texts["queries"]) == len(texts["documents"]) == 8
+    assert len(texts.queries) == len(texts.documents) == 8
     assert model.max_seq_length == 48 and model.prompts["query"] == "where is "
-    np.testing.assert_allclose(model.encode_query(texts["queries"]), vectors["queries"], atol=1e-5)
-    np.testing.assert_allclose(model.encode_document(texts["documents"]), vectors["documents"], atol=1e-5)
+    np.testing.assert_allclose(model.encode_query(texts.queries), vectors["queries"], atol=1e-5)
+    np.testing.assert_allclose(model.encode_document(texts.documents), vectors["documents"], atol=1e-5)
 
 
 def test_prompts_change_the_vectors_and_no_prompt_overrides_what_the_student_had(
@@ -121,10 +126,62 @@ def test_a_failure_leaves_the_old_bundle_as_it_was(copied: Path, given: dict[str
 
 
 def test_the_rest_of_a_killed_export_is_cleared_away(copied: Path, given: dict[str, Any]) -> None:
-    shutil.copytree(copied, copied.with_name(".copied.partial"))
-    (copied.with_name(".copied.partial") / "half").write_text("")
+    shutil.copytree(copied, copied.with_name(".copied.partial-1"))
+    (copied.with_name(".copied.partial-1") / "half").write_text("")
     export_bundle(copied, **given)
     assert verify_bundle(copied).ok and [path.name for path in copied.parent.iterdir()] == [copied.name]
+
+
+def exporting(folder: Path, given: dict[str, Any], *, die_at_rename: int = 0) -> int:
+    """Process id of a fork that exports, on one thread: it has none of its parent's. It may die before a rename."""
+    process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        torch.set_num_threads(1)
+        faiss.omp_set_num_threads(1)
+        renames, rename = count(1), Path.rename
+        Path.rename = (  # type: ignore[method-assign, assignment]
+            lambda path, place: os._exit(9) if next(renames) == die_at_rename else rename(path, place)
+        )
+        export_bundle(folder, **given)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def ended(process: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def test_an_export_that_is_killed_between_its_renames_loses_no_bundle(copied: Path, given: dict[str, Any]) -> None:
+    before = digests(copied)
+    assert ended(exporting(copied, given, die_at_rename=2)) == 9
+    with pytest.raises(RequestError, match="an export was killed just before .* the earlier one is .*replaced-"):
+        verify_bundle(copied)
+    with pytest.raises(WorkError):  # the next one fails
+        export_bundle(copied, **given | {"vectors_ND": given["vectors_ND"][::-1].copy()})
+    assert digests(copied) == before and [path.name for path in copied.parent.iterdir()] == [copied.name]
+
+
+def test_two_exports_into_one_folder_leave_one_sound_bundle(given: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    both = [exporting(folder, given | {"include_texts": texts}) for texts in (True, False)]
+    assert [ended(one) for one in both] == [0, 0]
+    assert verify_bundle(folder).ok and [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_colleague_can_read_a_bundle_and_it_needs_no_writing(copied: Path, bundle: Path) -> None:
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in (bundle, *bundle.rglob("*")):
+        assert path.stat().st_mode & 0o777 == (0o777 if path.is_dir() else 0o666) & ~mask, path
+    for path in (*copied.rglob("*"), copied):
+        path.chmod(path.stat().st_mode & 0o555)
+    before = {path: path.stat().st_mtime_ns for path in (copied, *copied.rglob("*"))}
+    assert verify_bundle(copied).ok and Searcher.open(copied, device="cpu").search("ore", 3)
+    assert {path: path.stat().st_mtime_ns for path in (copied, *copied.rglob("*"))} == before
 
 
 def test_what_does_not_fit_together_is_refused_before_work(given: dict[str, Any], tmp_path: Path) -> None:

@@ -85,6 +85,17 @@ def test_a_name_with_bars_and_line_breaks_keeps_the_table_whole() -> None:
     assert "| a\\|b c | 0.5000 |" in model_card(replace(FACTS, report=report), SERVED)
 
 
+def test_mteb_is_told_a_name_and_a_revision_since_it_would_ask_the_hub() -> None:
+    card = model_card(FACTS, replace(SERVED, digest="e" * 32))
+    assert (
+        f"""
+model.model_card_data.model_name = "local/tiny run"
+model.model_card_data.base_model_revision = "{"e" * 32}"
+results = mteb.evaluate(model, """
+        in card
+    )
+
+
 def test_the_bundle_and_its_student_each_have_the_card(bundle: Path) -> None:
     assert 'SentenceTransformer("student")' in (bundle / "README.md").read_text()
     assert 'SentenceTransformer(".")' in (bundle / "student" / "README.md").read_text()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sdretrieval.digests import SEAL, sealed
 from sdretrieval.encode.student import load_student
-from sdretrieval.errors import DamagedArtifact, RequestError
+from sdretrieval.errors import DamagedArtifact, RequestError, SdretrievalError
 from sdretrieval.export.bundle import export_bundle
 from sdretrieval.export.encoders import torch_encoder
-from sdretrieval.export.layout import IndexedDocuments
+from sdretrieval.export.layout import IndexedDocuments, digests, read_manifest
 from sdretrieval.export.searcher import Searcher
-from tests.export.conftest import LIMITS, PROMPTS
+from sdretrieval.export.verify import verify_bundle
+from tests.export.conftest import LIMITS, PROMPTS, sign_again
 
 
 def test_search_gives_the_ids_of_the_index_in_memory(bundle: Path, given: dict[str, Any]) -> None:
@@ -58,6 +62,7 @@ def test_line_breaks_and_broken_characters_in_texts_survive(given: dict[str, Any
 def test_more_hits_than_documents_gives_all_documents_once(bundle: Path) -> None:
     hits = Searcher.open(bundle, device="cpu").search("ore", k=1000)
     assert len(hits) == len({hit.document_id for hit in hits}) == 120
+    assert len(Searcher.open(bundle, device="cpu").search("bad \udcff byte", k=10**12)) == 120
 
 
 def test_bad_requests_are_refused(bundle: Path, copied: Path, tmp_path: Path) -> None:
@@ -71,8 +76,82 @@ def test_bad_requests_are_refused(bundle: Path, copied: Path, tmp_path: Path) ->
     with pytest.raises(RequestError, match="is no bundle"):
         Searcher.open(tmp_path)
     (copied / "documents.jsonl").write_text("{}\n")
+    with pytest.raises(DamagedArtifact, match="copied is not as it was exported: changed since .*: documents.jsonl"):
+        Searcher.open(copied)
+    sign_again(copied)
     with pytest.raises(DamagedArtifact, match="has 1 lines for 120 documents"):
         Searcher.open(copied)
     (copied / "ids.json").write_text("[]")
-    with pytest.raises(DamagedArtifact, match="names 0 documents, the index holds 120"):
+    sign_again(copied)
+    with pytest.raises(DamagedArtifact, match="120 vectors of 32 dims and ids.json 0 ids, expected 120 of 32"):
         Searcher.open(copied)
+
+
+def test_search_trusts_no_file_that_it_reads_and_minds_no_other(copied: Path) -> None:
+    (copied / "README.md").write_text("a better card")
+    (copied / "student" / "README.md").write_text("a better card")
+    (copied / "canaries.safetensors").unlink()
+    assert len(Searcher.open(copied, device="cpu").search("ore", 3)) == 3
+    for name in ("student/1_Pooling/config.json", "student/modules.json", "index/card.json", "student/added.json"):
+        path = copied / name
+        before = path.read_bytes() if path.exists() else None
+        path.write_bytes((before or b"{}") + b" ")
+        with pytest.raises(DamagedArtifact, match=f"is not as it was exported: .*: {name}"):
+            Searcher.open(copied, device="cpu")
+        path.unlink() if before is None else path.write_bytes(before)
+
+
+DEEP = "[" * 100_000
+ODD: tuple[Any, ...] = (None, True, -1, 10**40, 1.5, float("inf"), "\ud800", [[1]], {}, {"a": {"b": None}})
+
+
+def refused(folder: Path) -> list[str]:
+    """What a bundle's two readers say; anything but an error of ours, or success, fails the test."""
+    said = []
+    for read in (lambda: Searcher.open(folder, device="cpu").search("ore", 5), lambda: verify_bundle(folder)):
+        try:
+            read()
+        except SdretrievalError as error:
+            said.append(str(error))
+    return said
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("name", ["bundle.json", "ids.json", "documents.jsonl", "index/card.json", "index/index.faiss"])
+def test_a_broken_file_is_one_message(name: str, signed: bool, copied: Path) -> None:
+    path = copied / name
+    whole = path.read_bytes()
+    contents = [b"", whole[: len(whole) // 2]]
+    if name != "documents.jsonl":
+        contents += [DEEP.encode(), b"\xff\xfe" + whole, b"[]", b"{}", b"null", b"7", b"1e999"]
+    for content in contents:
+        path.write_bytes(content)
+        if signed and name != "bundle.json":
+            sign_again(copied)
+        assert refused(copied), content[:20]
+    path.unlink()
+    path.mkdir()
+    assert refused(copied)
+
+
+def test_no_value_of_any_field_breaks_a_reader(copied: Path) -> None:
+    manifest = json.loads((copied / "bundle.json").read_text())
+    fields = [(name,) for name in manifest if name not in ("files", SEAL)]
+    fields += [(part, name) for part in ("prompts", "canaries") for name in manifest[part]]
+    for part, *rest in fields:
+        for odd in ODD:
+            value = {**manifest[part], rest[0]: odd} if rest else odd
+            (copied / "bundle.json").write_text(json.dumps(sealed(without_seal(manifest) | {part: value})))
+            with contextlib.suppress(SdretrievalError):
+                read_manifest(copied)
+    card = json.loads((copied / "index" / "card.json").read_text())
+    odd_cards = [("count", "x"), ("dims", 31), ("factory", None), ("settings", 7), ("settings", {"rescore": "x"})]
+    for name, odd in odd_cards:
+        (copied / "index" / "card.json").write_text(json.dumps(card | {name: odd}))
+        (copied / "bundle.json").write_text(json.dumps(sealed(without_seal(manifest) | {"files": digests(copied)})))
+        with contextlib.suppress(SdretrievalError):
+            Searcher.open(copied, device="cpu").search("ore", 5)
+
+
+def without_seal(manifest: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in manifest.items() if name != SEAL}

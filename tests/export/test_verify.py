@@ -11,8 +11,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from sdretrieval.errors import DamagedArtifact, MissingPackageError, RequestError
-from sdretrieval.export.layout import MANIFEST, digests
+from sdretrieval.export.layout import MANIFEST
 from sdretrieval.export.verify import Verification, nearness, verify_bundle
+from tests.export.conftest import sign_again
 from tests.helpers import tiny
 
 Edit = Callable[[str, Callable[[bytes], bytes]], Path]
@@ -20,12 +21,6 @@ Edit = Callable[[str, Callable[[bytes], bytes]], Path]
 
 def failed(folder: Path) -> dict[str, str]:
     return {check.name: check.detail for check in verify_bundle(folder).checks if not check.ok}
-
-
-def sign_again(folder: Path) -> None:
-    """Bring the digests in bundle.json up to date, as someone would who wants the change unseen."""
-    record = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps(record | {"files": digests(folder)}))
 
 
 def test_a_fresh_bundle_passes_and_says_what_was_measured(bundle: Path) -> None:
@@ -73,11 +68,25 @@ def test_swapped_ids_fail_even_with_digests_brought_up_to_date(copied: Path) -> 
     assert set(failed(copied)) == {"torch: top 10"}
 
 
-def test_changed_prompts_fail(copied: Path) -> None:
-    record = json.loads((copied / MANIFEST).read_text())
-    record["prompts"]["query"] = "storm harbour "
-    (copied / MANIFEST).write_text(json.dumps(record))
+def test_other_prompts_fail_even_with_digests_brought_up_to_date(copied: Path) -> None:
+    sign_again(copied, prompts={"query": "storm harbour ", "document": "near "})
     assert "torch: vectors" in failed(copied)
+
+
+def test_any_change_of_any_field_of_the_manifest_is_noticed(copied: Path) -> None:
+    record = json.loads((copied / MANIFEST).read_text())
+    changed = [record | {name: [value, 1]} for name, value in record.items() if name not in ("kind", "schema")]
+    changed += [{other: value for other, value in record.items() if other != name} for name in record if name != "kind"]
+    changed += [
+        record | {"query_tokens": 23},
+        record | {"lineage": record["lineage"] | {"base_digest": "d" * 32}},
+        record | {"files": record["files"] | {"ids.json": "d" * 40}},
+        record | {"added": 1},
+    ]
+    for one in changed:
+        (copied / MANIFEST).write_text(json.dumps(one))
+        with pytest.raises((DamagedArtifact, RequestError), match="is not as it was exported|is of schema None"):
+            verify_bundle(copied)
 
 
 @pytest.mark.parametrize(
@@ -136,10 +145,11 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path, tiny_student: Path) -> Non
 def test_a_broken_manifest_is_named(copied: Path) -> None:
     record = json.loads((copied / MANIFEST).read_text())
     for text, error, words in (
-        ("{", DamagedArtifact, "bundle.json cannot be read"),
-        ("[]", DamagedArtifact, "bundle.json cannot be read"),
-        (json.dumps(record | {"schema": 99}), RequestError, "of schema 99, expected 'sdretrieval bundle' of 1"),
-        (json.dumps({"kind": record["kind"], "schema": 1}), DamagedArtifact, "bundle.json is incomplete"),
+        ("{", DamagedArtifact, "bundle.json cannot be read as JSON"),
+        ("[]", DamagedArtifact, "bundle.json holds a list; expected a JSON object; export the run again"),
+        (json.dumps(record | {"schema": 99}), RequestError, "is of schema 99, expected 2; export the run again"),
+        (json.dumps(record | {"kind": "x"}), RequestError, "is of kind 'x', expected 'sdretrieval bundle'"),
+        (json.dumps({"kind": record["kind"], "schema": 2}), DamagedArtifact, "not as it was exported: found no digest"),
     ):
         (copied / MANIFEST).write_text(text)
         with pytest.raises(error, match=words):

@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdretrieval.errors import NumericError
-from sdretrieval.teachers.pairs import PairCache, pair_key
+from sdretrieval.ragged import Ragged
+from sdretrieval.teachers.imported import ImportedTeacher
+from sdretrieval.teachers.pairs import PairCache, pair_key, read_pairs, write_pairs, write_scores
+from sdretrieval.teachers.score_file import read_scores
 
 
 @given(st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), unique=True, max_size=20))
@@ -51,3 +54,30 @@ def test_a_damaged_shard_is_named_and_its_pairs_are_new_again(tmp_path: Path, ca
     again = PairCache(tmp_path)
     assert np.isnan(again.get([pair_key("q", "a")])).all()
     assert f"{shard} is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["scores.tsv", "scores.tsv.gz", "scores.parquet"])
+def test_ids_that_look_like_formulas_survive_a_table_that_is_none(name: str, tmp_path: Path) -> None:
+    pairs = [("=q", "-_x9"), ("'=p", "@d"), ("-5", "'tis"), ("q", "+1-1")]
+    write_pairs(tmp_path / "pairs.tsv", pairs, lambda pair: ("=1+1", " -see below"))
+    rows = [line.split("\t") for line in (tmp_path / "pairs.tsv").read_text().splitlines()]
+    assert [cell for row in rows for cell in row if cell.lstrip().startswith(tuple("=+-@"))] == ["-5"]
+    assert read_pairs(tmp_path / "pairs.tsv") == pairs
+    score_P = np.asarray([0.5, -1.5, 2.5, 3.5])
+    write_scores(tmp_path / name, pairs, {"score": score_P})
+    # What another program writes beside the ids that it read, and a file that never saw a table of ours.
+    copies = "".join(f"{row[0]}\t{row[1]}\t{score}\n" for row, score in zip(rows[1:], score_P, strict=True))
+    (tmp_path / "copied.tsv").write_text(copies)
+    own = "".join(f"{query}\t{document}\t{score}\n" for (query, document), score in zip(pairs, score_P, strict=True))
+    (tmp_path / "own.tsv").write_text(own.replace("=q\t-_x9", "q2\t-_x9", 1))
+    for file in (name, "copied.tsv"):
+        assert scored(tmp_path / file, pairs) == score_P.tolist()
+    assert scored(tmp_path / "own.tsv", pairs[1:]) == score_P[1:].tolist()
+
+
+def scored(file: Path, pairs: list[tuple[str, str]]) -> list[float]:
+    """The scores that the teacher of a file gives, over a corpus of just these ids."""
+    queries, documents = (list(ids) for ids in zip(*pairs, strict=True))
+    teacher = ImportedTeacher(read_scores(str(file)), name="scores", query_ids=queries, document_ids=documents)
+    lists = Ragged.of([[at] for at in range(len(pairs))], np.int64)
+    return teacher.score(np.arange(len(pairs)), lists).values_T.tolist()

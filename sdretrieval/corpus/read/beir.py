@@ -13,12 +13,13 @@ import zipfile
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sdretrieval.corpus.arrow import document_table, finished_folder, query_table, table_rows
+from sdretrieval.corpus.arrow import document_table, query_table, table_rows
 from sdretrieval.corpus.read.tables.files import open_bytes
 from sdretrieval.corpus.splits import (
     Dangling,
@@ -32,6 +33,7 @@ from sdretrieval.corpus.text import LIST_AT_MOST, examples
 from sdretrieval.corpus.types import Corpus, RowByName, Texts
 from sdretrieval.errors import CorpusError, MissingPackageError
 from sdretrieval.progress import track
+from sdretrieval.store.whole_folder import check_target, whole_folder
 
 logger = logging.getLogger("sdretrieval")
 PACKED_AS = ("", ".gz", ".zst")
@@ -97,7 +99,6 @@ def write_beir(corpus: Corpus, folder: Path, counts: Mapping[str, int] | None = 
 
     Raises `CorpusError` if `folder` exists and is not empty, or an id cannot be written to a qrels file.
     """
-    require_absent(folder)
     identifiers = (*corpus.document_ids, *corpus.query_ids)
     broken = [identifier for identifier in identifiers if any(mark in identifier for mark in "\t\r\n")]
     if broken:
@@ -109,7 +110,7 @@ def write_beir(corpus: Corpus, folder: Path, counts: Mapping[str, int] | None = 
         {"_id": i, "text": text, **({"metadata": {"asked": counts[i]}} if i in counts else {})}
         for i, text in table_rows(corpus.queries)
     )
-    with finished_folder(folder) as temporary:
+    with whole_folder(folder, partial(require_absent, folder)) as temporary:
         rows = ({"_id": i, "title": title, "text": text} for i, title, text in table_rows(corpus.documents))
         _write_lines(temporary / "corpus.jsonl", rows)
         _write_lines(temporary / "queries.jsonl", queries)
@@ -119,9 +120,10 @@ def write_beir(corpus: Corpus, folder: Path, counts: Mapping[str, int] | None = 
 
 
 def require_absent(folder: Path) -> None:
-    """Raise `CorpusError` if `write_beir` would not write: `folder` exists and is not empty."""
+    """Raise RequestError if `write_beir` would not write: `folder` exists and is not empty, or cannot be written."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise CorpusError(f"{folder} exists and is not empty: nothing was written. Remove it or name another folder.")
+    check_target(folder, "corpus folder")
 
 
 def require_beir_folder(folder: Path) -> None:
@@ -222,7 +224,7 @@ def download_beir(name: str, cache: Path, address: str = BEIR_ADDRESS) -> Path:
     _require_known(collection)
     target = cache / collection
     if not target.is_dir():
-        with finished_folder(target) as temporary:
+        with whole_folder(target) as temporary:
             _fetch(collection, address, temporary)
     folder = target / part if part else target
     if not (folder / "corpus.jsonl").is_file():
