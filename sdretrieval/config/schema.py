@@ -19,7 +19,7 @@ AUTO_SCALE = auto_or(lambda scale: 0 < scale < math.inf, "a number above 0, or a
 Weight = Annotated[float | Literal["auto"], AUTO_WEIGHT]
 Temperature = Annotated[float | Literal["auto"], AUTO_TEMPERATURE]
 Scale = Annotated[float | Literal["auto"], AUTO_SCALE]
-MEASURE = r"^(nDCG|MAP|Recall|P|MRR)@[1-9][0-9]*$"
+MEASURE = r"^(nDCG|MAP|Recall|P|MRR)@[1-9][0-9]{0,8}$"
 MEASURE_TEXT = "a measure such as nDCG@10, Recall@100, MAP@10, P@5 or MRR@10"
 RESERVED_NAMES = ("store",)
 """Folders of RUNS that are no runs."""
@@ -131,7 +131,13 @@ class IndexConfig(Section):
     )
     rescore: int | None = identity("the best rescore x k hits are ranked again by the vectors; null: none", None, ge=1)
     rescore_storage: Literal["float16", "float32", "int8"] = identity("number format of these vectors", "float16")
-    max_memory: str | None = identity("of the index (auto), such as 2GB; null: no limit", None, min_length=1)
+    max_memory: str | None = identity(
+        "of the index (auto), such as 2GB; null: no limit",
+        None,
+        min_length=1,
+        max_length=40,
+        expects="a size such as 2GB, or null",
+    )
 
 
 Stemming = Literal[
@@ -324,7 +330,12 @@ class GateConfig(Section):
 class EvaluateConfig(Section):
     """What the report measures."""
 
-    split: str = identity("split that the report measures", "test", min_length=1)
+    split: str = identity(
+        "split that the report measures",
+        "test",
+        pattern=r"^[^/\x00-\x1f]{1,100}$",  # it names files
+        expects="text (not empty, at most 100 characters, no /)",
+    )
     measures: tuple[Measure, ...] = identity(
         "measures of the report", ("nDCG@10", "Recall@100"), min_length=1, strict=False, expects=MEASURE_TEXT
     )

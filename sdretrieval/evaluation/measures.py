@@ -34,7 +34,7 @@ class Measure(NamedTuple):
     def parse(name: str) -> Measure:
         """`nDCG@10` as a measure. Raises ConfigError, with what was probably meant, if it is none."""
         kind, _, cutoff = name.partition("@")
-        if kind in KINDS and re.fullmatch("[1-9][0-9]*", cutoff):
+        if kind in KINDS and re.fullmatch("[1-9][0-9]{0,8}", cutoff):
             return Measure(kind, int(cutoff))
         names = {name.lower(): name for name in KINDS} | _OTHER_NAMES
         rank = re.sub("[^0-9]", "", cutoff).lstrip("0") or "10"
