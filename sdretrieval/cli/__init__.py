@@ -23,7 +23,9 @@ from sdretrieval.errors import SdretrievalError
 from sdretrieval.progress import want_interrupt
 
 INTERRUPTED = 130
-REFUSED = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS)
+REFUSED = (
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP,
+)  # fmt: skip
 """What a file system says of a path that the user named wrongly."""
 
 app = typer.Typer(
@@ -90,7 +92,9 @@ def _called(arguments: Sequence[str] | None) -> int:
             return _failed(f"no space left on the disk ({problem}); make room and run again: it continues", 1)
         if problem.errno not in REFUSED or problem.filename is None:
             raise
-        return _failed(f"{problem.filename}: {problem.strerror}; expected a path that can be read, or written to", 2)
+        return _failed(
+            f"{problem.filename!s:.200}: {problem.strerror}; expected a path that can be read, or written to", 2
+        )
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as problem:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdretrieval.errors import ModelError, RequestError
 from sdretrieval.files import read_json
+from sdretrieval.paths import typed_path
 from sdretrieval.store import Store
 from sdretrieval.store.run_folder import find_run, runs_folder
 
@@ -153,7 +154,7 @@ def find_model(name: str, runs: Path | None = None, max_tokens: int | None = Non
     """
     from sdretrieval.encode.locate import locate_model
 
-    folders = [Path(name).expanduser(), runs_folder(runs) / name]
+    folders = [typed_path(name), runs_folder(runs) / name]
     if not any((folder / file).is_file() for folder in folders for file in ("ledger.jsonl", "report.json")):
         try:
             folder = locate_model(name)

@@ -17,7 +17,7 @@ from sdretrieval.config.conflicts import conflicts
 from sdretrieval.config.schema import Config, IndexConfig
 from sdretrieval.config.yaml_text import CHARACTERS_AT_MOST, DEPTH_AT_MOST, read_yaml, write_yaml
 from sdretrieval.errors import ConfigError, RequestError
-from sdretrieval.files import typed_path
+from sdretrieval.paths import typed_path
 
 REPAIR_ROUNDS = 3
 """A broken value may hide a missing one, which may hide another: after three rounds nothing more is learnt."""

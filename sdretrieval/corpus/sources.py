@@ -33,6 +33,7 @@ from sdretrieval.corpus.text import hash_rank
 from sdretrieval.corpus.types import Corpus
 from sdretrieval.digests import digest_file
 from sdretrieval.errors import CorpusError
+from sdretrieval.paths import typed_path
 
 STDLIB = "python-stdlib"
 BEIR = "beir"
@@ -84,7 +85,7 @@ def find_source(source: str, cache: Path | None = None, columns: Columns | None 
     if source == STDLIB:
         return Interpreter()
     scheme, _, name = source.partition(":")
-    folder = Path(source).expanduser()
+    folder = typed_path(source)
     if is_document_folder(folder):
         return DocumentFolder(folder)
     if scheme == BEIR and name:
@@ -100,7 +101,7 @@ def find_source(source: str, cache: Path | None = None, columns: Columns | None 
 
 def default_cache() -> Path:
     """Where downloaded collections are kept: the variable SDRETRIEVAL_CACHE, else `~/.cache/sdretrieval`."""
-    return Path(os.environ.get("SDRETRIEVAL_CACHE", "~/.cache/sdretrieval")).expanduser()
+    return typed_path(os.environ.get("SDRETRIEVAL_CACHE", "~/.cache/sdretrieval"))
 
 
 @dataclass(frozen=True)

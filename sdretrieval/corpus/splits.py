@@ -1,21 +1,21 @@
-"""Judgements by split: read and write `qrels/*.tsv`, check them, carve a dev split off train.
-
-A qrels file holds one judgement a line, `query-id <tab> corpus-id <tab> score`, with or without a line of headings.
-"""
+"""Judgements by split: check them, carve a dev split off train."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 from sdretrieval.corpus.text import hash_rank, normalised
 from sdretrieval.corpus.types import Corpus, Qrels
 from sdretrieval.errors import CorpusError
 
-HEADER = "query-id\tcorpus-id\tscore"
+NOT_COMPARABLE = (
+    "judged documents that are not in the corpus are left out of the best possible ranking too, so that nDCG and "
+    "Recall are higher than those that BEIR's own evaluation gives: published figures compare with a complete corpus "
+    "alone"
+)
 
 
 class Dangling(NamedTuple):
@@ -33,26 +33,6 @@ class Judgements(NamedTuple):
 
     kept: dict[str, dict[str, dict[str, int]]]
     dangling: list[Dangling]
-
-
-def read_qrels(folder: Path) -> dict[str, dict[str, dict[str, int]]]:
-    """Every judgement in `folder/*.tsv` by split (the file's name), whether or not its query and document exist.
-
-    Raises `CorpusError` naming file and line if a row has not three columns or its score is no whole number.
-    """
-    if not folder.is_dir():
-        return {}
-    qrels: dict[str, dict[str, dict[str, int]]] = {}
-    for path in sorted(folder.glob("*.tsv")):
-        judged = qrels.setdefault(path.stem, {})
-        with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                columns = line.rstrip("\r\n").split("\t")
-                heading = number == 1 and len(columns) == 3 and not _is_number(columns[2])
-                if columns != [""] and not heading:
-                    query, document, grade = _judgement(columns, f"{path}:{number}")
-                    judged.setdefault(query, {})[document] = grade
-    return qrels
 
 
 def own_positives(qrels: Mapping[str, Qrels]) -> dict[str, list[str]]:
@@ -87,38 +67,6 @@ def part_dangling(qrels: Mapping[str, Qrels], documents: Collection[str], querie
         else:
             kept[split].setdefault(query, {})[document] = grade
     return Judgements(kept, dangling)
-
-
-def write_qrels(qrels: Qrels, path: Path) -> None:
-    """Write one split with headings, as BEIR's own loader expects (it skips the first line unread)."""
-    with path.open("w", encoding="utf8", newline="\n") as file:
-        file.write(HEADER + "\n")
-        for query, judged in qrels.items():
-            for document, grade in judged.items():
-                file.write(f"{query}\t{document}\t{grade}\n")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _judgement(columns: list[str], place: str) -> tuple[str, str, int]:
-    if len(columns) != 3:
-        hint = " Four columns are TREC's layout: remove the second." if len(columns) == 4 else ""
-        raise CorpusError(
-            f"{place}: {len(columns)} tab-separated columns ({columns!r:.80}), expected 3: "
-            f"query-id, corpus-id, score.{hint}"
-        )
-    try:
-        return columns[0], columns[1], int(columns[2])
-    except ValueError:
-        raise CorpusError(
-            f"{place}: the score is {columns[2]!r}, expected a whole number (0 = not relevant, 1 or more = relevant)."
-        ) from None
 
 
 def require_split(corpus: Corpus, split: str) -> None:

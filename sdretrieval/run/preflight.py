@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from functools import partial
-from pathlib import Path
 
 from sdretrieval.config import (
     Config,
@@ -27,6 +26,7 @@ from sdretrieval.encode.student import Student, check_positions, positions_in, t
 from sdretrieval.errors import ModelError, RequestError
 from sdretrieval.evaluation.gate import MERGE_SHARES
 from sdretrieval.files import read_json
+from sdretrieval.paths import typed_path
 from sdretrieval.run.disk_needs import check_room
 from sdretrieval.stages.run import prompts_of, student_from
 from sdretrieval.store import Store
@@ -161,7 +161,7 @@ def check_language(config: Config) -> None:
 def check_verdicts(config: Config) -> None:
     """Raise RequestError if `corpus.verdicts` is no file of verdicts; its texts are looked for later."""
     if config.corpus.verdicts is not None:
-        read_marks(Path(config.corpus.verdicts).expanduser())
+        read_marks(typed_path(config.corpus.verdicts))
 
 
 def check_student(config: Config) -> Student:

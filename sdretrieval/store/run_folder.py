@@ -9,6 +9,7 @@ from typing import Any
 
 from sdretrieval.errors import RequestError
 from sdretrieval.files import read_json
+from sdretrieval.paths import typed_path
 
 RUNS_VARIABLE = "SDRETRIEVAL_RUNS"
 FORECAST = "forecast.json"
@@ -17,7 +18,7 @@ FORECAST = "forecast.json"
 
 def runs_folder(given: Path | None) -> Path:
     """`--runs`, else the variable SDRETRIEVAL_RUNS, else ./runs."""
-    return given if given is not None else Path(os.environ.get(RUNS_VARIABLE, "runs")).expanduser()
+    return typed_path(given if given is not None else os.environ.get(RUNS_VARIABLE, "runs"))
 
 
 def find_run(name: str | Path, runs: Path | None = None) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Literal
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -124,10 +125,16 @@ class ImportedTeacher:
 
 
 def _rows(ids: Sequence[str], known: Sequence[str]) -> Array:
-    """Row in `known` of each of `ids`, -1 if it is not there."""
-    wanted = set(ids)
+    """Row in `known` of each of `ids`, -1 if it is not there.
+
+    An id is looked for as it is first: others write %20 and mean it. Then without blanks around it, then decoded, since
+    our own runs and tables must encode what their formats cannot hold.
+    """
+    spellings = [(identifier, identifier.strip(), unquote(identifier)) for identifier in ids]
+    wanted = {spelling for of_one in spellings for spelling in of_one}
     row_of = {identifier: row for row, identifier in enumerate(known) if identifier in wanted}
-    return np.fromiter((row_of.get(identifier, -1) for identifier in ids), dtype=np.int64, count=len(ids))
+    rows = (next((row_of[one] for one in of_one if one in row_of), -1) for of_one in spellings)
+    return np.fromiter(rows, dtype=np.int64, count=len(ids))
 
 
 def _empty(lacking: Ragged) -> Array:

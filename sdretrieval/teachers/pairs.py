@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
+from urllib.parse import quote, unquote
 
 import numpy as np
 
@@ -84,6 +85,8 @@ def _read(shard: Path) -> dict[bytes, float]:
 PAIR_COLUMNS = ("query", "document", "query_text", "document_text")
 SPACES = re.compile(r"[\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+")
 """What would end a field or a line of a TSV."""
+ENCODED = re.compile(r"[%\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]")
+SPACES_ENCODED = re.compile("%(0[9A-D]|1[C-E]|C2%85|E2%80%A[89])")
 ROWS_AT_ONCE = 10_000
 
 Pair = tuple[str, str]
@@ -105,10 +108,10 @@ def write_pairs(file: Path, pairs: Sequence[Pair], texts: Callable[[Pair], tuple
 
     TSV (also .gz) or Parquet by the file's ending.
     """
-    rows = ((*pair, *texts(pair)) for pair in pairs)
     if file.suffix != ".parquet":
-        _write_tsv(file, PAIR_COLUMNS, rows)
+        _write_tsv(file, PAIR_COLUMNS, ((*map(_cell_id, pair), *texts(pair)) for pair in pairs))
         return
+    rows = ((*pair, *texts(pair)) for pair in pairs)
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -124,7 +127,18 @@ def read_pairs(file: Path) -> list[Pair]:
     with file.open(encoding="utf8", newline="\n") as stream:
         next(stream, None)  # the line of names
         fields = (line.split("\t", 2) for line in stream)
-        return [(query, document) for query, document, _ in fields]
+        return [(_id_of_cell(query), _id_of_cell(document)) for query, document, _ in fields]
+
+
+def _cell_id(identifier: str) -> str:
+    """An id as a TSV can hold it: in one that would end a cell or a line, these signs and % are percent-encoded."""
+    if not SPACES.search(identifier):
+        return identifier
+    return ENCODED.sub(lambda match: quote(match[0], safe=""), identifier)
+
+
+def _id_of_cell(cell: str) -> str:
+    return unquote(cell) if SPACES_ENCODED.search(cell) else cell
 
 
 def write_scores(file: Path, pairs: Sequence[Pair], columns: Mapping[str, Array]) -> None:
@@ -135,7 +149,9 @@ def write_scores(file: Path, pairs: Sequence[Pair], columns: Mapping[str, Array]
     if file.suffix != ".parquet":
         # Nine significant digits are enough for a float32 to come back to the bit.
         values = list(columns.values())
-        rows = ((*pair, *(f"{float(scores[at]):.9g}" for scores in values)) for at, pair in enumerate(pairs))
+        rows = (
+            (*map(_cell_id, pair), *(f"{float(scores[at]):.9g}" for scores in values)) for at, pair in enumerate(pairs)
+        )
         _write_tsv(file, ("query", "document", *columns), rows)
         return
     import pyarrow as pa
