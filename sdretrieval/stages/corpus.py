@@ -15,7 +15,6 @@ from sdretrieval.corpus import (
     open_corpus,
     repeated_queries,
     require_positives,
-    require_split,
     save_corpus,
     training_queries,
 )
@@ -50,7 +49,7 @@ def collect(run: Run) -> Collection:
             recipe |= {"model": model_digest(locate_model(cfg.generate.model)), "prompt": cfg.generate.prompt}
         identity["generate"] = recipe
     made = run.runner.stage(
-        "0/corpus", 2, identity, [find_source(cfg.source).digest()], lambda work: build_corpus(work, run.config)
+        "0/corpus", 3, identity, [find_source(cfg.source).digest()], lambda work: build_corpus(work, run.config)
     )
     return Collection(made)
 
@@ -107,10 +106,12 @@ class Splits:
         # its name was mistyped.
         split_is_synthetic = split == "dev" or (not cfg.labels and not any(raw.qrels.values()))
         if not split_is_synthetic:
-            require_split(raw, split)
+            require_positives(raw, split)
         if cfg.labels:
             require_positives(raw, "train")
-            if not raw.qrels.get("dev"):
+            if raw.qrels.get("dev"):
+                require_positives(raw, "dev")
+            else:
                 self.corpus = carve_dev(raw, self._config.seed, cfg.dev_share)
         else:
             require_for_control(self._config, raw)
@@ -156,9 +157,13 @@ class Splits:
 
     def _generate(self, split: str, count: int, *, held_out: bool) -> None:
         tally = QueryTally()
+        # With labels, dev and test measure documents that no training query was made from. Without labels, judgements
+        # decide nothing: the report shows apart what training has seen.
+        judged = [name for name in self.corpus.qrels if name not in ("train", SYNTHETIC_TRAIN)]
         self.corpus, self.generated[split] = with_synthetic_split(
-            self.corpus, split, count, self._config.seed, held_out=held_out, recipe=recipe_of(self._config), tally=tally
-        )
+            self.corpus, split, count, self._config.seed, held_out=held_out, recipe=recipe_of(self._config),
+            tally=tally, without=judged if self._config.corpus.labels else (),
+        )  # fmt: skip
         self.tallies[split], self.wanted[split] = tally, count
 
     def record(self) -> dict[str, Any]:

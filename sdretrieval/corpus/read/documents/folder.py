@@ -206,10 +206,15 @@ def _files(folder: Path, passed: PassedOver) -> list[Path]:
         hidden = f", and {passed.hidden:,} hidden ones that are left alone" if passed.hidden else ""
         broken = f", and parts that cannot be read: {'; '.join(passed.unreadable[:5])}" if passed.unreadable else ""
         raise CorpusError(f"There are no documents in {folder}: {held}{hidden}{broken}. {READ}; convert others first.")
+    require_parsers(files)
+    return files
+
+
+def require_parsers(files: list[Path]) -> None:
+    """Raise `MissingPackageError`, holding the pip command, if a parser that the files need is not installed."""
     for name in sorted({format_of(path.name) for path in files} & PARSERS_OF.keys()):
         for module, extension in PARSERS_OF[name]:
             load_parser(module, extension)
-    return files
 
 
 def _described(extensions: Counter[str]) -> str:
