@@ -127,13 +127,14 @@ class ImportedTeacher:
 def _rows(ids: Sequence[str], known: Sequence[str]) -> Array:
     """Row in `known` of each of `ids`, -1 if it is not there.
 
-    An id is looked for as it is first: others write %20 and mean it. Then without blanks around it, then decoded, since
-    our own runs and tables must encode what their formats cannot hold.
+    Our own runs and tables encode what their formats cannot hold, and others write %20 and mean it: an id is looked for
+    as it is, without blanks around it, and decoded, first in the way that finds most of the file's ids.
     """
-    spellings = [(identifier, identifier.strip(), unquote(identifier)) for identifier in ids]
-    wanted = {spelling for of_one in spellings for spelling in of_one}
+    spellings = [list(ids), [identifier.strip() for identifier in ids], [unquote(identifier) for identifier in ids]]
+    wanted = {spelling for of_all in spellings for spelling in of_all}
     row_of = {identifier: row for row, identifier in enumerate(known) if identifier in wanted}
-    rows = (next((row_of[one] for one in of_one if one in row_of), -1) for of_one in spellings)
+    spellings.sort(key=lambda of_all: -sum(identifier in row_of for identifier in of_all))
+    rows = (next((row_of[one] for one in of_one if one in row_of), -1) for of_one in zip(*spellings, strict=True))
     return np.fromiter(rows, dtype=np.int64, count=len(ids))
 
 

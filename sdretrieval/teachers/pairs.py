@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
+from sdretrieval.corpus.read.tables.records import unquoted
 from sdretrieval.errors import NumericError, RequestError
 from sdretrieval.ragged import Array
 
@@ -131,14 +132,16 @@ def read_pairs(file: Path) -> list[Pair]:
 
 
 def _cell_id(identifier: str) -> str:
-    """An id as a TSV can hold it: in one that would end a cell or a line, these signs and % are percent-encoded."""
-    if not SPACES.search(identifier):
-        return identifier
-    return ENCODED.sub(lambda match: quote(match[0], safe=""), identifier)
+    """An id as a TSV can hold it. In one that would end a cell or a line, these signs and % are percent-encoded; one
+    that is in quotation marks is quoted once more, as in CSV."""
+    if SPACES.search(identifier):
+        identifier = ENCODED.sub(lambda match: quote(match[0], safe=""), identifier)
+    return identifier if unquoted(identifier) == identifier else '"' + identifier.replace('"', '""') + '"'
 
 
 def _id_of_cell(cell: str) -> str:
-    return unquote(cell) if SPACES_ENCODED.search(cell) else cell
+    identifier = unquoted(cell)
+    return unquote(identifier) if SPACES_ENCODED.search(identifier) else identifier
 
 
 def write_scores(file: Path, pairs: Sequence[Pair], columns: Mapping[str, Array]) -> None:

@@ -116,7 +116,7 @@ BAD_RUNS: dict[str, tuple[str | Callable[[Place], str], str]] = {
         "judgements, on queries made of its documents: sdretrieval run CONFIG --set corpus.labels=false",
     ),
     "no relevant document in test": (
-        measures_without_positives, "judged queries, none with a positive (a score above 0 of a document in the corpus)",
+        measures_without_positives, "judged queries, none with a positive (a score above 0 of a document in the co",
     ),
     "a name of 5,000 characters": ("corpus.source=" + "x" * 5000, "xxx...': File name too long; expected"),
     "an unknown home": ("corpus.source=~nosuchuser/docs", "'~nosuchuser/docs': there is no user nosuchuser"),

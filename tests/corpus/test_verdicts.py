@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -124,6 +125,20 @@ def test_a_file_that_is_no_such_table_is_refused(
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(RequestError, match=message.replace(".", r"\.")):
+        read_marks(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("m.jsonl", "[" * 100_000, r"m\.jsonl, line 1: broken JSON: maximum recursion depth"),
+        ("m.csv", "query_id,document_id,verdict\nq1,d1," + "x" * (1 << 18), r"m\.csv, line 1: field larger"),
+    ],
+)  # fmt: skip
+def test_a_hostile_file_of_marks_gives_one_message(tmp_path: Path, name: str, text: str, message: str) -> None:
+    csv.field_size_limit(1 << 17)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(RequestError, match=message):
         read_marks(tmp_path / name)
 
 
