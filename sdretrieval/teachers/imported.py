@@ -14,7 +14,7 @@ import numpy as np
 from sdretrieval.errors import MissingScores
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.targets.calibrate import per_entry
-from sdretrieval.teachers.pairs import id_of_cell
+from sdretrieval.teachers.pairs import decoded_id
 from sdretrieval.teachers.score_file import ScoreTable
 
 Missing = Literal["error", "lowest", "skip"]
@@ -131,7 +131,7 @@ def _rows(ids: Sequence[str], known: Sequence[str]) -> Array:
     Our own runs and tables encode what their formats cannot hold, and others write %20 and mean it: an id is looked for
     as it is, without blanks around it, and decoded, first in the way that finds most of the file's ids.
     """
-    spellings = [[*map(spelling, ids)] for spelling in (str, str.strip, id_of_cell, unquote)]
+    spellings = [[*map(spelling, ids)] for spelling in (str, str.strip, decoded_id, unquote)]
     wanted = {spelling for of_all in spellings for spelling in of_all}
     row_of = {identifier: row for row, identifier in enumerate(known) if identifier in wanted}
     spellings.sort(key=lambda of_all: -sum(identifier in row_of for identifier in of_all))

@@ -128,7 +128,7 @@ def read_pairs(file: Path) -> list[Pair]:
     with file.open(encoding="utf8", newline="\n") as stream:
         next(stream, None)  # the line of names
         fields = (line.split("\t", 2) for line in stream)
-        return [(id_of_cell(query), id_of_cell(document)) for query, document, _ in fields]
+        return [(decoded_id(unquoted(query)), decoded_id(unquoted(document))) for query, document, _ in fields]
 
 
 def _cell_id(identifier: str) -> str:
@@ -139,9 +139,8 @@ def _cell_id(identifier: str) -> str:
     return identifier if unquoted(identifier) == identifier else '"' + identifier.replace('"', '""') + '"'
 
 
-def id_of_cell(cell: str) -> str:
-    """The id that `write_pairs` and `write_scores` write as `cell`."""
-    identifier = unquoted(cell)
+def decoded_id(identifier: str) -> str:
+    """The id that `write_pairs` and `write_scores` encode as `identifier`."""
     return unquote(identifier) if SPACES_ENCODED.search(identifier) else identifier
 
 
