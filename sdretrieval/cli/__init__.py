@@ -109,7 +109,7 @@ def _called(arguments: Sequence[str] | None, signals: Sequence[int]) -> int:
         if isinstance(problem, SdretrievalError):
             return _failed(str(problem), problem.exit_code)
         if isinstance(problem, OSError) and problem.errno in REFUSED and problem.filename is not None:
-            what = f"{problem.filename}: {problem.strerror}"
+            what = f"{problem.filename!s:.200}: {problem.strerror}"
             return _failed(f"{what}; expected a path that can be read, or written to", 2)
         # Usage errors of click, which typer carries under a private name: recognised by what they offer.
         usage: Any = problem

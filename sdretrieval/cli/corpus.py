@@ -12,6 +12,7 @@ from sdretrieval.cli.lookup import FoundModel, find_model, load_found
 from sdretrieval.cli.options import Json, Runs
 from sdretrieval.cli.output import print_json, say, stdout_kept_clean
 from sdretrieval.errors import RequestError
+from sdretrieval.paths import typed_path
 
 if TYPE_CHECKING:
     from sdretrieval.corpus import CorpusCheck
@@ -116,20 +117,22 @@ def check_source(
 
     Raises CorpusError, ModelError, and RequestError if `max_tokens` is given without a model.
     """
-    from sdretrieval.corpus import check_corpus, dangling_judgements, import_corpus
+    from sdretrieval.corpus import check_corpus, dangling_judgements, import_corpus, repeated_judgements
     from sdretrieval.encode.prompts import find_prompts
 
     if max_tokens is not None and model is None:
         raise RequestError(f"--max-tokens {max_tokens} needs --model: without a model lengths are counted in words")
     model_found = find_model(model, runs, max_tokens) if model is not None else None
     imported = import_corpus(source)
-    corpus, folder = imported.corpus, Path(source).expanduser()
+    corpus, folder = imported.corpus, typed_path(source)
     dangling = dangling_judgements(folder, corpus) if folder.is_dir() else ()
+    repeated = repeated_judgements(folder) if folder.is_dir() else ()
     warnings = ["\n".join(report.lines()) for report in imported.reports if report.troubles]
     if model_found is None:
-        checked = check_corpus(corpus, dangling=dangling)
+        checked = check_corpus(corpus, dangling=dangling, repeated_pairs=repeated)
         return replace(checked, warnings=(*warnings, *checked.warnings))
-    checked = check_corpus(corpus, _token_counter(model_found), {"student": model_found.max_tokens}, dangling)
+    views = {"student": model_found.max_tokens}
+    checked = check_corpus(corpus, _token_counter(model_found), views, dangling, repeated)
     doubt = find_prompts(model_found.folder, model_found.name).doubt(model_found.name)
     return replace(checked, warnings=(*warnings, *checked.warnings, *([doubt] if doubt else [])))
 

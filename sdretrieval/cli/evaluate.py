@@ -113,7 +113,7 @@ def evaluate_models(
     before that model encodes anything.
     """
     from sdretrieval.config import IndexConfig, identity_fields
-    from sdretrieval.corpus import open_corpus, require_split
+    from sdretrieval.corpus import open_corpus, require_positives
     from sdretrieval.corpus.language import AUTO
     from sdretrieval.corpus.sources import STDLIB
     from sdretrieval.encode.prompts import find_prompts
@@ -127,7 +127,7 @@ def evaluate_models(
     names = dict.fromkeys(name.removeprefix(HYBRID) for name in systems)
     models = {name: find_model(name, runs, max_tokens, query_tokens) for name in names if name != LEXICAL}
     corpus = open_corpus(source)
-    require_split(corpus, split)
+    require_positives(corpus, split)
     bench = Bench(
         corpus, split, depth, Store(runs_folder(runs) / "store"), models,
         split_identifiers=source == STDLIB or any(model.split_identifiers for model in models.values()),

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 from pydantic.fields import FieldInfo
 
-NUMBER_TEXT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+NUMBER_TEXT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 Kind = Literal["identity", "cost"]
 
 
@@ -80,7 +80,10 @@ def auto_or(accepts: Callable[[float], bool], expected: str) -> PlainValidator:
             return "auto"
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not accepts(value):
             raise ValueError(expected)
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # a whole number of hundreds of digits
+            raise ValueError(expected) from None
 
     return PlainValidator(check, json_schema_input_type=float | Literal["auto"])
 

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from sdretrieval.config import problems
 from sdretrieval.config.conflicts import conflicts
 from sdretrieval.config.schema import Config, IndexConfig
+from sdretrieval.config.yaml_text import CHARACTERS_AT_MOST, DEPTH_AT_MOST, read_yaml, write_yaml
 from sdretrieval.errors import ConfigError, RequestError
+from sdretrieval.paths import typed_path
 
 REPAIR_ROUNDS = 3
 """A broken value may hide a missing one, which may hide another: after three rounds nothing more is learnt."""
+
+LISTED_AT_MOST = 20
+"""Problems that a message lists."""
+POSITION = re.compile("[0-9]{1,9}")
 
 INDEX_EXAMPLE = "{kind: PQ16, rescore: 4}"
 STAND_INS: dict[str, object] = {
@@ -29,27 +35,13 @@ STAND_INS: dict[str, object] = {
 """Valid values for required fields that are broken, so that the checks between fields still run on the others."""
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice: PyYAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As SafeLoader's, with the check."""
-        seen = set()
-        for key_node, _ in node.value:
-            if isinstance(key_node, yaml.ScalarNode) and key_node.value in seen and key_node.value != "<<":
-                mark = key_node.start_mark
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key_node.value!r} is there twice", mark)
-            seen.add(key_node.value if isinstance(key_node, yaml.ScalarNode) else id(key_node))
-        return super().construct_mapping(node, deep=deep)
-
-
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a run's YAML, apply `--set` texts (`a.b=c`), check everything.
 
     Raises ConfigError: no such file, broken YAML (with line and column), or all problems of its contents at once.
     """
-    path = Path(path)
-    return _parse(_read_yaml(_read_text(path), f"config {path}"), overrides, f"config {path}")
+    path = typed_path(path)
+    return _parse(read_yaml(_read_text(path), f"config {path}"), overrides, f"config {path}")
 
 
 def parse_config(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> Config:
@@ -63,31 +55,33 @@ def read_index_section(given: str) -> IndexConfig:
     Checked as in a whole config. Raises ConfigError, which names the dotted path; RequestError if there is no such
     file.
     """
-    path, text = Path(given).expanduser(), given
+    text = given
     if not given.lstrip().startswith("{"):
+        path = typed_path(given)
         if not path.is_file():
             raise RequestError(
-                f"--index {given}: there is no such file; expected a recipe or its text: '{INDEX_EXAMPLE}'"
+                f"--index {path}: there is no such file; expected a recipe or its text: '{INDEX_EXAMPLE}'"
             )
-        text = path.read_text(encoding="utf8")
+        text = _read_text(path)
     try:
-        section = yaml.safe_load(text)
-    except yaml.YAMLError as problem:
-        raise RequestError(f"--index {given}: no YAML ({problem}); expected such as {INDEX_EXAMPLE}") from None
+        section = read_yaml(text, "--index")
+    except ConfigError as problem:
+        raise RequestError(f"{problem}; expected such as {INDEX_EXAMPLE}") from None
     rest = {"name": "recipe", "corpus": {"source": "-"}, "student": {"model": "-"}, "teacher": {"kind": "lexical"}}
     return parse_config({**rest, "index": section}).index
 
 
 def dump_config(config: Config) -> str:
     """The resolved config as YAML, every default written out; `load_config` reads it back to an equal Config."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+    return write_yaml(config.model_dump(mode="json"))
 
 
 def _read_text(path: Path) -> str:
     if path.is_dir():
         raise ConfigError(f"config {path} is a folder; expected a YAML file")
     try:
-        return path.read_text(encoding="utf8")
+        with path.open("rb") as file:  # which may be endless; what is cut off here is refused for its length
+            return file.read(4 * CHARACTERS_AT_MOST + 4).decode("utf8")
     except FileNotFoundError:
         names = [file.name for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, names, n=1)
@@ -97,17 +91,6 @@ def _read_text(path: Path) -> str:
         raise ConfigError(f"config {path}: byte {error.start} is not UTF-8; expected a YAML file in UTF-8") from None
     except OSError as error:
         raise ConfigError(f"config {path} cannot be read: {error.strerror}; expected a readable YAML file") from None
-
-
-def _read_yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader: no objects are made
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{where}{place}: broken YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: broken YAML: {str(error).splitlines()[0]}") from None
 
 
 def _parse(raw: object, overrides: Sequence[str], where: str) -> Config:
@@ -122,21 +105,33 @@ def _parse(raw: object, overrides: Sequence[str], where: str) -> Config:
         if problem is None:
             applied.append(override.partition("=")[0].strip())
         else:
-            mistakes.append((f"--set {override}", problem))
+            mistakes.append((f"--set {_short(override)}", problem))
     config, errors = _validate(data)
-    mistakes += [(problems.dotted(problems.real_path(error, data)), problems.describe(error, data)) for error in errors]
-    blamed = [path for path, _ in mistakes]
+    paths = [problems.real_path(error, data) for error in errors]
+    mistakes += [
+        (problems.dotted(path), problems.describe(error, data))
+        for path, error in zip(paths[:LISTED_AT_MOST], errors, strict=False)
+    ]
+    hidden, blamed = (
+        max(0, len(errors) - LISTED_AT_MOST),
+        [path for path, _ in mistakes] + [*map(problems.dotted, paths)],
+    )
     for conflict in conflicts(config) if config is not None else ():
         pairs = [(bad, path) for bad in blamed for path in conflict.paths]
         if not any(f"{bad}.".startswith(f"{path}.") or f"{path}.".startswith(f"{bad}.") for bad, path in pairs):
             mistakes.append((conflict.paths[0], conflict.text))
     if mistakes or config is None:
-        lines = [f"{where} has {len(mistakes)} problem{'s' if len(mistakes) > 1 else ''}:"]
+        count = len(mistakes) + hidden
+        lines = [f"{where} has {count:,} problem{'s' if count > 1 else ''}:"]
         for path, text in mistakes:
             origin = " (from --set)" if any(key == path or key.startswith(f"{path}.") for key in applied) else ""
-            lines.append(f"  {path}: {text}{origin}")
-        raise ConfigError("\n".join(lines))
+            lines.append(f"  {_short(path)}: {text}{origin}")
+        raise ConfigError("\n".join(lines) + (f"\n  and {hidden:,} more" if hidden else ""))
     return config
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= problems.FOUND_LIMIT else f"{text[: problems.FOUND_LIMIT - 3]}..."
 
 
 def _plain(value: Any) -> Any:
@@ -183,11 +178,13 @@ def _stand_in(data: Any, path: problems.Path) -> None:
 def _apply(data: dict[str, Any], override: str) -> str | None:
     """Write one `a.b=c` into `data`; the problem as text if that cannot be done."""
     path, equals, text = override.partition("=")
-    keys = [int(part) if part.isdigit() else part for part in path.strip().split(".")]
+    keys = [int(part) if POSITION.fullmatch(part) else part for part in path.strip().split(".")]
     if not equals or not all(str(key) for key in keys):
         return "found no dotted key and value; expected a.b=c"
+    if len(keys) > DEPTH_AT_MOST:
+        return f"found a path of {len(keys):,} parts; expected the path of a setting"
     try:
-        value = _read_yaml(text, "value")
+        value = read_yaml(text, "value")
     except ConfigError as error:
         return f"{error}; expected a value as in YAML"
     return _write(data, keys, value)

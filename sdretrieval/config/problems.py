@@ -29,7 +29,7 @@ def dotted(path: Sequence[str | int]) -> str:
 
 def shown(value: object) -> str:
     """A found value as YAML users know it (null, true, quoted text), cut to one short line."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)
     return text if len(text) <= FOUND_LIMIT else text[: FOUND_LIMIT - 3] + "..."
 
 

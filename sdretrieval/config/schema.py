@@ -150,7 +150,13 @@ class IndexConfig(Section):
         "the best rescore x k hits are ranked again by the vectors; null: none", None, ge=1, le=1000
     )
     rescore_storage: Literal["float16", "float32", "int8"] = identity("number format of these vectors", "float16")
-    max_memory: str | None = identity("of the index (auto), such as 2GB; null: no limit", None, min_length=1)
+    max_memory: str | None = identity(
+        "of the index (auto), such as 2GB; null: no limit",
+        None,
+        min_length=1,
+        max_length=40,
+        expects="a size such as 2GB, or null",
+    )
 
 
 Stemming = Literal[
@@ -345,7 +351,12 @@ class GateConfig(Section):
 class EvaluateConfig(Section):
     """What the report measures."""
 
-    split: str = identity("split that the report measures", "test", min_length=1)
+    split: str = identity(
+        "split that the report measures",
+        "test",
+        pattern=r"^[^/\x00-\x1f]{1,100}$",  # it names files
+        expects="text (not empty, at most 100 characters, no /)",
+    )
     measures: tuple[Measure, ...] = identity(
         "measures of the report", ("nDCG@10", "Recall@100"), min_length=1, strict=False, expects=MEASURE_TEXT
     )

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from sdretrieval.corpus.arrow import document_table, load_corpus, query_table, save_corpus
 from sdretrieval.corpus.check import CorpusCheck, check_corpus
-from sdretrieval.corpus.read.beir import dangling_judgements, download_beir, read_beir, require_absent, write_beir
+from sdretrieval.corpus.read.beir import (
+    dangling_judgements,
+    download_beir,
+    read_beir,
+    repeated_judgements,
+    require_absent,
+    write_beir,
+)
 from sdretrieval.corpus.read.python_stdlib import build_stdlib
 from sdretrieval.corpus.read.tables import Columns, Imported, ImportReport, QuerySources, with_queries
 from sdretrieval.corpus.sources import (
@@ -62,6 +69,7 @@ __all__ = [
     "query_table",
     "read_beir",
     "read_marks",
+    "repeated_judgements",
     "repeated_queries",
     "require_absent",
     "require_positives",

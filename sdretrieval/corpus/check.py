@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from sdretrieval.corpus.language import ENGLISH, LETTERS_PER_TEXT, Language, detect, sample_step
 from sdretrieval.corpus.read.documents.blocks import word_count
-from sdretrieval.corpus.splits import Dangling, own_positive_warning, own_positives, part_dangling, repeated_queries
+from sdretrieval.corpus.splits import (
+    NOT_COMPARABLE,
+    Dangling,
+    own_positive_warning,
+    own_positives,
+    part_dangling,
+    repeated_queries,
+)
 from sdretrieval.corpus.text import LIST_AT_MOST, Findings, normalised
 from sdretrieval.corpus.types import Corpus
 
@@ -104,6 +111,8 @@ class CorpusCheck:
     empty_queries: Findings
     dangling: Findings
     """Judgements whose query or document does not exist."""
+    repeated_pairs: Findings
+    """Pairs that are judged more than once: the last judgement counts."""
     repeated: Findings
     """Query texts that are in two splits or more."""
     warnings: tuple[str, ...]
@@ -121,6 +130,7 @@ class CorpusCheck:
             "empty documents": self.empty_documents,
             "empty queries": self.empty_queries,
             "judgements that point nowhere": self.dangling,
+            "pairs judged more than once": self.repeated_pairs,
             "query texts in two splits or more": self.repeated,
         }
         return [
@@ -146,12 +156,13 @@ def check_corpus(
     count_tokens: CountTokens | None = None,
     views: Mapping[str, int] | None = None,
     dangling: Sequence[Dangling] = (),
+    repeated_pairs: Sequence[str] = (),
 ) -> CorpusCheck:
     """Examine `corpus`, reading its texts once, batch by batch.
 
     `count_tokens` gives the lengths of texts in the student's tokens (None: words are counted). `views` holds the
     most tokens of each view by name. `dangling` are judgements that were left out while reading, see
-    `dangling_judgements`; those in `corpus.qrels` itself are found here.
+    `dangling_judgements`; those in `corpus.qrels` itself are found here. `repeated_pairs`: see `repeated_judgements`.
     """
     count = count_tokens or (lambda texts: np.array([word_count(text) for text in texts], dtype=np.int64))
     survey, views = _survey_documents(corpus, count), views or {}
@@ -170,6 +181,7 @@ def check_corpus(
         "empty_documents": _findings(survey.empty),
         "empty_queries": _findings([i for i, text in zip(corpus.query_ids, texts, strict=True) if not text.strip()]),
         "dangling": _findings([f"{d.split}: {d.query} -> {d.document} (no such {d.missing})" for d in all_dangling]),
+        "repeated_pairs": _findings([*repeated_pairs]),
         "repeated": _findings(
             [f"{text!r} in {', '.join(sorted(where))}" for text, where in repeated_queries(corpus).items()]
         ),
@@ -249,7 +261,8 @@ def _warnings(
         "duplicates": "documents repeat an earlier one: identical texts are never used as negatives",
         "empty_documents": "documents are empty: they can never be found",
         "empty_queries": "queries are empty: remove them",
-        "dangling": "judgements point nowhere and are left out: is corpus.jsonl complete?",
+        "dangling": f"judgements point nowhere and are left out: is corpus.jsonl complete? If not, {NOT_COMPARABLE}",
+        "repeated_pairs": "pairs are judged more than once: the last judgement counts, as in BEIR",
         "repeated": "query texts are in two splits: they are left out of training",
     }
     for kind, text in advice.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import ceil
@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from sdretrieval.corpus.read.beir import BEIR_NAMES, beir_file, download_beir, read_beir, require_beir_folder
-from sdretrieval.corpus.read.documents import is_document_folder, read_files, read_folder
+from sdretrieval.corpus.read.documents import is_document_folder, read_files, read_folder, require_parsers
 from sdretrieval.corpus.read.python_stdlib import build_stdlib
+from sdretrieval.corpus.read.qrels import read_qrels
 from sdretrieval.corpus.read.tables import (
     Columns,
     Imported,
@@ -28,11 +29,13 @@ from sdretrieval.corpus.read.tables import (
     table_size,
     understands,
 )
-from sdretrieval.corpus.read.tables.files import PACKED
+from sdretrieval.corpus.read.tables.files import PACKED, open_lines
+from sdretrieval.corpus.read.tables.hub import is_dataset
 from sdretrieval.corpus.text import hash_rank
 from sdretrieval.corpus.types import Corpus
 from sdretrieval.digests import digest_file
 from sdretrieval.errors import CorpusError
+from sdretrieval.paths import typed_path
 
 STDLIB = "python-stdlib"
 BEIR = "beir"
@@ -67,6 +70,10 @@ class Source(Protocol):
     def size(self, max_documents: int | None = None) -> TextSize:
         """An estimate, of the corpus cut to `max_documents`; nothing is read through."""
 
+    def preview(self) -> Mapping[str, int] | None:
+        """What can be said before reading: judged queries by split (None: not yet known). Raises, as reading would, for
+        files and packages that are missing."""
+
     def read(self, max_documents: int | None = None) -> Imported:
         """The corpus, and what was met on the way. Only what is built (python-stdlib) heeds `max_documents`: the rest
         is cut by `limit_documents` once the judgements are in."""
@@ -84,7 +91,7 @@ def find_source(source: str, cache: Path | None = None, columns: Columns | None 
     if source == STDLIB:
         return Interpreter()
     scheme, _, name = source.partition(":")
-    folder = Path(source).expanduser()
+    folder = typed_path(source)
     if is_document_folder(folder):
         return DocumentFolder(folder)
     if scheme == BEIR and name:
@@ -100,7 +107,7 @@ def find_source(source: str, cache: Path | None = None, columns: Columns | None 
 
 def default_cache() -> Path:
     """Where downloaded collections are kept: the variable SDRETRIEVAL_CACHE, else `~/.cache/sdretrieval`."""
-    return Path(os.environ.get("SDRETRIEVAL_CACHE", "~/.cache/sdretrieval")).expanduser()
+    return typed_path(os.environ.get("SDRETRIEVAL_CACHE", "~/.cache/sdretrieval"))
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,12 @@ class Table(Source):
         rows, size = table_size(self.name)
         documents = min(rows, max_documents or rows)
         return TextSize(documents, 0, ceil(size * documents / max(rows, 1)))
+
+    def preview(self) -> Mapping[str, int] | None:
+        for path in [] if is_dataset(self.name) else source_files(self.name):
+            with open_lines(path):  # a package that unpacks may be missing
+                pass
+        return {}
 
     def read(self, max_documents: int | None = None) -> Imported:
         return import_documents(self.name, self.columns)
@@ -149,6 +162,10 @@ class DocumentFolder(Source):
         documents = max_documents or size // PASSAGE_BYTES + 1
         return TextSize(documents, 0, min(size, documents * PASSAGE_BYTES))
 
+    def preview(self) -> Mapping[str, int] | None:
+        require_parsers(read_files(self.folder))
+        return {}
+
     def read(self, max_documents: int | None = None) -> Imported:
         corpus, report = read_folder(self.folder)
         return Imported(corpus, (report,))
@@ -165,6 +182,9 @@ class Interpreter(Source):
         # A document has at most one query.
         documents = max_documents or STDLIB_SIZE[0]
         return TextSize(documents, documents, documents * STDLIB_SIZE[1])
+
+    def preview(self) -> Mapping[str, int] | None:
+        return None
 
     def read(self, max_documents: int | None = None) -> Imported:
         return Imported(build_stdlib() if max_documents is None else build_stdlib(max_documents))
@@ -190,6 +210,12 @@ class BeirFolder(Source):
         return TextSize(
             documents, table_size(str(queries)).documents if queries else 0, ceil(size * documents / max(rows, 1))
         )
+
+    def preview(self) -> Mapping[str, int] | None:
+        if self.download and not self.folder.is_dir():
+            return None
+        with open_lines(self._texts()):
+            return {split: len(judged) for split, judged in read_qrels(self.folder / "qrels").by_split.items()}
 
     def read(self, max_documents: int | None = None) -> Imported:
         self._fetch()

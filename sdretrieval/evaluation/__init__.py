@@ -5,7 +5,7 @@ from sdretrieval.evaluation.fusion import fuse
 from sdretrieval.evaluation.latency import Latency, latency
 from sdretrieval.evaluation.measures import Measure, Measured, evaluate
 from sdretrieval.evaluation.overlap import BySeen, by_seen, queries_with_seen_positives
-from sdretrieval.evaluation.runs import Run, read_trec, run_from_hits, write_trec
+from sdretrieval.evaluation.runs import Run, encoded_ids, read_trec, run_from_hits, write_trec
 from sdretrieval.evaluation.significance import (
     PairedTest,
     SeedAverage,
@@ -30,6 +30,7 @@ __all__ = [
     "SeedAverage",
     "by_seen",
     "detectable_gain",
+    "encoded_ids",
     "evaluate",
     "expected_calibration_error",
     "family",

@@ -1,4 +1,5 @@
-"""Did training already show the answer? Queries whose relevant documents were positives of training queries as well.
+"""Did training already show the answer? Queries whose relevant documents were positives of training queries as well,
+synthetic ones included.
 
 A student can learn which documents are asked for at all, and then finds them again for other questions. If a split
 shares positives with train, hard labels look better than they are on documents that nobody has judged yet.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -20,6 +20,8 @@ from sdretrieval.errors import NumericError, RequestError
 Run = dict[str, dict[str, float]]
 """query id -> document id -> score (higher is better)."""
 
+ENCODED = re.compile(r"[\s%\x00-\x1f\x7f]")
+"""What an id in a TREC file cannot hold, and the sign that encodes it."""
 NO_ROW = -1
 """The row with which an index fills up a list that has fewer than k hits."""
 
@@ -55,9 +57,9 @@ def _require_finite(query_ids: Sequence[str], rows_Qk: NDArray[Any], scores_Qk: 
 def write_trec(run: Mapping[str, Mapping[str, float]], path: str | Path, tag: str) -> None:
     """Write `run` as TREC lines `query Q0 document rank score tag`, best first; `read_trec` gives back the same scores.
 
-    Whitespace and percent signs inside ids are percent-encoded, since TREC separates by whitespace. The format has no
-    line for a query without hits: it is absent afterwards, and counts as 0 all the same. The file appears whole or
-    not at all. Raises RequestError if an id is empty.
+    Whitespace, control characters and percent signs inside ids are percent-encoded: TREC separates by whitespace. The
+    format has no line for a query without hits: it is absent afterwards, and counts as 0 all the same. The file appears
+    whole or not at all. Raises RequestError if an id is empty.
     """
     path, quoted_tag = Path(path), _quoted(tag)
     partial = path.with_name(path.name + ".partial")
@@ -66,6 +68,11 @@ def write_trec(run: Mapping[str, Mapping[str, float]], path: str | Path, tag: st
             for rank, (document, score) in enumerate(sorted(hits.items(), key=lambda hit: -hit[1]), start=1):
                 file.write(f"{_quoted(query)} Q0 {_quoted(document)} {rank} {float(score)!r} {quoted_tag}\n")
     partial.replace(path)
+
+
+def encoded_ids(identifiers: Iterable[str]) -> list[str]:
+    """Those ids that `write_trec` cannot write as they are."""
+    return [identifier for identifier in identifiers if ENCODED.search(identifier)]
 
 
 def read_trec(path: str | Path) -> Run:
@@ -104,4 +111,4 @@ def _parsed(line: str, place: str) -> tuple[str, str, float]:
 def _quoted(identifier: str) -> str:
     if not identifier:
         raise RequestError("an empty id cannot be written as TREC: give every query, document and run a name")
-    return re.sub(r"[\s%]", lambda match: quote(match[0], safe=""), identifier)
+    return ENCODED.sub(lambda match: quote(match[0], safe=""), identifier)

@@ -19,7 +19,7 @@ from sdretrieval.indexes.faiss_library import codebook_size, load_faiss, parts_o
 RescoreStorage = Literal["float16", "float32", "int8"]
 RESCORE_BYTES = {"float32": 4, "float16": 2, "int8": 1}
 """Of one dimension."""
-KIND = re.compile(r"exact|auto|[A-Z].*")
+KIND = re.compile(r"exact|auto|[A-Z].{0,199}")
 KIND_TEXT = "exact, auto or a FAISS factory string such as HNSW32, IVF,Flat, SQ8 or OPQ32,PQ32"
 OPEN_LISTS = re.compile(r"\bIVF(?=[,_(]|$)")
 NUMBERED_LISTS = re.compile(r"\bIVF(\d+)(?![\dk])")
@@ -32,7 +32,7 @@ POINTS_A_LIST = POINTS_A_CENTROID = 39
 """faiss asks for as many vectors a centroid; with fewer, codes fit the sample rather than the corpus."""
 EF_CONSTRUCTION = 100
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-SIZE = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*([KMGT]I?)?B?\s*", re.IGNORECASE)
+SIZE = re.compile(r"\s*(\d{1,15}\.?\d{0,15}|\.\d{1,15})\s*([KMGT]I?)?B?\s*", re.IGNORECASE)
 
 
 def memory_size(text: str | int, what: str = "index setting max_memory") -> int:

@@ -11,6 +11,7 @@ from sdretrieval.report.costs import forecast_held, generation_costs
 from sdretrieval.report.figures import BASE, Figures, final_pairs
 from sdretrieval.report.generated import estimate_against_truth, is_made, synthetic_queries
 from sdretrieval.report.page import dev_name
+from sdretrieval.stages.collection import SYNTHETIC_TRAIN
 from sdretrieval.stages.gate import Generation
 from sdretrieval.stages.results import Results
 
@@ -49,9 +50,11 @@ def build_report(results: Results, figures: Figures, forecast: Mapping[str, Any]
 
 
 def _seen_positives(results: Results, figures: Figures, measure: str) -> dict[str, Any] | None:
-    """The systems apart by whether train judges a query's positive too; None if the split has only one kind."""
+    """The systems apart by whether training has seen a query's positive, as a positive of train or as the document
+    that a synthetic query was made from; None if the split has only one kind."""
     qrels, config = results.base.collection.corpus.qrels, results.run.config
-    seen = queries_with_seen_positives(qrels[config.evaluate.split], qrels.get("train", {}))
+    trained = {**qrels.get("train", {}), **qrels.get(SYNTHETIC_TRAIN, {})}
+    seen = queries_with_seen_positives(qrels[config.evaluate.split], trained)
     by_positives = by_seen({name: one.of(measure) for name, one in figures.test.items()}, seen, config.seed)
     if by_positives is None:
         return None

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from functools import partial
-from pathlib import Path
 
 from sdretrieval.config import (
     Config,
@@ -21,13 +20,16 @@ from sdretrieval.config import (
 )
 from sdretrieval.corpus import find_source, read_marks
 from sdretrieval.corpus.language import AUTO, require_detector
+from sdretrieval.corpus.splits import require_judged
 from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.model_files import CONFIG, check_is_bi_encoder, check_is_reranker, read_settings, words_folder
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import Student, check_positions, positions_in, torch_device
 from sdretrieval.errors import ModelError, RequestError
 from sdretrieval.evaluation.gate import MERGE_SHARES
+from sdretrieval.paths import typed_path
 from sdretrieval.run.disk_needs import check_room
+from sdretrieval.stages.corpus import generates
 from sdretrieval.stages.run import prompts_of, student_from
 from sdretrieval.store import Store
 from sdretrieval.store.runner import Planned
@@ -90,10 +92,12 @@ def refuse_all(checks: Iterable[Callable[[], object]]) -> None:
 def settings_checks(config: Config) -> list[Callable[[], object]]:
     """Of sources, models and machine: each raises RequestError by itself, and needs no other."""
     return [
-        lambda: find_source(config.corpus.source),
+        lambda: find_source(config.corpus.source).preview(),
+        lambda: check_splits(config),
         lambda: check_verdicts(config),
         lambda: prompts_of(config),
         *(partial(check_model, member, config) for member in (None, *members_of(config.teacher))),
+        lambda: check_writer(config),
         lambda: check_machine(config),
         lambda: check_language(config),
     ]
@@ -155,10 +159,28 @@ def check_language(config: Config) -> None:
         require_detector()
 
 
+def check_splits(config: Config) -> None:
+    """Raise CorpusError if the config needs judgements that the corpus lacks, as far as its files say."""
+    cfg, split, source = config.corpus, config.evaluate.split, find_source(config.corpus.source)
+    counts = source.preview()
+    if counts is None:
+        return
+    if split != "dev" and (cfg.labels or any(counts.values())):
+        require_judged(cfg.source, counts, split)
+    if cfg.labels:
+        require_judged(cfg.source, counts, "train")
+
+
+def check_writer(config: Config) -> None:
+    """Raise ModelError if the model that is to write queries is not there."""
+    if config.corpus.generate.model is not None and generates(config) and config.corpus.generate.written > 0:
+        locate_model(config.corpus.generate.model)
+
+
 def check_verdicts(config: Config) -> None:
     """Raise RequestError if `corpus.verdicts` is no file of verdicts; its texts are looked for later."""
     if config.corpus.verdicts is not None:
-        read_marks(Path(config.corpus.verdicts).expanduser())
+        read_marks(typed_path(config.corpus.verdicts))
 
 
 def check_student(config: Config) -> Student:

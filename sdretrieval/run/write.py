@@ -7,12 +7,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from sdretrieval.config import dump_config
 from sdretrieval.encode.student import save_student
-from sdretrieval.evaluation import read_trec, write_trec
+from sdretrieval.evaluation import encoded_ids, read_trec, write_trec
 from sdretrieval.files import read_json, write_json, write_text
 from sdretrieval.report import build_details, build_report, figures_of
 from sdretrieval.report.page import render
@@ -52,6 +53,12 @@ def finish_run(results: Results) -> RunResult:
             for split, artifact in system.runs.items():
                 write_trec(read_trec(artifact.path / "run.trec"), fresh / f"{system.name}.{split}.trec", system.name)
         replace_folder(fresh, folder / "runs")
+    corpus = results.base.collection.corpus
+    if encoded := encoded_ids(chain(corpus.document_ids, corpus.query_ids)):
+        logger.info(
+            "%s ids hold blanks, control characters or %%, such as %r: runs/*.trec has them percent-encoded",
+            f"{len(encoded):,}", encoded[0],
+        )  # fmt: skip
     write_json(folder / "details.json", details)
     write_text(folder / "report.html", render(report, details))
     write_json(folder / "serving.json", _serving(results, final))

@@ -15,7 +15,6 @@ from sdretrieval.corpus import (
     open_corpus,
     repeated_queries,
     require_positives,
-    require_split,
     save_corpus,
     training_queries,
 )
@@ -56,7 +55,7 @@ def collect(run: Run) -> Collection:
         if find_source(cfg.source).digest() != digest:  # it would be found again under the digest of what it was
             raise CorpusError(f"corpus {cfg.source} was changed while it was read; run again when nothing writes to it")
 
-    return Collection(run.runner.stage("0/corpus", 2, identity, [digest], build))
+    return Collection(run.runner.stage("0/corpus", 3, identity, [digest], build))
 
 
 def generates(config: Config) -> bool:
@@ -111,10 +110,12 @@ class Splits:
         # its name was mistyped.
         split_is_synthetic = split == "dev" or (not cfg.labels and not any(raw.qrels.values()))
         if not split_is_synthetic:
-            require_split(raw, split)
+            require_positives(raw, split)
         if cfg.labels:
             require_positives(raw, "train")
-            if not raw.qrels.get("dev"):
+            if raw.qrels.get("dev"):
+                require_positives(raw, "dev")
+            else:
                 self.corpus = carve_dev(raw, self._config.seed, cfg.dev_share)
         else:
             require_for_control(self._config, raw)
@@ -160,9 +161,13 @@ class Splits:
 
     def _generate(self, split: str, count: int, *, held_out: bool) -> None:
         tally = QueryTally()
+        # With labels, dev and test measure documents that no training query was made from. Without labels, judgements
+        # decide nothing: the report shows apart what training has seen.
+        judged = [name for name in self.corpus.qrels if name not in ("train", SYNTHETIC_TRAIN)]
         self.corpus, self.generated[split] = with_synthetic_split(
-            self.corpus, split, count, self._config.seed, held_out=held_out, recipe=recipe_of(self._config), tally=tally
-        )
+            self.corpus, split, count, self._config.seed, held_out=held_out, recipe=recipe_of(self._config),
+            tally=tally, without=judged if self._config.corpus.labels else (),
+        )  # fmt: skip
         self.tallies[split], self.wanted[split] = tally, count
 
     def record(self) -> dict[str, Any]:

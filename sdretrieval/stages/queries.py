@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from pathlib import Path
 
 from sdretrieval.corpus import read_marks, resolve
 from sdretrieval.corpus.text import examples
 from sdretrieval.errors import CorpusError
 from sdretrieval.files import write_json
 from sdretrieval.indexes.exact import exact_search
+from sdretrieval.paths import typed_path
 from sdretrieval.stages.collection import KEPT, Collection
 from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.lexical import Lexical
@@ -84,7 +84,7 @@ def with_verdicts(run: Run, collection: Collection) -> Collection:
     """
     if run.config.corpus.verdicts is None:
         return collection
-    path = Path(run.config.corpus.verdicts).expanduser()
+    path = typed_path(run.config.corpus.verdicts)
 
     def build(work: Work) -> None:
         """`verdicts.json`: the file's marks as rows. Those of queries that are not trained on are counted and named."""

@@ -18,6 +18,7 @@ from sdretrieval.files import apply_umask, json_text, read_json, sync, sync_tree
 from sdretrieval.store.manifest import FileRecord, difference, record_files
 
 logger = logging.getLogger("sdretrieval")
+from sdretrieval.paths import typed_path
 
 RUNS_VARIABLE = "SDRETRIEVAL_RUNS"
 FORECAST = "forecast.json"
@@ -29,7 +30,7 @@ READ_BACK = ("student", "runs", "serving.json", "details.json", REPORT)
 
 def runs_folder(given: Path | None) -> Path:
     """`--runs`, else the variable SDRETRIEVAL_RUNS, else ./runs."""
-    return given if given is not None else Path(os.environ.get(RUNS_VARIABLE, "runs")).expanduser()
+    return typed_path(given if given is not None else os.environ.get(RUNS_VARIABLE, "runs"))
 
 
 def find_run(name: str | Path, runs: Path | None = None) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 
@@ -201,13 +201,15 @@ def with_synthetic_split(
     held_out: bool,
     recipe: Recipe | None = None,
     tally: QueryTally | None = None,
+    without: Collection[str] = (),
 ) -> tuple[Corpus, Mapping[str, SyntheticQuery]]:
     """`corpus` with synthetic queries as `split`, and these queries by id (`generated-<split>-<n>`).
 
     An existing split of that name gives way (a run without labels must not read it); its queries stay in the table,
     unjudged. There are up to half as many again as `count`, so that a filter can drop some. `held_out`: queries that
     measure, from `hold_out_documents` alone and hidden from their documents; otherwise from all others, and none near
-    a query of a held-out or judged split. No document is the source of two synthetic splits.
+    a query of a held-out or judged split. No document is the source of two synthetic splits, and none that answers a
+    query of the splits `without`.
 
     Raises `CorpusError` if a synthetic split of that name exists or no document gives a query.
     """
@@ -215,7 +217,9 @@ def with_synthetic_split(
         raise CorpusError(f"Corpus {corpus.name} has synthetic queries for '{split}' already. Name another split.")
     recipe = recipe or Recipe()
     pool = hold_out_documents(corpus, count, seed) if held_out else range(len(corpus.documents))
-    taken = synthetic_sources(corpus)
+    taken = synthetic_sources(corpus) | {
+        row for name in without for query in corpus.split_rows(name) for row in corpus.positives(name, query)
+    }
     # Texts of all queries that are judged in any split but train measure.
     measuring = {row for name in corpus.qrels if name != "train" for row in corpus.split_rows(name)}
     made = make_queries(
@@ -231,7 +235,8 @@ def with_synthetic_split(
     if not made:
         raise CorpusError(
             f"No queries could be generated for split '{split}' of corpus {corpus.name}: {len(pool)} documents, none "
-            f"unused with a title of {LEAST_TITLE_WORDS} words or a text of {LEAST_SPAN_WORDS}. Give queries instead."
+            f"unused{' and no answer to a query that measures,' if without else ''} with a title of "
+            f"{LEAST_TITLE_WORDS} words or a text of {LEAST_SPAN_WORDS}. Give queries instead."
         )
     if len(made) < count:
         logger.warning(

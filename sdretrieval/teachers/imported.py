@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Literal
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from sdretrieval.errors import MissingScores
 from sdretrieval.formatting import text_of_cell
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.targets.calibrate import per_entry
+from sdretrieval.teachers.pairs import decoded_id
 from sdretrieval.teachers.score_file import ScoreTable
 
 Missing = Literal["error", "lowest", "skip"]
@@ -125,11 +127,18 @@ class ImportedTeacher:
 
 
 def _rows(ids: Sequence[str], known: Sequence[str]) -> Array:
-    """Row in `known` of each of `ids`, -1 if it is not there. An id may be written as our own tables write it."""
-    names = [text_of_cell(identifier) for identifier in ids]
-    wanted = {*ids, *names}
+    """Row in `known` of each of `ids`, -1 if it is not there.
+
+    Our own runs and tables encode what their formats cannot hold, and others write %20 and mean it: an id is looked for
+    as it is, as our tables write it, without blanks around it, and decoded, first in the way that finds most of the
+    file's ids.
+    """
+    ways = (str, lambda cell: decoded_id(text_of_cell(cell)), str.strip, unquote)
+    spellings = [[*map(way, ids)] for way in ways]
+    wanted = {spelling for of_all in spellings for spelling in of_all}
     row_of = {identifier: row for row, identifier in enumerate(known) if identifier in wanted}
-    rows = (row_of.get(name, row_of.get(identifier, -1)) for name, identifier in zip(names, ids, strict=True))
+    spellings.sort(key=lambda of_all: -sum(identifier in row_of for identifier in of_all))
+    rows = (next((row_of[one] for one in of_one if one in row_of), -1) for of_one in zip(*spellings, strict=True))
     return np.fromiter(rows, dtype=np.int64, count=len(ids))
 
 

@@ -13,9 +13,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
+from urllib.parse import quote, unquote
 
 import numpy as np
 
+from sdretrieval.corpus.read.tables.records import unquoted
 from sdretrieval.errors import NumericError, RequestError
 from sdretrieval.files import apply_umask, sync
 from sdretrieval.formatting import cell_text, text_of_cell
@@ -104,6 +106,8 @@ def _read(shard: Path) -> dict[bytes, float]:
 PAIR_COLUMNS = ("query", "document", "query_text", "document_text")
 SPACES = re.compile(r"[\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+")
 """What would end a field or a line of a TSV."""
+ENCODED = re.compile(r"[%\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]")
+SPACES_ENCODED = re.compile("%(0[9A-D]|1[C-E]|C2%85|E2%80%A[89])")
 ROWS_AT_ONCE = 10_000
 
 Pair = tuple[str, str]
@@ -127,10 +131,10 @@ def write_pairs(file: Path, pairs: Sequence[Pair], texts: Callable[[Pair], tuple
     TSV (also .gz) or Parquet by the file's ending. In a TSV, what a spreadsheet would take for a formula has a ' before
     it, ids too; reading takes it away.
     """
-    rows = ((*pair, *texts(pair)) for pair in pairs)
     if file.suffix != ".parquet":
-        _write_tsv(file, PAIR_COLUMNS, rows)
+        _write_tsv(file, PAIR_COLUMNS, ((*map(_cell_id, pair), *texts(pair)) for pair in pairs))
         return
+    rows = ((*pair, *texts(pair)) for pair in pairs)
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -145,8 +149,21 @@ def read_pairs(file: Path) -> list[Pair]:
     """Query and document ids of a TSV that `write_pairs` made, as the corpus has them."""
     with file.open(encoding="utf8", newline="\n") as stream:
         next(stream, None)  # the line of names
-        fields = (line.split("\t", 2) for line in stream)
-        return [(text_of_cell(query), text_of_cell(document)) for query, document, _ in fields]
+        cells = ((text_of_cell(cell) for cell in line.split("\t", 2)[:2]) for line in stream)
+        return [(decoded_id(unquoted(query)), decoded_id(unquoted(document))) for query, document in cells]
+
+
+def _cell_id(identifier: str) -> str:
+    """An id as a TSV can hold it. In one that would end a cell or a line, these signs and % are percent-encoded; one
+    that is in quotation marks is quoted once more, as in CSV."""
+    if SPACES.search(identifier):
+        identifier = ENCODED.sub(lambda match: quote(match[0], safe=""), identifier)
+    return identifier if unquoted(identifier) == identifier else '"' + identifier.replace('"', '""') + '"'
+
+
+def decoded_id(identifier: str) -> str:
+    """The id that `write_pairs` and `write_scores` encode as `identifier`."""
+    return unquote(identifier) if SPACES_ENCODED.search(identifier) else identifier
 
 
 def write_scores(file: Path, pairs: Sequence[Pair], columns: Mapping[str, Array]) -> None:
@@ -157,7 +174,9 @@ def write_scores(file: Path, pairs: Sequence[Pair], columns: Mapping[str, Array]
     if file.suffix != ".parquet":
         # Nine significant digits are enough for a float32 to come back to the bit.
         values = list(columns.values())
-        rows = ((*pair, *(f"{float(scores[at]):.9g}" for scores in values)) for at, pair in enumerate(pairs))
+        rows = (
+            (*map(_cell_id, pair), *(f"{float(scores[at]):.9g}" for scores in values)) for at, pair in enumerate(pairs)
+        )
         _write_tsv(file, ("query", "document", *columns), rows)
         return
     import pyarrow as pa

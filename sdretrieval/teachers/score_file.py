@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdretrieval.corpus.read.report import Tally, Trouble
 from sdretrieval.corpus.read.tables.columns import JUDGED_DOCUMENT_NAMES, JUDGED_QUERY_NAMES, as_text, named, required
-from sdretrieval.corpus.read.tables.files import Format, format_of, text_lines
+from sdretrieval.corpus.read.tables.files import Format, clean, format_of, text_lines
 from sdretrieval.corpus.read.tables.records import read_records
 from sdretrieval.errors import RequestError
+from sdretrieval.paths import typed_path
 from sdretrieval.progress import track
 
 logger = logging.getLogger(__name__)
@@ -65,8 +65,11 @@ def score_files(pattern: str) -> list[Path]:
 
     Raises RequestError if there is none.
     """
-    path = Path(pattern).expanduser()
-    files = [path] if path.is_file() else sorted(one for one in path.parent.glob(path.name) if one.is_file())
+    path = typed_path(pattern)
+    try:
+        files = [path] if path.is_file() else sorted(one for one in path.parent.glob(path.name) if one.is_file())
+    except ValueError:  # ** beside other characters, or no name at all
+        files = []
     if not files:
         what = "is a folder, expected a file" if path.is_dir() else "is not there"
         raise RequestError(
@@ -156,8 +159,12 @@ class ScoredLine(NamedTuple):
 
 def _score_of(line: ScoredLine) -> float | str:
     """The line's score; or what is wrong with the line."""
-    if not line.query or not line.document:
-        return f"no {'query' if not line.query else 'document'}" if line.score is not None else "no pair and score"
+    if not (line.query or "").strip() or not (line.document or "").strip():
+        return (
+            f"no {'document' if (line.query or '').strip() else 'query'}"
+            if line.score is not None
+            else "no pair and score"
+        )
     try:
         return float("" if isinstance(line.score, bool) or line.score is None else line.score)
     except (TypeError, ValueError):
@@ -212,9 +219,9 @@ def scored_lines(path: Path, column: str | None) -> Iterator[ScoredLine]:
     for number, line in track(text_lines(path, tally), f"{path.name}: reading", "lines"):
         fields = _fields(line)
         if len(fields) == 3:
-            yield ScoredLine(number, fields[0].strip(), fields[1].strip(), fields[2])
-        elif len(fields) == TREC_FIELDS:  # whose ids are written percent-encoded if they hold a space
-            yield ScoredLine(number, unquote(fields[0]), unquote(fields[2]), fields[4])
+            yield ScoredLine(number, fields[0], fields[1], fields[2])
+        elif len(fields) == TREC_FIELDS:
+            yield ScoredLine(number, fields[0], fields[2], fields[4])
         elif line.strip():
             tally.note(Trouble.BROKEN, number, f"{len(fields)} fields, expected 3")
     tally.require_few_broken()
@@ -251,7 +258,7 @@ def _columns(names: Sequence[str], column: str | None, source: str) -> tuple[str
 
 def _identifier(value: Any) -> str | None:
     text = as_text(value)
-    return text.strip() if text is not None else None
+    return clean(text) if text is not None else None
 
 
 def scale_warnings(score_P: NDArray[np.float32], query_P: NDArray[np.int64]) -> list[str]:

@@ -68,6 +68,13 @@ def train_without_positives(place: Place) -> str:
     return f"corpus.source={folder}"
 
 
+def measures_without_positives(place: Place) -> str:
+    folder = copied(place)
+    qrels = folder / "qrels" / "test.tsv"
+    qrels.write_text(qrels.read_text().replace("\t1\n", "\t-1\n"))
+    return f"corpus.source={folder}"
+
+
 def no_train_split(place: Place) -> str:
     folder = copied(place)
     (folder / "qrels" / "train.tsv").unlink()
@@ -103,11 +110,24 @@ BAD_RUNS: dict[str, tuple[str | Callable[[Place], str], str]] = {
     "broken query": (broken_query, "queries.jsonl:3: broken line (Expecting ',' delimiter"),
     "broken judgement": (broken_judgement, "test.tsv:2: the score is 'yes', expected a whole number"),
     "absent split": ("evaluate.split=final", "Splits with judgements: dev (16 queries), test (24"),
-    "no qrels": (no_judgements, "has no split 'test'. Splits with judgements: none. Add qrels/test.tsv."),
+    "no qrels": (
+        no_judgements,
+        "has no split 'test'. Splits with judgements: none. Add queries.jsonl and qrels/test.tsv; or run without "
+        "judgements, on queries made of its documents: sdretrieval run CONFIG --set corpus.labels=false",
+    ),
+    "no relevant document in test": (
+        measures_without_positives, "judged queries, none with a positive (a score above 0 of a document in the co",
+    ),
+    "a name of 5,000 characters": ("corpus.source=" + "x" * 5000, "xxx...': File name too long; expected"),
+    "an unknown home": ("corpus.source=~nosuchuser/docs", "'~nosuchuser/docs': there is no user nosuchuser"),
+    "a writer that is not there": (
+        "corpus={source: python-stdlib, generated_queries: 5, generate: {model: nobody/writer, written: 1}}",
+        "model 'nobody/writer' is not there; looked in: local folder",
+    ),
     "train without positives": (
         train_without_positives,
-        "has 40 judged queries, none with a positive (a score above 0). Add positives, or learn without labels: "
-        "--set corpus.labels=false",
+        "has 40 judged queries, none with a positive (a score above 0 of a document in the corpus). Add positives, or "
+        "learn without labels: --set corpus.labels=false",
     ),
     "no train split": (
         no_train_split,
@@ -145,6 +165,26 @@ def test_a_bad_run_is_refused_before_any_work(name: str, place: Place, config: P
     assert (done.code, done.out) == (2, "")
     assert "Traceback" not in done.err
     assert not list(place.folder.glob("store/artifacts/*/*"))
+
+
+def test_all_that_is_wrong_with_a_first_run_is_said_at_once(
+    place: Place, config: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SDRETRIEVAL_MODELS", f"{place.student.parent}:/nowhere")
+    changes = [no_judgements(place), "student.model=nobody/basis", "teacher={kind: dense, model: nobody/teacher}",
+               "corpus.verdicts=/nowhere/marks.csv"]  # fmt: skip
+    done = call("run", config, "--runs", place.folder, *(part for change in changes for part in ("--set", change)))
+    assert done.code == 2
+    assert done.err.startswith("error: 4 problems:\n  Corpus "), done.err
+    for expected in (
+        "has no split 'test'",
+        "marks.csv: no such file",
+        "model 'nobody/basis'",
+        "model 'nobody/teacher'",
+    ):
+        assert expected in done.err
+    held = ", ".join(sorted(path.name for path in place.student.parent.iterdir() if path.is_dir()))
+    assert f"(it is set: {place.student.parent} holds {held}; /nowhere is no folder)" in done.err
 
 
 def test_too_little_disk(config: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,6 +236,15 @@ BAD_REQUESTS: dict[str, tuple[list[str], str]] = {
     "no such command": (["rum", "x.yaml"], "No such command 'rum'"),
     "no such option": (["plan", "x.yaml", "--fast"], "No such option: --fast"),
     "missing argument": (["run"], "Missing argument 'CONFIG'. (see sdretrieval run --help)"),
+    "a config of 5,000 characters": (["run", "x" * 5000 + ".yaml"], "xxx...': File name too long"),
+    "runs of an unknown user": (["show", "tiny", "--runs", "~nosuchuser/runs"], "there is no user nosuchuser"),
+    "runs of 5,000 characters": (["run", "{config}", "--runs", "x" * 5000], "xxx...': File name too long"),
+    "evaluate on no relevant document": (
+        ["evaluate", "bm25", "--corpus", "{graded}", "--runs", "{empty}"], "Every measure would be 0",
+    ),
+    "topics of 5,000 characters": (
+        ["corpus", "convert", "{corpus}", "{empty}/c", "--topics", "x" * 5000], "xxx...': File name too long",
+    ),
     "missing config": (["run", "nope.yaml"], "config nope.yaml: no such file"),
     "no such stage": (["run", "{config}", "--until", "1/mien"], "--until 1/mien: expected GENERATION/STAGE"),
     "a shared stage": (["run", "{config}", "--until", "1/probe"], "--until 1/probe: probe is shared by all"),
@@ -260,6 +309,9 @@ def test_a_bad_request_is_refused(
     arguments, message = BAD_REQUESTS[name]
     names = {"runs": finished.runs, "config": finished.config, "corpus": tiny_corpus, "student": tiny_student}
     known = {**names, "empty": tmp_path}
+    if "{graded}" in arguments:
+        known["graded"] = Path(shutil.copytree(tiny_corpus, tmp_path / "graded"))
+        (known["graded"] / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t0\nq2\td2\t-1\n")
     done = call(*(argument.format(**known) for argument in arguments))
     assert done.err.startswith("error: ") or "\nerror: " in done.err
     assert message.format(**known) in done.err

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
-from sdretrieval.config import load_config, parse_config
-from sdretrieval.errors import ConfigError
+from sdretrieval.config import load_config, parse_config, read_index_section
+from sdretrieval.config.problems import known_paths
+from sdretrieval.config.yaml_text import read_yaml, write_yaml
+from sdretrieval.errors import ConfigError, RequestError
 from tests.helpers.runs.configs import ensemble, minimal, problems
 
 SINGLE: list[tuple[dict[Any, Any], str]] = [
@@ -252,6 +260,116 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_yaml_cannot_make_objects(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("name: !!python/object/apply:os.getcwd []\n")
     assert "broken YAML: could not determine a constructor" in refused(tmp_path / "bad.yaml")
+
+
+def yaml_bomb(step: str) -> str:
+    """Six aliases within one another, of nine each: a million values."""
+    lines = ["a: &a {k: v}"] + [
+        f"{c}: &{c} {step.format(','.join([f'*{p}'] * 9))}" for p, c in zip("abcdef", "bcdefg", strict=True)
+    ]
+    return "\n".join(lines)
+
+
+HOSTILE = {
+    "billion laughs": (yaml_bomb("[{}]"), r"line \d, column \d+: broken YAML: more than 5,000 keys and values, those"),
+    "of merged keys": (yaml_bomb("{{<<: [{}]}}"), "broken YAML: more than 5,000 keys and values"),
+    "a self-reference": ("a: &a {b: [*a]}", "line 1, column 12: broken YAML: an alias of the value that it is in"),
+    "deep nesting": ("a: " + "[" * 30_000, "line 1, column 53: broken YAML: nested more than 50 deep"),
+    "deep lists": ("- " * 20_000, "broken YAML: nested more than 50 deep"),
+    "unknown keys": ("".join(f"k{n}: 1\n" for n in range(20_000)), "has more than 131,072 characters; expected a"),
+    "some unknown keys": (
+        "".join(f"k{n}: 1\n" for n in range(2000)), r"has 2,004 problems:\n  .*\n  and 1,984 more$",
+    ),
+    "a long key": (f"? {'k' * 5000}\n: 1\n", r"\n  k{77}\.\.\.: unknown key \(found 1\)"),
+    "a number of 5,000 digits": (f"seed: {'9' * 5000}", "broken YAML: '9999.* is no whole number"),
+    "a set": ("train: {freeze: !!set {a, b}}", "could not determine a constructor for the tag 'tag:yaml.org,2002:set'"),
+    "binary": ("name: !!binary aGk=", "could not determine a constructor for the tag"),
+    "a date by its tag": ("name: !!timestamp x", "could not determine a constructor for the tag"),
+    "a number by its tag": ("seed: !!int many", "line 1, column 7: broken YAML: 'many' is no whole number"),
+    "two documents": ("name: x\n---\nname: y", "broken YAML: but found another document"),
+    "a list for a key": ("? [a, b]\n: c", "broken YAML: found unhashable key"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_refused_at_once(name: str, tmp_path: Path) -> None:
+    text, message = HOSTILE[name]
+    (tmp_path / "run.yaml").write_text(text)
+    began = time.process_time()
+    assert re.search(message, refused(tmp_path / "run.yaml"), re.DOTALL)
+    assert time.process_time() - began < 1
+
+
+def test_an_endless_file_and_paths_that_are_none_are_refused() -> None:
+    assert "config /dev/zero has more than 131,072 characters" in refused(Path("/dev/zero"))
+    for path, reason in (
+        ("~nosuchuser/run.yaml", "'~nosuchuser/run.yaml': there is no user nosuchuser, whose home it names"),
+        ("x" * 5000, "xxx...': File name too long; expected the path of a file or folder"),
+        ("a\0b", "a NUL or half of a surrogate pair is in it"),
+    ):
+        for read in (load_config, read_index_section):
+            with pytest.raises(RequestError) as caught:
+                read(path)
+            assert reason in str(caught.value)
+            assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("010", 10), ("1:30", "1:30"), ("1_000", "1_000"), ("no", "no"), ("yes", "yes"), ("2020-01-01", "2020-01-01"),
+     ("2e-5", 2e-5), ("0x10", "0x10"), ("true", True), ("~", None), ("-.inf", float("-inf")), ("08", 8)],
+)  # fmt: skip
+def test_scalars_are_what_they_look_like(text: str, value: object) -> None:
+    assert read_yaml(text, "value") == value
+
+
+def test_a_truth_value_of_yaml_1_1_is_named() -> None:
+    assert problems(minimal(), "mine.lexical=yes") == ['mine.lexical: found "yes"; expected true or false (from --set)']
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
+        | st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters="\ufeff"))
+        | st.sampled_from(["no", "1e5", "08", "1:30", "2020-01-01", "<<", "=", "~", "0x1"]),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab1~", max_size=3), inner, max_size=3),
+        max_leaves=8,
+    )
+)  # fmt: skip
+@hypothesis_settings(max_examples=80, deadline=None)
+def test_values_are_written_so_that_they_are_read_back(value: object) -> None:
+    assert read_yaml(write_yaml({"a": value}), "text") == {"a": value}
+
+
+@given(data=st.data())
+@hypothesis_settings(max_examples=80, deadline=None)
+def test_whatever_a_setting_holds_there_is_one_message_or_a_config(data: st.DataObject) -> None:
+    odd = st.sampled_from(
+        [10**400, -1, 0, 1.5, "", "x" * 5000, "9" * 5000 + "GB", "nDCG@" + "9" * 5000, "PQ" + "9" * 5000, [], [[]], {},
+         {"kind": []}, {"kind": {}}, {1: 2}, None, True, float("nan"), "../../x", "\0", [{"kind": "lexical"}] * 3]
+    )  # fmt: skip
+    path = data.draw(st.sampled_from(sorted(known_paths())))
+    raw = ensemble({"kind": "lexical"}, {"kind": "ema"})
+    *sections, last = path.split(".")
+    node: Any = raw
+    for part in sections:
+        inner = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+        if not isinstance(inner, (dict, list)):
+            return
+        node = inner
+    if isinstance(node, dict):
+        node[last] = data.draw(odd)
+    with suppress(ConfigError):
+        parse_config(raw)
+
+
+def test_a_set_of_endless_depth_or_odd_digits() -> None:
+    assert problems(minimal(), "a." * 9000 + "b=1")[0].endswith(
+        "found a path of 9,001 parts; expected the path of a setting"
+    )
+    assert problems(minimal(), "train.freeze.²=1") == [
+        'train.freeze: found {"²": 1}; expected a list, each entry text (from --set)'
+    ]
 
 
 def test_problems_of_a_file_name_it(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Mapping
 
@@ -49,10 +50,9 @@ def positives(qrels: Qrels) -> set[str]:
 
 
 def groups(qrels: Qrels) -> list[set[str]]:
-    """Sets of positives that hang together by some query, found by merging sets; a query without any is its own."""
+    """Sets of positives that hang together by some query, found by merging sets."""
     merged: list[set[str]] = []
-    for query, judged in qrels.items():
-        group = positives({query: judged}) or {f"nothing for {query}"}
+    for group in filter(None, (positives({query: judged}) for query, judged in qrels.items())):
         merged = [g for g in merged if not g & group] + [group.union(*(g for g in merged if g & group))]
     return merged
 
@@ -125,6 +125,34 @@ def test_a_train_split_without_positives() -> None:
         require_positives(corpus)
     with pytest.raises(CorpusError, match="none with a positive"):
         carve_dev(corpus, seed=1)
+
+
+def test_a_split_that_measures_without_positives_is_refused_and_queries_without_one_are_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    nothing = corpus_of({"train": {"a": {"x": 1}}, "test": {"b": {"x": 0}, "c": {"x": -1}}})
+    with pytest.raises(
+        CorpusError, match=r"'test' of corpus toy has 2 judged queries, none .* Every measure would be 0: c"
+    ):
+        require_positives(nothing, "test")
+    with caplog.at_level(logging.WARNING, logger="sdretrieval"):
+        require_positives(corpus_of({"test": {"b": {"x": 0}, "c": {"x": 1}}}), "test")
+    assert "1 of 2 test queries have no relevant document (e.g. 'b'); as in BEIR, they count 0" in caplog.text
+
+
+def test_queries_without_positives_are_never_carved_off() -> None:
+    train = {f"q{n}": {f"d{n}": n % 4 == 0} for n in range(400)}
+    dev = carve_dev(corpus_of({"train": {q: {d: int(g) for d, g in grades.items()} for q, grades in train.items()}}), 1)
+    assert len(dev.qrels["dev"]) == 20
+    assert all(any(grades.values()) for grades in dev.qrels["dev"].values())
+
+
+def test_a_corpus_without_judgements_names_the_settings_that_help() -> None:
+    with pytest.raises(
+        CorpusError, match=r"judgements: none\. Add queries\.jsonl and qrels/test\.tsv; or run without"
+    ) as raised:
+        require_split(corpus_of({}), "test")
+    assert str(raised.value).endswith("--set corpus.labels=false --set corpus.generated_queries=1000")
 
 
 def test_queries_in_two_splits_are_reported_and_left_out_of_training() -> None:

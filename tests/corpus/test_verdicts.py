@@ -128,6 +128,20 @@ def test_a_file_that_is_no_such_table_is_refused(
         read_marks(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("m.jsonl", "[" * 100_000, r"m\.jsonl, line 1: broken JSON: maximum recursion depth"),
+        ("m.csv", "query_id,document_id,verdict\nq1,d1," + "x" * (1 << 18), r"m\.csv, line 1: field larger"),
+    ],
+)  # fmt: skip
+def test_a_hostile_file_of_marks_gives_one_message(tmp_path: Path, name: str, text: str, message: str) -> None:
+    csv.field_size_limit(1 << 17)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(RequestError, match=message):
+        read_marks(tmp_path / name)
+
+
 @pytest.mark.parametrize("ending", [".tsv", ".csv", ".jsonl"])
 def test_what_is_written_to_mark_is_read_again(tmp_path: Path, ending: str) -> None:
     record = {name: f'{name} "with"\n a,b\tand;c' for name in COLUMNS} | {"verdict": "not", "teacher_score": 0.5}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,18 @@ def test_a_held_out_split_is_apart_from_training(corpus: Corpus) -> None:
     query = more["generated-more-3"]
     assert with_both.positives("more", with_both.query_row["generated-more-3"]) == [query.document_row]
     assert with_both.query_texts([with_both.query_row["generated-more-3"]]) == [query.text]
+
+
+def test_no_training_query_is_made_from_an_answer_to_a_query_that_measures(corpus: Corpus) -> None:
+    judged = [*corpus.qrels["dev"].values(), *corpus.qrels["test"].values()]
+    answers = {corpus.document_row[document] for grades in judged for document in grades}
+    _, near = with_synthetic_split(corpus, "more", 200, seed=9, held_out=False)
+    _, apart = with_synthetic_split(corpus, "more", 200, seed=9, held_out=False, without=["dev", "test"])
+    assert {query.document_row for query in near.values()} & answers
+    assert apart and not {query.document_row for query in apart.values()} & answers
+    everything = replace(corpus, qrels={"test": {corpus.query_ids[0]: dict.fromkeys(corpus.document_ids, 1)}})
+    with pytest.raises(CorpusError, match="none unused and no answer to a query that measures, with a title"):
+        with_synthetic_split(everything, "more", 5, seed=9, held_out=False, without=["test"])
 
 
 def test_at_most_a_fifth_of_the_documents_is_held_out(corpus: Corpus) -> None:

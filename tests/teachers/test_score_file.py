@@ -17,7 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdretrieval.errors import CorpusError, RequestError
-from sdretrieval.teachers.pairs import check_target, write_pairs, write_scores
+from sdretrieval.evaluation import write_trec
+from sdretrieval.ragged import Ragged
+from sdretrieval.teachers.imported import ImportedTeacher
+from sdretrieval.teachers.pairs import check_target, read_pairs, write_pairs, write_scores
 from sdretrieval.teachers.score_file import ScoreTable, read_scores
 
 ROWS = [("q1", "d1", 1.5), ("q1", "d2", -0.25), ("q2", "d1", 3e-05)]
@@ -76,9 +79,32 @@ def test_parquet_takes_ids_that_are_numbers_and_scores_of_any_width(tmp_path: Pa
         assert pairs(read_scores(file)) == {("1", "a"): 1.5, ("1", "b"): -0.25}
 
 
-def test_ids_of_a_trec_run_are_decoded(tmp_path: Path) -> None:
-    file = written(tmp_path, "s.trec", "a%20query Q0 100%25 1 0.5 tag\n")
-    assert pairs(read_scores(file)) == {("a query", "100%"): 0.5}
+ODD = ["a b", "100%", "a%20b", " a", "a ", "t\tab", "n\nl", "50%\toff", "\u2028x", "NA", "007", '"q"', "#", "é", "=1"]
+
+
+@pytest.mark.parametrize("ending", ["tsv", "parquet", "trec"])
+def test_ids_of_every_kind_are_found_again_in_files_of_scores(tmp_path: Path, ending: str) -> None:
+    file, scores = tmp_path / f"s.{ending}", np.arange(len(ODD), dtype=np.float32) / 3
+    if ending == "trec":
+        write_trec({f"q{i}": {i: float(score)} for i, score in zip(ODD, scores, strict=True)}, file, "tag")
+    else:
+        write_scores(file, [(f"q{i}", i) for i in ODD], {"score": scores})
+    teacher = ImportedTeacher(read_scores(str(file)), name="x", query_ids=[f"q{i}" for i in ODD], document_ids=ODD)
+    every = Ragged.of([[row] for row in range(len(ODD))], np.int64)
+    assert np.allclose(teacher.score(np.arange(len(ODD)), every).values_T, scores) and not teacher.unknown_ids
+
+
+def test_ids_that_others_write_percent_encoded_are_taken_as_they_are(tmp_path: Path) -> None:
+    table = read_scores(written(tmp_path, "s.trec", "a%20query Q0 100%25 1 0.5 tag\n"))
+    for query, document in (("a%20query", "100%25"), ("a query", "100%")):
+        teacher = ImportedTeacher(table, name="x", query_ids=[query], document_ids=[document])
+        assert teacher.score(np.asarray([0]), Ragged.of([[0]], np.int64)).values_T.tolist() == [0.5]
+
+
+def test_pairs_are_read_back_as_they_were(tmp_path: Path) -> None:
+    listed = [(f"q{identifier}", identifier) for identifier in ODD]
+    write_pairs(tmp_path / "p.tsv", listed, lambda pair: ("one", "two"))
+    assert read_pairs(tmp_path / "p.tsv") == listed
 
 
 def test_a_column_is_taken_by_its_name(tmp_path: Path) -> None:

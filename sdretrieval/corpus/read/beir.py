@@ -20,14 +20,16 @@ from typing import Any
 import numpy as np
 
 from sdretrieval.corpus.arrow import document_table, query_table, table_rows
-from sdretrieval.corpus.read.tables.files import open_bytes
+from sdretrieval.corpus.read.qrels import read_qrels, write_qrels
+from sdretrieval.corpus.read.report import Tally, Trouble
+from sdretrieval.corpus.read.tables.columns import as_text
+from sdretrieval.corpus.read.tables.files import clean, open_lines
 from sdretrieval.corpus.splits import (
+    NOT_COMPARABLE,
     Dangling,
     own_positive_warning,
     own_positives,
     part_dangling,
-    read_qrels,
-    write_qrels,
 )
 from sdretrieval.corpus.text import LIST_AT_MOST, examples
 from sdretrieval.corpus.types import Corpus, RowByName, Texts
@@ -37,6 +39,8 @@ from sdretrieval.store.whole_folder import check_target, whole_folder
 
 logger = logging.getLogger("sdretrieval")
 PACKED_AS = ("", ".gz", ".zst")
+AGAIN = "pairs are judged more than once, and the last judgement counts, as in BEIR"
+TAKEN_FOR_HEADINGS = "first lines of qrels are taken for headings, expected query-id, corpus-id, score"
 EXPECTED = "A BEIR folder holds corpus.jsonl, queries.jsonl and qrels/*.tsv (corpus.jsonl alone: documents only)"
 
 BEIR_ADDRESS = "https://public.ukp.informatik.tu-darmstadt.de/thakur/BEIR/datasets"
@@ -63,20 +67,28 @@ def read_beir(folder: Path, name: str | None = None) -> Corpus:
     """
     require_beir_folder(folder)
     name = name or folder.resolve().name
+    tally = Tally(str(folder), "texts")
     path = beir_file(folder, "corpus.jsonl") or folder / "corpus.jsonl"
-    documents = document_table(track(_records(path, titled=True), f"{name}: reading", "documents"))
+    documents = document_table(track(_records(path, tally, titled=True), f"{name}: reading", "documents"))
     if not len(documents):
         raise CorpusError(f"{path} holds no documents: expected one JSON object a line.")
     queries_path = beir_file(folder, "queries.jsonl")
-    queries = query_table(_records(queries_path, titled=False) if queries_path else ())
+    queries = query_table(_records(queries_path, tally, titled=False) if queries_path else ())
+    for trouble, met in tally.report().troubles.items():
+        logger.warning("%s: %d %s: %s", folder, met.count, trouble.value, "; ".join(met.examples))
     raw = read_qrels(folder / "qrels")
-    judgements = part_dangling(raw, RowByName(Texts(documents, "id")), RowByName(Texts(queries, "id")))
+    for what, where in ((AGAIN, raw.repeated), (TAKEN_FOR_HEADINGS, raw.headings)):
+        if where:
+            logger.warning("%s: %d %s: %s", folder, len(where), what, "; ".join(where[:LIST_AT_MOST]))
+    judgements = part_dangling(raw.by_split, RowByName(Texts(documents, "id")), RowByName(Texts(queries, "id")))
     if judgements.dangling:
         shown = "; ".join(
             f"{d.split}: {d.query} -> {d.document} (no such {d.missing})" for d in judgements.dangling[:LIST_AT_MOST]
         )
         count = len(judgements.dangling)
         logger.warning("%s: %d judgements point nowhere and are left out: %s", folder, count, shown)
+        if any("document" in dangling.missing for dangling in judgements.dangling):
+            logger.warning("%s: %s", folder, NOT_COMPARABLE)
     for split, own in own_positives(judgements.kept).items():
         logger.warning("%s: %s", folder, own_positive_warning(split, own, len(judgements.kept[split])))
     return Corpus(name=name, documents=documents, queries=queries, qrels=judgements.kept)
@@ -89,7 +101,12 @@ def beir_file(folder: Path, name: str) -> Path | None:
 
 def dangling_judgements(folder: Path, corpus: Corpus) -> list[Dangling]:
     """The judgements of a BEIR folder that `read_beir` left out, since their query or document does not exist."""
-    return part_dangling(read_qrels(folder / "qrels"), corpus.document_row, corpus.query_row).dangling
+    return part_dangling(read_qrels(folder / "qrels").by_split, corpus.document_row, corpus.query_row).dangling
+
+
+def repeated_judgements(folder: Path) -> list[str]:
+    """The pairs of a BEIR folder that are judged more than once, each with its file, line and both scores."""
+    return read_qrels(folder / "qrels").repeated
 
 
 def write_beir(corpus: Corpus, folder: Path, counts: Mapping[str, int] | None = None) -> None:
@@ -141,10 +158,13 @@ def require_beir_folder(folder: Path) -> None:
         raise CorpusError(f"{folder} is no BEIR folder: {' and '.join(lacking)} missing; {held}. {EXPECTED}.")
 
 
-def _records(path: Path, titled: bool) -> Iterator[tuple[str, ...]]:
+def _records(path: Path, tally: Tally, titled: bool) -> Iterator[tuple[str, ...]]:
     """Rows (id, title, text) or, without titles, (id, text). Raises at the end of the file if ids occur twice."""
     hashes = array("q")  # the ids themselves, or a dictionary of them, would take twenty times as much
-    for _, record in _parsed(path):
+    for number, raw in _parsed(path):
+        record = {field: clean(value) for field, value in raw.items()}
+        if record != raw:
+            tally.note(Trouble.REPLACED, f"{path.name}:{number}", f"half of a surrogate pair in {raw['_id']!r:.60}")
         hashes.append(hash(record["_id"]))
         yield (record["_id"], record["title"], record["text"]) if titled else (record["_id"], record["text"])
     values, counts = np.unique(np.asarray(hashes), return_counts=True)
@@ -153,8 +173,8 @@ def _records(path: Path, titled: bool) -> Iterator[tuple[str, ...]]:
 
 
 def _parsed(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    with open_bytes(path) as file:
-        for number, line in enumerate(file, start=1):
+    with open_lines(path) as lines:
+        for number, line in enumerate(lines, start=1):
             if line.strip():
                 yield number, _parse(line, f"{path}:{number}")
 
@@ -164,7 +184,7 @@ def _refuse_twice(path: Path, suspected: set[int]) -> None:
     line_of: dict[str, int] = {}
     twice: list[str] = []
     for number, record in _parsed(path):
-        identifier = record["_id"]
+        identifier = clean(record["_id"])
         if hash(identifier) in suspected:
             if identifier in line_of:
                 twice.append(f"{identifier} (lines {line_of[identifier]} and {number})")
@@ -176,7 +196,7 @@ def _refuse_twice(path: Path, suspected: set[int]) -> None:
 def _parse(line: bytes, place: str) -> dict[str, str]:
     try:
         record = json.loads(line.strip().decode("utf-8-sig"))
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both ValueErrors
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are both ValueErrors
         start = line[:60].decode("utf8", "replace").rstrip()
         raise CorpusError(
             f"{place}: broken line ({error}); it begins {start!r}. Expected one JSON object in UTF-8 with the fields "
@@ -185,8 +205,8 @@ def _parse(line: bytes, place: str) -> dict[str, str]:
     if not isinstance(record, dict):
         raise CorpusError(f"{place}: a JSON {type(record).__name__}, expected an object with the fields _id and text.")
     identifier = record.get("_id")
-    if isinstance(identifier, int) and not isinstance(identifier, bool):
-        identifier = str(identifier)
+    if isinstance(identifier, int | float):  # 7 and 7.0 are "7", as in tables; true is no id
+        identifier = as_text(identifier)
     return {
         "_id": _string(identifier, "_id", place, record),
         "title": _string(record.get("title") or "", "title", place, record),
@@ -195,13 +215,10 @@ def _parse(line: bytes, place: str) -> dict[str, str]:
 
 
 def _string(value: Any, field: str, place: str, record: dict[str, Any]) -> str:
-    if not isinstance(value, str) or (field == "_id" and not value):
+    if not isinstance(value, str) or (field == "_id" and (not value.strip() or "\0" in value)):
         found = f"{field} is {value!r:.60}" if field in record else f"no field {field} (found: {', '.join(record)})"
-        raise CorpusError(f"{place}: {found}, expected a string. Each line needs the fields _id and text.")
-    try:
-        value.encode("utf8")
-    except UnicodeEncodeError:  # half of a surrogate pair, as broken scrapers leave it: Arrow cannot hold it
-        return value.encode("utf8", "replace").decode("utf8")
+        expected = "a string without NUL" if "\0" in str(value) else "a string"
+        raise CorpusError(f"{place}: {found}, expected {expected}. Each line needs the fields _id and text.")
     return value
 
 

@@ -22,7 +22,7 @@ class Trouble(Enum):
     EMPTY = "empty texts, left out"
     REPEATED_ID = "ids that were on an earlier line, left out"
     REPEATED_TEXT = "texts that were on an earlier line (kept where ids tell them apart)"
-    REPEATED_PAIR = "pairs judged on an earlier line, left out"
+    REPEATED_PAIR = "pairs judged on an earlier line: the last judgement counts"
     NOWHERE = "judgements that point nowhere, left out"
     UNREADABLE = "unreadable files"
     ENCRYPTED = "encrypted PDFs"
@@ -74,6 +74,8 @@ class Tally:
     def __init__(self, source: str, what: str) -> None:
         self.source, self.what = source, what
         self.read = self.kept = 0
+        self.notes: list[str] = []
+        """Of what was passed over and is no trouble."""
         self._met: dict[Trouble, list[str]] = {trouble: [] for trouble in Trouble}
         self._counts = dict.fromkeys(Trouble, 0)
 
@@ -99,4 +101,4 @@ class Tally:
     def report(self, notes: tuple[str, ...] = ()) -> ImportReport:
         """What was counted so far."""
         troubles = {t: Findings(count, tuple(self._met[t])) for t, count in self._counts.items() if count}
-        return ImportReport(self.source, self.what, self.read, self.kept, troubles, notes)
+        return ImportReport(self.source, self.what, self.read, self.kept, troubles, (*self.notes, *notes))

@@ -57,8 +57,48 @@ def test_byte_order_mark_windows_line_ends_numbers_as_ids_and_broken_surrogates_
     (folder / "qrels" / "dev.tsv").write_bytes(b"\xef\xbb\xbfq1\t7\t1\r\n")
     corpus = read_beir(folder)
     assert corpus.document_ids == ["7"]
-    assert corpus.document_texts() == ["x ?"]
+    assert corpus.document_texts() == ["x \ufffd"]
     assert corpus.qrels["dev"] == {"q1": {"7": 1}}
+
+
+@pytest.mark.parametrize(
+    ("qrels", "expected"),
+    [
+        ("corpus-id\tquery-id\tscore\na\tq1\t1\n", {"q1": {"a": 1}}),
+        ("query-id\titer\tcorpus-id\trelevance\nq1\t0\ta\t1\n", {"q1": {"a": 1}}),
+        ("\ufeff\r\nq1\ta\t1.0\r\n  \r\n\r\n", {"q1": {"a": 1}}),
+    ],
+)
+def test_headings_say_which_column_is_which(tmp_path: Path, qrels: str, expected: dict[str, dict[str, int]]) -> None:
+    folder = folder_of(tmp_path / "c", DOCUMENTS, QUERIES, [])
+    (folder / "qrels" / "test.tsv").write_text(qrels, encoding="utf8", newline="")
+    assert read_beir(folder).qrels == {"test": expected}
+
+
+def test_headings_that_say_nothing_and_broken_texts_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    broken = r'{"_id": "c\ud800", "text": "x"}'
+    with caplog.at_level(logging.WARNING, logger="sdretrieval"):
+        corpus = read_beir(folder_of(tmp_path / "c", [*DOCUMENTS, broken], QUERIES, ["q1\tb\tyes", "q1\ta\t1"]))
+    assert corpus.document_ids[-1] == "c\ufffd" and corpus.qrels["test"] == {"q1": {"a": 1}}
+    assert (
+        "1 first lines of qrels are taken for headings, expected query-id, corpus-id, score: test.tsv: 'q1', 'b'"
+        in (caplog.text)
+    )
+    assert "each read as U+FFFD: corpus.jsonl:3: half of a surrogate pair in 'c" in caplog.text
+
+
+def test_the_last_judgement_of_a_pair_counts_here_as_in_beir(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from beir.datasets.data_loader import GenericDataLoader
+
+    folder = folder_of(tmp_path / "c", DOCUMENTS, QUERIES, [*QRELS, "q1\ta\t0", "q2\tb\t2"])
+    with caplog.at_level(logging.WARNING, logger="sdretrieval"):
+        corpus = read_beir(folder)
+    assert corpus.qrels["test"] == {"q1": {"a": 0, "b": 0}, "q2": {"b": 2}}
+    assert corpus.qrels["test"] == GenericDataLoader(str(folder)).load(split="test")[2]
+    assert (
+        "2 pairs are judged more than once, and the last judgement counts, as in BEIR: test.tsv:5: q1 -> a with 0, "
+        in (caplog.text)
+    )
 
 
 def test_a_folder_of_documents_alone_is_a_corpus(tmp_path: Path) -> None:
@@ -115,6 +155,9 @@ def test_an_empty_corpus(tmp_path: Path) -> None:
         ('{"id": "c", "text": "x"}', r"corpus\.jsonl:3: no field _id \(found: id, text\), expected a string"),
         ('{"_id": "c", "contents": "x"}', r"corpus\.jsonl:3: no field text \(found: _id, contents\)"),
         ('{"_id": "c", "text": null}', r"corpus\.jsonl:3: text is None, expected a string"),
+        ('{"_id": "c", "text": ' + "[" * 100_000, r"corpus\.jsonl:3: broken line \(maximum recursion depth"),
+        (r'{"_id": "a\u0000b", "text": "x"}', r"corpus\.jsonl:3: _id is 'a\\x00b', expected a string without NUL"),
+        ('{"_id": true, "text": "x"}', r"corpus\.jsonl:3: _id is None, expected a string"),
         ('{"_id": "", "text": "x"}', r"corpus\.jsonl:3: _id is '', expected a string"),
         ('{"_id": "c", "text": "x", "title": ["y"]}', r"corpus\.jsonl:3: title is \['y'\], expected a string"),
     ],
@@ -149,6 +192,8 @@ def test_ids_that_occur_twice_are_named_with_their_lines(tmp_path: Path) -> None
         ("q2\t0\tb\t1", r"test\.tsv:5: 4 tab-separated columns .*TREC's layout: remove the second"),
         ("q2\tb\tgood", r"test\.tsv:5: the score is 'good', expected a whole number"),
         ("q2\tb\t0.5", r"test\.tsv:5: the score is '0\.5', expected a whole number"),
+        (f"q2\tb\t{'9' * 30}", r"test\.tsv:5: the score is '9{30}', expected a whole number .* at most 10,000"),
+        ("q2\tb\t1_0", r"test\.tsv:5: the score is '1_0', expected a whole number"),
     ],
 )
 def test_a_qrels_row_that_is_none_is_named(tmp_path: Path, row: str, message: str) -> None:
@@ -164,6 +209,7 @@ def test_judgements_that_point_nowhere_are_left_out_and_listed(
         corpus = read_beir(folder)
     assert corpus.qrels["test"] == {"q1": {"a": 1, "b": 0}, "q2": {"b": 2}}
     assert "3 judgements point nowhere and are left out: test: q2 -> gone (no such document)" in caplog.text
+    assert "published figures compare with a complete corpus alone" in caplog.text
     assert [found.missing for found in dangling_judgements(folder, corpus)] == [
         "document",
         "query",

@@ -5,6 +5,6 @@
 
 from __future__ import annotations
 
-from sdretrieval.corpus.read.documents.folder import is_document_folder, read_files, read_folder
+from sdretrieval.corpus.read.documents.folder import is_document_folder, read_files, read_folder, require_parsers
 
-__all__ = ["is_document_folder", "read_files", "read_folder"]
+__all__ = ["is_document_folder", "read_files", "read_folder", "require_parsers"]

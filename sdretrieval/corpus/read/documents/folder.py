@@ -24,6 +24,7 @@ from sdretrieval.corpus.read.report import ImportReport, Tally, Trouble
 from sdretrieval.corpus.text import LIST_AT_MOST, normalised
 from sdretrieval.corpus.types import Corpus
 from sdretrieval.errors import CorpusError
+from sdretrieval.formatting import readable_bytes
 from sdretrieval.progress import track
 
 FORMAT_OF = {
@@ -43,6 +44,8 @@ PARSERS_OF = {
 NOT_IN_IDS = re.compile(r"[\s%#]")
 """Signs of a path that would end an id in a run or qrels file, or be taken for the border to the digest."""
 BEIR_PARTS = ("corpus.jsonl", "corpus.jsonl.gz", "corpus.jsonl.zst", "queries.jsonl", "qrels")
+UNPACKED_AT_MOST = 1 << 26
+"""Bytes of one .gz: some of a few MB unpack to gigabytes."""
 READ = "Files of these kinds are read: .txt, .md, .rst, .html (each also as .gz) and .pdf"
 
 
@@ -203,10 +206,15 @@ def _files(folder: Path, passed: PassedOver) -> list[Path]:
         hidden = f", and {passed.hidden:,} hidden ones that are left alone" if passed.hidden else ""
         broken = f", and parts that cannot be read: {'; '.join(passed.unreadable[:5])}" if passed.unreadable else ""
         raise CorpusError(f"There are no documents in {folder}: {held}{hidden}{broken}. {READ}; convert others first.")
+    require_parsers(files)
+    return files
+
+
+def require_parsers(files: list[Path]) -> None:
+    """Raise `MissingPackageError`, holding the pip command, if a parser that the files need is not installed."""
     for name in sorted({format_of(path.name) for path in files} & PARSERS_OF.keys()):
         for module, extension in PARSERS_OF[name]:
             load_parser(module, extension)
-    return files
 
 
 def _described(extensions: Counter[str]) -> str:
@@ -222,9 +230,13 @@ def _parse(path: Path, name: str, tally: Tally) -> Parsed | Unread:
     try:
         if path.exists() and not path.is_file():
             return Unread(Trouble.UNREADABLE, "a pipe or device, no file")
-        data = path.read_bytes()
-        if path.name.lower().endswith(".gz"):
-            data = gzip.decompress(data)
+        if not path.name.lower().endswith(".gz"):
+            data = path.read_bytes()
+        else:
+            with gzip.open(path) as packed:
+                data = packed.read(UNPACKED_AT_MOST + 1)
+            if len(data) > UNPACKED_AT_MOST:
+                return Unread(Trouble.UNREADABLE, f"unpacks to more than {readable_bytes(UNPACKED_AT_MOST)}; unpack it")
     except (OSError, EOFError, zlib.error) as error:  # a broken gzip file is an OSError, EOFError or zlib.error
         return Unread(Trouble.UNREADABLE, getattr(error, "strerror", None) or str(error))
     kind = format_of(path.name)

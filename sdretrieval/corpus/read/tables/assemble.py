@@ -12,7 +12,9 @@ from typing import Any
 from sdretrieval.corpus.arrow import document_table, query_table
 from sdretrieval.corpus.read.report import ImportReport, Tally, Trouble
 from sdretrieval.corpus.read.tables.columns import (
+    ID_EXPECTED,
     ID_NAMES,
+    NUL_IN_ID,
     TEXT_NAMES,
     TITLE_NAMES,
     Columns,
@@ -30,6 +32,7 @@ from sdretrieval.corpus.splits import own_positive_warning, own_positives
 from sdretrieval.corpus.text import normalised, text_digest
 from sdretrieval.corpus.types import Corpus
 from sdretrieval.errors import CorpusError
+from sdretrieval.paths import typed_path
 
 REMEDY = "Name it with --text (--id and --title for the others) of `corpus convert`."
 
@@ -97,7 +100,9 @@ def _row(values: Mapping[str, Any], columns: Columns) -> tuple[str, str, str]:
         raise ValueError(f"no {lacking[0]!r} (found: {', '.join(values)[:80]})")
     identifier = cell(values, columns.id)
     if columns.id and not identifier.strip():
-        raise ValueError(f"{columns.id} is {values.get(columns.id)!r}, expected an id")
+        raise ValueError(f"{columns.id} is {values.get(columns.id)!r:.60}, {ID_EXPECTED}")
+    if "\0" in identifier:
+        raise ValueError(f"{columns.id} {identifier!r:.60} {NUL_IN_ID}")
     parts = [cell(values, column) for column in columns.text]
     text = parts[0] if len(parts) == 1 else "\n".join(part for part in parts if part.strip())
     return identifier, cell(values, columns.title), text
@@ -136,7 +141,8 @@ def import_documents(source: str, columns: Columns | None = None) -> Imported:
 def with_queries(imported: Imported, asking: QuerySources) -> Imported:
     """Add the queries and judgements that `asking` names to what the corpus has.
 
-    Judgements that point nowhere, repeated pairs and repeated ids are left out and reported: the first one stays.
+    Judgements that point nowhere and repeated ids are left out (the first one stays); of a pair that is judged again
+    the last judgement counts. All are reported.
     Raises `CorpusError` if judgements come without queries, and if a column is named of a file that is not.
     """
     files = {"query": ("--queries", asking.queries), "qrels": ("--qrels", asking.qrels), "log": ("--log", asking.log)}
@@ -192,7 +198,7 @@ def corpus_name(source: str) -> str:
     """What a corpus read from `source` is called."""
     if source.startswith(SCHEME):
         return source.removeprefix(SCHEME).replace("/", "-").replace(":", "-")
-    path = Path(source).expanduser().resolve()
+    path = typed_path(source).resolve()
     return path.name if path.is_dir() else stem_of(path)
 
 
@@ -218,14 +224,19 @@ def _add_judgements(
     documents: Mapping[str, int],
     tally: Tally,
 ) -> None:
-    for line, query, document, grade in rows:
+    for line, *names, grade in rows:
+        # Blanks around an id are part of it if the corpus has it so, else they were put in by hand.
+        query, document = (
+            name if name in known else name.strip() for name, known in zip(names, (queries, documents), strict=True)
+        )
         absent = [kind for kind, ok in (("query", query in queries), ("document", document in documents)) if not ok]
-        judged = split.setdefault(query, {}) if not absent else {}
         if absent:
             tally.note(Trouble.NOWHERE, line, f"{query} -> {document} (no such {' and '.join(absent)})")
-        elif document in judged:
+            continue
+        judged = split.setdefault(query, {})
+        if document in judged:
             same = "with the same score" if judged[document] == grade else f"with {grade}, before {judged[document]}"
             tally.note(Trouble.REPEATED_PAIR, line, f"{query} -> {document} {same}")
         else:
-            judged[document] = grade
             tally.kept += 1
+        judged[document] = grade  # the last one counts, as in BEIR's own loader

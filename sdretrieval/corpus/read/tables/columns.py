@@ -26,6 +26,10 @@ ROLES = {
     "log.count": ("count", "counts", "frequency", "freq", "n"),
 }
 """What a column of queries, judgements or a log may hold, and the names by which it is found."""
+ID_EXPECTED = "expected an id"
+NUL_IN_ID = "holds a NUL character, at which tools of evaluation end an id"
+GRADE_AT_MOST = 10_000
+"""Of a judgement's score, up or down: trec_eval holds a count for every grade up to the highest."""
 Roles = Mapping[str, str]
 """Role -> column, where it has none of the usual names."""
 
@@ -113,6 +117,31 @@ def as_text(value: Any) -> str | None:
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return "\n".join(value)
     return None
+
+
+def read_grade(value: Any) -> int | None:
+    """A whole number, also as `1.0` or as text; None for anything else, and for one beyond `GRADE_AT_MOST`."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    whole = number.is_integer() and abs(number) <= GRADE_AT_MOST and "_" not in str(value)
+    return int(number) if whole else None
+
+
+def is_number(text: str) -> bool:
+    """Whether `text` spells a number of any kind and size."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def judged_places(columns: Sequence[str]) -> list[int] | None:
+    """Where query, document and score are, if the columns are headings that say so."""
+    names = [usual(ROLES[role], columns) for role in ("qrels.query", "qrels.document", "qrels.score")]
+    return None if None in names else [columns.index(name) for name in names if name is not None]
 
 
 def readable_columns(schema: Any) -> list[str]:

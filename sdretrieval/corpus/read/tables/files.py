@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib
+import math
 import re
 import sys
 import zlib
@@ -15,8 +16,16 @@ from typing import IO
 
 from sdretrieval.corpus.read.report import Tally, Trouble
 from sdretrieval.errors import CorpusError, MissingPackageError
+from sdretrieval.formatting import readable_bytes
 
 PACKED = (".gz", ".zst")
+LINE_AT_MOST = 1 << 26
+"""Bytes of one line: a line without an end would be held in memory as a whole."""
+UNPACKED_AT_MOST = 1 << 26
+LINE_COUNTS_AS = 64
+TIMES_PACKED_AT_MOST = 100
+"""A packed file gives at most so many bytes, or so many times its own size: texts shrink to a tenth, zeros to less. A
+line counts at least so much: a billion empty ones fill no memory, but an hour."""
 
 TABLES_UNDERSTOOD = ".jsonl, .csv, .tsv (each also .gz or .zst) and .parquet"
 REPLACEMENT = "\ufffd"
@@ -68,8 +77,8 @@ def text_lines(path: Path, tally: Tally) -> Iterator[tuple[int, str]]:
 
     Raises `CorpusError` for UTF-16, a damaged archive and a file that cannot be read.
     """
-    with open_bytes(path) as stream:
-        for number, line in enumerate(stream, start=1):
+    with open_lines(path) as lines:
+        for number, line in enumerate(lines, start=1):
             if number == 1:
                 if line.startswith(UTF16_MARKS):
                     raise CorpusError(f"{path} is UTF-16, expected UTF-8: iconv -f UTF-16 -t UTF-8 {path} > NEW_FILE")
@@ -84,10 +93,11 @@ def text_lines(path: Path, tally: Tally) -> Iterator[tuple[int, str]]:
 
 
 @contextmanager
-def open_bytes(path: Path) -> Iterator[IO[bytes]]:
-    """The content of `path`, unpacked where its name ends in .gz or .zst, piece by piece.
+def open_lines(path: Path) -> Iterator[Iterator[bytes]]:
+    """The lines of `path`, each with its end, unpacked where its name ends in .gz or .zst, piece by piece.
 
-    Raises `CorpusError` if the file is absent, cannot be read or ends too early, also while it is read.
+    Raises `CorpusError` if the file is absent, cannot be read or ends too early, also while it is read; for a line
+    above `LINE_AT_MOST`, and for a packed file that unpacks to more than any text does.
     """
     suffix = path.suffix.lower()
     if suffix == ".zst":
@@ -103,10 +113,28 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
         opened, broken = (gzip.open if suffix == ".gz" else open), (OSError, EOFError, zlib.error)
     try:
         with opened(path, "rb") as stream:
-            yield stream
+            yield _lines(stream, path, suffix in PACKED)
     except broken as error:  # gzip.BadGzipFile is an OSError
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise CorpusError(f"{path} cannot be read: {reason}. Check the path, or fetch the file again.") from None
+
+
+def _lines(stream: IO[bytes], path: Path, packed: bool) -> Iterator[bytes]:
+    most = max(UNPACKED_AT_MOST, TIMES_PACKED_AT_MOST * path.stat().st_size) if packed else math.inf
+    read = number = 0
+    while line := stream.readline(LINE_AT_MOST + 1):
+        read, number = read + max(len(line), LINE_COUNTS_AS), number + 1
+        if len(line) > LINE_AT_MOST:
+            raise CorpusError(
+                f"{path}:{number}: a line of more than {readable_bytes(LINE_AT_MOST)}; expected one row a line. Cut "
+                "it, or write the table as .parquet."
+            )
+        if read > most:
+            raise CorpusError(
+                f"{path} unpacks to more than {readable_bytes(most)} from {readable_bytes(path.stat().st_size)}, as "
+                f"files made to fill a memory do. If it is meant, unpack it first and name {path.with_suffix('')}."
+            )
+        yield line
 
 
 def clean(text: str) -> str:

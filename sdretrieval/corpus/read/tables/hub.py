@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdretrieval.corpus.arrow import quiet_datasets
 from sdretrieval.corpus.read.tables.columns import readable_columns
-from sdretrieval.corpus.read.tables.files import PACKED, Format, open_bytes, table_format
+from sdretrieval.corpus.read.tables.files import PACKED, Format, open_lines, table_format
 from sdretrieval.errors import CorpusError
+from sdretrieval.paths import typed_path
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,7 +31,7 @@ def is_dataset(source: str | Path) -> bool:
     """Whether `source` is `hf:NAME` or a folder that `datasets` has saved."""
     if str(source).startswith(SCHEME):
         return True
-    folder = Path(source).expanduser()
+    folder = typed_path(source)
     return (folder / "dataset_dict.json").is_file() or (
         (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
     )
@@ -52,7 +53,7 @@ def open_dataset(source: str) -> Dataset:
     Of the splits `corpus` and `queries`, as BEIR's own data sets have them, it is `corpus`.
     """
     with quiet_datasets():
-        return _from_hub(source) if source.startswith(SCHEME) else _from_disk(Path(source).expanduser())
+        return _from_hub(source) if source.startswith(SCHEME) else _from_disk(typed_path(source))
 
 
 def split_slice(source: str) -> str:
@@ -118,7 +119,7 @@ class TableSize(NamedTuple):
 
 def understands(source: str) -> bool:
     """Whether `source` is `hf:NAME`, a saved dataset or a file (which must then be a table)."""
-    return is_dataset(source) or Path(source).expanduser().is_file()
+    return is_dataset(source) or typed_path(source).is_file()
 
 
 def source_files(source: str) -> list[Path]:
@@ -128,8 +129,8 @@ def source_files(source: str) -> list[Path]:
     that is no table by its name, and for a dataset in memory alone.
     """
     if not is_dataset(source):
-        table_format(Path(source).expanduser())
-        return [Path(source).expanduser()]
+        table_format(typed_path(source))
+        return [typed_path(source)]
     files = sorted(Path(file["filename"]) for file in open_dataset(source).cache_files)
     if not files:
         raise CorpusError(
@@ -143,13 +144,13 @@ def table_size(source: str) -> TableSize:
     """An estimate from the first lines, or from what the format says of itself; nothing is read through."""
     if is_dataset(source):
         return TableSize(len(open_dataset(source)), sum(path.stat().st_size for path in source_files(source)))
-    path = Path(source).expanduser()
+    path = typed_path(source)
     size = path.stat().st_size
     if table_format(path) is Format.PARQUET:
         import pyarrow.parquet as pq
 
         return TableSize(pq.read_metadata(path).num_rows, size * UNPACKED_TO_PACKED)
     size *= UNPACKED_TO_PACKED if path.suffix.lower() in PACKED else 1
-    with open_bytes(path) as stream:
-        sample = [len(line) for line in islice(stream, SAMPLED_LINES)]
+    with open_lines(path) as lines:
+        sample = [len(line) for line in islice(lines, SAMPLED_LINES)]
     return TableSize(ceil(size * len(sample) / max(sum(sample), 1)), size)

@@ -14,6 +14,7 @@ from sdretrieval.corpus.read.tables.columns import readable_columns
 from sdretrieval.corpus.read.tables.files import Format, table_format, text_lines
 from sdretrieval.corpus.read.tables.hub import dataset_rows, is_dataset
 from sdretrieval.errors import CorpusError
+from sdretrieval.paths import typed_path
 from sdretrieval.progress import track
 
 FIELD_AT_MOST = 1 << 27
@@ -40,7 +41,7 @@ def read_records(source: str | Path, tally: Tally) -> Iterator[Record]:
     if dataset:
         rows: Rows = enumerate(dataset_rows(str(source)), start=1)
     else:
-        path = Path(source).expanduser()
+        path = typed_path(source)
         if not path.is_file():
             raise CorpusError(f"There is no file {path}. Check the path.")
         readers = {Format.JSONL: _jsonl, Format.CSV: _csv, Format.TSV: _tsv, Format.PARQUET: _parquet}
@@ -119,19 +120,20 @@ def _tsv(path: Path, tally: Tally) -> Rows:
     for number, line in text_lines(path, tally):
         text = line.rstrip("\r\n")
         if not header:
-            header = _header(iter([[_unquoted(name) for name in text.split("\t")]]), path)
-        elif text:
+            header = _header(iter([[unquoted(name) for name in text.split("\t")]]), path)
+        elif text.strip() or "\t" in text:
             tally.read += 1
             row = text.split("\t")
             if len(row) == len(header):
-                yield number, dict(zip(header, map(_unquoted, row), strict=True))
+                yield number, dict(zip(header, map(unquoted, row), strict=True))
             else:
                 tally.note(Trouble.BROKEN, number, f"{len(row)} tab-separated fields, expected {len(header)}")
     if not header:
         _header(iter([]), path)
 
 
-def _unquoted(field: str) -> str:
+def unquoted(field: str) -> str:
+    """What a field says that is in quotation marks as spreadsheets and csv write it; any other as it is."""
     if len(field) > 1 and field[0] == field[-1] == '"' and '"' not in field[1:-1].replace('""', ""):
         return field[1:-1].replace('""', '"')
     return field

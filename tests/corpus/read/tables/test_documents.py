@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import sys
@@ -14,12 +15,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from backports import zstd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdretrieval.corpus import Columns, open_corpus, read_beir, write_beir
-from sdretrieval.corpus.read.tables import ImportReport, Trouble, import_documents
-from sdretrieval.errors import CorpusError, MissingPackageError
+from sdretrieval.corpus import Columns, Corpus, document_table, open_corpus, query_table, read_beir, write_beir
+from sdretrieval.corpus.read.tables import (
+    ImportReport,
+    QuerySources,
+    Trouble,
+    files,
+    import_documents,
+    with_queries,
+)
+from sdretrieval.errors import CorpusError, MissingPackageError, RequestError
+from sdretrieval.formatting import readable_bytes
 from tests.corpus.read.tables.conftest import WriteFile, WriteRows
 
 ROWS = [
@@ -341,3 +351,93 @@ def test_converted_and_read_again_the_texts_are_the_same(texts: list[tuple[str, 
         write_beir(import_documents(str(path)).corpus, Path(name) / "beir")
         again = read_beir(Path(name) / "beir")
         assert list(zip(again.documents["title"], again.documents["text"], strict=True)) == texts
+
+
+# --- hostile
+
+
+@pytest.mark.parametrize("packed", [".gz", ".zst"])
+@pytest.mark.parametrize("content", ["zeros", "empty lines"])
+def test_a_file_made_to_fill_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, packed: str
+) -> None:
+    monkeypatch.setattr(files, "LINE_AT_MOST", 1 << 20)
+    monkeypatch.setattr(files, "UNPACKED_AT_MOST", 1 << 21)
+    data = (b"\0" if content == "zeros" else b"\n") * (1 << 22)
+    path = tmp_path / f"docs.jsonl{packed}"
+    path.write_bytes(gzip.compress(data) if packed == ".gz" else zstd.compress(data))
+    with pytest.raises(CorpusError) as caught:
+        open_corpus(str(path))
+    size = readable_bytes(path.stat().st_size)
+    reason = {
+        "zeros": f"docs.jsonl{packed}:1: a line of more than 1.0 MB; expected one row a line",
+        "empty lines": f"unpacks to more than 2.1 MB from {size}, as files made to fill a memory do. If it is meant, "
+        f"unpack it first and name {tmp_path / 'docs.jsonl'}.",
+    }
+    assert reason[content] in str(caught.value)
+
+
+def test_what_texts_shrink_to_is_no_bomb(write: WriteFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "UNPACKED_AT_MOST", 1 << 10)
+    lines = "".join(json.dumps({"id": str(n), "text": f"one text of many, number {n}"}) + "\n" for n in range(2000))
+    assert len(open_corpus(write("docs.jsonl.gz", lines)).documents) == 2000
+
+
+@pytest.mark.parametrize("source", ["x" * 5000, "~nosuchuser/docs.csv", "hf/" * 2000, "a\0b.csv"])
+def test_a_source_that_can_be_no_path_gives_one_message(source: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        open_corpus(source)
+    assert "expected the path of a file or folder" in str(caught.value)
+    assert len(str(caught.value)) < 250
+
+
+# --- ids
+
+IDS = [
+    "a", "007", "7", "NA", "null", "nan", "None", "true", "a b", " a", "a ", "#x", '"q"', '"h', 't"', "'", "-1", "1.0",
+    "%20", "a%20b", "=1+1", "\\n", "é", "\xa0x", "x\x0b", "\u2028x", "x" * 3000,
+]  # fmt: skip
+"""Whatever people call documents. Ids with tabs and line ends are refused where they cannot be written."""
+
+
+def judged_corpus() -> Corpus:
+    return Corpus(
+        "ids", document_table((i, "", f"text {i}") for i in IDS), query_table((f"q{i}", f"query {i}") for i in IDS),
+        {"test": {f"q{i}": {i: 1, "a": 2} for i in IDS}},
+    )  # fmt: skip
+
+
+def test_ids_of_every_kind_are_read_back_by_us_and_by_beir(tmp_path: Path) -> None:
+    from beir.datasets.data_loader import GenericDataLoader
+
+    corpus, folder = judged_corpus(), tmp_path / "beir"
+    write_beir(corpus, folder)
+    assert read_beir(folder).digest == corpus.digest
+    documents, _, qrels = GenericDataLoader(str(folder)).load(split="test")
+    assert list(documents) == IDS and qrels == corpus.qrels["test"]
+    asking = QuerySources(queries=f"{folder}/queries.jsonl", qrels=(("test", f"{folder}/qrels/test.tsv"),))
+    assert with_queries(import_documents(f"{folder}/corpus.jsonl"), asking).corpus.qrels == corpus.qrels
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_ids_of_every_kind_come_out_of_tables(write: WriteFile, write_rows: WriteRows, ending: str) -> None:
+    rows = [{"id": i, "text": f"text {i}"} for i in IDS]
+    if ending == "csv":
+        out = io.StringIO()
+        csv.writer(out).writerows([["id", "text"], *([row["id"], row["text"]] for row in rows)])
+        source = write("docs.csv", out.getvalue())
+    else:
+        source = write_rows(f"docs.{ending}", rows)
+    assert open_corpus(source).document_ids == IDS
+
+
+def test_numbers_are_ids_and_what_cannot_be_one_is_named(write: WriteFile, write_rows: WriteRows) -> None:
+    numbers = [{"id": 7.0, "text": "x"}, {"id": 8.5, "text": "y"}, {"id": 9.0, "text": "z"}]
+    assert open_corpus(write_rows("docs.parquet", numbers)).document_ids == ["7", "8.5", "9"]
+    odd = "".join(json.dumps({"id": i, "text": f"t {i}"}) + "\n" for i in (*range(40), 7e3, "a\0b", True, None))
+    rows, report = imported(write("docs.jsonl", odd + '{"id": "x\\ud800", "text": "half"}\n'))
+    assert [row[0] for row in rows[40:]] == ["7000", "x\ufffd"]
+    shown = "\n".join(report.lines())
+    assert "line 42: id 'a\\x00b' holds a NUL character" in shown
+    assert "line 43: id is True, expected a text; line 44: id is None, expected an id" in shown
+    assert counted(report) == {"BROKEN": 3, "REPLACED": 1}

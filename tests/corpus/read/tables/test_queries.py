@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import html
 import time
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sdretrieval.corpus import import_corpus, read_beir, training_queries, write_beir
+from sdretrieval.corpus.read.report import Tally
 from sdretrieval.corpus.read.tables import (
     Imported,
     QuerySources,
@@ -15,6 +22,7 @@ from sdretrieval.corpus.read.tables import (
     split_and_source,
     with_queries,
 )
+from sdretrieval.corpus.read.tables.queries import read_topics
 from sdretrieval.errors import CorpusError
 from tests.corpus.read.tables.conftest import WriteFile, WriteRows
 
@@ -99,6 +107,9 @@ def test_a_file_of_queries_without_a_text_column(documents: Imported, write: Wri
     ("name", "content"),
     [
         ("j.qrels", "q1 0 a 1\nq1 0 b 0\n\nq2 Q0 b 2\n"),
+        ("j.txt", "\ufeffdoc_id iter query_id rel\r\n  \r\na 0 q1 1\r\nb 0 q1 0\r\nb Q0 q2 2\r\n"),
+        ("j.tsv", "score\tcorpus-id\tquery-id\n1\ta\tq1\n \n0\tb\tq1\n2\tb\tq2\n"),
+        ("j.qrels", "q1 \t0\t a\t1\nq1\t0\tb\t0\nq2\tQ0\tb\t2\n"),
         ("j.txt.gz", "q1\t0\ta\t1\nq1\t0\tb\t0\nq2\t0\tb\t2\n"),
         ("j.tsv", "query-id\tcorpus-id\tscore\nq1\ta\t1\nq1\tb\t0\nq2\tb\t2\n"),
         ("j.tsv", "q1\ta\t1\nq1\tb\t0\nq2\tb\t2\n"),
@@ -126,15 +137,16 @@ def test_without_a_score_every_pair_is_relevant(documents: Imported, write: Writ
 def test_trouble_with_judgements_is_counted(documents: Imported, write: WriteFile) -> None:
     pairs = (
         "".join(f"q1 0 a{n} 0\n" for n in range(30)) + "q1 0 a 1\nq1 0 a 1\nq1 0 a 0\nq9 0 zz 1\nq1 0\nq2 0 b good\n"
+        f"q2 0 b {'9' * 30}\n"
     )
     asking = QuerySources(queries=write("q.tsv", QUERIES), qrels=(("test", write("j.qrels", pairs)),))
     found = with_queries(documents, asking)
-    assert found.corpus.qrels == {"test": {"q1": {"a": 1}}}
-    assert counted(found) == {"BROKEN": 2, "REPEATED_PAIR": 2, "NOWHERE": 31}
+    assert found.corpus.qrels == {"test": {"q1": {"a": 0}}}, "the last judgement of a pair counts"
+    assert counted(found) == {"BROKEN": 3, "REPEATED_PAIR": 2, "NOWHERE": 31}
     shown = "\n".join(found.reports[-1].lines())
     assert "line 32: q1 -> a with the same score; line 33: q1 -> a with 0, before 1" in shown
     assert "line 35: 2 columns, expected query 0 document score" in shown
-    assert "line 36: the score is 'good', expected a whole number" in shown
+    assert "line 36: the score is 'good', expected a whole number, at most 10,000; line 37: the score is '999" in shown
     assert "line 1: q1 -> a0 (no such document)" in shown
 
 
@@ -249,6 +261,69 @@ def test_topics_in_both_forms(
     assert texts(with_queries(documents, QuerySources(topics=write(f"topics.txt{packed}", content)))) == expected
 
 
+TAGGED = """<?xml version="1.0"?>
+<!-- <topic number="9"><title>taken out</title></topic> -->
+<topics>
+<topic
+   number="007"><query>role of CO<sub>2</sub> in
+<i>greenhouse</i> heating</query></topic>
+<topic id="A &amp; B"><title lang="en"><![CDATA[pressure < 5 bar & <b>valves</b>]]></title></topic>
+<topic number="3"><title>plain title</title><query>the real question in words</query></topic>
+<topic number="4">
+  A farmer with a <b>persistent</b> cough.
+</topic>
+<topic number="5"><query></query><title>if x &lt; 5 and List<String><br/>two</title></topic>
+<topic><identifier>10.2452/451-AH</identifier><EN-title><gene>BRCA1</gene> risk</EN-title></topic>
+<topic number="7"><description>Description: only this</description><narrative>no query</narrative></topic>
+</topics>
+"""
+
+
+def test_topics_with_tags_cdata_and_comments_give_their_whole_text(documents: Imported, write: WriteFile) -> None:
+    found = with_queries(documents, QuerySources(topics=write("topics.xml", TAGGED)))
+    assert texts(found) == {
+        "007": "role of CO2 in greenhouse heating",
+        "A & B": "pressure < 5 bar & <b>valves</b>",
+        "3": "the real question in words",
+        "4": "A farmer with a persistent cough.",
+        "5": "if x < 5 and List<String> two",
+        "10.2452/451-AH": "BRCA1 risk",
+        "7": "only this",
+    }
+    assert found.reports[-1].lines()[1:] == [
+        "  their queries are the text of <title> (3), <query> (2), the topic itself (1), <description> (1); other "
+        "elements are not read"
+    ]
+
+
+@given(
+    words=st.lists(st.text("aZ09&.,é<x>", min_size=1, max_size=6), min_size=1, max_size=8),
+    tags=st.lists(st.sampled_from(["", "sub", "i", "b", "gene"]), min_size=8, max_size=8),
+    closed=st.booleans(),
+    cdata=st.booleans(),
+)
+@settings(max_examples=40)
+def test_every_word_of_a_topic_is_in_its_query(words: list[str], tags: list[str], closed: bool, cdata: bool) -> None:
+    parts = [
+        f"<{tag}>{html.escape(word)}</{tag}>" if tag else f"<![CDATA[{word}]]>" if cdata else html.escape(word)
+        for word, tag in zip(words, tags, strict=False)
+    ]
+    title = f"<title> {' '.join(parts)}{'</title>' if closed else chr(10)}<desc> Description: other"
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "t.txt").write_text(f"<top>\n<num> Number: 1\n{title}\n</top>\n", encoding="utf8")
+        [query] = read_topics(Path(folder) / "t.txt", Tally("t", "topics"))
+    assert query.text == " ".join(words)
+
+
+@pytest.mark.parametrize("part", ["<top ", "<!--", "<![CDATA[", "</", "<query ", "\n \t"])
+def test_a_hostile_topic_takes_no_time(part: str, tmp_path: Path) -> None:
+    (tmp_path / "t").write_text("<top><num>1<title>x" + part * 100_000)
+    began = time.process_time()
+    with suppress(CorpusError):
+        list(read_topics(tmp_path / "t", Tally("t", "topics")))
+    assert time.process_time() - began < 2
+
+
 def test_broken_topics_are_counted(documents: Imported, write: WriteFile) -> None:
     good = "".join(f"<top>\n<num> {n}\n<title> topic {n}\n</top>\n" for n in range(20))
     found = with_queries(
@@ -323,8 +398,6 @@ def test_a_log_without_texts(documents: Imported, write: WriteFile) -> None:
 
 
 def test_counts_are_written_beside_the_queries(documents: Imported, write: WriteFile, tmp_path: object) -> None:
-    from pathlib import Path
-
     folder = Path(str(tmp_path)) / "beir"
     found = with_queries(documents, QuerySources(log=write("log.csv", "query,clicked,count\nrain,a,3\n")))
     write_beir(found.corpus, folder, found.counts)
