@@ -50,7 +50,7 @@ def collect(run: Run) -> Collection:
             recipe |= {"model": model_digest(locate_model(cfg.generate.model)), "prompt": cfg.generate.prompt}
         identity["generate"] = recipe
     made = run.runner.stage(
-        "0/corpus", 2, identity, [find_source(cfg.source).digest()], lambda work: build_corpus(work, run.config)
+        "0/corpus", 3, identity, [find_source(cfg.source).digest()], lambda work: build_corpus(work, run.config)
     )
     return Collection(made)
 
