@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sdretrieval.corpus.scripts import lower_words, neighbours
+from sdretrieval.corpus.scripts import IGNORABLE, folded, lower_words, neighbours
 
 LIST_AT_MOST = 5
 """How many examples a message or a report names."""
@@ -27,9 +27,11 @@ class Findings:
 
 
 def normalised(text: str) -> str:
-    """`text` in one case, with single spaces and composed letters (NFC): two texts are taken as the same where these
-    agree. An accent is one character or two, depending on who wrote the file."""
-    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).split())
+    """`text` in one case, with single spaces, composed letters (NFC) and no invisible characters: two texts are taken
+    as the same where these agree. An accent is one character or two, depending on who wrote the file."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", IGNORABLE.sub("", text))
+    return " ".join(folded(text).split())
 
 
 def content_digest(text: str) -> bytes:

@@ -80,4 +80,5 @@ def test_near_duplicates_are_found_without_spaces() -> None:
 
 @pytest.mark.parametrize("text", ["Café Überfluß", "각하", "ガラス"])
 def test_a_text_is_the_same_however_its_accents_are_written(text: str) -> None:
+    assert normalised("\u00ad".join(text) + "\ufeff") == normalised(text)
     assert normalised(unicodedata.normalize("NFD", text)) == normalised(unicodedata.normalize("NFC", text).upper())

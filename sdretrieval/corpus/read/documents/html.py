@@ -37,6 +37,7 @@ MORE_THAN_CELLS = ", ".join(["table", "ul", "ol", *sorted(CODE | HEADINGS)])
 """A row that holds one of these lays out a page: it is read block by block."""
 PART_OF_TABLE = re.compile(r"\s*</?(?:caption|col|colgroup|tbody|td|tfoot|th|thead|tr)\b", re.IGNORECASE)
 MARKED_SECTION = re.compile(r"<!\[(?:CDATA\[(.*?)\]\]>|(?!if\b|else\b|endif\b))", re.DOTALL | re.IGNORECASE)
+CLOSES_ITSELF = re.compile(r"<(title|script|style|textarea|iframe|xmp)\b([^<>]*)/>", re.IGNORECASE)
 OPEN_TITLE = re.compile(r"(<title\b[^>]*+>[^<]*+)(?!.*?</title)", re.DOTALL | re.IGNORECASE)
 
 
@@ -59,9 +60,10 @@ def html_blocks(text: str) -> Iterator[Block]:
 
 
 def _root(text: str) -> LexborNode:
-    """The root element. What would hide the rest of a page is mended first: a comment or a title that has no end, and
-    `<![`, which to a browser opens a comment up to the next `>`."""
+    """The root element. What would hide the rest of a page is mended first: a comment or a title that has no end,
+    XHTML's `<script/>`, and `<![`, which to a browser opens a comment up to the next `>`."""
     text = MARKED_SECTION.sub(lambda match: "&lt;![" if match[1] is None else escape(match[1]), text)
+    text = CLOSES_ITSELF.sub(r"<\1\2></\1>", text)
     text = OPEN_TITLE.sub(r"\1</title>", text)
     last = max(text.rfind("-->"), text.rfind("--!>"), 0)
     text = text[:last] + text[last:].replace("<!--", "")

@@ -386,6 +386,7 @@ def test_html() -> None:
         "<HTML><HEAD><TITLE>T</TITLE><BODY><P>One.<UL><LI>two<LI>three</UL><DIV>Four.",
         "<head><meta charset=utf-8><title>T</title><body>One.<ol><li><p>two<li><p>three</ol>Four.</body>",
         "<head><title>T</title></head>One.<menu><li>two</li><li>three</menu><p>Four.</html>",
+        "<title>T</title><script src='a'/><style/><p>One.<ul><li>two<li>three</ul><p>Four.<script>no</script>",
         "<title>T<body><p>One.<ul><li>two<li>three</ul><p>Four.",
         "<title>T</title><p>One.<!-- a --><ul><li>two<li>three</ul><!-- <p>Four.",
     ],
