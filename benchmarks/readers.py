@@ -71,10 +71,11 @@ def plain_text(path: Path, pdftotext: str) -> str:
     """The file's words without a reader's judgement."""
     if path.suffix == ".pdf":
         return subprocess.run([pdftotext, str(path), "-"], check=True, capture_output=True, text=True).stdout
-    from bs4 import BeautifulSoup
+    from selectolax.lexbor import LexborHTMLParser
 
-    soup = BeautifulSoup(path.read_bytes(), "html.parser")
-    return (soup.main or soup.find(role="main") or soup.body or soup).get_text(" ")
+    page = LexborHTMLParser(path.read_text("utf8", "replace"))
+    page.strip_tags(["script", "style"])
+    return (page.css_first("main, [role=main]") or page.body or page.root).text(separator=" ")
 
 
 def main(pdftotext: str, *files: str) -> None:

@@ -3,8 +3,8 @@
 Han, kana and Hangul give single characters and pairs, Thai, Lao, Khmer and Burmese letters pairs and triples: on
 Chinese, Japanese and Korean collections such n-grams rank about as well as words from a segmenter (Savoy 2005,
 Comparative Study of Monolingual and Multilingual Search Models for Use with Asian Languages), and they need none.
-Hangul is written with spaces, but particles cling to its nouns. A text that has neither such scripts nor combining
-marks is read as `\\w` reads it.
+Hangul is written with spaces, but particles cling to its nouns. How a word was typeset does not count: invisible
+characters, ligatures, full-width and other compatibility forms, the way an accent is encoded (`tidied`).
 """
 
 from __future__ import annotations
@@ -29,15 +29,24 @@ SOUTH_EAST = (
 )
 """Letters of Thai, Lao, Khmer and Burmese."""
 CJK_SIZES, SOUTH_EAST_SIZES = (1, 2), (2, 3)
-WIDE = "\uff01-\uffdc"
-"""Full-width Latin and half-width kana, as old East Asian encodings had them."""
-JOINER = "\u200d"
-SELECTORS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-"""They choose a glyph (of an emoji, of a Han character) and are no part of the word."""
+IGNORABLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+"""Unicode's Default_Ignorable_Code_Point: soft hyphens, zero-width spaces and joiners, variation selectors, ..."""
 VOWEL_SIGNS = re.compile("[\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670]")
 """Hebrew and Arabic signs that most writers leave out, and the stroke that stretches an Arabic word."""
+NON_JOINER = "\u200c"
+ARABIC = "[\u0620-\u06d3\u06d5-\u06ff\u0750-\u077f\u08a0-\u08ff]+"
+PARTED_WORD = re.compile(f"{ARABIC}(?:\u200c{ARABIC})+")
+"""Persian and its neighbours put a zero-width non-joiner where others put a space, or nothing."""
+COMPATIBLE = re.compile("[^\u00bc-\u00be\u2120\u2122\u2150-\u215f\u2189]+")
+"""All but fractions (NFKC makes 11/2 of 1\u00bd) and the signs of trade marks (NFKC sticks letters to the name)."""
+EXPONENT = re.compile("(?<=[0-9])(?=[\u00b2\u00b3\u00b9\u2070-\u2079])")
+"""Between a number and its power, which NFKC makes one number."""
 DOTTED_I = "i\u0307"
-"""What `lower` makes of the Turkish capital of i."""
+"""What `casefold` makes of the Turkish capital of i."""
+WORD = re.compile(r"\w+")
 
 
 class Run(NamedTuple):
@@ -65,38 +74,45 @@ class Patterns(NamedTuple):
     run: re.Pattern[str]
     unit: re.Pattern[str]
     word: re.Pattern[str]
-    wide: re.Pattern[str]
 
 
 @cache
 def patterns() -> Patterns:
     """Compiled when first needed: the list of marks takes a moment."""
-    points = [c for c in range(0x300, 0x1F000) if unicodedata.category(chr(c)) in ("Mn", "Mc")]
-    kept = [point for point in points if not SELECTORS.match(chr(point))]
-    blocks = (list(block) for _, block in groupby(enumerate(kept), lambda pair: pair[1] - pair[0]))
+    points = [point for point in range(0x300, 0x1F000) if unicodedata.category(chr(point)) in ("Mn", "Mc")]
+    blocks = (list(block) for _, block in groupby(enumerate(points), lambda pair: pair[1] - pair[0]))
     marks = "".join(f"{chr(block[0][1])}-{chr(block[-1][1])}" for block in blocks)
-    follow = f"[{marks}{JOINER}]*"
     return Patterns(
         marks=marks,
-        special=re.compile(f"[{CJK}{SOUTH_EAST}{WIDE}{marks}\u0130\u0640]"),
-        run=re.compile(f"(?P<cjk>(?:[{CJK}]{follow})+)|(?:[{SOUTH_EAST}]{follow})+"),
-        unit=re.compile(f".{follow}", re.DOTALL),
-        word=re.compile(f"\\w[\\w{marks}{JOINER}]*"),
-        wide=re.compile(f"[{WIDE}]+"),
+        special=re.compile(f"[{CJK}{SOUTH_EAST}{marks}]"),
+        run=re.compile(f"(?P<cjk>(?:[{CJK}][{marks}]*)+)|(?:[{SOUTH_EAST}][{marks}]*)+"),
+        unit=re.compile(f".[{marks}]*", re.DOTALL),
+        word=re.compile(f"\\w[\\w{marks}]*"),
     )
 
 
 def needs_care(text: str) -> bool:
-    """Whether `\\w` alone misreads the text: it has scripts without spaces, combining marks or full-width letters."""
+    """Whether `\\w` alone misreads a `tidied` text: it has scripts without spaces or combining marks."""
     return not text.isascii() and patterns().special.search(text) is not None
 
 
 def tidied(text: str) -> str:
-    """The text with composed letters (NFC), full-width letters in their usual form, without variation selectors and
-    the vowel signs of Hebrew and Arabic."""
-    text = VOWEL_SIGNS.sub("", SELECTORS.sub("", text))
-    text = patterns().wide.sub(lambda wide: unicodedata.normalize("NFKC", wide.group()), text)
-    return unicodedata.normalize("NFC", text)
+    """The text as far as it says words: compatibility forms as their usual letters and digits, letters composed (NFKC),
+    without invisible characters and the vowel signs of Hebrew and Arabic. What a zero-width non-joiner parts in an
+    Arabic script is there as one word and as its parts."""
+    if text.isascii():
+        return text
+    text = VOWEL_SIGNS.sub("", text)
+    text = PARTED_WORD.sub(lambda word: f"{word[0]} {word[0].replace(NON_JOINER, ' ')}", text)
+    text = EXPONENT.sub(" ", IGNORABLE.sub("", text))
+    return COMPATIBLE.sub(lambda part: unicodedata.normalize("NFKC", part[0]), text)
+
+
+def folded(text: str) -> str:
+    """A `tidied` text in one case."""
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFC", text.casefold()).replace(DOTTED_I, "i")
 
 
 def runs(text: str) -> Iterator[Run]:
@@ -112,22 +128,22 @@ def runs(text: str) -> Iterator[Run]:
         yield Run(text[end:])
 
 
-def marked_words(text: str) -> list[str]:
-    """Words between spaces and punctuation, their combining marks included."""
-    return [word.replace(JOINER, "").replace(DOTTED_I, "i") for word in patterns().word.findall(text)]
-
-
-def lower_words(text: str, shortest_word: int = 1) -> Iterator[str]:
-    """Words in lower case and n-grams of a text that `needs_care`; words below `shortest_word` characters are left
-    out, n-grams are not."""
-    for run in runs(tidied(text).lower()):
-        if run.sizes:
-            yield from run.ngrams()
-        else:
-            yield from (word for word in marked_words(run.text) if len(word) >= shortest_word)
+def lower_words(text: str) -> Iterator[str]:
+    """Words between spaces and punctuation in one case, their combining marks included; n-grams where no spaces part
+    the words."""
+    text = folded(tidied(text))
+    if not needs_care(text):
+        yield from WORD.findall(text)
+        return
+    for run in runs(text):
+        yield from run.ngrams() if run.sizes else patterns().word.findall(run.text)
 
 
 def neighbours(text: str) -> Iterator[str]:
     """Words in their order; of a script without spaces, its characters."""
-    for run in runs(tidied(text).lower()):
-        yield from run.units or marked_words(run.text)
+    text = folded(tidied(text))
+    if not needs_care(text):
+        yield from WORD.findall(text)
+        return
+    for run in runs(text):
+        yield from run.units or patterns().word.findall(run.text)

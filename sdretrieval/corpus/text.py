@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sdretrieval.corpus.scripts import lower_words, needs_care, neighbours
+from sdretrieval.corpus.scripts import IGNORABLE, folded, lower_words, neighbours
 
 LIST_AT_MOST = 5
 """How many examples a message or a report names."""
 
 Element = TypeVar("Element", bound=Hashable)
-WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,11 @@ class Findings:
 
 
 def normalised(text: str) -> str:
-    """`text` in one case, with single spaces and composed letters (NFC): two texts are taken as the same where these
-    agree. An accent is one character or two, depending on who wrote the file."""
-    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).split())
+    """`text` in one case, with single spaces, composed letters (NFC) and no invisible characters: two texts are taken
+    as the same where these agree. An accent is one character or two, depending on who wrote the file."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", IGNORABLE.sub("", text))
+    return " ".join(folded(text).split())
 
 
 def content_digest(text: str) -> bytes:
@@ -62,9 +62,7 @@ def examples(names: list[str]) -> str:
 
 def words_of(text: str) -> frozenset[str]:
     """The set of words in `text`, in one case; n-grams of characters where there are no spaces (`scripts`)."""
-    if needs_care(text):
-        return frozenset(lower_words(text.casefold()))
-    return frozenset(WORD.findall(text.casefold()))
+    return frozenset(lower_words(text))
 
 
 def shingles_of(text: str, size: int = 5) -> frozenset[tuple[str, ...]]:
@@ -72,7 +70,7 @@ def shingles_of(text: str, size: int = 5) -> frozenset[tuple[str, ...]]:
 
     Where there are no spaces between words, characters take their place.
     """
-    words = list(neighbours(text.casefold())) if needs_care(text) else WORD.findall(text.casefold())
+    words = list(neighbours(text))
     return frozenset(tuple(words[start : start + size]) for start in range(max(1, len(words) - size + 1)))
 
 

@@ -6,6 +6,7 @@ Legend: N texts, R rows to be tokenized, T entries of all lists.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Iterator, Sequence

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdretrieval.corpus.language import ENGLISH
+from sdretrieval.corpus.scripts import folded
 from sdretrieval.errors import DamagedArtifact, RequestError
 from sdretrieval.indexes.bm25 import bm25_weights, numbered
 from sdretrieval.indexes.hits import Hits, Scores, best_of, empty_hits
@@ -211,4 +212,4 @@ def stop_words_of(language: str) -> frozenset[str]:
     if language not in LISTED_STOP_WORDS:
         return frozenset()
     lists = import_module("bm25s.stopwords")
-    return frozenset(getattr(lists, f"STOPWORDS_{language.upper()}"))
+    return frozenset(folded(word) for word in getattr(lists, f"STOPWORDS_{language.upper()}"))

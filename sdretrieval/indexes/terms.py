@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sdretrieval.corpus.scripts import JOINER, lower_words, needs_care, patterns, runs, tidied
+from sdretrieval.corpus.scripts import folded, needs_care, patterns, runs, tidied
 from sdretrieval.errors import MissingPackageError
 
 WORD = re.compile(r"\b\w\w+\b")
@@ -42,7 +42,7 @@ def _identifier_words(text: str, identifier: re.Pattern[str]) -> Iterator[str]:
 @cache
 def _marked_identifier() -> re.Pattern[str]:
     """IDENTIFIER for a text with combining marks."""
-    sign = rf"[\w{patterns().marks}{JOINER}]"
+    sign = rf"[\w{patterns().marks}]"
     return re.compile(rf"[^\W\d]{sign}*(?:\.[^\W\d]{sign}*)*|\w{sign}+")
 
 
@@ -62,22 +62,22 @@ class Vocabulary:
     _snowball: Any = field(default=None, repr=False)
 
     def words(self, text: str) -> Iterator[str]:
-        """Words of a text in lower case, before stop words and stemming; n-grams if no spaces separate its words."""
+        """Words of a text in one case, before stop words and stemming; n-grams if no spaces separate its words."""
+        text = tidied(text) if self.split_identifiers else folded(tidied(text))
         if needs_care(text):
             return self._words_with_care(text)
         if self.split_identifiers:
-            return (word.lower() for word in identifier_words(text))
-        return iter(WORD.findall(text.lower()))
+            return (folded(word) for word in identifier_words(text))
+        return iter(WORD.findall(text))
 
     def _words_with_care(self, text: str) -> Iterator[str]:
-        if not self.split_identifiers:
-            yield from lower_words(text, shortest_word=2)
-            return
-        for run in runs(tidied(text)):
+        for run in runs(text):
             if run.sizes:
                 yield from run.ngrams()
+            elif self.split_identifiers:
+                yield from (folded(word) for word in _identifier_words(run.text, _marked_identifier()))
             else:
-                yield from (word.lower() for word in _identifier_words(run.text, _marked_identifier()))
+                yield from (word for word in patterns().word.findall(run.text) if len(word) > 1)
 
     def ids(self, text: str, grow: bool = False) -> list[int]:
         """Numbers of the terms of `text`, with repetition; terms that no document holds are left out."""

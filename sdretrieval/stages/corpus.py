@@ -55,7 +55,7 @@ def collect(run: Run) -> Collection:
         if find_source(cfg.source).digest() != digest:  # it would be found again under the digest of what it was
             raise CorpusError(f"corpus {cfg.source} was changed while it was read; run again when nothing writes to it")
 
-    return Collection(run.runner.stage("0/corpus", 3, identity, [digest], build))
+    return Collection(run.runner.stage("0/corpus", 4, identity, [digest], build))
 
 
 def generates(config: Config) -> bool:

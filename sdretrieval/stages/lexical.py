@@ -35,7 +35,7 @@ def index_words(run: Run, collected: Collection) -> Lexical:
         index.save(work.folder)
         work.counts["documents"] = index.count
 
-    made = run.runner.stage("0/lexical", 2, identity, [collected.made], build)
+    made = run.runner.stage("0/lexical", 3, identity, [collected.made], build)
     return Lexical(made.key, made.path)
 
 

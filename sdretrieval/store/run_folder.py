@@ -15,10 +15,10 @@ from typing import Any
 from sdretrieval.digests import DIGEST_BYTES, sealed, unsealed
 from sdretrieval.errors import DamagedArtifact, RequestError
 from sdretrieval.files import apply_umask, json_text, read_json, sync, sync_tree, write_json, write_text
+from sdretrieval.paths import typed_path
 from sdretrieval.store.manifest import FileRecord, difference, record_files
 
 logger = logging.getLogger("sdretrieval")
-from sdretrieval.paths import typed_path
 
 RUNS_VARIABLE = "SDRETRIEVAL_RUNS"
 FORECAST = "forecast.json"

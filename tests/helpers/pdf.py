@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 from pypdf import PdfReader, PdfWriter
-from pypdf.generic import IndirectObject
+from pypdf.generic import ArrayObject, DictionaryObject, IndirectObject, NameObject, NumberObject, StreamObject
+
+HELVETICA = "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"
 
 
-def pdf(pages: Sequence[Sequence[str]]) -> bytes:
-    """A PDF with the given lines on its pages; a page without lines holds nothing."""
-    objects = ["<< /Type /Catalog /Pages 2 0 R >>", "", "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"]
+def pdf(pages: Sequence[Sequence[str]], font: str = HELVETICA) -> bytes:
+    """A PDF with the given lines on its pages; a page without lines holds nothing. A line in angle brackets is given
+    as the numbers of its glyphs, and one in square brackets as pieces with the gaps between them."""
+    objects = ["<< /Type /Catalog /Pages 2 0 R >>", "", font]
     for lines in pages:
-        shown = "".join(f"({_escaped(line)}) Tj 0 -14 Td\n" for line in lines)
+        shown = "".join(f"{_operand(line)} 0 -14 Td\n" for line in lines)
         content = f"BT /F1 11 Tf 50 800 Td\n{shown}ET" if lines else ""
         objects.append(f"<< /Length {len(content.encode('latin-1'))} >>\nstream\n{content}\nendstream")
         objects.append(
@@ -44,14 +48,48 @@ def encrypted(data: bytes, password: str) -> bytes:
     return _written(writer)
 
 
+def with_wide_code_32(data: bytes) -> bytes:
+    """The PDF with the widths and the map of a font of TeX: code 32 is a wide sign that no line holds."""
+    writer = PdfWriter(clone_from=PdfReader(io.BytesIO(data)))
+    cmap = StreamObject()
+    cmap.set_data(b"1 beginbfrange\n<21> <7E> <0021>\nendbfrange")
+    for page in writer.pages:
+        font: Any = page["/Resources"]
+        font = font["/Font"]["/F1"]
+        font[NameObject("/FirstChar")] = NumberObject(32)
+        font[NameObject("/Widths")] = ArrayObject(NumberObject(width) for width in [900, *[500] * 94])
+        font[NameObject("/ToUnicode")] = writer._add_object(cmap)
+    return _written(writer)
+
+
+def with_picture(data: bytes, page: int) -> bytes:
+    """The PDF with a picture of one grey point in the resources of a page."""
+    writer = PdfWriter(clone_from=PdfReader(io.BytesIO(data)))
+    picture = StreamObject()
+    picture.set_data(b"\x80")
+    for key, value in {"/Subtype": "/Image", "/ColorSpace": "/DeviceGray"}.items():
+        picture[NameObject(key)] = NameObject(value)
+    for key in ("/Width", "/Height"):
+        picture[NameObject(key)] = NumberObject(1)
+    picture[NameObject("/BitsPerComponent")] = NumberObject(8)
+    resources: Any = writer.pages[page]["/Resources"]
+    resources[NameObject("/XObject")] = DictionaryObject({NameObject("/I"): writer._add_object(picture)})
+    return _written(writer)
+
+
 def _written(writer: PdfWriter) -> bytes:
     buffer = io.BytesIO()
     writer.write(buffer)
     return buffer.getvalue()
 
 
-def _escaped(line: str) -> str:
-    return line.replace("\\", r"\\").replace("(", r"\(").replace(")", r"\)")
+def _operand(line: str) -> str:
+    if line[:1] == "<":
+        return f"{line} Tj"
+    if line[:1] == "[":
+        return f"{line} TJ"
+    escaped = line.replace("\\", r"\\").replace("(", r"\(").replace(")", r"\)")
+    return f"({escaped}) Tj"
 
 
 def _file(objects: Sequence[str]) -> bytes:

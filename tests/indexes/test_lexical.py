@@ -141,6 +141,24 @@ SENTENCES = {
     "german": ("Die Hauptstadt von Österreich ist Wien.", "Der Rhein ist ein langer Fluss.", "O\u0308sterreich"),
     "marks": ("Le cafe\u0301 est ferme\u0301.", "Le pain est bon.", "café"),
     "mixed": ("请在 config.yaml 里设置 batch_size 参数。", "安装 Python 之后重启电脑。", "batch_size 怎么设置"),
+    "persian": ("او می\u200cخواهد کتاب\u200cها را بخواند.", "هوا سرد است.", "میخواهد"),
+    "a part of a persian word": ("او می\u200cخواهد کتاب\u200cها را بخواند.", "هوا سرد است.", "کتاب"),
+    "soft hyphens": (
+        "Die Donau\u00addampf\u00adschiff\u00adfahrt endet.",
+        "Der Rhein fließt.",
+        "Donaudampfschifffahrt",
+    ),
+    "soft hyphens asked for": (
+        "Die Donaudampfschifffahrt endet.",
+        "Der Rhein fließt.",
+        "Donau\u00addampf\u00adschifffahrt",
+    ),
+    "ligatures": ("The o\ufb03ce needs an e\ufb03cient \ufb01lter.", "A boiler.", "efficient"),
+    "zero-width spaces": ("The micro\u200bcontroller resets.", "A micro wave, a controller.", "microcontroller"),
+    "a byte order mark inside": ("\ufeffzebra crossing", "A street.", "zebra"),
+    "full width": ("ＡＢＣ１２３ manual", "ABC 124 manual", "abc123"),
+    "sharp s": ("Straße groß", "Gasse klein", "STRASSE"),
+    "subscripts": ("CO₂ emissions", "CO emissions", "CO2"),
     "emoji": ("I ❤️ hiking 👩‍💻", "I like the sea 🌊", "❤️ hiking"),
 }
 

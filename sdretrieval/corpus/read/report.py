@@ -28,10 +28,13 @@ class Trouble(Enum):
     ENCRYPTED = "encrypted PDFs"
     IMAGE_ONLY = "PDFs without text (scanned pages)"
     EMPTY_FILE = "empty files"
-    LOST_PAGES = "PDFs with broken pages"
+    LOST_PAGES = "PDFs with pages that are broken or pictures of text"
+    UNMAPPED = "PDFs with characters that their fonts do not name, each read as U+FFFD"
     UNDECODED = "files with bytes that are not in their encoding, each read as U+FFFD"
+    GUESSED = "files in an encoding that they do not declare, guessed as browsers do"
     DUPLICATE = "passages that repeat an earlier one, kept"
     LINK = "links to what is read anyway"
+    LINK_OUTSIDE = "links that lead out of the folder, not followed"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -12,13 +13,22 @@ from typing import Any, NamedTuple
 from sdretrieval.corpus.read.report import Trouble
 from sdretrieval.errors import MissingPackageError
 
-PACKAGES = {"markdown_it": "markdown-it-py", "bs4": "beautifulsoup4", "pypdf": "pypdf", "docutils": "docutils"}
+PACKAGES = {
+    "markdown_it": "markdown-it-py", "selectolax.lexbor": "selectolax", "pypdf": "pypdf", "docutils": "docutils",
+    "webencodings": "webencodings", "chardetng_py": "chardetng-py",
+}  # fmt: skip
 """The parsers are optional packages: module -> the name that pip knows."""
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 """Thai, Lao, Burmese, Khmer, kana and Han: scripts without spaces between words."""
 WORD = re.compile(f"[{UNSPACED}]|[^\\s{UNSPACED}]+")
 UNSPACED_STOPS = ("。", "！", "？")
 """Full stops that no space follows."""
+BREAKS = re.compile("\u00ad[ \n]?|[\u2060\ufeff]|(?<![\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff])\u200b")
+"""What only tells where a line may break, and the mark of a file glued to another. In scripts without spaces a
+zero-width space parts words."""
+LIGATURES = str.maketrans({
+    "\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl", "\ufb05": "st", "\ufb06": "st",
+})  # fmt: skip
 SENTENCE_END = re.compile(r"(?<=[.!?…])(?:(?<=\w\w[.!?…])|(?<=\W[.!?…]))\s+(?![a-z])|(?<=[。！？])")
 
 
@@ -49,7 +59,11 @@ class Parsed:
     title: str = ""
     """What the file's metadata call it; empty if they do not."""
     lost_pages: int = 0
-    """Pages of a PDF that could not be read."""
+    """Pages of a PDF that are broken, or pictures of text."""
+    unreadable: int = 0
+    """Characters of a PDF whose font does not say what they are."""
+    words_left_out: int = 0
+    """Words around the text: menus of a page, running heads and page numbers of a PDF."""
 
 
 class Unread(NamedTuple):
@@ -80,6 +94,12 @@ def runs_of_words(text: str, most: int) -> list[str]:
 def one_line(text: str) -> str:
     """`text` with single spaces and no line ends."""
     return " ".join(text.split())
+
+
+def as_written(text: str) -> str:
+    """`text` as its author wrote it, whatever typesetting made of it: words that may break at a line's end and letters
+    in ligatures are whole, accents are composed (NFC)."""
+    return text if text.isascii() else unicodedata.normalize("NFC", BREAKS.sub("", text).translate(LIGATURES))
 
 
 def sentences(text: str) -> list[str]:

@@ -19,6 +19,7 @@ from sdretrieval.corpus.read.documents.blocks import (
     Block,
     Kind,
     Parsed,
+    as_written,
     one_line,
     runs_of_words,
     sentences,
@@ -75,8 +76,8 @@ class Piece(NamedTuple):
 def cut(parsed: Parsed, name: str, max_words: int, overlap_words: int) -> Iterator[Passage]:
     """The passages of a file. Its title is its first heading, if that is alone on its level, else the metadata's,
     else `name`; it is no part of the keys, so that a new title changes none."""
-    root = section_tree(parsed.blocks)
-    title = parsed.title or name
+    root = section_tree([block._replace(text=as_written(block.text)) for block in parsed.blocks])
+    title = as_written(parsed.title) or name
     if len(root.children) == 1 and not root.children[0].is_bare():
         # The heading of the only section on the highest level no longer names that section.
         title, root.children[0].heading = root.children[0].heading or title, ""

@@ -15,13 +15,14 @@ from pathlib import Path
 from sdretrieval.corpus.arrow import document_table, query_table
 from sdretrieval.corpus.read.documents.blocks import Parsed, Unread, load_parser
 from sdretrieval.corpus.read.documents.cut import cut
+from sdretrieval.corpus.read.documents.encodings import decode
 from sdretrieval.corpus.read.documents.html import parse_html
 from sdretrieval.corpus.read.documents.markdown import parse_markdown
 from sdretrieval.corpus.read.documents.pdf import parse_pdf
-from sdretrieval.corpus.read.documents.plain import decode, parse_plain
+from sdretrieval.corpus.read.documents.plain import parse_plain
 from sdretrieval.corpus.read.documents.rst import parse_rst
 from sdretrieval.corpus.read.report import ImportReport, Tally, Trouble
-from sdretrieval.corpus.text import LIST_AT_MOST, normalised
+from sdretrieval.corpus.text import LIST_AT_MOST, examples, normalised
 from sdretrieval.corpus.types import Corpus
 from sdretrieval.errors import CorpusError
 from sdretrieval.formatting import readable_bytes
@@ -36,11 +37,13 @@ TEXT_PARSERS: dict[str, Callable[[str], Parsed]] = {
     "text": parse_plain, "Markdown": parse_markdown, "reStructuredText": parse_rst, "HTML": parse_html,
 }  # fmt: skip
 PARSERS_OF = {
-    "Markdown": [("markdown_it", ".md"), ("bs4", ".md")],  # Markdown holds HTML
-    "HTML": [("bs4", ".html")],
+    "Markdown": [("markdown_it", ".md"), ("selectolax.lexbor", ".md")],  # Markdown holds HTML
+    "HTML": [("selectolax.lexbor", ".html")],
     "PDF": [("pypdf", ".pdf")],
     "reStructuredText": [("docutils", ".rst")],
 }
+AROUND = {"HTML": "menus, heads and feet of pages", "PDF": "running heads, page numbers"}
+"""What the parser of a format takes for no part of the text."""
 NOT_IN_IDS = re.compile(r"[\s%#]")
 """Signs of a path that would end an id in a run or qrels file, or be taken for the border to the digest."""
 BEIR_PARTS = ("corpus.jsonl", "corpus.jsonl.gz", "corpus.jsonl.zst", "queries.jsonl", "qrels")
@@ -57,6 +60,8 @@ class PassedOver:
     hidden: int = 0
     links: list[str] = field(default_factory=list)
     """Links to what is read anyway: loops, and second names of files and folders."""
+    outside: list[str] = field(default_factory=list)
+    """Links that lead out of the folder: whoever wrote them could make us read any file."""
     unreadable: list[str] = field(default_factory=list)
 
 
@@ -64,7 +69,8 @@ def is_document_folder(folder: Path) -> bool:
     """Whether `folder` holds files that `read_folder` reads, and no part of a BEIR folder (which may be broken)."""
     if not folder.is_dir() or any((folder / part).exists() for part in BEIR_PARTS):
         return False
-    return next(document_files(folder, PassedOver()), None) is not None
+    passed = PassedOver()
+    return next(document_files(folder, passed), None) is not None or bool(passed.outside)
 
 
 def read_files(folder: Path) -> list[Path]:
@@ -110,8 +116,8 @@ def document_files(folder: Path, passed: PassedOver) -> Iterator[Path]:
                 is_folder = False
             if entry.name.startswith("."):
                 passed.hidden += 1
-            elif entry.is_symlink() and _read_anyway(path, root, seen):
-                passed.links.append(str(path.relative_to(folder)))
+            elif entry.is_symlink() and (not_followed := _not_followed(path, root, seen, passed)) is not None:
+                not_followed.append(str(path.relative_to(folder)))
             elif is_folder:
                 inner.append(path)
             elif format_of(entry.name):
@@ -121,21 +127,24 @@ def document_files(folder: Path, passed: PassedOver) -> Iterator[Path]:
         waiting += reversed(inner)
 
 
-def _read_anyway(link: Path, root: Path, seen: set[Path]) -> bool:
-    """Whether a link leads to what the walk meets under its own name, back to where it is, or where one led before.
+def _not_followed(link: Path, root: Path, seen: set[Path], passed: PassedOver) -> list[str] | None:
+    """The list of `passed` that a link belongs to: it leads out of `root`, or to what the walk meets under its own
+    name, back to where it is, or where one led before. None for all others.
 
-    `seen` are the folders outside that links led to; only those can be met twice, for `root` itself is a tree.
+    `seen` are the hidden folders that links led to; only those can be met twice, for `root` itself is a tree.
     """
     try:
         target = link.resolve(strict=True)
     except (OSError, RuntimeError):  # a loop is a RuntimeError until Python 3.12; broken links are met on reading
-        return not link.exists() and not format_of(link.name)
-    if target == root or target in root.parents or target in seen:
-        return True
-    if target.is_dir():
+        return None if link.exists() or format_of(link.name) else passed.links
+    is_folder = target.is_dir()
+    if not target.is_relative_to(root):
+        return passed.outside if is_folder or format_of(link.name) else None
+    hidden = any(part.startswith(".") for part in target.relative_to(root).parts)
+    read_anyway = target in seen or (not hidden and (is_folder or bool(format_of(target.name))))
+    if is_folder:
         seen.add(target)
-    inside = target.is_relative_to(root) and not any(part.startswith(".") for part in target.relative_to(root).parts)
-    return inside and (target.is_dir() or bool(format_of(target.name)))
+    return passed.links if read_anyway else None
 
 
 def read_folder(folder: Path, *, max_words: int = 160, overlap_words: int = 32) -> tuple[Corpus, ImportReport]:
@@ -154,6 +163,7 @@ def read_folder(folder: Path, *, max_words: int = 160, overlap_words: int = 32) 
             "overlap from 0 to half of max_words."
         )
     passed, tally, first = PassedOver(), Tally(str(folder), "passages"), dict[bytes, str]()
+    left_out = Counter[str]()
     files = _files(folder, passed)
 
     def rows() -> Iterator[tuple[str, str, str]]:
@@ -162,6 +172,7 @@ def read_folder(folder: Path, *, max_words: int = 160, overlap_words: int = 32) 
             safe = NOT_IN_IDS.sub(lambda sign: "".join(f"%{byte:02X}" for byte in sign[0].encode()), name)
             parsed, before = _parse(path, name, tally), tally.kept
             if isinstance(parsed, Parsed):
+                left_out[format_of(path.name)] += parsed.words_left_out
                 title = name_without_extension(name.rpartition("/")[2])
                 for passage in cut(parsed, title, max_words, overlap_words):
                     identifier = f"{safe}#{passage.key}"
@@ -183,8 +194,12 @@ def read_folder(folder: Path, *, max_words: int = 160, overlap_words: int = 32) 
         tally.note(Trouble.UNREADABLE, where, reason)
     for link in passed.links:
         tally.note(Trouble.LINK, link, "left out")
+    for link in passed.outside:
+        tally.note(Trouble.LINK_OUTSIDE, link, f"leads to {(folder / link).resolve()}")
     notes = [f"skipped, other extensions: {_described(passed.extensions)}"] if passed.extensions else []
     notes += [f"skipped, hidden: {passed.hidden:,}"] if passed.hidden else []
+    for kind, words in sorted((+left_out).items()):
+        notes.append(f"words around the text of {kind} files ({AROUND[kind]}), left out: {words:,}")
     report = tally.report(tuple(notes))
     if not report.kept:
         met = "; ".join(f"{t.value}: {f.count} ({'; '.join(f.examples)})" for t, f in report.troubles.items())
@@ -204,6 +219,9 @@ def _files(folder: Path, passed: PassedOver) -> list[Path]:
     if not files:
         held = f"it holds {_described(passed.extensions)}" if passed.extensions else "it holds no files"
         hidden = f", and {passed.hidden:,} hidden ones that are left alone" if passed.hidden else ""
+        hidden += f", and links that lead out of it and are not followed: {examples(passed.outside)}" * any(
+            passed.outside
+        )
         broken = f", and parts that cannot be read: {'; '.join(passed.unreadable[:5])}" if passed.unreadable else ""
         raise CorpusError(f"There are no documents in {folder}: {held}{hidden}{broken}. {READ}; convert others first.")
     require_parsers(files)
@@ -246,14 +264,18 @@ def _parse(path: Path, name: str, tally: Tally) -> Parsed | Unread:
         read = parse_pdf(data)
         if isinstance(read, Parsed) and read.lost_pages:
             tally.note(Trouble.LOST_PAGES, name, f"{read.lost_pages} pages left out")
+        if isinstance(read, Parsed) and read.unreadable:
+            tally.note(Trouble.UNMAPPED, name, f"{read.unreadable:,} characters")
         return read
     decoded = decode(data, may_declare=kind == "HTML")
-    if "\0" in decoded.text:
-        return Unread(Trouble.UNREADABLE, "NUL bytes: binary data, or UTF-16 without its mark")
+    if decoded is None:
+        return Unread(Trouble.UNREADABLE, "binary data, no text")
     try:
         parsed = TEXT_PARSERS[kind](decoded.text)
     except (RecursionError, ValueError, AssertionError) as error:  # what parsers do with hostile markup
         return Unread(Trouble.UNREADABLE, f"its {kind} does not parse ({type(error).__name__})")
+    if decoded.guessed:
+        tally.note(Trouble.GUESSED, name, f"read as {decoded.guessed}")
     if decoded.replaced:
         tally.note(Trouble.UNDECODED, name, f"{decoded.replaced:,} characters")
     return parsed

@@ -1,7 +1,8 @@
 """PDF to blocks, by pypdf: the text of the pages without page numbers and running heads, line ends mended.
 
 A PDF knows lines, not paragraphs: one ends at a blank line, at a bullet, and after a sentence that leaves its line
-short. Headings are the titles of the file's outline, where they are on the page that the outline names.
+short. Headings are the titles of the file's outline, where they are on the page that the outline names. A font may
+not say which characters its glyphs show: these are read as U+FFFD, and counted.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import io
 import logging
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, Unread, load_parser, one_line
+from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, Unread, as_written, load_parser, one_line
 from sdretrieval.corpus.read.documents.plain import ITEM
 from sdretrieval.corpus.read.report import Trouble
 
@@ -31,10 +33,37 @@ HEAD_WITHIN = 2
 """A running head is on this many pages, and on one at most this far away: left and right pages differ."""
 SHORT_LINE = 0.8
 """A line below this share of the usual length (the 9th decile) ends a paragraph if a sentence ends with it."""
+UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ue000-\uf8ff\ufffd\U000f0000-\U0010fffd]")
+"""Control characters, halves of characters and private ones: what a glyph without a known character is read as."""
+MOSTLY = 0.5
+"""A PDF with a larger share of unreadable characters gives no passages."""
+BULLET = re.compile("^[\uf020-\uf0ff](?=\\s)", re.MULTILINE)
+"""From the symbol fonts of word processors."""
+BRACKETS = str.maketrans(dict(zip(map(chr, range(0xF8EB, 0xF8FF)), "⎛⎜⎝⎡⎢⎣⎧⎨⎩⎪⎮⎞⎟⎠⎤⎥⎦⎫⎬⎭", strict=True)))
+"""Pieces of large brackets: Adobe's private characters for them, and Unicode's."""
+TEX_LIGATURE = re.compile("(?<=[a-z])[\x0b\x0c\x0e\x0f\x1b-\x1f]|[\x0b\x0c\x0e\x0f\x1b-\x1f](?=[a-z])")
+TEX_LIGATURES = dict(zip("\x0b\x0c\x0e\x0f\x1b\x1c\x1d\x1e\x1f", "ff fi ffi ffl ff fi fl ffi ffl".split(), strict=True))
+"""The places that ligatures have in fonts of TeX, which often say no more."""
+TEX_ACCENT = re.compile("(?:(?<![^\\s\\w(\"'«“„-])([¨´ˆ˜¸˘ˇ˚¯˙˝])|(?<=[^\\W\\d_])(`))([^\\W\\d_])")
+"""An accent printed before its letter, as TeX does in fonts without accented letters."""
+COMBINING = dict(
+    zip("¨´ˆ˜¸˘ˇ˚¯˙˝`", "\u0308\u0301\u0302\u0303\u0327\u0306\u030c\u030a\u0304\u0307\u030b\u0300", strict=True)
+)
+SPACE, SPACE_MAPPED = 32, b"<0020>"
 BROKEN_WORD = re.compile(r"(\w+)[-\u00ad\u2010]$")
 DEEPEST = 9
 
 Titles = dict[str, int]
+
+
+class Page(NamedTuple):
+    """The lines of a page, and how many of its characters are not readable. Without lines it may be broken, or hold a
+    picture of its text."""
+
+    lines: list[str]
+    unreadable: int = 0
+    broken: bool = False
+    picture: bool = False
 
 
 def parse_pdf(data: bytes) -> Parsed | Unread:
@@ -45,7 +74,7 @@ def parse_pdf(data: bytes) -> Parsed | Unread:
         reader = pypdf.PdfReader(io.BytesIO(data))
         if reader.is_encrypted and (locked := _why_locked(reader)):
             return Unread(Trouble.ENCRYPTED, locked)
-        pages = [_page_lines(page) for page in reader.pages]
+        pages = [_read_page(page) for page in reader.pages]
         titles, name = _outline(reader), ""
         with suppress(Exception):  # a broken information dictionary loses a title, no text
             name = one_line(str((reader.metadata and reader.metadata.title) or ""))
@@ -53,13 +82,20 @@ def parse_pdf(data: bytes) -> Parsed | Unread:
         return Unread(Trouble.UNREADABLE, "a PDF whose parts contain each other")
     except Exception as error:  # whatever a broken file makes a parser trip over
         return Unread(Trouble.UNREADABLE, f"no readable PDF ({type(error).__name__}: {one_line(str(error))[:80]})")
-    texts = [lines for lines in pages if lines is not None]
-    if not texts and pages:
+    lines = [page.lines for page in pages]
+    if pages and all(page.broken for page in pages):
         return Unread(Trouble.UNREADABLE, f"none of its {len(pages)} pages can be read")
-    if pages and not any(texts):
+    if pages and not any(lines):
         return Unread(Trouble.IMAGE_ONLY, f"no text on its {len(pages)} pages")
-    cleaned = without_heads([lines or [] for lines in pages])
-    return Parsed(list(_blocks(cleaned, titles)), name, len(pages) - len(texts))
+    unreadable = sum(page.unreadable for page in pages)
+    if unreadable > MOSTLY * sum(len(line) for page in lines for line in page):
+        reason = f"its fonts do not say what {unreadable:,} characters are; run text recognition (ocrmypdf --force-ocr)"
+        return Unread(Trouble.UNREADABLE, reason)
+    cleaned = without_heads(lines)
+    heads = sum(len(line.split()) for page in lines for line in page)
+    heads -= sum(len(line.split()) for page in cleaned for line in page)
+    lost = sum(page.broken or page.picture for page in pages)
+    return Parsed(list(_blocks(cleaned, titles)), name, lost, unreadable, heads)
 
 
 def without_heads(pages: list[list[str]]) -> list[list[str]]:
@@ -89,13 +125,55 @@ def _why_locked(reader: PdfReader) -> str:
         return "its cipher needs a further package; run: pip install cryptography"
 
 
-def _page_lines(page: Any) -> list[str] | None:
-    """The lines of a page, None if it is broken."""
+def _read_page(page: Any) -> Page:
+    """The lines of a page, and what of it could not be read."""
+    parts, unmapped = list[str](), _unmapped_fonts(page)
+
+    def collect(text: str, _page: Any, _text: Any, font: Any, _size: float) -> None:
+        parts.append(re.sub(r"\S", "\ufffd", text) if any(font is other for other in unmapped) else text)
+
     try:
-        text = str(page.extract_text()).encode("utf8", "replace").decode("utf8").replace("\0", "")
+        page.extract_text(visitor_text=collect)
     except Exception:  # as in parse_pdf; the other pages may be whole
-        return None
-    return "\n".join(line.strip() for line in text.split("\n")).strip("\n").split("\n") if text.strip() else []
+        return Page([], broken=True)
+    text = "".join(parts)
+    if not text.strip():
+        with suppress(Exception):
+            return Page([], picture=bool(page.images))
+        return Page([])
+    text = TEX_LIGATURE.sub(lambda place: TEX_LIGATURES[place[0]], BULLET.sub("•", text).translate(BRACKETS))
+    text, unreadable = UNREADABLE.subn("\ufffd", as_written(TEX_ACCENT.sub(_accented, text)))
+    lines = "\n".join(line.strip() for line in text.split("\n")).strip("\n").split("\n")
+    return Page(lines, unreadable)
+
+
+def _unmapped_fonts(page: Any) -> list[Any]:
+    """The fonts that number their glyphs and say nothing of the characters that these show.
+
+    Of the others the width of the space is mended: pypdf takes that of code 32, but TeX's fonts have another sign
+    there, and if it is wide, no gap between words is wide enough.
+    """
+    from pypdf.generic import NumberObject
+
+    unmapped = []
+    with suppress(Exception):  # a broken page is met when its text is read
+        for font in page["/Resources"]["/Font"].values():
+            font = font.get_object()
+            if "/ToUnicode" not in font:
+                if font["/Subtype"] == "/Type0" and str(font["/Encoding"]).startswith("/Identity"):
+                    unmapped.append(font)
+            elif "/Widths" in font and SPACE_MAPPED not in font["/ToUnicode"].get_data():
+                widths, at = font["/Widths"], SPACE - font["/FirstChar"]
+                if 0 <= at < len(widths):
+                    widths[at] = NumberObject(0)
+    return unmapped
+
+
+def _accented(found: re.Match[str]) -> str:
+    """The letter with its accent, if Unicode has it as one character."""
+    letter = {"ı": "i", "ȷ": "j"}.get(found[3], found[3])
+    composed = unicodedata.normalize("NFC", letter + COMBINING[found[1] or found[2]])
+    return composed if len(composed) == 1 else found[0]
 
 
 def _outline(reader: PdfReader) -> dict[int, Titles]:

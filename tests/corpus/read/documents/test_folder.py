@@ -54,26 +54,44 @@ def test_files_come_sorted_and_others_are_counted(tmp_path: Path) -> None:
 
 
 def test_links_to_what_is_read_anyway_and_loops_are_passed_over(tmp_path: Path) -> None:
-    folder, outside = tmp_path / "folder", tmp_path / "outside"
+    folder = tmp_path / "folder"
     write(folder, "a.txt", "sub/b.txt", ".store/blob", ".store/d/e.md")
-    write(outside, "o.txt")
     for name, target in {
         "loop": folder, "sub/up": folder / "sub", "second": folder / "sub", "a2.txt": folder / "a.txt",
         "self.txt": folder / "self.txt", "gone.txt": folder / "nothing.txt", "self": folder / "self",
-        "c.md": folder / ".store/blob", "d": folder / ".store/d", "out": outside, "out2": outside,
+        "c.md": folder / ".store/blob", "d": folder / ".store/d", "d2": folder / ".store/d",
     }.items():  # fmt: skip
         (folder / name).symlink_to(target)
-    (outside / "back").symlink_to(folder)
-    (outside / "itself").symlink_to(outside)
+    (folder / ".store/d/itself").symlink_to(folder / ".store/d")
     files, passed = walked(folder)
-    assert files == ["a.txt", "c.md", "gone.txt", "self.txt", "d/e.md", "out/o.txt", "sub/b.txt"]
-    assert sorted(passed.links) == ["a2.txt", "loop", "out/back", "out/itself", "out2", "second", "self", "sub/up"]
+    assert files == ["a.txt", "c.md", "gone.txt", "self.txt", "d/e.md", "sub/b.txt"]
+    assert sorted(passed.links) == ["a2.txt", "d/itself", "d2", "loop", "second", "self", "sub/up"]
+
+
+def test_links_that_lead_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "folder", tmp_path / "outside"
+    write(folder, "a.txt", "sub/b.txt")
+    write(outside, "secret.txt", "more/c.md", "x.png")
+    for name, target in {
+        "file.txt": outside / "secret.txt", "sub/up.md": Path("../../outside/more/c.md"), "all": outside,
+        "up": tmp_path, "twice.txt": outside / "link", "x.png": outside / "x.png",
+    }.items():  # fmt: skip
+        (folder / name).symlink_to(target)
+    (outside / "link").symlink_to(outside / "secret.txt")
+    files, passed = walked(folder)
+    assert files == ["a.txt", "sub/b.txt"] and passed.extensions == {".png": 1} and not passed.links
+    assert sorted(passed.outside) == ["all", "file.txt", "sub/up.md", "twice.txt", "up"]
+    (tmp_path / "door").symlink_to(folder)  # the folder itself may be a link: it was asked for
+    assert walked(tmp_path / "door")[0] == files
 
 
 def test_a_document_folder_has_documents_and_is_no_beir_folder(tmp_path: Path) -> None:
     assert not is_document_folder(tmp_path) and not is_document_folder(tmp_path / "nothing")
     write(tmp_path, "x.csv")
     assert not is_document_folder(tmp_path)
+    (tmp_path / "link.txt").symlink_to(Path(__file__))  # `read_folder` says why it is not read
+    assert is_document_folder(tmp_path)
+    (tmp_path / "link.txt").unlink()
     write(tmp_path, "deep/in/a.rst")
     assert is_document_folder(tmp_path) and not is_document_folder(tmp_path / "x.csv")
     write(tmp_path, "corpus.jsonl")

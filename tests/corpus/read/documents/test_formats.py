@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdretrieval.corpus.read.documents.blocks import Kind, Parsed, sentences, word_count
+from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, sentences, word_count
 from sdretrieval.corpus.read.documents.html import parse_html
 from sdretrieval.corpus.read.documents.markdown import parse_markdown
-from sdretrieval.corpus.read.documents.plain import decode, parse_plain
+from sdretrieval.corpus.read.documents.plain import parse_plain
 from sdretrieval.corpus.read.documents.rst import parse_rst
 
 H, P, L, C, T = Kind.HEADING, Kind.PARAGRAPH, Kind.LIST_ITEM, Kind.CODE, Kind.TABLE_ROW
@@ -111,9 +111,105 @@ def test_sphinxs_settings_are_no_text() -> None:
     assert said(parse_rst, ":orphan:\n:tocdepth: 2\n\n:author: Ann\n\nText.") == [(P, "author Ann"), (P, "Text.")]
 
 
-def test_front_matter_gives_the_title() -> None:
+def test_front_matter_gives_the_title_and_comes_last() -> None:
     parsed = parse_markdown('---\ntitle: "On Boats"\ntags: [a]\n---\nThey swim.')
-    assert parsed.title == "On Boats" and [block.text for block in parsed.blocks] == ["They swim."]
+    assert parsed.title == "On Boats"
+    assert parsed.blocks == [Block(P, "They swim."), Block(C, 'title: "On Boats"\ntags: [a]')]
+
+
+def test_text_between_two_rules_is_no_front_matter() -> None:
+    assert said(parse_markdown, "---\n\nA rule above.\n\n---\n\nEnd.") == [(P, "A rule above."), (P, "End.")]
+
+
+def test_markdown_beside_and_behind_html() -> None:
+    text = """
+        <details>
+
+        A.
+
+        </details>
+        The thermal fuse trips.
+
+        <!-- lint off --> The lid weighs two tonnes.
+
+        <!-- note -->
+        Grease the bearing.
+
+        <hr>
+        Store the hose.
+
+        <table><tr>
+
+        <td>one</td><td>two</td>
+
+        </tr></table>
+
+        Flow<br>rate, x<BR/>y, a<!-- b -->c, H<sub>2</sub>O<div>u</div><![CDATA[kept <x]]>
+
+        <!-- never closed
+        Still text.
+    """
+    assert said(parse_markdown, text) == [
+        (P, "A."),
+        (P, "The thermal fuse trips."),
+        (P, "The lid weighs two tonnes."),
+        (P, "Grease the bearing."),
+        (P, "Store the hose."),
+        (T, "one | two"),
+        (P, "Flow rate, x y, ac, H2O u kept <x"),
+        (P, "never closed Still text."),
+    ]
+
+
+def test_markdown_keeps_what_its_parser_drops() -> None:
+    text = """
+        1984. A novel.
+
+        > | a | b |
+        > |---|---|
+        > | 1 | 2 | three *of* them | x\\|y |
+
+        See it.[^1]
+
+        [^1]: Important.
+        [link]: http://a.b "no text"
+    """
+    assert said(parse_markdown, text) == [
+        (L, "1984."),
+        (L, "A novel."),
+        (T, "a | b"),
+        (T, "1 | 2 | three of them | x|y"),
+        (P, "See it.^1"),
+        (P, "[^1]: Important."),
+    ]
+    assert said(parse_markdown, "> " * 500 + "end")[-1][1].endswith("end")
+
+
+INLINE = st.sampled_from([
+    "{}", "*{}*", "**{}**", "`{}`", "~~{}~~", "<b>{}</b>", "[{}](/u)", "![{}](/u 't')", "{}<br>{}", "{}\\\n{}",
+    "&amp;{}",
+])  # fmt: skip
+BLOCK = st.sampled_from([
+    "{}", "# {}", "{}\n===", "{}\n---", "> {}", "> - {}\n{}", "- {}\n\n  {}", "1) {}\n2) {}", "    {}",
+    "```\n{}\n```", "---\n{}", "~~~ x\n{}", "<div>{}</div>", "<div>\n\n{}\n\n</div>\n{}", "<!-- c -->\n{}",
+    "<!-- c --> {}", "<hr>\n{}", "</p>{}", "***\n{}", "{}|{}\n-|-\n{}|{}|{}", "<td>{}</td>\n{}", "<summary>{}\n{}",
+    "[^n]: {}", "* * *\n{}", "+ - * {}", "<?php c ?> {}", "{}\n{}",
+])  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(shapes=st.lists(st.tuples(BLOCK, st.lists(INLINE, min_size=1, max_size=3)), min_size=1, max_size=6))
+def test_every_word_of_any_markdown_comes_out_in_its_order(shapes: list[tuple[str, list[str]]]) -> None:
+    words = [f"w{number}w" for number in range(200)]
+    left = iter(words)
+    blocks = []
+    for block, inlines in shapes:
+        parts = block.split("{}")
+        shown = [" ".join(re.sub("{}", lambda _: next(left), inline) for inline in inlines) for _ in parts[1:]]
+        blocks.append("".join(part + text for part, text in zip(parts, [*shown, ""], strict=True)))
+    source = "\n\n".join(blocks)
+    found = re.findall(r"w\d+w", " ".join(block.text for block in parse_markdown(source).blocks))
+    assert sorted(found) == sorted(words[: words.index(next(left))]), source
 
 
 def test_restructuredtext_title_and_paragraphs() -> None:
@@ -282,6 +378,65 @@ def test_html() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<!doctype html><html><head><title>T</title><p>One.<ul><li>two<li>three</ul><p>Four.",
+        "<title>T</title><body><p>One.<ul><li>two<li>three</ul>Four.",
+        "<HTML><HEAD><TITLE>T</TITLE><BODY><P>One.<UL><LI>two<LI>three</UL><DIV>Four.",
+        "<head><meta charset=utf-8><title>T</title><body>One.<ol><li><p>two<li><p>three</ol>Four.</body>",
+        "<head><title>T</title></head>One.<menu><li>two</li><li>three</menu><p>Four.</html>",
+        "<title>T</title><script src='a'/><style/><p>One.<ul><li>two<li>three</ul><p>Four.<script>no</script>",
+        "<title>T<body><p>One.<ul><li>two<li>three</ul><p>Four.",
+        "<title>T</title><p>One.<!-- a --><ul><li>two<li>three</ul><!-- <p>Four.",
+    ],
+)
+def test_html_whose_optional_tags_are_left_out(page: str) -> None:
+    assert parse_html(page).title == "T"
+    assert said(parse_html, page) == [(P, "One."), (L, "two"), (L, "three"), (P, "Four.")]
+
+
+def test_html_tables_and_lists_without_end_tags() -> None:
+    text = """
+        <table><caption>Sizes<colgroup><col><thead><tr><th>a<th>b<tbody><tr><td>H<sub>2</sub>O<td>c<br>d<tr><td>e
+        <tfoot><tr><td>f</table><dl><dt>term<dd>meaning<dt>other</dl>
+        <select><optgroup label=x><option>s<option>t</select>
+        <ruby>漢<rp>(<rt>kan<rp>)</ruby><p>x<![CDATA[kept > too]]>
+    """
+    assert said(parse_html, text) == [
+        (P, "Sizes"),
+        (T, "a | b"),
+        (T, "H2O | c d"),
+        (T, "e"),
+        (T, "f"),
+        (P, "term"),
+        (P, "meaning"),
+        (P, "other"),
+        (P, "漢(kan)"),
+        (P, "xkept > too"),
+    ]
+
+
+ENDS = [
+    "p", "li", "dt", "dd", "td", "th", "tr", "option", "thead", "tbody", "body", "html", "head", "h1", "div", "b",
+    "a", "section", "ul", "table", "blockquote", "pre", "article", "details", "summary", "form", "button", "center",
+    "font", "figure", "textarea", "xmp",
+]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(parts=st.lists(st.tuples(st.sampled_from(ENDS), st.booleans()), min_size=1, max_size=15))
+def test_every_word_of_any_html_comes_out(parts: list[tuple[str, bool]]) -> None:
+    page = "".join(f"<{name}>w{at}w {f'</{name}>' * closed}" for at, (name, closed) in enumerate(parts))
+    found = re.findall(r"w\d+w", " ".join(block.text for block in parse_html(page).blocks))
+    assert sorted(found) == sorted(f"w{at}w" for at in range(len(parts))), page
+
+
+def test_what_is_around_the_text_is_counted() -> None:
+    page = parse_html("<header>one two</header><nav>three<script>no</script></nav><main><header>kept</header></main>")
+    assert ([block.text for block in page.blocks], page.words_left_out) == (["kept"], 4)
+
+
 def test_html_that_nests_deeper_than_python_calls_itself() -> None:
     assert said(parse_html, "<div>" * 5000 + "deep down") == [(P, "deep down")]
 
@@ -315,29 +470,6 @@ def test_no_text_makes_a_parser_raise(parse: Callable[[str], Parsed], text: str)
 def test_every_word_of_plain_prose_stays(paragraphs: list[str]) -> None:
     text = "\n\n".join(paragraphs)
     assert " ".join(block.text for block in parse_plain(text).blocks).split() == text.split()
-
-
-@pytest.mark.parametrize(
-    ("data", "text", "replaced"),
-    [
-        ("é".encode(), "é", 0),
-        ("é".encode("utf-8-sig"), "é", 0),
-        ("é".encode("utf-16"), "é", 0),
-        ("é".encode("utf-32"), "é", 0),
-        ("é".encode("latin-1"), "\ufffd", 1),
-        ("\ufffd".encode() + b"\xff", "\ufffd\ufffd", 1),
-        (b"a\r\nb\rc", "a\nb\nc", 0),
-    ],
-)
-def test_decoding(data: bytes, text: str, replaced: int) -> None:
-    assert decode(data) == (text, replaced)
-
-
-def test_html_may_declare_its_charset() -> None:
-    page = '<meta charset="windows-1252">é €'.encode("cp1252")
-    assert decode(page, may_declare=True).text.endswith("é €")
-    assert decode(page).replaced == 2
-    assert decode(b'<meta charset="hex">\xff', may_declare=True).replaced == 1
 
 
 def test_sentences_end_where_they_do() -> None:

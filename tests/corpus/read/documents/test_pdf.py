@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, Unread
 from sdretrieval.corpus.read.documents.pdf import parse_pdf, without_heads
 from sdretrieval.corpus.read.report import Trouble
-from tests.helpers.pdf import encrypted, pdf, with_outline
+from tests.helpers.pdf import HELVETICA, encrypted, pdf, with_outline, with_picture, with_wide_code_32
 
 LONG = "a line of this document which is as long as the lines of it usually are"
 
@@ -37,6 +39,60 @@ def test_lines_are_joined_to_paragraphs_and_broken_words_mended() -> None:
     assert [block.kind for block in found] == [Kind.PARAGRAPH, Kind.PARAGRAPH, Kind.LIST_ITEM, Kind.LIST_ITEM]
     assert "with information that goes on" in found[0].text and found[0].text.endswith("here it ends.")
     assert found[1].text == f"{LONG} and is self-contained."
+
+
+GLYPHS = "/dieresis /acute /dotlessi /cedilla /uniF0B7 /uniE123 /uniF8EB /ffi /hyphen"
+NAMED = HELVETICA.replace(">>", f"/Encoding << /Differences [128 {GLYPHS}] >> >>")
+NUMBERED = (
+    "<< /Type /Font /Subtype /Type0 /BaseFont /X /Encoding /Identity-H /DescendantFonts [<< /Type /Font /BaseFont /X "
+    "/Subtype /CIDFontType2 /CIDSystemInfo << /Registry (Adobe) /Ordering (Identity) /Supplement 0 >> >>] >>"
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "unreadable"),
+    [
+        ("\x80uber Jos\x81e, Ingenier\x81\x82a, fran\x83cais", "über José, Ingeniería, français", 0),
+        ("x \x81= y, a \x81 b, /\x80a", "x ´= y, a ´ b, /¨a", 0),  # no accents of these letters
+        ("su\x87cient, a su\x0ecient, di\x1berent \x0crst", "sufficient, a sufficient, different first", 0),
+        ("\x84 an item", "• an item", 0),
+        ("a \x85 b \x01c\x02 d", "a \ufffd b \ufffdc\ufffd d", 3),
+        ("\x86 x", "⎛ x", 0),
+    ],
+)
+def test_characters_that_fonts_of_tex_and_of_word_processors_hide(line: str, text: str, unreadable: int) -> None:
+    parsed = parse_pdf(pdf([[line]], NAMED))
+    assert isinstance(parsed, Parsed)
+    assert ([block.text for block in parsed.blocks], parsed.unreadable) == ([text], unreadable)
+
+
+def test_a_font_that_only_numbers_its_glyphs_gives_no_words() -> None:
+    found = parse_pdf(pdf([["<004100420043>"], ["<0041>"]], NUMBERED))
+    assert isinstance(found, Unread) and found.trouble is Trouble.UNREADABLE
+    assert found.reason.startswith("its fonts do not say what 4 characters are; run text recognition")
+
+
+def test_gaps_between_words_are_found_though_code_32_is_a_wide_sign() -> None:
+    assert [block.text for block in blocks(with_wide_code_32(pdf([["[(words) -250 (in) -250 (a) -250 (line)]"]])))] == [
+        "words in a line"
+    ]
+
+
+def test_a_page_that_is_a_picture_is_counted_and_a_blank_one_is_not() -> None:
+    parsed = parse_pdf(with_picture(pdf([["words"], [], []]), 1))
+    assert isinstance(parsed, Parsed) and parsed.lost_pages == 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(words=st.lists(st.text(alphabet="abcdefg.,;()", min_size=1, max_size=9), min_size=1, max_size=30))
+def test_every_word_comes_out(words: list[str]) -> None:
+    pages = [[" ".join(words[start : start + 5])] for start in range(0, len(words), 5)]
+    parsed = parse_pdf(pdf(pages))
+    assert isinstance(parsed, Parsed)
+    found = " ".join(block.text for block in parsed.blocks).split()
+    assert len(found) + parsed.words_left_out == len(words)
+    if not parsed.words_left_out:
+        assert found == words
 
 
 def test_a_paragraph_goes_on_over_the_page() -> None:

@@ -64,6 +64,7 @@ def test_all_trouble_is_counted_and_named(folder: Path) -> None:
     (folder / "blank.md").write_text(" \n")
     (folder / "only_comment.html").write_text("<!-- nothing -->")
     (folder / "latin.txt").write_bytes("caf\xe9 au lait".encode("latin-1"))
+    (folder / "torn.txt").write_bytes("größer".encode() + b"\xc3 torn")
     (folder / "binary.txt").write_bytes(b"\x00\x01\x02")
     (folder / "broken.txt.gz").write_bytes(b"no gzip")
     (folder / "short.txt.gz").write_bytes(gzip.compress(b"words" * 1000)[:20])
@@ -75,24 +76,73 @@ def test_all_trouble_is_counted_and_named(folder: Path) -> None:
     (folder / "x.png").write_bytes(b"x")
     (folder / ".hidden.md").write_text("x")
     os.mkfifo(folder / "pipe.txt")
+    outside = folder.parent / "outside.md"
+    outside.write_text("secret words")
+    (folder / "out.md").symlink_to(outside)
     corpus, report = read_folder(folder)
+    assert "secret words" not in corpus.documents["text"]
     assert report.troubles[Trouble.EMPTY_FILE].examples == ("blank.md: no text", "only_comment.html: no text")
     assert report.troubles[Trouble.UNREADABLE].count == 6
     named = {
         example.partition(": ")[0]: example.partition(": ")[2]
         for example in report.troubles[Trouble.UNREADABLE].examples
     }
-    assert named["binary.txt"] == "NUL bytes: binary data, or UTF-16 without its mark"
+    assert named["binary.txt"] == "binary data, no text"
     assert named["gone.txt"] == "No such file or directory" and named["pipe.txt"] == "a pipe or device, no file"
     assert "gzip" in named["broken.txt.gz"] and named["broken.pdf"].startswith("no readable PDF (")
     assert report.troubles[Trouble.ENCRYPTED].examples == ("locked.pdf: needs a password",)
     assert report.troubles[Trouble.IMAGE_ONLY].examples == ("scan.pdf: no text on its 2 pages",)
-    assert report.troubles[Trouble.UNDECODED].examples == ("latin.txt: 1 characters",)
+    assert report.troubles[Trouble.UNDECODED].examples == ("torn.txt: 1 characters",)
+    assert report.troubles[Trouble.GUESSED].examples == ("latin.txt: read as windows-1252",)
+    assert report.troubles[Trouble.LINK_OUTSIDE].examples == (f"out.md: leads to {outside}",)
     [copy], [original] = ids_of(corpus, "copy.txt"), ids_of(corpus, "a.txt")
     assert report.troubles[Trouble.DUPLICATE].examples == (f"{copy}: repeats {original}",)
-    assert report.read == 8 and json.dumps(report.to_json())
+    assert report.read == 9 and json.dumps(report.to_json())
     assert "  1 encrypted PDFs: locked.pdf: needs a password" in report.lines()
     assert [*report.notes] == report.lines()[-2:] == ["skipped, other extensions: .png (1)", "skipped, hidden: 1"]
+
+
+def test_what_is_around_the_text_is_left_out_and_its_words_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text("<nav>Home and <b>contact</b></nav><p>Text.<footer>Imprint</footer>")
+    (tmp_path / "only.html").write_text("<header><p>All that the page says.</header>")
+    pages = [["The Manual", f"What only page {'abcd'[page]} says.", f"Page {page + 1} of 4"] for page in range(4)]
+    (tmp_path / "b.pdf").write_bytes(pdf(pages))
+    corpus, report = read_folder(tmp_path)
+    assert "Text." in corpus.documents["text"] and "All that the page says." in corpus.documents["text"]
+    assert report.notes == (
+        "words around the text of HTML files (menus, heads and feet of pages), left out: 4",
+        "words around the text of PDF files (running heads, page numbers), left out: 24",
+    )
+
+
+@pytest.mark.parametrize(("module", "package"), [("chardetng_py", "chardetng-py"), ("webencodings", "webencodings")])
+def test_a_package_that_only_older_files_need_is_asked_for_by_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    (tmp_path / "a.txt").write_text("größer")
+    assert read_folder(tmp_path)[1].kept == 1
+    (tmp_path / "b.txt").write_bytes("größer".encode("latin-1"))
+    with pytest.raises(MissingPackageError, match=f"Reading non-UTF-8 files needs the package {package}"):
+        read_folder(tmp_path)
+
+
+def test_words_are_whole_whatever_typesetting_made_of_them(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(
+        "<title>Of&shy;fice</title><p>Die Donau&shy;dampf&shy;schiff&shy;fahrt, zero&#8203;width, data&#8288;base, "
+        "cafe&#769;"
+    )
+    (tmp_path / "b.txt").write_text(
+        "The o\ufb03ce needs an e\ufb03cient \ufb01lter \ufeffand a wrapped hy\u00ad\nphen."
+    )
+    (tmp_path / "c.md").write_text("می\u200cخواهم क्\u200dष ภาษา\u200bไทย ❤\ufe0f")
+    corpus = read_folder(tmp_path)[0]
+    assert corpus.documents["text"][:] == [
+        "Die Donaudampfschifffahrt, zerowidth, database, café",
+        "The office needs an efficient filter and a wrapped hyphen.",
+        "می\u200cخواهم क्\u200dष ภาษา\u200bไทย ❤\ufe0f",  # here they are part of the spelling
+    ]
+    assert corpus.documents["title"][0] == "Office"
 
 
 def test_only_the_first_five_examples_are_kept(tmp_path: Path) -> None:
@@ -148,7 +198,7 @@ def test_one_large_file(tmp_path: Path) -> None:
     ("module", "package", "file"),
     [
         ("markdown_it", "markdown-it-py", "b.md"),
-        ("bs4", "beautifulsoup4", "d.html"),
+        ("selectolax.lexbor", "selectolax", "d.html"),
         ("pypdf", "pypdf", "sub/e.pdf"),
         ("docutils", "docutils", "c.rst"),
     ],
@@ -162,11 +212,11 @@ def test_a_parser_that_is_not_installed_is_asked_for_before_reading(
     with pytest.raises(MissingPackageError, match=f"{wanted} .*{command}"):
         read_folder(folder)
     (folder / file).unlink()
-    if module == "bs4":
-        with pytest.raises(MissingPackageError, match=r"Reading \.md files needs the package beautifulsoup4"):
+    if module == "selectolax.lexbor":
+        with pytest.raises(MissingPackageError, match=r"Reading \.md files needs the package selectolax"):
             read_folder(folder)
         (folder / "b.md").unlink()
-    assert read_folder(folder)[1].read == (4 if module == "bs4" else 5)
+    assert read_folder(folder)[1].read == (4 if module == "selectolax.lexbor" else 5)
 
 
 def message(folder: Path, **sizes: int) -> str:
@@ -187,9 +237,10 @@ def test_error_texts_for_what_is_no_folder_of_documents(tmp_path: Path) -> None:
     assert message(folder) == f"There are no documents in {folder}: it holds no files. {READ}; convert others first."
     for name in ("a.docx", "b.docx", "c", ".d.md"):
         (folder / name).touch()
+    (folder / "l.txt").symlink_to(Path(__file__))
     assert message(folder) == (
-        f"There are no documents in {folder}: it holds .docx (2), (none) (1), and 1 hidden ones that are left alone. "
-        f"{READ}; convert others first."
+        f"There are no documents in {folder}: it holds .docx (2), (none) (1), and 1 hidden ones that are left alone, "
+        f"and links that lead out of it and are not followed: 'l.txt'. {READ}; convert others first."
     )
 
 
