@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 
 from sdretrieval.config.conflicts import by_probe, learns_labels
-from sdretrieval.errors import MissingScores
+from sdretrieval.errors import MissingScores, WorkError
 from sdretrieval.evaluation.gate import MERGE_SHARES
 from sdretrieval.stages.corpus import collect, generates, require_for_control
 from sdretrieval.stages.coverage import say_coverage
@@ -60,7 +60,12 @@ def loop(run: Run) -> Results:
             break
         student = generation(results, number, student, objective)
     for control in cfg.evaluate.controls:  # asked for: they are trained whatever became of the generations
-        results.systems.append(measure_control(results, control))
+        try:
+            results.systems.append(measure_control(results, control))
+        except WorkError as problem:
+            if objective == "teacher":
+                raise
+            logger.warning("the control %s is left out, its teacher says nothing: %s", control, problem)
 
     if from_files:  # late: the file may be made from what generation 1 mined
         results.systems += base_teacher_if_known(results)

@@ -86,22 +86,22 @@ def test_too_few_queries_decide_nothing(count: int) -> None:
     assert decide(more, dict.fromkeys(more, 0.9), tolerance=0.01, seed=13).accepted
 
 
-@pytest.mark.parametrize(("count", "looks"), [(20, 1), (100, 1), (20, 4), (100, 20)])
+@pytest.mark.parametrize(("count", "looks"), [(20, 1), (20, 4), (100, 4)])
 @pytest.mark.parametrize("true_loss", [0.0, 0.02])
 def test_chance_passes_as_seldom_as_promised(count: int, looks: int, true_loss: float) -> None:
     """Simulated runs that look at dev once or often and stop at the first student that is accepted.
 
-    As nDCG changes: most queries not at all, a few a lot. Without a gain at most half accept, and one in 20 calls it
+    As nDCG changes: most queries not at all, some a lot. Without a gain at most half accept, and one in 20 calls it
     proven; with a loss as large as the tolerance one in 20 accepts. Three standard errors of this simulation are added.
     """
-    runs, random = 120, np.random.default_rng([count, looks])
+    runs, random = 60, np.random.default_rng([count, looks])
     base = {f"q{number}": 0.5 for number in range(count)}
     accepted = proven = 0
     for _ in range(runs):
         for _ in range(looks):
             steps = random.choice([-0.3, 0.0, 0.0, 0.3], count) * random.random(count) - true_loss
             tried = {query: 0.5 + step for query, step in zip(base, steps.tolist(), strict=True)}
-            decision = decide(base, tried, 0.02, seed=13, looks=looks, samples=500)
+            decision = decide(base, tried, 0.02, seed=13, looks=looks, samples=300)
             proven += decision.proven
             if decision.accepted:
                 accepted += 1
