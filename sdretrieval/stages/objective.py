@@ -14,6 +14,7 @@ from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.training_inputs import TrainingData
 from sdretrieval.store import Work
+from sdretrieval.targets.calibrate import reduced
 from sdretrieval.teachers.dense import AlignedVectors, JoinedVectors, ShuffledVectors, alignment, unit
 from sdretrieval.teachers.protocols import HasVectors
 
@@ -34,7 +35,13 @@ def make_loss(work: Work, data: TrainingData, student: Student, live: LiveTarget
     from sdretrieval.training.distillation import EmbeddingDistillation, ListwiseDistillation, MarginDistillation
 
     cfg, model, unit_of_score = data.config.train, student.model, score_unit(data, student)
-    common: dict[str, Any] = {"student_temperature": cfg.student_temperature * unit_of_score, "live": live}
+    positive = data.candidates.positive
+    labelled = int((reduced(np.add, positive.values_T, positive, 0.0) > 0).sum())
+    common: dict[str, Any] = {
+        "student_temperature": cfg.student_temperature * unit_of_score,
+        "labelled_share": max(labelled, 1) / len(positive),
+        "live": live,
+    }
     if unit_of_score != 1.0:
         work.counts["score_unit"] = unit_of_score
         logger.info(
