@@ -18,6 +18,7 @@ from sdretrieval.cli.lookup import FoundModel, find_model, load_found
 from sdretrieval.cli.options import Runs
 from sdretrieval.cli.output import check_writable, print_json, print_measures, say, stdout_kept_clean
 from sdretrieval.files import write_json
+from sdretrieval.formatting import quantity
 from sdretrieval.store import Store, Work, check_disk, key_of
 from sdretrieval.store.run_folder import runs_folder
 
@@ -86,7 +87,7 @@ def evaluate_command(
 def _print(record: dict[str, Any]) -> None:
     model, tests = record["model"], {test["b"]: test for test in record["tests"]}
     measures = list(record["measures"][model])
-    say(f"{record['corpus']}, {record['split']}: {record['n_queries']} queries")
+    say(f"{record['corpus']}, {record['split']}: {quantity(record['n_queries'], 'queries')}")
     for name, tokens in record["max_tokens"].items():
         say(f"{name} reads {tokens} tokens of a document, {record['query_tokens'][name]} of a query")
     for name, prompts in record["prompts"].items():

@@ -64,13 +64,16 @@ MEANINGS = {
 class Prediction(NamedTuple):
     """What a stage will take: its amount, seconds, and the most memory that the process will hold; None: not predicted.
 
-    `took`: its seconds when it was last made.
+    `took`: its seconds when it was last made. `pace`: seconds of a token (encode) or of an update (train).
+    `device_bytes`: the most memory on the GPU; None without one.
     """
 
     amount: Amount | None
     seconds: float | None
     peak_bytes: int | None
     took: float | None = None
+    pace: float | None = None
+    device_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,23 @@ class Forecast:
         """The most that any of them holds, of those predicted."""
         return max((one.peak_bytes or 0 for one in self.stages.values()), default=0)
 
+    @property
+    def device_bytes(self) -> int:
+        """The same on the GPU; 0 without one."""
+        return max((one.device_bytes or 0 for one in self.stages.values()), default=0)
+
+    @property
+    def held_bytes(self) -> int:
+        """The larger of both: what a limit of memory is for."""
+        return max(self.peak_bytes, self.device_bytes)
+
     def summary(self) -> str:
         """How long, how much memory, and of how much of the run that is said."""
         others = [one.took for one in self.stages.values() if one.seconds is None]  # not predicted
         timed = [seconds for seconds in others if seconds is not None]
         words = f"about {readable_seconds(self.seconds)}, {readable_bytes(self.peak_bytes)} of memory"
+        if self.device_bytes:
+            words += f" and {readable_bytes(self.device_bytes)} on the GPU"
         parts = []
         if predicted := len(self.stages) - len(others):
             parts.append(f"{predicted} predicted, those that encode, read pairs or train")
@@ -118,11 +133,12 @@ class Forecast:
 
 
 def predicted_json(one: Prediction) -> dict[str, Any]:
-    """Amount, seconds and peak memory; null: not predicted."""
+    """Amount, seconds and peak memory, that of the GPU too; null: not predicted."""
     return {
         "amount": one.amount.count if one.amount else None,
         "seconds": None if one.seconds is None else round(one.seconds, 2),
         "peak_rss_bytes": one.peak_bytes,
+        "peak_device_bytes": one.device_bytes,
     }
 
 
@@ -202,8 +218,8 @@ class Budget:
         return self.seconds is not None and forecast.seconds > self.seconds
 
     def large(self, forecast: Forecast) -> bool:
-        """Whether it holds too much."""
-        return self.peak_bytes is not None and forecast.peak_bytes > self.peak_bytes
+        """Whether it holds too much, in memory or on the GPU."""
+        return self.peak_bytes is not None and forecast.held_bytes > self.peak_bytes
 
 
 class GivenUp(NamedTuple):
@@ -240,7 +256,7 @@ def fit(config: Config, forecast_of: Callable[[Config], Forecast], budget: Budge
         if not late and not budget.large(forecast):
             return Fitted(now, _given_up(config, now), forecast)
         # Of all changes, the one that saves most of what there is too much of.
-        measure = attrgetter("seconds" if late else "peak_bytes")
+        measure = attrgetter("seconds" if late else "held_bytes")
         moves = _shorter(now, config) if late else _smaller(now, usual_tokens)
         changed = [(other, forecast_of(other)) for move in moves if (other := _changed(now, move)) is not None]
         worth = [one for one in changed if measure(one[1]) < measure(forecast) * (1 - WORTH)]
@@ -296,7 +312,10 @@ def _given_up(config: Config, now: Config) -> list[GivenUp]:
 
 def _too_much(forecast: Forecast, budget: Budget, given_up: list[GivenUp]) -> str:
     late = budget.late(forecast)
-    amounts = {address: (one.seconds if late else one.peak_bytes) or 0 for address, one in forecast.stages.items()}
+    amounts = {
+        address: (one.seconds or 0) if late else max(one.peak_bytes or 0, one.device_bytes or 0)
+        for address, one in forecast.stages.items()
+    }
     readable: Callable[[Any], str] = readable_seconds if late else readable_bytes
     largest = sorted(amounts.items(), key=lambda one: -one[1])[:4]
     most = ", ".join(f"{address} {readable(amount)}" for address, amount in largest)
@@ -311,6 +330,6 @@ def _too_much(forecast: Forecast, budget: Budget, given_up: list[GivenUp]) -> st
         )
     assert budget.peak_bytes is not None
     return (
-        f"--max-memory {readable(budget.peak_bytes)}: this config holds {readable(forecast.peak_bytes)} "
+        f"--max-memory {readable(budget.peak_bytes)}: this config holds {readable(forecast.held_bytes)} "
         f"here{tried}; most: {most}. A smaller student, or an index of codes (index.kind: PQ32), holds less"
     )

@@ -12,7 +12,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from math import log2
@@ -33,7 +34,7 @@ from sdretrieval.ragged import Array
 from sdretrieval.stages.encode import ExternalEncoder
 from sdretrieval.stages.precision import machine_name
 from sdretrieval.stages.run import student_from
-from sdretrieval.store.memory import give_back_freed, peak_of_work, resident_bytes
+from sdretrieval.store.memory import Peak, give_back_freed, peak_of_work, resident_bytes
 from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
 from sdretrieval.teachers.pairs import PairCache
 from sdretrieval.training.speed import faster_precision
@@ -48,8 +49,8 @@ CALIBRATION = "calibration.json"
 """In the user's cache: what this machine was measured to do."""
 VERSION = "trials 5"
 """To be counted up when a trial's figures come to mean something else."""
-ENCODED_TOKENS, TRAINED_TOKENS, READ_TOKENS = 12_288, 4_096, 6_144
-"""Of a trial of encoding (six batches of a CPU), of training (two parts of a batch), of reading pairs."""
+ENCODED, TRAINED, READ = 6, 2, 3
+"""Usual batches of the device in a trial of encoding, of training (parts of a batch), of reading pairs."""
 ROUNDS = 3
 FLOAT32 = 4
 
@@ -139,6 +140,10 @@ class Trials:
         figures = self.calibration.of(f"number format to {task} in", trial, student.digest)
         return "bfloat16" if figures["bfloat16"] else "float32"
 
+    def _tokens(self, batches: int) -> int:
+        """Of so many usual batches: what keeps a CPU busy for a second is nothing to a GPU."""
+        return batches * usual_batch_tokens(self.load.student.model.device.type)
+
     def encoding(self, address: str) -> Figures:
         """Seconds of a token, and bytes, of encoding as the stage at `address` does. A dense teacher's weights
         are counted: the process does not hold them yet."""
@@ -171,7 +176,7 @@ class Trials:
             queries, documents = documents_of_update(config, load)
             windows = windows_of(load.reader, view)
             mean = sum(map(len, windows)) / max(len(windows), 1)
-            shown = examples(windows, max(4, round(TRAINED_TOKENS / max(mean, 1))))
+            shown = examples(windows, max(4, round(self._tokens(TRAINED) / max(mean, 1))))
             # As many queries a document as an update has.
             sides = examples(load.reader.queries.sample, max(2, round(queries * len(shown) / max(documents, 1))))
             query_ids = [student.query_view.cut(ids, student.query_specials)[0] for ids in sides]
@@ -189,7 +194,7 @@ class Trials:
         def trial() -> Figures:
             device = self.config.student.device
             model, _ = load_cross_encoder(member.model, max_tokens=member.max_tokens, device=device)
-            texts = examples(load.document_texts, max(6, READ_TOKENS // max(min(mean, member.max_tokens), 1)))
+            texts = examples(load.document_texts, max(6, self._tokens(READ) // max(min(mean, member.max_tokens), 1)))
             queries = [load.query_texts[i % len(load.query_texts)] for i in range(len(texts))]
             return pair_trial(
                 model, list(zip(queries, texts, strict=True)), max_tokens=member.max_tokens,
@@ -204,12 +209,14 @@ def encode_trial(
     sequences: Sequence[Array],
     batch_tokens: int | None,
     precision: Precision,
-    tokens: int = ENCODED_TOKENS,
+    batches_tried: int = ENCODED,
     rounds: int = ROUNDS,
 ) -> Figures:
-    """Seconds a token, from batches evenly spread over all lengths, as a chunk of many texts forms them."""
-    specials = student.document_specials
-    budget = batch_tokens or usual_batch_tokens(student.model.device.type)
+    """Seconds a token, from batches evenly spread over all lengths, as a chunk of many texts forms them; bytes held
+    beside what was there, in memory and on the GPU."""
+    specials, usual = student.document_specials, usual_batch_tokens(student.model.device.type)
+    budget = batch_tokens or usual
+    tokens = max(batches_tried * usual, budget)
     batches = [[sequences[i] for i in batch] for batch in budget_batches([len(ids) for ids in sequences], budget)]
     step = min(len(batches), max(1, len(batches) * budget // tokens))
     some = batches[step // 2 :: step]
@@ -221,10 +228,14 @@ def encode_trial(
 
     give_back_freed()
     before = resident_bytes()
-    with peak_of_work() as peak:
+    with peak_of_work() as peak, peak_on_device(student.model.device.type) as on_device:
         encode(some[:1])  # what is only done once is done
         seconds = statistics.median(_seconds_of(lambda: encode(some)) for _ in range(rounds))
-    return {"seconds_per_token": seconds / max(content, 1), "bytes": max(peak.rss_bytes - before, 0)}
+    return {
+        "seconds_per_token": seconds / max(content, 1),
+        "bytes": max(peak.rss_bytes - before, 0),
+        "device_bytes": on_device.rss_bytes,
+    }
 
 
 def train_trial(
@@ -301,6 +312,22 @@ def pair_trial(model: CrossEncoder, pairs: Sequence[tuple[str, str]], **view: An
         "seconds_per_pair": seconds / max(len(pairs) - 2, 1),
         "bytes": max(peak.rss_bytes - before, 0) + weights,
     }
+
+
+@contextmanager
+def peak_on_device(device: str) -> Iterator[Peak]:
+    """The most that work inside reserves on the GPU, beside what tensors held before; 0 on a CPU."""
+    peak = Peak(own=True)
+    if device != "cuda":
+        yield peak
+        return
+    import torch
+
+    torch.cuda.empty_cache()  # an earlier trial's blocks
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    yield peak
+    peak.rss_bytes = max(torch.cuda.max_memory_reserved() - before, 0)
 
 
 def _seconds_of(work: Callable[[], object]) -> float:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from sdretrieval.config.conflicts import by_probe, learns_labels
+from sdretrieval.config.conflicts import by_probe, learns_labels, probes
 from sdretrieval.errors import MissingScores, WorkError
 from sdretrieval.evaluation.gate import MERGE_SHARES
 from sdretrieval.stages.corpus import collect, generates, require_for_control
-from sdretrieval.stages.coverage import say_coverage
 from sdretrieval.stages.encode import Vectors, encode_query_removed, encode_student
 from sdretrieval.stages.evaluate import (
     System,
@@ -54,7 +53,8 @@ def loop(run: Run) -> Results:
     if not from_files:
         results.systems.append(measure_base_teacher(results))
 
-    student, objective = run.base, objective_of(base)
+    results.probe = probe_if_wanted(base)
+    student, objective = run.base, objective_of(results)
     for number in range(1, cfg.generations + 1):
         if objective is None or would_repeat(results, number):
             break
@@ -87,7 +87,6 @@ def prepare(run: Run) -> Base:
     # What a person marked wrongly is refused before any work.
     collection = collected if synthetic else with_verdicts(run, collected)
     tokens = tokenize_texts(run, collected, run.base.key, lambda: run.student(run.base.student))
-    run.runner.say(lambda: say_coverage(run, collected, tokens))
     run.runner.say(lambda: say_formats(run))
     lexical = index_words(run, collected)
     vectors = encode_student(run, collected, tokens, "1/encode", run.base)
@@ -108,10 +107,31 @@ def base_teacher_vectors(base: Base) -> Mapping[int, Vectors]:
     return teacher_vectors(base.run, base.collected, base.tokens, 1, base.run.base, base.vectors)
 
 
-def probe_base(base: Base) -> Artifact:
+def probe_base(base: Base, *, write_gaps: bool = True) -> Artifact:
     """The configured teachers and their mixtures against the base student, on dev."""
     teachers = base_teacher_vectors(base)
-    return probe(base.run, base.collection, base.lexical, base.vectors, base.index, teachers)
+    return probe(base.run, base.collection, base.lexical, base.vectors, base.index, teachers, write_gaps=write_gaps)
+
+
+def probe_if_wanted(base: Base) -> Artifact | None:
+    """The probe, if it chooses the weights or guards the training; None too if it cannot know, since the teacher's file
+    of scores lacks the pairs of dev."""
+    cfg = base.run.config
+    if not probes(cfg):
+        return None
+    if by_probe(cfg):
+        return probe_base(base)
+    if takes_scores_from_files(cfg):
+        mine_base(base)  # first: the file may be made from these lists
+    try:
+        return probe_base(base, write_gaps=False)
+    except MissingScores as lack:
+        logger.warning(
+            "nobody can say before training whether the teacher is better than the student: %s. `sdretrieval score "
+            "CONFIG --pairs FILE` writes the pairs that the probe needs; probe.guard: false leaves it out",
+            str(lack).removesuffix("."),
+        )  # fmt: skip
+        return None
 
 
 def mixture_weights(base: Base) -> MixtureWeights:
@@ -130,24 +150,28 @@ def score_base(base: Base, mined: Artifact) -> Artifact:
     return score(base.run, base.collection, base.lexical, "1/score", mined, base_teacher_vectors(base))
 
 
-def objective_of(base: Base) -> Objective | None:
+def objective_of(results: Results) -> Objective | None:
     """What generations learn from: the teacher; labels alone if it knows no more than the student and the config asks
     for labels too; else nothing, nor if dev is too small to tell, since the gate could not either.
 
-    With `weight: auto` the probe says what the teacher knows; else it is not asked.
+    The probe says what the teacher knows; without `probe.guard` it is not asked.
     """
-    config, say = base.run.config, base.run.runner.say
-    if not by_probe(config):
+    config, say = results.run.config, results.run.runner.say
+    if results.probe is None or not config.probe.guard:
         return "teacher"
-    result = base.run.runner.result(probe_base(base), "probe.json", {"train": True})
+    result = results.run.runner.result(results.probe, "probe.json", {"train": True})
     if result["train"]:
         return "teacher"
-    why = result["reason"]
-    if learns_labels(config) and result["decided"]:
-        say(lambda: logger.warning("no teacher to learn from, so labels alone (train.hard_label_weight): %s", why))
-        return "hard"
-    say(lambda: logger.warning("nothing to learn, so nothing is trained: %s", why))
-    return None
+    mark = " (an estimate: dev queries were made from documents)" if result["estimate"] else ""
+    labels = learns_labels(config) and result["decided"]
+    what = "so it learns from labels alone (train.hard_label_weight)" if labels else "so nothing is trained"
+    say(
+        lambda: logger.warning(
+            "nothing to learn from this teacher, %s%s: %s To train all the same, set probe.guard: false",
+            what, mark, result["reason"],
+        )
+    )  # fmt: skip
+    return "hard" if labels else None
 
 
 def would_repeat(results: Results, number: int) -> bool:

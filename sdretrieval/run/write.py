@@ -14,7 +14,7 @@ from typing import Any
 from sdretrieval.config import dump_config
 from sdretrieval.encode.student import save_student
 from sdretrieval.evaluation import encoded_ids, read_trec, write_trec
-from sdretrieval.files import read_json, write_json, write_text
+from sdretrieval.files import write_json, write_text
 from sdretrieval.report import build_details, build_report, figures_of
 from sdretrieval.report.page import render
 from sdretrieval.stages.precision import resolved

@@ -1,4 +1,5 @@
-"""Says once what the student cannot see of long queries and documents, and in how many windows its teachers read these.
+"""Says, before the base student encodes, what it cannot see of long queries and documents, and in how many windows its
+teachers read these.
 
 Legend: N documents, Q queries.
 """

@@ -80,6 +80,7 @@ def train(
             epochs=epochs * len(as_many) / len(candidates),
             use_labels=config.corpus.labels or inputs.as_many_updates_as is not None,
             precision=precision,
+            expected=run.expected.get(address),
         )
         build_student(work, data)
 
@@ -128,7 +129,7 @@ def build_student(work: Work, data: TrainingData) -> None:
     collator = _collator(work, data, student)
     trained = run_trainer(
         student.model, collator, loss, _settings(data), work.folder,
-        live=ema, description=f"train ({data.objective})",
+        live=ema, description=f"train ({data.objective})", expected=data.expected,
     )  # fmt: skip
     work.counts.update(trained.counts)
 

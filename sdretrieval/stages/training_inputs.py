@@ -67,3 +67,5 @@ class TrainingData:
     epochs: float
     use_labels: bool
     precision: Precision
+    expected: float | None = None
+    """Seconds of an update, as trials of this machine say."""

@@ -188,14 +188,14 @@ def test_the_report_shows_what_the_false_negative_rule_removed(awkward: RunResul
 
 
 def test_queries_that_stand_in_two_splits_are_in_the_notes(awkward: RunResult) -> None:
-    assert "1 query text(s) are in two splits; training leaves these queries out." in awkward.details["notes"]
+    assert "Training leaves out 1 query whose text is in two splits." in awkward.details["notes"]
 
 
 def test_the_note_on_unseen_positives_gives_its_p(awkward: RunResult) -> None:
     parts = awkward.report["seen_positives"]
     (row,) = parts["unseen_tests"]
     note = next(note for note in awkward.details["notes"] if "train judges as well" in note)
-    assert f"p = {row['p_holm']:.2g} after Holm" in note
+    assert f"p = {row['p_holm']:.3f} after Holm" in note
     assert row["p"] <= row["p_holm"]
 
 

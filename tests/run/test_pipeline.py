@@ -26,6 +26,7 @@ from tests.helpers.runs.tiny_runs import (
     LEXICAL,
     MakeConfig,
     artifact,
+    ensemble,
     figures,
     keys_of,
     ledger_of,
@@ -246,8 +247,8 @@ def test_a_refused_generation_is_not_repeated(letters: Path, make_config: MakeCo
     result = run(make_config(*asked, corpus={"source": str(letters)}), tmp_path)
     assert [one["decision"] for one in result.report["generations"]] == ["rejected"]
     assert "generation_2" not in result.report["systems"]
-    assert any(note.startswith("1 of 3 generations were run") for note in result.details["notes"])
-    assert not any("the distilled student" in note or "Inside hybrid" in note for note in result.details["notes"])
+    assert any(note.startswith("The run ended after 1 of 3 generations") for note in result.details["notes"])
+    assert not any("final student" in note for note in result.details["notes"])
     counts = {record["stage"]: record["counts"] for record in ledger_of(result.folder)}
     assert counts["1/train:shuffled_teacher"]["updates"] == counts["1/train"]["updates"]
     assert to_run(plan_config(make_config(*asked, corpus={"source": str(letters)}), runs=tmp_path)) == {}
@@ -280,11 +281,13 @@ def test_a_plan_of_made_queries_reads_a_corpus_of_which_no_query_is_chosen_yet(
     assert "0/queries" in addresses and "0/corpus" not in addresses
 
 
+@pytest.mark.parametrize("weight", ["auto", 1.0])
 def test_a_useless_teacher_trains_nothing_but_the_controls_that_were_asked_for(
-    letters: Path, make_config: MakeConfig, tmp_path: Path
+    letters: Path, make_config: MakeConfig, tmp_path: Path, weight: object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    teacher = {"kind": "ema", "view": {"windows": "first"}, "weight": "auto"}  # sees what the student sees
-    config = make_config(CONTROLS, "train.epochs=1", corpus={"source": str(letters)}, teacher=teacher)
+    teacher = {"kind": "ema", "view": {"windows": "first"}, "weight": weight}  # sees what the student sees
+    config = make_config(CONTROLS, "train.epochs=1", corpus={"source": str(letters)}, teacher=teacher, probe={})
+    assert config.probe.guard, "unless told otherwise"
     probe = probe_config(config, runs=tmp_path)
     assert (probe["train"], probe["decided"]) == (False, True)
     assert probe["rows"][0]["difference"] == 0
@@ -297,6 +300,12 @@ def test_a_useless_teacher_trains_nothing_but_the_controls_that_were_asked_for(
     assert result.report["measures"]["final"] == result.report["measures"]["student_0"]
     assert result.details["headline"].startswith("Nothing was trained: the probe found no teacher better")
     assert all(line.cached for line in plan_config(config, runs=tmp_path))
+    assert len(result.details["probe"]) == 1
+    (line,) = [record.getMessage() for record in caplog.records if "nothing is trained" in record.getMessage()]
+    assert "set probe.guard: false" in line and "estimate" not in line
+    if weight != "auto":
+        told = config.model_copy(update={"probe": make_config().probe})
+        assert run_config(told, runs=tmp_path, until="1/mine") is None, "told otherwise"
 
 
 def test_without_a_useful_teacher_labels_that_were_asked_for_are_learned_alone(
@@ -304,7 +313,7 @@ def test_without_a_useful_teacher_labels_that_were_asked_for_are_learned_alone(
 ) -> None:
     teacher = {"kind": "lexical", "weight": "auto"}  # reads words, and finds none
     asked = CONTROLS, "train.hard_label_weight=0.5", "train.epochs=1"
-    config = make_config(*asked, corpus={"source": str(letters)}, teacher=teacher)
+    config = make_config(*asked, corpus={"source": str(letters)}, teacher=teacher, probe={})
     result = run(config, tmp_path)
     assert "the control shuffled_teacher is left out, its teacher says nothing: target_perplexity 3" in caplog.text
     assert "hard_labels" in result.report["systems"]
@@ -333,6 +342,16 @@ def test_too_small_a_dev_decides_nothing_and_says_so_everywhere(
     assert row["description"] == "the base student: dev is too small to decide"
     assert result.report["measures"]["final"] == result.report["measures"]["student_0"]
     assert not any("merge" in address for address in made_in(result.folder))
+
+
+def test_the_probe_judges_the_mixture_that_would_teach(make_config: MakeConfig, finished_copy: Path) -> None:
+    same = {"kind": "ema", "view": {"windows": "first"}}  # sees what the student sees
+    useless = ensemble({**same, "weight": 1}, {**LEXICAL, "weight": 0})
+    probe = probe_config(make_config(teacher=useless), runs=finished_copy)
+    assert probe["rows"][0]["difference"] > 0.1, "another mixture has headroom"
+    assert (probe["weights"], probe["train"], probe["chosen"]) == ([1, 0], False, False)
+    probe = probe_config(make_config(), runs=finished_copy)  # weights that are no quarters
+    assert (probe["weights"], probe["train"], len(probe["rows"])) == ([0.3, 0.7], True, 6)
 
 
 def test_weight_auto_gives_a_useful_teacher_its_weight(make_config: MakeConfig, finished_copy: Path) -> None:
