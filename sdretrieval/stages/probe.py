@@ -48,6 +48,7 @@ def probe(
     """
     config = run.config
     weights = None if by_probe(config) else [float(member.weight) for member in members_of(config.teacher)]
+    members = member_identities(config)
 
     def build(work: Work) -> None:
         rows, lists = probe_pool(run, collection, lexical, vectors, index)
@@ -57,13 +58,13 @@ def probe(
             own[span] = np.asarray(vectors.documents.vectors_WD[lists[q]]) @ vectors.queries_QD[row]
         student = dense_query_removed(collection, "dev", vectors).correct(rows, lists, lists.with_values(own))
         _, scores = score_lists(
-            run, collection, lexical, teacher_vectors, rows, lists, identity["members"], "dev", write_gaps=write_gaps
+            run, collection, lexical, teacher_vectors, rows, lists, members, "dev", write_gaps=write_gaps
         )
         gate = config.gate
         build_probe(work, collection, rows, lists, scores, student, weights, gate.measure, gate.tolerance, config.seed)
 
     identity = {
-        "members": member_identities(config),
+        "members": members,
         "calibrate": config.targets.calibrate,
         "depth": config.evaluate.teacher_depth,
         "lexical": config.mine.lexical,

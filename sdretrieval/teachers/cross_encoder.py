@@ -19,6 +19,7 @@ from sdretrieval.encode.batches import budget_batches, usual_batch_tokens
 from sdretrieval.encode.loading import check_known, check_vocabulary, check_weights, embedded_tokens, loaded
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.model_files import check_is_reranker, check_one_output
+from sdretrieval.encode.pace import Pace
 from sdretrieval.encode.student import check_positions, positions_of, torch_device
 from sdretrieval.errors import NumericError
 from sdretrieval.progress import Progress
