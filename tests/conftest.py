@@ -101,7 +101,7 @@ LONG = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first. Skip tests marked `gpu` if torch sees no CUDA device; torch is imported only if there are any."""
+    """Long files first; tests marked `gpu` are skipped if torch, imported only then, sees no CUDA device."""
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and (reason := _why_no_gpu()):
