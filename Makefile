@@ -48,7 +48,7 @@ demo: $(STAMP) ## the main job on Python's own standard library: run, table, sea
 
 # A process a core, four at most (each makes its own tiny models); a file's tests stay together, since they share runs.
 test: $(STAMP) ## all tests, offline; those that need a GPU or real data say why they are skipped
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --durations=10 -n logical --maxprocesses 4 --dist loadfile
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --durations=10 -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP) ## format, lint, strict types, import contract
 	@$(BIN)/ruff format --check

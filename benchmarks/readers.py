@@ -4,7 +4,8 @@
 
 PDFTOTEXT is the command of poppler-utils; words of a PDF are counted against its text, those of a page against the
 text of its <main> (or <body>) element. The others are used if they are installed, in an environment of their own:
-pip install trafilatura 'markitdown[pdf]' pymupdf4llm (the last needs PyMuPDF, which is AGPL). Prints a table.
+pip install trafilatura 'markitdown[pdf]' docling-parse pymupdf4llm (the last needs PyMuPDF, which is AGPL). Prints a
+table.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-from sdretrieval.corpus.read.documents.blocks import Kind, Parsed
+from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed
 from sdretrieval.corpus.read.documents.html import parse_html
 from sdretrieval.corpus.read.documents.markdown import parse_markdown
 from sdretrieval.corpus.read.documents.pdf import parse_pdf
@@ -56,9 +57,19 @@ def pymupdf4llm(path: Path) -> Parsed:
     return parse_markdown(to_markdown(str(path)))
 
 
+def docling(path: Path) -> Parsed:
+    """PDF only: the lines of docling's own parser, without docling's models of layout, which come from a hub."""
+    from docling_core.types.doc.page import TextCellUnit
+    from docling_parse.pdf_parser import DoclingPdfParser
+
+    pages = DoclingPdfParser(loglevel="fatal").load(str(path)).iterate_pages()
+    lines = [cell.text for _, page in pages for cell in page.iterate_cells(unit_type=TextCellUnit.LINE)]
+    return Parsed([Block(Kind.PARAGRAPH, line) for line in lines])
+
+
 READERS: dict[str, dict[str, Reader]] = {
     ".html": {"ours": ours, "trafilatura": trafilatura, "markitdown": markitdown},
-    ".pdf": {"ours": ours, "markitdown": markitdown, "pymupdf4llm": pymupdf4llm},
+    ".pdf": {"ours": ours, "markitdown": markitdown, "docling": docling, "pymupdf4llm": pymupdf4llm},
 }
 
 

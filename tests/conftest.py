@@ -92,8 +92,17 @@ def real_model() -> Callable[[str], Path]:
     return real.real_model
 
 
+LONG = (
+    "test_resume", "test_benchmarks", "test_prompts", "test_later_generations", "test_end_to_end", "test_pipeline",
+    "test_ddp", "test_train", "test_kinds", "test_packaging", "test_ablations", "test_scripts", "test_imported_scores",
+    "test_query_side", "test_run",
+)  # fmt: skip
+"""Files that take longest: they begin first, so that no process works on one alone at the end."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `gpu` where torch sees no CUDA device; torch is imported only if there is such a test."""
+    """Long files first; tests marked `gpu` are skipped if torch, imported only then, sees no CUDA device."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and (reason := _why_no_gpu()):
         for item in marked:
