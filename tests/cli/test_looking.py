@@ -41,7 +41,9 @@ def test_show_tells_the_lineage_and_the_gate(finished: Finished, call: Call, mon
     assert [one["decision"] for one in found["generations"]] == ["accepted"]
     table = call("show", "tiny", "--runs", finished.runs).out
     for file in ("corpus.jsonl", "queries.jsonl", "train.tsv"):
-        assert re.search(rf"\b{file}=[0-9a-f]{{12}}\s", table), "a source is known by names with digests, none of them cut"
+        assert re.search(rf"\b{file}=[0-9a-f]{{12}}\s", table), (
+            "a source is known by names with digests, none of them cut"
+        )
     train = by_address["1/train"]
     assert f" {train['key'][:12]} " in table and train["key"][:13] not in table
     assert "generation 1: accepted. The gate: " in table
