@@ -152,10 +152,19 @@ def digests(folder: Path, parts: Collection[str] | None = None) -> dict[str, str
     """blake2b of every file below `folder` but the manifest and hidden ones, by its path with forward slashes.
 
     `parts`: only of these files and folders in it, without cards. A file browser or a version control system may leave
-    its own files in a bundle: no part of it, no damage to it.
+    its own files in a bundle: no part of it, no damage to it. Raises DamagedArtifact for a pipe or a device: a library
+    that opens one would wait for ever.
     """
-    named = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {name: digest_file(path) for name, path in named.items() if name != MANIFEST and _counts(name, parts)}
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir() or name == MANIFEST or not _counts(name, parts):
+            continue
+        if path.is_file():
+            found[name] = digest_file(path)
+        elif path.exists():  # else a link to nowhere
+            raise DamagedArtifact(f"{folder}: {name} is a pipe or a device, expected a file; export the run again")
+    return found
 
 
 def _counts(name: str, parts: Collection[str] | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,3 +166,10 @@ def test_nearness_is_one_only_for_the_same_vector() -> None:
 
 def test_an_empty_verification_is_ok_only_without_failures() -> None:
     assert Verification("x", []).ok
+
+
+def test_a_pipe_in_a_bundle_is_named_and_not_waited_for(copied: Path) -> None:
+    (copied / "ids.json").unlink()
+    os.mkfifo(copied / "ids.json")
+    with pytest.raises(DamagedArtifact, match="copied: ids.json is a pipe or a device, expected a file"):
+        verify_bundle(copied)
