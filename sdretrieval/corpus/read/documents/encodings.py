@@ -20,6 +20,7 @@ BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+WITHOUT_MARK = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 REPLACEMENT = "\ufffd"
 BEYOND_ASCII = re.compile(r"[^\x00-\x7f\ufffd]")
 XML_DECLARATION = re.compile(r"\s*<\?xml\b[^>]*\bencoding\s*=\s*[\"']([\w.:-]+)", re.IGNORECASE)
@@ -51,7 +52,7 @@ def decode(data: bytes, may_declare: bool = False) -> Decoded | None:
     """
     encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "")
     if not encoding and b"\0" in data:
-        shares = {name: _share_of_no_text(data, name) for name in ("utf-8", "utf-16-le", "utf-16-be")}
+        shares = {name: _share_of_no_text(data, name) for name in WITHOUT_MARK}
         # Two letters of ASCII are a character of Chinese in UTF-16: a few zeros do not turn a text into one.
         encoding = "utf-8" if shares["utf-8"] < NO_TEXT / 2 else min(shares, key=lambda name: shares[name])
         if shares[encoding] > NO_TEXT:

@@ -16,8 +16,8 @@ from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, load_p
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborNode
 
-UNSEEN = frozenset("head script style template".split())
-"""What no browser shows. Text in a head is none of it: the parser moves it to the body."""
+UNSEEN = ["script", "style", "template"]
+"""What no browser shows."""
 AROUND = (
     "nav, footer, noscript, svg, iframe, object, select, header:not(article *, main *), "
     '[role="navigation" i], [role="banner" i], [role="contentinfo" i], [role="search" i]'
@@ -48,7 +48,8 @@ def parse_html(text: str) -> Parsed:
     around = root.css(AROUND)
     passed = {node.mem_id for node in (*around, *root.css(LINKS_TO_ITSELF))}
     blocks = list(_walk(root, passed))
-    left_out = sum(len(node.text(separator=" ").split()) for node in around)
+    within = {node.mem_id for node in root.css(f":is({AROUND}) :is({AROUND})")}
+    left_out = sum(len(node.text(separator=" ").split()) for node in around if node.mem_id not in within)
     if left_out and not blocks:
         blocks, left_out = list(_walk(root)), 0
     return Parsed(blocks, one_line(title.text()) if title else "", words_left_out=left_out)
@@ -68,6 +69,7 @@ def _root(text: str) -> LexborNode:
     last = max(text.rfind("-->"), text.rfind("--!>"), 0)
     text = text[:last] + text[last:].replace("<!--", "")
     root: LexborNode = load_parser("selectolax.lexbor", ".html").LexborHTMLParser(text).root
+    root.strip_tags(UNSEEN)
     return root
 
 
@@ -81,7 +83,7 @@ def _walk(root: LexborNode, passed: Collection[int] = ()) -> Iterator[Block]:
         name = node.tag or "-"
         if name == "-text":
             parts.append(node.text_content or "")
-        if name[0] == "-" or (entering and (name in UNSEEN or node.mem_id in passed or _is_sign(node, name))):
+        if name[0] == "-" or (entering and (name == "head" or node.mem_id in passed or _is_sign(node, name))):
             continue
         if name == "br":
             parts.append(" ")

@@ -198,7 +198,7 @@ def _entries(outline: Iterable[Any], level: int) -> Iterator[tuple[int, Any]]:
 
 
 def _key(title: str) -> str:
-    return "".join(title.casefold().split())
+    return "".join(as_written(title).casefold().split())
 
 
 def _blocks(pages: list[list[str]], titles: dict[int, Titles]) -> Iterator[Block]:

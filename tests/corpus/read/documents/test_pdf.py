@@ -72,6 +72,11 @@ def test_a_font_that_only_numbers_its_glyphs_gives_no_words() -> None:
     assert found.reason.startswith("its fonts do not say what 4 characters are; run text recognition")
 
 
+def test_a_heading_is_found_though_its_letters_are_in_a_ligature() -> None:
+    parsed = parse_pdf(with_outline(pdf([["1 Su\x87ciency", LONG]], NAMED), [("1 Sufficiency", 0, 1)]))
+    assert isinstance(parsed, Parsed) and parsed.blocks[0] == Block(Kind.HEADING, "1 Sufficiency", 1)
+
+
 def test_gaps_between_words_are_found_though_code_32_is_a_wide_sign() -> None:
     assert [block.text for block in blocks(with_wide_code_32(pdf([["[(words) -250 (in) -250 (a) -250 (line)]"]])))] == [
         "words in a line"
