@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, sentences, word_count
+from sdretrieval.corpus.read.documents.encodings import decode
 from sdretrieval.corpus.read.documents.html import parse_html
 from sdretrieval.corpus.read.documents.markdown import parse_markdown
 from sdretrieval.corpus.read.documents.plain import parse_plain
@@ -465,11 +466,37 @@ def test_no_text_makes_a_parser_raise(parse: Callable[[str], Parsed], text: str)
         assert block.kind is not H or block.level >= 1
 
 
+GAPS = [
+    " ",
+    "\n",
+    "\n\n",
+    "\r\n",
+    "\r",
+    "\f",
+    "\v",
+    "\t",
+    "\u00a0",
+    "\u2028",
+    "\n===\n",
+    "\n\n----\n",
+    "\n- ",
+    "\n1) ",
+    "\n* * *\n",
+]
+
+
 @settings(max_examples=100, deadline=None)
-@given(paragraphs=st.lists(st.text(alphabet="abc xyz,.", min_size=1), max_size=8))
-def test_every_word_of_plain_prose_stays(paragraphs: list[str]) -> None:
-    text = "\n\n".join(paragraphs)
-    assert " ".join(block.text for block in parse_plain(text).blocks).split() == text.split()
+@given(
+    words=st.lists(st.text(alphabet=st.characters(categories=["L", "M", "N"]), min_size=1), min_size=1, max_size=15),
+    gaps=st.lists(st.sampled_from(GAPS), min_size=15, max_size=15),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
+)
+def test_every_word_of_plain_text_comes_out(words: list[str], gaps: list[str], encoding: str) -> None:
+    source = "".join(f"{word}{gap}" for word, gap in zip(words, gaps, strict=False))
+    decoded = decode(source.encode(encoding))
+    assert decoded is not None
+    found = " ".join(block.text for block in parse_plain(decoded.text).blocks).split()
+    assert [part for part in found if part not in {"-", "1)", "*", "===", "----"}] == words
 
 
 def test_sentences_end_where_they_do() -> None:
