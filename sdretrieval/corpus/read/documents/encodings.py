@@ -31,7 +31,7 @@ CODECS = {
 """Encodings of the standard that `webencodings` decodes otherwise. (What declares itself in ASCII is not UTF-16.)"""
 SWITCHES_TO_KANJI = b"\x1b$"
 """ISO-2022-JP is ASCII to the eye of a decoder."""
-LOOKED_AT = 1 << 14
+LOOKED_AT, DECLARED_WITHIN = 1 << 14, 1 << 16
 NO_TEXT = 0.1
 """A larger share of characters that no text holds means binary data."""
 
@@ -79,7 +79,7 @@ def _share_of_no_text(data: bytes, encoding: str) -> float:
 
 def _declared(data: bytes) -> str:
     """The codec of the first encoding in a page's `meta` elements or its XML declaration that the standard knows."""
-    page = data.decode("latin-1")
+    page = data[:DECLARED_WITHIN].decode("latin-1")
     labels = []
     for meta in load_parser("selectolax.lexbor", ".html").LexborHTMLParser(page).css("meta"):
         content = CHARSET.search(meta.attributes.get("content") or "")

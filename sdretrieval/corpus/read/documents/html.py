@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from html import escape
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, load_parser, one_line, table_row
@@ -35,14 +36,23 @@ BLOCKS = HEADINGS | frozenset(
 CODE = frozenset("listing plaintext pre xmp".split())
 MORE_THAN_CELLS = ", ".join(["table", "ul", "ol", *sorted(CODE | HEADINGS)])
 """A row that holds one of these lays out a page: it is read block by block."""
+DEEPEST = 20_000
+"""Blocks within each other: the parser takes seconds for these, and four times as long for twice as many."""
+DEEPENS = re.compile(
+    r"<(/?)(?:article|aside|blockquote|center|details|div|dl|fieldset|figure|form|main|menu|ol|section|ul)\b"
+)
 PART_OF_TABLE = re.compile(r"\s*</?(?:caption|col|colgroup|tbody|td|tfoot|th|thead|tr)\b", re.IGNORECASE)
-MARKED_SECTION = re.compile(r"<!\[(?:CDATA\[(.*?)\]\]>|(?!if\b|else\b|endif\b))", re.DOTALL | re.IGNORECASE)
+CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
+MARKED_SECTION = re.compile(r"<!\[(?!if\b|else\b|endif\b)", re.IGNORECASE)
 CLOSES_ITSELF = re.compile(r"<(title|script|style|textarea|iframe|xmp)\b([^<>]*)/>", re.IGNORECASE)
-OPEN_TITLE = re.compile(r"(<title\b[^>]*+>[^<]*+)(?!.*?</title)", re.DOTALL | re.IGNORECASE)
+OPEN_TITLE = re.compile(r"<title\b[^>]*>[^<]*+(?!</title)", re.IGNORECASE)
 
 
 def parse_html(text: str) -> Parsed:
-    """Blocks without markup and boilerplate, and what the page's head calls it."""
+    """Blocks without markup and boilerplate, and what the page's head calls it.
+
+    Raises ValueError if elements are within each other to a depth that no page has.
+    """
     root = _root(text)
     title = root.css_first("title:not(svg *)")
     around = root.css(AROUND)
@@ -62,12 +72,21 @@ def html_blocks(text: str) -> Iterator[Block]:
 
 def _root(text: str) -> LexborNode:
     """The root element. What would hide the rest of a page is mended first: a comment or a title that has no end,
-    XHTML's `<script/>`, and `<![`, which to a browser opens a comment up to the next `>`."""
-    text = MARKED_SECTION.sub(lambda match: "&lt;![" if match[1] is None else escape(match[1]), text)
-    text = CLOSES_ITSELF.sub(r"<\1\2></\1>", text)
-    text = OPEN_TITLE.sub(r"\1</title>", text)
-    last = max(text.rfind("-->"), text.rfind("--!>"), 0)
-    text = text[:last] + text[last:].replace("<!--", "")
+    XHTML's `<script/>`, and `<![`, which to a browser opens a comment up to the next `>`.
+
+    Raises ValueError for what would take hours.
+    """
+    lower = text.lower()
+    steps = DEEPENS.findall(lower) if text.count("<") > DEEPEST else []
+    if max(accumulate(-1 if end else 1 for end in steps), default=0) > DEEPEST:
+        raise ValueError(f"elements within elements, deeper than {DEEPEST:,}")
+    if lower.find("</title", max(0, lower.rfind("<title"))) < 0:
+        text = OPEN_TITLE.sub(r"\g<0></title>", text)
+    end = text.rfind("]]>") + 3
+    text = CDATA.sub(lambda data: escape(data[1]), text[:end]) + text[end:]
+    text = CLOSES_ITSELF.sub(r"<\1\2></\1>", MARKED_SECTION.sub("&lt;![", text))
+    end = max(text.rfind("-->"), text.rfind("--!>"), 0)
+    text = text[:end] + text[end:].replace("<!--", "")
     root: LexborNode = load_parser("selectolax.lexbor", ".html").LexborHTMLParser(text).root
     root.strip_tags(UNSEEN)
     return root

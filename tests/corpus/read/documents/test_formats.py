@@ -97,6 +97,7 @@ def test_markdown() -> None:
     [
         (parse_html, "<div>" * 1000 + "<header>a</header>" * 1000 + "<a>a " * 1000 + "end"),
         (parse_html, "<table><tr>" + "<td>a " * 1000 + "end"),
+        (parse_html, "<![CDATA[<title>" * 50_000 + "<" + "<!--" * 50_000 + "<![CDATA[]]>end"),
         (parse_markdown, "[" * 3000 + "> " * 500 + "end"),
         (parse_rst, "**a :a" * 3000 + " end"),
         (parse_rst, "\n".join(" " * depth + "x" for depth in range(300)) + "\n\n" + "- " * 1000 + "end"),

@@ -145,6 +145,14 @@ def test_words_are_whole_whatever_typesetting_made_of_them(tmp_path: Path) -> No
     assert corpus.documents["title"][0] == "Office"
 
 
+def test_a_page_that_would_take_hours_is_named(tmp_path: Path) -> None:
+    (tmp_path / "deep.html").write_text("<DIV>" * 100_000 + "text" + "</DIV>" * 100_000)
+    (tmp_path / "wide.html").write_text("<div><br>text</div>" * 10_000 + "<p>end")
+    _, report = read_folder(tmp_path)
+    assert report.read == 1
+    assert report.troubles[Trouble.UNREADABLE].examples == ("deep.html: its HTML does not parse (ValueError)",)
+
+
 def test_only_the_first_five_examples_are_kept(tmp_path: Path) -> None:
     for number in range(9):
         (tmp_path / f"{number}.txt").write_text("the same")
