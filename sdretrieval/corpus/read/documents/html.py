@@ -33,6 +33,8 @@ BLOCKS = HEADINGS | frozenset(
     "summary table tbody td textarea tfoot th thead title tr ul".split()
 )
 """Elements that a word does not go on behind."""
+APART = frozenset("audio br button canvas input meter progress video".split())
+"""Elements within a line that a word does not go on behind."""
 CODE = frozenset("listing plaintext pre xmp".split())
 MORE_THAN_CELLS = ", ".join(["table", "ul", "ol", *sorted(CODE | HEADINGS)])
 """A row that holds one of these lays out a page: it is read block by block."""
@@ -104,7 +106,7 @@ def _walk(root: LexborNode, passed: Collection[int] = ()) -> Iterator[Block]:
             parts.append(node.text_content or "")
         if name[0] == "-" or (entering and (name == "head" or node.mem_id in passed or _is_sign(node, name))):
             continue
-        if name == "br":
+        if name in APART:
             parts.append(" ")
         if name in BLOCKS or name in CODE:
             text = one_line("".join(parts))

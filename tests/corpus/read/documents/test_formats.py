@@ -403,7 +403,7 @@ def test_html_tables_and_lists_without_end_tags() -> None:
         <table><caption>Sizes<colgroup><col><thead><tr><th>a<th>b<tbody><tr><td>H<sub>2</sub>O<td>c<br>d<tr><td>e
         <tfoot><tr><td>f</table><dl><dt>term<dd>meaning<dt>other</dl>
         <select><optgroup label=x><option>s<option>t</select>
-        <ruby>漢<rp>(<rt>kan<rp>)</ruby><p>x<![CDATA[kept > too]]>
+        <ruby>漢<rp>(<rt>kan<rp>)</ruby><p>su<wbr>per<button>Press</button>here<p>x<![CDATA[kept > too]]>
     """
     assert said(parse_html, text) == [
         (P, "Sizes"),
@@ -415,6 +415,7 @@ def test_html_tables_and_lists_without_end_tags() -> None:
         (P, "meaning"),
         (P, "other"),
         (P, "漢(kan)"),
+        (P, "super Press here"),
         (P, "xkept > too"),
     ]
 
