@@ -120,7 +120,9 @@ def _walk(root: LexborNode, passed: Collection[int] = ()) -> Iterator[Block]:
         if entering and name in CODE:
             yield Block(Kind.CODE, node.text().strip("\n"))
         elif entering and name == "tr" and node.css_first(MORE_THAN_CELLS) is None:
-            yield table_row(" ".join(block.text for block in _walk(cell, passed)) for cell in node.iter())
+            cells = [" ".join(block.text for block in _walk(cell, passed)) for cell in node.iter()]
+            if any(cells):
+                yield table_row(cells)
         elif entering:
             stack.append((node, False))
             child = node.last_child
