@@ -135,12 +135,13 @@ def test_words_are_whole_whatever_typesetting_made_of_them(tmp_path: Path) -> No
     (tmp_path / "b.txt").write_text(
         "The o\ufb03ce needs an e\ufb03cient \ufb01lter \ufeffand a wrapped hy\u00ad\nphen."
     )
-    (tmp_path / "c.md").write_text("می\u200cخواهم क्\u200dष ภาษา\u200bไทย ❤\ufe0f")
+    spelled = "می\u200cخواهم क्\u200dष ภาษา\u200bไทย ❤\ufe0f m² ™ １２ \uf914 \u212b"
+    (tmp_path / "c.md").write_text(spelled)
     corpus = read_folder(tmp_path)[0]
     assert corpus.documents["text"][:] == [
         "Die Donaudampfschifffahrt, zerowidth, database, café",
         "The office needs an efficient filter and a wrapped hyphen.",
-        "می\u200cخواهم क्\u200dष ภาษา\u200bไทย ❤\ufe0f",  # here they are part of the spelling
+        spelled,  # here they are part of the spelling
     ]
     assert corpus.documents["title"][0] == "Office"
 
