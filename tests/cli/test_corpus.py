@@ -136,7 +136,7 @@ def test_check_judges_a_table_and_says_what_was_left_out(tmp_path: Path, call: C
 def notes(tmp_path: Path) -> Path:
     """A folder of text files, one of them empty."""
     pytest.importorskip("markdown_it")
-    pytest.importorskip("bs4")
+    pytest.importorskip("selectolax")
     folder = tmp_path / "notes"
     (folder / "more").mkdir(parents=True)
     (folder / "bread.md").write_text("# Bread\n\n## Oven\n\nHeat the oven first.\n\n## Dough\n\nKnead it twice.\n")

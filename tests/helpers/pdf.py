@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from pypdf import PdfReader, PdfWriter
-from pypdf.generic import ArrayObject, DictionaryObject, IndirectObject, NameObject, NumberObject, StreamObject
+from pypdf.generic import (
+    ArrayObject,
+    DictionaryObject,
+    IndirectObject,
+    NameObject,
+    NumberObject,
+    StreamObject,
+    TextStringObject,
+)
 
 HELVETICA = "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"
 
@@ -59,6 +67,17 @@ def with_wide_code_32(data: bytes) -> bytes:
         font[NameObject("/FirstChar")] = NumberObject(32)
         font[NameObject("/Widths")] = ArrayObject(NumberObject(width) for width in [900, *[500] * 94])
         font[NameObject("/ToUnicode")] = writer._add_object(cmap)
+    return _written(writer)
+
+
+def with_form(data: bytes, fields: dict[str, str]) -> bytes:
+    """The PDF with text fields and what was typed into them."""
+    writer = PdfWriter(clone_from=PdfReader(io.BytesIO(data)))
+    added = ArrayObject()
+    for name, value in fields.items():
+        field = {"/T": TextStringObject(name), "/V": TextStringObject(value), "/FT": NameObject("/Tx")}
+        added.append(writer._add_object(DictionaryObject({NameObject(key): entry for key, entry in field.items()})))
+    writer.root_object[NameObject("/AcroForm")] = DictionaryObject({NameObject("/Fields"): added})
     return _written(writer)
 
 

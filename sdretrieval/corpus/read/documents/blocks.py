@@ -26,6 +26,8 @@ UNSPACED_STOPS = ("。", "！", "？")
 BREAKS = re.compile("\u00ad[ \n]?|[\u2060\ufeff]|(?<![\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff])\u200b")
 """What only tells where a line may break, and the mark of a file glued to another. In scripts without spaces a
 zero-width space parts words."""
+ACCENTED = re.compile("[^\\W\\d_][\u0300-\u036f\u0653-\u0655\u3099\u309a]+|[\u1100-\u11ff]+")
+"""Letters with accents of their own, and the parts of Korean syllables. (NFC of a whole text would change others.)"""
 LIGATURES = str.maketrans({
     "\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl", "\ufb05": "st", "\ufb06": "st",
 })  # fmt: skip
@@ -99,7 +101,10 @@ def one_line(text: str) -> str:
 def as_written(text: str) -> str:
     """`text` as its author wrote it, whatever typesetting made of it: words that may break at a line's end and letters
     in ligatures are whole, accents are composed (NFC)."""
-    return text if text.isascii() else unicodedata.normalize("NFC", BREAKS.sub("", text).translate(LIGATURES))
+    if text.isascii():
+        return text
+    text = BREAKS.sub("", text).translate(LIGATURES)
+    return ACCENTED.sub(lambda letters: unicodedata.normalize("NFC", letters[0]), text)
 
 
 def sentences(text: str) -> list[str]:

@@ -20,6 +20,7 @@ BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+WITHOUT_MARK = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 REPLACEMENT = "\ufffd"
 BEYOND_ASCII = re.compile(r"[^\x00-\x7f\ufffd]")
 XML_DECLARATION = re.compile(r"\s*<\?xml\b[^>]*\bencoding\s*=\s*[\"']([\w.:-]+)", re.IGNORECASE)
@@ -30,7 +31,7 @@ CODECS = {
 """Encodings of the standard that `webencodings` decodes otherwise. (What declares itself in ASCII is not UTF-16.)"""
 SWITCHES_TO_KANJI = b"\x1b$"
 """ISO-2022-JP is ASCII to the eye of a decoder."""
-LOOKED_AT = 1 << 14
+LOOKED_AT, DECLARED_WITHIN = 1 << 14, 1 << 16
 NO_TEXT = 0.1
 """A larger share of characters that no text holds means binary data."""
 
@@ -51,7 +52,7 @@ def decode(data: bytes, may_declare: bool = False) -> Decoded | None:
     """
     encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if data.startswith(mark)), "")
     if not encoding and b"\0" in data:
-        shares = {name: _share_of_no_text(data, name) for name in ("utf-8", "utf-16-le", "utf-16-be")}
+        shares = {name: _share_of_no_text(data, name) for name in WITHOUT_MARK}
         # Two letters of ASCII are a character of Chinese in UTF-16: a few zeros do not turn a text into one.
         encoding = "utf-8" if shares["utf-8"] < NO_TEXT / 2 else min(shares, key=lambda name: shares[name])
         if shares[encoding] > NO_TEXT:
@@ -78,7 +79,7 @@ def _share_of_no_text(data: bytes, encoding: str) -> float:
 
 def _declared(data: bytes) -> str:
     """The codec of the first encoding in a page's `meta` elements or its XML declaration that the standard knows."""
-    page = data.decode("latin-1")
+    page = data[:DECLARED_WITHIN].decode("latin-1")
     labels = []
     for meta in load_parser("selectolax.lexbor", ".html").LexborHTMLParser(page).css("meta"):
         content = CHARSET.search(meta.attributes.get("content") or "")

@@ -189,6 +189,18 @@ def read_folder(folder: Path, *, max_words: int = 160, overlap_words: int = 32) 
                 tally.note(parsed.trouble, name, parsed.reason)
 
     documents = document_table(rows())
+    report = _report(tally, passed, folder, left_out)
+    if not report.kept:
+        met = "; ".join(f"{t.value}: {f.count} ({'; '.join(f.examples)})" for t, f in report.troubles.items())
+        raise CorpusError(
+            f"None of the {len(files):,} files in {folder} could be read. {met}. Mend or remove them: unlock encrypted "
+            "PDFs, run text recognition (e.g. ocrmypdf) over scanned ones."
+        )
+    return Corpus(folder.resolve().name, documents, query_table(()), {}), report
+
+
+def _report(tally: Tally, passed: PassedOver, folder: Path, words_left_out: Counter[str]) -> ImportReport:
+    """What reading met, with what the walk passed over and, by format, the words that parsers left out."""
     for place in passed.unreadable:
         where, _, reason = place.partition(": ")
         tally.note(Trouble.UNREADABLE, where, reason)
@@ -198,16 +210,9 @@ def read_folder(folder: Path, *, max_words: int = 160, overlap_words: int = 32) 
         tally.note(Trouble.LINK_OUTSIDE, link, f"leads to {(folder / link).resolve()}")
     notes = [f"skipped, other extensions: {_described(passed.extensions)}"] if passed.extensions else []
     notes += [f"skipped, hidden: {passed.hidden:,}"] if passed.hidden else []
-    for kind, words in sorted((+left_out).items()):
+    for kind, words in sorted((+words_left_out).items()):
         notes.append(f"words around the text of {kind} files ({AROUND[kind]}), left out: {words:,}")
-    report = tally.report(tuple(notes))
-    if not report.kept:
-        met = "; ".join(f"{t.value}: {f.count} ({'; '.join(f.examples)})" for t, f in report.troubles.items())
-        raise CorpusError(
-            f"None of the {len(files):,} files in {folder} could be read. {met}. Mend or remove them: unlock encrypted "
-            "PDFs, run text recognition (e.g. ocrmypdf) over scanned ones."
-        )
-    return Corpus(folder.resolve().name, documents, query_table(()), {}), report
+    return tally.report(tuple(notes))
 
 
 def _files(folder: Path, passed: PassedOver) -> list[Path]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from html import escape
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, load_parser, one_line, table_row
@@ -16,8 +17,8 @@ from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, load_p
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborNode
 
-UNSEEN = frozenset("head script style template".split())
-"""What no browser shows. Text in a head is none of it: the parser moves it to the body."""
+UNSEEN = ["script", "style", "template"]
+"""What no browser shows."""
 AROUND = (
     "nav, footer, noscript, svg, iframe, object, select, header:not(article *, main *), "
     '[role="navigation" i], [role="banner" i], [role="contentinfo" i], [role="search" i]'
@@ -32,23 +33,35 @@ BLOCKS = HEADINGS | frozenset(
     "summary table tbody td textarea tfoot th thead title tr ul".split()
 )
 """Elements that a word does not go on behind."""
+APART = frozenset("audio br button canvas input meter progress video".split())
+"""Elements within a line that a word does not go on behind."""
 CODE = frozenset("listing plaintext pre xmp".split())
 MORE_THAN_CELLS = ", ".join(["table", "ul", "ol", *sorted(CODE | HEADINGS)])
 """A row that holds one of these lays out a page: it is read block by block."""
+DEEPEST = 20_000
+"""Blocks within each other: the parser takes seconds for these, and four times as long for twice as many."""
+DEEPENS = re.compile(
+    r"<(/?)(?:article|aside|blockquote|center|details|div|dl|fieldset|figure|form|main|menu|ol|section|ul)\b"
+)
 PART_OF_TABLE = re.compile(r"\s*</?(?:caption|col|colgroup|tbody|td|tfoot|th|thead|tr)\b", re.IGNORECASE)
-MARKED_SECTION = re.compile(r"<!\[(?:CDATA\[(.*?)\]\]>|(?!if\b|else\b|endif\b))", re.DOTALL | re.IGNORECASE)
+CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
+MARKED_SECTION = re.compile(r"<!\[(?!if\b|else\b|endif\b)", re.IGNORECASE)
 CLOSES_ITSELF = re.compile(r"<(title|script|style|textarea|iframe|xmp)\b([^<>]*)/>", re.IGNORECASE)
-OPEN_TITLE = re.compile(r"(<title\b[^>]*+>[^<]*+)(?!.*?</title)", re.DOTALL | re.IGNORECASE)
+OPEN_TITLE = re.compile(r"<title\b[^>]*>[^<]*+(?!</title)", re.IGNORECASE)
 
 
 def parse_html(text: str) -> Parsed:
-    """Blocks without markup and boilerplate, and what the page's head calls it."""
+    """Blocks without markup and boilerplate, and what the page's head calls it.
+
+    Raises ValueError if elements are within each other to a depth that no page has.
+    """
     root = _root(text)
     title = root.css_first("title:not(svg *)")
     around = root.css(AROUND)
     passed = {node.mem_id for node in (*around, *root.css(LINKS_TO_ITSELF))}
     blocks = list(_walk(root, passed))
-    left_out = sum(len(node.text(separator=" ").split()) for node in around)
+    within = {node.mem_id for node in root.css(f":is({AROUND}) :is({AROUND})")}
+    left_out = sum(len(node.text(separator=" ").split()) for node in around if node.mem_id not in within)
     if left_out and not blocks:
         blocks, left_out = list(_walk(root)), 0
     return Parsed(blocks, one_line(title.text()) if title else "", words_left_out=left_out)
@@ -61,13 +74,23 @@ def html_blocks(text: str) -> Iterator[Block]:
 
 def _root(text: str) -> LexborNode:
     """The root element. What would hide the rest of a page is mended first: a comment or a title that has no end,
-    XHTML's `<script/>`, and `<![`, which to a browser opens a comment up to the next `>`."""
-    text = MARKED_SECTION.sub(lambda match: "&lt;![" if match[1] is None else escape(match[1]), text)
-    text = CLOSES_ITSELF.sub(r"<\1\2></\1>", text)
-    text = OPEN_TITLE.sub(r"\1</title>", text)
-    last = max(text.rfind("-->"), text.rfind("--!>"), 0)
-    text = text[:last] + text[last:].replace("<!--", "")
+    XHTML's `<script/>`, and `<![`, which to a browser opens a comment up to the next `>`.
+
+    Raises ValueError for what would take hours.
+    """
+    lower = text.lower()
+    steps = DEEPENS.findall(lower) if text.count("<") > DEEPEST else []
+    if max(accumulate(-1 if end else 1 for end in steps), default=0) > DEEPEST:
+        raise ValueError(f"elements within elements, deeper than {DEEPEST:,}")
+    if lower.find("</title", max(0, lower.rfind("<title"))) < 0:
+        text = OPEN_TITLE.sub(r"\g<0></title>", text)
+    end = text.rfind("]]>") + 3
+    text = CDATA.sub(lambda data: escape(data[1]), text[:end]) + text[end:]
+    text = CLOSES_ITSELF.sub(r"<\1\2></\1>", MARKED_SECTION.sub("&lt;![", text))
+    end = max(text.rfind("-->"), text.rfind("--!>"), 0)
+    text = text[:end] + text[end:].replace("<!--", "")
     root: LexborNode = load_parser("selectolax.lexbor", ".html").LexborHTMLParser(text).root
+    root.strip_tags(UNSEEN)
     return root
 
 
@@ -81,9 +104,9 @@ def _walk(root: LexborNode, passed: Collection[int] = ()) -> Iterator[Block]:
         name = node.tag or "-"
         if name == "-text":
             parts.append(node.text_content or "")
-        if name[0] == "-" or (entering and (name in UNSEEN or node.mem_id in passed or _is_sign(node, name))):
+        if name[0] == "-" or (entering and (name == "head" or node.mem_id in passed or _is_sign(node, name))):
             continue
-        if name == "br":
+        if name in APART:
             parts.append(" ")
         if name in BLOCKS or name in CODE:
             text = one_line("".join(parts))
@@ -97,7 +120,9 @@ def _walk(root: LexborNode, passed: Collection[int] = ()) -> Iterator[Block]:
         if entering and name in CODE:
             yield Block(Kind.CODE, node.text().strip("\n"))
         elif entering and name == "tr" and node.css_first(MORE_THAN_CELLS) is None:
-            yield table_row(" ".join(block.text for block in _walk(cell, passed)) for cell in node.iter())
+            cells = [" ".join(block.text for block in _walk(cell, passed)) for cell in node.iter()]
+            if any(cells):
+                yield table_row(cells)
         elif entering:
             stack.append((node, False))
             child = node.last_child

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, load_parser, one_line, table_row
-from sdretrieval.corpus.read.documents.html import BLOCKS, html_blocks
+from sdretrieval.corpus.read.documents.html import APART, BLOCKS, html_blocks
 from sdretrieval.corpus.read.documents.plain import parse_plain
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ FRONT_TITLE = re.compile(r"^title[ \t]*:[ \t]*([^\s>|].*)$", re.MULTILINE)
 DEEPEST = 100
 """Quotations and lists within each other: the parser loses what is nested deeper."""
 TAG = re.compile(r"</?([a-zA-Z][\w-]*)")
-ENDS_WORD = BLOCKS | {"br"}
+ENDS_WORD = BLOCKS | APART
 CDATA = re.compile(r"<!\[CDATA\[(.*)\]\]>", re.DOTALL)
 NUMBER_AT_MOST = 3
 """Digits of a number that only counts a list's items. `1984. A novel.` is a list to the parser, and says more."""

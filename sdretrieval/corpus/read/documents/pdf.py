@@ -75,6 +75,7 @@ def parse_pdf(data: bytes) -> Parsed | Unread:
         if reader.is_encrypted and (locked := _why_locked(reader)):
             return Unread(Trouble.ENCRYPTED, locked)
         pages = [_read_page(page) for page in reader.pages]
+        pages += [Page(form)] if (form := _filled_form(reader)) else []
         titles, name = _outline(reader), ""
         with suppress(Exception):  # a broken information dictionary loses a title, no text
             name = one_line(str((reader.metadata and reader.metadata.title) or ""))
@@ -147,6 +148,14 @@ def _read_page(page: Any) -> Page:
     return Page(lines, unreadable)
 
 
+def _filled_form(reader: PdfReader) -> list[str]:
+    """What was typed into the fields of a form, which is on no page: a line each."""
+    with suppress(Exception):  # a broken form loses fields, no pages
+        fields = reader.get_form_text_fields()
+        return [one_line(f"{name}: {value}") for name, value in fields.items() if value]
+    return []
+
+
 def _unmapped_fonts(page: Any) -> list[Any]:
     """The fonts that number their glyphs and say nothing of the characters that these show.
 
@@ -198,7 +207,7 @@ def _entries(outline: Iterable[Any], level: int) -> Iterator[tuple[int, Any]]:
 
 
 def _key(title: str) -> str:
-    return "".join(title.casefold().split())
+    return "".join(as_written(title).casefold().split())
 
 
 def _blocks(pages: list[list[str]], titles: dict[int, Titles]) -> Iterator[Block]:

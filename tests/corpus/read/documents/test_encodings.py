@@ -33,9 +33,9 @@ def test_unicode(data: bytes, text: str, replaced: int) -> None:
     assert decode(data) == Decoded(text, replaced)
 
 
-@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
 @pytest.mark.parametrize("text", ["plain words\n", GERMAN, RUSSIAN + "\n" + RUSSIAN, CHINESE + ".\n" + CHINESE])
-def test_utf16_without_its_mark(text: str, encoding: str) -> None:
+def test_wide_characters_without_their_mark(text: str, encoding: str) -> None:
     assert decode(text.encode(encoding)) == Decoded(text, 0)
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, sentences, word_count
+from sdretrieval.corpus.read.documents.encodings import decode
 from sdretrieval.corpus.read.documents.html import parse_html
 from sdretrieval.corpus.read.documents.markdown import parse_markdown
 from sdretrieval.corpus.read.documents.plain import parse_plain
@@ -96,6 +97,7 @@ def test_markdown() -> None:
     [
         (parse_html, "<div>" * 1000 + "<header>a</header>" * 1000 + "<a>a " * 1000 + "end"),
         (parse_html, "<table><tr>" + "<td>a " * 1000 + "end"),
+        (parse_html, "<![CDATA[<title>" * 50_000 + "<" + "<!--" * 50_000 + "<![CDATA[]]>end"),
         (parse_markdown, "[" * 3000 + "> " * 500 + "end"),
         (parse_rst, "**a :a" * 3000 + " end"),
         (parse_rst, "\n".join(" " * depth + "x" for depth in range(300)) + "\n\n" + "- " * 1000 + "end"),
@@ -199,7 +201,7 @@ BLOCK = st.sampled_from([
 
 @settings(max_examples=150, deadline=None)
 @given(shapes=st.lists(st.tuples(BLOCK, st.lists(INLINE, min_size=1, max_size=3)), min_size=1, max_size=6))
-def test_every_word_of_any_markdown_comes_out_in_its_order(shapes: list[tuple[str, list[str]]]) -> None:
+def test_every_word_of_any_markdown_comes_out(shapes: list[tuple[str, list[str]]]) -> None:
     words = [f"w{number}w" for number in range(200)]
     left = iter(words)
     blocks = []
@@ -401,7 +403,7 @@ def test_html_tables_and_lists_without_end_tags() -> None:
         <table><caption>Sizes<colgroup><col><thead><tr><th>a<th>b<tbody><tr><td>H<sub>2</sub>O<td>c<br>d<tr><td>e
         <tfoot><tr><td>f</table><dl><dt>term<dd>meaning<dt>other</dl>
         <select><optgroup label=x><option>s<option>t</select>
-        <ruby>漢<rp>(<rt>kan<rp>)</ruby><p>x<![CDATA[kept > too]]>
+        <ruby>漢<rp>(<rt>kan<rp>)</ruby><p>su<wbr>per<button>Press</button>here<p>x<![CDATA[kept > too]]>
     """
     assert said(parse_html, text) == [
         (P, "Sizes"),
@@ -413,6 +415,7 @@ def test_html_tables_and_lists_without_end_tags() -> None:
         (P, "meaning"),
         (P, "other"),
         (P, "漢(kan)"),
+        (P, "super Press here"),
         (P, "xkept > too"),
     ]
 
@@ -433,8 +436,8 @@ def test_every_word_of_any_html_comes_out(parts: list[tuple[str, bool]]) -> None
 
 
 def test_what_is_around_the_text_is_counted() -> None:
-    page = parse_html("<header>one two</header><nav>three<script>no</script></nav><main><header>kept</header></main>")
-    assert ([block.text for block in page.blocks], page.words_left_out) == (["kept"], 4)
+    page = parse_html("<header>one <nav>two<script>no</script></nav></header><main><header>kept</header></main>")
+    assert ([block.text for block in page.blocks], page.words_left_out) == (["kept"], 2)
 
 
 def test_html_that_nests_deeper_than_python_calls_itself() -> None:
@@ -465,11 +468,37 @@ def test_no_text_makes_a_parser_raise(parse: Callable[[str], Parsed], text: str)
         assert block.kind is not H or block.level >= 1
 
 
+GAPS = [
+    " ",
+    "\n",
+    "\n\n",
+    "\r\n",
+    "\r",
+    "\f",
+    "\v",
+    "\t",
+    "\u00a0",
+    "\u2028",
+    "\n===\n",
+    "\n\n----\n",
+    "\n- ",
+    "\n1) ",
+    "\n* * *\n",
+]
+
+
 @settings(max_examples=100, deadline=None)
-@given(paragraphs=st.lists(st.text(alphabet="abc xyz,.", min_size=1), max_size=8))
-def test_every_word_of_plain_prose_stays(paragraphs: list[str]) -> None:
-    text = "\n\n".join(paragraphs)
-    assert " ".join(block.text for block in parse_plain(text).blocks).split() == text.split()
+@given(
+    words=st.lists(st.text(alphabet=st.characters(categories=["L", "M", "N"]), min_size=1), min_size=1, max_size=15),
+    gaps=st.lists(st.sampled_from(GAPS), min_size=15, max_size=15),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
+)
+def test_every_word_of_plain_text_comes_out(words: list[str], gaps: list[str], encoding: str) -> None:
+    source = "".join(f"{word}{gap}" for word, gap in zip(words, gaps, strict=False))
+    decoded = decode(source.encode(encoding))
+    assert decoded is not None
+    found = " ".join(block.text for block in parse_plain(decoded.text).blocks).split()
+    assert [part for part in found if part not in {"-", "1)", "*", "===", "----"}] == words
 
 
 def test_sentences_end_where_they_do() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, Unread
 from sdretrieval.corpus.read.documents.pdf import parse_pdf, without_heads
 from sdretrieval.corpus.read.report import Trouble
-from tests.helpers.pdf import HELVETICA, encrypted, pdf, with_outline, with_picture, with_wide_code_32
+from tests.helpers.pdf import HELVETICA, encrypted, pdf, with_form, with_outline, with_picture, with_wide_code_32
 
 LONG = "a line of this document which is as long as the lines of it usually are"
 
@@ -72,10 +72,20 @@ def test_a_font_that_only_numbers_its_glyphs_gives_no_words() -> None:
     assert found.reason.startswith("its fonts do not say what 4 characters are; run text recognition")
 
 
+def test_a_heading_is_found_though_its_letters_are_in_a_ligature() -> None:
+    parsed = parse_pdf(with_outline(pdf([["1 Su\x87ciency", LONG]], NAMED), [("1 Sufficiency", 0, 1)]))
+    assert isinstance(parsed, Parsed) and parsed.blocks[0] == Block(Kind.HEADING, "1 Sufficiency", 1)
+
+
 def test_gaps_between_words_are_found_though_code_32_is_a_wide_sign() -> None:
     assert [block.text for block in blocks(with_wide_code_32(pdf([["[(words) -250 (in) -250 (a) -250 (line)]"]])))] == [
         "words in a line"
     ]
+
+
+def test_what_was_typed_into_a_form_is_read() -> None:
+    found = blocks(with_form(pdf([["Name of the plant"]]), {"plant": "Kiln  seven", "note": ""}))
+    assert [block.text for block in found] == ["Name of the plant plant: Kiln seven"]
 
 
 def test_a_page_that_is_a_picture_is_counted_and_a_blank_one_is_not() -> None:

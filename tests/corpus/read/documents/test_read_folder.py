@@ -135,14 +135,23 @@ def test_words_are_whole_whatever_typesetting_made_of_them(tmp_path: Path) -> No
     (tmp_path / "b.txt").write_text(
         "The o\ufb03ce needs an e\ufb03cient \ufb01lter \ufeffand a wrapped hy\u00ad\nphen."
     )
-    (tmp_path / "c.md").write_text("می\u200cخواهم क्\u200dष ภาษา\u200bไทย ❤\ufe0f")
+    spelled = "می\u200cخواهم क्\u200dष ภาษา\u200bไทย ❤\ufe0f m² ™ １２ \uf914 \u212b"
+    (tmp_path / "c.md").write_text(spelled)
     corpus = read_folder(tmp_path)[0]
     assert corpus.documents["text"][:] == [
         "Die Donaudampfschifffahrt, zerowidth, database, café",
         "The office needs an efficient filter and a wrapped hyphen.",
-        "می\u200cخواهم क्\u200dष ภาษา\u200bไทย ❤\ufe0f",  # here they are part of the spelling
+        spelled,  # here they are part of the spelling
     ]
     assert corpus.documents["title"][0] == "Office"
+
+
+def test_a_page_that_would_take_hours_is_named(tmp_path: Path) -> None:
+    (tmp_path / "deep.html").write_text("<DIV>" * 100_000 + "text" + "</DIV>" * 100_000)
+    (tmp_path / "wide.html").write_text("<div><br>text</div>" * 10_000 + "<p>end")
+    _, report = read_folder(tmp_path)
+    assert report.read == 1
+    assert report.troubles[Trouble.UNREADABLE].examples == ("deep.html: its HTML does not parse (ValueError)",)
 
 
 def test_only_the_first_five_examples_are_kept(tmp_path: Path) -> None:
