@@ -148,6 +148,7 @@ def test_trouble_with_judgements_is_counted(documents: Imported, write: WriteFil
     assert "line 35: 2 columns, expected query 0 document score" in shown
     assert "line 36: the score is 'good', expected a whole number, at most 10,000; line 37: the score is '999" in shown
     assert "line 1: q1 -> a0 (no such document)" in shown
+    assert "published figures compare with a complete corpus alone" in shown
 
 
 @pytest.mark.parametrize(
