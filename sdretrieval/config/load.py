@@ -113,10 +113,8 @@ def _parse(raw: object, overrides: Sequence[str], where: str) -> Config:
         (problems.dotted(path), problems.describe(error, data))
         for path, error in zip(paths[:LISTED_AT_MOST], errors, strict=False)
     ]
-    hidden, blamed = (
-        max(0, len(errors) - LISTED_AT_MOST),
-        [path for path, _ in mistakes] + [*map(problems.dotted, paths)],
-    )
+    hidden = max(0, len(errors) - LISTED_AT_MOST)
+    blamed = [*(path for path, _ in mistakes), *map(problems.dotted, paths)]
     for conflict in conflicts(config) if config is not None else ():
         pairs = [(bad, path) for bad in blamed for path in conflict.paths]
         if not any(f"{bad}.".startswith(f"{path}.") or f"{path}.".startswith(f"{bad}.") for bad, path in pairs):

@@ -318,7 +318,7 @@ def test_every_word_of_a_topic_is_in_its_query(words: list[str], tags: list[str]
 
 @pytest.mark.parametrize("part", ["<top ", "<!--", "<![CDATA[", "</", "<query ", "\n \t"])
 def test_a_hostile_topic_takes_no_time(part: str, tmp_path: Path) -> None:
-    (tmp_path / "t").write_text("<top><num>1<title>x" + part * 100_000)
+    (tmp_path / "t").write_text("<top><num>1<title>x" + part * 30_000)
     began = time.process_time()
     with suppress(CorpusError):
         list(read_topics(tmp_path / "t", Tally("t", "topics")))
