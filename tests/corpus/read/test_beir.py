@@ -166,7 +166,7 @@ def test_an_empty_corpus(tmp_path: Path) -> None:
         ('{"_id": "c", "text": null}', r"corpus\.jsonl:3: text is None, expected a string"),
         ('{"_id": "c", "text": ' + "[" * 100_000, r"corpus\.jsonl:3: broken line \(maximum recursion depth"),
         (r'{"_id": "a\u0000b", "text": "x"}', r"corpus\.jsonl:3: _id is 'a\\x00b', expected a string without NUL"),
-        ('{"_id": true, "text": "x"}', r"corpus\.jsonl:3: _id is None, expected a string"),
+        ('{"_id": true, "text": "x"}', r"corpus\.jsonl:3: _id is True, expected a string"),
         ('{"_id": "", "text": "x"}', r"corpus\.jsonl:3: _id is '', expected a string"),
         ('{"_id": "c", "text": "x", "title": ["y"]}', r"corpus\.jsonl:3: title is \['y'\], expected a string"),
     ],
