@@ -80,8 +80,9 @@ def _read_text(path: Path) -> str:
     if path.is_dir():
         raise ConfigError(f"config {path} is a folder; expected a YAML file")
     try:
-        with path.open("rb") as file:  # which may be endless; what is cut off here is refused for its length
-            return file.read(4 * CHARACTERS_AT_MOST + 4).decode("utf8")
+        with path.open("rb") as file:  # which may be endless
+            data = file.read(4 * CHARACTERS_AT_MOST + 1)
+        return data.decode("utf8" if len(data) <= 4 * CHARACTERS_AT_MOST else "latin-1")  # refused for its length
     except FileNotFoundError:
         names = [file.name for file in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, names, n=1)
@@ -112,10 +113,8 @@ def _parse(raw: object, overrides: Sequence[str], where: str) -> Config:
         (problems.dotted(path), problems.describe(error, data))
         for path, error in zip(paths[:LISTED_AT_MOST], errors, strict=False)
     ]
-    hidden, blamed = (
-        max(0, len(errors) - LISTED_AT_MOST),
-        [path for path, _ in mistakes] + [*map(problems.dotted, paths)],
-    )
+    hidden = max(0, len(errors) - LISTED_AT_MOST)
+    blamed = [*(path for path, _ in mistakes), *map(problems.dotted, paths)]
     for conflict in conflicts(config) if config is not None else ():
         pairs = [(bad, path) for bad in blamed for path in conflict.paths]
         if not any(f"{bad}.".startswith(f"{path}.") or f"{path}.".startswith(f"{bad}.") for bad, path in pairs):

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 from sdretrieval.corpus.read.beir import BEIR_NAMES, beir_file, download_beir, read_beir, require_beir_folder
 from sdretrieval.corpus.read.documents import is_document_folder, read_files, read_folder, require_parsers
 from sdretrieval.corpus.read.python_stdlib import build_stdlib
-from sdretrieval.corpus.read.qrels import read_qrels
+from sdretrieval.corpus.read.qrels import qrels_files, read_qrels
 from sdretrieval.corpus.read.tables import (
     Columns,
     Imported,
@@ -200,7 +200,7 @@ class BeirFolder(Source):
 
     def digest(self) -> str:
         texts = [path for path in (self._texts(), beir_file(self.folder, "queries.jsonl")) if path]
-        files = [*texts, *sorted((self.folder / "qrels").glob("*.tsv"))]
+        files = [*texts, *qrels_files(self.folder / "qrels")]
         return " ".join(f"{path.name}={digest_file(path)}" for path in files)
 
     def size(self, max_documents: int | None = None) -> TextSize:

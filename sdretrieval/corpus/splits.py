@@ -88,14 +88,14 @@ def require_judged(name: str, counts: Mapping[str, int], split: str) -> None:
     if split == "train":  # no other split can stand in for it
         remedy = f"Add qrels/train.tsv, or learn from queries made of documents: {WITHOUT_LABELS}"
     elif present:
-        remedy = f"Name one of these, or add qrels/{split}.tsv."
+        remedy = f"Name one of these, or add qrels/{split:.80}.tsv."
     else:
         remedy = (
-            f"Add queries.jsonl and qrels/{split}.tsv; or run without judgements, on queries made of its documents: "
-            f"sdretrieval run CONFIG {WITHOUT_LABELS}"
+            f"Add queries.jsonl and qrels/{split:.80}.tsv; or run without judgements, on queries made of its "
+            f"documents: sdretrieval run CONFIG {WITHOUT_LABELS}"
         )
     raise CorpusError(
-        f"Corpus {name} has {state} split '{split}'. Splits with judgements: {present or 'none'}. {remedy}"
+        f"Corpus {name} has {state} split '{split:.80}'. Splits with judgements: {present or 'none'}. {remedy}"
     )
 
 

@@ -93,8 +93,7 @@ def refuse_all(checks: Iterable[Callable[[], object]]) -> None:
 def settings_checks(config: Config) -> list[Callable[[], object]]:
     """Of sources, models and machine: each raises RequestError by itself, and needs no other."""
     return [
-        lambda: find_source(config.corpus.source).preview(),
-        lambda: check_splits(config),
+        lambda: check_corpus(config),
         lambda: check_verdicts(config),
         lambda: prompts_of(config),
         *(partial(check_model, member, config) for member in (None, *members_of(config.teacher))),
@@ -160,10 +159,11 @@ def check_language(config: Config) -> None:
         require_detector()
 
 
-def check_splits(config: Config) -> None:
-    """Raise CorpusError if the config needs judgements that the corpus lacks, as far as its files say."""
-    cfg, split, source = config.corpus, config.evaluate.split, find_source(config.corpus.source)
-    counts = source.preview()
+def check_corpus(config: Config) -> None:
+    """Raise CorpusError for a source that is not there or lacks judgements that the config needs, as far as its files
+    say, MissingPackageError if a package that reads it is not installed."""
+    cfg, split = config.corpus, config.evaluate.split
+    counts = find_source(cfg.source).preview()
     if counts is None:
         return
     if split != "dev" and (cfg.labels or any(counts.values())):

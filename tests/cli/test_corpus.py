@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sysconfig
 from pathlib import Path
@@ -29,6 +30,31 @@ def test_check_names_judgements_that_point_nowhere(tiny_corpus: Path, tmp_path: 
     with (folder / "qrels" / "test.tsv").open("a") as qrels:
         qrels.write("q0\tnowhere\t1\n")
     assert "-> nowhere (no such document)" in call("corpus", "check", folder).out
+
+
+def test_a_pair_judged_twice_has_one_rule_everywhere(tmp_path: Path, call: Call) -> None:
+    folder = tmp_path / "twice"
+    (folder / "qrels").mkdir(parents=True)
+    for name, texts in (("corpus", ["red pump", "blue valve"]), ("queries", ["pump", "valve"])):
+        lines = (json.dumps({"_id": f"{name[0]}{n}", "text": text}) + "\n" for n, text in enumerate(texts))
+        (folder / f"{name}.jsonl").write_text("".join(lines))
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq0\tc0\t1\nq1\tc1\t1\nq0\tc0\t0\n")
+    said = "judged more than once, and the last judgement counts"
+    before = call("evaluate", "bm25", "--corpus", folder, "--runs", tmp_path / "runs", "--json", "-")
+    checked = call("corpus", "check", folder, "--json")
+    converted = call("corpus", "convert", folder, tmp_path / "clean")
+    assert all(said in done.err for done in (before, checked, converted))
+    assert checked.json()["repeated_pairs"] == {"count": 1, "examples": ["test.tsv:4: q0 -> c0 with 0, before 1"]}
+    after = call("evaluate", "bm25", "--corpus", tmp_path / "clean", "--runs", tmp_path / "runs", "--json", "-")
+    asking = ("--queries", folder / "queries.jsonl", "--qrels", folder / "qrels" / "test.tsv")
+    table = call("corpus", "convert", folder / "corpus.jsonl", tmp_path / "again", *asking)
+    assert (
+        "1 pairs judged on an earlier line: the last judgement counts: line 4: q0 -> c0 with 0, before 1" in table.out
+    )
+    again = call("evaluate", "bm25", "--corpus", tmp_path / "again", "--runs", tmp_path / "runs", "--json", "-")
+    figures = [done.json()["measures"]["bm25"]["nDCG@10"] for done in (before, after, again)]
+    assert figures == [0.5, 0.5, 0.5]
+    assert "1 of 2 test queries have no relevant document (e.g. 'q0'); as in BEIR, they count 0" in after.err
 
 
 def test_convert_gives_the_same_corpus(tiny_corpus: Path, tmp_path: Path, call: Call) -> None:
@@ -156,6 +182,23 @@ def test_a_folder_of_text_files_becomes_passages(notes: Path, tmp_path: Path, ca
     found = call("corpus", "check", notes, "--json").json()
     assert found["documents"] == len(records)
     assert any("more/empty.txt" in warning for warning in found["warnings"])
+
+
+def test_a_converted_folder_runs_with_the_settings_that_its_refusal_names(
+    tiny_corpus: Path, config: Path, tmp_path: Path, call: Call
+) -> None:
+    texts = [json.loads(line) for line in (tiny_corpus / "corpus.jsonl").read_text().splitlines()]
+    (tmp_path / "notes").mkdir()
+    for record in texts[:40]:
+        (tmp_path / "notes" / f"{record['_id']}.txt").write_text(f"{record['title']}\n\n{record['text']}\n")
+    assert call("corpus", "convert", tmp_path / "notes", tmp_path / "converted").code == 0
+    for source in ("notes", "converted"):
+        asked = ("run", config, "--runs", tmp_path / "runs", "--set", f"corpus.source={tmp_path / source}")
+        refused = call(*asked)
+        assert refused.code == 2 and "has no split 'test'. Splits with judgements: none." in refused.err
+        settings = re.search(r"sdretrieval run CONFIG ((?:--set \S+ ?)+)", refused.err)
+        assert settings is not None
+        assert call(*asked, *settings[1].split(), "--until", "0/corpus").code == 0
 
 
 def test_a_broken_beir_folder_is_not_taken_for_text_files(notes: Path, call: Call) -> None:

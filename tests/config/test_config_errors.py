@@ -336,13 +336,13 @@ def test_a_truth_value_of_yaml_1_1_is_named() -> None:
         max_leaves=8,
     )
 )  # fmt: skip
-@hypothesis_settings(max_examples=80, deadline=None)
+@hypothesis_settings(max_examples=40, deadline=None)
 def test_values_are_written_so_that_they_are_read_back(value: object) -> None:
     assert read_yaml(write_yaml({"a": value}), "text") == {"a": value}
 
 
 @given(data=st.data())
-@hypothesis_settings(max_examples=80, deadline=None)
+@hypothesis_settings(max_examples=40, deadline=None)
 def test_whatever_a_setting_holds_there_is_one_message_or_a_config(data: st.DataObject) -> None:
     odd = st.sampled_from(
         [10**400, -1, 0, 1.5, "", "x" * 5000, "9" * 5000 + "GB", "nDCG@" + "9" * 5000, "PQ" + "9" * 5000, [], [[]], {},

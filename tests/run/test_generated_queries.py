@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from sdretrieval.corpus import load_corpus
 from sdretrieval.errors import CorpusError
+from sdretrieval.evaluation import Measured
+from sdretrieval.report.build import _seen_positives
+from sdretrieval.report.figures import Figures
 from sdretrieval.run.api import run_config
-from sdretrieval.stages.collection import Collection
+from sdretrieval.stages.collection import SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.corpus import build_corpus
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
@@ -124,6 +128,40 @@ def test_queries_of_a_log_are_trained_on_if_asked(
     notes = json.loads((work.folder / "notes.json").read_text())
     judged = {query for qrels in load_corpus(work.folder / "corpus").qrels.values() for query in qrels}
     assert len(notes["train_queries"]) == 40 and not set(notes["train_queries"]) & judged
+
+
+def test_with_labels_no_training_query_is_made_from_what_dev_and_test_ask_for(
+    tiny_corpus: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    sources = {}
+    for labels in (True, False):
+        corpus = {"source": str(tiny_corpus), "labels": labels, "generated_queries": 60, "dev_queries": 10}
+        build_corpus(Work(tmp_path / str(labels)), make_config(corpus=corpus))
+        qrels = load_corpus(tmp_path / str(labels) / "corpus").qrels
+        sources[labels] = {document for judged in qrels[SYNTHETIC_TRAIN].values() for document in judged}
+        measured = {
+            split: {d for judged in qrels[split].values() for d, grade in judged.items() if grade > 0}
+            for split in ("dev", "test")
+        }
+        assert not sources[labels] & measured["dev"]
+        assert bool(sources[labels] & measured["test"]) is not labels, "without labels, judgements decide nothing"
+
+
+def test_documents_of_synthetic_training_queries_count_as_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdretrieval.evaluation.overlap.LEAST", 1)
+    qrels = {
+        "test": {"a": {"x": 1}, "b": {"y": 1}, "c": {"z": 1}},
+        "train": {"t": {"z": 1}},
+        SYNTHETIC_TRAIN: {"g": {"x": 1}},
+    }
+    results: Any = SimpleNamespace(
+        base=SimpleNamespace(collection=SimpleNamespace(corpus=SimpleNamespace(qrels=qrels))),
+        run=SimpleNamespace(config=SimpleNamespace(evaluate=SimpleNamespace(split="test"), seed=1)),
+    )
+    measured = Measured({"nDCG@10": {"a": 1.0, "b": 0.5, "c": 0.0}})
+    found = _seen_positives(results, Figures({"final": measured, "student_0": measured}, {}, {}), "nDCG@10")
+    assert found is not None and (found["n_seen"], found["n_unseen"]) == (2, 1)
+    assert found["means"]["final"] == {"seen": 0.5, "unseen": 0.5}
 
 
 def test_a_mistyped_split_is_not_made_from_documents(

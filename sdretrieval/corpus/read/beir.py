@@ -205,8 +205,8 @@ def _parse(line: bytes, place: str) -> dict[str, str]:
     if not isinstance(record, dict):
         raise CorpusError(f"{place}: a JSON {type(record).__name__}, expected an object with the fields _id and text.")
     identifier = record.get("_id")
-    if isinstance(identifier, int | float):  # 7 and 7.0 are "7", as in tables; true is no id
-        identifier = as_text(identifier)
+    if isinstance(identifier, int | float) and not isinstance(identifier, bool):
+        identifier = as_text(identifier)  # 7 and 7.0 are "7", as in tables
     return {
         "_id": _string(identifier, "_id", place, record),
         "title": _string(record.get("title") or "", "title", place, record),

@@ -6,7 +6,7 @@ As in BEIR's own loader, the last judgement of a pair counts, and an id with a q
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from sdretrieval.corpus.read.tables.columns import (
     judged_places,
     read_grade,
 )
-from sdretrieval.corpus.read.tables.files import text_lines
+from sdretrieval.corpus.read.tables.files import PACKED, stem_of, text_lines
 from sdretrieval.corpus.read.tables.records import unquoted
 from sdretrieval.corpus.types import Qrels
 from sdretrieval.errors import CorpusError
@@ -36,19 +36,25 @@ class QrelsRead(NamedTuple):
 
 
 def read_qrels(folder: Path) -> QrelsRead:
-    """Every judgement in `folder/*.tsv` by split (the file's name), whether or not its query and document exist.
+    """Every judgement in `folder/*.tsv` (also packed) by split (the file's name), whether or not its query and
+    document exist.
 
     Headings say in which order the columns are; without any it is query, document, score. Raises `CorpusError` naming
     file and line if a row has not three columns or its score is no whole number.
     """
     read = QrelsRead({}, [], [])
-    for path in sorted(folder.glob("*.tsv")):
+    for path in qrels_files(folder):
         _read_split(path, read)
     return read
 
 
+def qrels_files(folder: Path) -> list[Path]:
+    """The files of judgements in a folder, packed ones included."""
+    return sorted(path for packed in ("", *PACKED) for path in folder.glob(f"*.tsv{packed}"))
+
+
 def _read_split(path: Path, read: QrelsRead) -> None:
-    judged = read.by_split.setdefault(path.stem, {})
+    judged = read.by_split.setdefault(stem_of(path), {})
     places, width, begun = [0, 1, 2], 3, False
     for number, line in text_lines(path, Tally(str(path), "judgements")):
         if not line.strip():
@@ -92,7 +98,6 @@ def write_qrels(qrels: Qrels, path: Path) -> None:
     with path.open("w", encoding="utf8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(HEADINGS)
-        rows: Mapping[str, Mapping[str, int]] = qrels
         writer.writerows(
-            (query, document, grade) for query, judged in rows.items() for document, grade in judged.items()
+            (query, document, grade) for query, judged in qrels.items() for document, grade in judged.items()
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 from collections.abc import Callable
@@ -73,6 +74,14 @@ def test_headings_say_which_column_is_which(tmp_path: Path, qrels: str, expected
     folder = folder_of(tmp_path / "c", DOCUMENTS, QUERIES, [])
     (folder / "qrels" / "test.tsv").write_text(qrels, encoding="utf8", newline="")
     assert read_beir(folder).qrels == {"test": expected}
+
+
+def test_packed_qrels_are_read(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "c", DOCUMENTS, QUERIES, QRELS)
+    plain = read_beir(folder)
+    (folder / "qrels" / "test.tsv.gz").write_bytes(gzip.compress((folder / "qrels" / "test.tsv").read_bytes()))
+    (folder / "qrels" / "test.tsv").unlink()
+    assert read_beir(folder).digest == plain.digest
 
 
 def test_headings_that_say_nothing_and_broken_texts_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -157,7 +166,7 @@ def test_an_empty_corpus(tmp_path: Path) -> None:
         ('{"_id": "c", "text": null}', r"corpus\.jsonl:3: text is None, expected a string"),
         ('{"_id": "c", "text": ' + "[" * 100_000, r"corpus\.jsonl:3: broken line \(maximum recursion depth"),
         (r'{"_id": "a\u0000b", "text": "x"}', r"corpus\.jsonl:3: _id is 'a\\x00b', expected a string without NUL"),
-        ('{"_id": true, "text": "x"}', r"corpus\.jsonl:3: _id is None, expected a string"),
+        ('{"_id": true, "text": "x"}', r"corpus\.jsonl:3: _id is True, expected a string"),
         ('{"_id": "", "text": "x"}', r"corpus\.jsonl:3: _id is '', expected a string"),
         ('{"_id": "c", "text": "x", "title": ["y"]}', r"corpus\.jsonl:3: title is \['y'\], expected a string"),
     ],

@@ -28,7 +28,7 @@ from sdretrieval.corpus.read.tables.files import clean, stem_of
 from sdretrieval.corpus.read.tables.hub import SCHEME
 from sdretrieval.corpus.read.tables.queries import Judged, Query, read_judgements, read_log, read_queries, read_topics
 from sdretrieval.corpus.read.tables.records import read_records
-from sdretrieval.corpus.splits import own_positive_warning, own_positives
+from sdretrieval.corpus.splits import NOT_COMPARABLE, own_positive_warning, own_positives
 from sdretrieval.corpus.text import normalised, text_digest
 from sdretrieval.corpus.types import Corpus
 from sdretrieval.errors import CorpusError
@@ -232,6 +232,8 @@ def _add_judgements(
         absent = [kind for kind, ok in (("query", query in queries), ("document", document in documents)) if not ok]
         if absent:
             tally.note(Trouble.NOWHERE, line, f"{query} -> {document} (no such {' and '.join(absent)})")
+            if "document" in absent and not tally.notes:
+                tally.notes.append(f"  {NOT_COMPARABLE}")
             continue
         judged = split.setdefault(query, {})
         if document in judged:

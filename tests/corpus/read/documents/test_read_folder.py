@@ -60,6 +60,15 @@ def test_every_kind_is_read(folder: Path) -> None:
     assert report.lines() == [f"{folder}: 6 files read, 7 passages kept"]
 
 
+def test_a_packed_file_that_would_fill_the_memory_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdretrieval.corpus.read.documents.folder.UNPACKED_AT_MOST", 1 << 20)
+    (folder / "bomb.txt.gz").write_bytes(gzip.compress(b"word " * (1 << 18)))
+    (folder / "small.txt.gz").write_bytes(gzip.compress(b"Packed on purpose."))
+    corpus, report = read_folder(folder)
+    assert report.troubles[Trouble.UNREADABLE].examples == ("bomb.txt.gz: unpacks to more than 1.0 MB; unpack it",)
+    assert "Packed on purpose." in corpus.documents["text"]
+
+
 def test_all_trouble_is_counted_and_named(folder: Path) -> None:
     (folder / "blank.md").write_text(" \n")
     (folder / "only_comment.html").write_text("<!-- nothing -->")

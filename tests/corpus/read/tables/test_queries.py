@@ -148,6 +148,7 @@ def test_trouble_with_judgements_is_counted(documents: Imported, write: WriteFil
     assert "line 35: 2 columns, expected query 0 document score" in shown
     assert "line 36: the score is 'good', expected a whole number, at most 10,000; line 37: the score is '999" in shown
     assert "line 1: q1 -> a0 (no such document)" in shown
+    assert "published figures compare with a complete corpus alone" in shown
 
 
 @pytest.mark.parametrize(
@@ -317,7 +318,7 @@ def test_every_word_of_a_topic_is_in_its_query(words: list[str], tags: list[str]
 
 @pytest.mark.parametrize("part", ["<top ", "<!--", "<![CDATA[", "</", "<query ", "\n \t"])
 def test_a_hostile_topic_takes_no_time(part: str, tmp_path: Path) -> None:
-    (tmp_path / "t").write_text("<top><num>1<title>x" + part * 100_000)
+    (tmp_path / "t").write_text("<top><num>1<title>x" + part * 30_000)
     began = time.process_time()
     with suppress(CorpusError):
         list(read_topics(tmp_path / "t", Tally("t", "topics")))
