@@ -40,7 +40,7 @@ def probe(
     teacher_vectors: Mapping[int, Vectors],
 ) -> Artifact:  # fmt: skip
     """The configured teachers and their mixtures against the base student, on dev."""
-    config = run.config
+    config, members = run.config, member_identities(run.config)
 
     def build(work: Work) -> None:
         rows, lists = probe_pool(run, collection, lexical, vectors, index)
@@ -49,12 +49,12 @@ def probe(
             span = slice(lists.offsets[q], lists.offsets[q + 1])
             own[span] = np.asarray(vectors.documents.vectors_WD[lists[q]]) @ vectors.queries_QD[row]
         student = dense_query_removed(collection, "dev", vectors).correct(rows, lists, lists.with_values(own))
-        _, scores = score_lists(run, collection, lexical, teacher_vectors, rows, lists, identity["members"], "dev")
+        _, scores = score_lists(run, collection, lexical, teacher_vectors, rows, lists, members, "dev")
         gate = config.gate
         build_probe(work, collection, rows, lists, scores, student, gate.measure, gate.tolerance, config.seed)
 
     identity = {
-        "members": member_identities(config),
+        "members": members,
         "calibrate": config.targets.calibrate,
         "depth": config.evaluate.teacher_depth,
         "lexical": config.mine.lexical,
