@@ -17,6 +17,7 @@ import typer
 from sdretrieval.cli.lookup import FoundModel, find_model, load_found
 from sdretrieval.cli.options import Runs
 from sdretrieval.cli.output import check_writable, print_json, print_measures, say, stdout_kept_clean
+from sdretrieval.errors import RequestError
 from sdretrieval.files import write_json
 from sdretrieval.formatting import quantity
 from sdretrieval.store import Store, Work, check_disk, key_of
@@ -126,6 +127,9 @@ def evaluate_models(
     plain = model != LEXICAL and not model.startswith(HYBRID)
     systems = list(dict.fromkeys([LEXICAL, model, *([HYBRID + model] if plain else []), *against]))
     names = dict.fromkeys(name.removeprefix(HYBRID) for name in systems)
+    for system in systems:
+        if system.startswith(HYBRID) and system.removeprefix(HYBRID) in ("", LEXICAL):
+            raise RequestError(f"{system}: BM25 is mixed with a model; expected {HYBRID}MODEL")
     models = {name: find_model(name, runs, max_tokens, query_tokens) for name in names if name != LEXICAL}
     corpus = open_corpus(source)
     require_positives(corpus, split)

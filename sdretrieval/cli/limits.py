@@ -25,8 +25,7 @@ NO_TEXT = "(?!)"
 LIMITS = (
     Limit(
         (errno.ENOSPC, errno.EDQUOT),
-        # numpy's count of what was written, torch's archive that has no end
-        r"[0-9]+ requested and [0-9]+ written|PytorchStreamWriter failed writing|inline_container\.cc.*unexpected pos",
+        NO_TEXT,
         "no space left on the disk",
         "make room (`sdretrieval gc` removes what no run uses)",
     ),
@@ -38,6 +37,13 @@ LIMITS = (
         "out of memory",
         "free some, or ask for less (student.batch_tokens, train.queries_per_batch; `sdretrieval plan CONFIG "
         "--max-memory 4GB` finds settings that fit)",
+    ),
+    Limit(
+        (),
+        # What numpy and torch say, who do not pass on why.
+        r"[0-9]+ requested and [0-9]+ written|PytorchStreamWriter failed writing|inline_container\.cc.*unexpected pos",
+        "a file could not be written to its end",
+        "make room on the disk, or raise the limit on files (`ulimit -f unlimited`),",
     ),
 )
 SHOWN = 300

@@ -84,6 +84,8 @@ def find_source(source: str, cache: Path | None = None, columns: Columns | None 
 
     Raises CorpusError saying what is understood, with a guess at what was meant.
     """
+    if not source.strip():  # as a path it would be the current folder
+        raise CorpusError(f"No corpus is named: found {source!r}. Understood: {UNDERSTOOD}.")
     if source != STDLIB and understands(source):
         return Table(source, columns)
     if columns is not None and columns != Columns():

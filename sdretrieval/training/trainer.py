@@ -119,7 +119,7 @@ class CompleteCallback(TrainerCallback):
 
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end and is as it was written; what is damaged is named, removed."""
+    """The newest checkpoint that was written to its end and is as it was written; what is damaged is named."""
     damaged, whole = [], None
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
         if not (checkpoint / COMPLETE).exists():
@@ -129,7 +129,6 @@ def last_complete_checkpoint(folder: Path) -> Path | None:
             whole = checkpoint
             break
         damaged.append(f"{checkpoint.name} ({problem})")
-        shutil.rmtree(checkpoint)
     if damaged:
         going_on = f"continues from {whole.name}" if whole else "starts again from the beginning"
         logger.warning("damaged: %s; training %s", ", ".join(damaged), going_on)

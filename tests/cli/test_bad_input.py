@@ -98,8 +98,11 @@ def long_teacher(place: Place) -> str:
 
 BAD_RUNS: dict[str, tuple[str | Callable[[Place], str], str]] = {
     "unknown key": ("mine.dept=5", "mine.dept: unknown key (found 5); did you mean mine.depth? (from --set)"),
-    "wrong type": ("mine.keep=many", 'mine.keep: found "many"; expected a whole number (at least 2)'),
-    "wrong range": ("mine.keep=1", "mine.keep: found 1; expected a whole number (at least 2)"),
+    "wrong type": ("mine.keep=many", 'mine.keep: found "many"; expected a whole number (at least 2, '),
+    "wrong range": ("mine.keep=1", "mine.keep: found 1; expected a whole number (at least 2, at most 1000000)"),
+    "a training without an end": (
+        "train.epochs=1e300", "train.epochs: found 1e+300; expected a number (above 0, at most 10000)",
+    ),
     "no value": ("mine.keep", "--set mine.keep: found no dotted key and value; expected a.b=c"),
     "missing model": ("student.model=nobody/nothing", "model 'nobody/nothing' is not there; looked in: local folder"),
     "folder without a model": (empty_model_folder, "no modules.json or config.json in it (found nothing)"),
@@ -298,6 +301,13 @@ BAD_REQUESTS: dict[str, tuple[list[str], str]] = {
         ["export", "tiny", "{empty}/b", "--format", "tflite", "--runs", "{runs}"],
         "export format 'tflite' is unknown; expected one of torch, onnx, onnx-int8, openvino",
     ),
+    "gc of no folder": (["gc", "--runs", "{empty}/no"], "--runs {empty}/no: there is no such folder; name the"),
+    "gc of no runs": (["gc", "--runs", "{corpus}"], "--runs {corpus}: there is no store in it ({corpus}/store)"),
+    "hybrid search with BM25 alone": (
+        ["evaluate", "hybrid:bm25", "--corpus", "{corpus}", "--runs", "{empty}"],
+        "hybrid:bm25: BM25 is mixed with a model; expected hybrid:MODEL",
+    ),
+    "a corpus without a name": (["corpus", "convert", " ", "{empty}/c"], "No corpus is named: found ' '"),
     "tokens without a model": (["corpus", "check", "{corpus}", "--max-tokens", "9"], "--max-tokens 9 needs --model"),
 }  # fmt: skip
 

@@ -168,8 +168,9 @@ def test_a_run_that_is_interrupted_says_so_and_goes_on(config: Path, tmp_path: P
     assert not plan["final/encode"]
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_that_a_library_swallows_ends_the_run_all_the_same(
-    config: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+    config: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
     from sdretrieval.stages import corpus
 
@@ -178,12 +179,13 @@ def test_an_interrupt_that_a_library_swallows_ends_the_run_all_the_same(
     def swallowing(*given: Any) -> None:
         build(*given)
         with contextlib.suppress(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
             time.sleep(1)
 
     monkeypatch.setattr(corpus, "build_corpus", swallowing)
     done = call("run", config, "--runs", tmp_path)
-    assert done.code == 130
+    assert done.code == code
     assert done.err.splitlines()[-1] == "error: interrupted; finished stages are in the store; run again to continue"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     monkeypatch.undo()
     assert call("run", config, "--runs", tmp_path, "--until", "0/corpus").code == 0

@@ -93,6 +93,27 @@ def test_a_killed_run_continues_after_its_last_chunk(
     assert counted.windows == len(expected.vectors_WD), "what was done to its end is not done again"
 
 
+@pytest.mark.parametrize("name", ["vectors.npy", "todo.npy", "digests.npy", "chunks.json"])
+@pytest.mark.parametrize("fault", ["flip", "cut"])
+def test_half_made_vectors_that_were_damaged_are_made_again(
+    student: Student, tokens: Ragged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, fault: str
+) -> None:
+    monkeypatch.setattr(encoder, "WINDOWS_PER_CHUNK", 25)
+    part, expected = (
+        tokens.first(60),
+        np.array(encode(student, tokens.first(60), View(64), tmp_path / "whole").vectors_WD),
+    )
+    monkeypatch.setattr(encoder, "encode_sequences", Counting(allowed=1))
+    with pytest.raises(KeyboardInterrupt):
+        encode(student, part, View(64), tmp_path / "killed")
+    path = tmp_path / "killed" / name
+    data = bytearray(path.read_bytes())
+    data[200 if name == "vectors.npy" else -5] ^= 1
+    path.write_bytes(data if fault == "flip" else data[: len(data) // 2])
+    monkeypatch.setattr(encoder, "encode_sequences", encode_sequences)
+    np.testing.assert_allclose(encode(student, part, View(64), tmp_path / "killed").vectors_WD, expected, atol=1e-6)
+
+
 class Counting:
     """The real encoder; counts windows, and is killed when more than `allowed` chunks are asked of it."""
 

@@ -85,3 +85,37 @@ def test_texts_without_tokens_and_no_texts_at_all(tokenizer: Any, tmp_path: Path
         (tmp_path / name).mkdir()
         found, _ = tokenize_into(tmp_path / name, texts, tokenizer)
         assert len(found) == len(texts) == len(load_tokens(tmp_path / name)) and len(found.values_T) == 0
+
+
+@pytest.mark.parametrize("name", ["made.int32", "made-lengths.int64", "made.json", "digests.npy"])
+@pytest.mark.parametrize("fault", ["flip", "cut"])
+def test_half_made_tokens_that_were_damaged_are_made_again(
+    tokenizer: Any, name: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "TEXTS_PER_CALL", CHUNK)
+    with pytest.raises(RuntimeError, match="stopped"):
+        tokenize_into(tmp_path, TEXTS, Stopping(tokenizer, 3))
+    spoil(tmp_path / name, fault)
+    found, _ = tokenize_into(tmp_path, TEXTS, tokenizer)
+    expected = tokenize(TEXTS, tokenizer)
+    np.testing.assert_array_equal(found.values_T, expected.values_T)
+    np.testing.assert_array_equal(found.offsets, expected.offsets)
+
+
+@pytest.mark.parametrize("name", ["tokens.npy", "offsets.npy", "tokens.json"])
+@pytest.mark.parametrize("fault", ["flip", "cut"])
+def test_tokens_that_were_damaged_before_they_became_an_artifact_are_made_again(
+    tokenizer: Any, name: str, fault: str, tmp_path: Path
+) -> None:
+    expected, _ = tokenize_into(tmp_path, TEXTS, tokenizer)
+    values, offsets = np.array(expected.values_T), np.array(expected.offsets)
+    spoil(tmp_path / name, fault)
+    found, _ = tokenize_into(tmp_path, TEXTS, tokenizer)
+    np.testing.assert_array_equal(found.values_T, values)
+    np.testing.assert_array_equal(found.offsets, offsets)
+
+
+def spoil(path: Path, fault: str) -> None:
+    data = bytearray(path.read_bytes())
+    data[-len(data) // 3] ^= 1
+    path.write_bytes(data if fault == "flip" else data[: len(data) // 2])

@@ -146,3 +146,55 @@ def test_code_that_comes_with_a_model_is_part_of_it(tiny_student: Path, tmp_path
     copy = Path(shutil.copytree(tiny_student, tmp_path / "copy"))
     (copy / "modeling.py").write_text("x = 1")
     assert model_digest(copy) != model_digest(tiny_student)
+
+
+def with_a_deep_module(tiny_student: Path, folder: Path, path: str) -> Path:
+    """A model whose second module is somewhere else, with weights of its own."""
+    model = Path(shutil.copytree(tiny_student, folder / "model"))
+    module = model / path
+    module.mkdir(parents=True, exist_ok=True)
+    (module / "model.safetensors").write_bytes(b"weights")
+    (module / "pytorch_model.bin").write_bytes(b"the same as a pickle, which is not read")
+    (model / "modules.json").write_text(json.dumps([{"path": ""}, {"path": path}]))
+    return module
+
+
+@pytest.mark.parametrize("path", ["a/b", "a/b/c/d", ".hidden", "../beside"])
+def test_weights_count_wherever_a_module_has_them(tiny_student: Path, tmp_path: Path, path: str) -> None:
+    module = with_a_deep_module(tiny_student, tmp_path, path)
+    before = model_digest(tmp_path / "model")
+    (module / "pytorch_model.bin").write_bytes(b"other")
+    assert model_digest(tmp_path / "model") == before
+    (module / "model.safetensors").write_bytes(b"WEIGHTS")
+    assert model_digest(tmp_path / "model") != before
+
+
+def test_weights_count_in_a_folder_that_is_a_link_and_a_circle_of_links_ends(
+    tiny_student: Path, tmp_path: Path
+) -> None:
+    module = with_a_deep_module(tiny_student, tmp_path, "../beside")
+    (tmp_path / "model" / "modules.json").write_text("{")  # a broken one: what can be found counts all the same
+    (tmp_path / "model" / "linked").symlink_to(module)
+    (tmp_path / "model" / "circle").symlink_to(tmp_path / "model")
+    before = model_digest(tmp_path / "model")
+    (module / "model.safetensors").write_bytes(b"WEIGHTS")
+    assert model_digest(tmp_path / "model") != before
+
+
+@pytest.mark.parametrize("name", ["2_Dense/pytorch_model.bin", "adapter_model.bin", "bpe.codes", "a/b/custom.tiktoken"])
+def test_whatever_may_be_read_counts(tiny_student: Path, tmp_path: Path, name: str) -> None:
+    """A pickle beside which there are no safetensors, an adapter, a tokenizer of another make."""
+    copy = Path(shutil.copytree(tiny_student, tmp_path / "copy"))
+    (copy / name).parent.mkdir(parents=True, exist_ok=True)
+    (copy / name).write_bytes(b"one")
+    before = model_digest(copy)
+    (copy / name).write_bytes(b"two")
+    assert model_digest(copy) != before
+
+
+@pytest.mark.parametrize("name", ["README.md", "onnx/model.onnx", "tf_model.h5", ".cache/x.json", ".gitattributes"])
+def test_what_nothing_reads_does_not_count(tiny_student: Path, tmp_path: Path, name: str) -> None:
+    copy = Path(shutil.copytree(tiny_student, tmp_path / "copy"))
+    (copy / name).parent.mkdir(parents=True, exist_ok=True)
+    (copy / name).write_bytes(b"one")
+    assert model_digest(copy) == model_digest(tiny_student)

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from sdretrieval.cli.logs import quiet_libraries
 from tests.helpers.runs.nursery import HEAVY
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +71,7 @@ class Forks:
 
 
 def _serve() -> None:
+    quiet_libraries()
     for name in (*HEAVY, *COMMANDS):
         importlib.import_module(name)
     for line in sys.stdin:

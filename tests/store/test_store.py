@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -190,7 +194,7 @@ def test_changed_bytes_are_found_at_the_first_use_in_a_process(store: Store) -> 
         store.verify(KEY, deep=True)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"files": {"a": 3}}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"files": {"a": 3}}', "[" * 5000, "\0"])
 def test_a_broken_manifest_is_damage(store: Store, text: str) -> None:
     (put(store) / "manifest.json").write_text(text)
     with pytest.raises(
@@ -244,6 +248,135 @@ def test_get_or_discard_removes_the_damaged_artifact(store: Store) -> None:
     assert store.get_or_discard(KEY) is None
     assert store.get(KEY) is None
     assert store.discard(KEY) == 0
+
+
+@pytest.mark.parametrize(("name", "value"), [("seconds", 9.5), ("counts", {"documents": 4}), ("inputs", ["other"])])
+def test_a_changed_field_of_a_manifest_is_damage(store: Store, name: str, value: object) -> None:
+    path = put(store) / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+    with pytest.raises(
+        DamagedArtifact, match=r"its manifest\.json cannot be read \(expected digest .*; it must be made"
+    ):
+        store.get(KEY)
+
+
+def test_a_damaged_artifact_that_is_a_link_is_made_again_and_its_target_stays(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    moved = put(store).rename(tmp_path / "larger-disk")
+    store.path_of(KEY).symlink_to(moved)
+    assert Store(store.root).get(KEY) is not None
+    damage(moved, "vectorz")
+    made = Store(store.root).ensure(KEY, "encode", DESCRIBE, build)
+    assert not made.cached and not made.path.is_symlink() and (made.path / "a").exists()
+    assert (moved / "part" / "a.npy").read_text() == "vectorz"
+    assert f"was a link to {moved}; what is there is left as it is" in caplog.text
+
+
+def test_an_artifact_that_is_a_link_to_nowhere_is_made_again(store: Store, tmp_path: Path) -> None:
+    store.path_of(KEY).parent.mkdir(parents=True)
+    store.path_of(KEY).symlink_to(tmp_path / "nowhere")
+    assert not store.ensure(KEY, "encode", DESCRIBE, build).cached
+    assert not store.path_of(KEY).is_symlink()
+
+
+def test_too_many_open_files_are_no_damage(store: Store) -> None:
+    put(store)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        with pytest.raises(OSError, match="Too many open files"):
+            Store(store.root).get_or_discard(KEY)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert store.get(KEY) is not None
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than `tmp_path`."""
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shared.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs /dev/shm on another file system than the tests' folder")
+    folder = Path(tempfile.mkdtemp(dir=shared))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("part", ["artifacts", "partial", "trash"])
+def test_a_store_on_two_file_systems(store: Store, other_disk: Path, part: str) -> None:
+    store.root.mkdir()
+    (store.root / part).symlink_to(other_disk)
+    damage(put(store), "vectorz")
+    made = Store(store.root).ensure(KEY, "encode", DESCRIBE, build)
+    assert not made.cached and Store(store.root).get(KEY) == made.path
+    assert [path.name for path in (store.root / "artifacts" / KEY[:2]).iterdir()] == [KEY]
+    assert not list((store.root / "partial").iterdir())
+    assert [one.key for one in store.gc(keep=set)] == [KEY]
+
+
+# --- permissions
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_files_that_a_library_closes_to_others_are_as_open_as_the_umask_says(
+    store: Store, mask: int, mode: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        with store.make(KEY, "encode", DESCRIBE) as work:
+            (work.folder / "model.safetensors").write_text("weights")
+            (work.folder / "model.safetensors").chmod(0o600)
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in store.path_of(KEY).iterdir()}
+    assert modes == {mode}
+
+
+READS_ONLY = """
+import os, sys
+from pathlib import Path
+from sdretrieval.errors import ResourceError
+from sdretrieval.store import Store
+store, key = Store(Path(sys.argv[1])), sys.argv[2]
+if os.getuid() == 0:
+    os.setuid(65534)
+with store.lock("evaluate", exclusive=False):
+    print(store.get(key) == store.path_of(key))
+try:
+    store.ensure("b" * 40, "encode", {}, lambda work: None)
+except ResourceError as refused:
+    print(refused)
+try:
+    with store.lock("run"):
+        pass
+except ResourceError as refused:
+    print(refused)
+"""
+
+
+@pytest.mark.parametrize("lock_file", [True, False])
+def test_who_may_only_read_a_store_can_and_is_told_what_he_cannot(lock_file: bool) -> None:
+    folder = Path(tempfile.mkdtemp())  # not tmp_path, which others cannot enter
+    store = Store(folder / "store")
+    try:
+        put(store)
+        if lock_file:
+            with store.lock("evaluate", exclusive=False):
+                pass
+        for path in (*folder.rglob("*"), folder):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        out = python(READS_ONLY, store.root, KEY).communicate()[0].splitlines()
+        assert out[0] == "True"
+        assert (
+            "claims" in out[1] and "cannot be written (Permission denied), which encode needs; ask the owner" in out[1]
+        )
+        assert f"{store.root / 'lock'} cannot be written (Permission denied), which run needs" in out[2]
+        assert "name a folder of your own with --runs" in out[2]
+    finally:
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o755)
+        shutil.rmtree(folder)
 
 
 # --- claims and locks

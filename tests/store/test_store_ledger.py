@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,14 +35,45 @@ def test_a_torn_last_line_is_ignored_and_then_overwritten(ledger: Ledger, torn: 
     assert ledger.read() == [{"stage": "1/mine"}, {"stage": "1/targets"}]
 
 
-@pytest.mark.parametrize(("line", "said"), [("{broken", "is no JSON"), ("[1]", r"found \[1\]; expected a JSON object")])
-def test_a_broken_line_before_the_last_is_named(ledger: Ledger, line: str, said: str) -> None:
+@pytest.mark.parametrize(
+    "line", ["{broken", "[1]", "{}", "\x00", '{"stage": "1/mine", "blake2b": "0"}', "[" * 5000, ""]
+)
+def test_a_damaged_line_before_the_last_is_named_or_passed_over(
+    ledger: Ledger, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
     ledger.append({"stage": "1/mine"})
     with ledger.path.open("a") as stream:
         stream.write(f"{line}\n")
     ledger.append({"stage": "1/score"})
-    with pytest.raises(WorkError, match=rf"ledger\.jsonl, line 2.*{said}"):
+    said = (
+        r"ledger\.jsonl, line 2 is damaged \(.*\); run the config again, which lists all its stages again, then remove"
+    )
+    with pytest.raises(WorkError, match=said):
         ledger.read()
+    assert ledger.read(skip_damaged=True) == [{"stage": "1/mine"}, {"stage": "1/score"}]
+    assert "line 2 is damaged" in caplog.text and "it is passed over" in caplog.text
+
+
+def test_a_flipped_bit_in_a_line_is_noticed(ledger: Ledger) -> None:
+    ledger.append({"stage": "1/mine", "key": "a"})
+    ledger.path.write_text(ledger.path.read_text().replace('"key": "a"', '"key": "c"'))
+    with pytest.raises(WorkError, match="line 1 is damaged"):
+        keys_in_ledgers(ledger.path.parents[1])
+
+
+APPENDS = """
+import sys
+from pathlib import Path
+from sdretrieval.store.ledger import Ledger
+for number in range(150):
+    Ledger(Path(sys.argv[1])).append({"stage": sys.argv[2], "number": number})
+"""
+
+
+def test_two_workers_of_a_run_lose_none_of_each_others_lines(ledger: Ledger) -> None:
+    processes = [subprocess.Popen([sys.executable, "-c", APPENDS, str(ledger.path), name]) for name in "ab"]
+    assert [process.wait() for process in processes] == [0, 0]
+    assert sorted((one["stage"], one["number"]) for one in ledger.read()) == [(s, n) for s in "ab" for n in range(150)]
 
 
 def test_the_keys_that_runs_refer_to(ledger: Ledger) -> None:

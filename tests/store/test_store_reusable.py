@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sdretrieval.digests import sealed, unsealed
 from sdretrieval.store import Store, key_of
 
 SETTINGS: dict[str, Any] = {"view": [64, "all", None], "prompts": [{"query": None}]}
@@ -49,7 +50,8 @@ def test_the_newest_come_first_and_what_is_made_again_is_not_its_own_kin(store: 
     keys = {texts: put(store, texts) for texts in ("corpus", "grown", "more")}
     for texts, year in (("corpus", 2030), ("grown", 2029), ("more", 2031)):
         path = store.path_of(keys[texts]) / "manifest.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"finished": f"{year}-01-01 00:00:00 UTC"}))
+        record = unsealed(json.loads(path.read_text())) | {"finished": f"{year}-01-01 00:00:00 UTC"}
+        path.write_text(json.dumps(sealed(record)))
     assert reusable_of(store, "grown") == [keys["more"], keys["corpus"]]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,28 @@ def test_a_file_cut_short_by_a_kill_is_not_read(tmp_path: Path) -> None:
     PairCache(tmp_path).add([pair_key("q", "a")], np.asarray([1.0]))
     (tmp_path / "half.123.new").write_bytes(b"half")
     assert len(PairCache(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("where", [-1, -9, 30])
+def test_a_flipped_bit_in_a_shard_never_becomes_a_score(
+    tmp_path: Path, where: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = [pair_key("q", str(number)) for number in range(4)]
+    PairCache(tmp_path).add(keys, np.arange(4, dtype=np.float32))
+    shard = next(tmp_path.glob("*.safetensors"))
+    data = bytearray(shard.read_bytes())
+    data[where] ^= 4
+    shard.write_bytes(data)
+    again = PairCache(tmp_path)
+    assert np.isnan(again.get(keys)).all() and f"{shard} is damaged" in caplog.text
+    again.add(keys, np.arange(4, dtype=np.float32))
+    assert PairCache(tmp_path).get(keys).tolist() == [0, 1, 2, 3]
+
+
+def test_a_shard_of_another_teacher_is_not_read(tmp_path: Path) -> None:
+    PairCache(tmp_path / "one").add([pair_key("q", "a")], np.asarray([1.0]))
+    shutil.copytree(tmp_path / "one", tmp_path / "other")
+    assert not len(PairCache(tmp_path / "other")) and len(PairCache(tmp_path / "one")) == 1
 
 
 def test_a_damaged_shard_is_named_and_its_pairs_are_new_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,12 @@ from sdretrieval.training import train as train_module
 from sdretrieval.training.batches import Collator
 from sdretrieval.training.distillation import ListwiseDistillation
 from sdretrieval.training.train import TrainSettings, train, updates_of
-from sdretrieval.training.trainer import MetricsCallback, last_complete_checkpoint, read_metrics
+from sdretrieval.training.trainer import (
+    CompleteCallback,
+    MetricsCallback,
+    last_complete_checkpoint,
+    read_metrics,
+)
 from tests.training.inputs import SETTINGS, TrainingInputs, assert_close, prepare, teach, weights
 
 NewInputs = Callable[[], TrainingInputs]
@@ -204,6 +210,45 @@ def test_a_checkpoint_cut_short_is_not_continued_from(
     teach(new_inputs(), settings, tmp_path)
     assert_same(tmp_path, reference())
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 10
+
+
+def checkpoints(folder: Path, *steps: int) -> list[Path]:
+    """Checkpoints as a training leaves them, each with one file beside its metrics."""
+    metrics = folder / "metrics.jsonl"
+    metrics.write_text('{"step": 1}\n')
+    made = []
+    for step in steps:
+        made.append(folder / f"checkpoint-{step}")
+        made[-1].mkdir()
+        (made[-1] / "optimizer.pt").write_bytes(b"moments of step %d" % step)
+        state = SimpleNamespace(global_step=step, is_world_process_zero=True)
+        CompleteCallback(metrics).on_save(SimpleNamespace(output_dir=str(folder)), state, None)
+    return made
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "metrics.jsonl", "complete.json"])
+@pytest.mark.parametrize("fault", ["flip", "cut", "gone"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
+    tmp_path: Path, name: str, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    older, newer = checkpoints(tmp_path, 4, 8)
+    assert last_complete_checkpoint(tmp_path) == newer
+    for checkpoint, expected in ((newer, older), (older, None)):
+        path = checkpoint / name
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data if fault == "flip" else data[: len(data) // 2])
+        if fault == "gone":
+            path.unlink()
+        caplog.clear()
+        assert last_complete_checkpoint(tmp_path) == expected
+        if (name, fault) != ("complete.json", "gone"):  # which is a checkpoint that was cut short
+            goes_on = "continues from checkpoint-4" if expected else "starts again from the beginning"
+            assert len(caplog.messages) == 1 and caplog.messages[0].endswith(f"; training {goes_on}")
+            assert (
+                f"damaged: checkpoint-8 ({'complete.json' if name == 'complete.json' else f'file {name}'}: "
+                in (caplog.messages[0])
+            )
 
 
 def test_accumulated_batches_make_the_update_of_one_large_batch(new_inputs: NewInputs, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ LINES = (
     "corpus convert {corpus} {new}/c --column x=y", "corpus convert {corpus} {new}/c --column nonsense",
     "corpus convert {corpus} ''", "corpus convert '' {new}/c", "corpus convert {corpus} {new}/c --log /nowhere.jsonl",
     "corpus convert {config} {new}/c", "corpus convert {corpus} {new}/c --qrels test={config}",
-    "corpus check /nowhere", "corpus check ''", "corpus check {corpus} --max-tokens 9", "corpus check {student}",
+    "corpus check /nowhere", "corpus check ''", "corpus check {corpus} --max-tokens 9",
     "corpus check {corpus} --model nobody/x", "corpus check {corpus} --model {student} --max-tokens 0",
     "corpus check {corpus} --model {corpus}", "corpus check {config}", "corpus python-stdlib {corpus}",
     "corpus python-stdlib {new}/c --max-documents 0", "corpus nosuch {corpus}",

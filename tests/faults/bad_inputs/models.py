@@ -40,7 +40,6 @@ BROKEN: dict[str, Spoil] = {
     "a hidden size of text": changed("config.json", hidden_size="many"),
     "a hidden size that is another": changed("config.json", hidden_size=48),
     "heads that do not divide": changed("config.json", num_attention_heads=5),
-    "no layers": changed("config.json", num_hidden_layers=-1),
     "a vocabulary of another size": changed("config.json", vocab_size=7),
     "no tokenizer": lambda folder: [path.unlink() for path in folder.glob("*token*")] + [gone("vocab.txt")(folder)]
     if (folder / "vocab.txt").exists() else [path.unlink() for path in folder.glob("*token*")],
@@ -98,7 +97,5 @@ def bad_inputs() -> Iterator[BadInput]:
         [
             "run {config} --runs {new} --set 'teacher={{kind: cross_encoder, model: {student}}}'",
             "run {config} --runs {new} --set 'teacher={{kind: dense, model: {cross_encoder}}}'",
-            "run {config} --runs {new} --set student.model={cross_encoder}",
-            "evaluate {cross_encoder} --corpus {corpus} --runs {new}",
         ],
     )

@@ -11,12 +11,12 @@ from tests.faults.bad_inputs.kinds import BadInput, filled
 from tests.faults.place import Place
 
 ODD: dict[Any, tuple[str, ...]] = {
-    int: ("-1", "1e300", "2.5", "many", "[1]", "{a: 1}", ".nan", "true", "99999999999999999999999999999999", "''"),
-    float: ("-1e-9", "1e300", ".inf", "-.inf", ".nan", "some", "[0.1]", "{a: 1}", "true"),
-    bool: ("maybe", "3", "[true]", "{a: 1}", "''"),
-    str: ("3", "[a]", "{a: b}", "true", "2026-01-01", ".inf"),
-    Literal: ("nonsense", "7", "[a]", "{a: b}", "''", ".nan"),
-    tuple: ("3", "nonsense", "{a: b}", "[[1]]", "[{a: b}]"),
+    int: ("-1", "2.5", "many", "{a: 1}", "99999999999999999999999999999999"),
+    float: ("-1e-9", "1e300", ".nan", "[0.1]", "true"),
+    bool: ("maybe", "3", "[true]"),
+    str: ("3", "[a]", "2026-01-01", ".inf"),
+    Literal: ("nonsense", "7", "{a: b}", "''"),
+    tuple: ("3", "nonsense", "[[1]]", "[{a: b}]"),
 }
 KEYS = (
     "mine.dept=5", "mine=5", "mine=[1]", "corpus=x", "=5", "mine.keep", "mine..keep=5", ".=1", "mine.keep.deeper=5",
@@ -34,7 +34,7 @@ KEYS = (
 
 def bad_inputs() -> Iterator[BadInput]:
     """`plan` of the config with one setting changed; what only the loaded model tells, `run`."""
-    for path in known_paths():
+    for path in dict.fromkeys(known_paths()):  # the members of a mixture share most of theirs
         for value in odd_values(path):
             yield _setting(f"{path}={value}")
     for change in KEYS:
