@@ -114,8 +114,9 @@ def check_vocabulary(name: str, tokenizer: Any, rows: int | None) -> None:
     gets, may lie beyond the matrix."""
     vocabulary, used = tokenizer.get_vocab(), {tokenizer.pad_token_id, *tokenizer("a")["input_ids"]}
     added = {word for word, row in tokenizer.get_added_vocab().items() if row not in used}
-    last = max((row for word, row in vocabulary.items() if word not in added), default=-1)
-    if rows is not None and not LEAST_FILLED * rows <= last + 1 <= rows:
+    last = max(vocabulary.values(), default=-1)
+    read = max((row for word, row in vocabulary.items() if word not in added), default=-1)
+    if rows is not None and (read >= rows or last + 1 < LEAST_FILLED * rows):
         raise ModelError(
             f"model {name!r}: its tokenizer's ids go up to {last:,}, its embedding matrix has {rows:,} rows; expected "
             "the tokenizer that it was trained with: is tokenizer.json there, and of this model?"
