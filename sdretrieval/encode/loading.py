@@ -110,10 +110,13 @@ def embedded_tokens(model: Any) -> int | None:
 
 def check_vocabulary(name: str, tokenizer: Any, rows: int | None) -> None:
     """Raise ModelError if a transformers tokenizer does not fit an embedding matrix of so many rows (None: not known),
-    or does not know the words of its own vocabulary."""
-    vocabulary = tokenizer.get_vocab()
+    or does not know the words of its own vocabulary. A token that was added to it, as for images, and that no text
+    gets, may lie beyond the matrix."""
+    vocabulary, used = tokenizer.get_vocab(), {tokenizer.pad_token_id, *tokenizer("a")["input_ids"]}
+    added = {word for word, row in tokenizer.get_added_vocab().items() if row not in used}
     last = max(vocabulary.values(), default=-1)
-    if rows is not None and not LEAST_FILLED * rows <= last + 1 <= rows:
+    read = max((row for word, row in vocabulary.items() if word not in added), default=-1)
+    if rows is not None and (read >= rows or last + 1 < LEAST_FILLED * rows):
         raise ModelError(
             f"model {name!r}: its tokenizer's ids go up to {last:,}, its embedding matrix has {rows:,} rows; expected "
             "the tokenizer that it was trained with: is tokenizer.json there, and of this model?"

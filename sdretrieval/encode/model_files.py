@@ -28,9 +28,9 @@ CLASSIFIER = "ForSequenceClassification"
 
 def read_settings(path: Path) -> dict[str, Any]:
     """A JSON file of a model, empty if it is not there. Raises ModelError if it holds no JSON object."""
-    if not path.is_file():
-        return {}
     settings = _read(path)
+    if settings is None:
+        return {}
     if not isinstance(settings, dict):
         raise ModelError(f"{path} holds a JSON {_kind(settings)}, expected an object; {MEND}")
     return settings
@@ -45,9 +45,9 @@ def modules_of(folder: Path) -> list[dict[str, Any]]:
     Raises ModelError if it lists anything else.
     """
     path = folder / MODULES
-    if not path.is_file():
-        return []
     modules = _read(path)
+    if modules is None:
+        return []
     if not isinstance(modules, list) or not modules:
         raise ModelError(f"{path} holds a JSON {_kind(modules)}, expected a list of the model's modules; {MEND}")
     for module in modules:
@@ -59,8 +59,11 @@ def modules_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def _read(path: Path) -> Any:
+    """What a JSON file holds, None if it is not there."""
     try:
         return json.loads(path.read_text(encoding="utf8"))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
     except (OSError, ValueError, RecursionError) as problem:
         raise ModelError(f"{path} cannot be read ({str(problem)[:200]}), expected JSON; {MEND}") from problem
 
@@ -173,8 +176,8 @@ def check_files(name: str, folder: Path) -> Mapping[str, Any]:
     words = words_folder(folder)
     routes = routes_of(folder / modules_of(folder)[0]["path"]) if modules_of(folder) else {}
     check_routes(name, routes)
-    if (words / ADAPTER).is_file() or (folder / ADAPTER).is_file():
-        base = read_settings(words / ADAPTER).get("base_model_name_or_path") or "its base"
+    if adapter := read_settings(words / ADAPTER) or read_settings(folder / ADAPTER):
+        base = adapter.get("base_model_name_or_path") or "its base"
         raise ModelError(
             f"model {name!r} is a PEFT adapter ({ADAPTER}), expected a model with weights of its own; merge it into "
             f"{base} with peft's merge_and_unload, save the result and name that folder"

@@ -208,13 +208,18 @@ def positions_of(transformer: Any) -> int | None:
     return positions_in(config.to_dict()) if config is not None else None
 
 
-PADDING_FIRST = ("roberta", "xlm-roberta", "camembert", "mpnet")
+PADDING_FIRST = (
+    "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "luke",
+    "ibert", "xmod", "data2vec-text",
+)  # fmt: skip
 """Families of models that count positions from the padding id on."""
 
 
 def positions_in(settings: Mapping[str, Any]) -> int | None:
     """The same, by the contents of a model's `config.json`."""
     size = settings.get("max_position_embeddings")
+    if size is None and isinstance(settings.get("text_config"), Mapping):  # of a model that reads images as well
+        return positions_in(settings["text_config"])
     if not isinstance(size, int) or size <= 0:
         return None
     if settings.get("model_type") not in PADDING_FIRST:

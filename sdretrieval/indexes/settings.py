@@ -203,7 +203,7 @@ class IndexSettings:
         graph = any(isinstance(part, faiss.IndexHNSW) for part in parts)  # see `build.make_index`
         if index.metric_type != faiss.METRIC_INNER_PRODUCT and not graph and self.rescore is None:
             raise RequestError(f"index kind {self.kind!r} is not searched by inner product; set rescore to 4 or more")
-        if index.metric_type != faiss.METRIC_INNER_PRODUCT and not unit:
+        if not unit and (index.metric_type != faiss.METRIC_INNER_PRODUCT or "L2norm" in self.kind):
             raise RequestError(
                 f"index kind {self.kind} finds neighbours by angle or distance, which rank as inner products do only "
                 "if all vectors have length 1, and the model (similarity: dot) does not make them so; take kind exact, "

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-EMBEDDINGS = ("word_embeddings", "tok_embeddings", "embed_tokens", "wte.", ".shared.")
+EMBEDDINGS = ("word_embeddings", "tok_embeddings", "embed_tokens", "embed_in", "wte.", ".shared.")
 """What families of models call the matrix of their tokens' vectors; the first name freezes it in all of them."""
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sdretrieval.cli.lookup import lengths_of
+from sdretrieval.encode.student import load_student, save_student
 from sdretrieval.files import write_text
 from tests.cli.conftest import Call, Finished
 
@@ -155,3 +157,27 @@ def test_an_index_that_the_vectors_do_not_fit_is_refused_before_they_are_made(
 def test_a_recipe_that_is_none(recipe: str, message: str, tiny_corpus: Path, call: Call) -> None:
     done = call("evaluate", "bm25", "--corpus", tiny_corpus, "--index", recipe)
     assert done.code == 2 and message in done.err
+
+
+def test_a_base_is_read_as_a_run_reads_it_and_a_saved_student_as_it_was_measured(
+    tiny_student: Path, tmp_path: Path
+) -> None:
+    assert lengths_of(tiny_student) == (128, 64), "its positions, which are fewer than a run's 256, and a run's 64"
+    save_student(
+        load_student(str(tiny_student), max_tokens=40, query_tokens=12, device="cpu").model, tmp_path / "saved"
+    )
+    assert lengths_of(tmp_path / "saved") == (40, 12)
+    assert lengths_of(tmp_path / "saved", 64, 16) == (64, 16)
+
+
+def test_evaluate_says_how_much_it_reads_and_how_many_texts_are_longer(
+    tiny_corpus: Path, tiny_student: Path, tmp_path: Path, call: Call
+) -> None:
+    for _ in range(2):  # the second time, the vectors are there
+        done = call(
+            "evaluate", tiny_student, "--corpus", tiny_corpus, "--split", "dev", "--max-tokens", 32, "--query-tokens", 8,
+            "--runs", tmp_path,
+        )  # fmt: skip
+        assert f"{tiny_student} reads 32 tokens of a document, 8 of a query" in done.out
+        assert "16 of 16 queries are longer than the 8 tokens that it reads" in done.err
+        assert "40 of 120 documents are longer than the 32 tokens that it reads" in done.err

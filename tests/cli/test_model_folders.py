@@ -88,6 +88,9 @@ BROKEN: dict[str, tuple[Damage, str]] = {
     "modules that are no list": (replaced(MODULES, "{}"), "holds a JSON object, expected a list"),
     "no modules at all": (replaced(MODULES, "[]"), "holds a JSON list without entries, expected a list"),
     "modules without a path": (replaced(MODULES, '[{"idx": 0}]'), 'found {"idx": 0}, expected a module as'),
+    "modules whose path is no path": (
+        replaced(MODULES, json.dumps([{"path": "m" * 5000, "type": "m.Transformer"}])), "cannot be read ([Errno 36]",
+    ),
     "no config": (removed("config.json"), "lacks config.json"),
     "a config that is no JSON": (replaced("config.json", "{"), "config.json cannot be read"),
     "a config that is no object": (replaced("config.json", "[1]"), "holds a JSON list, expected an object"),

@@ -181,3 +181,15 @@ def test_a_model_without_a_pooler_is_whole(tiny_student: Path, tmp_path: Path) -
     assert len(kept) < len(tensors)
     save_file(kept, folder / "model.safetensors", {"format": "pt"})
     load_student(str(folder), max_tokens=40, device="cpu")
+
+
+def test_a_token_that_no_text_gets_may_lie_beyond_the_matrix(tiny_student: Path, tmp_path: Path) -> None:
+    """As of models that have left their images behind (gemma); but not the one that pads."""
+    model = SentenceTransformer(str(tiny_student), device="cpu")
+    model.tokenizer.add_tokens(["<image>"])
+    model.save_pretrained(str(tmp_path / "images"))
+    load_student(str(tmp_path / "images"), max_tokens=40, device="cpu")
+    model.tokenizer.add_special_tokens({"pad_token": "<pads>"})
+    model.save_pretrained(str(tmp_path / "pads"))
+    with pytest.raises(ModelError, match="its tokenizer's ids go up to 3.., its embedding matrix has 3.. rows"):
+        load_student(str(tmp_path / "pads"), max_tokens=40, device="cpu")

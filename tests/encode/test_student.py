@@ -107,6 +107,12 @@ def test_positions_of_roberta_and_its_kin_start_behind_the_padding_id(tiny_stude
     assert positions_of(SimpleNamespace(auto_model=SimpleNamespace(config=config))) == 512
 
 
+def test_positions_of_a_model_of_texts_and_images_are_those_of_its_texts() -> None:
+    from sdretrieval.encode.student import positions_in
+
+    assert positions_in({"model_type": "clip", "text_config": {"max_position_embeddings": 77}}) == 77
+
+
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_cuda_without_a_gpu_is_refused(tiny_student: Path, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch

@@ -241,7 +241,16 @@ def test_ef_construction_reaches_the_graph_and_the_card() -> None:
         assert graph.hnsw.efConstruction == index.card.settings["ef_construction"] == expected
 
 
-@pytest.mark.parametrize("settings", [IndexSettings("HNSW32,PQ8"), IndexSettings("LSH", rescore=4)], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        IndexSettings("HNSW32,PQ8"),
+        IndexSettings("OPQ8,HNSW32,PQ8"),
+        IndexSettings("LSH", rescore=4),
+        IndexSettings("L2norm,Flat"),
+    ],
+    ids=str,
+)
 def test_what_ranks_by_angle_or_distance_is_refused_for_longer_vectors(settings: IndexSettings) -> None:
     longer = VECTORS * np.linspace(0.5, 3, COUNT, dtype=np.float32)[:, None]
     with pytest.raises(RequestError, match=r"by angle or distance, .* only if all vectors have length 1, .* take kind"):
