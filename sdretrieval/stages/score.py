@@ -38,7 +38,7 @@ def score(
 
     identity = {"members": member_identities(run.config), "calibrate": run.config.targets.calibrate}
     inputs = [lists, lexical, collection.judged, *vectors.values()]
-    return run.runner.stage(address, 1, identity, inputs, build)
+    return run.runner.stage(address, 2, identity, inputs, build)
 
 
 def score_lists(

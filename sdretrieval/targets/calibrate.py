@@ -32,6 +32,10 @@ PERCENTILES = (1.0, 99.0)
 FLOAT32_NOISE = 1e-7
 """A spread below this share of the values is rounding, not preference: dividing by it would make noise the target."""
 
+LEAST_SPREAD = 0.25
+"""Of a member's own top documents, as a share of its median over queries. If BM25 finds two documents that are nearly
+equal, their spread says nothing, and dividing by it would put every other document a thousand units below them."""
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -76,14 +80,19 @@ def top_statistics(scores_Qk: NDArray[np.floating]) -> Statistics:
 
     These calibrate a *free* teacher over all documents of a batch: random documents of a batch are far below the
     candidates, so statistics of the batch itself would depend on which documents happen to be in it.
-    A query without any finite score gets centre 0 and scale 1.
+    A scale is at least `LEAST_SPREAD` of the median over the queries whose scores differ; 1 if no query's do. A query
+    without any finite score has centre 0.
     """
     valid_Qk = np.isfinite(scores_Qk)
     values_Qk = np.where(valid_Qk, scores_Qk, 0.0).astype(np.float64)
     count_Q = np.maximum(valid_Qk.sum(axis=1), 1)
     centre_Q = values_Qk.sum(axis=1) / count_Q
     square_Qk = np.where(valid_Qk, values_Qk - centre_Q[:, None], 0.0) ** 2
-    return Statistics(centre_Q, _safe_scale(np.sqrt(square_Qk.sum(axis=1) / count_Q), centre_Q))
+    spread_Q = np.sqrt(square_Qk.sum(axis=1) / count_Q)
+    differ_Q = spread_Q > FLOAT32_NOISE * np.abs(centre_Q)
+    if not differ_Q.any():
+        return Statistics(centre_Q, np.ones_like(centre_Q))
+    return Statistics(centre_Q, np.maximum(spread_Q, LEAST_SPREAD * float(np.median(spread_Q[differ_Q]))))
 
 
 def corpus_statistics(raw: Ragged, member: str = "teacher") -> Statistics:

@@ -11,10 +11,12 @@ from score_strategies import gaussian, score_lists
 from sdretrieval.errors import NumericError, RequestError, WorkError
 from sdretrieval.ragged import Ragged
 from sdretrieval.targets.calibrate import (
+    LEAST_SPREAD,
     apply,
     calibrate,
     corpus_statistics,
     list_statistics,
+    mix_matrices,
     statistics_for,
     top_statistics,
 )
@@ -77,11 +79,25 @@ def test_top_statistics_leave_padding_out() -> None:
     scores_Qk = np.array([[3.0, 1.0, -np.inf, np.nan], [2.0, 2.0, 2.0, 2.0], [-np.inf] * 4], dtype=np.float32)
     statistics = top_statistics(scores_Qk)
     assert statistics.centre_Q.tolist() == [2.0, 2.0, 0.0]
-    assert statistics.scale_Q.tolist() == [1.0, 1.0, 1.0]
+    assert statistics.scale_Q.tolist() == [1.0, LEAST_SPREAD, LEAST_SPREAD]
+    assert top_statistics(scores_Qk[1:]).scale_Q.tolist() == [1.0, 1.0], "no query's scores differ"
     full = gaussian(3, 9)
     top, lists = top_statistics(full.values_T.reshape(3, 9)), list_statistics(full)
     np.testing.assert_allclose(top.centre_Q, lists.centre_Q)
     np.testing.assert_allclose(top.scale_Q, lists.scale_Q)
+
+
+@given(gap=st.floats(0, 1e-2), found=st.integers(1, 3))
+def test_few_nearly_equal_documents_do_not_let_a_small_member_decide(gap: float, found: int) -> None:
+    """BM25 finds one to three documents for a query, and a hundred for the others; it has a weight of 0.1."""
+    bm25_Qk = np.random.default_rng(0).normal(10, 2, (30, 100))
+    bm25_Qk[7] = -np.inf
+    bm25_Qk[7, :found] = 10 + gap * np.arange(found)
+    own = np.array([[0.0, *bm25_Qk[7, :found]]])  # of the document that the other member finds best, and of these
+    z_BN = apply(own, top_statistics(bm25_Qk), np.array([7]))
+    assert z_BN.min() > -25
+    other_BN = np.array([[3.0, *[-1.0] * found]])
+    assert mix_matrices([other_BN, z_BN], [0.9, 0.1]).argmax() == 0
 
 
 @pytest.mark.parametrize("kind", ["zscore", "minmax", "none"])
