@@ -15,12 +15,26 @@ if TYPE_CHECKING:
 
 CPU_BATCH_TOKENS, OTHER_BATCH_TOKENS = 2048, 8192
 """A CPU is fastest while a batch's activations stay in its caches: 2,048 tokens a batch encode 1.15 times as fast as
-8,192 (docs/ABLATIONS.md). A GPU wants more to do at once; how much was not measured."""
+8,192 (docs/ABLATIONS.md). What is neither CPU nor CUDA device was not measured."""
+TOKENS_A_MULTIPROCESSOR = 512
+"""A GPU has no use for caches but needs enough to do: tiles of some hundred rows on each of its multiprocessors."""
+BYTES_A_TOKEN = 1 << 18
+"""Activations of a token in a large encoder (width 1,024, inner width 4,096, float32), several at a time."""
+GPU_MEMORY_SHARE = 0.25
+"""Of a GPU that a batch's activations may take, so that weights and an index fit beside them."""
 
 
 def usual_batch_tokens(device: str) -> int:
-    """Tokens of a batch, padding included, on a kind of device (`cpu`, `cuda`)."""
-    return CPU_BATCH_TOKENS if device == "cpu" else OTHER_BATCH_TOKENS
+    """Tokens of a batch, padding included, on a kind of device (`cpu`, `cuda`): what keeps it busy and fits."""
+    if device == "cpu":
+        return CPU_BATCH_TOKENS
+    if device != "cuda":
+        return OTHER_BATCH_TOKENS
+    import torch
+
+    gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
+    fits = int(GPU_MEMORY_SHARE * gpu.total_memory / BYTES_A_TOKEN)
+    return max(CPU_BATCH_TOKENS, min(TOKENS_A_MULTIPROCESSOR * gpu.multi_processor_count, fits))
 
 
 def budget_batches(lengths: Sequence[int] | Array, batch_tokens: int) -> Iterator[Array]:

@@ -65,8 +65,8 @@ def choose_gpus(device: str, kind: str, shard_bytes: int, level: int = logging.I
 
 
 def shard_bytes(count: int, dims: int, kind: str) -> int:
-    """GPU memory of all shards together: exact's are float16, those of IVF hold what it holds; 8 bytes an id."""
-    per_dim = {"IVF,Flat": 4, "IVF,SQ8": 1}.get(re.sub(r"\d+k?,", ",", kind), 2)
+    """GPU memory of all shards together, which hold what the index holds; 8 bytes an id."""
+    per_dim = {"IVF,SQfp16": 2, "IVF,SQ8": 1}.get(re.sub(r"\d+k?,", ",", kind), 4)
     return count * (dims * per_dim + 8)
 
 
@@ -135,10 +135,13 @@ class GpuShards:
 
 
 def to_gpus(index: Any, gpus: int) -> GpuShards:
-    """The CPU `index` in shards on `gpus` GPUs, larger shards if more memory is free."""
+    """The CPU `index` in shards on `gpus` GPUs, larger shards if more memory is free.
+
+    In the number format of the index: exact search is exact there too (faiss' float32 products use no TF32).
+    """
     faiss = load_faiss()
     options = faiss.GpuClonerOptions()
-    options.useFloat16 = True
+    options.useFloat16 = options.useFloat16CoarseQuantizer = False
     resources = [faiss.StandardGpuResources() for _ in range(gpus)]
     weights = free_bytes(gpus) or [1] * gpus
     logger.info("index on %d GPU(s), shares of rows %s", gpus, [f"{w / sum(weights):.0%}" for w in weights])

@@ -142,7 +142,9 @@ def _make_teacher(
     corpus = collection.corpus
     if isinstance(member, CrossEncoderConfig):
         model, digest = load_cross_encoder(member.model, max_tokens=member.max_tokens, device=run.config.student.device)
-        identity = {"view": identity_fields(member.view), "most": member.max_tokens}
+        identity: dict[str, Any] = {"view": identity_fields(member.view), "most": member.max_tokens}
+        if model.device.type == "cuda":  # its logits are not those of a CPU to the last digits: no mixture of both
+            identity["products"] = "tf32"
         return CrossEncoderTeacher(
             model,
             name=name,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdretrieval.errors import RequestError, ResourceError
-from sdretrieval.indexes import IndexSettings, VectorIndex, exact_search, gpu, recall
+from sdretrieval.indexes import IndexSettings, VectorIndex, exact_search, faiss_library, gpu, recall
 from sdretrieval.indexes.build import make_index
 from sdretrieval.indexes.faiss_library import gpu_count
 
@@ -64,10 +66,37 @@ def test_too_little_gpu_memory_is_reported_in_numbers(
 
 @pytest.mark.parametrize(
     ("kind", "bytes_per_vector"),
-    [("Flat", 2 * 384 + 8), ("IVF64,Flat", 4 * 384 + 8), ("IVF64,SQfp16", 2 * 384 + 8), ("IVF64,SQ8", 384 + 8)],
+    [
+        ("Flat", 4 * 384 + 8),
+        ("exact", 4 * 384 + 8),
+        ("IVF64,Flat", 4 * 384 + 8),
+        ("IVF64,SQfp16", 2 * 384 + 8),
+        ("IVF64,SQ8", 384 + 8),
+    ],
 )
 def test_what_shards_take_on_gpus(kind: str, bytes_per_vector: int) -> None:
     assert gpu.shard_bytes(1000, 384, kind) == 1000 * bytes_per_vector
+
+
+def test_shards_on_gpus_keep_the_indexs_own_number_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounded to float16, exact would be another index under the same key."""
+    seen: list[Any] = []
+
+    class Faiss(SimpleNamespace):
+        """faiss' GPU part, on the CPU; the rest is faiss' own."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(faiss_library.load_faiss(), name)
+
+    fake = Faiss(
+        GpuClonerOptions=lambda: SimpleNamespace(useFloat16=True, useFloat16CoarseQuantizer=True),
+        StandardGpuResources=object,
+        index_cpu_to_gpu=lambda resources, number, part, options: (seen.append(options), part)[1],
+    )
+    monkeypatch.setattr(gpu, "load_faiss", lambda: fake)
+    monkeypatch.setattr(gpu, "free_bytes", lambda gpus: None)
+    gpu.to_gpus(make_index(VECTORS, IndexSettings("exact"), seed=13), 2)
+    assert [(one.useFloat16, one.useFloat16CoarseQuantizer) for one in seen] == [(False, False)] * 2
 
 
 def test_searches_beyond_the_gpu_limit_go_to_the_cpu_index(caplog: pytest.LogCaptureFixture) -> None:
@@ -89,6 +118,8 @@ def test_gpu_cpu_and_exact_agree_on_recall(kind: str, tmp_path: Path) -> None:
     assert on_gpu.card.device.startswith("cuda")
     on_gpu.save(tmp_path)
     on_cpu = VectorIndex.load(tmp_path, "cpu")
+    if kind == "exact":
+        np.testing.assert_allclose(on_gpu.search(VECTORS[:40], 100).scores_Qk, TRUE.scores_Qk, atol=2e-6)
     found_gpu, found_cpu = (recall(i.search(VECTORS[:40], 100).rows_Qk, TRUE.rows_Qk) for i in (on_gpu, on_cpu))
     assert found_gpu >= 0.95 and abs(found_gpu - found_cpu) <= 0.01
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from sdretrieval.errors import ModelError, NumericError
 from sdretrieval.ragged import Ragged
 from sdretrieval.teachers import cross_encoder
-from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
+from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder, tf32_on
 from sdretrieval.teachers.pairs import PairCache
 from sdretrieval.teachers.protocols import FreeTeacher, Teacher
 from tests.helpers import tiny
@@ -45,6 +46,22 @@ def teacher_of(model: Model, collection: Collection, folder: Path, **settings: A
         cache=PairCache(folder),
         **{"max_tokens": 128, **settings},
     )
+
+
+def test_a_gpu_scores_by_its_tf32_units_and_nothing_else_does(
+    model: Model, collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    usual = torch.get_float32_matmul_precision()
+    with tf32_on("cuda"):
+        assert torch.get_float32_matmul_precision() == "high" != usual
+    with tf32_on("cpu"):
+        assert torch.get_float32_matmul_precision() == usual
+    seen: list[str] = []
+    monkeypatch.setattr(cross_encoder, "tf32_on", lambda device: (seen.append(device), nullcontext())[1])
+    teacher_of(model, collection, tmp_path).score(np.asarray([3]), Ragged.of([[1, 2]], np.int64))
+    assert set(seen) == {"cpu"} and torch.get_float32_matmul_precision() == usual
 
 
 def test_scores_are_raw_logits_as_the_library_predicts_them(
