@@ -27,15 +27,11 @@ RRF_CONSTANT = 60
 
 
 class HitsLike(Protocol):
-    """What a retriever found: `rows_Qk` (-1 = padding) and `scores_Qk`, best first."""
+    """What a retriever found: `rows_Qk` (-1 = padding), best first."""
 
     @property
     def rows_Qk(self) -> NDArray[Any]:
         """Document rows, integer, shape (Q, k)."""
-
-    @property
-    def scores_Qk(self) -> NDArray[Any]:
-        """Scores, shape (Q, k)."""
 
 
 @dataclass(frozen=True)
@@ -70,20 +66,21 @@ def mine(
     """Up to `keep` candidates a query, and a report of what was removed.
 
     The pool is the student's top `depth` (`dense`) united with BM25's (`lexical`) and the known positives. Removed:
-    the query's own document, documents with the text of a known positive, and all but the best ranked of documents
-    with one text (among positives too). Known positives come first in the list and are flagged, at most `keep` - 1 of
-    them, the best ranked; one that does not fit is left out, never made a negative. The other places: a share
-    `top_share` (a half rounds up) for the top ranked, the rest sampled evenly without replacement from deeper in the
-    pool, because the top alone holds most false negatives and says nothing of the ordinary document. The ranking is
-    reciprocal rank fusion (Cormack et al. 2009), sum of 1 / (60 + rank), or the dense ranking if `lexical` is None.
+    the query's own document (before the cut, so ask for one hit more), documents with the text of a known positive,
+    and all but the best ranked of documents with one text (among positives too). Known positives come first in the
+    list and are flagged, at most `keep` - 1 of them, the best ranked; one that does not fit is left out, never made a
+    negative. The other places: a share `top_share` (a half rounds up) for the top ranked, the rest sampled evenly
+    without replacement from deeper in the pool, because the top alone holds most false negatives and says nothing of
+    the ordinary document. The ranking is reciprocal rank fusion (Cormack et al. 2009), sum of 1 / (60 + rank) with
+    ranks from 1, or the dense ranking if `lexical` is None.
 
     Each query's sample depends on (`seed`, its query row) alone, so that mining fewer queries, or the same ones in
     another order, gives the same lists.
 
     `positives`: for each query position the rows of its known positives (empty without labels).
-    `score_of(q, rows)`: the student's scores of documents for query *position* q; asked for kept candidates that are
-    not in the dense top. `duplicate_group_N`: as `duplicate_groups` gives it. `own_document_Q`: row of the document
-    with the query's own id, -1 if there is none.
+    `score_of(q, rows)`: the student's scores of the kept documents for query *position* q; hits have none, since those
+    of an index of codes are approximate. `duplicate_group_N`: as `duplicate_groups` gives it. `own_document_Q`: row of
+    the document with the query's own id, -1 if there is none.
 
     Raises RequestError for a setting out of range, WorkError if the inputs do not fit each other, NumericError if a
     score is not finite.
@@ -100,25 +97,27 @@ def mine(
     _check_inputs(query_rows_Q, dense, lexical, positives, duplicate_group_N, own_document_Q)
     tally, lists = Tally(), []
     for q in track(range(len(query_rows_Q)), "mine", "queries"):
-        lexical_rows = None if lexical is None else lexical.rows_Qk[q]
-        pool = _pool(dense.rows_Qk[q], lexical_rows, positives[q], depth)
+        own, lexical_rows = int(own_document_Q[q]), None if lexical is None else lexical.rows_Qk[q]
+        pool = _pool(dense.rows_Qk[q], lexical_rows, positives[q], depth, own)
         for name, rank_P in (("dense", pool.dense_rank_P), ("lexical", pool.lexical_rank_P)):
             tally.counts[f"positives_in_{name}"] += int((pool.positive_P & (rank_P >= 0)).sum())
         tally.counts["positives"] += int(pool.positive_P.sum())
-        pool = _without_removed(pool, duplicate_group_N, int(own_document_Q[q]), int(query_rows_Q[q]), tally)
+        pool = _without_removed(pool, duplicate_group_N, own, int(query_rows_Q[q]), tally)
         kept = _kept(pool, keep, top_share, np.random.default_rng([seed, int(query_rows_Q[q])]), tally)
         tally.counts["lists_short"] += len(kept.rows_P) < keep
         tally.counts["candidates"] += len(kept.rows_P)
-        lists.append((kept.rows_P, _scores(kept, q, dense, score_of), kept.positive_P, kept.dense_rank_P))
+        lists.append((kept.rows_P, _scores(kept, q, score_of), kept.positive_P, kept.dense_rank_P))
     parts = [Ragged.of([entry[i] for entry in lists], dtype) for i, dtype in enumerate(FIELDS.values())]
     return Candidates(query_rows_Q, *parts), tally.report(len(query_rows_Q))
 
 
-def _pool(dense_k: Rows, lexical_k: Rows | None, positives: Sequence[int], depth: int) -> _Pool:
+def _pool(dense_k: Rows, lexical_k: Rows | None, positives: Sequence[int], depth: int, own: int) -> _Pool:
+    """The pool, with the query's own document if anything found it: its removal is counted like the others."""
     known = np.asarray(positives, dtype=np.int64)
-    dense_rows = _top(dense_k, depth)
-    lexical_rows = _top(lexical_k, depth) if lexical_k is not None else dense_rows[:0]
-    rows_P = np.unique(np.concatenate([dense_rows, lexical_rows, known]))
+    dense_rows = _top(dense_k, depth, own)
+    lexical_rows = _top(lexical_k, depth, own) if lexical_k is not None else dense_rows[:0]
+    hits = dense_k if lexical_k is None else np.concatenate([dense_k, lexical_k])
+    rows_P = np.unique(np.concatenate([dense_rows, lexical_rows, known, hits[(hits == own) & (hits >= 0)]]))
     dense_rank_P, lexical_rank_P = _ranks(rows_P, dense_rows), _ranks(rows_P, lexical_rows)
     fused_P = _reciprocal(dense_rank_P) + _reciprocal(lexical_rank_P)
     # Equal fused scores are common (rank 3 and 7 against 7 and 3): the student's own rank decides, then the row.
@@ -127,8 +126,8 @@ def _pool(dense_k: Rows, lexical_k: Rows | None, positives: Sequence[int], depth
     return _Pool(rows_P, dense_rank_P, lexical_rank_P, np.isin(rows_P, known)).take(order_P)
 
 
-def _top(rows_k: Rows, depth: int) -> Rows:
-    return np.asarray(rows_k[rows_k >= 0][:depth], dtype=np.int64)
+def _top(rows_k: Rows, depth: int, own: int) -> Rows:
+    return np.asarray(rows_k[(rows_k >= 0) & (rows_k != own)][:depth], dtype=np.int64)
 
 
 def _ranks(rows_P: Rows, ranked: Rows) -> Rows:
@@ -139,7 +138,7 @@ def _ranks(rows_P: Rows, ranked: Rows) -> Rows:
 
 
 def _reciprocal(ranks_P: Rows) -> NDArray[np.float64]:
-    return np.where(ranks_P >= 0, 1.0 / (RRF_CONSTANT + 1 + ranks_P), 0.0)
+    return np.where(ranks_P >= 0, 1.0 / (RRF_CONSTANT + 1 + ranks_P), 0.0)  # ranks of the paper begin at 1
 
 
 def _without_removed(pool: _Pool, group_N: Rows, own: int, query_row: int, tally: Tally) -> _Pool:
@@ -168,17 +167,10 @@ def _kept(pool: _Pool, keep: int, top_share: float, generator: np.random.Generat
     return pool.take(np.concatenate([known, others[:top], sampled]))
 
 
-def _scores(kept: _Pool, q: int, dense: HitsLike, score_of: ScoreOf) -> NDArray[np.float32]:
-    scores_C = np.empty(len(kept.rows_P), dtype=np.float32)
-    inside_C = kept.dense_rank_P >= 0
-    scores_k = dense.scores_Qk[q][dense.rows_Qk[q] >= 0]
-    scores_C[inside_C] = scores_k[kept.dense_rank_P[inside_C]]
-    missing = kept.rows_P[~inside_C]
-    if len(missing):
-        scores = np.asarray(score_of(q, missing), dtype=np.float32)
-        if scores.shape != missing.shape:
-            raise WorkError(f"score_of(query position {q}) gave shape {scores.shape} for {len(missing)} documents")
-        scores_C[~inside_C] = scores
+def _scores(kept: _Pool, q: int, score_of: ScoreOf) -> NDArray[np.float32]:
+    scores_C = np.asarray(score_of(q, kept.rows_P), dtype=np.float32)
+    if scores_C.shape != kept.rows_P.shape:
+        raise WorkError(f"score_of(query position {q}) gave shape {scores_C.shape} for {len(kept.rows_P)} documents")
     if not np.isfinite(scores_C).all():
         worst = int(np.argmax(~np.isfinite(scores_C)))
         raise NumericError(

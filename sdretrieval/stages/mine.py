@@ -36,11 +36,11 @@ def mine(
             judged = {**corpus.qrels.get(SYNTHETIC_TRAIN, {}), **corpus.qrels.get("train", {})}
             rows = np.asarray([row for row in rows if corpus.query_ids[row] in judged], dtype=np.int64)
         queries_QD, depth = vectors.queries_QD[rows], min(cfg.depth, len(corpus.documents))
-        texts = corpus.query_texts(rows.tolist())
+        texts, found = corpus.query_texts(rows.tolist()), min(depth + SPARE, len(corpus.documents))
         candidates, report = mine_lists(
             rows,
-            open_index(run, index).search(queries_QD, min(depth + SPARE, len(corpus.documents))),
-            lexical.index.search(texts, depth) if cfg.lexical else None,
+            open_index(run, index).search(queries_QD, found),
+            lexical.index.search(texts, found) if cfg.lexical else None,
             collection.known_positives(rows.tolist(), use_labels),
             lambda q, documents: np.asarray(vectors.documents.vectors_WD[documents]) @ queries_QD[q],
             depth=depth,
@@ -66,4 +66,4 @@ def mine(
     # The language is in the key of the BM25 index, an input.
     identity = {**identity_fields(cfg, without={"language"}), "labels": use_labels, "seed": run.config.seed}
     inputs = [vectors, index, lexical, *collection.known_from]
-    return run.runner.stage(address, 1, identity, inputs, build)
+    return run.runner.stage(address, 2, identity, inputs, build)

@@ -61,7 +61,7 @@ def consistent_queries(run: Run, collected: Collection, vectors: Vectors, lexica
         write_json(work.folder / KEPT, {"kept": kept, "tallies": tallies})
 
     inputs = [collected.made, vectors, lexical]
-    return Collection(collected.made, run.runner.stage("0/queries", 1, {"within": within}, inputs, build))
+    return Collection(collected.made, run.runner.stage("0/queries", 2, {"within": within}, inputs, build))
 
 
 class PlainTexts:

@@ -68,10 +68,10 @@ def keep_consistent(
 
 
 def fused_rows(*ranked: Sequence[int] | NDArray[Any]) -> list[int]:
-    """Rows of several rankings by the sum of their reciprocal ranks, best first; -1 is padding."""
+    """Rows of several rankings by the sum of 1 / (60 + rank), ranks from 1, best first; -1 is padding."""
     score: dict[int, float] = {}
     for rows in ranked:
-        for rank, row in enumerate(np.asarray(rows).tolist()):
+        for rank, row in enumerate(np.asarray(rows).tolist(), start=1):
             if row >= 0:
                 score[row] = score.get(row, 0.0) + 1.0 / (RRF_CONSTANT + rank)
     return sorted(score, key=lambda row: (-score[row], row))

@@ -23,10 +23,10 @@ class Found:
 
 
 def best(scores_QN: NDArray[np.float32], k: int, width: int) -> Found:
-    """The best k a query, padded with -1 to `width`, as an index pads."""
+    """The best k a query, padded with -1 to `width`, as an index pads; scores are rough, as those of codes are."""
     rows = np.argsort(-scores_QN, axis=1, kind="stable")[:, :k]
     padding = np.full((len(rows), width - rows.shape[1]), -1, dtype=np.int64)
-    found = np.take_along_axis(scores_QN, rows, axis=1)
+    found = np.take_along_axis(scores_QN, rows, axis=1).round(1)
     return Found(np.hstack([rows, padding]), np.hstack([found, np.full(padding.shape, -np.inf, dtype=np.float32)]))
 
 
@@ -167,6 +167,15 @@ def test_half_are_top_ranked_and_half_sampled_deeper() -> None:
 def test_depth_bounds_the_pool() -> None:
     rows = plain(depth=5).mine()[0].rows[0]
     assert rows.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("lexical", [False, True])
+def test_the_querys_own_document_takes_no_place_of_the_depth(lexical: bool) -> None:
+    case = plain(depth=5, own_Q=np.array([2]), lexical_QN=plain().dense_QN if lexical else None)
+    candidates, report = case.mine()
+    assert candidates.rows[0].tolist() == [0, 1, 3, 4, 5]
+    assert candidates.dense_rank[0].tolist() == [0, 1, 2, 3, 4]
+    assert report.removed["own_document"] == 1
 
 
 def test_positives_come_first_even_where_no_retriever_found_them() -> None:

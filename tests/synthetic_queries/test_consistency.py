@@ -50,5 +50,11 @@ def test_fused_rows_are_those_of_both_best_first(first: list[int], second: list[
         assert fused[0] == first[0]
 
 
+def test_ranks_are_counted_from_one() -> None:
+    """1 / 61 alone is less than 2 / 121; counted from 0, 1 / 60 would be 2 / 120."""
+    fused = fused_rows([0, *range(100, 159), 1], [200, *range(300, 359), 1])
+    assert fused[0] == 1
+
+
 def test_headings_above_a_passage_are_words_of_its_text() -> None:
     assert plain("Manual > Install  the Tool") == "manual install the tool"
