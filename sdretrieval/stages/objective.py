@@ -10,6 +10,7 @@ from sdretrieval.config import EmaConfig, members_of
 from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.training_inputs import TrainingData
 from sdretrieval.store import Work
+from sdretrieval.targets.calibrate import reduced
 from sdretrieval.teachers.dense import AlignedVectors, JoinedVectors, ShuffledVectors, alignment, unit
 from sdretrieval.teachers.protocols import HasVectors
 
@@ -27,7 +28,13 @@ def make_loss(work: Work, data: TrainingData, model: SentenceTransformer, live: 
     from sdretrieval.training.distillation import EmbeddingDistillation, ListwiseDistillation, MarginDistillation
 
     cfg = data.config.train
-    common: dict[str, Any] = {"student_temperature": cfg.student_temperature, "live": live}
+    positive = data.candidates.positive
+    labelled = int((reduced(np.add, positive.values_T, positive, 0.0) > 0).sum())
+    common: dict[str, Any] = {
+        "student_temperature": cfg.student_temperature,
+        "labelled_share": max(labelled, 1) / len(positive),
+        "live": live,
+    }
     if data.objective == "hard":
         return ListwiseDistillation(model, kl_weight=0.0, hard_label_weight=1.0, **common)
     common["hard_label_weight"] = cfg.hard_label_weight

@@ -36,6 +36,10 @@ Term = Tensor | None
 class Distillation(nn.Module):
     """A teacher's term (`teacher_term` of a subclass) plus `hard_label_weight` x InfoNCE on known positives.
 
+    `labelled_share`: of the training's queries, those with a known positive. InfoNCE is a mean over these; divided by
+    the queries of a batch and this share, not by the labelled ones that the batch happens to have, each counts the same
+    whichever queries share its batch.
+
     Regime: `features` = [queries, documents part 1, part 2, ...]: model inputs, documents in parts of similar length.
     `labels` (from `Collator`): order_M puts the parts' rows back in column order; target_log_probs_BM (-inf =
     excluded); positive_BM, negative_BM for the hard term; weight_B; queries_B (for messages); for
@@ -64,12 +68,13 @@ class Distillation(nn.Module):
         *,
         student_temperature: float,
         hard_label_weight: float = 0.0,
+        labelled_share: float = 1.0,
         live: LiveTargets | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.student_temperature = student_temperature
-        self.hard_label_weight = hard_label_weight
+        self.hard_label_weight, self.labelled_share = hard_label_weight, labelled_share
         self._live = live
         self.step = 0
 
@@ -89,8 +94,8 @@ class Distillation(nn.Module):
         term = self.teacher_term(queries_BD, documents_MD, scores_BM, labels)
         terms = {} if term is None else {self.name: term}
         if self.hard_label_weight:
-            hard = info_nce(scores_BM, labels["positive_BM"], labels["negative_BM"], self.student_temperature)
-            terms["hard"] = self.hard_label_weight * hard
+            hard_B = info_nce(scores_BM, labels["positive_BM"], labels["negative_BM"], self.student_temperature)
+            terms["hard"] = self.hard_label_weight * hard_B.mean() / self.labelled_share
         self._check_finite(terms, labels)
         return terms
 

@@ -37,8 +37,9 @@ def listwise_kl(student_BM: Tensor, target_log_probs_BM: Tensor, temperature: fl
 def weighted_mean(values_B: Tensor, weight_B: Tensor) -> Tensor:
     """Mean of weight x value over the batch, divided by its size and not by its weights.
 
-    Weights have mean 1 over the training: so a query counts the same whichever queries share its batch, and batches
-    that are accumulated, or spread over processes, make the update of one large batch.
+    Weights have mean 1 over the training: so a query counts the same whichever queries share its batch. Batches that
+    are accumulated, or spread over processes, then make the update of one large batch, as far as a query's value does
+    not depend on the documents that other queries bring (docs/method.md).
     """
     return (values_B * weight_B).sum() / len(weight_B)
 
@@ -51,20 +52,19 @@ def masked_log_softmax(logits_BM: Tensor, excluded_BM: Tensor) -> Tensor:
 
 
 def info_nce(student_BM: Tensor, positive_BM: Tensor, negative_BM: Tensor, temperature: float) -> Tensor:
-    """Mean over labelled queries of -log(mass of the positives / mass of positives and negatives), a scalar.
+    """Each query's -log(mass of the positives / mass of positives and negatives), shape (B,); 0 without a positive.
 
     A document's mass is exp(score / temperature), `student_BM` raw scores (cosines). `positive_BM`, `negative_BM`: bool
-    masks that do not overlap; a document that is neither (a suspected false negative) is left out. Queries without a
-    positive do not count; 0 if the batch has none. van den Oord et al. (2018).
+    masks that do not overlap; a document that is neither (a suspected false negative) is left out.
+    van den Oord et al. (2018).
     """
-    labelled = positive_BM.any(dim=-1)
-    if not bool(labelled.any()):
-        return student_BM.sum() * 0.0
-    # Rows are chosen before the logarithm: that of an empty row is infinite, and its gradient not a number.
-    logits, positive = student_BM[labelled].float() / temperature, positive_BM[labelled]
-    allowed = logits.masked_fill(~(positive | negative_BM[labelled]), float("-inf"))
-    hits = logits.masked_fill(~positive, float("-inf"))
-    return (torch.logsumexp(allowed, dim=-1) - torch.logsumexp(hits, dim=-1)).mean()
+    labelled_B = positive_BM.any(dim=-1)
+    # A row without a positive gets all: its logarithms are finite, their difference and its gradient 0.
+    positive_BM = positive_BM | ~labelled_B[:, None]
+    logits_BM = student_BM.float() / temperature
+    allowed_BM = logits_BM.masked_fill(~(positive_BM | negative_BM), float("-inf"))
+    hits_BM = logits_BM.masked_fill(~positive_BM, float("-inf"))
+    return (torch.logsumexp(allowed_BM, dim=-1) - torch.logsumexp(hits_BM, dim=-1)).masked_fill(~labelled_B, 0.0)
 
 
 def margin_mse(

@@ -96,7 +96,7 @@ def test_info_nce_equals_the_ratio_by_hand() -> None:
     negative = torch.tensor([[False, True, True, False], [False, True, False, True]])
     first = -np.log(np.exp(2) / (np.exp(2) + np.exp(1) + np.exp(0)))  # the fourth document is neither: left out
     second = -np.log((np.exp(4) + np.exp(2)) / (np.exp(4) + np.exp(2) + 2 * np.exp(0)))
-    assert float(info_nce(student, positive, negative, TEMPERATURE)) == pytest.approx((first + second) / 2, rel=1e-5)
+    assert info_nce(student, positive, negative, TEMPERATURE).tolist() == pytest.approx([first, second], rel=1e-5)
 
 
 def test_a_query_without_positives_does_not_count_in_info_nce() -> None:
@@ -104,10 +104,10 @@ def test_a_query_without_positives_does_not_count_in_info_nce() -> None:
     positive = torch.tensor([[True, False, False], [False, False, False]])
     negative = torch.tensor([[False, True, True], [False, False, False]])
     loss = info_nce(student, positive, negative, TEMPERATURE)
-    torch.testing.assert_close(loss, info_nce(student[:1], positive[:1], negative[:1], TEMPERATURE))
-    _backward_without_nan(loss)
+    torch.testing.assert_close(loss[:1], info_nce(student[:1], positive[:1], negative[:1], TEMPERATURE))
+    _backward_without_nan(loss.sum())
     assert student.grad is not None and student.grad[1].tolist() == [0.0, 0.0, 0.0]
-    assert float(info_nce(student, torch.zeros_like(positive), negative, TEMPERATURE).detach()) == 0.0
+    assert float(loss[1].detach()) == 0.0
 
 
 @given(batches())
@@ -129,7 +129,7 @@ def test_with_a_one_hot_teacher_kl_and_info_nce_have_the_same_gradient() -> None
         positive = torch.tensor([[True, False, False], [False, False, True]])
         one_hot = torch.where(positive, 0.0, -60.0)
         loss = (
-            info_nce(student, positive, ~positive, TEMPERATURE)
+            info_nce(student, positive, ~positive, TEMPERATURE).mean()
             if hard
             else listwise_kl(student, one_hot, TEMPERATURE, torch.ones(2))
         )
@@ -258,14 +258,29 @@ def labels_of(targets: torch.Tensor, order: list[int]) -> dict[str, torch.Tensor
 def test_parts_of_the_documents_are_put_back_in_column_order() -> None:
     queries, documents = torch.randn(2, 5), torch.randn(4, 5)
     targets = torch.log_softmax(torch.randn(2, 4), dim=-1)
-    loss = ListwiseDistillation(Fixed(), student_temperature=1.0, hard_label_weight=0.5)
+    loss = ListwiseDistillation(Fixed(), student_temperature=1.0, hard_label_weight=0.5, labelled_share=0.25)
     parts = [{"vectors": queries}, {"vectors": documents[[2, 0]]}, {"vectors": documents[[3, 1]]}]
     labels = labels_of(targets, order=[1, 3, 0, 2])
     terms = loss(parts, labels)
     scores = queries @ documents.T
     torch.testing.assert_close(terms["kl"], listwise_kl(scores, targets, 1.0, torch.ones(2)))
     hard = info_nce(scores, labels["positive_BM"], labels["negative_BM"], 1.0)
-    torch.testing.assert_close(terms["hard"], 0.5 * hard)
+    torch.testing.assert_close(terms["hard"], 0.5 * hard.mean() / 0.25)
+
+
+def test_labelled_queries_count_the_same_however_an_update_is_cut_into_batches() -> None:
+    """Three of four queries have a positive; the batches of an update hold two of them and one."""
+    queries, documents = torch.randn(4, 5), torch.randn(3, 5)
+    targets = torch.log_softmax(torch.randn(4, 3), dim=-1)
+    loss = ListwiseDistillation(Fixed(), student_temperature=1.0, hard_label_weight=0.5, labelled_share=0.75)
+    labels = labels_of(targets, [0, 1, 2]) | {"weight_B": torch.ones(4), "queries_B": torch.arange(4)}
+    labels["positive_BM"][3] = False
+
+    def hard(rows: slice) -> torch.Tensor:
+        part = {name: value if name == "order_M" else value[rows] for name, value in labels.items()}
+        return loss([{"vectors": queries[rows]}, {"vectors": documents}], part)["hard"]
+
+    torch.testing.assert_close((hard(slice(0, 2)) + hard(slice(2, 4))) / 2, hard(slice(0, 4)))
 
 
 def test_margins_are_those_of_the_scores_behind_the_log_probabilities() -> None:
