@@ -98,14 +98,8 @@ class Serving:
         return parse_config(self.record["config"])
 
     def precision(self) -> Precision:
-        """What the run encoded its texts in. If its config says auto: what was measured for its final vectors, or
-        float32 if that measurement left the store."""
-        chosen: str | None = self.config.student.encode_precision
-        if chosen == "auto":
-            made_of = self.store.manifest(self.artifact("vectors").name).inputs
-            measured = (self.store.path_of(key) / "precision.json" for key in made_of)
-            chosen = next((read_json(path)["encode"] for path in measured if path.is_file()), None)
-        return "bfloat16" if chosen == "bfloat16" else "float32"
+        """What the run encoded its texts in."""
+        return "bfloat16" if self.config.student.encode_precision == "bfloat16" else "float32"
 
     def student(self, base: bool = False) -> Student:
         """The final student or, with `base`, the one that the run began with, as the run used them."""

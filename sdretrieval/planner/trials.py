@@ -133,8 +133,8 @@ class Trials:
         student = self.load.student
 
         def trial() -> Figures:
-            chosen, ratio = faster_precision(student.model, training=task == "train")
-            return {"float32_over_bfloat16": ratio, "bfloat16": float(chosen == "bfloat16")}
+            chosen, _ = faster_precision(student.model, training=task == "train")
+            return {"bfloat16": float(chosen == "bfloat16")}
 
         figures = self.calibration.of(f"number format to {task} in", trial, student.digest)
         return "bfloat16" if figures["bfloat16"] else "float32"

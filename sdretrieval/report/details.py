@@ -14,6 +14,7 @@ from sdretrieval.report.figures import BASE, Figures
 from sdretrieval.report.removed import mining_of
 from sdretrieval.report.words import headline, notes, weight_notes
 from sdretrieval.stages.evaluate import System
+from sdretrieval.stages.precision import resolved
 from sdretrieval.stages.probe import with_holm
 from sdretrieval.stages.results import Results
 from sdretrieval.units import Address
@@ -41,7 +42,7 @@ def build_details(results: Results, figures: Figures, report: Mapping[str, Any])
         "stages": _stage_rows(results),
         "probe": _probe_rows(results),
         "notes": [*notes(results, report), *weight_notes(mining)],
-        "config": dump_config(results.run.config),
+        "config": dump_config(resolved(results.run)),
         "versions": results.run.store.manifest(results.base.collected.made.key).versions,
     }
 
@@ -72,6 +73,8 @@ def _row(system: System, figures: Figures) -> dict[str, Any]:
 def _histograms(results: Results, file: str, key: str | None) -> dict[str, Any]:
     histograms: dict[str, Any] = {}
     for one in results.generations:
+        if one.targets is None:
+            continue
         record = read_json(one.targets.path / file)
         named = record if key is None else {"targets": record[key]}
         histograms |= {f"generation {one.number}: {name}": histogram for name, histogram in named.items()}

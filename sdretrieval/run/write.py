@@ -16,7 +16,7 @@ from sdretrieval.evaluation import read_trec, write_trec
 from sdretrieval.files import read_json, write_json, write_text
 from sdretrieval.report import build_details, build_report, figures_of
 from sdretrieval.report.page import render
-from sdretrieval.stages.precision import measure_precision
+from sdretrieval.stages.precision import resolved
 from sdretrieval.stages.results import Final, Results
 from sdretrieval.store.run_folder import FORECAST, replace_folder
 
@@ -61,18 +61,12 @@ def finish_run(results: Results) -> RunResult:
 
 
 def _config_text(results: Results) -> str:
-    """The resolved config; if it says auto of a number format, the one that was measured is written above it."""
-    config = results.run.config
-    wanted = {"student.encode_precision": config.student.encode_precision, "train.precision": config.train.precision}
-    if "auto" not in wanted.values():
+    """The config with the number formats that auto stands for, and a line that says so."""
+    config, written = results.run.config, resolved(results.run)
+    if config == written:
         return dump_config(config)
-    measured = read_json(measure_precision(results.run).path / "precision.json")
-    formats = dict(zip(wanted, (measured["encode"], measured["train"]), strict=True))
-    chosen = ", ".join(f"{name} {formats[name]}" for name, value in wanted.items() if value == "auto")
-    return (
-        f"# auto was measured where this ran: {chosen}. The store keeps to that; for the same on another machine, "
-        f"write it below.\n{dump_config(config)}"
-    )
+    formats = f"student.encode_precision {written.student.encode_precision}, train.precision {written.train.precision}"
+    return f"# What auto meant as a number format is written out: {formats}.\n{dump_config(written)}"
 
 
 def _write_student(results: Results, final: Final, folder: Path) -> None:
@@ -108,16 +102,17 @@ def _serving(results: Results, final: Final) -> dict[str, Any]:
     }
     if base.collection.judged != base.collected.made:
         keys["queries"] = base.collection.judged.key
-    if results.generations:
-        keys["scores"] = results.generations[0].scores.key
+    scores = results.generations[0].scores if results.generations else None
+    if scores is not None:
+        keys["scores"] = scores.key
     student = run.student(final.student.student)
     return {
         "keys": keys,
-        "weights": results.weights.values() if results.generations else [],
+        "weights": results.weights.values() if scores else [],
         "base": str(run.base.student),
         "base_digest": run.base.key,
         "max_tokens": student.view.max_tokens,
         "query_tokens": student.query_view.max_tokens,
         "prompts": {"query": student.prompts.query, "document": student.prompts.document},
-        "config": run.config.model_dump(mode="json"),
+        "config": resolved(run).model_dump(mode="json"),
     }

@@ -79,7 +79,7 @@ def encode_student(
 
     def build(work: Work) -> None:
         student = run.student(folder)
-        encoding = Encoding(work, student, _batch_tokens(run), precision.chosen(), address, also_from)
+        encoding = Encoding(work, student, _batch_tokens(run), precision, address, also_from)
         if documents is None:
             count = len(collected.corpus.documents)
             choose(settings_from(run.config.index), count, student.dims).settings.check(student.dims, count)
@@ -97,7 +97,7 @@ def encode_student(
         identity: dict[str, Any] = {"view": [view.max_tokens, view.windows, view.stride]}
     else:
         identity = {"encoded": "queries"}
-    inputs: list[Artifact | str] = [tokens, key, *([documents] if documents else []), *precision.inputs]
+    inputs: list[Artifact | str] = [tokens, key, *([documents] if documents else [])]
     made = run.runner.stage(address, 1, identity | _identity(run), inputs, build, resumable=True)
     return Vectors(made.key, made.path, documents)
 
@@ -109,11 +109,11 @@ def encode_query_removed(run: Run, tokens: Tokens) -> Vectors:
     def build(work: Work) -> None:
         if tokens.query_removed is not None:
             student = run.student(run.base.student)
-            encoding = Encoding(work, student, _batch_tokens(run), precision.chosen(), address)
+            encoding = Encoding(work, student, _batch_tokens(run), precision, address)
             encoding.documents("query_removed", "query_removed", tokens.query_removed, view)
 
     identity = {"encoded": "hidden", "max_tokens": view.max_tokens, **_identity(run)}
-    inputs: list[Artifact | str] = [tokens, run.base.key, *precision.inputs]
+    inputs: list[Artifact | str] = [tokens, run.base.key]
     made = run.runner.stage(address, 1, identity, inputs, build, resumable=True)
     return Vectors(made.key, made.path)
 
@@ -124,7 +124,7 @@ def encode_external(run: Run, collected: Collection, position: int, encoder: Ext
     precision, address = number_format(run, "encode"), f"0/encode:teacher{position}"
 
     def build(work: Work) -> None:
-        encoding = Encoding(work, encoder.model(), encoder.member.batch_tokens, precision.chosen(), address)
+        encoding = Encoding(work, encoder.model(), encoder.member.batch_tokens, precision, address)
         encoding.documents("document", "documents", tokens.documents, encoder.view)
         encoding.queries(tokens.queries)
         if collected.measuring and tokens.query_removed is not None:
@@ -137,9 +137,9 @@ def encode_external(run: Run, collected: Collection, position: int, encoder: Ext
         "view": [encoder.view.max_tokens, encoder.view.windows, encoder.view.stride],
         "query_tokens": encoder.query_tokens,
         "prompts": list(astuple(encoder.prompts.prompts)),
-        "encode_precision": precision.wanted,
+        "encode_precision": precision,
     }
-    made = run.runner.stage(address, 1, identity, [tokens, encoder.digest, *precision.inputs], build, resumable=True)
+    made = run.runner.stage(address, 1, identity, [tokens, encoder.digest], build, resumable=True)
     return Vectors(made.key, made.path)
 
 
@@ -153,7 +153,7 @@ def _identity(run: Run) -> dict[str, Any]:
     return {
         "query_tokens": min(cfg.query_tokens or cfg.max_tokens, cfg.max_tokens),
         "prompts": list(astuple(prompts_of(run.config).prompts)),
-        "encode_precision": cfg.encode_precision,
+        "encode_precision": number_format(run, "encode"),
     }
 
 

@@ -1,63 +1,93 @@
-"""Stage 0/precision: which number format this machine trains and encodes faster in."""
+"""Stage 0/precision: what `auto` means as a number format: measured on a CPU, read off a GPU's capability.
+
+The decision is made once a store, kind of device and model. Keys of vectors and trainings hold the format itself, never
+auto: whoever measures something else gets other artifacts, and whoever resumes or repeats a run keeps to the record.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+from sdretrieval.config import Config
 from sdretrieval.encode.encoder import Precision
 from sdretrieval.encode.student import torch_device
+from sdretrieval.errors import DamagedArtifact
 from sdretrieval.files import read_json, write_json
 from sdretrieval.stages.run import Run, student_from
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 
+logger = logging.getLogger("sdretrieval")
+
 Task = Literal["train", "encode"]
+UNKNOWN = "auto"
+"""In keys of a plan that comes before the decision: the store has nothing under it."""
 
 
-class NumberFormat(NamedTuple):
-    """What a config asks for, and, if that is auto, the artifact that says what was measured."""
-
-    wanted: str
-    measured: Artifact | None
-    task: Task
-
-    @property
-    def inputs(self) -> list[Artifact]:
-        """Of a stage that computes in it."""
-        return [self.measured] if self.measured else []
-
-    def chosen(self) -> Precision:
-        """The format itself."""
-        wanted = read_json(self.measured.path / "precision.json")[self.task] if self.measured else self.wanted
+def number_format(run: Run, task: Task) -> Precision:
+    """The format of a task; if the config says auto, what was decided for both."""
+    wanted = _wanted(run.config)[task]
+    if wanted != "auto":
         return "bfloat16" if wanted == "bfloat16" else "float32"
+    decided: Precision = decision(run).get(task, UNKNOWN)
+    return decided
 
 
-def number_format(run: Run, task: Task) -> NumberFormat:
-    """The format of a task. Where the config says auto, both are measured, once a store, machine and model."""
-    wanted = run.config.train.precision if task == "train" else run.config.student.encode_precision
-    return NumberFormat(wanted, measure_precision(run) if wanted == "auto" else None, task)
+def resolved(run: Run) -> Config:
+    """The run's config with the formats that auto stands for in its place."""
+    config = run.config
+    student = config.student.model_copy(update={"encode_precision": number_format(run, "encode")})
+    train = config.train.model_copy(update={"precision": number_format(run, "train")})
+    return config.model_copy(update={"student": student, "train": train})
+
+
+def say_formats(run: Run) -> None:
+    """Log what auto means in this run, in one line."""
+    auto = [task for task, wanted in _wanted(run.config).items() if wanted == "auto"]
+    if auto:
+        record = decision(run)
+        formats = ", ".join(f"{task} {record[task]} ({record['why'][task]})" for task in auto)
+        logger.info("number format auto: %s; decided on %s, and the store keeps to it", formats, record["machine"])
+
+
+def decision(run: Run) -> dict[str, Any]:
+    """What auto means for each task, why, and where that was decided; empty in a plan that comes before it."""
+    made = measure_precision(run)
+    if run.runner.dry:
+        with suppress(DamagedArtifact):
+            if run.store.get(made.key) is not None:
+                return read_json(made.path / "precision.json")
+        return {}
+    return read_json(made.path / "precision.json")
 
 
 def measure_precision(run: Run) -> Artifact:
-    """The faster number format of training, and that of encoding, on this machine."""
+    """The faster number format of training, and that of encoding.
+
+    The machine is not in the key: on another one the recorded decision goes on to hold.
+    """
+    device = torch_device(run.config.student.device)
 
     def build(work: Work) -> None:
         from sdretrieval.training.speed import faster_precision
 
         model = student_from(run.base.student, run.config).model  # one of its own: trials change its number format
-        record: dict[str, Any] = {}
+        record: dict[str, Any] = {"machine": machine_name(run.config.student.device), "why": {}}
         for task in ("train", "encode"):
-            precision, ratio = faster_precision(model, training=task == "train")
-            record[task] = precision
-            record[f"{task}_float32_seconds_over_bfloat16_seconds"] = round(ratio, 3)
+            record[task], record["why"][task] = faster_precision(model, training=task == "train")
+            work.counts[task] = record[task]
         write_json(work.folder / "precision.json", record)
-        work.counts.update(record)
 
-    identity = {"machine": machine_name(run.config.student.device)}
-    return run.runner.stage("0/precision", 2, identity, [run.base.key], build)
+    return run.runner.stage("0/precision", 3, {"device": device}, [run.base.key], build)
+
+
+def _wanted(config: Config) -> dict[Task, str]:
+    return {"train": config.train.precision, "encode": config.student.encode_precision}
 
 
 def machine_name(device: str = "cpu") -> str:

@@ -79,16 +79,20 @@ def temper(
             confirmed=confirmed_negatives(collection.verdicts, candidates),
         )  # fmt: skip
 
-    return run.runner.stage(address, 2, identity, [mined, scores, *weights.inputs], build)
+    return run.runner.stage(address, 3, identity, [mined, scores, *weights.inputs], build)
 
 
-def scores_whole_batch(config: Config, weights: Sequence[float]) -> bool:
-    """Whether the target may span all documents of a batch: every member that counts scores every pair."""
-    free = all(
+def all_free(config: Config, weights: Sequence[float]) -> bool:
+    """Whether every member that counts scores every pair, whichever lists were mined."""
+    return all(
         not isinstance(member, CrossEncoderConfig | ScoresConfig) or weight == 0
         for member, weight in zip(members_of(config.teacher), weights, strict=True)
     )
-    return config.train.scope == "batch" or (config.train.scope == "auto" and free)
+
+
+def scores_whole_batch(config: Config, weights: Sequence[float]) -> bool:
+    """Whether the target spans all documents of a batch."""
+    return config.train.scope == "batch" or (config.train.scope == "auto" and all_free(config, weights))
 
 
 def live_share(config: Config, weights: Sequence[float]) -> float:

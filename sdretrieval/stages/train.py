@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from sdretrieval.stages.lexical import Lexical
 from sdretrieval.stages.objective import make_loss, teacher_vectors
 from sdretrieval.stages.precision import number_format
 from sdretrieval.stages.run import Run, Weights, prompts_of, student_from
-from sdretrieval.stages.targets import MixtureWeights, live_share, scores_whole_batch
+from sdretrieval.stages.targets import MixtureWeights, all_free, live_share, scores_whole_batch
 from sdretrieval.stages.teachers import make_teachers
 from sdretrieval.stages.tokens import Tokens
 from sdretrieval.stages.training_inputs import Objective, TrainingData, TrainingInputs
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from sdretrieval.training.batches import Collator
     from sdretrieval.training.distillation import LiveTargets
     from sdretrieval.training.train import TrainSettings
+
+BatchScores = Callable[[Array, Array], Array]
+"""(list positions of a batch, its document rows) -> calibrated, mixed scores, float32 (B, M)."""
 
 HALF_LIFE = 0.25
 """Of the kept moving average if no member of the teacher is an EMA."""
@@ -75,7 +78,8 @@ def train(
             query_removed=kept[1],
             objective=objective,
             epochs=epochs * len(as_many) / len(candidates),
-            precision=precision.chosen(),
+            use_labels=config.corpus.labels or inputs.as_many_updates_as is not None,
+            precision=precision,
         )
         build_student(work, data)
 
@@ -83,6 +87,7 @@ def train(
     idle = {"later_epochs", *(() if cfg.loss == "margin_mse" else ("margin_scale",))}
     identity: dict[str, Any] = {
         **identity_fields(cfg, without=idle),
+        "precision": precision,
         "epochs": epochs,
         "objective": objective,
         "student": [config.student.max_tokens, config.student.query_tokens, *astuple(prompts_of(config).prompts)],
@@ -98,8 +103,8 @@ def train(
         moving = [[member.mode, member.half_life] for member in averages if member.mode != "base"]
         identity["averages"] = moving or ([["frozen", HALF_LIFE]] if averages else [])
     made = run.runner.stage(
-        address, 4, identity,
-        [start.key, tokens, collection.judged, *inputs.artifacts(), *(one for one in kept if one), *precision.inputs],
+        address, 5, identity,
+        [start.key, tokens, collection.judged, *inputs.artifacts(), *(one for one in kept if one)],
         build, resumable=True,
     )  # fmt: skip
     return Weights(made.key, made.path / "student", made.path / "average")
@@ -161,9 +166,10 @@ def _collator(work: Work, data: TrainingData, student: Student) -> Collator:
     if cfg.document_tokens is not None:
         view = replace(view, max_tokens=min(cfg.document_tokens, view.max_tokens))
     rows = candidates.query_rows_Q
-    use_labels = data.config.corpus.labels or data.objective == "hard"
+    refused = collection.verdicts.refused
     known = KnownRelevance(
-        positives=Ragged.of(collection.known_positives(rows.tolist(), use_labels), np.int64),
+        positives=Ragged.of(collection.known_positives(rows.tolist(), data.use_labels), np.int64),
+        refused=Ragged.of([sorted(refused.get(row, ())) for row in rows.tolist()], np.int64),
         own_document_Q=collection.own_documents(rows),
         duplicate_group_N=duplicate_groups(collection.corpus.document_texts()),
     )
@@ -190,6 +196,7 @@ def _collator(work: Work, data: TrainingData, student: Student) -> Collator:
         candidates_per_query=cfg.candidates_per_query,
         seed=data.config.seed,
         score_batch=_batch_scorer(data),
+        judge_batch=_batch_judge(data),
         known=known,
         query_removed=query_removed,
         vectors=teacher_vectors(work, data),
@@ -197,29 +204,47 @@ def _collator(work: Work, data: TrainingData, student: Student) -> Collator:
     )
 
 
-def _batch_scorer(data: TrainingData) -> Callable[[Array, Array], Array] | None:
+def _batch_scorer(data: TrainingData) -> BatchScores | None:
     """The free teachers' scores of whole batches, if the target may span one."""
     if data.objective == "hard" or data.config.train.loss == "embedding" or data.scores is None:
         return None
     if not scores_whole_batch(data.config, data.weights):
         return None
-    # Members that count; the live one's scores join inside the loss.
-    members = zip(data.make_teachers(), data.scores.members, data.weights, members_of(data.config.teacher), strict=True)
+    # The live member's scores join inside the loss.
     frozen = [
-        (teacher, scores, weight)
-        for teacher, scores, weight, cfg in members
-        if weight > 0
-        and isinstance(teacher, FreeTeacher)
-        and not (data.objective == "teacher" and isinstance(cfg, EmaConfig) and cfg.mode == "live")
+        data.objective != "teacher" or getattr(member, "mode", "") != "live"
+        for member in members_of(data.config.teacher)
     ]
-    if not frozen:  # a live member alone: the frozen part says nothing
+    if not any(np.asarray(data.weights)[frozen] > 0):  # a live member alone: the frozen part says nothing
         return lambda positions_B, rows_M: np.zeros((len(positions_B), len(rows_M)), dtype=np.float32)
-    teachers, scores, weights = zip(*frozen, strict=True)
-    rows = data.candidates.query_rows_Q
-    mixture = BatchTeacher(teachers, TeacherScores(scores), weights, rows)
+    return _whole_batch(data, data.scores, frozen)
+
+
+def _batch_judge(data: TrainingData) -> BatchScores | None:
+    """What the false-negative rule judges whole batches by: all members' scores, with a live one's snapshot. None if
+    there is nothing to judge, or a member has no scores beyond the lists."""
+    cfg = data.config
+    if cfg.targets.false_negatives.rule == "none" or cfg.train.hard_label_weight == 0 or data.objective == "hard":
+        return None
+    if data.scores is None or not all_free(cfg, data.weights):
+        return None
+    return _whole_batch(data, data.scores, [True] * len(data.weights))
+
+
+def _whole_batch(data: TrainingData, scores: TeacherScores, chosen: Sequence[bool]) -> BatchScores:
+    """The mixture of the `chosen` members that count, over whole batches; shuffled for that control."""
+    members = [
+        (teacher, member, weight)
+        for teacher, member, weight, counts in zip(
+            data.make_teachers(), scores.members, data.weights, chosen, strict=True
+        )
+        if counts and weight > 0 and isinstance(teacher, FreeTeacher)
+    ]
+    teachers, kept, weights = zip(*members, strict=True)
+    rows, seed = data.candidates.query_rows_Q, data.config.seed
+    mixture = BatchTeacher(teachers, TeacherScores(kept), weights, rows)
     if data.objective == "teacher":
         return mixture.matrix
-    seed = data.config.seed
     return lambda positions_B, rows_M: shuffled_columns(
         mixture.matrix(positions_B, rows_M), seed, rows[positions_B], rows_M
     )

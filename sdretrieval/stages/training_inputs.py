@@ -33,7 +33,7 @@ class TrainingInputs:
     student_vectors: Vectors | None = None
     """The student's own, towards which a teacher's are turned (`loss: embedding`)."""
     as_many_updates_as: Artifact | None = None
-    """Lists whose number decides the updates, if a control learns from fewer."""
+    """Lists whose number decides the updates, if a control of a run without labels learns from fewer, labelled ones."""
 
     def artifacts(self) -> list[Artifact]:
         """All of them, as inputs of the training's key."""
@@ -47,6 +47,7 @@ class TrainingData:
 
     `start`: the student's folder; `average`: that of its moving average. `documents` and `query_removed`: the base
     student's vectors of all documents, and of documents without the queries made from them, if only queries learn.
+    `use_labels`: whether the train judgements may be known.
     """
 
     config: Config
@@ -64,4 +65,5 @@ class TrainingData:
     query_removed: Vectors | None
     objective: Objective
     epochs: float
+    use_labels: bool
     precision: Precision

@@ -16,8 +16,15 @@ from numpy.typing import NDArray
 
 from sdretrieval.errors import DamagedArtifact, RequestError, WorkError
 from sdretrieval.ragged import Ragged
-from sdretrieval.targets.calibrate import calibrate, check_same_lists, corpus_statistics, reduced
-from sdretrieval.targets.false_negatives import FalseNegativeReport, Rule, false_negative_report, hard_mask
+from sdretrieval.targets.calibrate import Statistics, calibrate, check_same_lists, corpus_statistics, reduced
+from sdretrieval.targets.false_negatives import (
+    FalseNegativeReport,
+    Rule,
+    Suspicion,
+    false_negative_report,
+    hard_mask,
+    thresholds,
+)
 from sdretrieval.targets.temperature import clip_spread, entropy, fit_temperature, tempered_log_softmax
 
 logger = logging.getLogger("sdretrieval")
@@ -39,7 +46,8 @@ class Targets:
 
     `log_probs` float32: log-sum-exp 0 in each list; -inf = excluded, the student's softmax leaves it out too. A list
     without any candidate is possible and has weight 0.
-    `hard_negative` bool: may serve as a negative in the hard-label term.
+    `hard_negative` bool: may serve as a negative in the hard-label term. `suspicion`: which documents beyond a list may
+    not, as the same rule judges them by their score.
     `weight_Q` float32: the query's weight in the loss.
     `temperature`: what the scores were divided by.
     `entropy_histogram`: of the lists, for the report.
@@ -47,6 +55,7 @@ class Targets:
 
     log_probs: Ragged
     hard_negative: Ragged
+    suspicion: Suspicion
     weight_Q: NDArray[np.float32]
     temperature: float
     entropy_histogram: Histogram
@@ -68,6 +77,9 @@ class Targets:
             "log_probs": self.log_probs.values_T,
             "hard_negative": self.hard_negative.values_T,
             "offsets": self.log_probs.offsets,
+            "suspect_above": self.suspicion.threshold_Q,
+            "suspect_centre": self.suspicion.statistics.centre_Q,
+            "suspect_scale": self.suspicion.statistics.scale_Q,
             "weight": self.weight_Q,
         }
         save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / TENSORS)
@@ -76,6 +88,7 @@ class Targets:
             "queries": len(self),
             "candidates": len(self.log_probs.values_T),
             "temperature": self.temperature,
+            "suspect_clip": self.suspicion.statistics.clip,
             "entropy_histogram": self.entropy_histogram._asdict(),
         }
         (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf8")
@@ -94,9 +107,11 @@ class Targets:
                 f"{card['queries']} and {card['candidates']}; delete the folder and make the targets again"
             )
         histogram = card["entropy_histogram"]
+        scale = Statistics(tensors["suspect_centre"], tensors["suspect_scale"], card["suspect_clip"])
         return Targets(
             log_probs=Ragged(tensors["log_probs"], tensors["offsets"]),
             hard_negative=Ragged(tensors["hard_negative"], tensors["offsets"]),
+            suspicion=Suspicion(tensors["suspect_above"], scale),
             weight_Q=tensors["weight"],
             temperature=float(card["temperature"]),
             entropy_histogram=Histogram(tuple(histogram["edges"]), tuple(histogram["counts"])),
@@ -154,13 +169,15 @@ def build_targets(
                 "query's best documents apart, and the others get no probability at all", clipped, len(scores),
             )  # fmt: skip
     log_probs = tempered_log_softmax(scores, heat)
-    on_scale = mixed
+    on_scale, scale = mixed, Statistics(np.zeros(len(mixed)), np.ones(len(mixed)))
     if teacher_raw is not None:  # what stands in for missing pairs does not decide what is usual
         known = teacher_raw if excluded is None else teacher_raw.only(~excluded.values_T)
-        on_scale = calibrate(teacher_raw, corpus_statistics(known))
+        scale = corpus_statistics(known)
+        on_scale = calibrate(teacher_raw, scale)
     # A positive that the teacher did not score is no measure of the others; it is no negative either.
     scored = positive if excluded is None else positive.with_values(positive.values_T & ~excluded.values_T)
     mask = hard_mask(rule, on_scale, scored, margin, percent, confirmed)
+    suspicion = Suspicion(thresholds(rule, on_scale, scored, margin, percent), scale)
     included_T = ~np.isneginf(log_probs.values_T)
     weight_Q = (reduced(np.add, included_T, mixed, 0.0) > 0).astype(np.float32)
     negative = mask.with_values(mask.values_T & included_T & ~positive.values_T)
@@ -168,5 +185,5 @@ def build_targets(
     highest = float(np.log(max(int(log_probs.lengths.max(initial=0)), 2)))
     counts, edges = np.histogram(np.minimum(entropy(log_probs), highest), bins=BINS, range=(0.0, highest))
     histogram = Histogram(tuple(float(edge) for edge in edges), tuple(int(count) for count in counts))
-    targets = Targets(log_probs, negative, weight_Q, heat, histogram)
+    targets = Targets(log_probs, negative, suspicion, weight_Q, heat, histogram)
     return targets, false_negative_report(rule, on_scale, scored, margin, percent, confirmed)

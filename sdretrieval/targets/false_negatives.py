@@ -1,14 +1,16 @@
 """Likely false negatives: unlabelled candidates that the teacher finds as good as a known positive.
 
 The rules (NV-Retriever, Moreira et al. 2024: TopK-MarginPos and TopK-PercPos) touch the hard-label term only. The soft
-list keeps such documents: what the teacher likes there is the knowledge to pass on.
+list keeps such documents: what the teacher likes there is the knowledge to pass on. A batch brings other queries'
+documents to a query; where the teacher scores these too, `Suspicion` judges them by the list's own threshold.
 
 How far a rule may reach is measured (`margin_curve`): a known positive of a query with two or more is taken as
 unlabelled in turn, and the rule judges it by the others. The share that it would have removed is its recall of false
 negatives; the share of unlabelled candidates that it removes is the price. Among the latter are true false negatives,
 so the price is at most that.
 
-Legend: Q queries (one list each), T candidates in all lists together, P known positives of one list.
+Legend: Q queries (one list each), T candidates in all lists together, P known positives of one list, B queries and M
+documents of a batch.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 
 from sdretrieval.errors import RequestError
 from sdretrieval.ragged import Ragged
-from sdretrieval.targets.calibrate import Floats, check_same_lists, per_entry, reduced
+from sdretrieval.targets.calibrate import Floats, Statistics, apply, check_same_lists, per_entry, reduced
 
 Rule = Literal["none", "margin", "percent_of_positive"]
 RULES: tuple[Rule, ...] = ("none", "margin", "percent_of_positive")
@@ -63,6 +65,21 @@ class FalseNegativeReport:
     def from_json(stored: Mapping[str, Any]) -> FalseNegativeReport:
         """The inverse of `to_json`."""
         return FalseNegativeReport(**{**stored, "examples": tuple(RemovedNegative(*e) for e in stored["examples"])})
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """Above which score a document is a suspect, for each list: `threshold_Q` after calibration by `statistics`."""
+
+    threshold_Q: Floats
+    statistics: Statistics
+
+    def of(self, positions_B: NDArray[np.int64], scores_BM: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Which documents of a batch are suspects, bool (B, M), by the teacher's mixed scores.
+
+        `positions_B`: list positions. Raises NumericError for a score that is not finite.
+        """
+        return apply(scores_BM, self.statistics, positions_B) > self.threshold_Q[positions_B, None]
 
 
 def hard_mask(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sdretrieval.encode.batches import budget_batches, features_of
+from sdretrieval.encode.batches import budget_batches, features_of, usual_batch_tokens
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.mining.candidates import Candidates
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from sdretrieval.teachers.protocols import HasVectors
 
 PART_TOKENS = 2048
-"""Documents of similar length share a forward pass of about this many tokens: less padding than one pass for all."""
+"""Documents of similar length share a forward pass of about this many tokens on a CPU: less padding than one pass for
+all, and activations that stay in its caches. A GPU takes `usual_batch_tokens`."""
 QUERY_PART_TOKENS = 512
 """The same of queries if they alone are encoded: most are short, and few are as long as the longest."""
 
@@ -50,11 +51,13 @@ class KnownRelevance:
     """What is known of the training queries beyond their lists, by list position: a batch brings other lists'
     documents to a query, and these must not be taken for its negatives.
 
-    `positives`: document rows. `own_document_Q`: row of the document with the query's own id, -1 if there is none: it
-    is never retrieved, so it is left out altogether. `duplicate_group_N`: equal if two documents' texts are.
+    `positives`: document rows. `refused`: those that a person found not relevant, which no rule suspects.
+    `own_document_Q`: row of the document with the query's own id, -1 if there is none: it is never retrieved, so it is
+    left out altogether. `duplicate_group_N`: equal if two documents' texts are.
     """
 
     positives: Ragged
+    refused: Ragged
     own_document_Q: Array
     duplicate_group_N: Array
 
@@ -107,6 +110,7 @@ class Collator:
 
     `score_batch`, if given, scores every query against every document of the batch (free teachers): the target spans
     the whole batch. Otherwise a query's target spans its own sampled list and all other documents are excluded.
+    `judge_batch`, if given, takes its place where the false-negative rule judges documents that other lists brought.
     `vectors`, if given, brings the teacher's vectors, in the student's dimensions, of all texts of the batch.
     `stored`, if given, brings the documents' own vectors: no document is shown to the model.
     """
@@ -119,6 +123,7 @@ class Collator:
     candidates_per_query: int
     seed: int
     score_batch: Callable[[Array, Array], Array] | None = None
+    judge_batch: Callable[[Array, Array], Array] | None = None
     known: KnownRelevance | None = None
     query_removed: QueryRemoved | None = None
     vectors: HasVectors | None = None
@@ -163,7 +168,11 @@ class Collator:
         shape = (len(positions_B), len(rows_M))
         scores_BM: Array = np.full(shape, -np.inf, dtype=np.float32)
         left_out_BM = np.zeros(shape, dtype=bool)
+        matrix_BM = self.score_batch(positions_B, rows_M) if self.score_batch is not None else None
+        judged_BM = matrix_BM if self.judge_batch is None else self.judge_batch(positions_B, rows_M)
         positive_BM, negative_BM = np.zeros(shape, dtype=bool), np.ones(shape, dtype=bool)
+        if judged_BM is not None:  # of a list's own documents the targets know already
+            negative_BM = ~self.targets.suspicion.of(positions_B, judged_BM)
         for b, (position, entries) in enumerate(zip(positions_B, sampled, strict=True)):
             rows, positive = self.candidates.rows[position], self.candidates.positive[position]
             log_probs = self.targets.log_probs[position]
@@ -174,15 +183,16 @@ class Collator:
             columns = np.searchsorted(rows_M, rows[present])
             left_out_BM[b, columns] = np.isneginf(log_probs[present])
             positive_BM[b, columns] = positive[present]
+            if self.known is not None:
+                negative_BM[b] |= np.isin(rows_M, self.known.refused[position])
             negative_BM[b, columns] = self.targets.hard_negative[position][present]
             if self.known is not None:
                 known_M, copy_M, own_M = self.known.of(position, rows_M)
                 positive_BM[b] = (positive_BM[b] | known_M) & ~own_M
                 negative_BM[b] &= ~(copy_M | own_M)
                 left_out_BM[b] |= own_M
-        if self.score_batch is not None:
-            matrix_BM = self.score_batch(positions_B, rows_M) / np.float32(self.targets.temperature)
-            scores_BM = np.where(left_out_BM, np.float32(-np.inf), matrix_BM)
+        if matrix_BM is not None:
+            scores_BM = np.where(left_out_BM, np.float32(-np.inf), matrix_BM / np.float32(self.targets.temperature))
         # Row-wise log-softmax, which renormalises a sampled list over what was sampled. -inf stays -inf, also if a
         # whole row is: the maximum and the sum of such a row are replaced, so that no NaN comes of -inf - -inf.
         best_B1 = scores_BM.max(axis=1, keepdims=True)
@@ -205,8 +215,11 @@ class Collator:
             {} if self.query_removed is None else self.query_removed.rows_of(self.candidates.query_rows_Q[positions_B])
         )
         queries = [self._query_ids(position) for position in positions_B]
+        device = self.model.device.type
+        gpu_tokens = None if device == "cpu" else usual_batch_tokens(device)
         if self.stored is not None:
-            for number, part in enumerate(budget_batches([len(ids) for ids in queries], QUERY_PART_TOKENS)):
+            parts = budget_batches([len(ids) for ids in queries], gpu_tokens or QUERY_PART_TOKENS)
+            for number, part in enumerate(parts):
                 self._add(batch, f"query{number}", [queries[i] for i in part], self.queries.specials)
             return {"order_M": np.arange(len(rows_M)), "documents_MD": self.stored.of(rows_M, query_removed)}
         self._add(batch, "query", queries, self.queries.specials)
@@ -217,10 +230,10 @@ class Collator:
             shortened.sequence(query_removed[row]) if row in query_removed else self.documents.sequence(row)
             for row in rows_M.tolist()
         ]
-        parts = list(budget_batches([len(ids) for ids in documents], PART_TOKENS))
-        for number, part in enumerate(parts):
+        shown = list(budget_batches([len(ids) for ids in documents], gpu_tokens or PART_TOKENS))
+        for number, part in enumerate(shown):
             self._add(batch, f"document{number}", [documents[i] for i in part], self.documents.specials)
-        return {"order_M": np.argsort(np.concatenate(parts))}
+        return {"order_M": np.argsort(np.concatenate(shown))}
 
     def _query_ids(self, position: int) -> Array:
         return self.queries.sequence(int(self.candidates.query_rows_Q[position]))

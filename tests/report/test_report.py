@@ -17,7 +17,7 @@ from sdretrieval.evaluation import holm
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.report.costs import generation_costs
 from sdretrieval.report.removed import mining_of
-from sdretrieval.run.api import RunResult, run_config
+from sdretrieval.run.api import RunResult, plan_config, run_config
 from sdretrieval.stages.gate import Generation
 from sdretrieval.stages.run import Weights
 from sdretrieval.store.runner import Artifact
@@ -34,7 +34,7 @@ SYSTEMS = [
     "final",
     "hybrid_final",
 ]
-GENERATION_KEYS = {"generation", "decision", "proven", "reason", "difference", "interval90", "p", "seconds"}
+GENERATION_KEYS = {"generation", "decision", "proven", "reason", "difference", "interval", "level", "p", "seconds"}
 
 
 # --- report.json and the run's folder
@@ -271,18 +271,19 @@ def test_a_run_is_evaluated_as_its_config_says(finished_copy: Path, tiny_student
     assert find_model(str(tiny_student), finished_copy).trust_remote_code is False
 
 
-def test_a_run_with_precision_auto_is_evaluated_in_what_was_measured(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_run_with_precision_auto_writes_what_was_measured_into_its_config(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
     from sdretrieval.cli.lookup import find_model
 
     assert run_config(make_config("student.encode_precision=auto"), runs=tmp_path) is not None
-    path = artifact(tmp_path / "tiny", "0/precision") / "precision.json"
-    measured = json.loads(path.read_text())
-    written = (tmp_path / "tiny" / "config.yaml").read_text().splitlines()[0]
-    assert f"auto was measured where this ran: student.encode_precision {measured['encode']}." in written
-    assert load_config(tmp_path / "tiny" / "config.yaml") == make_config("student.encode_precision=auto")
-    for chosen in ("float32", "bfloat16"):  # whichever this machine is faster in
-        path.write_text(json.dumps({**measured, "encode": chosen}))
-        assert find_model("tiny", tmp_path).precision == chosen
+    measured = json.loads((artifact(tmp_path / "tiny", "0/precision") / "precision.json").read_text())["encode"]
+    written = tmp_path / "tiny" / "config.yaml"
+    first = "# What auto meant as a number format is written out: student.encode_precision "
+    assert written.read_text().startswith(f"{first}{measured}, train.precision float32.")
+    assert load_config(written) == make_config(f"student.encode_precision={measured}")
+    assert find_model("tiny", tmp_path).precision == measured
+    assert all(line.cached for line in plan_config(written, runs=tmp_path)), "what it says is what was made"
 
 
 def test_evaluate_encodes_a_run_in_its_own_precision(finished_copy: Path, tiny_corpus: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,15 +101,21 @@ def test_lists_that_do_not_fit_are_named() -> None:
         build_targets(gaussian(2, 3), first_positive(gaussian(3, 2)), temperature=1.0)
     targets, _ = build_targets(gaussian(2, 3), first_positive(gaussian(2, 3)), temperature=1.0)
     with pytest.raises(WorkError, match="1 weights for 2 lists"):
-        Targets(targets.log_probs, targets.hard_negative, targets.weight_Q[:1], 1.0, targets.entropy_histogram)
+        replace(targets, weight_Q=targets.weight_Q[:1])
 
 
 def test_save_and_load_give_the_same(tmp_path: Path) -> None:
     mixed = Ragged.of([[1.0, 2.0, 0.5], [], [3.0]], np.float32)
     excluded = Ragged.of([[False, False, True], [], [False]], np.bool_)
-    targets, _ = build_targets(mixed, first_positive(mixed), temperature=0.7, excluded=excluded)
+    targets, _ = build_targets(
+        mixed, first_positive(mixed), temperature=0.7, excluded=excluded, rule="margin", teacher_raw=mixed
+    )
     targets.save(tmp_path / "targets")
     loaded = Targets.load(tmp_path / "targets")
+    scores_BM, positions = np.linspace(0, 4, 12, dtype=np.float32).reshape(3, 4), np.array([2, 0, 1])
+    suspects = targets.suspicion.of(positions, scores_BM)
+    assert suspects.any() and not suspects.all()
+    np.testing.assert_array_equal(loaded.suspicion.of(positions, scores_BM), suspects)
     for name in ("log_probs", "hard_negative"):
         before, after = getattr(targets, name), getattr(loaded, name)
         np.testing.assert_array_equal(after.values_T, before.values_T)

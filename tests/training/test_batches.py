@@ -11,6 +11,7 @@ import pytest
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.targets.build import build_targets
+from sdretrieval.targets.false_negatives import Rule
 from sdretrieval.training import batches as batches_module
 from sdretrieval.training.batches import Collator, KnownRelevance, QueryRemoved
 from tests.training.inputs import TrainingInputs
@@ -99,7 +100,8 @@ def test_what_another_query_brings_is_no_negative_where_it_is_known_to_be_none(i
     groups[copy] = groups[also_positive]
     own_documents = np.full(len(inputs.candidates), -1)
     own_documents[first] = own
-    known = KnownRelevance(Ragged.of(positives, np.int64), own_documents, groups)
+    nobody = Ragged.of([[]] * len(positives), np.int64)
+    known = KnownRelevance(Ragged.of(positives, np.int64), nobody, own_documents, groups)
     before = inputs.batches(wanted=EVERY)(VISITS)["label"]
     label = replace(inputs.batches(wanted=EVERY), known=known)(VISITS)["label"]
     column = {row: int(np.searchsorted(rows, row)) for row in (also_positive, copy, own)}
@@ -139,6 +141,59 @@ def test_a_suspected_false_negative_leaves_the_hard_term_only(inputs: TrainingIn
     label = replace(inputs, targets=targets).batches(wanted=EVERY)(VISITS)["label"]
     neither = ~(label["positive_BM"] | label["negative_BM"])
     assert bool(neither.any()) and np.isfinite(label["target_log_probs_BM"].numpy()[neither.numpy()]).all()
+
+
+@pytest.mark.parametrize("whole_batch", [True, False])
+@pytest.mark.parametrize("wanted", [4, EVERY])
+@pytest.mark.parametrize("rule", ["margin", "percent_of_positive"])
+def test_the_rule_judges_every_document_that_the_teacher_scores_whichever_query_brought_it(
+    inputs: TrainingInputs, whole_batch: bool, wanted: int, rule: Rule
+) -> None:
+    mixed, positive = inputs.scores.mixed([0.3, 0.7]), inputs.candidates.positive
+    targets, _ = build_targets(mixed, positive, rule=rule, margin=0.8, percent=20.0, teacher_raw=mixed)
+    changed = replace(inputs, targets=targets).batches(whole_batch, wanted=wanted)
+    changed = changed if whole_batch else replace(changed, judge_batch=inputs.judge.matrix)
+    label = changed(VISITS)["label"]
+    positions = np.asarray([visit["position"] for visit in VISITS])
+    rows = columns(inputs) if wanted == EVERY else batch_rows(changed)
+    scores_BM = inputs.judge.matrix(positions, rows)
+    low, high = np.percentile(mixed.values_T, [1, 99])
+    on_scale_BM = np.clip((scores_BM - low) / (high - low), 0, 1)
+    brought = np.zeros(len(rows), dtype=np.int64)
+    for b, position in enumerate(positions.tolist()):
+        best = on_scale_BM[b][np.isin(rows, inputs.candidates.rows[position][positive[position]])].max()
+        suspect_M = on_scale_BM[b] > (best - 0.8 if rule == "margin" else 0.2 * best)
+        brought += suspect_M & ~np.isin(rows, inputs.candidates.rows[position])
+        np.testing.assert_array_equal(label["negative_BM"][b].numpy(), ~suspect_M & ~label["positive_BM"][b].numpy())
+    assert brought.any(), "else this test shows nothing"
+
+
+def batch_rows(batches: Collator) -> Array:
+    """Document rows of the batch's columns."""
+    seen: list[Array] = []
+    judge = batches.judge_batch or batches.score_batch
+    assert judge is not None
+
+    def noted(positions_B: Array, rows_M: Array) -> Array:
+        seen.append(rows_M)
+        return judge(positions_B, rows_M)
+
+    replace(batches, judge_batch=noted)(VISITS)
+    return seen[0]
+
+
+def test_what_a_person_refused_stays_a_negative_whichever_query_brought_it(inputs: TrainingInputs) -> None:
+    mixed, positive = inputs.scores.mixed([0.3, 0.7]), inputs.candidates.positive
+    targets, _ = build_targets(mixed, positive, rule="margin", margin=0.8, teacher_raw=mixed)
+    batches = replace(inputs, targets=targets).batches(wanted=EVERY)
+    rows, first, count = columns(inputs), VISITS[0]["position"], len(positive)
+    suspects = rows[~batches(VISITS)["label"]["negative_BM"][0].numpy()]
+    brought = next(row for row in suspects.tolist() if row not in inputs.candidates.rows[first])
+    empty = Ragged.of([[]] * count, np.int64)
+    refused = Ragged.of([[brought] if position == first else [] for position in range(count)], np.int64)
+    known = KnownRelevance(empty, refused, np.full(count, -1), np.arange(len(inputs.documents.tokens)))
+    label = replace(batches, known=known)(VISITS)["label"]
+    assert bool(label["negative_BM"][0, int(np.searchsorted(rows, brought))])
 
 
 def test_lists_that_are_empty_or_wholly_excluded_weigh_nothing_and_make_no_nan(inputs: TrainingInputs) -> None:

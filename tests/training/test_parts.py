@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sdretrieval.errors import ModelError
 from sdretrieval.training.speed import dropout_at, faster_precision, freeze
@@ -75,14 +77,27 @@ def test_dropout_is_set_and_comes_back_also_after_an_error(model: Any) -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_the_faster_precision_is_measured_and_leaves_no_trace(model: Any, training: bool) -> None:
     freeze(model, ["word_embeddings"])
-    precision, ratio = faster_precision(model, training=training, tokens=16, rounds=1)
-    assert (precision == "bfloat16") == (ratio >= 1.15) and ratio > 0
+    precision, why = faster_precision(model, training=training, tokens=16, rounds=1)
+    found = re.fullmatch(r"bfloat16 ([0-9.]+) times as fast as float32", why)
+    assert found and (precision == "bfloat16") == (float(found[1]) >= 1.15)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_on_a_gpu_its_capability_decides_and_nothing_is_timed(supported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnGpu:
+        """Cannot be called, so not be timed."""
+
+        device = torch.device("cuda", 0)
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A GPU")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported or including_emulation)
+    expected = ("bfloat16", "A GPU computes in bfloat16"), ("float32", "A GPU does not compute in bfloat16")
+    for training in (True, False):
+        assert faster_precision(OnGpu(), training=training) == expected[not supported]  # type: ignore[arg-type]
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("training", [True, False])
-def test_the_faster_precision_is_measured_on_the_gpu(model: Any, training: bool) -> None:
-    precision, ratio = faster_precision(model.to("cuda"), training=training, tokens=64, rounds=1)
-    assert ratio > 0 or precision == "float32"
-    assert all(parameter.grad is None for parameter in model.parameters())
+def test_a_real_gpu_says_what_it_computes_in(model: Any) -> None:
+    precision, why = faster_precision(model.to("cuda"), training=True)
+    assert (precision == "bfloat16") == ("does not" not in why)
