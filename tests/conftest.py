@@ -54,7 +54,7 @@ def stdlib_parsed_once() -> None:
 
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """BEIR folder: 120 documents; 40 train, 16 dev, 24 test queries. Read only: copy it to change it."""
+    """BEIR folder: 120 documents; 40 train, 20 dev, 24 test queries. Read only: copy it to change it."""
     return tiny.write_corpus(tmp_path_factory.mktemp("corpus") / "tiny")
 
 

@@ -193,3 +193,10 @@ def blind_to_order(config: Config) -> str | None:
 def by_probe(config: Config) -> bool:
     """Whether the probe chooses the weights."""
     return any(member.weight == "auto" for member in members_of(config.teacher))
+
+
+def learns_labels(config: Config) -> bool:
+    """Whether training has a term for labels, and there is some document known to be relevant."""
+    corpus = config.corpus
+    known = corpus.labels or corpus.generated_queries > 0 or corpus.verdicts is not None
+    return config.train.hard_label_weight > 0 and known

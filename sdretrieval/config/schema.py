@@ -98,7 +98,7 @@ class StudentConfig(Section):
     trust_remote_code: bool = identity("whether code that comes with the model may run", False)
     prompts: PromptsConfig = identity("texts put before queries and documents", PromptsConfig())
     encode_precision: Literal["auto", "float32", "bfloat16"] = identity(
-        "number format in which texts are encoded; auto measures this machine", "float32"
+        "number format in which texts are encoded; auto: the faster one here, decided once a store", "float32"
     )
     device: Device = cost("where the student encodes and trains", "auto")
     batch_tokens: int | None = cost("most tokens in a batch of encoding, padding included; null chooses", None, ge=1)
@@ -305,8 +305,12 @@ class TrainConfig(Section):
     max_grad_norm: Number = identity("gradients are scaled down to this norm", 1.0, gt=0)
     freeze: tuple[str, ...] = identity("parts of the student that stay as they are", ("word_embeddings",), strict=False)
     dropout: Number = identity("dropout while training", 0.0, ge=0, lt=1)
-    precision: Literal["auto", "float32", "bfloat16"] = identity("number format of training", "auto")
-    gradient_accumulation: int = identity("batches summed into one update", 1, ge=1)
+    precision: Literal["auto", "float32", "bfloat16"] = identity(
+        "number format of training; auto: the faster one here, decided once a store", "auto"
+    )
+    gradient_accumulation: int = identity(
+        "batches summed into one update; a query only meets the documents of its own batch", 1, ge=1
+    )
     save_every: int | None = cost("updates between two checkpoints; null chooses", None, ge=1)
 
     def epochs_of(self, generation: int) -> float:
@@ -318,7 +322,7 @@ class GateConfig(Section):
     """When a generation is accepted."""
 
     measure: Measure = identity("measure on dev that decides", "nDCG@10", expects=MEASURE_TEXT)
-    tolerance: Number = identity("loss that the 90 % interval of the gain must exclude", 0.01, ge=0)
+    tolerance: Number = identity("loss on dev that the interval of the gain must exclude", 0.01, ge=0)
 
 
 class EvaluateConfig(Section):

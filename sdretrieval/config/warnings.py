@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sdretrieval.config.conflicts import member_paths
+from sdretrieval.config.conflicts import learns_labels, member_paths
 from sdretrieval.config.index_section import settings_from
 from sdretrieval.config.schema import (
     Config,
@@ -105,8 +105,7 @@ def _labels(config: Config) -> Iterator[str]:
         )
     elif corpus.generate.model is not None and corpus.generate.written == 0:
         yield "corpus.generate.model: has no effect: corpus.generate.written is 0, so it writes nothing"
-    no_positives = not corpus.labels and corpus.generated_queries == 0 and corpus.verdicts is None
-    if config.train.hard_label_weight > 0 and no_positives:
+    if config.train.hard_label_weight > 0 and not learns_labels(config):
         yield (
             f"train.hard_label_weight: {config.train.hard_label_weight:g} has no effect: corpus.labels is false and no "
             "queries are generated, so no positive is known"

@@ -2,6 +2,8 @@
 
 A pure function over per-query dev values. A gate that turns a real gain away errs as much as one that lets a loss
 through: so acceptance asks for a gain whose interval excludes a loss that matters, and proof is stated apart from it.
+
+Whoever asks dev several times finds a gain by chance sooner: each look pays for all (Bonferroni), in every condition.
 """
 
 from __future__ import annotations
@@ -11,24 +13,47 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sdretrieval.evaluation.significance import ALPHA, detectable_gain, interval, paired_differences, paired_test
+from sdretrieval.evaluation.significance import (
+    ALPHA,
+    SAMPLES,
+    detectable_gain,
+    expanded_level,
+    interval,
+    paired_differences,
+    paired_test,
+)
 
+ENOUGH = 20
+"""With fewer dev queries nothing is decided: one lucky query is 5 % of the mean."""
+LEVEL = 0.90
+"""Of the interval if dev is asked once: its lower end is above the truth in 5 of 100 cases."""
 MERGE_SHARES = (0.5, 0.25, 0.75)
 """Shares of the candidate's weights that are tried, in this order, if the candidate is refused."""
+
+
+def looks_of(generations: int, *, mixture: bool = False) -> int:
+    """The share of a run's risk that one look at dev may take, as one of so many equal looks.
+
+    Each generation has the same share of it: half for the trained student, the other half for its mixtures together.
+    """
+    return 2 * generations * (len(MERGE_SHARES) if mixture else 1)
 
 
 @dataclass(frozen=True)
 class GateDecision:
     """What the gate decided, with the numbers it decided by.
 
-    `proven` says that the gain is also significant (p < 0.05, corrected for how many were chosen among); `detectable`
-    is the gain that dev could probably show.
+    `decided` is False if dev is too small to tell. `interval` is that of the difference at `level`. `proven` says that
+    the gain is also significant (p < 0.05, corrected for the looks at dev); `detectable` is the gain that dev could
+    probably show in one look.
     """
 
+    decided: bool
     accepted: bool
     proven: bool
     difference: float
-    interval90: tuple[float, float]
+    interval: tuple[float, float]
+    level: float
     p: float
     n: int
     detectable: float
@@ -37,7 +62,7 @@ class GateDecision:
     def record(self) -> dict[str, Any]:
         """As a JSON object."""
         finite = self.detectable if math.isfinite(self.detectable) else None  # JSON knows no infinity
-        return asdict(self) | {"interval90": list(self.interval90), "detectable": finite}
+        return asdict(self) | {"interval": list(self.interval), "detectable": finite}
 
 
 def decide(
@@ -45,35 +70,53 @@ def decide(
     candidate: Mapping[str, float],
     tolerance: float,
     seed: int,
-    level: float = 0.90,
     *,
-    of: int = 1,
+    looks: int = 1,
+    chosen_of: int = 1,
+    samples: int = SAMPLES,
 ) -> GateDecision:
-    """Accept `candidate` if its dev gain is positive and the interval at `level` excludes a loss above `tolerance`.
+    """Accept `candidate` if it gains on dev and its interval excludes a loss above `tolerance`.
 
-    Both map dev query id -> value of the gate's measure. `of`: as many candidates were there to be chosen by the same
-    queries, so that a proof asks for `of` times as small a p (Bonferroni). Raises RequestError if they hold
-    different queries.
+    Both map dev query id -> value of the gate's measure. With k = `looks`, this look at the same queries is one of k:
+
+    * a gain is a positive difference with k p < 1, so that without any gain at most half of all runs see one;
+    * the interval's level is 1 - 0.1 / k, so that a run keeps a loss above `tolerance` in at most 5 of 100 cases;
+    * it is proven if k `chosen_of` p < 0.05. `chosen_of`: from so many teachers' mixtures the same queries chose.
+
+    With fewer than `ENOUGH` queries nothing is accepted. `samples`: of the test and the interval. Raises RequestError
+    if the two hold different queries.
     """
     differences_Q = paired_differences(candidate, base)
-    test = paired_test(candidate, base, seed)
-    low, high = interval(differences_Q, level, seed)
-    accepted = test.difference > 0 and low >= -tolerance
-    proven = accepted and test.p * of < ALPHA
+    test = paired_test(candidate, base, seed, samples)
+    count = test.n
+    level = 1 - (1 - LEVEL) / looks
+    low, high = interval(differences_Q, expanded_level(level, count), seed, samples)
+    decided = count >= ENOUGH
+    gained = test.difference > 0 and (looks == 1 or looks * test.p < 1)
+    accepted = decided and gained and low >= -tolerance
+    proven = accepted and test.p * looks * chosen_of < ALPHA
     detectable = detectable_gain(differences_Q)
-    if test.n < 2:
+    if count < 2:
         power = "a single query cannot tell a gain from noise"
     elif detectable == 0:
         power = "no noise was seen, every query changed by the same amount"
     else:
         power = f"with this many queries a gain of about {detectable:.4f} or more would probably have been seen"
-    uncertainty = f"{level:.0%} interval {low:+.4f} to {high:+.4f}, p = {test.p:.3g}"
-    numbers = f"{test.difference:+.4f} on {test.n} dev queries ({uncertainty}{f', chosen of {of}' if of > 1 else ''})"
-    reason = f"{_outcome(accepted, proven, test.difference, low, tolerance)}: {numbers}; {power}."
-    return GateDecision(accepted, proven, test.difference, (low, high), test.p, test.n, detectable, reason)
+    paid = f", one of {looks} looks at dev" if looks > 1 else ""
+    paid += f", its teacher chosen of {chosen_of}" if chosen_of > 1 else ""
+    uncertainty = f"{100 * level:.4g}% interval {low:+.4f} to {high:+.4f}, p = {test.p:.3g}{paid}"
+    numbers = f"{test.difference:+.4f} on {count} dev queries ({uncertainty})"
+    if not decided:
+        outcome = f"undecided: {count} dev queries are too few to tell a gain from luck, {ENOUGH} are needed"
+    else:
+        outcome = _outcome(accepted, proven, gained, test.difference, low, tolerance)
+    reason = f"{outcome}: {numbers}; {power}."
+    return GateDecision(
+        decided, accepted, proven, test.difference, (low, high), level, test.p, count, detectable, reason
+    )
 
 
-def _outcome(accepted: bool, proven: bool, difference: float, low: float, tolerance: float) -> str:
+def _outcome(accepted: bool, proven: bool, gained: bool, difference: float, low: float, tolerance: float) -> str:
     if proven:
         return "accepted, a proven gain"
     if accepted:
@@ -82,4 +125,6 @@ def _outcome(accepted: bool, proven: bool, difference: float, low: float, tolera
         return "rejected: no gain at all"
     if difference < 0:
         return "rejected: a loss"
+    if not gained:
+        return "rejected: a gain that so many looks at dev find by chance"
     return f"rejected: a gain, but a loss of {-low:.4f}, above the tolerance of {tolerance:g}, is not excluded"

@@ -95,7 +95,7 @@ def _summary(facts: CardFacts) -> str:
     corpus = _cell(facts.corpus)
     if report is None:
         return f"A bi-encoder that began as {base}, for search over {corpus}. Nothing was measured for this card."
-    if not any(one["decision"] != "rejected" for one in report.get("generations", [])):
+    if not any(one["decision"] in ("accepted", "merged") for one in report.get("generations", [])):
         rejected = f"**No generation passed the gate: these are the weights of {base}.**"
         return f"A bi-encoder for search over {corpus}. {rejected}"
     return f"A bi-encoder distilled from {base} on the documents of {corpus}, to search them better."

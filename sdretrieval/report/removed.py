@@ -44,6 +44,8 @@ def mining_of(one: Generation, corpus: Corpus) -> dict[str, Any]:
 
 
 def _false_negatives(one: Generation, candidates: Candidates, corpus: Corpus) -> dict[str, Any] | None:
+    if one.targets is None:
+        return None
     report = FalseNegativeReport.from_json(read_json(one.targets.path / "false_negatives.json"))
     if report.rule == "none":
         return None
@@ -63,10 +65,11 @@ def _false_negatives(one: Generation, candidates: Candidates, corpus: Corpus) ->
 
 
 def _query_weights(one: Generation, candidates: Candidates, corpus: Corpus) -> dict[str, Any] | None:
-    path = one.targets.path / "query_weights.json"
-    if not path.exists():
+    targets = one.targets.path if one.targets else None
+    if targets is None or not (targets / "query_weights.json").exists():
         return None
-    report, log_probs = QueryWeightReport.from_json(read_json(path)), Targets.load(one.targets.path).log_probs
+    report = QueryWeightReport.from_json(read_json(targets / "query_weights.json"))
+    log_probs = Targets.load(targets).log_probs
     examples = []
     for example in report.examples:
         position = example.query_position

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sdretrieval.evaluation.gate import ENOUGH
 from sdretrieval.report.page import dev_name
+from sdretrieval.stages.gate import KEPT_OLD
 from sdretrieval.stages.results import Results
 
 
@@ -14,9 +16,13 @@ def headline(report: Mapping[str, Any]) -> str:
     against = next(row for row in report["tests"] if row["b"] == "student_0")
     before, after = (report["measures"][name][against["measure"]] for name in ("student_0", "final"))
     numbers, (low, high) = f"{before:.4f} to {after:.4f}", against["interval95"]
+    few = f"dev has {report['n_dev_queries']} queries, {ENOUGH} are needed to decide"
     if not report["trained"]:
-        return f"Nothing was trained: the probe found no teacher better than the student ({numbers})."
-    if all(one["decision"] == "rejected" for one in report["generations"]):
+        why = few if report["n_dev_queries"] < ENOUGH else "the probe found no teacher better than the student"
+        return f"Nothing was trained: {why} ({numbers})."
+    if report["generations"][0]["decision"] == "undecided":
+        return f"Nothing was accepted, the final student is the base: {few}."
+    if keeps_base(report):
         return "No generation passed the gate: the final student is the base."
     made = " (synthetic queries: estimate)" if report["split_is_synthetic"] else ""
     split = dev_name(report["estimate"]) if report["split"] == "dev" else report["split"] + made
@@ -27,18 +33,24 @@ def headline(report: Mapping[str, Any]) -> str:
     )
 
 
+def keeps_base(report: Mapping[str, Any]) -> bool:
+    """Whether no generation changed the student, none being trained included."""
+    return all(one["decision"] in KEPT_OLD for one in report["generations"])
+
+
 def notes(results: Results, report: Mapping[str, Any]) -> list[str]:
     """What a reader must not overlook: hybrid search, estimates, controls that do as well, the power of dev."""
     config, run = results.run.config, len(report["generations"])
     lines = list(_hybrid_notes(report))
-    controls = config.evaluate.controls
-    if controls and not report["trained"]:
+    if results.generations and results.generations[0].scores is None:
         lines.append(
-            f"Nothing was trained, so neither were the controls that the config asks for: {', '.join(controls)}."
+            "The probe found no teacher better than the student, so training learned from labels alone "
+            "(train.hard_label_weight)."
         )
+    updates = "at equal updates" if report["trained"] else "with the updates that a generation would have had"
     for row in report["tests"]:
         if row["b"] in ("hard_labels", "shuffled_teacher") and row["verdict"] != "gain":
-            lines.append(f"Against {row['b']} at equal updates: {row['difference']:+.4f}, {row['verdict']}.")
+            lines.append(f"Against {row['b']} {updates}: {row['difference']:+.4f}, {row['verdict']}.")
     lines += _seen_note(report["seen_positives"])
     if repeated := results.base.collection.notes["repeated_queries"]:
         lines.append(f"{repeated} query text(s) are in two splits; training leaves these queries out.")
@@ -50,8 +62,8 @@ def notes(results: Results, report: Mapping[str, Any]) -> list[str]:
     lines += _dev_notes(report)
     if 0 < run < config.generations:
         lines.append(
-            f"{run} of {config.generations} generations were run: after a refused one the next would have trained the "
-            "same student from the same lists."
+            f"{run} of {config.generations} generations were run: after one that was not accepted the next would have "
+            "trained the same student from the same lists."
         )
     return lines
 
@@ -71,7 +83,7 @@ def weight_notes(mining: Mapping[str, Any]) -> Iterator[str]:
 def _hybrid_notes(report: Mapping[str, Any]) -> Iterator[str]:
     measure = report["tests"][0]["measure"]
     final, hybrid = report["measures"]["final"][measure], report["measures"]["hybrid_0"][measure]
-    if all(one["decision"] == "rejected" for one in report["generations"]):  # both sides are the base
+    if keeps_base(report):  # both sides are the base
         if hybrid > final:
             yield f"Untrained hybrid search ({hybrid:.4f}) is ahead of the base student alone ({final:.4f})."
         return

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Literal
 
-from sdretrieval.config.conflicts import by_probe
-from sdretrieval.errors import MissingScores
+from sdretrieval.config.conflicts import by_probe, learns_labels
+from sdretrieval.errors import MissingScores, WorkError
 from sdretrieval.evaluation.gate import MERGE_SHARES
 from sdretrieval.stages.corpus import collect, generates, require_for_control
 from sdretrieval.stages.coverage import say_coverage
@@ -20,11 +19,12 @@ from sdretrieval.stages.evaluate import (
     measure_student,
     measure_teacher,
 )
-from sdretrieval.stages.gate import Generation, gate
+from sdretrieval.stages.gate import KEPT_OLD, Decision, Generation, gate, say_if_undecidable
 from sdretrieval.stages.index import index_vectors
 from sdretrieval.stages.lexical import index_words
 from sdretrieval.stages.merge import merge
 from sdretrieval.stages.mine import mine
+from sdretrieval.stages.precision import say_formats
 from sdretrieval.stages.probe import probe
 from sdretrieval.stages.queries import consistent_queries, with_verdicts
 from sdretrieval.stages.results import Base, Final, Results
@@ -54,18 +54,25 @@ def loop(run: Run) -> Results:
     if not from_files:
         results.systems.append(measure_base_teacher(results))
 
-    student = run.base
+    student, objective = run.base, objective_of(base)
     for number in range(1, cfg.generations + 1):
-        if not worth_training(base) or would_repeat(results, number):
+        if objective is None or would_repeat(results, number):
             break
-        student = generation(results, number, student)
-    for control in cfg.evaluate.controls if results.generations else ():
-        results.systems.append(measure_control(results, control))
+        student = generation(results, number, student, objective)
+    for control in cfg.evaluate.controls:  # asked for: they are trained whatever became of the generations
+        try:
+            results.systems.append(measure_control(results, control))
+        except WorkError as problem:
+            if objective == "teacher":
+                raise
+            logger.warning("the control %s is left out, its teacher says nothing: %s", control, problem)
 
     if from_files:  # late: the file may be made from what generation 1 mined
         results.systems += base_teacher_if_known(results)
     vectors = encode(base, "final/encode", student)
-    final = measure_student(run, base.collection, "final", "final", "what was accepted", vectors)
+    undecided = any(one.decision == "undecided" for one in results.generations)
+    described = "the base student: dev is too small to decide" if undecided else "what was accepted"
+    final = measure_student(run, base.collection, "final", "final", described, vectors)
     fused = measure_hybrid(run, base.collection, "final", "hybrid_final", "final student + BM25, even mix", bm25, final)
     results.systems += [final, fused]
     results.systems.sort(key=lambda system: system.place)
@@ -81,10 +88,12 @@ def prepare(run: Run) -> Base:
     collection = collected if synthetic else with_verdicts(run, collected)
     tokens = tokenize_texts(run, collected, run.base.key, lambda: run.student(run.base.student))
     run.runner.say(lambda: say_coverage(run, collected, tokens))
+    run.runner.say(lambda: say_formats(run))
     lexical = index_words(run, collected)
     vectors = encode_student(run, collected, tokens, "1/encode", run.base)
     if synthetic:
         collection = with_verdicts(run, consistent_queries(run, collected, vectors, lexical))
+    run.runner.say(lambda: say_if_undecidable(collection))
     index = index_vectors(run, collection, "1/index", vectors)
     return Base(run, collected, collection, tokens, lexical, vectors, index)
 
@@ -121,63 +130,77 @@ def score_base(base: Base, mined: Artifact) -> Artifact:
     return score(base.run, base.collection, base.lexical, "1/score", mined, base_teacher_vectors(base))
 
 
-def worth_training(base: Base) -> bool:
-    """Whether a teacher is better than the student. With `weight: auto` the probe says; else it is not asked."""
-    if not by_probe(base.run.config):
-        return True
+def objective_of(base: Base) -> Objective | None:
+    """What generations learn from: the teacher; labels alone if it knows no more than the student and the config asks
+    for labels too; else nothing, nor if dev is too small to tell, since the gate could not either.
+
+    With `weight: auto` the probe says what the teacher knows; else it is not asked.
+    """
+    config, say = base.run.config, base.run.runner.say
+    if not by_probe(config):
+        return "teacher"
     result = base.run.runner.result(probe_base(base), "probe.json", {"train": True})
-    if not result["train"]:
-        why = result["reason"]
-        base.run.runner.say(lambda: logger.warning("nothing to learn, so nothing is trained: %s", why))
-    return bool(result["train"])
+    if result["train"]:
+        return "teacher"
+    why = result["reason"]
+    if learns_labels(config) and result["decided"]:
+        say(lambda: logger.warning("no teacher to learn from, so labels alone (train.hard_label_weight): %s", why))
+        return "hard"
+    say(lambda: logger.warning("nothing to learn, so nothing is trained: %s", why))
+    return None
 
 
 def would_repeat(results: Results, number: int) -> bool:
-    """Whether the last generation was refused and this one would train the same student from the same lists."""
+    """Whether the last generation was not accepted and this one would train the same student from the same lists, or
+    one that dev could not judge either."""
     epochs_of, last = results.run.config.train.epochs_of, results.generations[-1] if results.generations else None
-    if last is None or last.decision != "rejected" or epochs_of(number) != epochs_of(last.number):
+    if last is None or last.decision not in KEPT_OLD:
+        return False
+    if last.decision == "rejected" and epochs_of(number) != epochs_of(last.number):
         return False
     refused = last.number
     results.run.runner.say(
-        lambda: logger.info("generation %d is not run: it would train what was refused in %d", number, refused)
+        lambda: logger.info("generation %d is not run: it would train what was not accepted in %d", number, refused)
     )
     return True
 
 
-def generation(results: Results, number: int, student: Weights) -> Weights:
+def generation(results: Results, number: int, student: Weights, objective: Objective) -> Weights:
     """One generation; returns the student to go on with: the candidate, a mixture with the old one, or the old one."""
     base, run, weights = results.base, results.run, results.weights
     collection, vectors = base.collection, encode(base, f"{number}/encode", student)
     index = index_vectors(run, collection, f"{number}/index", vectors)
     mined = mine(run, collection, base.lexical, f"{number}/mine", vectors, index)
-    teachers = teacher_vectors(run, base.collected, base.tokens, number, student, vectors)
-    scores = score(run, collection, base.lexical, f"{number}/score", mined, teachers)
-    targets = temper(run, collection, f"{number}/targets", mined, scores, weights)
-    turned_to = vectors if run.config.train.loss == "embedding" else None
-    inputs = TrainingInputs(mined, targets, scores, teachers, turned_to)
+    inputs = TrainingInputs(mined)
+    if objective == "teacher":
+        teachers = teacher_vectors(run, base.collected, base.tokens, number, student, vectors)
+        scores = score(run, collection, base.lexical, f"{number}/score", mined, teachers)
+        targets = temper(run, collection, f"{number}/targets", mined, scores, weights)
+        turned_to = vectors if run.config.train.loss == "embedding" else None
+        inputs = TrainingInputs(mined, targets, scores, teachers, turned_to)
     epochs = run.config.train.epochs_of(number)
-    new = train_student(base, f"{number}/train", student, inputs, weights, "teacher", epochs)
+    new = train_student(base, f"{number}/train", student, inputs, weights, objective, epochs)
 
     new_vectors = encode(base, f"{number + 1}/encode", new)
     described = f"after generation {number}, before the gate"
     system = measure_student(run, collection, f"{number + 1}", f"generation_{number}", described, new_vectors)
     results.systems.append(system)
     old_dev = measure_split(run, collection, f"{number}", "dev", vectors, index)
-    decision = gate(run, f"{number}/gate", old_dev, system.runs["dev"])
-    outcome: Literal["accepted", "merged", "rejected"] = "accepted" if decision["accepted"] else "rejected"
+    decision = gate(run, f"{number}/gate", old_dev, system.runs["dev"], weights)
+    outcome: Decision = "accepted" if decision["accepted"] else "rejected" if decision["decided"] else "undecided"
     kept = new if decision["accepted"] else student
-    for share in MERGE_SHARES if not decision["accepted"] else ():
+    for share in MERGE_SHARES if outcome == "rejected" else ():
         merged = merge(run, f"{number}/merge:{share}", student, new, share)
         merged_vectors = encode(base, f"{number}m{share}/encode", merged)
         merged_index = index_vectors(run, collection, f"{number}m{share}/index", merged_vectors)
         dev = measure_split(run, collection, f"{number}m{share}", "dev", merged_vectors, merged_index)
-        tried = gate(run, f"{number}m{share}/gate", old_dev, dev, of=len(MERGE_SHARES))
+        tried = gate(run, f"{number}m{share}/gate", old_dev, dev, weights, mixture=True)
         if tried["accepted"]:
             kept, outcome, decision = merged, "merged", {**tried, "share": share, "unmerged": decision}
             break
     reason = decision["reason"]
     run.runner.say(lambda: logger.info("generation %d: %s", number, reason))
-    results.generations.append(Generation(number, outcome, decision, kept, mined, scores, targets))
+    results.generations.append(Generation(number, outcome, decision, kept, mined, inputs.scores, inputs.targets))
     return kept
 
 
@@ -221,8 +244,8 @@ def measure_control(results: Results, control: str) -> System:
 
     `hard_labels`: on known positives alone. `shuffled_teacher`: with the teacher's scores shuffled.
     """
-    base, run, cfg, first = results.base, results.run, results.run.config, results.generations[0]
-    mined = first.mined
+    base, run, cfg = results.base, results.run, results.run.config
+    mined = mine_base(base)
     objective: Objective = "hard" if control == "hard_labels" else "shuffled"
     if control == "hard_labels":
         inputs, text = TrainingInputs(mined), "equal updates on known positives, no teacher"
@@ -233,13 +256,12 @@ def measure_control(results: Results, control: str) -> System:
             inputs = TrainingInputs(labelled, as_many_updates_as=mined)
     else:
         text = "equal updates, teacher shuffled"
-        targets = temper(
-            run, base.collection, "1/targets:shuffled", mined, first.scores, results.weights, shuffled=True
-        )
+        scores = score_base(base, mined)
+        targets = temper(run, base.collection, "1/targets:shuffled", mined, scores, results.weights, shuffled=True)
         turned_to = base.vectors if cfg.train.loss == "embedding" else None
-        inputs = TrainingInputs(mined, targets, first.scores, base_teacher_vectors(base), turned_to)
-    # Of all generations that were not refused; of the first, if all were.
-    kept = [one.number for one in results.generations if one.decision != "rejected"]
+        inputs = TrainingInputs(mined, targets, scores, base_teacher_vectors(base), turned_to)
+    # Of all generations that were not refused; of the first, if all were, or if none was run.
+    kept = [one.number for one in results.generations if one.decision not in KEPT_OLD]
     epochs = sum(cfg.train.epochs_of(number) for number in kept) or cfg.train.epochs_of(1)
     student = train_student(base, f"1/train:{control}", run.base, inputs, results.weights, objective, epochs)
     return measure_student(run, base.collection, control, control, text, encode(base, f"{control}/encode", student))

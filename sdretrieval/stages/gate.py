@@ -2,50 +2,77 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sdretrieval.config import identity_fields
-from sdretrieval.evaluation.gate import decide
+from sdretrieval.config import identity_fields, members_of
+from sdretrieval.evaluation.gate import ENOUGH, decide, looks_of
 from sdretrieval.files import write_json
+from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.evaluate import read_measured
+from sdretrieval.stages.probe import weight_grid
 from sdretrieval.stages.run import Run, Weights
+from sdretrieval.stages.targets import MixtureWeights
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 
+logger = logging.getLogger("sdretrieval")
+
 ACCEPTED = {
-    "accepted": True, "proven": False, "difference": 0.0, "interval90": [0.0, 0.0], "p": 1.0, "n": 0,
-    "detectable": None, "reason": "not measured yet",
+    "decided": True, "accepted": True, "proven": False, "difference": 0.0, "interval": [0.0, 0.0], "level": 0.9,
+    "p": 1.0, "n": 0, "detectable": None, "reason": "not measured yet",
 }  # fmt: skip
 """What is assumed of a gate that has not decided yet."""
 
 
+Decision = Literal["accepted", "merged", "rejected", "undecided"]
+KEPT_OLD: tuple[Decision, ...] = ("rejected", "undecided")
+"""Decisions after which the student is what it was."""
+
+
 @dataclass(frozen=True)
 class Generation:
-    """What came of a generation."""
+    """What came of a generation. `scores` and `targets`: the teacher's, None if labels alone were learned."""
 
     number: int
-    decision: Literal["accepted", "merged", "rejected"]
+    decision: Decision
     gate: dict[str, Any]
     weights: Weights
     mined: Artifact
-    scores: Artifact
-    targets: Artifact
+    scores: Artifact | None
+    targets: Artifact | None
 
 
-def gate(run: Run, address: str, before: Artifact, after: Artifact, *, of: int = 1) -> dict[str, Any]:
+def gate(
+    run: Run, address: str, before: Artifact, after: Artifact, weights: MixtureWeights, *, mixture: bool = False
+) -> dict[str, Any]:
     """The decision on the candidate measured in `after`, against the student measured in `before`.
 
-    `of`: how many candidates dev has chosen among.
+    `mixture`: of old and new weights, three of which may be tried. If dev queries chose the teachers' `weights`, a
+    proof pays for that choice too.
     """
     cfg = run.config.gate
+    looks = looks_of(run.config.generations, mixture=mixture)
+    chosen_of = len(list(weight_grid(len(members_of(run.config.teacher))))) if weights.chosen_by else 1
 
     def build(work: Work) -> None:
         base, candidate = read_measured(before).of(cfg.measure), read_measured(after).of(cfg.measure)
-        decision = decide(base, candidate, cfg.tolerance, run.config.seed, of=of)
+        decision = decide(base, candidate, cfg.tolerance, run.config.seed, looks=looks, chosen_of=chosen_of)
         write_json(work.folder / "gate.json", decision.record())
         work.counts.update(accepted=decision.accepted, difference=decision.difference)
 
-    identity = {**identity_fields(cfg), "of": of, "seed": run.config.seed}
-    made = run.runner.stage(address, 2, identity, [before, after], build)
+    identity = {**identity_fields(cfg), "looks": looks, "chosen_of": chosen_of, "seed": run.config.seed}
+    made = run.runner.stage(address, 3, identity, [before, after], build)
     return run.runner.result(made, "gate.json", ACCEPTED)
+
+
+def say_if_undecidable(collection: Collection) -> None:
+    """Warn, before any work, that dev is too small for the gate."""
+    count = len(collection.rows_of("dev"))
+    if count < ENOUGH:
+        logger.warning(
+            "dev has %d queries, and the gate needs %d to tell a gain from luck: it will decide nothing, and the run "
+            "keeps the base student. Give more judged dev queries, raise corpus.dev_share (if dev is taken from "
+            "train), or set corpus.labels=false, which makes dev queries from the documents", count, ENOUGH,
+        )  # fmt: skip

@@ -62,7 +62,7 @@ def probe(
         "seed": config.seed,
     }
     inputs = [vectors, index, lexical, collection.judged, *teacher_vectors.values()]
-    return run.runner.stage("0/probe", 2, identity, inputs, build)
+    return run.runner.stage("0/probe", 3, identity, inputs, build)
 
 
 def probe_pool(
@@ -143,7 +143,7 @@ def build_probe(
         rows.append(_row(scores, weights, values, test, measure))
         tried.append((test.difference, values, weights))
     _, best, weights = max(tried, key=lambda entry: entry[0])
-    verdict = decide(base, best, tolerance, seed, of=len(tried))
+    verdict = decide(base, best, tolerance, seed, looks=len(tried))
     record = {
         "measure": measure,
         "student": float(np.mean(list(base.values()))),
@@ -151,6 +151,7 @@ def build_probe(
         "rows": sorted(rows, key=lambda row: -row["difference"]),
         "weights": list(weights),
         "train": verdict.accepted,
+        "decided": verdict.decided,
         "reason": verdict.reason,
         "estimate": bool(collection.notes["estimate"]),
         "n_queries": len(base),

@@ -102,7 +102,7 @@ BAD_RUNS: dict[str, tuple[str | Callable[[Place], str], str]] = {
     "broken line": (broken_line, "corpus.jsonl:5: broken line (Unterminated string"),
     "broken query": (broken_query, "queries.jsonl:3: broken line (Expecting ',' delimiter"),
     "broken judgement": (broken_judgement, "test.tsv:2: the score is 'yes', expected a whole number"),
-    "absent split": ("evaluate.split=final", "Splits with judgements: dev (16 queries), test (24"),
+    "absent split": ("evaluate.split=final", "Splits with judgements: dev (20 queries), test (24"),
     "no qrels": (no_judgements, "has no split 'test'. Splits with judgements: none. Add qrels/test.tsv."),
     "train without positives": (
         train_without_positives,
@@ -111,7 +111,7 @@ BAD_RUNS: dict[str, tuple[str | Callable[[Place], str], str]] = {
     ),
     "no train split": (
         no_train_split,
-        "has no split 'train'. Splits with judgements: dev (16 queries), test (24 queries). Add qrels/train.tsv, or "
+        "has no split 'train'. Splits with judgements: dev (20 queries), test (24 queries). Add qrels/train.tsv, or "
         "learn from queries made of documents: --set corpus.labels=false --set corpus.generated_queries=1000",
     ),
     "train in test": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from sdretrieval.errors import CorpusError, RequestError
 from sdretrieval.evaluation import read_trec
 from sdretrieval.evaluation.gate import decide
 from sdretrieval.run.api import RunResult, plan_config, probe_config, run_config
+from sdretrieval.stages import precision
 from sdretrieval.store.runner import Planned
 from sdretrieval.targets.build import Targets
+from sdretrieval.training import speed
 from tests.helpers.runs.nursery import Nursery
 from tests.helpers.runs.tiny_runs import (
     EMA,
@@ -122,15 +125,33 @@ def test_another_precision_of_encoding_makes_vectors_again_but_no_tokens(
     assert not {"0/corpus", "0/tokens", "0/lexical"} & set(why)
 
 
-def test_precision_auto_encodes_in_the_measured_format(make_config: MakeConfig, tmp_path: Path) -> None:
-    vectors = {}
-    for asked in ("auto", "float32", "bfloat16"):
-        config = make_config(f"student.encode_precision={asked}", f"name={asked}")
-        assert run_config(config, runs=tmp_path, until="1/encode") is None
-        vectors[asked] = vectors_ND(tmp_path / asked, "1/encode")
-    chosen = json.loads((artifact(tmp_path / "auto", "0/precision") / "precision.json").read_text())["encode"]
-    assert np.array_equal(vectors["auto"], vectors[chosen])
-    assert not np.array_equal(vectors["float32"], vectors["bfloat16"])
+def test_precision_auto_is_decided_once_and_what_was_decided_is_in_the_keys(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A second measurement may say something else, as on a busy machine: under another key, in another store."""
+    caplog.set_level(logging.INFO, "sdretrieval")
+    asked = "student.encode_precision=auto", "train.precision=auto"
+
+    def encoded(runs: str, measured: str, *changes: str) -> str:
+        monkeypatch.setattr(speed, "faster_precision", lambda model, training: (measured, f"{measured} was faster"))
+        monkeypatch.setattr(precision, "machine_name", lambda device: f"the {runs} machine")
+        assert run_config(make_config(*(changes or asked)), runs=tmp_path / runs, until="1/encode") is None
+        return keys_of(tmp_path / runs / "tiny")["1/encode"]
+
+    first = encoded("old", "bfloat16")
+    said = (
+        "number format auto: train bfloat16 (bfloat16 was faster), encode bfloat16 (bfloat16 was faster); decided on "
+    )
+    assert f"{said}the old machine, and the store keeps to it" in caplog.text
+    assert encoded("old", "float32") == first, "a repeated run keeps to the record"
+    assert encoded("new", "float32") != first
+    assert encoded("old", "float32", "student.encode_precision=bfloat16") == first, "a key says the format itself"
+    plans = [
+        plan_config(make_config("student.encode_precision=auto", f"train.precision={one}"), runs=tmp_path / "old")
+        for one in ("auto", "bfloat16", "float32")
+    ]
+    auto, half, full = (next(line.key for line in plan if line.address == "1/train") for plan in plans)
+    assert auto == half != full
 
 
 def test_a_plan_runs_nothing(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -259,24 +280,59 @@ def test_a_plan_of_made_queries_reads_a_corpus_of_which_no_query_is_chosen_yet(
     assert "0/queries" in addresses and "0/corpus" not in addresses
 
 
-def test_a_useless_teacher_with_weight_auto_trains_nothing(
+def test_a_useless_teacher_trains_nothing_but_the_controls_that_were_asked_for(
     letters: Path, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    config = make_config(CONTROLS, corpus={"source": str(letters)}, teacher={"kind": "lexical", "weight": "auto"})
+    teacher = {"kind": "ema", "view": {"windows": "first"}, "weight": "auto"}  # sees what the student sees
+    config = make_config(CONTROLS, "train.epochs=1", corpus={"source": str(letters)}, teacher=teacher)
     probe = probe_config(config, runs=tmp_path)
-    assert probe["train"] is False
-    assert probe["rows"][0]["difference"] < 0
+    assert (probe["train"], probe["decided"]) == (False, True)
+    assert probe["rows"][0]["difference"] == 0
     result = run(config, tmp_path)
     assert result.report["trained"] is False
     assert result.report["generations"] == []
-    assert not any("train" in record["stage"] for record in ledger_of(result.folder))
-    assert "hard_labels" not in result.report["systems"]
+    trained = [record["stage"] for record in ledger_of(result.folder) if "/train" in record["stage"]]
+    assert trained == ["1/train:hard_labels", "1/train:shuffled_teacher"]
+    assert {"hard_labels", "shuffled_teacher"} <= set(result.report["systems"])
     assert result.report["measures"]["final"] == result.report["measures"]["student_0"]
     assert result.details["headline"].startswith("Nothing was trained: the probe found no teacher better")
-    missed = (
-        "Nothing was trained, so neither were the controls that the config asks for: hard_labels, shuffled_teacher."
-    )
-    assert missed in result.details["notes"]
+    assert all(line.cached for line in plan_config(config, runs=tmp_path))
+
+
+def test_without_a_useful_teacher_labels_that_were_asked_for_are_learned_alone(
+    letters: Path, make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    teacher = {"kind": "lexical", "weight": "auto"}  # reads words, and finds none
+    asked = CONTROLS, "train.hard_label_weight=0.5", "train.epochs=1"
+    config = make_config(*asked, corpus={"source": str(letters)}, teacher=teacher)
+    result = run(config, tmp_path)
+    assert "the control shuffled_teacher is left out, its teacher says nothing: target_perplexity 3" in caplog.text
+    assert "hard_labels" in result.report["systems"]
+    assert result.report["trained"] and len(result.report["generations"]) == 1
+    counts = {record["stage"]: record["counts"] for record in ledger_of(result.folder)}
+    assert counts["1/train"]["updates"] > 0 and "1/targets" not in counts
+    assert any("training learned from labels alone" in note for note in result.details["notes"])
+
+
+def test_too_small_a_dev_decides_nothing_and_says_so_everywhere(
+    tiny_corpus: Path, make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import shutil
+
+    folder = Path(shutil.copytree(tiny_corpus, tmp_path / "corpus"))
+    lines = (folder / "qrels" / "dev.tsv").read_text().splitlines()
+    (folder / "qrels" / "dev.tsv").write_text("\n".join(lines[:20]) + "\n")  # 19 queries and a heading
+    result = run(make_config("generations=2", "train.epochs=1", corpus={"source": str(folder)}), tmp_path)
+    assert "dev has 19 queries, and the gate needs 20" in caplog.text
+    (one,) = result.report["generations"]
+    assert (one["decision"], one["proven"]) == ("undecided", False)
+    assert one["reason"].startswith("undecided: 19 dev queries are too few to tell a gain from luck, 20 are needed")
+    few = "dev has 19 queries, 20 are needed to decide"
+    assert result.details["headline"] == f"Nothing was accepted, the final student is the base: {few}."
+    row = next(row for row in result.details["table"] if row["system"] == "final")
+    assert row["description"] == "the base student: dev is too small to decide"
+    assert result.report["measures"]["final"] == result.report["measures"]["student_0"]
+    assert not any("merge" in address for address in made_in(result.folder))
 
 
 def test_weight_auto_gives_a_useful_teacher_its_weight(make_config: MakeConfig, finished_copy: Path) -> None:

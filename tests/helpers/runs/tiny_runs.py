@@ -43,15 +43,15 @@ def settings(corpus: Path, student: Path) -> dict[str, Any]:
 
 def write_letters(folder: Path) -> Path:
     """A BEIR folder whose texts are single letters: BM25, which reads words, finds nothing, and every query is a copy
-    of its document, which any student finds first. 50 documents; 20 train, 12 dev, 12 test queries."""
+    of its document, which any student finds first. 58 documents; 20 train, 20 dev, 12 test queries."""
     chance = random.Random(5)
-    texts = [" ".join(chance.choices(string.ascii_lowercase, k=24)) for _ in range(49)]
+    texts = [" ".join(chance.choices(string.ascii_lowercase, k=24)) for _ in range(57)]
     documents = [{"_id": f"d{n}", "title": "", "text": text} for n, text in enumerate([*texts, "here are two words"])]
     queries = [{"_id": f"q{n}", "text": text} for n, text in enumerate(texts)]
     (folder / "qrels").mkdir(parents=True)
     for name, records in (("corpus", documents), ("queries", queries)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    for split, rows in (("train", range(20)), ("dev", range(20, 32)), ("test", range(32, 44))):
+    for split, rows in (("train", range(20)), ("dev", range(20, 40)), ("test", range(40, 52))):
         lines = [f"q{n}\td{n}\t1" for n in rows]
         (folder / "qrels" / f"{split}.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *lines]) + "\n")
     return folder
