@@ -34,7 +34,7 @@ SYSTEMS = [
     "final",
     "hybrid_final",
 ]
-GENERATION_KEYS = {"generation", "decision", "proven", "reason", "difference", "interval90", "p", "seconds"}
+GENERATION_KEYS = {"generation", "decision", "proven", "reason", "difference", "interval", "level", "p", "seconds"}
 
 
 # --- report.json and the run's folder

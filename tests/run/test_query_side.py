@@ -58,7 +58,7 @@ def test_no_document_is_encoded_after_the_base(run: Any) -> None:
     encoded = {record["stage"]: record["counts"] for record in ledger_of(run.folder) if "/encode" in record["stage"]}
     for address, found in encoded.items():
         assert (found["document_windows"] > 0) == address.startswith("1/encode"), address
-        assert ("document_tokens" in found) == address.startswith("1/encode") and found["query_windows"] == 80, address
+        assert ("document_tokens" in found) == address.startswith("1/encode") and found["query_windows"] == 84, address
     assert {"2/encode", "2/encode:teacher0", "3/encode", "hard_labels/encode", "shuffled_teacher/encode"} <= set(
         encoded
     )
