@@ -61,7 +61,13 @@ def page_template(name: str) -> Template:
         loader=PackageLoader("sdretrieval.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     pages.filters.update(
-        number=number, signed=signed, span=span, p=p_value, seconds=duration, size=size, excerpts=excerpts,
+        number=number,
+        signed=signed,
+        span=span,
+        p=p_value,
+        seconds=duration,
+        size=size,
+        excerpts=excerpts,
         quantity=quantity,
     )
     return pages.get_template(name)
@@ -71,7 +77,11 @@ def _view(report: Mapping[str, Any], details: Mapping[str, Any]) -> Row:
     rows = [dict(row) for row in details.get("table") or _table_of(report)]
     measure = _main_measure(report, rows)
     sentences = [] if details.get("notes") else findings(report)  # notes hold them already
-    generations, dev, split = details.get("by_generation") or [], dev_name(bool(report.get("estimate"))), split_name(report)
+    generations, dev, split = (
+        details.get("by_generation") or [],
+        dev_name(bool(report.get("estimate"))),
+        split_name(report),
+    )
     return {
         "report": report,
         "details": details,
@@ -133,8 +143,9 @@ def _judged(tests: Sequence[Mapping[str, Any]]) -> list[Row]:
 def findings(report: Mapping[str, Any], pairs: Sequence[tuple[str, str]] = COMPARISONS) -> list[str]:
     """What `report.json` says of the final student, one comparison a sentence. The winner comes first, in the words and
     in the figures. If no training was accepted, the final student is the base, and the sentences say so."""
-    tests = {(test["a"], test["b"]): test for test in reversed(_judged(report.get("tests") or []))}
-    measure, names = _main_measure(report, []), NAMES
+    judged = _judged(report.get("tests") or [])
+    tests = {(test["a"], test["b"]): test for test in reversed(judged)}
+    measure, names = _main_measure({"tests": judged}, _table_of({**report, "tests": judged})), NAMES
     if "generations" in report and not improved(report):
         names, pairs = {**NAMES, FINAL: NAMES[BASE]}, [(a, b) for a, b in pairs if a == FINAL and b != BASE]
     sentences = []

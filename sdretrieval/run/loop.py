@@ -101,9 +101,7 @@ def base_teacher_vectors(base: Base) -> Mapping[int, Vectors]:
 def probe_base(base: Base, *, write_gaps: bool = True) -> Artifact:
     """The configured teachers and their mixtures against the base student, on dev."""
     teachers = base_teacher_vectors(base)
-    return probe(
-        base.run, base.collection, base.lexical, base.vectors, base.index, teachers, write_gaps=write_gaps
-    )
+    return probe(base.run, base.collection, base.lexical, base.vectors, base.index, teachers, write_gaps=write_gaps)
 
 
 def probe_if_wanted(base: Base) -> Artifact | None:
@@ -144,7 +142,7 @@ def score_base(base: Base, mined: Artifact) -> Artifact:
 
 
 def worth_training(results: Results) -> bool:
-    """Whether the teacher is better than the student, as far as the probe says; without `probe.guard` it is not asked."""
+    """Whether the teacher is better than the student, as the probe says; without `probe.guard` it is not asked."""
     run = results.run
     if results.probe is None or not run.config.probe.guard:
         return True

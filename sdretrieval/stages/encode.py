@@ -82,7 +82,9 @@ def encode_student(
         student = run.student(folder)
         if address == "1/encode":  # the base student is loaded: a run that finds all of this needs no model for it
             say_coverage(run, collected, tokens)
-        encoding = Encoding(work, student, _batch_tokens(run), precision.chosen(), address, also_from, run.expected.get(address))
+        encoding = Encoding(
+            work, student, _batch_tokens(run), precision.chosen(), address, also_from, run.expected.get(address)
+        )
         if documents is None:
             count = len(collected.corpus.documents)
             choose(settings_from(run.config.index), count, student.dims).settings.check(student.dims, count)

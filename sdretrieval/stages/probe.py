@@ -56,9 +56,7 @@ def probe(
             span = slice(lists.offsets[q], lists.offsets[q + 1])
             own[span] = np.asarray(vectors.documents.vectors_WD[lists[q]]) @ vectors.queries_QD[row]
         student = dense_query_removed(collection, "dev", vectors).correct(rows, lists, lists.with_values(own))
-        _, scores = score_lists(
-            run, collection, lexical, teacher_vectors, rows, lists, "dev", write_gaps=write_gaps
-        )
+        _, scores = score_lists(run, collection, lexical, teacher_vectors, rows, lists, "dev", write_gaps=write_gaps)
         gate = config.gate
         build_probe(work, collection, rows, lists, scores, student, weights, gate.measure, gate.tolerance, config.seed)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from sdretrieval.encode.batches import budget_batches, usual_batch_tokens
 from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.encode.pace import Pace
 from sdretrieval.encode.student import check_positions, positions_of, torch_device
 from sdretrieval.errors import ModelError, NumericError
 from sdretrieval.progress import Progress

@@ -131,7 +131,10 @@ def test_roberta_counts_positions_from_the_padding_on(
         ("1/encode:teacher1", "did you mean 1/encode?"),
         ("1/evaluate", "did you mean 1/evaluate:"),
         ("0/evaluate:bm52:dev", "did you mean 0/evaluate:bm25:dev"),
-        ("0/probe", "no such stage; only probe.guard and weight: auto make a run probe; `sdretrieval probe` does it alone"),
+        (
+            "0/probe",
+            "no such stage; only probe.guard and weight: auto make a run probe; `sdretrieval probe` does it alone",
+        ),
         ("0/precision", "only train.precision: auto or student.encode_precision: auto make a run measure it"),
         ("1/merge:0.3", "--until 1/merge:0.3: this config has no such stage; "),
         ("hard_labels/encode", "this config has no such stage; "),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sdretrieval.planner.trials import Calibration, shape
+from sdretrieval.planner.trials import Calibration, peak_on_device, shape
 
 
 class Trial:
@@ -84,3 +84,17 @@ def test_two_processes_keep_what_the_other_measured(tmp_path: Path) -> None:
 def test_sizes_near_each_other_share_a_measurement() -> None:
     assert shape(200) == shape(210)
     assert shape(100) != shape(200)
+
+
+def test_what_work_reserves_on_a_gpu_is_measured_beside_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    calls: list[str] = []
+    held = {"allocated": 90, "reserved": 700}
+    for name, value in (("memory_allocated", "allocated"), ("max_memory_reserved", "reserved")):
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: held[value])
+    for name in ("empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda name=name: calls.append(name))
+    with peak_on_device("cuda") as on_gpu, peak_on_device("cpu") as on_cpu:
+        assert calls == ["empty_cache", "reset_peak_memory_stats"]
+    assert (on_gpu.rss_bytes, on_cpu.rss_bytes) == (610, 0)

@@ -19,11 +19,11 @@ from sdretrieval.store.runner import Planned
 from sdretrieval.targets.build import Targets
 from tests.helpers.runs.nursery import Nursery
 from tests.helpers.runs.tiny_runs import (
-    ensemble,
     EMA,
     LEXICAL,
     MakeConfig,
     artifact,
+    ensemble,
     figures,
     keys_of,
     ledger_of,
