@@ -177,11 +177,17 @@ def forecast(
     )
 
 
+Held = tuple[float, float]
+"""Bytes beside what the process holds anyway: in memory, and on the GPU."""
+
+
 def _predict(stage: Planned, trials: Trials) -> Prediction:
     """Amount times what a unit took in a trial."""
     config, load, address = trials.config, trials.load, stage.address
     name, amount = Address.of(address).stage, amount_of(address, config, load)
-    seconds, pace, works = None, None, []
+    seconds: float | None = None
+    pace: float | None = None
+    works: list[Held] = []
     if name == "encode" and amount:
         figures = trials.encoding(address)
         pace = figures["seconds_per_token"]
@@ -205,10 +211,6 @@ def _predict(stage: Planned, trials: Trials) -> Prediction:
     peak = calibration.base_bytes + WARM + _collection_bytes(config, load) + max(held for held, _ in works)
     device = calibration.device_bytes + max(on_device for _, on_device in works)
     return Prediction(amount, seconds, round(peak), stage.seconds, pace, round(device) if trials.on_gpu else None)
-
-
-Held = tuple[float, float]
-"""Bytes beside what the process holds anyway: in memory, and on the GPU."""
 
 
 def _training(address: str, trials: Trials) -> tuple[float, Held]:

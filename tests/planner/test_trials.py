@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sdretrieval.planner.trials import Calibration, peak_on_device, shape
+from sdretrieval.planner.trials import Calibration, Figures, peak_on_device, shape
+from sdretrieval.training.speed import frozen_names
 
 
 class Trial:
@@ -98,3 +99,30 @@ def test_what_work_reserves_on_a_gpu_is_measured_beside_what_was_there(monkeypat
     with peak_on_device("cuda") as on_gpu, peak_on_device("cpu") as on_cpu:
         assert calls == ["empty_cache", "reset_peak_memory_stats"]
     assert (on_gpu.rss_bytes, on_cpu.rss_bytes) == (610, 0)
+
+
+@pytest.mark.parametrize("frozen", [("word_embeddings",), ("layers:1",)])
+def test_what_training_holds_is_counted_in_tensors(tiny_student: Path, frozen: tuple[str, ...]) -> None:
+    """Whatever the process held before: in one that has freed a lot, memory that is taken again does not show."""
+    import numpy as np
+
+    from sdretrieval.encode.student import load_student
+    from sdretrieval.planner.trials import train_trial
+    from sdretrieval.training.train import TrainSettings
+
+    def trial(documents: int) -> Figures:
+        student = load_student(str(tiny_student), max_tokens=64, device="cpu")
+        queries = [np.arange(5, 13)] * (documents // 4)
+        return train_trial(student, queries, [np.arange(5, 45)] * documents, TrainSettings(freeze=frozen))
+
+    model = load_student(str(tiny_student), max_tokens=64, device="cpu").model
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    learning = sum(size for name, size in sizes.items() if name not in frozen_names(list(sizes), frozen))
+    figures, twice = trial(16), trial(32)
+    assert figures["bytes_weights"] == pytest.approx(4 * sum(sizes.values()), rel=0.01)
+    assert figures["bytes_fixed"] == pytest.approx(2 * figures["bytes_weights"] + 12 * learning)
+    assert figures["bytes_per_token"] == pytest.approx(twice["bytes_per_token"], rel=0.05)
+    layers = (
+        2 if frozen == ("word_embeddings",) else 1
+    )  # each keeps some 14 vectors of a token, 2 of them twice as wide
+    assert 8 < figures["bytes_per_token"] / (4 * 32 * layers) < 40
