@@ -54,7 +54,7 @@ def readable_seconds(seconds: float) -> str:
 
 
 def quantity(count: int, noun: str) -> str:
-    """`1 dev query`, `12,800 candidates`, `1 token of documents`: a count and its noun, which is given in the plural."""
+    """`1 dev query`, `12,800 candidates`: a count and its noun, which is given in the plural."""
     return f"{count:,} {singular(noun) if count == 1 else noun}"
 
 

@@ -92,7 +92,8 @@ def _print(record: dict[str, Any]) -> None:
     )
     if record["lists_without_positive"]:
         say(
-            f"lists that no rule judges, without a known positive: {record['lists_without_positive']} of {record['lists']}"
+            f"lists without a known positive (no rule judges them): {record['lists_without_positive']} of "
+            f"{record['lists']}"
         )
     say(
         "",

@@ -23,8 +23,8 @@ def plan_command(
     config: ConfigFile, settings: Settings = None,
     budget_minutes: Annotated[float | None,
         typer.Option(metavar="MINUTES", help="change settings until a run takes no longer than this")] = None,
-    max_memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="change settings until a run needs no more, nor its GPU, such as 4GB")] = None,
+    max_memory: Annotated[str | None,
+        typer.Option(metavar="SIZE", help="change settings until a run and its GPU need no more, such as 4GB")] = None,
     again: Annotated[
         bool, typer.Option("--measure-again", help="measure this machine's speed again, even if it is known")] = False,
     runs: Runs = None, as_json: Json = False,

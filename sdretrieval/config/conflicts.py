@@ -167,7 +167,7 @@ def _measures(config: Config) -> Iterator[Conflict]:
     if int(gate.measure.split("@")[1]) > evaluate.depth:
         text = f'found "{gate.measure}"; expected a cut of at most evaluate.depth ({evaluate.depth})'
         yield Conflict(("gate.measure", "evaluate.depth"), text)
-    if probes(config) and (blind := blind_to_order(config)):
+    elif probes(config) and (blind := blind_to_order(config)):
         without = "" if by_probe(config) else ", or probe.guard: false"
         yield Conflict(("gate.measure", "evaluate.teacher_depth"), blind + without)
     for position, measure in enumerate(evaluate.measures):

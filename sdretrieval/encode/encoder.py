@@ -90,7 +90,8 @@ def encode_texts(
     model, these tokens and this view. Windows whose token ids one of `reusable` (results of the same model at the same
     precision) has encoded are copied from there; copied and computed vectors are equal up to rounding, like vectors
     computed in batches of another size.
-    `expected`: seconds of a token on this machine, see `Pace`. Raises NumericError naming the text if a vector is not finite.
+    `expected`: seconds of a token on this machine, see `Pace`.
+    Raises NumericError naming the text if a vector is not finite.
     """
     counts = np.fromiter((len(view.spans(n, specials.count)) for n in tokens.lengths.tolist()), np.int64, len(tokens))
     windows = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

@@ -36,8 +36,8 @@ Move = Callable[[Any, int], Any]
 def choose_gpus(device: str, kind: str, shard_bytes: int, level: int = logging.INFO) -> int:
     """How many GPUs to use: 0 = CPU. `shard_bytes` is what all shards of an index of `kind` together need.
 
-    `auto` falls back to the CPU; on a machine with a GPU it logs why, once, at `level`. `cuda` raises ResourceError without a GPU or with too little
-    memory on them, and RequestError for a kind that is searched on the CPU only.
+    `auto` falls back to the CPU; on a machine with a GPU it logs why, once, at `level`. `cuda` raises ResourceError
+    without a GPU or with too little memory on them, and RequestError for a kind that is searched on the CPU only.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise RequestError(f"device {device!r} is unknown; expected auto, cpu or cuda")

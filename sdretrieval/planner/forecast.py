@@ -1,7 +1,7 @@
 """What the stages to come will take, and settings that fit a budget.
 
 Amounts of work are predicted of all stages; seconds if a network does the work, as amount times what a trial took;
-memory as what a trial held, or the index. Nothing here changes a run.
+memory as what a trial held, the collection and the index, rather too much than too little. Nothing here changes a run.
 """
 
 from __future__ import annotations
@@ -12,12 +12,21 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sdretrieval.config import Config, CrossEncoderConfig, EmaConfig, members_of, parse_config, settings_from
+from sdretrieval.config import (
+    Config,
+    CrossEncoderConfig,
+    DenseConfig,
+    EmaConfig,
+    members_of,
+    parse_config,
+    settings_from,
+)
 from sdretrieval.digests import sealed
 from sdretrieval.errors import ConfigError, RequestError, SdretrievalError
 from sdretrieval.files import write_json
 from sdretrieval.formatting import readable_bytes, readable_seconds
 from sdretrieval.indexes.auto import choose
+from sdretrieval.indexes.gpu import shard_bytes
 from sdretrieval.planner.amounts import (
     Amount,
     amount_of,
@@ -25,8 +34,9 @@ from sdretrieval.planner.amounts import (
     reused_tokens,
     tokens_of_update,
 )
-from sdretrieval.planner.trials import Calibration, Trials
+from sdretrieval.planner.trials import FLOAT32, Calibration, Trials
 from sdretrieval.planner.workload import Workload
+from sdretrieval.stages.teachers import view_of
 from sdretrieval.store.run_folder import read_forecast
 from sdretrieval.store.runner import Planned
 from sdretrieval.units import UNITS, Address
@@ -36,9 +46,17 @@ CANNOT_FORECAST = (SdretrievalError, OSError, ValueError, MemoryError, RuntimeEr
 again), or a trial needs more memory than there is (of which torch says RuntimeError)."""
 ONE_MORE_PASS = 1 / 3
 """Of a token's cost in training (forward, and twice as much back): a forward pass."""
-HOLES = 1.2
-"""Of training's memory: batches of ever other shapes leave holes between what they hold. Found over what a trial of one
-shape holds: 1.15 to 1.24 on three collections."""
+HOLES = {"train": 1.5, "encode": 2.2}
+"""What the process holds over what tensors take in training, and over the peak of a trial of encoding: batches of ever
+other shapes leave holes between them (docs/ablations/speed_and_memory.md)."""
+DEVICE_HOLES = 1.2
+"""The same of torch's allocator on a GPU; not measured yet."""
+WARM = 300_000_000
+"""Bytes that the libraries keep once they have computed: compiled kernels, buffers, holes."""
+POSTING_BYTES = 8
+"""BM25's, for a token of a document: 16 for a term of it, kept by document and by term."""
+FAISS_SCRATCH = 1.5 * 2**30
+"""Bytes that faiss takes of a GPU for itself."""
 
 WORTH = 0.005
 """Share of the whole that a step must save: below it, something is given up for nothing."""
@@ -161,39 +179,79 @@ def forecast(
     )
 
 
+Held = tuple[float, float]
+"""Bytes beside what the process holds anyway: in memory, and on the GPU."""
+
+
 def _predict(stage: Planned, trials: Trials) -> Prediction:
     """Amount times what a unit took in a trial."""
     config, load, address = trials.config, trials.load, stage.address
     name, amount = Address.of(address).stage, amount_of(address, config, load)
-    seconds, held = None, []  # bytes beside what the process holds anyway
+    seconds: float | None = None
+    pace: float | None = None
+    works: list[Held] = []
     if name == "encode" and amount:
         figures = trials.encoding(address)
-        seconds = (amount.count - reused_tokens(address, config, load)) * figures["seconds_per_token"]
-        held.append(figures["bytes"])
+        pace = figures["seconds_per_token"]
+        seconds = (amount.count - reused_tokens(address, config, load)) * pace
+        works.append((HOLES["encode"] * figures["bytes"], figures["device_bytes"]))
     elif name == "train" and amount:
-        figures, tokens = trials.training(), tokens_of_update(config, load)
-        # A live average reads each batch too; no control has one.
-        live = ":" not in address and any(
-            isinstance(m, EmaConfig) and m.mode == "live" and m.weight != 0 for m in members_of(config.teacher)
-        )
-        passes = 1 + ONE_MORE_PASS * live
-        update = tokens * figures["seconds_per_token"] * passes + figures["seconds_per_update"]
-        seconds = amount.count * update
-        activations = tokens / config.train.gradient_accumulation * figures["bytes_per_token"]
-        held.append(HOLES * (figures["bytes_fixed"] + activations))
+        pace, held = _training(address, trials)
+        seconds = amount.count * pace
+        works.append(held)
     elif pairs := pairs_read(address, config, load):
         for member in members_of(config.teacher):
             if isinstance(member, CrossEncoderConfig):
                 figures = trials.reading(member)
                 seconds = (seconds or 0.0) + pairs * figures["seconds_per_pair"]
-                held.append(figures["bytes"])
+                works.append((HOLES["encode"] * figures["bytes"], figures["device_bytes"]))
     if name in ("index", "mine", "evaluate", "probe"):  # they open the index
-        documents, dims = max(load.documents, 1), load.student.dims
-        held.append(
-            documents * choose(settings_from(config.index), documents, dims).settings.memory_bytes(documents, dims)
-        )
-    peak = trials.calibration.base_bytes + round(max(held)) if held else None
-    return Prediction(amount, seconds, peak, stage.seconds)
+        works.append(_index_bytes(trials))
+    if not works:
+        return Prediction(amount, seconds, None, stage.seconds, pace)
+    calibration = trials.calibration
+    peak = calibration.base_bytes + WARM + _collection_bytes(config, load) + max(held for held, _ in works)
+    device = calibration.device_bytes + max(on_device for _, on_device in works)
+    return Prediction(amount, seconds, round(peak), stage.seconds, pace, round(device) if trials.on_gpu else None)
+
+
+def _training(address: str, trials: Trials) -> tuple[float, Held]:
+    """Seconds of an update, and what training holds."""
+    config, figures = trials.config, trials.training()
+    tokens = tokens_of_update(config, trials.load)
+    # A live average reads each batch too, with weights of its own, kept twice; no control has one.
+    live = ":" not in address and any(
+        isinstance(m, EmaConfig) and m.mode == "live" and m.weight != 0 for m in members_of(config.teacher)
+    )
+    seconds = tokens * figures["seconds_per_token"] * (1 + ONE_MORE_PASS * live) + figures["seconds_per_update"]
+    fixed = figures["bytes_fixed"] + 2 * live * figures["bytes_weights"]
+    kept = tokens / config.train.gradient_accumulation * figures["bytes_per_token"]
+    if trials.on_gpu:
+        return seconds, (figures["bytes_weights"], DEVICE_HOLES * (fixed + kept))
+    return seconds, (fixed + HOLES["train"] * kept, 0.0)
+
+
+def _index_bytes(trials: Trials) -> Held:
+    config, load = trials.config, trials.load
+    documents, dims = max(load.documents, 1), load.student.dims
+    settings = choose(settings_from(config.index), documents, dims).settings
+    on_gpu = trials.on_gpu and config.index.device != "cpu" and not settings.no_gpu
+    device = shard_bytes(documents, dims, settings.kind) + FAISS_SCRATCH if on_gpu else 0.0
+    return documents * settings.memory_bytes(documents, dims), device
+
+
+def _collection_bytes(config: Config, load: Workload) -> float:
+    """Texts, tokens and vectors, which are mapped from files, and BM25: small beside the libraries, or most of it all.
+
+    Mapped pages count as the process's, though the system may take them back.
+    """
+    reader, texts = load.reader, load.document_texts
+    characters = sum(map(len, texts)) / max(len(texts), 1) * load.documents
+    windows = float(load.documents)
+    for member in members_of(config.teacher):
+        if isinstance(member, EmaConfig | DenseConfig):
+            windows += reader.documents.windows(view_of(member.view, config), reader.specials)
+    return characters + (FLOAT32 + POSTING_BYTES) * reader.documents.total() + FLOAT32 * load.student.dims * windows
 
 
 def write_forecast(path: Path, now: Forecast) -> None:

@@ -143,8 +143,9 @@ def _judged(tests: Sequence[Mapping[str, Any]]) -> list[Row]:
 def findings(report: Mapping[str, Any], pairs: Sequence[tuple[str, str]] = COMPARISONS) -> list[str]:
     """What `report.json` says of the final student, one comparison a sentence. The winner comes first, in the words and
     in the figures. If no training was accepted, the final student is the base, and the sentences say so."""
-    tests = {(test["a"], test["b"]): test for test in reversed(_judged(report.get("tests") or []))}
-    measure, names = _main_measure(report, []), NAMES
+    judged = _judged(report.get("tests") or [])
+    tests = {(test["a"], test["b"]): test for test in reversed(judged)}
+    measure, names = _main_measure({"tests": judged}, _table_of({**report, "tests": judged})), NAMES
     if "generations" in report and not improved(report):
         names, pairs = {**NAMES, FINAL: NAMES[BASE]}, [(a, b) for a, b in pairs if a == FINAL and b != BASE]
     sentences = []

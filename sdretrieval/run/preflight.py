@@ -223,7 +223,8 @@ def check_until(until: str, generations: int) -> None:
         last = generations + (name in MEASURED_STAGES)
         if int(number) > last:
             raise RequestError(
-                f"--until {until}: the config has {quantity(generations, 'generations')}; expected at most {last}/{stage}"
+                f"--until {until}: the config has {quantity(generations, 'generations')}; expected at most "
+                f"{last}/{stage}"
             )
     elif not (
         (MERGE.fullmatch(number) and name in (*MEASURED_STAGES, "gate"))

@@ -66,7 +66,8 @@ def train(
 ) -> Trained:
     """Train `model` in place; continue from the newest whole checkpoint under `folder`, to the same result.
 
-    `expected`: seconds of an update on this machine, see `Pace`. Raises NumericError naming step and batch if the loss is not finite.
+    `expected`: seconds of an update on this machine, see `Pace`.
+    Raises NumericError naming step and batch if the loss is not finite.
     """
     from transformers.trainer_callback import PrinterCallback
 

@@ -1,4 +1,4 @@
-"""Work that becomes far slower than it was, or than the machine can: said once, and fewer threads tried between units."""
+"""Work that becomes far slower than it was, or than the machine can: said once, and fewer threads are tried."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
+from sdretrieval.encode import pace as pace_module
 from sdretrieval.encode.pace import Pace
 
 
@@ -41,6 +42,15 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
+
+
+def test_freed_memory_goes_back_at_each_look(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(pace_module, "give_back_freed", lambda: given.append(machine.now))
+    machine.seconds = lambda threads: 0.5
+    with Pace("train", "cpu", clock=lambda: machine.now) as pace:
+        machine.work(pace, 20)
+    assert given == [2.0, 4.0, 6.0, 8.0, 10.0], "not after each unit: it takes its time"
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -162,7 +162,8 @@ SENTENCE = re.compile(
 def test_whoever_is_ahead_comes_first_in_words_and_figures(
     means: list[float], p: float, decisions: list[str], queries: int
 ) -> None:
-    of = dict(zip(["student_0", "hybrid_0", "hard_labels", "shuffled_teacher", "final", "hybrid_final"], means))
+    names = ("student_0", "hybrid_0", "hard_labels", "shuffled_teacher", "final", "hybrid_final")
+    of = dict(zip(names, means, strict=True))
     trained = any(decision != "rejected" for decision in decisions)
     if not trained:  # the final student is the base
         of |= {"final": of["student_0"], "hybrid_final": of["hybrid_0"]}
@@ -254,7 +255,8 @@ def test_what_was_left_out_of_the_lists_is_counted(report: dict[str, Any], detai
     html = render(report, details)
     text = Page(html).text
     assert "<script" not in html
-    for words in ("Left out: 3 of 1,600 lists, with fewer than 2 documents", "34 of 1,200 negatives left the hard-label term",
+    for words in ("Left out: 3 of 1,600 lists, with fewer than 2 documents",
+                  "34 of 1,200 negatives left the hard-label term",
                   "a lost answer", "score 0.900, above 0.700"):  # fmt: skip
         assert words in text, words
 
