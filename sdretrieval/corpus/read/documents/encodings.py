@@ -61,12 +61,12 @@ def decode(data: bytes, may_declare: bool = False) -> Decoded | None:
     already = data.count(REPLACEMENT.encode()) if encoding in ("", "utf-8", "utf-8-sig") else 0
     replaced = text.count(REPLACEMENT) - already
     if not encoding and (SWITCHES_TO_KANJI in data or replaced > len(BEYOND_ASCII.findall(text)) + already):
-        encoding = _declared(data) if may_declare else ""
-        if not encoding:
-            guessed = load_parser("chardetng_py", "non-UTF-8").detect(data)
-            encoding = _codec(guessed) or guessed
-        text = data.decode(encoding, _from_shift_jis.__name__ if encoding == "euc_jp" else "replace")
-        replaced = text.count(REPLACEMENT) - (already if encoding == "utf-8" else 0)
+        declared = _declared(data) if may_declare else ""
+        guess = "" if declared else load_parser("chardetng_py", "non-UTF-8").detect(data)
+        name = declared or _codec(guess) or guess
+        if replaced or name.startswith("iso2022"):
+            text, guessed = data.decode(name, _from_shift_jis.__name__ if name == "euc_jp" else "replace"), guess
+            replaced = text.count(REPLACEMENT) - (already if name == "utf-8" else 0)
     replaced += text.count("\0")
     return Decoded(text.replace("\0", REPLACEMENT).replace("\r\n", "\n").replace("\r", "\n"), replaced, guessed)
 

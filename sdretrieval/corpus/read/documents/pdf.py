@@ -164,9 +164,11 @@ def _unmapped_fonts(page: Any) -> list[Any]:
     """
     from pypdf.generic import NumberObject
 
-    unmapped = []
+    unmapped, fonts = list[Any](), list[Any]()
     with suppress(Exception):  # a broken page is met when its text is read
-        for font in page["/Resources"]["/Font"].values():
+        fonts += page["/Resources"]["/Font"].values()
+    for font in fonts:
+        with suppress(Exception):
             font = font.get_object()
             if "/ToUnicode" not in font:
                 if font["/Subtype"] == "/Type0" and str(font["/Encoding"]).startswith("/Identity"):

@@ -26,6 +26,7 @@ QUOTED = "It’s the “boiler” – 40 € for the technician’s café visit"
         (GERMAN.encode() + b" \xc3", GERMAN + " \ufffd", 1),
         ("\ufffd".encode() + b"\xff", "\ufffd\ufffd", 1),
         (b"a\r\nb\rc\fd", "a\nb\nc\fd", 0),
+        (b"a log with \x1b$ and \x1b[31mcolours", "a log with \x1b$ and \x1b[31mcolours", 0),
         (b"words beside a\0zero byte and others", "words beside a\ufffdzero byte and others", 1),
     ],
 )
