@@ -30,7 +30,7 @@ from sdretrieval.evaluation.gate import MERGE_SHARES
 from sdretrieval.formatting import quantity
 from sdretrieval.paths import typed_path
 from sdretrieval.run.disk_needs import check_room
-from sdretrieval.stages.corpus import generates
+from sdretrieval.stages.corpus import generates, measuring_splits
 from sdretrieval.stages.run import prompts_of, student_from
 from sdretrieval.store import Store
 from sdretrieval.store.runner import Planned
@@ -166,7 +166,7 @@ def check_corpus(config: Config) -> None:
     counts = find_source(cfg.source).preview()
     if counts is None:
         return
-    if split != "dev" and (cfg.labels or any(counts.values())):
+    if split != "dev" and (cfg.labels or measuring_splits(counts)):
         require_judged(cfg.source, counts, split)
     if cfg.labels:
         require_judged(cfg.source, counts, "train")

@@ -106,9 +106,9 @@ class Splits:
     def fill(self) -> None:
         """All splits that the config asks for. Raises CorpusError if there is nothing to train on."""
         cfg, split, raw = self._config.corpus, self._config.evaluate.split, self._raw
-        # Dev is carved or made anyway. Another split is made only if the corpus judges nothing at all, never because
-        # its name was mistyped.
-        split_is_synthetic = split == "dev" or (not cfg.labels and not any(raw.qrels.values()))
+        # Dev is carved or made anyway. Another split is made only if no judgement may be read (a log's clicks are of
+        # train), never because its name was mistyped.
+        split_is_synthetic = split == "dev" or not (cfg.labels or measuring_splits(raw.qrels))
         if not split_is_synthetic:
             require_positives(raw, split)
         if cfg.labels:
@@ -180,6 +180,11 @@ class Splits:
             "wanted": self.wanted,
             "tallies": {split: tally.to_json() for split, tally in self.tallies.items()},
         }
+
+
+def measuring_splits(judged: Mapping[str, object]) -> list[str]:
+    """The splits with judgements that a run without labels may measure on, as all but train and dev."""
+    return [split for split, queries in judged.items() if queries and split not in ("train", "dev")]
 
 
 def recipe_of(config: Config) -> Recipe:

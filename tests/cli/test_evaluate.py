@@ -151,7 +151,7 @@ def test_an_index_that_the_vectors_do_not_fit_is_refused_before_they_are_made(
     [
         ("nowhere.yaml", "--index nowhere.yaml: there is no such file; expected a recipe or its text"),
         ("{kind: PQ16, rescored: 4}", "index.rescored"),
-        ("{kind: [", "no YAML"),
+        ("{kind: [", "--index, line 1, column 9: broken YAML"),
     ],
 )
 def test_a_recipe_that_is_none(recipe: str, message: str, tiny_corpus: Path, call: Call) -> None:

@@ -16,6 +16,7 @@ from sdretrieval.evaluation import Measured
 from sdretrieval.report.build import _seen_positives
 from sdretrieval.report.figures import Figures
 from sdretrieval.run.api import run_config
+from sdretrieval.run.preflight import check_corpus
 from sdretrieval.stages.collection import SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.corpus import build_corpus
 from sdretrieval.store import Work
@@ -128,6 +129,19 @@ def test_queries_of_a_log_are_trained_on_if_asked(
     notes = json.loads((work.folder / "notes.json").read_text())
     judged = {query for qrels in load_corpus(work.folder / "corpus").qrels.values() for query in qrels}
     assert len(notes["train_queries"]) == 40 and not set(notes["train_queries"]) & judged
+
+
+def test_a_corpus_with_clicks_alone_measures_on_synthetic_queries(
+    tiny_corpus: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(tiny_corpus, tmp_path / "clicked"))
+    for split in ("dev", "test"):
+        (copy / "qrels" / f"{split}.tsv").unlink()
+    config = make_config(corpus={"source": str(copy), "labels": False, "dev_queries": 10, "unjudged_queries": True})
+    check_corpus(config)
+    build_corpus(Work(tmp_path / "made"), config)
+    qrels = load_corpus(tmp_path / "made" / "corpus").qrels
+    assert all(query.startswith("generated-") for split in ("dev", "test") for query in qrels[split])
 
 
 def test_with_labels_no_training_query_is_made_from_what_dev_and_test_ask_for(
