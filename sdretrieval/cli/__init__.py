@@ -7,7 +7,6 @@ These functions take objects and strings and are of use from Python too. Modules
 from __future__ import annotations
 
 import errno
-import os
 import signal
 import sys
 import threading
@@ -26,9 +25,7 @@ from sdretrieval.formatting import printable
 from sdretrieval.progress import want_interrupt
 
 INTERRUPTED = 130
-REFUSED = (
-    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP,
-)  # fmt: skip
+REFUSED = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS)
 """What a file system says of a path that the user named wrongly."""
 
 app = typer.Typer(
@@ -89,15 +86,11 @@ def _interrupts_kept() -> Iterator[None]:
 def _called(arguments: Sequence[str] | None) -> int:
     try:
         code = app(args=arguments, prog_name="sdretrieval", standalone_mode=False)
-        sys.stdout.flush()
     except SdretrievalError as problem:
         return _failed(str(problem), problem.exit_code)
     except OSError as problem:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
             return _failed(f"no space left on the disk ({problem}); make room and run again: it continues", 1)
-        if problem.errno == errno.EPIPE:  # `| head` has read enough; nothing is flushed to it once more at the end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         if problem.errno not in REFUSED or problem.filename is None:
             raise
         return _failed(f"{problem.filename}: {problem.strerror}; expected a path that can be read, or written to", 2)
