@@ -131,9 +131,7 @@ def _content(folder: Path) -> str:
     """What is at `folder` instead of a bundle."""
     old = set_aside(folder.resolve())
     if old is not None and (old / MANIFEST).is_file():
-        return (
-            f"an export was killed just before it put one there; the earlier one is {old}: export again, or rename it"
-        )
+        return f"an export is replacing it, or was killed while it did; the earlier one is {old}: export again"
     if not folder.is_dir():
         return "it is a file" if folder.exists() else "no such folder"
     names = sorted(path.name for path in folder.iterdir())
@@ -141,11 +139,13 @@ def _content(folder: Path) -> str:
 
 
 def is_bundle(folder: Path) -> bool:
-    """Whether `folder` holds a bundle's manifest, whatever became of the rest."""
-    try:
-        return (folder / MANIFEST).is_file() and read_json(folder / MANIFEST).get("kind") == KIND
-    except (OSError, DamagedArtifact):
+    """Whether `folder` holds a bundle, be it damaged: its manifest, or one that nobody can read beside its parts."""
+    if not (folder / MANIFEST).is_file():
         return False
+    try:
+        return read_json(folder / MANIFEST).get("kind") == KIND
+    except (OSError, DamagedArtifact):
+        return all((folder / name).exists() for name in (IDS, INDEX, STUDENT))
 
 
 def digests(folder: Path, parts: Collection[str] | None = None) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from safetensors.numpy import load_file
 
 from sdretrieval.encode.prompts import Prompts
-from sdretrieval.errors import RequestError, WorkError
+from sdretrieval.errors import DamagedArtifact, RequestError, WorkError
 from sdretrieval.export.bundle import export_bundle
 from sdretrieval.export.layout import IndexedDocuments, digests, is_bundle, read_manifest
 from sdretrieval.export.searcher import Searcher
@@ -139,6 +140,7 @@ def exporting(folder: Path, given: dict[str, Any], *, die_at_rename: int = 0) ->
         return process
     code = 1
     try:
+        signal.alarm(120)  # a library that waits for a thread of the parent's would wait for ever
         torch.set_num_threads(1)
         faiss.omp_set_num_threads(1)
         renames, rename = count(1), Path.rename
@@ -158,7 +160,9 @@ def ended(process: int) -> int:
 def test_an_export_that_is_killed_between_its_renames_loses_no_bundle(copied: Path, given: dict[str, Any]) -> None:
     before = digests(copied)
     assert ended(exporting(copied, given, die_at_rename=2)) == 9
-    with pytest.raises(RequestError, match="an export was killed just before .* the earlier one is .*replaced-"):
+    with pytest.raises(
+        RequestError, match="an export is replacing it, or was killed .* the earlier one is .*replaced-"
+    ):
         verify_bundle(copied)
     with pytest.raises(WorkError):  # the next one fails
         export_bundle(copied, **given | {"vectors_ND": given["vectors_ND"][::-1].copy()})
@@ -199,6 +203,16 @@ def test_what_does_not_fit_together_is_refused_before_work(given: dict[str, Any]
             tmp_path / "out", **given | {"vectors_ND": wide, "index": VectorIndex.build(wide, "exact", "cpu")}
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_bundle_whose_manifest_is_broken_is_replaced_as_its_error_advises(
+    copied: Path, given: dict[str, Any]
+) -> None:
+    (copied / "bundle.json").write_text("{")
+    with pytest.raises(DamagedArtifact, match="export the run again"):
+        verify_bundle(copied)
+    export_bundle(copied, **given)
+    assert verify_bundle(copied).ok
 
 
 def test_texts_can_be_left_out(given: dict[str, Any], tmp_path: Path) -> None:
