@@ -7,6 +7,7 @@ These functions take objects and strings and are of use from Python too. Modules
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 import threading

@@ -105,7 +105,7 @@ def _seen_note(parts: Mapping[str, Any] | None) -> list[str]:
         for row in parts["unseen_tests"]
     ]
     return [
-        f"Queries with a positive that train judges as well: {parts['n_seen']:,}; without: {parts['n_unseen']:,}. "
+        f"Queries with a positive that training has seen: {parts['n_seen']:,}; without: {parts['n_unseen']:,}. "
         f"{parts['measure']} on the former and on the latter: {', '.join(means)}. On the latter final has "
         f"{', '.join(tests)}."
     ]
