@@ -35,16 +35,22 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
     ),
     (
         minimal(index={"kind": "PQ8", "rescore": 0}),
-        "index.rescore: found 0; expected a whole number (at least 1) or null",
+        "index.rescore: found 0; expected a whole number (at least 1, at most 1000) or null",
     ),
-    (minimal(mine={"keep": "16"}), 'mine.keep: found "16"; expected a whole number (at least 2)'),
-    (minimal(mine={"keep": 1}), "mine.keep: found 1; expected a whole number (at least 2)"),
+    (minimal(mine={"keep": "16"}), 'mine.keep: found "16"; expected a whole number (at least 2, at most 1000000)'),
+    (minimal(mine={"keep": 1}), "mine.keep: found 1; expected a whole number (at least 2, at most 1000000)"),
     (minimal(seed=True), "seed: found true; expected a whole number (at least 0, below 4294967296)"),
     (minimal(generations=11), "generations: found 11; expected a whole number (at least 1, at most 10)"),
     (minimal(mine={"lexical": 1}), "mine.lexical: found 1; expected true or false"),
     (minimal(mine={"top_share": 1.5}), "mine.top_share: found 1.5; expected a number (at least 0, at most 1)"),
-    (minimal(train={"learning_rate": "fast"}), 'train.learning_rate: found "fast"; expected a number (above 0)'),
-    (minimal(train={"epochs": float("inf")}), "train.epochs: found Infinity; expected a number (above 0)"),
+    (
+        minimal(train={"learning_rate": "fast"}),
+        'train.learning_rate: found "fast"; expected a number (above 0, at most 1)',
+    ),
+    (
+        minimal(train={"epochs": float("inf")}),
+        "train.epochs: found Infinity; expected a number (above 0, at most 10000)",
+    ),
     (
         minimal(train={"margin_scale": 0}),
         "train.margin_scale: found 0; expected a number from 0.0001 to 10000, or auto",
@@ -62,12 +68,18 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
         'targets.query_weights: found "both"; expected a section with the keys by, below',
     ),
     (minimal(corpus={"source": "x", "verdicts": ""}), 'corpus.verdicts: found ""; expected text (not empty) or null'),
-    (minimal(train={"save_every": 0}), "train.save_every: found 0; expected a whole number (at least 1) or null"),
+    (
+        minimal(train={"save_every": 0}),
+        "train.save_every: found 0; expected a whole number (at least 1, at most 1000000000) or null",
+    ),
     (
         minimal(targets={"temperature": 0}),
         "targets.temperature: found 0; expected a number from 0.0001 to 10000, or auto",
     ),
-    (minimal(targets={"target_perplexity": 1}), "targets.target_perplexity: found 1; expected a number (above 1)"),
+    (
+        minimal(targets={"target_perplexity": 1}),
+        "targets.target_perplexity: found 1; expected a number (above 1, at most 1000000)",
+    ),
     (
         minimal(teacher={"kind": "lexical", "weight": -1}),
         "teacher.weight: found -1; expected a number from 0 to 1000, or auto",
@@ -195,7 +207,10 @@ def test_a_broken_value_is_not_blamed_twice() -> None:
     [
         ("mien.depth=5", 'mien: unknown key (found {"depth": 5}); did you mean mine? (from --set)'),
         ("mine.dpth=5", "mine.dpth: unknown key (found 5); did you mean mine.depth? (from --set)"),
-        ("mine.depth=deep", 'mine.depth: found "deep"; expected a whole number (at least 2) (from --set)'),
+        (
+            "mine.depth=deep",
+            'mine.depth: found "deep"; expected a whole number (at least 2, at most 1000000) (from --set)',
+        ),
         ("mine.depth", "--set mine.depth: found no dotted key and value; expected a.b=c"),
         ("=3", "--set =3: found no dotted key and value; expected a.b=c"),
         (
