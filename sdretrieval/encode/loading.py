@@ -24,8 +24,8 @@ REASON = 300
 """Characters of a library's message."""
 UNUSED = "pooler"
 """Of the weights that a bi-encoder's folder may lack: no bi-encoder reads what they make."""
-LEAST_FILLED = 0.5
-"""Share of the embedding matrix that a vocabulary names; padding to a round size leaves less than 1 % unnamed."""
+LEAST_FILLED = 0.1
+"""Share of the embedding matrix that a vocabulary names: a tokenizer whose file is gone has special tokens alone."""
 SAMPLE = 200
 """Words, or texts, that a tokenizer is tried on."""
 BEGINNING = 500
