@@ -185,9 +185,12 @@ def lengths_of(folder: Path, max_tokens: int | None = None, query_tokens: int | 
     from sdretrieval.encode.model_files import CONFIG, read_settings, words_folder
     from sdretrieval.encode.student import positions_in
 
-    words, usual = words_folder(folder), StudentConfig.model_fields
+    words, usual = words_folder(folder), StudentConfig(model=str(folder))
     saved = read_settings(words / "sentence_bert_config.json")
-    static = {} if (words / CONFIG).is_file() else read_settings(words / "tokenizer.json").get("truncation") or {}
-    documents = saved.get("document_length") or static.get("max_length") or usual["max_tokens"].default
+    if not (words / CONFIG).is_file():  # a static model, whose tokenizer cuts
+        cut = read_settings(words / "tokenizer.json").get("truncation") or {}
+        saved = dict.fromkeys(("document_length", "query_length"), cut.get("max_length"))
+    stated = {name: saved[name] for name in saved if isinstance(saved[name], int) and saved[name] > 0}
+    documents = stated.get("document_length", usual.max_tokens)
     documents = max_tokens or min(documents, positions_in(read_settings(words / CONFIG)) or documents)
-    return documents, min(query_tokens or saved.get("query_length") or usual["query_tokens"].default, documents)
+    return documents, min(query_tokens or stated.get("query_length", usual.query_tokens or documents), documents)

@@ -18,20 +18,23 @@ from sdretrieval.errors import ModelError
 if TYPE_CHECKING:
     from torch import nn
 
+logger = logging.getLogger("sdretrieval")
+
 Model = TypeVar("Model")
 
 REASON = 300
 """Characters of a library's message."""
 UNUSED = "pooler"
 """Of the weights that a bi-encoder's folder may lack: no bi-encoder reads what they make."""
-LEAST_FILLED = 0.5
-"""Share of the embedding matrix that a vocabulary names; padding to a round size leaves less than 1 % unnamed."""
+LEAST_FILLED = 0.1
+"""Share of the embedding matrix that a vocabulary names: a tokenizer whose file is gone has special tokens alone."""
 SAMPLE = 200
 """Words, or texts, that a tokenizer is tried on."""
 BEGINNING = 500
 """Characters of a text that are tried."""
 MOST_UNKNOWN = 0.5
-REPORT_ROW = re.compile(r"^(\S.*?) *\| *(MISSING|MISMATCH)\b", re.MULTILINE)
+REPORT_ROW = re.compile(r"^(\S.*?) *\| *(MISSING|MISMATCH|UNEXPECTED)\b", re.MULTILINE)
+OF_A_LAYER = re.compile(r"\.(\d+|\{[^}]*\})\.")
 COLOURS = re.compile(r"\x1b?\[\d*m")
 
 
@@ -56,6 +59,12 @@ def loaded(what: str, load: Callable[[], Model], unused: str | None = None) -> M
             f"{what}: its files lack the weights {', '.join(missing[:3])}{' and others' * (len(missing) > 3)}, which "
             "would be random; are config.json and the weights of one model, and all there? Copy or download it again"
         )
+    # A head that is left behind, as of a language model, is no mistake; a layer may be one.
+    if idle := [name for name, fault in report if fault == "UNEXPECTED" and OF_A_LAYER.search(name)]:
+        logger.warning(
+            "%s as a whole: config.json has no place for weights of layers in its files, such as %s; are both of one "
+            "model?", what, idle[0],
+        )  # fmt: skip
     return model
 
 
@@ -66,8 +75,8 @@ def reason_of(problem: Exception) -> str:
 
 @contextmanager
 def _reported() -> Iterator[list[tuple[str, str]]]:
-    """Inside, transformers' table of weights that do not fit is not logged but read: (weights, MISSING or MISMATCH)."""
-    logger, rows = logging.getLogger("transformers.modeling_utils"), list[tuple[str, str]]()
+    """Inside, transformers' table of weights that do not fit is not logged but read: (weights, MISSING, ...)."""
+    theirs, rows = logging.getLogger("transformers.modeling_utils"), list[tuple[str, str]]()
 
     def read(record: logging.LogRecord) -> bool:
         text = COLOURS.sub("", record.getMessage())
@@ -76,14 +85,14 @@ def _reported() -> Iterator[list[tuple[str, str]]]:
         rows.extend(REPORT_ROW.findall(text))
         return False
 
-    own, level = logger.level, logger.getEffectiveLevel()
-    logger.setLevel(min(level, logging.WARNING))
-    logger.addFilter(read)
+    own, level = theirs.level, theirs.getEffectiveLevel()
+    theirs.setLevel(min(level, logging.WARNING))
+    theirs.addFilter(read)
     try:
         yield rows
     finally:
-        logger.removeFilter(read)
-        logger.setLevel(own)
+        theirs.removeFilter(read)
+        theirs.setLevel(own)
 
 
 def check_weights(name: str, network: nn.Module) -> None:

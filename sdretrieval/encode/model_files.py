@@ -111,11 +111,11 @@ def check_is_bi_encoder(name: str, folder: Path) -> None:
     A reranker loads as a bi-encoder without complaint: its head is dropped, and mean pooling assumed.
     """
     settings, card = check_files(name, folder), read_settings(folder / CARD)
-    kinds = settings.get("architectures") or []
+    kinds = _architectures(settings)
     pools = any(module["type"].endswith(".Pooling") for module in modules_of(folder))
-    if not pools and any(str(kind).endswith(CLASSIFIER) for kind in kinds):
+    if not pools and any(kind.endswith(CLASSIFIER) for kind in kinds):
         raise ModelError(
-            f"model {name!r} is no bi-encoder: its architecture is {', '.join(map(str, kinds))}, a reranker's; "
+            f"model {name!r} is no bi-encoder: its architecture is {', '.join(kinds)}, a reranker's; "
             "give it to a teacher of kind: cross_encoder, or choose a bi-encoder"
         )
     kind = card.get("model_type") or BI_ENCODER
@@ -144,21 +144,26 @@ def check_is_reranker(name: str, folder: Path) -> None:
     A bi-encoder loads as a cross-encoder without complaint: with a random head.
     """
     settings = check_files(name, folder)
-    kinds = settings.get("architectures")
+    kinds = _architectures(settings)
     if not kinds:
         if any(module["type"].endswith(".Pooling") for module in modules_of(folder)):
             raise ModelError(
                 f"model {name!r} is no cross-encoder: {MODULES} names a Pooling, as a bi-encoder's does, expected "
                 "a model with a classification head; choose a reranker"
             )
-    elif not any(str(kind).endswith(CLASSIFIER) for kind in kinds):
+    elif not any(kind.endswith(CLASSIFIER) for kind in kinds):
         raise ModelError(
-            f"model {name!r} is no cross-encoder: its architecture is {', '.join(map(str, kinds))}, expected one that "
+            f"model {name!r} is no cross-encoder: its architecture is {', '.join(kinds)}, expected one that "
             f"ends in {CLASSIFIER}; choose a reranker"
         )
     else:  # transformers writes the labels unless they are its default of two
         labels = settings.get("id2label")
-        check_one_output(name, settings.get("num_labels", 2) if labels is None else len(labels))
+        check_one_output(name, len(labels) if isinstance(labels, dict) else settings.get("num_labels", 2))
+
+
+def _architectures(settings: Mapping[str, Any]) -> list[str]:
+    kinds = settings.get("architectures")
+    return list(map(str, kinds)) if isinstance(kinds, list) else []
 
 
 def check_one_output(name: str, outputs: int) -> None:

@@ -225,7 +225,7 @@ def positions_in(settings: Mapping[str, Any]) -> int | None:
     if settings.get("model_type") not in PADDING_FIRST:
         return size
     padding = settings.get("pad_token_id")
-    return size - (1 if padding is None else int(padding)) - 1
+    return size - (padding if isinstance(padding, int) else 1) - 1
 
 
 def check_positions(name: str, positions: int | None, max_tokens: int) -> None:

@@ -175,8 +175,8 @@ def test_evaluate_says_how_much_it_reads_and_how_many_texts_are_longer(
 ) -> None:
     for _ in range(2):  # the second time, the vectors are there
         done = call(
-            "evaluate", tiny_student, "--corpus", tiny_corpus, "--split", "dev", "--runs", tmp_path,
-            "--max-tokens", 32, "--query-tokens", 8,
+            "evaluate", tiny_student, "--corpus", tiny_corpus, "--split", "dev", "--max-tokens", 32,
+            "--query-tokens", 8, "--runs", tmp_path,
         )  # fmt: skip
         assert f"{tiny_student} reads 32 tokens of a document, 8 of a query" in done.out
         assert "16 of 16 queries are longer than the 8 tokens that it reads" in done.err

@@ -193,3 +193,14 @@ def test_a_token_that_no_text_gets_may_lie_beyond_the_matrix(tiny_student: Path,
     model.save_pretrained(str(tmp_path / "pads"))
     with pytest.raises(ModelError, match="its tokenizer's ids go up to 3.., its embedding matrix has 3.. rows"):
         load_student(str(tmp_path / "pads"), max_tokens=40, device="cpu")
+
+
+def test_a_layer_without_a_place_is_reported(
+    tiny_student: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(tiny_student, tmp_path / "model"))
+    card = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(card | {"num_hidden_layers": 1}))
+    with caplog.at_level("WARNING", logger="sdretrieval"):
+        load_student(str(folder), max_tokens=40, device="cpu")
+    assert any("config.json has no place for weights of layers in its files" in line for line in caplog.messages)
