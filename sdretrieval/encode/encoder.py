@@ -18,6 +18,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from sdretrieval.encode.batches import budget_batches, features_of, usual_batch_tokens
+from sdretrieval.encode.pace import Pace
 from sdretrieval.encode.reuse import DIGESTS, ReusableArtifact, digests_of, find_reused, log_reused, rows_to_make
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import NumericError
@@ -71,6 +72,7 @@ def encode_texts(
     precision: Precision = "float32",
     description: str = "encode",
     reusable: Sequence[ReusableArtifact] = (),
+    expected: float | None = None,
 ) -> Encoded:
     """Encode every window of every text into `folder` (vectors.npy, windows.npy), float32 whatever `precision`.
 
@@ -78,6 +80,7 @@ def encode_texts(
     model, these tokens and this view. Windows whose token ids one of `reusable` (results of the same model at the same
     precision) has encoded are copied from there; copied and computed vectors are equal up to rounding, like vectors
     computed in batches of another size.
+    `expected`: seconds of a token on this machine, see `Pace`.
     Raises NumericError naming the text if a vector is not finite.
     """
     counts = np.fromiter((len(view.spans(n, specials.count)) for n in tokens.lengths.tolist()), np.int64, len(tokens))
@@ -93,11 +96,11 @@ def encode_texts(
         digests_W = digests_of((piece.tobytes() for ids in texts for piece in view.cut(ids, specials)), count)
         file = VectorFile.begin(folder, (count, int(size)), digests_W, reusable)
         log_reused(description, count - len(file.todo), count, "windows")
-    with Progress(description, count, "windows") as progress:
+    with Progress(description, count, "windows") as progress, Pace(description, model.device.type, expected) as pace:
         progress.resume(count - len(file.todo) + file.done)
         for rows in file.chunks(WINDOWS_PER_CHUNK):
             sequences = _sequences(tokens, view, specials, windows, rows)
-            block_WD = encode_sequences(model, sequences, specials, batch_tokens, progress.advance, precision)
+            block_WD = encode_sequences(model, sequences, specials, batch_tokens, progress.advance, precision, pace)
             _check_finite(block_WD, windows, rows)
             file.write(block_WD)
     return Encoded(Embeddings.load(folder), count - len(file.todo))
@@ -122,6 +125,7 @@ def encode_sequences(
     batch_tokens: int | None = None,
     advance: Callable[[int], None] = lambda count: None,
     precision: Precision = "float32",
+    pace: Pace | None = None,
 ) -> Array:
     """float32 vectors of ready token sequences, in their order, shape (len(sequences), D).
 
@@ -142,6 +146,8 @@ def encode_sequences(
             on_device = {k: v.to(model.device) if hasattr(v, "to") else v for k, v in features.items()}
             vectors_ND[batch] = model(on_device)["sentence_embedding"].float().cpu().numpy()
             advance(len(batch))
+            if pace is not None:
+                pace.step(sum(len(sequences[i]) for i in batch))
     return vectors_ND
 
 

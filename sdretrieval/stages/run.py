@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -36,6 +36,8 @@ class Run:
     runner: Runner
     batch_tokens: int | None = None
     """Of the student's batches if the config leaves that open; None takes what suits its kind of device."""
+    expected: dict[str, float] = field(default_factory=dict)
+    """By stage address, seconds of a token (encode) or of an update (train), as trials of this machine say."""
     _loaded: tuple[Path, Student] | None = None
 
     @property

@@ -76,6 +76,7 @@ def train(
             objective=objective,
             epochs=epochs * len(as_many) / len(candidates),
             precision=precision.chosen(),
+            expected=run.expected.get(address),
         )
         build_student(work, data)
 
@@ -123,7 +124,7 @@ def build_student(work: Work, data: TrainingData) -> None:
     collator = _collator(work, data, student)
     trained = run_trainer(
         student.model, collator, loss, _settings(data), work.folder,
-        live=ema, description=f"train ({data.objective})",
+        live=ema, description=f"train ({data.objective})", expected=data.expected,
     )  # fmt: skip
     work.counts.update(trained.counts)
 

@@ -65,3 +65,5 @@ class TrainingData:
     objective: Objective
     epochs: float
     precision: Precision
+    expected: float | None = None
+    """Seconds of an update, as trials of this machine say."""

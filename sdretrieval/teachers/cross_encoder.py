@@ -16,6 +16,7 @@ import numpy as np
 
 from sdretrieval.encode.batches import budget_batches, usual_batch_tokens
 from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.encode.pace import Pace
 from sdretrieval.encode.student import check_positions, positions_of, torch_device
 from sdretrieval.errors import ModelError, NumericError
 from sdretrieval.progress import Progress
@@ -77,16 +78,18 @@ class CrossEncoderTeacher:
         unknown = np.isnan(self._cache.get(keys))
         todo = sorted({keys[i]: i for i in np.flatnonzero(unknown).tolist()}.values())
         self.newly_scored += len(todo)
-        with Progress(f"score with {self.name}", len(todo), "pairs") as progress:
+        what, network = f"score with {self.name}", self._model.model
+        device = network.device.type if network is not None else "cpu"
+        with Progress(what, len(todo), "pairs") as progress, Pace(what, device) as pace:
             for start in range(0, len(todo), PAIRS_PER_SHARD):
                 block = todo[start : start + PAIRS_PER_SHARD]
                 pairs = [pair(i) for i in block]
-                logits = self._logits(pairs, progress.advance)
+                logits = self._logits(pairs, progress.advance, pace)
                 _check_finite(self.name, logits, pairs)
                 self._cache.add([keys[i] for i in block], logits)
         return self._cache.get(keys)
 
-    def _logits(self, pairs: Sequence[tuple[str, str]], advance: Callable[[int], None]) -> Array:
+    def _logits(self, pairs: Sequence[tuple[str, str]], advance: Callable[[int], None], pace: Pace) -> Array:
         """The best window's logit of each pair."""
         import torch
 
@@ -107,6 +110,7 @@ class CrossEncoderTeacher:
                 done, before = done + len(batch), reported
                 reported = count * done // len(encoded)
                 advance(reported - before)
+                pace.step(sum(len(encoded[i]["input_ids"]) for i in batch))
         return logits
 
     def _blocks(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[list[dict[str, Any]], Array]]:

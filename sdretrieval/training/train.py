@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sdretrieval.encode.pace import Pace
 from sdretrieval.encode.student import save_student
 from sdretrieval.progress import Progress
 from sdretrieval.training.batches import Collator, count_updates, visiting_order
@@ -61,9 +62,11 @@ def train(
     *,
     live: LiveEma | None = None,
     description: str = "train",
+    expected: float | None = None,
 ) -> Trained:
     """Train `model` in place; continue from the newest whole checkpoint under `folder`, to the same result.
 
+    `expected`: seconds of an update on this machine, see `Pace`.
     Raises NumericError naming step and batch if the loss is not finite.
     """
     from transformers.trainer_callback import PrinterCallback
@@ -84,10 +87,11 @@ def train(
         live.to(model.device)
     average = WeightAverage(model, decay_of(settings.half_life, updates))
     averaging, metrics = AverageCallback(model, average, live), folder / "metrics.jsonl"
-    with Progress(description, updates, "updates") as progress, dropout_at(model, settings.dropout):
+    pace = Pace(description, model.device.type, expected)
+    with Progress(description, updates, "updates") as progress, pace, dropout_at(model, settings.dropout):
         trainer.remove_callback(PrinterCallback)
         # Metrics first: it clears the file of what an earlier, killed attempt wrote. Complete last: all is there then.
-        for callback in (MetricsCallback(metrics, loss, progress), averaging, CompleteCallback()):
+        for callback in (MetricsCallback(metrics, loss, progress, pace), averaging, CompleteCallback()):
             trainer.add_callback(callback)
         checkpoint = last_complete_checkpoint(folder / "trainer")
         if checkpoint is not None:

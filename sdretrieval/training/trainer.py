@@ -19,6 +19,7 @@ from sdretrieval.encode.student import save_student
 from sdretrieval.errors import NumericError
 
 if TYPE_CHECKING:
+    from sdretrieval.encode.pace import Pace
     from sdretrieval.progress import Progress
     from sdretrieval.teachers.ema import LiveEma, WeightAverage
     from sdretrieval.training.distillation import Distillation
@@ -60,8 +61,8 @@ class AverageCallback(TrainerCallback):
 class MetricsCallback(TrainerCallback):
     """One JSON line an update in `metrics.jsonl`; a progress bar; the step number for the loss's messages."""
 
-    def __init__(self, path: Path, loss: Distillation, progress: Progress) -> None:
-        self._path, self._loss, self._progress = path, loss, progress
+    def __init__(self, path: Path, loss: Distillation, progress: Progress, pace: Pace) -> None:
+        self._path, self._loss, self._progress, self._pace = path, loss, progress, pace
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A resumed run drops the lines after its checkpoint: they are about to be written again."""
@@ -76,6 +77,7 @@ class MetricsCallback(TrainerCallback):
         """Count the update."""
         self._loss.step = state.global_step
         self._progress.advance()
+        self._pace.step()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         """Keep what the trainer logs of a step. Raises NumericError for a gradient that is not finite."""

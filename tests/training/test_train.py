@@ -265,10 +265,11 @@ def test_a_loss_that_is_no_number_stops_and_names_step_and_queries(inputs: Train
 def test_a_gradient_that_is_no_number_stops(inputs: TrainingInputs, tmp_path: Path) -> None:
     from types import SimpleNamespace
 
+    from sdretrieval.encode.pace import Pace
     from sdretrieval.progress import Progress
 
     loss = ListwiseDistillation(inputs.student.model, student_temperature=0.05)
-    callback = MetricsCallback(tmp_path / "metrics.jsonl", loss, Progress("train", 10, "updates"))
+    callback = MetricsCallback(tmp_path / "metrics.jsonl", loss, Progress("train", 10, "updates"), Pace("", "cpu"))
     state = SimpleNamespace(global_step=7, is_world_process_zero=True)
     with pytest.raises(NumericError, match=r"the gradient's norm is nan at step 7; lower train.learning_rate"):
         callback.on_log(None, state, None, logs={"loss": 1.0, "grad_norm": float("nan")})
