@@ -23,8 +23,8 @@ def plan_command(
     config: ConfigFile, settings: Settings = None,
     budget_minutes: Annotated[float | None,
         typer.Option(metavar="MINUTES", help="change settings until a run takes no longer than this")] = None,
-    max_memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="change settings until a run needs no more, such as 4GB")] = None,
+    max_memory: Annotated[str | None,
+        typer.Option(metavar="SIZE", help="change settings until a run and its GPU need no more, such as 4GB")] = None,
     again: Annotated[
         bool, typer.Option("--measure-again", help="measure this machine's speed again, even if it is known")] = False,
     runs: Runs = None, as_json: Json = False,
@@ -81,7 +81,7 @@ def _prediction(line: Planned, fitted: Fitted | None) -> Prediction | None:
 
 
 def _print(lines: list[Planned], fitted: Fitted | None) -> None:
-    from sdretrieval.formatting import readable_bytes, readable_seconds
+    from sdretrieval.formatting import quantity, readable_seconds
 
     rows = []
     for line in lines:
@@ -94,19 +94,26 @@ def _print(lines: list[Planned], fitted: Fitted | None) -> None:
                 line.why,
                 f"{amount.count:,} {amount.unit}" if amount is not None else "",
                 readable_seconds(predicted.seconds) if predicted and predicted.seconds is not None else "",
-                readable_bytes(predicted.peak_bytes)
-                if predicted is not None and predicted.peak_bytes is not None
-                else "",
+                _memory(predicted),
                 readable_seconds(line.seconds) if line.seconds is not None else "",
             ]
         )
     figures = ["work", "predicted", "memory", "took last time"]
     print_table(["stage", "", "why", *figures], rows, right=figures)
     waiting = sum(not line.cached for line in lines)
-    summary = f"{len(lines) - waiting} stages cached, {waiting} to run"
+    summary = f"{quantity(len(lines) - waiting, 'stages')} cached, {waiting} to run"
     if fitted is not None and waiting:
         summary += f": {fitted.forecast.summary()}"
     say("", f"{summary}.")
+
+
+def _memory(predicted: Prediction | None) -> str:
+    from sdretrieval.formatting import readable_bytes
+
+    if predicted is None or predicted.peak_bytes is None:
+        return ""
+    on_gpu = f" + {readable_bytes(predicted.device_bytes)} GPU" if predicted.device_bytes else ""
+    return readable_bytes(predicted.peak_bytes) + on_gpu
 
 
 def _line_record(line: Planned, predicted: Prediction | None) -> dict[str, Any]:
@@ -123,6 +130,7 @@ def _fitted_record(fitted: Fitted) -> dict[str, Any]:
     return {
         "seconds": round(fitted.forecast.seconds, 1),
         "peak_rss_bytes": fitted.forecast.peak_bytes,
+        "peak_device_bytes": fitted.forecast.device_bytes or None,
         "given_up": [one._asdict() for one in fitted.given_up],
         "set": fitted.overrides,
     }

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from sdretrieval.config import Config, DenseConfig, EmaConfig, Member, members_of
-from sdretrieval.config.conflicts import by_probe
+from sdretrieval.config.conflicts import probes
 from sdretrieval.encode.views import View
 from sdretrieval.planner.workload import Reader, Workload
 from sdretrieval.stages.teachers import view_of
@@ -87,7 +87,7 @@ def pairs_read(address: str, config: Config, load: Workload) -> int:
     if kind == "probe":  # the student's best, and BM25's if lists hold them
         return load.splits.get("dev", 0) * depth * (2 if config.mine.lexical else 1)
     # What the probe has read of dev is not read again.
-    if ":teacher:" in address and kind == "evaluate" and not (split == "dev" and by_probe(config)):
+    if ":teacher:" in address and kind == "evaluate" and not (split == "dev" and probes(config)):
         return load.splits.get(split, 0) * depth
     return 0
 

@@ -1,7 +1,7 @@
 """What the stages to come will take, and settings that fit a budget.
 
 Amounts of work are predicted of all stages; seconds if a network does the work, as amount times what a trial took;
-memory as what a trial held, or the index. Nothing here changes a run.
+memory as what a trial held, the collection and the index, rather too much than too little. Nothing here changes a run.
 """
 
 from __future__ import annotations
@@ -12,11 +12,20 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sdretrieval.config import Config, CrossEncoderConfig, EmaConfig, members_of, parse_config, settings_from
+from sdretrieval.config import (
+    Config,
+    CrossEncoderConfig,
+    DenseConfig,
+    EmaConfig,
+    members_of,
+    parse_config,
+    settings_from,
+)
 from sdretrieval.errors import ConfigError, RequestError, SdretrievalError
 from sdretrieval.files import read_json, write_json
 from sdretrieval.formatting import readable_bytes, readable_seconds
 from sdretrieval.indexes.auto import choose
+from sdretrieval.indexes.gpu import shard_bytes
 from sdretrieval.planner.amounts import (
     Amount,
     amount_of,
@@ -24,8 +33,9 @@ from sdretrieval.planner.amounts import (
     reused_tokens,
     tokens_of_update,
 )
-from sdretrieval.planner.trials import Calibration, Trials
+from sdretrieval.planner.trials import FLOAT32, Calibration, Trials
 from sdretrieval.planner.workload import Workload
+from sdretrieval.stages.teachers import view_of
 from sdretrieval.store.runner import Planned
 from sdretrieval.units import UNITS, Address
 
@@ -34,9 +44,19 @@ CANNOT_FORECAST = (SdretrievalError, OSError, ValueError, MemoryError, RuntimeEr
 again), or a trial needs more memory than there is (of which torch says RuntimeError)."""
 ONE_MORE_PASS = 1 / 3
 """Of a token's cost in training (forward, and twice as much back): a forward pass."""
-HOLES = 1.2
-"""Of training's memory: batches of ever other shapes leave holes between what they hold. Found over what a trial of one
-shape holds: 1.15 to 1.24 on three collections."""
+HOLES = {"train": 1.8, "encode": 2.2}
+"""What the process holds over what tensors take in training, and over the peak of a trial of encoding: batches of ever
+other shapes leave holes between them (docs/ablations/speed_and_memory.md)."""
+DEVICE_HOLES = 1.2
+"""The same of torch's allocator on a GPU; not measured yet."""
+WARM = 300_000_000
+"""Bytes that the libraries keep once they have computed: compiled kernels, buffers, holes."""
+KEPT = 0.25
+"""Of what training held: what is not given back after it."""
+POSTING_BYTES = 8
+"""BM25's, for a token of a document: 16 for a term of it, kept by document and by term."""
+FAISS_SCRATCH = 1.5 * 2**30
+"""Bytes that faiss takes of a GPU for itself."""
 
 WORTH = 0.005
 """Share of the whole that a step must save: below it, something is given up for nothing."""
@@ -62,13 +82,16 @@ MEANINGS = {
 class Prediction(NamedTuple):
     """What a stage will take: its amount, seconds, and the most memory that the process will hold; None: not predicted.
 
-    `took`: its seconds when it was last made.
+    `took`: its seconds when it was last made. `pace`: seconds of a token (encode) or of an update (train).
+    `device_bytes`: the most memory on the GPU; None without one.
     """
 
     amount: Amount | None
     seconds: float | None
     peak_bytes: int | None
     took: float | None = None
+    pace: float | None = None
+    device_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,11 +111,23 @@ class Forecast:
         """The most that any of them holds, of those predicted."""
         return max((one.peak_bytes or 0 for one in self.stages.values()), default=0)
 
+    @property
+    def device_bytes(self) -> int:
+        """The same on the GPU; 0 without one."""
+        return max((one.device_bytes or 0 for one in self.stages.values()), default=0)
+
+    @property
+    def held_bytes(self) -> int:
+        """The larger of both: what a limit of memory is for."""
+        return max(self.peak_bytes, self.device_bytes)
+
     def summary(self) -> str:
         """How long, how much memory, and of how much of the run that is said."""
         others = [one.took for one in self.stages.values() if one.seconds is None]  # not predicted
         timed = [seconds for seconds in others if seconds is not None]
         words = f"about {readable_seconds(self.seconds)}, {readable_bytes(self.peak_bytes)} of memory"
+        if self.device_bytes:
+            words += f" and {readable_bytes(self.device_bytes)} on the GPU"
         parts = []
         if predicted := len(self.stages) - len(others):
             parts.append(f"{predicted} predicted, those that encode, read pairs or train")
@@ -116,11 +151,12 @@ class Forecast:
 
 
 def predicted_json(one: Prediction) -> dict[str, Any]:
-    """Amount, seconds and peak memory; null: not predicted."""
+    """Amount, seconds and peak memory, that of the GPU too; null: not predicted."""
     return {
         "amount": one.amount.count if one.amount else None,
         "seconds": None if one.seconds is None else round(one.seconds, 2),
         "peak_rss_bytes": one.peak_bytes,
+        "peak_device_bytes": one.device_bytes,
     }
 
 
@@ -138,44 +174,89 @@ def forecast(
     trials = Trials(config, load, calibration, batch_tokens)
     first = {stage.key: stage for stage in reversed(planned) if not stage.cached}  # what it makes, later ones find
     todo = [stage for stage in planned if first.get(stage.key) is stage]
-    return Forecast(
-        {stage.address: _predict(stage, trials) for stage in todo}, {stage.address: stage.key for stage in todo}
-    )
+    predictions: dict[str, Prediction] = {}
+    kept = 0.0
+    for stage in todo:
+        training = Address.of(stage.address).stage == "train"
+        predictions[stage.address] = one = _predict(stage, trials, 0.0 if training else kept)
+        if training and one.peak_bytes is not None:  # which the next training takes again
+            kept = max(kept, KEPT * (one.peak_bytes - calibration.base_bytes))
+    return Forecast(predictions, {stage.address: stage.key for stage in todo})
 
 
-def _predict(stage: Planned, trials: Trials) -> Prediction:
-    """Amount times what a unit took in a trial."""
+Held = tuple[float, float]
+"""Bytes beside what the process holds anyway: in memory, and on the GPU."""
+
+
+def _predict(stage: Planned, trials: Trials, kept: float) -> Prediction:
+    """Amount times what a unit took in a trial. `kept`: bytes that an earlier training left in the process."""
     config, load, address = trials.config, trials.load, stage.address
     name, amount = Address.of(address).stage, amount_of(address, config, load)
-    seconds, held = None, []  # bytes beside what the process holds anyway
+    seconds: float | None = None
+    pace: float | None = None
+    works: list[Held] = []
     if name == "encode" and amount:
         figures = trials.encoding(address)
-        seconds = (amount.count - reused_tokens(address, config, load)) * figures["seconds_per_token"]
-        held.append(figures["bytes"])
+        pace = figures["seconds_per_token"]
+        seconds = (amount.count - reused_tokens(address, config, load)) * pace
+        works.append((HOLES["encode"] * figures["bytes"], figures["device_bytes"]))
     elif name == "train" and amount:
-        figures, tokens = trials.training(), tokens_of_update(config, load)
-        # A live average reads each batch too; no control has one.
-        live = ":" not in address and any(
-            isinstance(m, EmaConfig) and m.mode == "live" and m.weight != 0 for m in members_of(config.teacher)
-        )
-        passes = 1 + ONE_MORE_PASS * live
-        update = tokens * figures["seconds_per_token"] * passes + figures["seconds_per_update"]
-        seconds = amount.count * update
-        activations = tokens / config.train.gradient_accumulation * figures["bytes_per_token"]
-        held.append(HOLES * (figures["bytes_fixed"] + activations))
+        pace, held = _training(address, trials)
+        seconds = amount.count * pace
+        works.append(held)
     elif pairs := pairs_read(address, config, load):
         for member in members_of(config.teacher):
             if isinstance(member, CrossEncoderConfig):
                 figures = trials.reading(member)
                 seconds = (seconds or 0.0) + pairs * figures["seconds_per_pair"]
-                held.append(figures["bytes"])
+                works.append((HOLES["encode"] * figures["bytes"], figures["device_bytes"]))
     if name in ("index", "mine", "evaluate", "probe"):  # they open the index
-        documents, dims = max(load.documents, 1), load.student.dims
-        held.append(
-            documents * choose(settings_from(config.index), documents, dims).settings.memory_bytes(documents, dims)
-        )
-    peak = trials.calibration.base_bytes + round(max(held)) if held else None
-    return Prediction(amount, seconds, peak, stage.seconds)
+        works.append(_index_bytes(trials))
+    if not works:
+        return Prediction(amount, seconds, None, stage.seconds, pace)
+    calibration = trials.calibration
+    peak = calibration.base_bytes + WARM + kept + _collection_bytes(config, load) + max(held for held, _ in works)
+    device = calibration.device_bytes + max(on_device for _, on_device in works)
+    return Prediction(amount, seconds, round(peak), stage.seconds, pace, round(device) if trials.on_gpu else None)
+
+
+def _training(address: str, trials: Trials) -> tuple[float, Held]:
+    """Seconds of an update, and what training holds."""
+    config, figures = trials.config, trials.training()
+    tokens = tokens_of_update(config, trials.load)
+    # A live average reads each batch too, with weights of its own, kept twice; no control has one.
+    live = ":" not in address and any(
+        isinstance(m, EmaConfig) and m.mode == "live" and m.weight != 0 for m in members_of(config.teacher)
+    )
+    seconds = tokens * figures["seconds_per_token"] * (1 + ONE_MORE_PASS * live) + figures["seconds_per_update"]
+    fixed = figures["bytes_fixed"] + 2 * live * figures["bytes_weights"]
+    kept = tokens / config.train.gradient_accumulation * figures["bytes_per_token"]
+    if trials.on_gpu:
+        return seconds, (figures["bytes_weights"], DEVICE_HOLES * (fixed + kept))
+    return seconds, (fixed + HOLES["train"] * kept, 0.0)
+
+
+def _index_bytes(trials: Trials) -> Held:
+    config, load = trials.config, trials.load
+    documents, dims = max(load.documents, 1), load.student.dims
+    settings = choose(settings_from(config.index), documents, dims).settings
+    on_gpu = trials.on_gpu and config.index.device != "cpu" and not settings.no_gpu
+    device = shard_bytes(documents, dims, settings.kind) + FAISS_SCRATCH if on_gpu else 0.0
+    return documents * settings.memory_bytes(documents, dims), device
+
+
+def _collection_bytes(config: Config, load: Workload) -> float:
+    """Texts, tokens and vectors, which are mapped from files, and BM25: small beside the libraries, or most of it all.
+
+    Mapped pages count as the process's, though the system may take them back.
+    """
+    reader, texts = load.reader, load.document_texts
+    characters = sum(map(len, texts)) / max(len(texts), 1) * load.documents
+    windows = float(load.documents)
+    for member in members_of(config.teacher):
+        if isinstance(member, EmaConfig | DenseConfig):
+            windows += reader.documents.windows(view_of(member.view, config), reader.specials)
+    return characters + (FLOAT32 + POSTING_BYTES) * reader.documents.total() + FLOAT32 * load.student.dims * windows
 
 
 def write_forecast(path: Path, now: Forecast) -> None:
@@ -200,8 +281,8 @@ class Budget:
         return self.seconds is not None and forecast.seconds > self.seconds
 
     def large(self, forecast: Forecast) -> bool:
-        """Whether it holds too much."""
-        return self.peak_bytes is not None and forecast.peak_bytes > self.peak_bytes
+        """Whether it holds too much, in memory or on the GPU."""
+        return self.peak_bytes is not None and forecast.held_bytes > self.peak_bytes
 
 
 class GivenUp(NamedTuple):
@@ -238,7 +319,7 @@ def fit(config: Config, forecast_of: Callable[[Config], Forecast], budget: Budge
         if not late and not budget.large(forecast):
             return Fitted(now, _given_up(config, now), forecast)
         # Of all changes, the one that saves most of what there is too much of.
-        measure = attrgetter("seconds" if late else "peak_bytes")
+        measure = attrgetter("seconds" if late else "held_bytes")
         moves = _shorter(now, config) if late else _smaller(now, usual_tokens)
         changed = [(other, forecast_of(other)) for move in moves if (other := _changed(now, move)) is not None]
         worth = [one for one in changed if measure(one[1]) < measure(forecast) * (1 - WORTH)]
@@ -294,7 +375,10 @@ def _given_up(config: Config, now: Config) -> list[GivenUp]:
 
 def _too_much(forecast: Forecast, budget: Budget, given_up: list[GivenUp]) -> str:
     late = budget.late(forecast)
-    amounts = {address: (one.seconds if late else one.peak_bytes) or 0 for address, one in forecast.stages.items()}
+    amounts = {
+        address: (one.seconds or 0) if late else max(one.peak_bytes or 0, one.device_bytes or 0)
+        for address, one in forecast.stages.items()
+    }
     readable: Callable[[Any], str] = readable_seconds if late else readable_bytes
     largest = sorted(amounts.items(), key=lambda one: -one[1])[:4]
     most = ", ".join(f"{address} {readable(amount)}" for address, amount in largest)
@@ -309,6 +393,6 @@ def _too_much(forecast: Forecast, budget: Budget, given_up: list[GivenUp]) -> st
         )
     assert budget.peak_bytes is not None
     return (
-        f"--max-memory {readable(budget.peak_bytes)}: this config holds {readable(forecast.peak_bytes)} "
+        f"--max-memory {readable(budget.peak_bytes)}: this config holds {readable(forecast.held_bytes)} "
         f"here{tried}; most: {most}. A smaller student, or an index of codes (index.kind: PQ32), holds less"
     )

@@ -12,7 +12,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from math import log2
@@ -24,7 +25,7 @@ from sdretrieval.corpus import default_cache
 from sdretrieval.encode.batches import budget_batches, features_of, usual_batch_tokens
 from sdretrieval.encode.encoder import Precision, encode_sequences
 from sdretrieval.encode.locate import locate_model, model_digest
-from sdretrieval.encode.student import Student
+from sdretrieval.encode.student import Student, torch_device
 from sdretrieval.encode.views import View
 from sdretrieval.files import write_json
 from sdretrieval.planner.amounts import documents_of_update, member_at, reader_at, training_view, view_at
@@ -33,23 +34,24 @@ from sdretrieval.ragged import Array
 from sdretrieval.stages.encode import ExternalEncoder
 from sdretrieval.stages.precision import machine_name
 from sdretrieval.stages.run import student_from
-from sdretrieval.store.memory import give_back_freed, peak_of_work, resident_bytes
+from sdretrieval.store.memory import Peak, give_back_freed, peak_of_work, resident_bytes
 from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
 from sdretrieval.teachers.pairs import PairCache
 from sdretrieval.training.speed import faster_precision
 from sdretrieval.training.train import TrainSettings
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import CrossEncoder
 
 logger = logging.getLogger("sdretrieval")
 
 CALIBRATION = "calibration.json"
 """In the user's cache: what this machine was measured to do."""
-VERSION = "trials 5"
+VERSION = "trials 6"
 """To be counted up when a trial's figures come to mean something else."""
-ENCODED_TOKENS, TRAINED_TOKENS, READ_TOKENS = 12_288, 4_096, 6_144
-"""Of a trial of encoding (six batches of a CPU), of training (two parts of a batch), of reading pairs."""
+ENCODED, TRAINED, READ = 6, 2, 3
+"""Usual batches of the device in a trial of encoding, of training (parts of a batch), of reading pairs."""
 ROUNDS = 3
 FLOAT32 = 4
 
@@ -67,11 +69,18 @@ class Calibration:
     """Measure whatever is needed, though the file knows it."""
     base_bytes: int = field(default_factory=resident_bytes)
     """What the process holds before any trial: Python, the libraries, the student."""
+    device_bytes: int = field(init=False)
+    """The same on the GPU, 0 without one."""
     _known: dict[str, dict[str, float]] = field(default_factory=dict)
     _fresh: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._known = self._read()
+        self.device_bytes = 0
+        if torch_device(self.device) == "cuda":
+            import torch
+
+            self.device_bytes = torch.cuda.memory_allocated()
 
     def of(self, work: str, trial: Callable[[], Figures], model: str = "") -> Figures:
         """The figures of `work` with the model of digest `model`, by `trial` if this machine's are not known."""
@@ -139,6 +148,15 @@ class Trials:
         figures = self.calibration.of(f"number format to {task} in", trial, student.digest)
         return "bfloat16" if figures["bfloat16"] else "float32"
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the student works on a GPU."""
+        return bool(self.load.student.model.device.type == "cuda")
+
+    def _tokens(self, batches: int) -> int:
+        """Of so many usual batches: what keeps a CPU busy for a second is nothing to a GPU."""
+        return batches * usual_batch_tokens(self.load.student.model.device.type)
+
     def encoding(self, address: str) -> Figures:
         """Seconds of a token, and bytes, of encoding as the stage at `address` does. A dense teacher's weights
         are counted: the process does not hold them yet."""
@@ -153,7 +171,8 @@ class Trials:
             encoder = external.model() if external else student
             figures = encode_trial(encoder, windows_of(reader, view), batch, precision)
             weights = FLOAT32 * sum(parameter.numel() for parameter in encoder.model.parameters()) if external else 0
-            return {**figures, "bytes": figures["bytes"] + weights}
+            place = "device_bytes" if encoder.model.device.type == "cuda" else "bytes"
+            return {**figures, place: figures[place] + weights}
 
         return self.calibration.of(work, trial, external.digest if external else student.digest)
 
@@ -171,7 +190,7 @@ class Trials:
             queries, documents = documents_of_update(config, load)
             windows = windows_of(load.reader, view)
             mean = sum(map(len, windows)) / max(len(windows), 1)
-            shown = examples(windows, max(4, round(TRAINED_TOKENS / max(mean, 1))))
+            shown = examples(windows, max(4, round(self._tokens(TRAINED) / max(mean, 1))))
             # As many queries a document as an update has.
             sides = examples(load.reader.queries.sample, max(2, round(queries * len(shown) / max(documents, 1))))
             query_ids = [student.query_view.cut(ids, student.query_specials)[0] for ids in sides]
@@ -189,7 +208,7 @@ class Trials:
         def trial() -> Figures:
             device = self.config.student.device
             model, _ = load_cross_encoder(member.model, max_tokens=member.max_tokens, device=device)
-            texts = examples(load.document_texts, max(6, READ_TOKENS // max(min(mean, member.max_tokens), 1)))
+            texts = examples(load.document_texts, max(6, self._tokens(READ) // max(min(mean, member.max_tokens), 1)))
             queries = [load.query_texts[i % len(load.query_texts)] for i in range(len(texts))]
             return pair_trial(
                 model, list(zip(queries, texts, strict=True)), max_tokens=member.max_tokens,
@@ -204,12 +223,14 @@ def encode_trial(
     sequences: Sequence[Array],
     batch_tokens: int | None,
     precision: Precision,
-    tokens: int = ENCODED_TOKENS,
+    batches_tried: int = ENCODED,
     rounds: int = ROUNDS,
 ) -> Figures:
-    """Seconds a token, from batches evenly spread over all lengths, as a chunk of many texts forms them."""
-    specials = student.document_specials
-    budget = batch_tokens or usual_batch_tokens(student.model.device.type)
+    """Seconds a token, from batches evenly spread over all lengths, as a chunk of many texts forms them; bytes held
+    beside what was there, in memory and on the GPU."""
+    specials, usual = student.document_specials, usual_batch_tokens(student.model.device.type)
+    budget = batch_tokens or usual
+    tokens = max(batches_tried * usual, budget)
     batches = [[sequences[i] for i in batch] for batch in budget_batches([len(ids) for ids in sequences], budget)]
     step = min(len(batches), max(1, len(batches) * budget // tokens))
     some = batches[step // 2 :: step]
@@ -221,17 +242,23 @@ def encode_trial(
 
     give_back_freed()
     before = resident_bytes()
-    with peak_of_work() as peak:
+    with peak_of_work() as peak, peak_on_device(student.model.device.type) as on_device:
         encode(some[:1])  # what is only done once is done
         seconds = statistics.median(_seconds_of(lambda: encode(some)) for _ in range(rounds))
-    return {"seconds_per_token": seconds / max(content, 1), "bytes": max(peak.rss_bytes - before, 0)}
+    return {
+        "seconds_per_token": seconds / max(content, 1),
+        "bytes": max(peak.rss_bytes - before, 0),
+        "device_bytes": on_device.rss_bytes,
+    }
 
 
 def train_trial(
     student: Student, queries: Sequence[Array], documents: Sequence[Array], settings: TrainSettings
 ) -> Figures:
-    """Seconds a token of a pass there and back, seconds of an update's own work, bytes that a token holds meanwhile.
+    """Seconds a token of a pass there and back, and seconds of an update's own work; bytes of tensors: what autograd
+    keeps of a token until the way back, what training holds all the time, and of it the model's weights.
 
+    Tensors are counted, not the process's memory: that is freed and taken again in ways that no short trial shows.
     `student` is changed: a copy of its own is needed.
     """
     import torch
@@ -240,7 +267,6 @@ def train_trial(
     from sdretrieval.training.batches import PART_TOKENS
     from sdretrieval.training.speed import dropout_at, freeze
 
-    start = resident_bytes()
     model, specials = student.model, student.document_specials
     freeze(model, settings.freeze)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -254,11 +280,14 @@ def train_trial(
         on_device = {n: value.to(model.device) if hasattr(value, "to") else value for n, value in features.items()}
         return model(on_device)["sentence_embedding"].float()
 
-    def there_and_back() -> None:
+    def forward() -> Any:
         with reduced:
             queries_QD = embed(queries, student.query_specials)
             documents_ND = torch.cat([embed(part, specials) for part in parts])
-            loss = torch.logsumexp(queries_QD @ documents_ND.T / 0.05, dim=1).mean()
+            return torch.logsumexp(queries_QD @ documents_ND.T / 0.05, dim=1).mean()
+
+    def there_and_back() -> None:
+        loss = forward()
         loss.backward()
         loss.item()  # a GPU works behind the caller's back until then
 
@@ -272,26 +301,54 @@ def train_trial(
 
     model.train()
     with dropout_at(model, settings.dropout):
-        there_and_back()
-        update()  # the optimiser's moments are there from now on
-        give_back_freed()
-        before = resident_bytes()
-        with peak_of_work() as peak:  # in turn: an update without gradients would be no update
-            turns = [(_seconds_of(there_and_back), _seconds_of(update)) for _ in range(ROUNDS)]
+        with kept_by_autograd(model) as kept:  # the first pass: what is only done once is done
+            loss = forward()
+        loss.backward()
+        update()
+        # In turn: an update without gradients would be no update.
+        turns = [(_seconds_of(there_and_back), _seconds_of(update)) for _ in range(ROUNDS)]
     passes, updates = (statistics.median(seconds) for seconds in zip(*turns, strict=True))
+    weights = sum(tensor.nbytes for tensor in average.state.values())
     return {
         "seconds_per_token": passes / max(tokens, 1),
         "seconds_per_update": updates,
-        "bytes_per_token": max(peak.rss_bytes - before, 0) / max(tokens, 1),
-        "bytes_fixed": max(before - start, 0),
+        "bytes_per_token": sum(kept.values()) / max(tokens, 1),
+        # The model, its average; gradients and two moments of what learns.
+        "bytes_fixed": 2 * weights + 3 * FLOAT32 * sum(parameter.numel() for parameter in learning),
+        "bytes_weights": weights,
     }
+
+
+@contextmanager
+def kept_by_autograd(model: torch.nn.Module) -> Iterator[dict[int, int]]:
+    """Bytes of what a forward pass inside keeps for the way back, by where it is in memory; the weights, which are
+    there anyway, are left out."""
+    import torch
+
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor.detach()
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        yield kept
 
 
 def pair_trial(model: CrossEncoder, pairs: Sequence[tuple[str, str]], **view: Any) -> Figures:
     """Seconds a pair of a query and a whole document, windows and tokenizing included."""
     before, network = resident_bytes(), model.model
-    weights = 0 if network is None else FLOAT32 * sum(parameter.numel() for parameter in network.parameters())
-    with tempfile.TemporaryDirectory(prefix="sdretrieval-trial-") as folder, peak_of_work() as peak:
+    assert network is not None
+    weights = FLOAT32 * sum(parameter.numel() for parameter in network.parameters())
+    kind = network.device.type
+    with (
+        tempfile.TemporaryDirectory(prefix="sdretrieval-trial-") as folder,
+        peak_of_work() as peak,
+        peak_on_device(kind) as on_device,
+    ):
         teacher = CrossEncoderTeacher(
             model, name="trial", query_text=str, document_text=str, cache=PairCache(Path(folder)), **view
         )
@@ -299,8 +356,25 @@ def pair_trial(model: CrossEncoder, pairs: Sequence[tuple[str, str]], **view: An
         seconds = _seconds_of(lambda: teacher.score_texts(pairs[2:]))
     return {
         "seconds_per_pair": seconds / max(len(pairs) - 2, 1),
-        "bytes": max(peak.rss_bytes - before, 0) + weights,
+        "bytes": max(peak.rss_bytes - before, 0) + (weights if kind == "cpu" else 0),
+        "device_bytes": on_device.rss_bytes + (weights if kind == "cuda" else 0),
     }
+
+
+@contextmanager
+def peak_on_device(device: str) -> Iterator[Peak]:
+    """The most that work inside reserves on the GPU, beside what tensors held before; 0 on a CPU."""
+    peak = Peak(own=True)
+    if device != "cuda":
+        yield peak
+        return
+    import torch
+
+    torch.cuda.empty_cache()  # an earlier trial's blocks
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    yield peak
+    peak.rss_bytes = max(torch.cuda.max_memory_reserved() - before, 0)
 
 
 def _seconds_of(work: Callable[[], object]) -> float:

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sdretrieval.encode.batches import usual_batch_tokens
+from sdretrieval.encode.pace import THREADS_VARIABLE
 from sdretrieval.encode.student import Student
+from sdretrieval.formatting import quantity
 from sdretrieval.planner.trials import Calibration, encode_trial, shape
 from sdretrieval.ragged import Array
 
@@ -22,10 +24,10 @@ WORTH = 1.08
 """Ratio of speeds from which the usual is left: below it, noise would decide."""
 TIMES = (1, 0.5, 2, 4)
 """Of the usual tokens of a batch; the usual comes first."""
-TRIED_TOKENS, ROUNDS = 4096, 2
-"""Of each setting: all of them are to be tried in some seconds."""
-THREADS_VARIABLE = "OMP_NUM_THREADS"
-"""If the user has set it, no other number of threads is tried."""
+TRIED, ROUNDS = 2, 2
+"""Usual batches of each setting: all of them are to be tried in some seconds."""
+USABLE = 0.8
+"""Share of a GPU's free memory that a batch may take: training, the index and other processes need the rest."""
 
 
 class Tuning(NamedTuple):
@@ -54,22 +56,23 @@ def tune(student: Student, windows: Sequence[Array], calibration: Calibration, b
     def seconds(setting: Tuning) -> float:
         """Of a token; infinite if the setting needs more memory than there is (torch raises RuntimeError then)."""
         torch.set_num_threads(setting.threads)
-        tokens = max(TRIED_TOKENS, setting.batch_tokens)
         try:
-            figures = encode_trial(student, windows, setting.batch_tokens, "float32", tokens, ROUNDS)
+            figures = encode_trial(student, windows, setting.batch_tokens, "float32", TRIED, ROUNDS)
         except (MemoryError, RuntimeError) as problem:
             if setting == before:  # then the run itself could not encode
                 raise
             logger.warning("tuning: batches of %d tokens cannot be tried: %s", setting.batch_tokens, problem)
             return float("inf")
-        return figures["seconds_per_token"]
+        fits = setting == before or figures["device_bytes"] <= USABLE * free_device_bytes(student.model.device.type)
+        return figures["seconds_per_token"] if fits else float("inf")
 
     def trial() -> dict[str, float]:
         by_threads = {one: seconds(one) for one in (Tuning(count, before.batch_tokens) for count in thread_counts)}
         threads = _fastest(by_threads).threads
-        by_size = {one: seconds(one) for one in (Tuning(threads, size) for size in sizes)}
-        chosen = _fastest(by_size)
-        return {**chosen._asdict(), "times": by_threads[before] / by_size[chosen]}
+        # The fastest of these is known already: timed once more, noise could make another batch look better.
+        tried = {one: by_threads.get(one) or seconds(one) for one in (Tuning(threads, size) for size in sizes)}
+        chosen = _fastest(tried)
+        return {**chosen._asdict(), "times": by_threads[before] / tried[chosen]}
 
     mean = shape(sum(map(len, windows)) / max(len(windows), 1))
     work = f"threads of {thread_counts} and tokens a batch of {sizes}, windows of about {mean} tokens"
@@ -89,8 +92,18 @@ def tune(student: Student, windows: Sequence[Array], calibration: Calibration, b
     return chosen
 
 
+def free_device_bytes(device: str) -> float:
+    """What the GPU has left for this process; infinite on a CPU, whose memory the trial's own peak does not fill."""
+    if device != "cuda":
+        return float("inf")
+    import torch
+
+    torch.cuda.empty_cache()  # what the trial had
+    return float(torch.cuda.mem_get_info()[0])
+
+
 def _words(setting: Tuning) -> str:
-    return f"{setting.threads} thread{'s' * (setting.threads != 1)} and batches of {setting.batch_tokens:,} tokens"
+    return f"{quantity(setting.threads, 'threads')} and batches of {setting.batch_tokens:,} tokens"
 
 
 def _fastest(seconds: dict[Tuning, float]) -> Tuning:

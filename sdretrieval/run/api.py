@@ -14,6 +14,7 @@ from sdretrieval.encode.batches import usual_batch_tokens
 from sdretrieval.encode.views import View
 from sdretrieval.errors import RequestError, WorkError
 from sdretrieval.files import read_json, write_text
+from sdretrieval.formatting import quantity
 from sdretrieval.planner import (
     CANNOT_FORECAST,
     Budget,
@@ -74,8 +75,7 @@ def run_config(
             if not worker:
                 tune_and_forecast(run, until)
             results = loop(run)
-        except Stopped as reached:
-            logger.info("stopped after %s, as asked", reached)
+        except Stopped:
             return None
         if until is not None:  # and never as a worker: it does not hold the lock that the run's folder needs
             made = ", ".join(dict.fromkeys(record["stage"] for record in run.runner.records))
@@ -157,8 +157,9 @@ def tune_and_forecast(run: Run, until: str | None) -> None:
         run.batch_tokens = _tuned(config, load, calibration)
         now = forecast(config, planned, load, calibration, run.batch_tokens)
         if now.stages:
-            logger.info("%d stages to make: %s", len(now.stages), now.summary())
+            logger.info("%s to make: %s", quantity(len(now.stages), "stages"), now.summary())
         write_forecast(run.folder / FORECAST, now)
+        run.expected = {address: one.pace for address, one in now.stages.items() if one.pace is not None}
     except CANNOT_FORECAST as problem:
         logger.warning("no tuning and no forecast of this run (%s: %s); it goes on", type(problem).__name__, problem)
 

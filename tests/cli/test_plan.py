@@ -16,7 +16,13 @@ def test_a_plan_predicts_work_time_and_memory(config: Path, tmp_path: Path, call
     assert predicted["seconds"] > 0
     assert predicted["peak_rss_bytes"] > 10**7
     assert (stages["1/targets"]["predicted"]["amount"], stages["1/targets"]["predicted"]["seconds"]) == (40, None)
-    assert stages["1/gate"]["predicted"] == {"unit": None, "amount": None, "seconds": None, "peak_rss_bytes": None}
+    assert stages["1/gate"]["predicted"] == {
+        "unit": None,
+        "amount": None,
+        "seconds": None,
+        "peak_rss_bytes": None,
+        "peak_device_bytes": None,
+    }
     table = call("plan", config, "--runs", tmp_path).out
     assert "60 updates" in table
     assert "of memory (4 predicted, those that encode, read pairs or train; " in table

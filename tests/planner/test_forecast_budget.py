@@ -71,3 +71,19 @@ def test_if_nothing_helps_it_says_what_takes_the_most(config: Config) -> None:
         fit(config, forecast_of, Budget(seconds=60))
     with pytest.raises(RequestError, match=r"^--max-memory .*MB: this config holds .*index\.kind: PQ32"):
         fit(config, forecast_of, Budget(peak_bytes=5 * 10**8))
+
+
+def test_a_limit_of_memory_holds_for_the_gpu_too(config: Config) -> None:
+    def on_gpu(config: Config) -> Forecast:
+        whole = forecast_of(config)
+        train = whole.stages["1/train"]
+        assert train.peak_bytes is not None
+        return Forecast(
+            {**whole.stages, "1/train": train._replace(peak_bytes=10**8, device_bytes=train.peak_bytes)}, whole.keys
+        )
+
+    assert "1.5 GB on the GPU" in on_gpu(config).summary()
+    fitted = fit(config, on_gpu, Budget(peak_bytes=10**9 + 3 * 10**8))
+    assert fitted.forecast.device_bytes <= 10**9 + 3 * 10**8
+    with pytest.raises(RequestError, match=r"^--max-memory 900.0 MB: this config holds 1\.\d GB here.*most: .*1/train"):
+        fit(config, on_gpu, Budget(peak_bytes=9 * 10**8))

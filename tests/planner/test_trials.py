@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sdretrieval.planner.trials import Calibration, shape
+from sdretrieval.planner.trials import Calibration, Figures, peak_on_device, shape
+from sdretrieval.training.speed import frozen_names
 
 
 class Trial:
@@ -84,3 +85,44 @@ def test_two_processes_keep_what_the_other_measured(tmp_path: Path) -> None:
 def test_sizes_near_each_other_share_a_measurement() -> None:
     assert shape(200) == shape(210)
     assert shape(100) != shape(200)
+
+
+def test_what_work_reserves_on_a_gpu_is_measured_beside_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    calls: list[str] = []
+    held = {"allocated": 90, "reserved": 700}
+    for name, value in (("memory_allocated", "allocated"), ("max_memory_reserved", "reserved")):
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: held[value])
+    for name in ("empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda name=name: calls.append(name))
+    with peak_on_device("cuda") as on_gpu, peak_on_device("cpu") as on_cpu:
+        assert calls == ["empty_cache", "reset_peak_memory_stats"]
+    assert (on_gpu.rss_bytes, on_cpu.rss_bytes) == (610, 0)
+
+
+@pytest.mark.parametrize("frozen", [("word_embeddings",), ("layers:1",)])
+def test_what_training_holds_is_counted_in_tensors(tiny_student: Path, frozen: tuple[str, ...]) -> None:
+    """Whatever the process held before: in one that has freed a lot, memory that is taken again does not show."""
+    import numpy as np
+
+    from sdretrieval.encode.student import load_student
+    from sdretrieval.planner.trials import train_trial
+    from sdretrieval.training.train import TrainSettings
+
+    def trial(documents: int) -> Figures:
+        student = load_student(str(tiny_student), max_tokens=64, device="cpu")
+        queries = [np.arange(5, 13)] * (documents // 4)
+        return train_trial(student, queries, [np.arange(5, 45)] * documents, TrainSettings(freeze=frozen))
+
+    model = load_student(str(tiny_student), max_tokens=64, device="cpu").model
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    learning = sum(size for name, size in sizes.items() if name not in frozen_names(list(sizes), frozen))
+    figures, twice = trial(16), trial(32)
+    assert figures["bytes_weights"] == pytest.approx(4 * sum(sizes.values()), rel=0.01)
+    assert figures["bytes_fixed"] == pytest.approx(2 * figures["bytes_weights"] + 12 * learning)
+    assert figures["bytes_per_token"] == pytest.approx(twice["bytes_per_token"], rel=0.05)
+    layers = (
+        2 if frozen == ("word_embeddings",) else 1
+    )  # each keeps some 14 vectors of a token, 2 of them twice as wide
+    assert 8 < figures["bytes_per_token"] / (4 * 32 * layers) < 40

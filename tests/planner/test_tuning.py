@@ -37,7 +37,10 @@ def machine(monkeypatch: pytest.MonkeyPatch, best_threads: int, best_batch: int)
 
     def trial(student: Any, sequences: Any, batch_tokens: int, *others: Any) -> dict[str, float]:
         tried.append((torch.get_num_threads(), batch_tokens))
-        return {"seconds_per_token": 4.0 / (1 + (tried[-1][0] == best_threads)) / (1 + (batch_tokens == best_batch))}
+        return {
+            "device_bytes": 0,
+            "seconds_per_token": 4.0 / (1 + (tried[-1][0] == best_threads)) / (1 + (batch_tokens == best_batch)),
+        }
 
     monkeypatch.setattr(tuning, "encode_trial", trial)
     return tried
@@ -89,7 +92,7 @@ def test_a_batch_that_needs_too_much_memory_is_not_chosen(
     def trial(student: Any, sequences: Any, batch_tokens: int, *others: Any) -> dict[str, float]:
         if batch_tokens > most:
             raise problem
-        return {"seconds_per_token": 1 / batch_tokens}
+        return {"device_bytes": 0, "seconds_per_token": 1 / batch_tokens}
 
     monkeypatch.setattr(tuning, "encode_trial", trial)
     most = 4096
@@ -98,6 +101,19 @@ def test_a_batch_that_needs_too_much_memory_is_not_chosen(
     most = 1024  # nor could the run itself encode
     with pytest.raises(type(problem)):
         tune(student, WINDOWS, Calibration(tmp_path / "other.json"), None)
+
+
+def test_a_batch_that_fills_the_gpu_is_not_chosen(
+    student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would leave no room for the index, the training, and whatever else is on the GPU."""
+
+    def trial(student: Any, sequences: Any, batch_tokens: int, *others: Any) -> dict[str, float]:
+        return {"device_bytes": batch_tokens * 10**6, "seconds_per_token": 1 / batch_tokens}
+
+    monkeypatch.setattr(tuning, "encode_trial", trial)
+    monkeypatch.setattr(tuning, "free_device_bytes", lambda device: 6 * 10**9)
+    assert tune(student, WINDOWS, Calibration(tmp_path / "c.json"), None).batch_tokens == 4096
 
 
 @pytest.mark.usefixtures("four_threads")
