@@ -10,12 +10,14 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from sdretrieval.errors import RequestError, ResourceError
+from sdretrieval.formatting import quantity
 from sdretrieval.indexes.exact import Floats
 from sdretrieval.indexes.faiss_library import gpu_count, load_faiss
 from sdretrieval.indexes.hits import Rows, Scores
@@ -34,8 +36,8 @@ Move = Callable[[Any, int], Any]
 def choose_gpus(device: str, kind: str, shard_bytes: int, level: int = logging.INFO) -> int:
     """How many GPUs to use: 0 = CPU. `shard_bytes` is what all shards of an index of `kind` together need.
 
-    `auto` falls back to the CPU and logs why, at `level`. `cuda` raises ResourceError without a GPU or with too little
-    memory on them, and RequestError for a kind that is searched on the CPU only.
+    `auto` falls back to the CPU; on a machine with a GPU it logs why, once, at `level`. `cuda` raises ResourceError
+    without a GPU or with too little memory on them, and RequestError for a kind that is searched on the CPU only.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise RequestError(f"device {device!r} is unknown; expected auto, cpu or cuda")
@@ -53,7 +55,8 @@ def choose_gpus(device: str, kind: str, shard_bytes: int, level: int = logging.I
     if not problem:
         return gpus
     if device == "auto":
-        logger.log(level, "index on the CPU: %s", problem)
+        if gpus or _torch_sees_a_gpu():
+            _say_once(level, problem)
         return 0
     remedy = "set device to auto or cpu"
     if no_gpu:
@@ -62,6 +65,18 @@ def choose_gpus(device: str, kind: str, shard_bytes: int, level: int = logging.I
         f"index device cuda: {problem}; {remedy}, or check nvidia-smi and that faiss is "
         "the GPU build (pip uninstall faiss-cpu; pip install faiss-gpu)"
     )
+
+
+@cache
+def _say_once(level: int, problem: str) -> None:
+    """A run opens a dozen indexes."""
+    logger.log(level, "index on the CPU: %s", problem)
+
+
+def _torch_sees_a_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def shard_bytes(count: int, dims: int, kind: str) -> int:
@@ -141,7 +156,7 @@ def to_gpus(index: Any, gpus: int) -> GpuShards:
     options.useFloat16 = True
     resources = [faiss.StandardGpuResources() for _ in range(gpus)]
     weights = free_bytes(gpus) or [1] * gpus
-    logger.info("index on %d GPU(s), shares of rows %s", gpus, [f"{w / sum(weights):.0%}" for w in weights])
+    logger.info("index on %s, shares of rows %s", quantity(gpus, "GPUs"), [f"{w / sum(weights):.0%}" for w in weights])
 
     def move(part: Any, gpu: int) -> Any:
         return faiss.index_cpu_to_gpu(resources[gpu], gpu, part, options)

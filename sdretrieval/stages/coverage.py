@@ -1,4 +1,5 @@
-"""Says once what the student cannot see of long documents, and in how many windows its teachers read them.
+"""Says, before the base student encodes, what it cannot see of long documents, and in how many windows its teachers
+read them.
 
 Legend: N documents.
 """

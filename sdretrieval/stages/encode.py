@@ -26,6 +26,7 @@ from sdretrieval.encode.views import Specials, View
 from sdretrieval.indexes.auto import choose
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.collection import Collection
+from sdretrieval.stages.coverage import say_coverage
 from sdretrieval.stages.precision import number_format
 from sdretrieval.stages.run import Run, Weights, prompts_of
 from sdretrieval.stages.tokens import Tokens, tokenize_texts
@@ -79,7 +80,11 @@ def encode_student(
 
     def build(work: Work) -> None:
         student = run.student(folder)
-        encoding = Encoding(work, student, _batch_tokens(run), precision.chosen(), address, also_from)
+        if address == "1/encode":  # the base student is loaded: a run that finds all of this needs no model for it
+            say_coverage(run, collected, tokens)
+        encoding = Encoding(
+            work, student, _batch_tokens(run), precision.chosen(), address, also_from, run.expected.get(address)
+        )
         if documents is None:
             count = len(collected.corpus.documents)
             choose(settings_from(run.config.index), count, student.dims).settings.check(student.dims, count)
@@ -124,7 +129,10 @@ def encode_external(run: Run, collected: Collection, position: int, encoder: Ext
     precision, address = number_format(run, "encode"), f"0/encode:teacher{position}"
 
     def build(work: Work) -> None:
-        encoding = Encoding(work, encoder.model(), encoder.member.batch_tokens, precision.chosen(), address)
+        encoding = Encoding(
+            work, encoder.model(), encoder.member.batch_tokens, precision.chosen(), address,
+            expected=run.expected.get(address),
+        )  # fmt: skip
         encoding.documents("document", "documents", tokens.documents, encoder.view)
         encoding.queries(tokens.queries)
         if collected.measuring and tokens.query_removed is not None:
@@ -181,6 +189,8 @@ class Encoding:
     precision: Precision
     what: str
     also_from: Sequence[Artifact] = ()
+    expected: float | None = None
+    """Seconds of a token."""
 
     def documents(self, kind: str, side: str, texts: Ragged, view: View) -> None:
         """All windows of `texts` under `view`."""
@@ -201,6 +211,7 @@ class Encoding:
         embeddings, reused = encode_texts(
             model, texts, view, specials, work.folder / side, batch_tokens=self.batch_tokens,
             precision=self.precision, description=f"{self.what} {side}", reusable=reusable,
+            expected=self.expected,
         )  # fmt: skip
         work.counts[f"{kind}_windows"] = len(embeddings.vectors_WD)
         work.counts[f"{kind}_windows_reused"] = reused

@@ -40,10 +40,21 @@ def test_shards_of_unequal_size_find_what_the_whole_index_finds(kind: str, weigh
     assert recall(shards.search(VECTORS[:40], 100)[1], TRUE.rows_Qk) > 0.995
 
 
-def test_hnsw_stays_on_the_cpu(caplog: pytest.LogCaptureFixture) -> None:
+def test_hnsw_stays_on_the_cpu_and_says_so_once_where_there_is_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO")
-    assert gpu.choose_gpus("auto", "HNSW32", 1) == 0
-    assert "HNSW32 is searched on the CPU" in caplog.text
+    gpu._say_once.cache_clear()
+    monkeypatch.setattr(gpu, "_torch_sees_a_gpu", lambda: False)
+    monkeypatch.setattr(gpu, "gpu_count", lambda: 0)
+    assert gpu.choose_gpus("auto", "HNSW32", 1) == gpu.choose_gpus("auto", "exact", 1) == 0
+    assert caplog.text == "", "nobody misses what is not there"
+    monkeypatch.setattr(gpu, "_torch_sees_a_gpu", lambda: True)
+    for _ in range(3):
+        assert gpu.choose_gpus("auto", "HNSW32", 1) == gpu.choose_gpus("auto", "exact", 1) == 0
+    assert [line.partition("; ")[2] or line for line in caplog.messages] == [
+        "HNSW32 is searched on the CPU", "index on the CPU: faiss sees 0 GPUs",
+    ]  # fmt: skip
     with pytest.raises(RequestError, match="on the CPU; set device to auto or cpu, or take kind exact or IVF,Flat"):
         gpu.choose_gpus("cuda", "HNSW32", 1)
 
@@ -53,6 +64,7 @@ def test_too_little_gpu_memory_is_reported_in_numbers(
 ) -> None:
     monkeypatch.setattr(gpu, "gpu_count", lambda: 2)
     monkeypatch.setattr(gpu, "free_bytes", lambda gpus: [2**30] * gpus)
+    gpu._say_once.cache_clear()
     caplog.set_level("INFO")
     assert gpu.choose_gpus("auto", "exact", 2**30) == 2
     assert gpu.choose_gpus("auto", "exact", 2**31) == 0

@@ -196,11 +196,9 @@ def test_an_unknown_storage_for_rescoring_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", ["SQ8", "PQ1", "OPQ1,PQ1", "IVF,PQ1", "HNSW32", "L2norm,Flat"])
-def test_kinds_without_a_gpu_form_say_so(kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
+def test_kinds_without_a_gpu_form_are_searched_on_the_cpu(kind: str) -> None:
     assert VectorIndex.build(VECTORS[:300], kind, "auto").card.device == "cpu"
-    assert "index on the CPU: GPUs hold exact, and IVF with Flat, SQfp16 or SQ8; " in caplog.text
-    with pytest.raises(RequestError, match="set device to auto or cpu, or take kind exact or IVF,Flat"):
+    with pytest.raises(RequestError, match=r"SQfp16 or SQ8; .* set device to auto or cpu, or take kind exact or IVF"):
         VectorIndex.build(VECTORS[:300], kind, "cuda")
 
 

@@ -15,7 +15,8 @@ from sdretrieval.encode import encoder
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.views import View
 from sdretrieval.ragged import Array, Ragged
-from sdretrieval.run.api import run_config
+from sdretrieval.run.api import open_run, run_config
+from sdretrieval.run.loop import prepare
 from sdretrieval.stages.encode import Vectors
 from sdretrieval.teachers.dense import DenseTeacher
 from tests.helpers import tiny
@@ -74,6 +75,9 @@ def test_the_teacher_finds_a_fact_at_the_end_that_the_student_cannot_see(
     assert len(said) == 1
     assert "41 of 121 documents are longer; of the longest, book (100,032 tokens), it sees 0.1 %" in said[0]
     assert any(f"{windows:,} of the longest" in line for line in caplog.messages)
+    with open_run(config, runs=tmp_path / "runs") as again:
+        monkeypatch.setattr(again, "student", lambda folder: pytest.fail("all is in the store"))
+        prepare(again)
 
 
 def query(folder: Path) -> Array:
