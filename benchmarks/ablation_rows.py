@@ -14,8 +14,8 @@ SAME = "{kind: ema, view: {windows: first}, weight: %g}"
 LEXICAL = "{kind: lexical, weight: %g}"
 CROSS = "{kind: cross_encoder, model: cross-encoder/ms-marco-MiniLM-L12-v2, max_tokens: 256, weight: %g}"
 DENSE = "{kind: dense, model: %s}"
-PLAIN = ["evaluate.controls=[]", "generations=1"]
-"""Whatever the config asks for, for the sake of its own report."""
+PLAIN = ["evaluate.controls=[]", "generations=1", "probe.guard=false"]
+"""Whatever the config asks for, for the sake of its own report; a teacher that knows nothing is a row, too."""
 
 
 def teachers(asked: Namespace) -> dict[str, list[str]]:

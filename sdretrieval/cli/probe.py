@@ -8,6 +8,7 @@ from sdretrieval.cli.output import print_json, print_table, say, stdout_kept_cle
 
 def probe_command(config: ConfigFile, settings: Settings = None, runs: Runs = None, as_json: Json = False) -> None:
     """How much better the teacher ranks the student's own candidates: is there anything to learn?"""
+    from sdretrieval.formatting import quantity
     from sdretrieval.report.page import dev_name, number, p_value, signed, span
     from sdretrieval.run.api import probe_config
     from sdretrieval.stages.probe import with_holm
@@ -19,7 +20,10 @@ def probe_command(config: ConfigFile, settings: Settings = None, runs: Runs = No
         print_json(record)
         return
     mark = " (estimate, on synthetic queries)" if record["estimate"] else ""
-    say(f"dev: {record['n_queries']} queries{mark}; the student alone: {record['measure']} {number(record['student'])}")
+    say(
+        f"dev: {quantity(record['n_queries'], 'queries')}{mark}; the student alone: {record['measure']} "
+        f"{number(record['student'])}"
+    )
     rows = [
         [row["teacher"], number(row["value"]), signed(row["difference"]), span(row["interval95"]),
          p_value(row["p_holm"])]
@@ -31,4 +35,5 @@ def probe_command(config: ConfigFile, settings: Settings = None, runs: Runs = No
     parts = [(w, m["name"]) for w, m in zip(record["weights"], record["members"], strict=True) if w > 0]
     mixture = " + ".join(name if len(parts) == 1 else f"{weight:g} {name}" for weight, name in parts)
     advice = "train" if record["train"] else f"skip training, there is nothing to learn: {record['reason']}"
-    say("", f"best mixture: {mixture}", f"advice{mark}: {advice}")
+    what = "best mixture" if record["chosen"] else "the config's mixture" if len(record["members"]) > 1 else "teacher"
+    say("", f"{what}: {mixture}", f"advice{mark}: {advice}")

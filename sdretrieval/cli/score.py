@@ -14,6 +14,7 @@ from sdretrieval.cli.options import ConfigOrRun, Json, Runs, Settings
 from sdretrieval.cli.output import print_json, say, stdout_kept_clean
 from sdretrieval.cli.show import finished_stages
 from sdretrieval.errors import RequestError
+from sdretrieval.formatting import quantity
 from sdretrieval.store import Ledger, Store
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def score_command(
     elif pairs is not None:
         parts = ", ".join(f"{name} {count:,}" for name, count in record["parts"].items())
         say(
-            f"{record['file']}: {record['pairs']:,} pairs of {record['queries']:,} queries and "
-            f"{record['documents']:,} documents ({parts})",
+            f"{record['file']}: {quantity(record['pairs'], 'pairs')} of {quantity(record['queries'], 'queries')} and "
+            f"{quantity(record['documents'], 'documents')} ({parts})",
             "Score them with any model, write query, document, score to a file, and name it in the config:",
             "  teacher: {kind: scores, file: FILE}",
         )
@@ -73,7 +74,8 @@ def score_command(
         raw = f"raw, of {next(iter(record['weights']))}"
         meaning = f"the mixture of {' + '.join(mixed)}, calibrated" if len(mixed) > 1 else raw
         say(
-            f"{record['file']}: {record['pairs']:,} pairs of {record['queries']:,} queries; score: {meaning}",
+            f"{record['file']}: {quantity(record['pairs'], 'pairs')} of {quantity(record['queries'], 'queries')}; "
+            f"score: {meaning}",
             f"columns: {', '.join(record['columns'])}",
         )
 
@@ -84,11 +86,11 @@ def pairs_to_score(
 ) -> dict[str, Any]:  # fmt: skip
     """Write the pairs that a generation's teacher must judge, with their texts, to a .tsv, .tsv.gz or .parquet file.
 
-    These are the training queries' lists and, if weights are auto, the dev queries' documents that the probe asks
-    about. `teacher_row`: also those of the report's row teacher@student_0. What is needed is made first.
+    These are the training queries' lists and the dev queries' documents that the probe asks about, if there is one.
+    `teacher_row`: also those of the report's row teacher@student_0. What is needed is made first.
     Raises what `run_config` raises, and RequestError for a file that cannot be written.
     """
-    from sdretrieval.config.conflicts import by_probe
+    from sdretrieval.config.conflicts import probes
     from sdretrieval.mining.candidates import Candidates
     from sdretrieval.run.api import open_stages, run_config
     from sdretrieval.run.loop import mine_base, prepare
@@ -118,7 +120,7 @@ def pairs_to_score(
         folder = mine_base(base).path if generation == 1 else _artifact(run.store, stages, f"{generation}/mine")
         candidates = Candidates.load(folder)
         pools: dict[str, tuple[Array, Ragged]] = {"train": (candidates.query_rows_Q, candidates.rows)}
-        if generation == 1 and by_probe(config):
+        if generation == 1 and probes(config):
             pools["probe"] = probe_pool(run, base.collection, base.lexical, base.vectors, base.index)
         for split in run.splits if teacher_row else ():
             pools[f"teacher_row:{split}"] = rerank_pool(run, base.collection, split, base.vectors, base.index)
@@ -213,7 +215,7 @@ def _require_one_pass(stages: Stages, generation: int, name: str) -> None:
 def _check_generation(generation: int, config: Config) -> None:
     if not 1 <= generation <= config.generations:
         raise RequestError(
-            f"--generation {generation}: the config has {config.generations} generation(s); expected 1 to "
+            f"--generation {generation}: the config has {quantity(config.generations, 'generations')}; expected 1 to "
             f"{config.generations}"
         )
 

@@ -167,8 +167,9 @@ def _measures(config: Config) -> Iterator[Conflict]:
     if int(gate.measure.split("@")[1]) > evaluate.depth:
         text = f'found "{gate.measure}"; expected a cut of at most evaluate.depth ({evaluate.depth})'
         yield Conflict(("gate.measure", "evaluate.depth"), text)
-    if by_probe(config) and (blind := blind_to_order(config)):
-        yield Conflict(("gate.measure", "evaluate.teacher_depth"), blind)
+    elif probes(config) and (blind := blind_to_order(config)):
+        without = "" if by_probe(config) else ", or probe.guard: false"
+        yield Conflict(("gate.measure", "evaluate.teacher_depth"), blind + without)
     for position, measure in enumerate(evaluate.measures):
         if int(measure.split("@")[1]) > evaluate.depth:
             path = f"evaluate.measures.{position}"
@@ -185,7 +186,7 @@ def blind_to_order(config: Config) -> str | None:
     if kind not in ("Recall", "P") or int(cut) < depth:
         return None
     return (
-        f'found "{config.gate.measure}"; the probe (and weight: auto) reranks the student\'s top {depth} '
+        f'found "{config.gate.measure}"; the probe reranks the student\'s top {depth} '
         "(evaluate.teacher_depth), whose order such a cut does not see; expected a shorter cut, or nDCG"
     )
 
@@ -193,3 +194,8 @@ def blind_to_order(config: Config) -> str | None:
 def by_probe(config: Config) -> bool:
     """Whether the probe chooses the weights."""
     return any(member.weight == "auto" for member in members_of(config.teacher))
+
+
+def probes(config: Config) -> bool:
+    """Whether a run probes: for the weights, or to train nothing if there is nothing to learn."""
+    return config.probe.guard or by_probe(config)

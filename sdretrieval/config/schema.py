@@ -241,6 +241,12 @@ class EnsembleConfig(Section):
 TeacherConfig = Annotated[Member | EnsembleConfig, Field(discriminator="kind")]
 
 
+class ProbeConfig(Section):
+    """What is measured before any training: does the teacher rank the student's candidates better than the student?"""
+
+    guard: bool = identity("whether nothing is trained if the probe finds no teacher better than the student", True)
+
+
 class FalseNegativesConfig(Section):
     """Which candidates the hard-label term must not push away; the soft targets keep them."""
 
@@ -348,6 +354,7 @@ class Config(Section):
     index: IndexConfig = identity("nearest-neighbour search", IndexConfig())
     mine: MineConfig = identity("candidates", MineConfig())
     teacher: TeacherConfig = identity("what teaches")
+    probe: ProbeConfig = identity("what is measured before any training", ProbeConfig())
     targets: TargetsConfig = identity("scores to distributions", TargetsConfig())
     train: TrainConfig = identity("one generation's training", TrainConfig())
     gate: GateConfig = identity("when a generation is accepted", GateConfig())

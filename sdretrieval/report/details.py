@@ -47,10 +47,7 @@ def build_details(results: Results, figures: Figures, report: Mapping[str, Any])
 
 
 def _probe_rows(results: Results) -> list[dict[str, Any]]:
-    chosen = results.weights.chosen_by
-    if chosen is None:
-        return []
-    return with_holm(read_json(chosen.path / "probe.json")["rows"])
+    return with_holm(read_json(results.probe.path / "probe.json")["rows"]) if results.probe else []
 
 
 def table_rows(results: Results, figures: Figures) -> list[dict[str, Any]]:

@@ -6,11 +6,10 @@ import logging
 from collections.abc import Mapping
 from typing import Literal
 
-from sdretrieval.config.conflicts import by_probe
+from sdretrieval.config.conflicts import by_probe, probes
 from sdretrieval.errors import MissingScores
 from sdretrieval.evaluation.gate import MERGE_SHARES
 from sdretrieval.stages.corpus import collect, generates, require_for_control
-from sdretrieval.stages.coverage import say_coverage
 from sdretrieval.stages.encode import Vectors, encode_query_removed, encode_student
 from sdretrieval.stages.evaluate import (
     System,
@@ -54,9 +53,10 @@ def loop(run: Run) -> Results:
     if not from_files:
         results.systems.append(measure_base_teacher(results))
 
+    results.probe = probe_if_wanted(base)
     student = run.base
     for number in range(1, cfg.generations + 1):
-        if not worth_training(base) or would_repeat(results, number):
+        if not worth_training(results) or would_repeat(results, number):
             break
         student = generation(results, number, student)
     for control in cfg.evaluate.controls if results.generations else ():
@@ -80,7 +80,6 @@ def prepare(run: Run) -> Base:
     # What a person marked wrongly is refused before any work.
     collection = collected if synthetic else with_verdicts(run, collected)
     tokens = tokenize_texts(run, collected, run.base.key, lambda: run.student(run.base.student))
-    run.runner.say(lambda: say_coverage(run, collected, tokens))
     lexical = index_words(run, collected)
     vectors = encode_student(run, collected, tokens, "1/encode", run.base)
     if synthetic:
@@ -99,10 +98,31 @@ def base_teacher_vectors(base: Base) -> Mapping[int, Vectors]:
     return teacher_vectors(base.run, base.collected, base.tokens, 1, base.run.base, base.vectors)
 
 
-def probe_base(base: Base) -> Artifact:
+def probe_base(base: Base, *, write_gaps: bool = True) -> Artifact:
     """The configured teachers and their mixtures against the base student, on dev."""
     teachers = base_teacher_vectors(base)
-    return probe(base.run, base.collection, base.lexical, base.vectors, base.index, teachers)
+    return probe(base.run, base.collection, base.lexical, base.vectors, base.index, teachers, write_gaps=write_gaps)
+
+
+def probe_if_wanted(base: Base) -> Artifact | None:
+    """The probe, if it chooses the weights or guards the training; None too if it cannot know, since the teacher's file
+    of scores lacks the pairs of dev."""
+    cfg = base.run.config
+    if not probes(cfg):
+        return None
+    if by_probe(cfg):
+        return probe_base(base)
+    if takes_scores_from_files(cfg):
+        mine_base(base)  # first: the file may be made from these lists
+    try:
+        return probe_base(base, write_gaps=False)
+    except MissingScores as lack:
+        logger.warning(
+            "nobody can say before training whether the teacher is better than the student: %s. `sdretrieval score "
+            "CONFIG --pairs FILE` writes the pairs that the probe needs; probe.guard: false leaves it out",
+            str(lack).removesuffix("."),
+        )  # fmt: skip
+        return None
 
 
 def mixture_weights(base: Base) -> MixtureWeights:
@@ -121,14 +141,20 @@ def score_base(base: Base, mined: Artifact) -> Artifact:
     return score(base.run, base.collection, base.lexical, "1/score", mined, base_teacher_vectors(base))
 
 
-def worth_training(base: Base) -> bool:
-    """Whether a teacher is better than the student. With `weight: auto` the probe says; else it is not asked."""
-    if not by_probe(base.run.config):
+def worth_training(results: Results) -> bool:
+    """Whether the teacher is better than the student, as the probe says; without `probe.guard` it is not asked."""
+    run = results.run
+    if results.probe is None or not run.config.probe.guard:
         return True
-    result = base.run.runner.result(probe_base(base), "probe.json", {"train": True})
+    result = run.runner.result(results.probe, "probe.json", {"train": True})
     if not result["train"]:
-        why = result["reason"]
-        base.run.runner.say(lambda: logger.warning("nothing to learn, so nothing is trained: %s", why))
+        mark = " (an estimate: dev queries were made from documents)" if result["estimate"] else ""
+        run.runner.say(
+            lambda: logger.warning(
+                "nothing to learn from this teacher, so nothing is trained%s: %s To train all the same, set "
+                "probe.guard: false", mark, result["reason"],
+            )
+        )  # fmt: skip
     return bool(result["train"])
 
 

@@ -27,6 +27,7 @@ from sdretrieval.encode.student import Student, check_positions, positions_in, t
 from sdretrieval.errors import ModelError, RequestError
 from sdretrieval.evaluation.gate import MERGE_SHARES
 from sdretrieval.files import read_json
+from sdretrieval.formatting import quantity
 from sdretrieval.run.disk_needs import check_room
 from sdretrieval.stages.run import prompts_of, student_from
 from sdretrieval.store import Store
@@ -47,7 +48,7 @@ STUDENTS = ("hard_labels", "shuffled_teacher", "final")
 MERGE = re.compile(r"[0-9]+m0\.[0-9]+")
 ON_DEMAND = {
     "0/queries": "only a run that makes queries from documents has it (corpus.labels: false, corpus.generated_queries)",
-    "0/probe": "only weight: auto makes a run probe; `sdretrieval probe` does it alone",
+    "0/probe": "only probe.guard and weight: auto make a run probe; `sdretrieval probe` does it alone",
     "0/verdicts": "only corpus.verdicts makes it",
     "0/precision": "only train.precision: auto or student.encode_precision: auto make a run measure it",
 }
@@ -203,7 +204,8 @@ def check_until(until: str, generations: int) -> None:
         last = generations + (name in MEASURED_STAGES)
         if int(number) > last:
             raise RequestError(
-                f"--until {until}: the config has {generations} generation(s); expected at most {last}/{stage}"
+                f"--until {until}: the config has {quantity(generations, 'generations')}; expected at most "
+                f"{last}/{stage}"
             )
     elif not (
         (MERGE.fullmatch(number) and name in (*MEASURED_STAGES, "gate"))

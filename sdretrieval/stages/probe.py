@@ -1,7 +1,8 @@
 """Stage 0/probe: has any configured teacher, or mixture, headroom over the student on the student's own candidates?
 
-It scores each dev query's own top documents (the student's and BM25's), reranks them by every mixture of a coarse grid,
-and compares with the student's order by the run's measure. A teacher that is no better must not teach.
+It scores each dev query's own top documents (the student's and BM25's), reranks them by every mixture of a coarse grid
+and by the config's own, and compares with the student's order by the run's measure. A teacher that is no better must
+not teach.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from sdretrieval.config import identity_fields
+from sdretrieval.config import identity_fields, members_of
+from sdretrieval.config.conflicts import by_probe
 from sdretrieval.evaluation import Run as TrecRun
 from sdretrieval.evaluation import evaluate, holm, paired_test
 from sdretrieval.evaluation.gate import decide
@@ -37,10 +39,15 @@ STEPS = 4
 
 def probe(
     run: Run, collection: Collection, lexical: Lexical, vectors: Vectors, index: Artifact,
-    teacher_vectors: Mapping[int, Vectors],
+    teacher_vectors: Mapping[int, Vectors], *, write_gaps: bool = True,
 ) -> Artifact:  # fmt: skip
-    """The configured teachers and their mixtures against the base student, on dev."""
+    """The configured teachers and their mixtures against the base student, on dev.
+
+    With numbers as weights it judges the config's mixture; with `weight: auto` it chooses one. `write_gaps` and what it
+    raises: see `score_lists`.
+    """
     config = run.config
+    weights = None if by_probe(config) else [float(member.weight) for member in members_of(config.teacher)]
 
     def build(work: Work) -> None:
         rows, lists = probe_pool(run, collection, lexical, vectors, index)
@@ -49,20 +56,21 @@ def probe(
             span = slice(lists.offsets[q], lists.offsets[q + 1])
             own[span] = np.asarray(vectors.documents.vectors_WD[lists[q]]) @ vectors.queries_QD[row]
         student = dense_query_removed(collection, "dev", vectors).correct(rows, lists, lists.with_values(own))
-        _, scores = score_lists(run, collection, lexical, teacher_vectors, rows, lists, "dev")
+        _, scores = score_lists(run, collection, lexical, teacher_vectors, rows, lists, "dev", write_gaps=write_gaps)
         gate = config.gate
-        build_probe(work, collection, rows, lists, scores, student, gate.measure, gate.tolerance, config.seed)
+        build_probe(work, collection, rows, lists, scores, student, weights, gate.measure, gate.tolerance, config.seed)
 
     identity = {
         "members": member_identities(config),
         "calibrate": config.targets.calibrate,
         "depth": config.evaluate.teacher_depth,
         "lexical": config.mine.lexical,
+        "weights": weights,
         "gate": identity_fields(config.gate),
         "seed": config.seed,
     }
     inputs = [vectors, index, lexical, collection.judged, *teacher_vectors.values()]
-    return run.runner.stage("0/probe", 2, identity, inputs, build)
+    return run.runner.stage("0/probe", 3, identity, inputs, build)
 
 
 def probe_pool(
@@ -125,9 +133,12 @@ def with_rest(reranked: TrecRun, whole: TrecRun) -> TrecRun:
 
 def build_probe(
     work: Work, collection: Collection, query_rows: Array, lists: Ragged, scores: TeacherScores, student: Ragged,
-    measure: str, tolerance: float, seed: int,
+    weights: Sequence[float] | None, measure: str, tolerance: float, seed: int,
 ) -> None:  # fmt: skip
-    """`probe.json`: every mixture's measure, its difference to the student with interval and p, and the choice."""
+    """`probe.json`: every mixture's measure, its difference to the student with interval and p, and the choice.
+
+    `weights`: of the one mixture that may teach; None: the best of the grid.
+    """
     qrels = collection.corpus.qrels["dev"]
     calibrated = scores.calibrated()
 
@@ -136,20 +147,22 @@ def build_probe(
 
     base = measured(student)
     rows: list[dict[str, Any]] = []
-    tried: list[tuple[float, dict[str, float], tuple[float, ...]]] = []
-    for weights in weight_grid(len(scores.members)):
-        values = measured(mix(calibrated, weights))
+    tried: dict[tuple[float, ...], tuple[float, dict[str, float]]] = {}
+    configured = tuple(weight / sum(weights) for weight in weights) if weights else None
+    for mixture in dict.fromkeys([*weight_grid(len(scores.members)), *([configured] if configured else [])]):
+        values = measured(mix(calibrated, mixture))
         test = paired_test(values, base, seed)
-        rows.append(_row(scores, weights, values, test, measure))
-        tried.append((test.difference, values, weights))
-    _, best, weights = max(tried, key=lambda entry: entry[0])
-    verdict = decide(base, best, tolerance, seed, of=len(tried))
+        rows.append(_row(scores, mixture, values, test, measure))
+        tried[mixture] = test.difference, values
+    chosen = configured or max(tried, key=lambda mixture: tried[mixture][0])
+    verdict = decide(base, tried[chosen][1], tolerance, seed, of=1 if configured else len(tried))
     record = {
         "measure": measure,
         "student": float(np.mean(list(base.values()))),
         "members": [{"name": m.name, "asymmetry": m.asymmetry} for m in scores.members],
         "rows": sorted(rows, key=lambda row: -row["difference"]),
-        "weights": list(weights),
+        "weights": list(chosen),
+        "chosen": configured is None,
         "train": verdict.accepted,
         "reason": verdict.reason,
         "estimate": bool(collection.notes["estimate"]),

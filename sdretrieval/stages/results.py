@@ -47,5 +47,7 @@ class Results:
     """Of the teacher's members."""
     systems: list[System] = field(default_factory=list)
     generations: list[Generation] = field(default_factory=list)
+    probe: Artifact | None = None
+    """What was known of the teacher before training; None if nobody asked, or could say."""
     final: Final | None = None
     """None until the loop has come to its end."""

@@ -58,7 +58,7 @@ def test_from_pairs_to_a_run_by_the_command_line(
     config: Path, copied: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = yaml.safe_load(config.read_text())
-    settings["teacher"] = {"kind": "scores", "file": str(tmp_path / "scores.tsv")}
+    settings |= {"teacher": {"kind": "scores", "file": str(tmp_path / "scores.tsv")}, "probe": {"guard": False}}
     own = tmp_path / "own.yaml"
     own.write_text(yaml.safe_dump(settings))
     done = call("score", own, "--pairs", tmp_path / "pairs.tsv", "--runs", copied)
@@ -83,7 +83,7 @@ def test_from_pairs_to_a_run_by_the_command_line(
         (["--export", "b.tsv", "--teacher-row"], "--teacher-row goes with --pairs"),
         (["--pairs", "a.csv"], "a.csv: expected a file name that ends in .tsv, .tsv.gz or .parquet"),
         (["--pairs", "nowhere/a.tsv"], "there is no folder nowhere; make it first"),
-        (["--export", "b.tsv", "--generation", "2"], "--generation 2: the config has 1 generation(s); expected 1 to 1"),
+        (["--export", "b.tsv", "--generation", "2"], "--generation 2: the config has 1 generation; expected 1 to 1"),
     ],
 )
 def test_what_is_refused(

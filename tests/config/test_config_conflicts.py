@@ -28,8 +28,13 @@ CLASHES = [
     ),
     (
         minimal(teacher={"kind": "lexical", "weight": "auto"}, gate={"measure": "Recall@20"}),
-        'gate.measure: found "Recall@20"; the probe (and weight: auto) reranks the student\'s top 20 '
+        'gate.measure: found "Recall@20"; the probe reranks the student\'s top 20 '
         "(evaluate.teacher_depth), whose order such a cut does not see; expected a shorter cut, or nDCG",
+    ),
+    (
+        minimal(gate={"measure": "Recall@20"}),
+        'gate.measure: found "Recall@20"; the probe reranks the student\'s top 20 (evaluate.teacher_depth), whose '
+        "order such a cut does not see; expected a shorter cut, or nDCG, or probe.guard: false",
     ),
     (
         minimal(teacher={**CROSS, "view": {"windows": "all", "max_tokens": 100}}),

@@ -279,6 +279,24 @@ def test_auto_weights_ask_for_the_probes_pairs_too(
     assert [member["name"] for member in record["members"]] == ["scores:scores", "lexical"]
 
 
+def test_the_guard_asks_for_the_probes_pairs_and_does_not_insist_on_them(
+    make_config: MakeConfig, asked: tuple[Path, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs, train = asked
+    (runs / "tiny" / "missing-pairs.tsv").unlink(missing_ok=True)  # another test's
+    config = make_config(teacher={"kind": "scores", "file": str(tmp_path / "scores.tsv")}, probe={})
+    record = pairs_to_score(config, tmp_path / "pairs.tsv", runs=runs)
+    assert set(record["parts"]) == {"train", "probe"}
+    assert run_config(config, runs=runs, until="1/mine") is None, "there is no file yet"
+    write_lines(tmp_path / "scores.tsv", [overlap(pair) for pair in train])
+    assert run_config(config, runs=runs, until="1/targets") is None
+    assert any("nobody can say before training whether" in record.getMessage() for record in caplog.records)
+    assert not (runs / "tiny" / "missing-pairs.tsv").exists()
+    pairs = [line.split("\t") for line in (tmp_path / "pairs.tsv").read_text().splitlines()[1:]]
+    write_lines(tmp_path / "scores.tsv", [overlap(pair) for pair in pairs])
+    assert run_config(config, runs=runs, until="0/probe") is None, "now it is asked"
+
+
 def test_imported_scores_judge_lists_only(make_config: MakeConfig) -> None:
     config = make_config(teacher=ensemble({"kind": "scores", "file": "x.tsv"}, LEXICAL))
     assert not scores_whole_batch(config, [0.5, 0.5])

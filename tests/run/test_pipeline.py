@@ -23,6 +23,7 @@ from tests.helpers.runs.tiny_runs import (
     LEXICAL,
     MakeConfig,
     artifact,
+    ensemble,
     figures,
     keys_of,
     ledger_of,
@@ -225,8 +226,8 @@ def test_a_refused_generation_is_not_repeated(letters: Path, make_config: MakeCo
     result = run(make_config(*asked, corpus={"source": str(letters)}), tmp_path)
     assert [one["decision"] for one in result.report["generations"]] == ["rejected"]
     assert "generation_2" not in result.report["systems"]
-    assert any(note.startswith("1 of 3 generations were run") for note in result.details["notes"])
-    assert not any("the distilled student" in note or "Inside hybrid" in note for note in result.details["notes"])
+    assert any(note.startswith("The run ended after 1 of 3 generations") for note in result.details["notes"])
+    assert not any("final student" in note for note in result.details["notes"])
     counts = {record["stage"]: record["counts"] for record in ledger_of(result.folder)}
     assert counts["1/train:shuffled_teacher"]["updates"] == counts["1/train"]["updates"]
     assert to_run(plan_config(make_config(*asked, corpus={"source": str(letters)}), runs=tmp_path)) == {}
@@ -259,10 +260,13 @@ def test_a_plan_of_made_queries_reads_a_corpus_of_which_no_query_is_chosen_yet(
     assert "0/queries" in addresses and "0/corpus" not in addresses
 
 
-def test_a_useless_teacher_with_weight_auto_trains_nothing(
-    letters: Path, make_config: MakeConfig, tmp_path: Path
+@pytest.mark.parametrize("weight", ["auto", 1.0])
+def test_a_useless_teacher_trains_nothing(
+    letters: Path, make_config: MakeConfig, tmp_path: Path, weight: object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = make_config(CONTROLS, corpus={"source": str(letters)}, teacher={"kind": "lexical", "weight": "auto"})
+    teacher = {"kind": "lexical", "weight": weight}
+    config = make_config(CONTROLS, corpus={"source": str(letters)}, teacher=teacher, probe={})
+    assert config.probe.guard, "unless told otherwise"
     probe = probe_config(config, runs=tmp_path)
     assert probe["train"] is False
     assert probe["rows"][0]["difference"] < 0
@@ -277,6 +281,22 @@ def test_a_useless_teacher_with_weight_auto_trains_nothing(
         "Nothing was trained, so neither were the controls that the config asks for: hard_labels, shuffled_teacher."
     )
     assert missed in result.details["notes"]
+    assert len(result.details["probe"]) == 1
+    (line,) = [record.getMessage() for record in caplog.records if "nothing is trained" in record.getMessage()]
+    assert "rejected: a loss" in line and "set probe.guard: false" in line and "estimate" not in line
+    if weight != "auto":
+        told = config.model_copy(update={"probe": make_config().probe})
+        assert run_config(told, runs=tmp_path, until="1/mine") is None, "told otherwise"
+
+
+def test_the_probe_judges_the_mixture_that_would_teach(make_config: MakeConfig, finished_copy: Path) -> None:
+    same = {"kind": "ema", "view": {"windows": "first"}}  # sees what the student sees
+    useless = ensemble({**same, "weight": 1}, {**LEXICAL, "weight": 0})
+    probe = probe_config(make_config(teacher=useless), runs=finished_copy)
+    assert probe["rows"][0]["difference"] > 0.1, "another mixture has headroom"
+    assert (probe["weights"], probe["train"], probe["chosen"]) == ([1, 0], False, False)
+    probe = probe_config(make_config(), runs=finished_copy)  # weights that are no quarters
+    assert (probe["weights"], probe["train"], len(probe["rows"])) == ([0.3, 0.7], True, 6)
 
 
 def test_weight_auto_gives_a_useful_teacher_its_weight(make_config: MakeConfig, finished_copy: Path) -> None:

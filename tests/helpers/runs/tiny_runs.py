@@ -30,6 +30,7 @@ def settings(corpus: Path, student: Path) -> dict[str, Any]:
         "index": {"device": "cpu"},
         "mine": {"depth": 30, "keep": 8},
         "teacher": {"kind": "ensemble", "members": [EMA, LEXICAL]},
+        "probe": {"guard": False},  # tests train whatever teacher they name
         "train": {
             "candidates_per_query": 6,
             "queries_per_batch": 8,
