@@ -12,6 +12,7 @@ from sdretrieval.cli.lookup import Serving
 from sdretrieval.cli.options import Json, RunName, Runs
 from sdretrieval.cli.output import print_json, print_measures, say, stdout_kept_clean
 from sdretrieval.errors import RequestError
+from sdretrieval.formatting import quantity
 from sdretrieval.store.run_folder import find_run, read_report
 
 if TYPE_CHECKING:
@@ -33,7 +34,11 @@ def compare_command(
         print_json(record)
         return
     a, b = record["a"], record["b"]
-    say(f"{record['corpus']}, {record['split']}: {record['n_queries']} queries", f"difference: {a} minus {b}")
+    mark = " (estimate)" if record["estimate"] else ""
+    say(
+        f"{record['corpus']}, {record['split']}{mark}: {quantity(record['n_queries'], 'queries')}",
+        f"difference: {a} minus {b}",
+    )
     rows = [([row["system"], row["measure"]], [row["value_a"], row["value_b"]], row) for row in record["tests"]]
     print_measures(["system", "measure"], [a, b], rows)
 
@@ -48,8 +53,9 @@ class _Finished(NamedTuple):
 def compare_runs(first: str, second: str, runs: Path | None = None) -> dict[str, Any]:
     """The first run's final student against the second's by every measure that both report, alone and with BM25.
 
-    `tests`: one row a system and measure; difference = first - second; p adjusted by Holm over all rows. Raises
-    RequestError if the runs were not measured on the same documents, split and judgements.
+    `tests`: one row a system and measure; difference = first - second; p adjusted by Holm over all rows. `estimate`:
+    the split's queries were made from documents. Raises RequestError if the runs were not measured on the same
+    documents, split and judgements.
     """
     from sdretrieval.evaluation import evaluate, holm, paired_test, read_trec, verdict
 
@@ -73,6 +79,7 @@ def compare_runs(first: str, second: str, runs: Path | None = None) -> dict[str,
         row |= {"difference": test.difference, "interval95": list(test.interval95), "p": test.p, "p_holm": p_holm}
         row["verdict"] = verdict(test, p_holm)
     head = {"schema": 1, "corpus": a.report["corpus"], "split": split, "n_queries": a.report["n_queries"]}
+    head["estimate"] = a.report["estimate" if split == "dev" else "split_is_synthetic"]
     return {**head, "a": a.name, "b": b.name, "tests": rows}
 
 

@@ -39,12 +39,13 @@ def run_command(
 
 def print_results_table(report: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Systems by dev and test measures, with the paired test of each against the base student."""
-    from sdretrieval.report.page import dev_name
+    from sdretrieval.formatting import quantity
+    from sdretrieval.report.page import dev_name, split_name
 
     measures = list(rows[0]["test"])
-    dev = dev_name(report["estimate"])
-    parts = {"test": dev} if report["split"] == "dev" else {"dev": dev, "test": report["split"]}
-    say(f"{report['corpus']}, {parts['test']}: {report['n_queries']} queries")
+    parts = {"dev": dev_name(report["estimate"])} if report["split"] != "dev" else {}
+    parts["test"] = split_name(report)
+    say(f"{report['corpus']}, {parts['test']}: {quantity(report['n_queries'], 'queries')}")
     say(f"difference: to student_0, in {measures[0]}")
     tested = [([row["system"]], [row[part].get(m) for part in parts for m in measures], row) for row in rows]
     print_measures(["system"], [f"{part} {measure}" for part in parts.values() for measure in measures], tested)

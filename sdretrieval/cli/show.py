@@ -44,7 +44,7 @@ def show_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None
     state = "finished" if record["finished"] else "not finished"
     say("", f"{record['run']}: {state}, {readable_seconds(record['seconds'])} of work")
     for one in record["generations"]:
-        say(f"generation {one['generation']}: {one['decision']}. The gate: {one['reason']}")
+        say(f"generation {one['generation']}: {one['reason']}")
 
 
 def report_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.export.layout import STUDENT, Agreement
+from sdretrieval.formatting import quantity
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 PROVEN = 0.05
@@ -95,9 +96,9 @@ def _summary(facts: CardFacts) -> str:
     corpus = _cell(facts.corpus)
     if report is None:
         return f"A bi-encoder that began as {base}, for search over {corpus}. Nothing was measured for this card."
-    if not any(one["decision"] != "rejected" for one in report.get("generations", [])):
-        rejected = f"**No generation passed the gate: these are the weights of {base}.**"
-        return f"A bi-encoder for search over {corpus}. {rejected}"
+    if not any(one["decision"] in ("accepted", "merged") for one in report.get("generations", [])):
+        why = "No generation passed the gate" if report.get("generations") else "Nothing was trained"
+        return f"A bi-encoder for search over {corpus}. **{why}: these are the weights of {base}.**"
     return f"A bi-encoder distilled from {base} on the documents of {corpus}, to search them better."
 
 
@@ -144,7 +145,7 @@ def _results(report: Mapping[str, Any] | None) -> str:
             values = [report["measures"][system].get(name) for name in names]
             rows.append([system, *("" if value is None else f"{value:.4f}" for value in values)])
     parts = [
-        f"## Results\n\n{_cell(report['corpus'])}, split `{report['split']}`, {report['n_queries']} queries, "
+        f"## Results\n\n{_cell(report['corpus'])}, {_split(report)}, {quantity(report['n_queries'], 'queries')}, "
         f"seed {report['seed']}. `student_0` is the base before training, `final` is this model.",
         _table(["system", *names], rows),
     ]
@@ -171,6 +172,11 @@ def _results(report: Mapping[str, Any] | None) -> str:
     return "\n\n".join(parts)
 
 
+def _split(report: Mapping[str, Any]) -> str:
+    made = report.get("estimate") if report["split"] == "dev" else report.get("split_is_synthetic")
+    return f"split `{report['split']}`" + (" (**estimate**: its queries were made from documents)" if made else "")
+
+
 def _lineage(facts: CardFacts) -> str:
     lines = [
         "## Lineage\n",
@@ -181,10 +187,8 @@ def _lineage(facts: CardFacts) -> str:
         weight = "" if teacher.weight is None else f", weight {teacher.weight:g}"
         lines.append(f"* Teacher `{_cell(teacher.name)}`{weight}: {_cell(teacher.asymmetry)}")
     for one in (facts.report or {}).get("generations", []):
-        proven = ", a proven gain" if one.get("proven") else ""
-        lines.append(
-            f"* Generation {one['generation']}: {one['decision']}{proven}. {_cell(one.get('reason', ''))}".rstrip()
-        )
+        # The reason begins with the decision.
+        lines.append(f"* Generation {one['generation']}: {_cell(one.get('reason') or one['decision'])}")
     return "\n".join([*lines, f"\nMade by\n\n```\n{facts.command}\n```"])
 
 
@@ -193,8 +197,8 @@ def _limits(facts: CardFacts, served: Served) -> str:
     measured = (
         "Nothing was measured: compare it with the base on your own queries before you use it."
         if report is None
-        else f"Measured on {_cell(report['corpus'])} (split `{report['split']}`) only; on other collections it may be "
-        "worse than the base."
+        else f"Measured on {_cell(report['corpus'])} ({_split(report)}) only; on other collections it may be worse "
+        "than the base."
     )
     lines = [
         "## Limits\n",

@@ -75,18 +75,19 @@ CONTROLS = "hard_labels|shuffled_teacher|labelled|shuffled"
 
 def _generation(one: Generation, results: Results) -> dict[str, Any]:
     estimate = bool(results.base.collection.notes["estimate"])
-    reason = one.gate["reason"]
+    share = one.gate.get("share")
+    mixed = f"mixed with the student before it ({share:.0%} of the new weights), " if share is not None else ""
     own = re.compile(rf"{one.number}(m[0-9.]+)?/(?!.*:({CONTROLS})$)")  # its mixtures too
     mine = [record for record in once(results.run.runner.records) if own.match(record["stage"])]
     return {
         "generation": one.number,
         "decision": one.decision,
         "proven": bool(one.gate["proven"]),
-        "reason": f"by {dev_name(estimate)}: {reason}" if estimate else reason,
+        "reason": (f"by {dev_name(True)}: " if estimate else "") + mixed + one.gate["reason"],
         "difference": one.gate["difference"],
         "interval90": one.gate["interval90"],
         "p": one.gate["p"],
         "detectable": one.gate["detectable"],
-        "merge_share": one.gate.get("share"),
+        "merge_share": share,
         "seconds": round(sum(record["seconds"] for record in mine), 1),
     }

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from sdretrieval.evaluation.significance import GAIN, LOSS, NOISE, PairedTest, holm, verdict
-from sdretrieval.formatting import readable_bytes, readable_seconds
+from sdretrieval.evaluation.significance import LOSS, NOISE, PairedTest, holm, verdict
+from sdretrieval.formatting import quantity, readable_bytes, readable_seconds
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -20,6 +20,20 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Scale = Callable[[float], float]
 BASE, FINAL = "student_0", "final"
+NAMES = {
+    FINAL: "the final student",
+    BASE: "the base student",
+    "hybrid_0": "untrained hybrid search",
+    "hybrid_final": "hybrid search with the final student",
+    "hard_labels": "the control hard_labels",
+    "shuffled_teacher": "the control shuffled_teacher",
+}
+"""Of systems, in sentences."""
+COMPARISONS = (
+    (FINAL, BASE), (FINAL, "hybrid_0"), ("hybrid_final", "hybrid_0"), (FINAL, "hard_labels"),
+    (FINAL, "shuffled_teacher"),
+)  # fmt: skip
+"""What a reader must know of, the most important first."""
 EXCERPT = 320
 """Characters of a query or document that the page shows."""
 LINE_HEIGHT = 180
@@ -47,7 +61,14 @@ def page_template(name: str) -> Template:
         loader=PackageLoader("sdretrieval.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     pages.filters.update(
-        number=number, signed=signed, span=span, p=p_value, seconds=duration, size=size, excerpts=excerpts
+        number=number,
+        signed=signed,
+        span=span,
+        p=p_value,
+        seconds=duration,
+        size=size,
+        excerpts=excerpts,
+        quantity=quantity,
     )
     return pages.get_template(name)
 
@@ -55,9 +76,12 @@ def page_template(name: str) -> Template:
 def _view(report: Mapping[str, Any], details: Mapping[str, Any]) -> Row:
     rows = [dict(row) for row in details.get("table") or _table_of(report)]
     measure = _main_measure(report, rows)
-    findings = _findings(report, measure)
-    generations, dev = details.get("by_generation") or [], dev_name(bool(report.get("estimate")))
-    split = dev if report.get("split") == "dev" else report.get("split") or "test"
+    sentences = [] if details.get("notes") else findings(report)  # notes hold them already
+    generations, dev, split = (
+        details.get("by_generation") or [],
+        dev_name(bool(report.get("estimate"))),
+        split_name(report),
+    )
     return {
         "report": report,
         "details": details,
@@ -67,8 +91,8 @@ def _view(report: Mapping[str, Any], details: Mapping[str, Any]) -> Row:
         "rows": rows,
         "dev_measures": _columns(rows, "dev"),
         "test_measures": _columns(rows, "test"),
-        "headline": details.get("headline") or (findings[0] if findings else "What this run measured"),
-        "findings": findings if details.get("headline") else findings[1:],
+        "headline": details.get("headline") or (sentences[0] if sentences else "What this run measured"),
+        "findings": sentences if details.get("headline") else sentences[1:],
         "tests": report["tests"],
         "dots": _dot_chart([row for row in rows if row.get("interval95") and _is_number(row.get("difference"))]),
         "lines": line_chart(generations, measure, {"dev": dev, "test": split}),
@@ -116,42 +140,45 @@ def _judged(tests: Sequence[Mapping[str, Any]]) -> list[Row]:
     return judged
 
 
-def _findings(report: Mapping[str, Any], measure: str) -> list[str]:
-    """What a reader must not miss, in plain words: the gain, and whether untrained hybrid search does better."""
-    words = {
-        (FINAL, BASE): ("The final student beats the base", "The final student is worse than the base",
-                        "The final student shows no gain within noise over the base"),
-        (FINAL, "hybrid_0"): ("The final student alone beats untrained hybrid search",
-                              "Untrained hybrid search beats the final student alone",
-                              "The final student and untrained hybrid search are within noise of each other"),
-        ("hybrid_final", "hybrid_0"): ("Inside hybrid search distillation still helps",
-                                       "Inside hybrid search distillation harms",
-                                       "Inside hybrid search distillation shows no gain within noise"),
-        (FINAL, "hard_labels"): ("Distillation beats hard labels at equal updates",
-                                 "Hard labels at equal updates beat distillation",
-                                 "Distillation shows no gain within noise over hard labels at equal updates"),
-    }  # fmt: skip
-    tests = {(test["a"], test["b"]): test for test in report["tests"] if test["measure"] == measure}
+def findings(report: Mapping[str, Any], pairs: Sequence[tuple[str, str]] = COMPARISONS) -> list[str]:
+    """What `report.json` says of the final student, one comparison a sentence. The winner comes first, in the words and
+    in the figures. If no training was accepted, the final student is the base, and the sentences say so."""
+    judged = _judged(report.get("tests") or [])
+    tests = {(test["a"], test["b"]): test for test in reversed(judged)}
+    measure, names = _main_measure({"tests": judged}, _table_of({**report, "tests": judged})), NAMES
+    if "generations" in report and not improved(report):
+        names, pairs = {**NAMES, FINAL: NAMES[BASE]}, [(a, b) for a, b in pairs if a == FINAL and b != BASE]
     sentences = []
-    for pair, (gain, loss, noise) in words.items():
-        if test := tests.get(pair):
-            verdict = {GAIN: gain, LOSS: loss, NOISE: noise}[test["verdict"]]
-            sentences.append(f"{verdict}: {_numbers(report, test)}.")
-        elif scores := _untested(report, pair, measure):
-            sentences.append(f"{pair[0]} has {measure} {scores[0]:.3f}, {pair[1]} has {scores[1]:.3f} (not tested).")
+    for a, b in pairs:
+        means = _means(report, a, b, measure)
+        if (a, b) in tests:
+            sentences.append(_sentence(report, tests[a, b], names))
+        elif means:
+            sentences.append(f"{a} has {measure} {means[0]:.3f}, {b} has {means[1]:.3f} (not tested).")
+        if means and b == "hybrid_0" and a == FINAL and means[1] > means[0]:
+            sentences[-1] += " If you can run BM25 beside the index, compare with hybrid search first."
     return sentences
 
 
-def _numbers(report: Mapping[str, Any], test: Mapping[str, Any]) -> str:
-    scores = _untested(report, (test["a"], test["b"]), test["measure"])
-    values = f" {scores[0]:.3f} against {scores[1]:.3f}," if scores else ""
-    bounds = f"95 % interval {span(test['interval95'])}"
-    p = f"p {p_value(test['p_holm'], sign=True)} (Holm)"
-    return f"{test['measure']}{values} {signed(test['difference'])}, {bounds}, {p}"
+def improved(report: Mapping[str, Any]) -> bool:
+    """Whether a generation was kept: else the final student is the base."""
+    return any(one["decision"] in ("accepted", "merged") for one in report["generations"])
 
 
-def _untested(report: Mapping[str, Any], pair: tuple[str, str], measure: str) -> tuple[float, float] | None:
-    first, second = ((report.get("measures") or {}).get(system, {}).get(measure) for system in pair)
+def _sentence(report: Mapping[str, Any], test: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    a, b, measure, difference, (low, high) = (test[n] for n in ("a", "b", "measure", "difference", "interval95"))
+    if test["verdict"] == LOSS:
+        a, b, difference, low, high = b, a, -difference, -high, -low
+    relation = "shows no gain within noise over" if test["verdict"] == NOISE else "beats"
+    means = _means(report, a, b, measure)
+    numbers = [f"{measure} {means[0]:.4f} against {means[1]:.4f}" if means else measure, signed(difference, 4)]
+    if report.get("n_queries") != 1:  # of one query there is no interval
+        numbers.append(f"95 % interval {span((low, high), 4)}, p {p_value(test['p_holm'], sign=True)} after Holm")
+    return f"{names[a][0].upper()}{names[a][1:]} {relation} {names[b]}: {', '.join(numbers)}."
+
+
+def _means(report: Mapping[str, Any], a: str, b: str, measure: str) -> tuple[float, float] | None:
+    first, second = ((report.get("measures") or {}).get(system, {}).get(measure) for system in (a, b))
     return (first, second) if _is_number(first) and _is_number(second) else None
 
 
@@ -265,6 +292,13 @@ def dev_name(estimate: bool) -> str:
     return "dev (estimate)" if estimate else "dev"
 
 
+def split_name(report: Mapping[str, Any]) -> str:
+    """What the report's split is called, marked in the same way."""
+    split = report.get("split") or "test"
+    made = report.get("estimate") if split == "dev" else report.get("split_is_synthetic")
+    return f"{split} (estimate)" if made else split
+
+
 def number(value: Any, digits: int = 3) -> str:
     """0.645; whole numbers with thin groups; a dash if there is none."""
     if not _is_number(value):
@@ -272,16 +306,17 @@ def number(value: Any, digits: int = 3) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.{digits}f}".replace("-", "−")
 
 
-def signed(value: Any) -> str:
+def signed(value: Any, digits: int = 3) -> str:
     """+0.045 or −0.012; zero has no sign."""
     if not _is_number(value):
         return "–"
-    return f"{value:+.3f}".replace("-", "−") if round(value, 3) else "0.000"
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text if round(value, digits) else text[1:]
 
 
-def span(bounds: Sequence[float] | None) -> str:
+def span(bounds: Sequence[float] | None, digits: int = 3) -> str:
     """An interval: +0.021 to +0.069."""
-    return f"{signed(bounds[0])} to {signed(bounds[1])}" if bounds else "–"
+    return f"{signed(bounds[0], digits)} to {signed(bounds[1], digits)}" if bounds else "–"
 
 
 def p_value(value: Any, sign: bool = False) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sdretrieval.report.page import dev_name
+from sdretrieval.formatting import quantity
+from sdretrieval.report.page import COMPARISONS, dev_name, findings, improved, p_value, signed, span, split_name
 from sdretrieval.stages.results import Results
 
 
@@ -13,35 +14,33 @@ def headline(report: Mapping[str, Any]) -> str:
     """One sentence: what became of the student."""
     against = next(row for row in report["tests"] if row["b"] == "student_0")
     before, after = (report["measures"][name][against["measure"]] for name in ("student_0", "final"))
-    numbers, (low, high) = f"{before:.4f} to {after:.4f}", against["interval95"]
     if not report["trained"]:
-        return f"Nothing was trained: the probe found no teacher better than the student ({numbers})."
-    if all(one["decision"] == "rejected" for one in report["generations"]):
+        return (
+            "Nothing was trained: the probe found no teacher better than the student, so the final student is the base "
+            f"({against['measure']} {before:.4f})."
+        )
+    if not improved(report):
         return "No generation passed the gate: the final student is the base."
-    made = " (synthetic queries: estimate)" if report["split_is_synthetic"] else ""
-    split = dev_name(report["estimate"]) if report["split"] == "dev" else report["split"] + made
+    interval = f"95 % interval {span(against['interval95'], 4)}, p {p_value(against['p_holm'], sign=True)} after Holm"
     return (
-        f"{against['measure']} on {report['corpus']} {split}: {numbers} "
-        f"({against['difference']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, "
-        f"p = {against['p_holm']:.2g} after Holm): {against['verdict']}."
+        f"{against['measure']} on {report['corpus']} {split_name(report)}: {before:.4f} to {after:.4f} "
+        f"({signed(against['difference'], 4)}, {interval if report['n_queries'] > 1 else 'one query'}): "
+        f"{against['verdict']}."
     )
 
 
 def notes(results: Results, report: Mapping[str, Any]) -> list[str]:
-    """What a reader must not overlook: hybrid search, estimates, controls that do as well, the power of dev."""
+    """What a reader must not overlook: how the student compares, estimates, the power of dev."""
     config, run = results.run.config, len(report["generations"])
-    lines = list(_hybrid_notes(report))
+    lines = findings(report, COMPARISONS[1:])  # the headline has the first
     controls = config.evaluate.controls
     if controls and not report["trained"]:
         lines.append(
             f"Nothing was trained, so neither were the controls that the config asks for: {', '.join(controls)}."
         )
-    for row in report["tests"]:
-        if row["b"] in ("hard_labels", "shuffled_teacher") and row["verdict"] != "gain":
-            lines.append(f"Against {row['b']} at equal updates: {row['difference']:+.4f}, {row['verdict']}.")
     lines += _seen_note(report["seen_positives"])
     if repeated := results.base.collection.notes["repeated_queries"]:
-        lines.append(f"{repeated} query text(s) are in two splits; training leaves these queries out.")
+        lines.append(f"Training leaves out {quantity(repeated, 'queries')} whose text is in two splits.")
     if results.run.learns_queries_only:
         lines.append(
             "Only the query encoder learns (student.train: query): documents keep the base student's vectors in every "
@@ -50,8 +49,8 @@ def notes(results: Results, report: Mapping[str, Any]) -> list[str]:
     lines += _dev_notes(report)
     if 0 < run < config.generations:
         lines.append(
-            f"{run} of {config.generations} generations were run: after a refused one the next would have trained the "
-            "same student from the same lists."
+            f"The run ended after {run} of {config.generations} generations: after a refused one the next would have "
+            "trained the same student from the same lists."
         )
     return lines
 
@@ -62,26 +61,10 @@ def weight_notes(mining: Mapping[str, Any]) -> Iterator[str]:
         weights = mined["query_weights"]
         if weights and weights["silenced"]:
             yield (
-                f"Generation {number}: {weights['silenced']} of {weights['queries']} training queries count nothing in "
-                f"the teacher's term, since they are trusted less than {weights['below']:g}; the section "
-                "Mining names the least trusted."
+                f"Generation {number}: the teacher's term leaves out {weights['silenced']:,} of "
+                f"{quantity(weights['queries'], 'training queries')}, trusted less than {weights['below']:g}; the "
+                "section Mining names the least trusted."
             )
-
-
-def _hybrid_notes(report: Mapping[str, Any]) -> Iterator[str]:
-    measure = report["tests"][0]["measure"]
-    final, hybrid = report["measures"]["final"][measure], report["measures"]["hybrid_0"][measure]
-    if all(one["decision"] == "rejected" for one in report["generations"]):  # both sides are the base
-        if hybrid > final:
-            yield f"Untrained hybrid search ({hybrid:.4f}) is ahead of the base student alone ({final:.4f})."
-        return
-    if hybrid > final:
-        yield (
-            f"Untrained hybrid search ({hybrid:.4f}) is ahead of the distilled student alone ({final:.4f}): if you "
-            "can run BM25 beside the index, compare with that."
-        )
-    fused = next(row for row in report["tests"] if row["a"] == "hybrid_final")
-    yield f"Inside hybrid search distillation changes {measure} by {fused['difference']:+.4f}: {fused['verdict']}."
 
 
 def _dev_notes(report: Mapping[str, Any]) -> Iterator[str]:
@@ -92,12 +75,15 @@ def _dev_notes(report: Mapping[str, Any]) -> Iterator[str]:
             f"{measure} on {dev_name(True)}, base to final: {report['dev_measures']['student_0'][measure]:.4f} to "
             f"{report['dev_measures']['final'][measure]:.4f}."
         )
+    if report["split_is_synthetic"] and report["split"] != "dev":
+        yield f"So were the {report['split']} queries: every figure of {split_name(report)} is an estimate as well."
     if truth := report["estimate_against_truth"]:
         final = next(row for row in truth["rows"] if row["system"] == "final")
         order = "" if truth["agreement"] is None else f"; order of the systems: Kendall's tau {truth['agreement']:.2f}"
         yield (
-            f"The estimate beside the truth, {truth['measure']} of final against the base: {final['estimated']:+.4f} "
-            f"on synthetic dev queries, {final['true']:+.4f} on judged {report['split']} queries{order}."
+            f"The estimate beside the truth, {truth['measure']} of final against the base: "
+            f"{signed(final['estimated'], 4)} on synthetic dev queries, {signed(final['true'], 4)} on judged "
+            f"{report['split']} queries{order}."
         )
     for one in report["generations"]:
         yield f"Generation {one['generation']}: {one['reason']}"
@@ -112,12 +98,12 @@ def _seen_note(parts: Mapping[str, Any] | None) -> list[str]:
         if name in parts["means"]
     ]
     tests = [
-        f"{row['difference']:+.4f} against {row['b']} ({row['interval95'][0]:+.4f} to {row['interval95'][1]:+.4f}, "
-        f"p = {row['p_holm']:.2g} after Holm)"
+        f"{signed(row['difference'], 4)} against {row['b']} ({span(row['interval95'], 4)}, "
+        f"p {p_value(row['p_holm'], sign=True)} after Holm)"
         for row in parts["unseen_tests"]
     ]
     return [
-        f"{parts['n_seen']} queries have a positive that train judges as well, {parts['n_unseen']} have none; "
-        f"{parts['measure']} on the former and on the latter: {', '.join(means)}. On the latter final is "
+        f"Queries with a positive that train judges as well: {parts['n_seen']:,}; without: {parts['n_unseen']:,}. "
+        f"{parts['measure']} on the former and on the latter: {', '.join(means)}. On the latter final has "
         f"{', '.join(tests)}."
     ]

@@ -39,7 +39,7 @@ def test_show_tells_the_lineage_and_the_gate(finished: Finished, call: Call, mon
     assert by_address["1/mine"]["key"] in by_address["1/score"]["inputs"]
     assert [one["decision"] for one in found["generations"]] == ["accepted"]
     table = call("show", "tiny", "--runs", finished.runs).out
-    assert "generation 1: accepted. The gate: " in table
+    assert "\ngeneration 1: accepted, " in table
     assert "tiny: finished" in table
 
 

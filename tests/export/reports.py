@@ -29,7 +29,13 @@ REPORT: dict[str, Any] = {
         _test("hybrid_final", "hybrid_0", 0.01, (-0.1, 0.1), 0.8),
     ],
     "generations": [
-        {"generation": 1, "decision": "accepted", "proven": True, "reason": "a proven gain: +0.3", "seconds": 3.0},
-        {"generation": 2, "decision": "rejected", "proven": False, "reason": "a loss: -0.1", "seconds": 3.0},
+        {
+            "generation": 1,
+            "decision": "accepted",
+            "proven": True,
+            "reason": "accepted, a proven gain: +0.3",
+            "seconds": 3.0,
+        },
+        {"generation": 2, "decision": "rejected", "proven": False, "reason": "rejected: a loss: -0.1", "seconds": 3.0},
     ],
 }

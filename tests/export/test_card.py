@@ -56,8 +56,8 @@ def test_lineage_teachers_generations_and_command() -> None:
         f"digest `{'b' * 32}`",
         f"Corpus: tiny, digest `{'c' * 32}`",
         "Teacher `ema`, weight 0.5: reads every window of a document",
-        "Generation 1: accepted, a proven gain. a proven gain: +0.3",
-        "Generation 2: rejected. a loss: -0.1",
+        "* Generation 1: accepted, a proven gain: +0.3\n",
+        "* Generation 2: rejected: a loss: -0.1\n",
         "sdretrieval run configs/tiny.yaml",
     ):
         assert words in card
@@ -76,8 +76,15 @@ def test_estimates_rejections_and_the_unmeasured_are_marked() -> None:
     assert "**estimate**: no labels were used" in model_card(replace(FACTS, report=REPORT | {"estimate": True}), SERVED)
     rejected = REPORT | {"generations": REPORT["generations"][1:]}
     assert "No generation passed the gate" in model_card(replace(FACTS, report=rejected), SERVED)
+    assert "Nothing was trained" in model_card(replace(FACTS, report=REPORT | {"generations": []}), SERVED)
     bare = model_card(replace(FACTS, report=None), SERVED)
     assert "Nothing was measured" in bare and "## Results" not in bare
+
+
+def test_a_split_whose_queries_were_made_is_marked_wherever_it_is_named() -> None:
+    card = model_card(replace(FACTS, report=REPORT | {"split_is_synthetic": True, "n_queries": 1}), SERVED)
+    assert card.count("split `test` (**estimate**: its queries were made from documents)") == card.count("split `test`")
+    assert ", 1 query, seed 13" in card
 
 
 def test_a_name_with_bars_and_line_breaks_keeps_the_table_whole() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from html.parser import HTMLParser
 from typing import Any
 
@@ -10,7 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdretrieval.report.page import duration, excerpts, p_value, render, signed, size, ticks
+from sdretrieval.report.page import (
+    COMPARISONS,
+    _judged,
+    duration,
+    excerpts,
+    findings,
+    p_value,
+    render,
+    signed,
+    size,
+    ticks,
+)
+from sdretrieval.report.words import headline
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 ATTACK = "<script>alert(1)</script> \"quoted\" & 'single'"
@@ -120,14 +133,74 @@ def test_texts_are_escaped_and_complete(report: dict[str, Any], details: dict[st
 
 def test_it_says_plainly_that_untrained_hybrid_search_is_better(report: dict[str, Any]) -> None:
     text = Page(render(report, {"headline": "A headline"})).text
-    assert "The final student beats the base: nDCG@10 0.660 against 0.610, +0.045" in text
-    assert "Untrained hybrid search beats the final student alone" in text
-    assert "Inside hybrid search distillation shows no gain within noise" in text
-    assert "Distillation shows no gain within noise over hard labels at equal updates" in text
+    assert "The final student beats the base student: nDCG@10 0.6600 against 0.6100, +0.0450" in text
+    report["measures"]["hybrid_0"]["nDCG@10"] = 0.7
+    text = Page(render(report, {"headline": "A headline"})).text
+    assert "Untrained hybrid search beats the final student: nDCG@10 0.7000 against 0.6600, +0.0400, 95 %" in text
+    assert "interval +0.0200 to +0.0600, p = 0.006 after Holm. If you can run BM25 beside the index" in text
+    assert "Hybrid search with the final student shows no gain within noise over untrained hybrid search" in text
+    assert "The final student shows no gain within noise over the control hard_labels" in text
     report["tests"] = [{**test, "p": 0.02} for test in report["tests"]]
     assert "The final student shows no gain within noise over the base" in Page(render(report, {})).text  # Holm: 0.08
     report["tests"] = []
-    assert "final has nDCG@10 0.660, hybrid_0 has 0.620 (not tested)." in Page(render(report, {})).text
+    assert "final has nDCG@10 0.660, hybrid_0 has 0.700 (not tested)." in Page(render(report, {})).text
+
+
+SENTENCE = re.compile(
+    r"(?P<a>.+) (?P<relation>beats|shows no gain within noise over) (?P<b>.+): nDCG@10 (?P<of_a>[\d.]+) against "
+    r"(?P<of_b>[\d.]+), (?P<difference>[+−]?[\d.]+)(, 95 % interval (?P<low>[+−]?[\d.]+) to (?P<high>[+−]?[\d.]+), "
+    r"p [<=] (?P<p>[\d.]+) after Holm)?\.( If you can run BM25 .*)?"
+)
+
+
+@given(
+    means=st.lists(st.sampled_from([0.0, 0.2, 0.2001, 0.7, 1.0]), min_size=6, max_size=6),
+    p=st.sampled_from([1e-6, 0.01, 0.9, 1.0]),
+    decisions=st.sampled_from([[], ["rejected"], ["accepted"], ["rejected", "merged"]]),
+    queries=st.sampled_from([1, 300]),
+)
+def test_whoever_is_ahead_comes_first_in_words_and_figures(
+    means: list[float], p: float, decisions: list[str], queries: int
+) -> None:
+    names = ("student_0", "hybrid_0", "hard_labels", "shuffled_teacher", "final", "hybrid_final")
+    of = dict(zip(names, means, strict=True))
+    trained = any(decision != "rejected" for decision in decisions)
+    if not trained:  # the final student is the base
+        of |= {"final": of["student_0"], "hybrid_final": of["hybrid_0"]}
+    report = {
+        "corpus": "tiny", "split": "test", "estimate": False, "split_is_synthetic": False, "n_queries": queries,
+        "trained": bool(decisions), "generations": [{"decision": decision} for decision in decisions],
+        "measures": {name: {"nDCG@10": mean} for name, mean in of.items()},
+        "tests": [paired(a, b, of[a] - of[b], p if of[a] != of[b] and queries > 1 else 1.0) for a, b in COMPARISONS],
+    }  # fmt: skip
+    said = findings(report)
+    assert len(set(said)) == len(said) == (5 if trained else 3)
+    for sentence in said:
+        match = SENTENCE.fullmatch(sentence)
+        assert match is not None, sentence
+        of_a, of_b = float(match["of_a"]), float(match["of_b"])
+        difference = float(match["difference"].replace("−", "-"))
+        assert difference == pytest.approx(of_a - of_b)
+        assert match["relation"] != "beats" or (of_a > of_b and float(match["p"]) < 0.05)
+        assert ("the final student" in sentence.lower()) == trained
+        if queries > 1:
+            low, high = (float(match[name].replace("−", "-")) for name in ("low", "high"))
+            assert low <= difference <= high
+        else:
+            assert match["p"] is None
+        if "compare with hybrid search first" in sentence:
+            assert of["hybrid_0"] > of["final"]
+    report["tests"] = _judged(report["tests"])
+    first = headline(report)
+    assert ("the final student is the base" in first) == (not trained)
+    assert ("Nothing was trained" in first) == (not decisions)
+
+
+def test_the_page_says_nothing_twice(report: dict[str, Any], details: dict[str, Any]) -> None:
+    details["notes"] = findings(report)
+    text = Page(render(report, details)).text
+    for sentence in details["notes"]:
+        assert text.count(sentence) == 1
 
 
 def test_the_report_alone_makes_a_page(report: dict[str, Any]) -> None:
@@ -157,6 +230,8 @@ def test_every_dev_figure_of_a_run_without_labels_is_called_an_estimate(
     on_dev = Page(render({**report, "estimate": True, "split": "dev"}, details)).text
     assert "split dev (estimate)" in on_dev
     assert "on the dev (estimate) queries" in on_dev
+    made = Page(render({**report, "estimate": True, "split_is_synthetic": True}, details)).text
+    assert "split test (estimate)" in made and "on the test (estimate) queries" in made
 
 
 def test_a_peak_that_is_not_the_stages_own_says_so(report: dict[str, Any], details: dict[str, Any]) -> None:
@@ -180,7 +255,8 @@ def test_what_was_left_out_of_the_lists_is_counted(report: dict[str, Any], detai
     html = render(report, details)
     text = Page(html).text
     assert "<script" not in html
-    for words in ("3 of 1,600 lists held fewer than 2 documents", "34 of 1,200 negatives left the hard-label term",
+    for words in ("Left out: 3 of 1,600 lists, with fewer than 2 documents",
+                  "34 of 1,200 negatives left the hard-label term",
                   "a lost answer", "score 0.900, above 0.700"):  # fmt: skip
         assert words in text, words
 

@@ -83,7 +83,7 @@ def test_the_headline_says_what_the_test_against_the_base_says(finished: RunResu
     low, high = row["interval95"]
     assert row["p"] < row["p_holm"], "else this could not tell which of the two is shown"
     expected = (
-        f"({row['difference']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, p = {row['p_holm']:.2g} after Holm)"
+        f"({row['difference']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, p = {row['p_holm']:.3f} after Holm)"
     )
     assert f"{expected}: {row['verdict']}." in finished.details["headline"]
 
@@ -188,14 +188,14 @@ def test_the_report_shows_what_the_false_negative_rule_removed(awkward: RunResul
 
 
 def test_queries_that_stand_in_two_splits_are_in_the_notes(awkward: RunResult) -> None:
-    assert "1 query text(s) are in two splits; training leaves these queries out." in awkward.details["notes"]
+    assert "Training leaves out 1 query whose text is in two splits." in awkward.details["notes"]
 
 
 def test_the_note_on_unseen_positives_gives_its_p(awkward: RunResult) -> None:
     parts = awkward.report["seen_positives"]
     (row,) = parts["unseen_tests"]
     note = next(note for note in awkward.details["notes"] if "train judges as well" in note)
-    assert f"p = {row['p_holm']:.2g} after Holm" in note
+    assert f"p = {row['p_holm']:.3f} after Holm" in note
     assert row["p"] <= row["p_holm"]
 
 

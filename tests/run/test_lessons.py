@@ -95,10 +95,10 @@ def test_silenced_queries_are_counted_and_named_with_their_texts(weighed: Any) -
     assert weight_Q[weight_Q > 0].mean() == pytest.approx(1.0, abs=1e-5)
     assert found["examples"][0]["query"].startswith("where is the") and found["examples"][0]["trust"] < 0.2
     page = (weighed.folder / "report.html").read_text(encoding="utf8")
-    assert "count nothing in the teacher's term" in page.replace("&#39;", "'")
+    assert "The teacher's term leaves out" in page.replace("&#39;", "'")
     assert found["examples"][0]["query"] in page
     assert any(
-        f"{found['silenced']} of {found['queries']} training queries count nothing" in n
+        f"the teacher's term leaves out {found['silenced']} of {found['queries']} training queries" in n
         for n in weighed.details["notes"]
     )
 
