@@ -1,6 +1,8 @@
-"""Bytes and seconds as people read them."""
+"""Counts, bytes and seconds as people read them."""
 
 from __future__ import annotations
+
+import re
 
 
 def readable_bytes(size: float) -> str:
@@ -18,3 +20,13 @@ def readable_seconds(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def quantity(count: int, noun: str) -> str:
+    """`1 dev query`, `12,800 candidates`: a count and its noun, which is given in the plural."""
+    return f"{count:,} {singular(noun) if count == 1 else noun}"
+
+
+def singular(words: str) -> str:
+    """Words for one, from those for several: the first of them that ends in s is the noun (`queries left out`)."""
+    return re.sub(r"\b(\w+?)(ies|s)\b", lambda m: m[1] + ("y" if m[2] == "ies" else ""), words, count=1)

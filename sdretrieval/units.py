@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sdretrieval.formatting import readable_seconds
+from sdretrieval.formatting import quantity, readable_seconds, singular
 
 
 class Address(NamedTuple):
@@ -89,12 +89,13 @@ def stage_counts(address: str, counts: Mapping[str, Any]) -> str:
     words = SHOWN_COUNTS.get(Address.of(address).stage)
     if words is not None:
         known = [(counts[name], form) for name, form in words.items() if counts.get(name) is not None]
-        return ", ".join(form.format(value) for at, (value, form) in enumerate(known) if at == 0 or value != 0)
+        shown = [(value, form) for at, (value, form) in enumerate(known) if at == 0 or value != 0]
+        return ", ".join((singular(form) if value == 1 else form).format(value) for value, form in shown)
     parts = []
     for name, value in counts.items():
         plain = name.replace("_", " ")
         number = f"{plain} {value:.4f}" if isinstance(value, float) else f"{plain} {value}"
-        parts.append(f"{value:,} {plain}" if type(value) is int else number)
+        parts.append(quantity(value, plain) if type(value) is int else number)
     return ", ".join(parts)
 
 

@@ -12,6 +12,7 @@ from sdretrieval.cli.lookup import find_model, own_tokens
 from sdretrieval.cli.options import Json, Runs
 from sdretrieval.cli.output import print_json, say, stdout_kept_clean
 from sdretrieval.errors import RequestError
+from sdretrieval.formatting import quantity
 
 if TYPE_CHECKING:
     from sdretrieval.corpus import CorpusCheck
@@ -88,7 +89,8 @@ def convert_command(
         return
     say(*(line for report in imported.reports for line in report.lines()))
     judged = ", ".join(f"{split} {count:,}" for split, count in splits.items()) or "none"
-    say(f"{folder}: {len(corpus.documents):,} documents, {len(corpus.queries):,} queries; judged queries: {judged}")
+    amounts = f"{quantity(len(corpus.documents), 'documents')}, {quantity(len(corpus.queries), 'queries')}"
+    say(f"{folder}: {amounts}; judged queries: {judged}")
 
 
 @app.command("check")

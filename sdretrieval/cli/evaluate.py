@@ -17,6 +17,7 @@ from sdretrieval.cli.lookup import FoundModel, find_model, load_found
 from sdretrieval.cli.options import Runs
 from sdretrieval.cli.output import check_writable, print_json, print_measures, say, stdout_kept_clean
 from sdretrieval.files import write_json
+from sdretrieval.formatting import quantity
 from sdretrieval.store import Store, Work, check_disk, key_of
 from sdretrieval.store.run_folder import runs_folder
 
@@ -81,7 +82,7 @@ def evaluate_command(
 def _print(record: dict[str, Any]) -> None:
     model, tests = record["model"], {test["b"]: test for test in record["tests"]}
     measures = list(record["measures"][model])
-    say(f"{record['corpus']}, {record['split']}: {record['n_queries']} queries")
+    say(f"{record['corpus']}, {record['split']}: {quantity(record['n_queries'], 'queries')}")
     for name, prompts in record["prompts"].items():
         if any(prompts.values()):
             say(f"{name} reads query prompt {prompts['query']!r}, document prompt {prompts['document']!r}")

@@ -13,6 +13,7 @@ from sdretrieval.cli.options import Json, RunName, Runs
 from sdretrieval.cli.output import print_json, print_table, say, stdout_kept_clean
 from sdretrieval.errors import DamagedArtifact, ModelError
 from sdretrieval.files import read_json
+from sdretrieval.formatting import quantity
 from sdretrieval.store.run_folder import find_run, read_report
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def export_command(
     if as_json:
         print_json(read_json(folder / "bundle.json"))
         return
-    say(f"{folder}: {manifest.documents:,} documents, {manifest.dims} dims, {', '.join(manifest.formats)}")
+    say(f"{folder}: {quantity(manifest.documents, 'documents')}, {manifest.dims} dims, {', '.join(manifest.formats)}")
     for name, near in manifest.agreement.items():
         say(f"{name}: lowest cosine with torch {near.cosine:.4f}, top hits in common {near.shared:.1%}")
     say(f"check it at any time: sdretrieval verify {folder}")

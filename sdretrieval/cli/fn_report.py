@@ -17,6 +17,7 @@ from sdretrieval.cli.options import ConfigOrRun, Json, Runs, Settings
 from sdretrieval.cli.output import check_writable, excerpt, print_json, print_table, say, stdout_kept_clean
 from sdretrieval.errors import RequestError
 from sdretrieval.files import write_text
+from sdretrieval.formatting import quantity
 
 if TYPE_CHECKING:
     from sdretrieval.corpus import Corpus
@@ -86,11 +87,13 @@ def _print(record: dict[str, Any]) -> None:
     curve, name = record["curve"], "margin" if record["rule"] == "margin" else "percent"
     say(
         "",
-        f"{record['found']} of {record['candidates']} unlabelled candidates are suspects ({name} {record['value']:g})",
+        f"suspects: {record['found']} of {quantity(record['candidates'], 'unlabelled candidates')} "
+        f"({name} {record['value']:g})",
     )
     if record["lists_without_positive"]:
         say(
-            f"{record['lists_without_positive']} of {record['lists']} lists have no known positive: no rule judges them"
+            f"lists without a known positive (no rule judges them): {record['lists_without_positive']} of "
+            f"{record['lists']}"
         )
     say(
         "",

@@ -13,6 +13,7 @@ from typing import Any
 
 from sdretrieval.errors import DamagedArtifact
 from sdretrieval.files import read_json
+from sdretrieval.formatting import quantity
 from sdretrieval.progress import check_interrupt
 from sdretrieval.store import Ledger, Store, Work, key_of
 from sdretrieval.units import Address, stage_line
@@ -158,7 +159,7 @@ class Runner:
     def say_reused(self) -> None:
         """Log how many stages the store already had since this was last said: one line for all of them."""
         if self.reused:
-            logger.info("%d stage%s from the store", self.reused, "s" * (self.reused != 1))
+            logger.info("%s from the store", quantity(self.reused, "stages"))
         self.reused = 0
 
     def _plan(self, address: str, key: str, describe: dict[str, Any], resumable: bool) -> None:

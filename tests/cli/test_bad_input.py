@@ -200,8 +200,8 @@ BAD_REQUESTS: dict[str, tuple[list[str], str]] = {
     "no such stage": (["run", "{config}", "--until", "1/mien"], "--until 1/mien: expected GENERATION/STAGE"),
     "a shared stage": (["run", "{config}", "--until", "1/probe"], "--until 1/probe: probe is shared by all"),
     "a generation's stage": (["run", "{config}", "--until", "0/mine"], "mine belongs to a generation; expected 1/mine"),
-    "a late stage": (["run", "{config}", "--until", "2/train"], "1 generation(s); expected at most 1/train"),
-    "a later stage": (["run", "{config}", "--until", "3/encode"], "1 generation(s); expected at most 2/encode"),
+    "a late stage": (["run", "{config}", "--until", "2/train"], "1 generation; expected at most 1/train"),
+    "a later stage": (["run", "{config}", "--until", "3/encode"], "1 generation; expected at most 2/encode"),
     "no generation": (["run", "{config}", "--until", "/mine"], "expected a generation's number before the /, or one"),
     "JSON into no folder": (
         ["evaluate", "bm25", "--corpus", "{corpus}", "--json", "{empty}/no/x.json", "--runs", "{empty}"],

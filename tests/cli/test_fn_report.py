@@ -74,7 +74,7 @@ def test_marks_are_truth_in_a_later_run_and_no_suspects_any_more(
 
 def test_the_table_names_rule_curve_and_advice(finished: Finished, call: Call) -> None:
     out = call("fn-report", "tiny", "--runs", finished.runs, "--rule", "percent_of_positive", "-n", 2).out
-    assert "unlabelled candidates are suspects (percent 95)" in out
+    assert "unlabelled candidates (percent 95)" in out
     assert "Caught: of 0 known positives" in out
     assert "No percent is recommended: only 0 known positive(s) are beside another one of their query" in out
 
