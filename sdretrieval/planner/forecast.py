@@ -46,13 +46,15 @@ CANNOT_FORECAST = (SdretrievalError, OSError, ValueError, MemoryError, RuntimeEr
 again), or a trial needs more memory than there is (of which torch says RuntimeError)."""
 ONE_MORE_PASS = 1 / 3
 """Of a token's cost in training (forward, and twice as much back): a forward pass."""
-HOLES = {"train": 1.5, "encode": 2.2}
+HOLES = {"train": 1.8, "encode": 2.2}
 """What the process holds over what tensors take in training, and over the peak of a trial of encoding: batches of ever
 other shapes leave holes between them (docs/ablations/speed_and_memory.md)."""
 DEVICE_HOLES = 1.2
 """The same of torch's allocator on a GPU; not measured yet."""
 WARM = 300_000_000
 """Bytes that the libraries keep once they have computed: compiled kernels, buffers, holes."""
+KEPT = 0.25
+"""Of what training held: what is not given back after it."""
 POSTING_BYTES = 8
 """BM25's, for a token of a document: 16 for a term of it, kept by document and by term."""
 FAISS_SCRATCH = 1.5 * 2**30
@@ -174,17 +176,22 @@ def forecast(
     trials = Trials(config, load, calibration, batch_tokens)
     first = {stage.key: stage for stage in reversed(planned) if not stage.cached}  # what it makes, later ones find
     todo = [stage for stage in planned if first.get(stage.key) is stage]
-    return Forecast(
-        {stage.address: _predict(stage, trials) for stage in todo}, {stage.address: stage.key for stage in todo}
-    )
+    predictions: dict[str, Prediction] = {}
+    kept = 0.0
+    for stage in todo:
+        training = Address.of(stage.address).stage == "train"
+        predictions[stage.address] = one = _predict(stage, trials, 0.0 if training else kept)
+        if training and one.peak_bytes is not None:  # which the next training takes again
+            kept = max(kept, KEPT * (one.peak_bytes - calibration.base_bytes))
+    return Forecast(predictions, {stage.address: stage.key for stage in todo})
 
 
 Held = tuple[float, float]
 """Bytes beside what the process holds anyway: in memory, and on the GPU."""
 
 
-def _predict(stage: Planned, trials: Trials) -> Prediction:
-    """Amount times what a unit took in a trial."""
+def _predict(stage: Planned, trials: Trials, kept: float) -> Prediction:
+    """Amount times what a unit took in a trial. `kept`: bytes that an earlier training left in the process."""
     config, load, address = trials.config, trials.load, stage.address
     name, amount = Address.of(address).stage, amount_of(address, config, load)
     seconds: float | None = None
@@ -210,7 +217,7 @@ def _predict(stage: Planned, trials: Trials) -> Prediction:
     if not works:
         return Prediction(amount, seconds, None, stage.seconds, pace)
     calibration = trials.calibration
-    peak = calibration.base_bytes + WARM + _collection_bytes(config, load) + max(held for held, _ in works)
+    peak = calibration.base_bytes + WARM + kept + _collection_bytes(config, load) + max(held for held, _ in works)
     device = calibration.device_bytes + max(on_device for _, on_device in works)
     return Prediction(amount, seconds, round(peak), stage.seconds, pace, round(device) if trials.on_gpu else None)
 

@@ -125,10 +125,6 @@ def test_roberta_counts_positions_from_the_padding_on(
         ("1/encode:teacher1", "did you mean 1/encode?"),
         ("1/evaluate", "did you mean 1/evaluate:"),
         ("0/evaluate:bm52:dev", "did you mean 0/evaluate:bm25:dev"),
-        (
-            "0/probe",
-            "no such stage; only probe.guard and weight: auto make a run probe; `sdretrieval probe` does it alone",
-        ),
         ("0/precision", "only train.precision: auto or student.encode_precision: auto make a run measure it"),
         ("1/merge:0.3", "--until 1/merge:0.3: this config has no such stage; "),
         ("hard_labels/encode", "this config has no such stage; "),
@@ -139,6 +135,11 @@ def test_a_stage_that_the_run_does_not_have(
     refused: Refused, until: str, expected: str, worker: tuple[str, ...]
 ) -> None:
     assert expected in refused("--until", until, *worker).err
+
+
+def test_a_run_probes_only_if_it_is_asked_to(refused: Refused) -> None:
+    said = refused("--until", "0/probe", "--set", "probe.guard=false").err
+    assert "no such stage; only probe.guard and weight: auto make a run probe; `sdretrieval probe` does it" in said
 
 
 def test_stages_are_known_beforehand(finished: Finished) -> None:
@@ -182,7 +183,8 @@ def test_lists_too_short_to_learn_from(config: Path, tmp_path: Path, tiny_corpus
     first, second = (json.loads(line)["_id"] for line in lines)
     for split, row in (("train", f"{first}\t{second}"), ("dev", f"{second}\t{first}"), ("test", f"{second}\t{first}")):
         (folder / "qrels" / f"{split}.tsv").write_text(f"query-id\tcorpus-id\tscore\n{row}\t1\n")
-    done = call("run", config, "--runs", tmp_path / "runs", "--set", f"corpus.source={folder}")
+    other = ("--set", f"corpus.source={folder}", "--set", "probe.guard=false")
+    done = call("run", config, "--runs", tmp_path / "runs", *other)
     assert done.code == 1, done.err
     expected = (
         "1/mine: no query has a list of 2 documents or more, the least that can teach an order (the corpus has 2 "

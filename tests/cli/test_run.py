@@ -32,7 +32,7 @@ def test_a_run_prints_the_table_and_where_things_are(finished: Finished) -> None
     assert [line.split()[0] for line in out.splitlines()[4:11]] == SYSTEMS
     assert "test nDCG@10" in out
     assert "verdict" in out
-    assert "Inside hybrid search distillation changes nDCG@10" in out
+    assert "ybrid search with the final student" in out
     assert f"report:  {finished.runs / 'tiny' / 'report.html'}" in out
     assert f"student: {finished.runs / 'tiny' / 'student'}" in out
     err = finished.done.err
@@ -125,6 +125,14 @@ def test_without_labels_every_dev_column_is_an_estimate(split: str, capsys: pyte
     out = capsys.readouterr().out
     assert "dev (estimate) M" in out
     assert "dev M" not in out
+
+
+def test_a_split_whose_queries_were_made_is_marked_in_head_and_table(capsys: pytest.CaptureFixture[str]) -> None:
+    report = {"corpus": "tiny", "split": "test", "n_queries": 1, "estimate": True, "split_is_synthetic": True}
+    print_results_table(report, [{"system": "bm25", "dev": {"M": 0.5}, "test": {"M": 0.5}}])
+    head, *table = capsys.readouterr().out.splitlines()
+    assert head == "tiny, test (estimate): 1 query"
+    assert "test (estimate) M" in "\n".join(table)
 
 
 def test_a_run_reported_on_dev_shows_dev_once(finished: Finished, call: Call) -> None:

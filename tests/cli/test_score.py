@@ -58,7 +58,7 @@ def test_from_pairs_to_a_run_by_the_command_line(
     config: Path, copied: Path, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = yaml.safe_load(config.read_text())
-    settings["teacher"] = {"kind": "scores", "file": str(tmp_path / "scores.tsv")}
+    settings |= {"teacher": {"kind": "scores", "file": str(tmp_path / "scores.tsv")}, "probe": {"guard": False}}
     own = tmp_path / "own.yaml"
     own.write_text(yaml.safe_dump(settings))
     done = call("score", own, "--pairs", tmp_path / "pairs.tsv", "--runs", copied)

@@ -32,6 +32,11 @@ CLASHES = [
         "(evaluate.teacher_depth), whose order such a cut does not see; expected a shorter cut, or nDCG",
     ),
     (
+        minimal(gate={"measure": "Recall@20"}),
+        'gate.measure: found "Recall@20"; the probe reranks the student\'s top 20 (evaluate.teacher_depth), whose '
+        "order such a cut does not see; expected a shorter cut, or nDCG, or probe.guard: false",
+    ),
+    (
         minimal(teacher={**CROSS, "view": {"windows": "all", "max_tokens": 100}}),
         "teacher.view.max_tokens: found 100; a cross-encoder's window is what teacher.max_tokens (512) leaves beside "
         "the query; expected null",

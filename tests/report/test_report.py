@@ -83,7 +83,7 @@ def test_the_headline_says_what_the_test_against_the_base_says(finished: RunResu
     low, high = row["interval95"]
     assert row["p"] < row["p_holm"], "else this could not tell which of the two is shown"
     expected = (
-        f"({row['difference']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, p = {row['p_holm']:.2g} after Holm)"
+        f"({row['difference']:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, p = {row['p_holm']:.3f} after Holm)"
     )
     assert f"{expected}: {row['verdict']}." in finished.details["headline"]
 

@@ -54,7 +54,9 @@ def test_documents_alone_go_to_a_report_whose_every_figure_is_an_estimate(bare: 
     assert report["estimate_against_truth"] is None
     assert set(report["synthetic_queries"]) == {"dev", "test", "generated"}
     assert 4 <= report["n_queries"] <= 12 and 4 <= report["n_dev_queries"] <= 12
-    assert "(generated queries: estimate)" in bare.details["headline"] or not report["generations"][0]["proven"]
+    assert "test (estimate): " in bare.details["headline"] or not report["generations"][0]["proven"]
+    assert any("every figure of test (estimate) is an estimate as well" in note for note in bare.details["notes"])
+    assert "split test (estimate)" in (bare.folder / "report.html").read_text(encoding="utf8")
     assert "hard_labels" in report["measures"], "the queries' own documents are labels for the control"
 
 
@@ -213,6 +215,7 @@ def test_two_runs_are_compared_on_the_queries_that_were_kept(bare: Any) -> None:
     from sdretrieval.cli.compare import compare_runs
 
     found = compare_runs(str(bare.folder), str(bare.folder))
+    assert found["estimate"] is True
     row = next(row for row in found["tests"] if (row["system"], row["measure"]) == ("final", "nDCG@10"))
     assert row["value_a"] == pytest.approx(bare.report["measures"]["final"]["nDCG@10"])
 

@@ -283,6 +283,7 @@ def test_the_guard_asks_for_the_probes_pairs_and_does_not_insist_on_them(
     make_config: MakeConfig, asked: tuple[Path, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     runs, train = asked
+    (runs / "tiny" / "missing-pairs.tsv").unlink(missing_ok=True)  # another test's
     config = make_config(teacher={"kind": "scores", "file": str(tmp_path / "scores.tsv")}, probe={})
     record = pairs_to_score(config, tmp_path / "pairs.tsv", runs=runs)
     assert set(record["parts"]) == {"train", "probe"}
