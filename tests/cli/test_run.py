@@ -38,7 +38,7 @@ def test_a_run_prints_the_table_and_where_things_are(finished: Finished) -> None
     err = finished.done.err
     assert err.count("Stages are GENERATION/STAGE; those of 0 are shared by all generations.") == 1
     assert re.search(r"^1/mine +40 queries, 320 candidates +\d+\.\d s$", err, re.MULTILINE), err
-    assert re.search(r"^1/encode +120 windows of documents, 80 of queries +\d+\.\d s$", err, re.MULTILINE)
+    assert re.search(r"^1/encode +120 windows of documents, 84 of queries +\d+\.\d s$", err, re.MULTILINE)
     assert re.search(r"^1/train +60 updates, 480 queries seen +\d+\.\d s$", err, re.MULTILINE)
     assert "from the store" not in err and "not made yet" not in err
     assert "Traceback" not in finished.done.err

@@ -79,7 +79,7 @@ def test_size_is_estimated_from_the_folder(make_config: MakeConfig, tiny_corpus:
     size = (tiny_corpus / "corpus.jsonl").stat().st_size
     assert text_size(make_config()) == TextSize(120, 84, size)
     limited = text_size(make_config("corpus.max_documents=30", "corpus.labels=false", "corpus.generated_queries=7"))
-    assert limited == TextSize(30, 80 + 7 + 300, -(-size * 30 // 120))
+    assert limited == TextSize(30, 84 + 7 + 300, -(-size * 30 // 120))
     assert text_size(make_config(corpus={"source": "python-stdlib"})).documents == 4000
 
 
