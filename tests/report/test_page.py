@@ -169,6 +169,7 @@ def test_whoever_is_ahead_comes_first_in_words_and_figures(
         of |= {"final": of["student_0"], "hybrid_final": of["hybrid_0"]}
     report = {
         "corpus": "tiny", "split": "test", "estimate": False, "split_is_synthetic": False, "n_queries": queries,
+        "n_dev_queries": 50,
         "trained": bool(decisions), "generations": [{"decision": decision} for decision in decisions],
         "measures": {name: {"nDCG@10": mean} for name, mean in of.items()},
         "tests": [paired(a, b, of[a] - of[b], p if of[a] != of[b] and queries > 1 else 1.0) for a, b in COMPARISONS],

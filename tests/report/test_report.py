@@ -20,6 +20,7 @@ from sdretrieval.report.removed import mining_of
 from sdretrieval.run.api import RunResult, plan_config, run_config
 from sdretrieval.stages.gate import Generation
 from sdretrieval.stages.run import Weights
+from sdretrieval.store.run_folder import write_report
 from sdretrieval.store.runner import Artifact
 from tests.helpers.runs.tiny_runs import MakeConfig, artifact, ledger_of, vectors_ND
 
@@ -257,6 +258,7 @@ def edit_serving(folder: Path, **student: Any) -> None:
     record = json.loads(path.read_text())
     record["config"]["student"] |= student
     path.write_text(json.dumps(record))
+    write_report(folder, json.loads((folder / "report.json").read_text()))  # as if the run had written it
 
 
 def test_a_run_is_evaluated_as_its_config_says(finished_copy: Path, tiny_student: Path) -> None:
@@ -329,6 +331,7 @@ def test_code_of_a_runs_own_model_runs_where_the_runs_config_trusts_it_and_never
     config = json.loads((student / "config.json").read_text())
     named = {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel"}
     (student / "config.json").write_text(json.dumps({**config, "model_type": "own", "auto_map": named}))
+    edit_serving(finished_copy / "tiny")
     with pytest.raises(ModelError, match="does not load as a bi-encoder"):
         load_found(find_model("tiny", finished_copy))
     edit_serving(finished_copy / "tiny", trust_remote_code=True)
