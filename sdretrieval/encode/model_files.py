@@ -105,7 +105,7 @@ def first_type(folder: Path) -> str:
     if not modules:
         return TRANSFORMER
     router = read_settings(folder / modules[0]["path"] / ROUTER)
-    kind = modules[0]["type"]
+    kind: str = modules[0]["type"]
     if router:
         name = next(iter(routes_of(folder / modules[0]["path"]).get("query", [])), "")
         kind = str(dict(router.get("types") or {}).get(name, name))
