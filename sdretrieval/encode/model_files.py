@@ -88,7 +88,8 @@ def routes_of(folder: Path) -> dict[str, list[str]]:
     """By side, the names of a router's module folders; empty if `folder` is no router."""
     settings = read_settings(folder / ROUTER)
     routes = settings.get("structure", {})
-    if not isinstance(routes, dict) or not all(isinstance(names, list) for names in routes.values()):
+    lists = isinstance(routes, dict) and all(isinstance(names, list) for names in routes.values())
+    if not lists or not all(isinstance(name, str) for names in routes.values() for name in names):
         raise ModelError(f"{folder / ROUTER}: structure lists no module folders by side; {MEND}")
     return dict(routes)
 
@@ -108,7 +109,8 @@ def first_type(folder: Path) -> str:
     kind: str = modules[0]["type"]
     if router:
         name = next(iter(routes_of(folder / modules[0]["path"]).get("query", [])), "")
-        kind = str(dict(router.get("types") or {}).get(name, name))
+        types = router.get("types")
+        kind = str(types.get(name, name)) if isinstance(types, dict) else name
     return kind.rpartition(".")[2]
 
 
