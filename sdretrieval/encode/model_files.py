@@ -14,6 +14,7 @@ from typing import Any
 from sdretrieval.errors import ModelError
 
 CONFIG, ADAPTER, MODULES = "config.json", "adapter_config.json", "modules.json"
+ROUTER = "router_config.json"
 CARD = "config_sentence_transformers.json"
 SIDES = ("query", "document")
 BI_ENCODER = "SentenceTransformer"
@@ -22,7 +23,7 @@ SIMILARITIES = ("cosine", "dot")
 WEIGHTS = ("*.safetensors", "*.bin")
 WORD_LISTS = ("tokenizer.json", "*vocab*", "*.model", "*.tiktoken", "*bpe*")
 """Names of files that a tokenizer's entries are in."""
-FIRST_MODULES = ("Transformer", "StaticEmbedding", "Router")
+TRANSFORMER, STATIC = "Transformer", "StaticEmbedding"
 CLASSIFIER = "ForSequenceClassification"
 
 
@@ -85,10 +86,11 @@ def words_folder(folder: Path) -> Path:
 
 def routes_of(folder: Path) -> dict[str, list[str]]:
     """By side, the names of a router's module folders; empty if `folder` is no router."""
-    settings = read_settings(folder / "router_config.json")
+    settings = read_settings(folder / ROUTER)
     routes = settings.get("structure", {})
-    if not isinstance(routes, dict) or not all(isinstance(names, list) for names in routes.values()):
-        raise ModelError(f"{folder / 'router_config.json'}: structure lists no module folders by side; {MEND}")
+    lists = isinstance(routes, dict) and all(isinstance(names, list) for names in routes.values())
+    if not lists or not all(isinstance(name, str) for names in routes.values() for name in names):
+        raise ModelError(f"{folder / ROUTER}: structure lists no module folders by side; {MEND}")
     return dict(routes)
 
 
@@ -98,10 +100,18 @@ def check_routes(name: str, routes: Collection[str]) -> None:
         raise ModelError(f"model {name!r} routes by {', '.join(routes)}; expected routes {' and '.join(SIDES)}")
 
 
-def is_static(folder: Path) -> bool:
-    """Whether a text's vector is the mean of its tokens' vectors: such a model has no transformer, and no config."""
+def first_type(folder: Path) -> str:
+    """The class of the module that reads a query; a folder without `modules.json` holds a transformer alone."""
     modules = modules_of(folder)
-    return bool(modules) and modules[0]["type"].endswith(".StaticEmbedding")
+    if not modules:
+        return TRANSFORMER
+    router = read_settings(folder / modules[0]["path"] / ROUTER)
+    kind: str = modules[0]["type"]
+    if router:
+        name = next(iter(routes_of(folder / modules[0]["path"]).get("query", [])), "")
+        types = router.get("types")
+        kind = str(types.get(name, name)) if isinstance(types, dict) else name
+    return kind.rpartition(".")[2]
 
 
 def check_is_bi_encoder(name: str, folder: Path) -> None:
@@ -188,9 +198,10 @@ def check_files(name: str, folder: Path) -> Mapping[str, Any]:
             f"{base} with peft's merge_and_unload, save the result and name that folder"
         )
     settings = read_settings(words / CONFIG)
-    if modules_of(folder) and modules_of(folder)[0]["type"].rpartition(".")[2] not in FIRST_MODULES:
+    first = first_type(folder)
+    if first not in (TRANSFORMER, STATIC):
         return settings  # of an unusual make: only loading it can tell
-    if not settings and not is_static(folder):
+    if not settings and first != STATIC:
         raise ModelError(f"model {name!r}: {words} lacks {CONFIG}, or it is empty; {MEND}")
     if quantised := settings.get("quantization_config"):
         method = quantised.get("quant_method", "some way") if isinstance(quantised, dict) else quantised

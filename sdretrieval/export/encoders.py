@@ -29,7 +29,7 @@ from sdretrieval.encode.encoder import encode_sequences
 from sdretrieval.encode.model_files import words_folder
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import Student, load_student
-from sdretrieval.encode.tokens import specials_of, tokenize
+from sdretrieval.encode.tokens import specials_of, tokenize, tokenizer_of
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import DamagedArtifact, MissingPackageError, ModelError
 from sdretrieval.export.layout import DOCUMENT_GRAPHS, GRAPHS, STUDENT, Manifest
@@ -57,6 +57,8 @@ class TextEncoder:
     engine: Engine
     document_engine: Engine | None = None
     """If documents have an encoder of their own."""
+    document_tokenizer: Any = None
+    """The same words, but perhaps other special tokens; None: as for queries."""
 
     def queries(self, texts: Sequence[str]) -> Array:
         """float32 vectors of queries, shape (N, D)."""
@@ -72,7 +74,7 @@ class TextEncoder:
 
     @cached_property
     def _document_specials(self) -> Specials:
-        return specials_of(self.tokenizer, self.prompts.document)
+        return specials_of(self.document_tokenizer or self.tokenizer, self.prompts.document)
 
     def _vectors(self, texts: Sequence[str], view: View, specials: Specials, engine: Engine) -> Array:
         tokens = tokenize(texts, self.tokenizer)
@@ -84,6 +86,7 @@ def torch_encoder(student: Student) -> TextEncoder:
     return TextEncoder(
         student.tokenizer, student.prompts, student.view, student.query_view,
         partial(encode_sequences, student.model), partial(encode_sequences, student.document_model),
+        tokenizer_of(student.document_model),
     )  # fmt: skip
 
 
@@ -161,11 +164,10 @@ def _graph_engine(infer: Infer, names: Sequence[str], pad_id: int, dims: int, ba
 def check_graph(student: Student, formats: Sequence[str]) -> None:
     """Raise ModelError if the model pools without its prompt, which a graph without a prompt length cannot do, or is
     static: its input is one list of ids, without a batch's rows."""
-    if set(formats) & set(GRAPHS) and is_static(student.model):
+    if set(formats) & set(GRAPHS) and any(is_static(one) for one in (student.model, student.document_model)):
         raise ModelError(
-            f"the student is static (a text's vector is the mean of its tokens'), which only format torch holds, and "
-            f"{', '.join(f for f in formats if f in GRAPHS)} was asked for; export --format torch: it needs no faster "
-            "engine"
+            "the student, or its one side, is static (a text's vector is the mean of its tokens'), which only format "
+            f"torch holds, and {', '.join(f for f in formats if f in GRAPHS)} was asked for; export --format torch"
         )
     prompted = student.prompts.query or student.prompts.document
     if set(formats) & set(GRAPHS) and prompted and not all(getattr(m, "include_prompt", True) for m in student.model):

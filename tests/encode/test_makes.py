@@ -26,6 +26,7 @@ from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import Student, load_student, save_student
 from sdretrieval.encode.tokens import tokenize
 from sdretrieval.errors import ModelError
+from sdretrieval.export.encoders import torch_encoder
 from sdretrieval.ragged import Array
 from tests.helpers import tiny
 
@@ -169,6 +170,23 @@ def test_two_encoders_serve_the_lengths_of_their_sides(tiny_student: Path, tmp_p
     served = SentenceTransformer(str(tmp_path / "pair"), device="cpu")
     np.testing.assert_allclose(served.encode_query([LONG])[0], vectors(other, "query")[-1], atol=2e-6)
     np.testing.assert_allclose(served.encode_document([LONG])[0], vectors(documents, "document")[-1], atol=2e-6)
+
+
+def test_a_static_encoder_of_queries_beside_a_transformer_of_documents(tiny_student: Path, tmp_path: Path) -> None:
+    """They share their words, and each has its own special tokens."""
+    from sentence_transformers.sentence_transformer.modules import Router
+
+    documents = SentenceTransformer(str(tiny_student), device="cpu")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        queries = StaticEmbedding(documents.tokenizer.backend_tokenizer, embedding_dim=32)
+    router = Router({"query": [queries], "document": list(documents)}, default_route=None, allow_empty_key=False)
+    SentenceTransformer(modules=[router], device="cpu").save_pretrained(str(tmp_path / "pair"))
+    pair = load_student(str(tmp_path / "pair"), max_tokens=40, device="cpu")
+    save_student(pair.model, tmp_path / "saved", pair.document_model)
+    served, ours = SentenceTransformer(str(tmp_path / "saved"), device="cpu"), torch_encoder(pair)
+    np.testing.assert_allclose(served.encode_query([LONG]), ours.queries([LONG]), atol=2e-6)
+    np.testing.assert_allclose(served.encode_document([LONG]), ours.documents([LONG]), atol=2e-6)
 
 
 def test_a_model_without_a_pooler_is_whole(tiny_student: Path, tmp_path: Path) -> None:
