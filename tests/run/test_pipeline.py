@@ -135,7 +135,7 @@ def test_precision_auto_is_decided_once_and_what_was_decided_is_in_the_keys(
 
     def encoded(runs: str, measured: str, *changes: str) -> str:
         monkeypatch.setattr(speed, "faster_precision", lambda model, training: (measured, f"{measured} was faster"))
-        monkeypatch.setattr(precision, "machine_name", lambda device: f"the {runs} machine")
+        monkeypatch.setattr(precision, "machine_name", lambda device: f"a machine for {measured}")
         assert run_config(make_config(*(changes or asked)), runs=tmp_path / runs, until="1/encode") is None
         return keys_of(tmp_path / runs / "tiny")["1/encode"]
 
@@ -143,7 +143,7 @@ def test_precision_auto_is_decided_once_and_what_was_decided_is_in_the_keys(
     said = (
         "number format auto: train bfloat16 (bfloat16 was faster), encode bfloat16 (bfloat16 was faster); decided on "
     )
-    assert f"{said}the old machine, and the store keeps to it" in caplog.text
+    assert f"{said}a machine for bfloat16, and the store keeps to it" in caplog.text
     assert encoded("old", "float32") == first, "a repeated run keeps to the record"
     assert encoded("new", "float32") != first
     assert encoded("old", "float32", "student.encode_precision=bfloat16") == first, "a key says the format itself"
