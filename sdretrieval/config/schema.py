@@ -332,7 +332,7 @@ class TrainConfig(Section):
     document_tokens: int | None = identity(
         "tokens of a document in training; null means the student's max_tokens", None, ge=1, le=MOST
     )
-    learning_rate: Number = identity("highest learning rate", 5e-5, gt=0, le=1)
+    learning_rate: Number = identity("highest learning rate", 5e-5, gt=0, le=1000)
     warmup: Number = identity("share of updates in which the learning rate rises", 0.1, ge=0, le=1)
     weight_decay: Number = identity("decoupled weight decay", 0.01, ge=0, le=100)
     max_grad_norm: Number = identity("gradients are scaled down to this norm", 1.0, gt=0, le=MOST)

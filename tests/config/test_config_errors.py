@@ -45,7 +45,7 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
     (minimal(mine={"top_share": 1.5}), "mine.top_share: found 1.5; expected a number (at least 0, at most 1)"),
     (
         minimal(train={"learning_rate": "fast"}),
-        'train.learning_rate: found "fast"; expected a number (above 0, at most 1)',
+        'train.learning_rate: found "fast"; expected a number (above 0, at most 1000)',
     ),
     (
         minimal(train={"epochs": float("inf")}),

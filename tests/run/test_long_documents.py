@@ -116,7 +116,7 @@ def test_queries_that_are_cut_are_counted(
 ) -> None:
     monkeypatch.setattr(logging.getLogger("sdretrieval"), "propagate", True)
     with caplog.at_level(logging.INFO, logger="sdretrieval"):
-        run_config(make_config("student.query_tokens=8"), runs=tmp_path, until="0/lexical")
+        run_config(make_config("student.query_tokens=8"), runs=tmp_path, until="1/encode")
     said = [line for line in caplog.messages if "of a query" in line]
     assert len(said) == 1
-    assert "the student sees the first 6 tokens of a query: 80 of 80 queries are longer, the longest, q" in said[0]
+    assert "the student sees the first 6 tokens of a query: 84 of 84 queries are longer, the longest, q" in said[0]

@@ -247,7 +247,7 @@ def test_a_refused_generation_is_not_repeated(letters: Path, make_config: MakeCo
     result = run(make_config(*asked, corpus={"source": str(letters)}), tmp_path)
     assert [one["decision"] for one in result.report["generations"]] == ["rejected"]
     assert "generation_2" not in result.report["systems"]
-    assert any(note.startswith("The run ended after 1 of 3 generations") for note in result.details["notes"])
+    assert any(note.startswith("1 of 3 generations were run") for note in result.details["notes"])
     assert not any("final student" in note for note in result.details["notes"])
     counts = {record["stage"]: record["counts"] for record in ledger_of(result.folder)}
     assert counts["1/train:shuffled_teacher"]["updates"] == counts["1/train"]["updates"]
