@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sdretrieval.encode.pace import Pace
 from sdretrieval.errors import ModelError, NumericError
 from sdretrieval.ragged import Ragged
 from sdretrieval.teachers import cross_encoder
@@ -93,7 +94,7 @@ def test_progress_goes_by_work_though_most_pairs_end_in_the_last_batches(
     every = teacher_of(model, collection, tmp_path, max_tokens=40, windows="all", batch_tokens=400)
     pairs = [(collection.queries[query], collection.documents[row]) for query in range(3) for row in range(0, 60, 3)]
     steps: list[int] = []
-    every._logits(pairs, steps.append)
+    every._logits(pairs, steps.append, Pace("score", "cpu"))
     assert sum(steps) == len(pairs)
     half = sum(steps[: len(steps) // 2]) / len(pairs)
     assert 0.4 < half < 0.7, "half of the batches are about half of the work"
