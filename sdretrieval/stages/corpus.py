@@ -23,6 +23,7 @@ from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.student import torch_device
 from sdretrieval.errors import CorpusError
 from sdretrieval.files import write_json
+from sdretrieval.formatting import quantity
 from sdretrieval.stages.collection import GENERATED, SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.run import Run
 from sdretrieval.store import Work
@@ -75,8 +76,8 @@ def build_corpus(work: Work, config: Config) -> None:
     repeated = repeated_queries(raw)
     if repeated:
         logger.warning(
-            "%d query texts are in two splits and are left out of training, e.g. %r",
-            len(repeated),
+            "left out of training, since in two splits: %s, e.g. %r",
+            quantity(len(repeated), "query texts"),
             next(iter(repeated)),
         )
     save_corpus(corpus, work.folder / "corpus")
@@ -138,8 +139,8 @@ class Splits:
             self.train += unjudged
         elif unjudged:
             logger.info(
-                "%d queries have no judgement and are not trained on; with --set corpus.unjudged_queries=true they are",
-                len(unjudged),
+                "not trained on: %s without a judgement; --set corpus.unjudged_queries=true trains on such queries too",
+                quantity(len(unjudged), "queries"),
             )
         if cfg.train_queries is not None and len(self.train) > cfg.train_queries:
             self.train = sorted(self.train, key=lambda query: hash_rank(self._config.seed, query))[: cfg.train_queries]

@@ -10,6 +10,7 @@ from sdretrieval.corpus import read_marks, resolve
 from sdretrieval.corpus.text import examples
 from sdretrieval.errors import CorpusError
 from sdretrieval.files import write_json
+from sdretrieval.formatting import quantity
 from sdretrieval.indexes.exact import exact_search
 from sdretrieval.paths import typed_path
 from sdretrieval.stages.collection import KEPT, Collection
@@ -91,8 +92,9 @@ def with_verdicts(run: Run, collection: Collection) -> Collection:
         found, idle = resolve(marks, collection.corpus, collection.train_rows.tolist(), path)
         if idle:
             logger.warning(
-                "verdicts %s: %d line(s) are about queries that are not trained on (dev, test, or left out), and have "
-                "no effect: line %s", path, len(idle), examples([str(mark.line) for mark in idle]).replace("'", ""),
+                "verdicts %s: without effect, since about queries that are not trained on (dev, test, or left out): "
+                "%s, line %s",
+                path, quantity(len(idle), "verdicts"), examples([str(mark.line) for mark in idle]).replace("'", ""),
             )  # fmt: skip
         write_json(work.folder / "verdicts.json", found.to_json())
         relevant, refused = found.pairs

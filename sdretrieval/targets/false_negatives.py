@@ -252,8 +252,8 @@ def _recommended(rule: Rule, settings: Sequence[Setting], held_out: int) -> tupl
     name = "margin" if rule == "margin" else "percent"
     if held_out < ENOUGH:
         return None, (
-            f"No {name} is recommended: only {held_out} known positive(s) are beside another one of their query, and "
-            f"{ENOUGH} are needed; mark suspects (relevant or not) and run this again."
+            f"No {name} is recommended: it takes {ENOUGH} known positives that are beside another one of their query, "
+            f"found {held_out}; mark suspects (relevant or not) and run this again."
         )
     best = max(settings, key=lambda one: (one.caught_share or 0.0) - one.removed_share)
     if (best.caught_share or 0.0) <= best.removed_share:

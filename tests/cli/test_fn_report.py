@@ -76,7 +76,7 @@ def test_the_table_names_rule_curve_and_advice(finished: Finished, call: Call) -
     out = call("fn-report", "tiny", "--runs", finished.runs, "--rule", "percent_of_positive", "-n", 2).out
     assert "unlabelled candidates (percent 95)" in out
     assert "Caught: of 0 known positives" in out
-    assert "No percent is recommended: only 0 known positive(s) are beside another one of their query" in out
+    assert "No percent is recommended: it takes 20 known positives that are beside another one of their query" in out
 
 
 @pytest.mark.parametrize(

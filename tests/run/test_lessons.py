@@ -146,7 +146,7 @@ def test_an_idle_verdict_is_said(
     with caplog.at_level(logging.WARNING, logger="sdretrieval"):
         run_config(make_config(f"corpus.verdicts={verdicts}"), runs=tmp_path, until="0/verdicts")
     assert (
-        "1 line(s) are about queries that are not trained on (dev, test, or left out), and have no effect: line 4"
+        "without effect, since about queries that are not trained on (dev, test, or left out): 1 verdict, line 4"
         in caplog.text
     )
 

@@ -34,7 +34,7 @@ def test_counts_by_hand() -> None:
 def test_too_few_hidden_positives_recommend_nothing_and_say_how_many_there_are() -> None:
     curve = margin_curve("margin", *lists([[0.9, 0.8], [0.5]], [[0.1], [0.2]]))
     assert curve.recommended is None
-    assert "only 2 known positive(s) are beside another one" in curve.advice
+    assert "it takes 20 known positives that are beside another one of their query, found 2;" in curve.advice
     alone = margin_curve("margin", *lists([[0.9]], [[0.1]]))
     assert (alone.held_out, alone.settings[0].caught_share) == (0, None)
 
