@@ -89,8 +89,9 @@ def try_half_made(
     """Kill where work would be continued, flip in what there is of it, continue: all results are as they were."""
     expected = results_of(place.runs)
     for what, sign in HALF_MADE.items():
-        half = _killed_when(place, call, sign, chance)
-        for path in _share(files_of(half / "store" / "partial"), part) if half is not None else ():
+        half = place.scratch() / "runs"
+        call(*run_of(place, half), kill_when=(half, sign))
+        for path in _share(files_of(half / "store" / "partial"), part):
             if time.monotonic() > until:
                 return
             runs = place.copy(half)
@@ -102,21 +103,6 @@ def try_half_made(
             name = "/".join(path.relative_to(half / "store" / "partial").parts[1:])
             tally.add(f"half-made {what}: {name}", problem)
             shutil.rmtree(runs)
-
-
-def _killed_when(place: Place, call: Call, sign: str, chance: random.Random) -> Path | None:
-    """A folder of runs in which a run was killed when there was a file as `sign`; None if no kill met such a moment."""
-    seconds = 0.2
-    for _ in range(100):
-        runs = place.scratch() / "runs"
-        ended = call(*run_of(place, runs), kill_after=seconds)
-        if any(runs.glob(sign)):
-            return runs
-        if ended.code == 0:
-            seconds = 0.2
-        shutil.rmtree(runs, ignore_errors=True)
-        seconds += chance.uniform(0.02, 0.15)
-    return None
 
 
 def try_run_folder(

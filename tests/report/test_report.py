@@ -14,14 +14,16 @@ from sdretrieval.config import Config, load_config
 from sdretrieval.corpus import load_corpus
 from sdretrieval.errors import ModelError
 from sdretrieval.evaluation import holm
+from sdretrieval.files import write_json
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.report.costs import generation_costs
 from sdretrieval.report.removed import mining_of
 from sdretrieval.run.api import RunResult, run_config
 from sdretrieval.stages.gate import Generation
 from sdretrieval.stages.run import Weights
+from sdretrieval.store import Store
 from sdretrieval.store.runner import Artifact
-from tests.helpers.runs.tiny_runs import MakeConfig, artifact, ledger_of, vectors_ND
+from tests.helpers.runs.tiny_runs import MakeConfig, artifact, ledger_of, sealed_again, vectors_ND
 
 SYSTEMS = [
     "bm25",
@@ -257,6 +259,7 @@ def edit_serving(folder: Path, **student: Any) -> None:
     record = json.loads(path.read_text())
     record["config"]["student"] |= student
     path.write_text(json.dumps(record))
+    sealed_again(folder)
 
 
 def test_a_run_is_evaluated_as_its_config_says(finished_copy: Path, tiny_student: Path) -> None:
@@ -281,7 +284,8 @@ def test_a_run_with_precision_auto_is_evaluated_in_what_was_measured(make_config
     assert f"auto was measured where this ran: student.encode_precision {measured['encode']}." in written
     assert load_config(tmp_path / "tiny" / "config.yaml") == make_config("student.encode_precision=auto")
     for chosen in ("float32", "bfloat16"):  # whichever this machine is faster in
-        path.write_text(json.dumps({**measured, "encode": chosen}))
+        with Store(tmp_path / "store").make(path.parent.name, "precision", {}) as work:
+            write_json(work.folder / "precision.json", {**measured, "encode": chosen})
         assert find_model("tiny", tmp_path).precision == chosen
 
 
@@ -328,6 +332,7 @@ def test_code_of_a_runs_own_model_runs_where_the_runs_config_trusts_it_and_never
     config = json.loads((student / "config.json").read_text())
     named = {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel"}
     (student / "config.json").write_text(json.dumps({**config, "model_type": "own", "auto_map": named}))
+    sealed_again(finished_copy / "tiny")
     with pytest.raises(ModelError, match="does not load as a bi-encoder"):
         load_found(find_model("tiny", finished_copy))
     edit_serving(finished_copy / "tiny", trust_remote_code=True)
