@@ -14,6 +14,8 @@ from tests.faults.place import QUERY, Call, Place, evaluate_of, expect_done, fil
 from tests.faults.tally import Tally, unclear
 
 REFUSED = (1, 2)
+AT_ONCE = 5
+"""Files of the store, of different artifacts, that are flipped before one run."""
 
 
 def flip(path: Path, chance: random.Random) -> None:
@@ -53,13 +55,17 @@ def _share(files: Iterable[Path], part: tuple[int, int]) -> list[Path]:
 def try_store(
     place: Place, runs: Path, call: Call, tally: Tally, chance: random.Random, files: Iterable[Path], until: float
 ) -> None:
-    """Flip, run and evaluate again: all results are as they were, whatever had to be made again."""
+    """Flip in a few artifacts, run and evaluate again: all results are as they were, whatever had to be made again."""
     expected = results_of(runs)
     evaluated = json.loads(expect_done(call(*evaluate_of(place, runs))).out)
-    for path in files:
-        if time.monotonic() > until or not path.exists():  # a damaged artifact was made again, with other names
-            continue
-        flip(path, chance)
+    files = list(files)
+    batches = -(-len(files) // AT_ONCE)
+    for batch in (files[at::batches] for at in range(batches)):
+        there = [path for path in batch if path.exists()]  # tables that were made again may have other names
+        if time.monotonic() > until:
+            return
+        for path in there:
+            flip(path, chance)
         problem = None
         again = [call(*run_of(place, runs)), call(*evaluate_of(place, runs))]
         for ended in again:
@@ -69,7 +75,9 @@ def try_store(
             problem = "other results of the run, without a word"
         if problem is None and json.loads(again[1].out) != evaluated:
             problem = "other results of the evaluation, without a word"
-        tally.add(f"store: {path.relative_to(runs / 'store')}", problem)
+        names = [str(path.relative_to(runs / "store")) for path in there]
+        for name in names:
+            tally.add(f"store: {name}", problem and f"{problem} (flipped in {', '.join(names)})")
         if problem is not None:  # begin anew, or every later file would fail too
             shutil.rmtree(runs)
             shutil.copytree(place.runs, runs)
