@@ -95,7 +95,7 @@ def real_model() -> Callable[[str], Path]:
 LONG = (
     "test_resume", "test_benchmarks", "test_prompts", "test_later_generations", "test_end_to_end", "test_pipeline",
     "test_ddp", "test_train", "test_kinds", "test_packaging", "test_ablations", "test_scripts", "test_imported_scores",
-    "test_query_side", "test_run",
+    "test_query_side",
 )  # fmt: skip
 """Files that take longest: they begin first, so that no process works on one alone at the end."""
 

@@ -144,7 +144,6 @@ def config(tiny_corpus: Path, tiny_student: Path, tmp_path: Path) -> Path:
     """A config of seconds, with a control."""
     short = settings(tiny_corpus, tiny_student)
     short["evaluate"] = {"controls": ["hard_labels"]}
-    short["train"]["epochs"] = 1
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(short))
     return path

@@ -101,7 +101,7 @@ BAD_RUNS: dict[str, tuple[str | Callable[[Place], str], str]] = {
     "wrong type": ("mine.keep=many", 'mine.keep: found "many"; expected a whole number (at least 2, '),
     "wrong range": ("mine.keep=1", "mine.keep: found 1; expected a whole number (at least 2, at most 1000000)"),
     "a training without an end": (
-        "train.epochs=1e300", 'train.epochs: found "1e300"; expected a number (above 0, at most 10000)',
+        "train.epochs=1e300", 'train.epochs: found 1e+300; expected a number (above 0, at most 10000)',
     ),
     "no value": ("mine.keep", "--set mine.keep: found no dotted key and value; expected a.b=c"),
     "missing model": ("student.model=nobody/nothing", "model 'nobody/nothing' is not there; looked in: local folder"),

@@ -179,5 +179,5 @@ def test_evaluate_says_how_much_it_reads_and_how_many_texts_are_longer(
             "--query-tokens", 8, "--runs", tmp_path,
         )  # fmt: skip
         assert f"{tiny_student} reads 32 tokens of a document, 8 of a query" in done.out
-        assert "16 of 16 queries are longer than the 8 tokens that it reads" in done.err
+        assert "20 of 20 queries are longer than the 8 tokens that it reads" in done.err
         assert "40 of 120 documents are longer than the 32 tokens that it reads" in done.err

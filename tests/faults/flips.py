@@ -14,6 +14,8 @@ from tests.faults.place import QUERY, Call, Place, evaluate_of, expect_done, fil
 from tests.faults.tally import Tally, unclear
 
 REFUSED = (1, 2)
+AT_ONCE = 5
+"""Files of the store, of different artifacts, that are flipped before one run."""
 
 
 def flip(path: Path, chance: random.Random) -> None:
@@ -53,13 +55,17 @@ def _share(files: Iterable[Path], part: tuple[int, int]) -> list[Path]:
 def try_store(
     place: Place, runs: Path, call: Call, tally: Tally, chance: random.Random, files: Iterable[Path], until: float
 ) -> None:
-    """Flip, run and evaluate again: all results are as they were, whatever had to be made again."""
+    """Flip in a few artifacts, run and evaluate again: all results are as they were, whatever had to be made again."""
     expected = results_of(runs)
     evaluated = json.loads(expect_done(call(*evaluate_of(place, runs))).out)
-    for path in files:
-        if time.monotonic() > until or not path.exists():  # a damaged artifact was made again, with other names
-            continue
-        flip(path, chance)
+    files = list(files)
+    batches = -(-len(files) // AT_ONCE)
+    for batch in (files[at::batches] for at in range(batches)):
+        there = [path for path in batch if path.exists()]  # tables that were made again may have other names
+        if time.monotonic() > until:
+            return
+        for path in there:
+            flip(path, chance)
         problem = None
         again = [call(*run_of(place, runs)), call(*evaluate_of(place, runs))]
         for ended in again:
@@ -69,7 +75,9 @@ def try_store(
             problem = "other results of the run, without a word"
         if problem is None and json.loads(again[1].out) != evaluated:
             problem = "other results of the evaluation, without a word"
-        tally.add(f"store: {path.relative_to(runs / 'store')}", problem)
+        names = [str(path.relative_to(runs / "store")) for path in there]
+        for name in names:
+            tally.add(f"store: {name}", problem and f"{problem} (flipped in {', '.join(names)})")
         if problem is not None:  # begin anew, or every later file would fail too
             shutil.rmtree(runs)
             shutil.copytree(place.runs, runs)
@@ -89,8 +97,9 @@ def try_half_made(
     """Kill where work would be continued, flip in what there is of it, continue: all results are as they were."""
     expected = results_of(place.runs)
     for what, sign in HALF_MADE.items():
-        half = _killed_when(place, call, sign, chance)
-        for path in _share(files_of(half / "store" / "partial"), part) if half is not None else ():
+        half = place.scratch() / "runs"
+        call(*run_of(place, half), kill_when=(half, sign))
+        for path in _share(files_of(half / "store" / "partial"), part):
             if time.monotonic() > until:
                 return
             runs = place.copy(half)
@@ -102,21 +111,6 @@ def try_half_made(
             name = "/".join(path.relative_to(half / "store" / "partial").parts[1:])
             tally.add(f"half-made {what}: {name}", problem)
             shutil.rmtree(runs)
-
-
-def _killed_when(place: Place, call: Call, sign: str, chance: random.Random) -> Path | None:
-    """A folder of runs in which a run was killed when there was a file as `sign`; None if no kill met such a moment."""
-    seconds = 0.2
-    for _ in range(100):
-        runs = place.scratch() / "runs"
-        ended = call(*run_of(place, runs), kill_after=seconds)
-        if any(runs.glob(sign)):
-            return runs
-        if ended.code == 0:
-            seconds = 0.2
-        shutil.rmtree(runs, ignore_errors=True)
-        seconds += chance.uniform(0.02, 0.15)
-    return None
 
 
 def try_run_folder(

@@ -9,14 +9,13 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -50,15 +49,12 @@ class Forks:
         )  # fmt: skip
 
     def __call__(
-        self, *arguments: object, cwd: Path | None = None, kill_after: float | None = None,
-        limits: Mapping[str, int] | None = None, env: Mapping[str, str] | None = None,
-    ) -> Ended:  # fmt: skip
+        self, *arguments: object, kill_after: float | None = None, kill_when: tuple[Path, str] | None = None
+    ) -> Ended:
         """`sdretrieval ARGUMENTS`. `kill_after`: the kernel ends it after so many seconds, wherever it is then.
-        `limits`: such as {"RLIMIT_NOFILE": 20}."""
-        job = {
-            "arguments": [str(argument) for argument in arguments], "cwd": str(cwd or ROOT), "kill_after": kill_after,
-            "limits": dict(limits or {}), "env": dict(env or {}),
-        }  # fmt: skip
+        `kill_when`: it is killed when there is a file of this pattern under the folder."""
+        when = [str(part) for part in kill_when or ()]
+        job = {"arguments": [str(argument) for argument in arguments], "kill_after": kill_after, "kill_when": when}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(job) + "\n")
@@ -79,9 +75,7 @@ def _serve() -> None:
         sys.stdout.flush()
 
 
-def _child(
-    arguments: Sequence[str], cwd: str, kill_after: float | None, limits: Mapping[str, int], env: Mapping[str, str]
-) -> Ended:
+def _child(arguments: Sequence[str], kill_after: float | None, kill_when: Sequence[str]) -> Ended:
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         started = time.monotonic()
         child = os.fork()
@@ -89,12 +83,8 @@ def _child(
             signal.setitimer(signal.ITIMER_REAL, kill_after or 0)
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
-            os.chdir(cwd)
-            os.environ.update(env)
-            for name, most in limits.items():
-                resource.setrlimit(getattr(resource, name), (most, most))
             _be_a_command(arguments)
-        code, seconds = _wait(child, started)
+        code, seconds = _wait(child, started, kill_when)
         said = []
         for stream in (out, err):
             stream.seek(0)
@@ -102,16 +92,17 @@ def _child(
         return Ended(code, said[0], said[1], round(seconds, 3))
 
 
-def _wait(child: int, started: float) -> tuple[int, float]:
+def _wait(child: int, started: float, kill_when: Sequence[str]) -> tuple[int, float]:
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
         seconds = time.monotonic() - started
         if ended:
             return os.waitstatus_to_exitcode(status), seconds
-        if seconds > LIMIT_S:
+        met = bool(kill_when) and any(Path(kill_when[0]).glob(kill_when[1]))
+        if met or seconds > LIMIT_S:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            return HUNG, seconds
+            return -signal.SIGKILL if met else HUNG, seconds
         time.sleep(0.005)
 
 

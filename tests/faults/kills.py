@@ -26,7 +26,7 @@ from tests.faults.tally import Tally
 
 KILLED = -14
 """By SIGALRM, which nothing catches."""
-IN_A_ROW = 4
+IN_A_ROW = 6
 """Kills of one piece of work before it may come to its end."""
 
 

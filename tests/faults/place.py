@@ -56,7 +56,6 @@ def place_of(folder: Path, corpus: Path, student: Path, cross_encoder: Path, run
     config: dict[str, Any] = settings(corpus, student)
     config["teacher"] = {"kind": "ensemble", "members": [EMA, LEXICAL, reader]}
     config["train"] |= {"save_every": 6}
-    config["evaluate"] = {"controls": ["hard_labels"]}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(config), encoding="utf8")
     return Place(folder, corpus, student, cross_encoder, folder / "tiny.yaml", runs, folder / "bundle")
 

@@ -14,6 +14,8 @@ class Tally:
     kind: str
     tried: int = 0
     failed: list[str] = field(default_factory=list)
+    cut_short: bool = False
+    """Whether time was up before all was tried."""
 
     def add(self, name: str, problem: str | None) -> None:
         """One more; `problem` is None if it held."""
@@ -23,7 +25,8 @@ class Tally:
 
     def line(self) -> str:
         """`200 tried, 200 held`."""
-        return f"{self.kind}: {self.tried} tried, {self.tried - len(self.failed)} held"
+        end = ", not all: time was up" if self.cut_short else ""
+        return f"{self.kind}: {self.tried} tried, {self.tried - len(self.failed)} held{end}"
 
 
 def unclear(ended: Ended, codes: tuple[int, ...] = (2,)) -> str | None:

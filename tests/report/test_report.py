@@ -20,9 +20,8 @@ from sdretrieval.report.removed import mining_of
 from sdretrieval.run.api import RunResult, plan_config, run_config
 from sdretrieval.stages.gate import Generation
 from sdretrieval.stages.run import Weights
-from sdretrieval.store.run_folder import write_report
 from sdretrieval.store.runner import Artifact
-from tests.helpers.runs.tiny_runs import MakeConfig, artifact, ledger_of, vectors_ND
+from tests.helpers.runs.tiny_runs import MakeConfig, artifact, ledger_of, sealed_again, vectors_ND
 
 SYSTEMS = [
     "bm25",
@@ -258,7 +257,7 @@ def edit_serving(folder: Path, **student: Any) -> None:
     record = json.loads(path.read_text())
     record["config"]["student"] |= student
     path.write_text(json.dumps(record))
-    write_report(folder, json.loads((folder / "report.json").read_text()))  # as if the run had written it
+    sealed_again(folder)
 
 
 def test_a_run_is_evaluated_as_its_config_says(finished_copy: Path, tiny_student: Path) -> None:

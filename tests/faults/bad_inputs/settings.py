@@ -63,8 +63,8 @@ def odd_values(path: str) -> list[str]:
     values = [value for kind in allowed for value in ODD[kind]]
     if str in allowed:  # whatever is text is text
         values = list(ODD[str])
-    if float in allowed:  # true for a number is refused, a whole number is none the worse
-        values = [value for value in values if value != "2.5"]
+    if float in allowed:  # or auto, beside it
+        values = [*ODD[float], "nonsense"]
     return values
 
 

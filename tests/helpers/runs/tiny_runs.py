@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.config import Config
+from sdretrieval.files import read_json
 from sdretrieval.store import Store
+from sdretrieval.store.run_folder import write_report
 
 MakeConfig = Callable[..., Config]
 EMA, LEXICAL = {"kind": "ema", "view": {"windows": "all"}, "weight": 0.3}, {"kind": "lexical", "weight": 0.7}
@@ -76,6 +78,11 @@ def keys_of(folder: Path) -> dict[str, str]:
 def artifact(folder: Path, address: str) -> Path:
     """Folder in the store of what a run's stage made."""
     return Store(folder.parent / "store").path_of(keys_of(folder)[address])
+
+
+def sealed_again(folder: Path) -> None:
+    """A finished run in which a test changed something, as if it had been written so."""
+    write_report(folder, read_json(folder / "report.json"))
 
 
 def vectors_ND(folder: Path, address: str) -> NDArray[np.float32]:
