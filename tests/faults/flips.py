@@ -45,6 +45,7 @@ def try_flips(place: Place, call: Call, seed: int, until: float, part: tuple[int
     try_half_made(place, call, tally, chance, part, until)
     try_run_folder(place, runs, call, tally, chance, _share(files_of(runs / "tiny"), part), until)
     try_bundle(bundle, call, tally, chance, _share(files_of(bundle), part), until)
+    tally.cut_short = time.monotonic() > until
     return tally
 
 

@@ -99,6 +99,7 @@ def try_kills(place: Place, call: Call, kills: int, seed: int, until: float) -> 
         while tally.tried < wanted and time.monotonic() < until:
             _chain(work, place, call, tally, chance, (undisturbed.seconds, expected, wanted))
         shutil.rmtree(folder)
+    tally.cut_short = time.monotonic() > until
     return tally
 
 

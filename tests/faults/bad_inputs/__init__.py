@@ -36,6 +36,7 @@ def try_bad_inputs(place: Place, call: Call, inputs: Sequence[BadInput], until: 
         if problem is None and ended.seconds > SLOW_S:
             problem = f"refused after {ended.seconds:.0f} s"
         tally.add(one.name, problem)
+    tally.cut_short = time.monotonic() > until
     return tally
 
 
