@@ -22,6 +22,7 @@ from sdretrieval.evaluation.significance import (
     paired_differences,
     paired_test,
 )
+from sdretrieval.formatting import quantity
 
 ENOUGH = 20
 """With fewer dev queries nothing is decided: one lucky query is 5 % of the mean."""
@@ -105,7 +106,7 @@ def decide(
     paid = f", one of {looks} looks at dev" if looks > 1 else ""
     paid += f", its teacher chosen of {chosen_of}" if chosen_of > 1 else ""
     uncertainty = f"{100 * level:.4g}% interval {low:+.4f} to {high:+.4f}, p = {test.p:.3g}{paid}"
-    numbers = f"{test.difference:+.4f} on {count} dev queries ({uncertainty})"
+    numbers = f"{test.difference:+.4f} on {quantity(count, 'dev queries')} ({uncertainty})"
     if not decided:
         outcome = f"undecided: {count} dev queries are too few to tell a gain from luck, {ENOUGH} are needed"
     else:
