@@ -16,6 +16,7 @@ os.environ["SDRETRIEVAL_CACHE"] = tempfile.mkdtemp(prefix="sdretrieval-test-cach
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -93,11 +94,28 @@ def real_model() -> Callable[[str], Path]:
 
 
 LONG = (
-    "test_resume", "test_benchmarks", "test_prompts", "test_later_generations", "test_end_to_end", "test_pipeline",
-    "test_ddp", "test_train", "test_kinds", "test_packaging", "test_ablations", "test_scripts", "test_imported_scores",
-    "test_query_side",
+    "test_resume", "test_pipeline", "test_grown_corpus", "test_benchmarks", "test_prompts", "test_later_generations",
+    "test_end_to_end", "test_ddp", "test_train", "test_kinds", "test_packaging", "test_ablations", "test_scripts",
+    "test_imported_scores", "test_query_side",
 )  # fmt: skip
 """Files that take longest: they begin first, so that no process works on one alone at the end."""
+
+
+NURSERY = ("test_resume.py", "test_pipeline.py", "test_grown_corpus.py")
+"""Files whose tests run in forked processes: they share one process that has imported everything."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests stay together, as with `--dist loadfile`, and so do those of `NURSERY`."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            return "nursery" if file.endswith(NURSERY) else file
+
+    return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

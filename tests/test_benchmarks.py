@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from benchmarks.record import BEGIN, END, Record, Row, compared, update_readme
 from benchmarks.scaling import exponent
 from benchmarks.sides import Side, measure
 from sdretrieval.corpus.read import python_stdlib
+from tests.helpers import counting_sides
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,26 +34,8 @@ def a_sixth_of_the_library() -> Iterator[None]:
         yield
 
 
-def _counting(name: str, fails: bool = False) -> Callable[[Path], Callable[[], Any]]:
-    def side(folder: Path) -> Callable[[], Any]:
-        def work() -> Any:
-            if fails:
-                raise ValueError("no such thing")
-            with (folder / "turns.txt").open("a") as turns:
-                turns.write(f"{name} {os.getpid()}\n")
-            return bytearray(50_000_000) and name
-
-        return work
-
-    return side
-
-
-SIDES = {"one": _counting("one"), "other": _counting("other"), "broken": _counting("broken", fails=True)}
-"""Found by this module's name in the sides' own processes."""
-
-
 def test_sides_take_turns_each_in_a_process_of_its_own(tmp_path: Path) -> None:
-    found = measure(__name__, ["one", "other"], tmp_path, rounds=3)
+    found = measure(counting_sides.__name__, ["one", "other"], tmp_path, rounds=3)
     turns = [line.split() for line in (tmp_path / "turns.txt").read_text().splitlines()]
     assert [name for name, _ in turns] == ["one", "other", "other", "one", "one", "other"]
     assert len({process for _, process in turns} | {str(os.getpid())}) == 3
@@ -61,8 +44,8 @@ def test_sides_take_turns_each_in_a_process_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_side_that_fails_says_which_and_why(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"test_benchmarks, side broken:\n(.|\n)*ValueError: no such thing"):
-        measure(__name__, ["one", "broken"], tmp_path, rounds=1)
+    with pytest.raises(RuntimeError, match=r"counting_sides, side broken:\n(.|\n)*ValueError: no such thing"):
+        measure(counting_sides.__name__, ["one", "broken"], tmp_path, rounds=1)
 
 
 def test_ratios_are_taken_round_by_round_and_held_against_the_target() -> None:

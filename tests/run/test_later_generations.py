@@ -16,7 +16,7 @@ ENOUGH = ("generations=2", "train.epochs=8", "gate.tolerance=1", "evaluate.contr
 ASKED: dict[str, tuple[tuple[str, ...], str]] = {
     "as_much": ((), "frozen"),
     "fewer": (("train.later_epochs=4",), "frozen"),
-    "base": ((), "base"),
+    "base": (("evaluate.controls=[]",), "base"),
 }
 
 
