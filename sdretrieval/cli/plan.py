@@ -10,7 +10,7 @@ import typer
 
 from sdretrieval.cli.options import ConfigFile, Json, Runs, Settings
 from sdretrieval.cli.output import print_json, print_table, say, stdout_kept_clean
-from sdretrieval.errors import ModelError, RequestError
+from sdretrieval.errors import RequestError
 
 if TYPE_CHECKING:
     from sdretrieval.planner import Budget, Fitted, Prediction
@@ -45,7 +45,7 @@ def plan_command(
             try:
                 if not all(line.cached for line in lines):
                     fitted = forecast_config(config, **request, again=again)
-            except ModelError:  # a run would refuse the model as well
+            except RequestError:  # a run would refuse it as well
                 raise
             except CANNOT_FORECAST as problem:  # the plan goes without: it knows what is cached
                 logger.warning("no forecast of what this will take (%s: %s)", type(problem).__name__, problem)
