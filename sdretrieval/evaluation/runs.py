@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -108,6 +109,7 @@ def _parsed(line: str, place: str) -> tuple[str, str, float]:
     return unquote(fields[0]), unquote(fields[2]), score
 
 
+@lru_cache(maxsize=1 << 16)  # a document is in many lists
 def _quoted(identifier: str) -> str:
     if not identifier:
         raise RequestError("an empty id cannot be written as TREC: give every query, document and run a name")

@@ -225,11 +225,11 @@ def test_a_plan_says_which_prompts_are_used_and_which_are_left_unused(
 
 
 def cut_scifact(corpus: Corpus, folder: Path) -> Path:
-    """20 dev queries, 2 of train and one of test with their documents, and others up to 30."""
+    """20 dev queries, 2 of train and one of test with their documents, and others up to 24."""
     judged = corpus.qrels["test"]
     asked = [query for query in judged if any(d in corpus.document_row for d in judged[query])][:23]
     wanted = [d for query in asked for d in judged[query]]
-    kept = list(dict.fromkeys([*wanted, *corpus.document_ids]))[:30]
+    kept = list(dict.fromkeys([*wanted, *corpus.document_ids]))[:24]
     parts = {"dev": asked[:20], "train": asked[20:22], "test": asked[22:]}
     qrels = {split: {query: judged[query] for query in queries} for split, queries in parts.items()}
     documents = corpus.documents.select(sorted(corpus.document_row[d] for d in kept))

@@ -410,7 +410,7 @@ def test_counts_are_written_beside_the_queries(documents: Imported, write: Write
 
 
 def test_large_queries_judgements_topics_and_logs_take_seconds(documents: Imported, write: WriteFile) -> None:
-    count = 100_000
+    count = 30_000
     asking = QuerySources(
         queries=write("q.csv", "id,text\n" + "".join(f"q{n},query {n}\n" for n in range(count))),
         topics=write("t.gz", "".join(f"<top><num>{n}<title>topic {n}</top>\n" for n in range(count))),
@@ -419,10 +419,10 @@ def test_large_queries_judgements_topics_and_logs_take_seconds(documents: Import
     )
     started = time.monotonic()
     found = with_queries(documents, asking)
-    assert time.monotonic() - started < 40
+    assert time.monotonic() - started < 15
     assert len(found.corpus.queries) == 2 * count + 1000
     assert len(found.corpus.qrels["test"]) == count
-    assert set(found.counts.values()) == {100}
+    assert set(found.counts.values()) == {30}
 
 
 def test_a_corpus_that_has_queries_keeps_them(tiny_corpus: object, write: WriteFile) -> None:
