@@ -3,7 +3,7 @@
 A pure function over per-query dev values. A gate that turns a real gain away errs as much as one that lets a loss
 through: so acceptance asks for a gain whose interval excludes a loss that matters, and proof is stated apart from it.
 
-Whoever asks dev several times finds a gain by chance sooner: each look pays for all (Bonferroni), in every condition.
+The more often we look at dev, the sooner we see a gain by chance: each look pays for all (Bonferroni), everywhere.
 """
 
 from __future__ import annotations

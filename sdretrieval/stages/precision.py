@@ -1,7 +1,7 @@
 """Stage 0/precision: what `auto` means as a number format: measured on a CPU, read off a GPU's capability.
 
 The decision is made once a store, kind of device and model. Keys of vectors and trainings hold the format itself, never
-auto: whoever measures something else gets other artifacts, and whoever resumes or repeats a run keeps to the record.
+auto: another measurement gives other artifacts, and a run that is resumed or repeated keeps to the record.
 """
 
 from __future__ import annotations

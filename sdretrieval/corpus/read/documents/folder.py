@@ -61,7 +61,7 @@ class PassedOver:
     links: list[str] = field(default_factory=list)
     """Links to what is read anyway: loops, and second names of files and folders."""
     outside: list[str] = field(default_factory=list)
-    """Links that lead out of the folder: whoever wrote them could make us read any file."""
+    """Links that lead out of the folder: with one, the author of a folder could make us read any file."""
     unreadable: list[str] = field(default_factory=list)
 
 
