@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sdretrieval.config.index_section import settings_from
-from sdretrieval.config.schema import (
-    Config,
+from sdretrieval.config.schema import Config, IndexConfig
+from sdretrieval.config.teachers import (
     CrossEncoderConfig,
     DenseConfig,
     EmaConfig,
     EnsembleConfig,
-    IndexConfig,
     ScoresConfig,
     ViewConfig,
     members_of,

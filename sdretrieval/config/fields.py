@@ -14,6 +14,8 @@ from pydantic.fields import FieldInfo
 
 NUMBER_TEXT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 Kind = Literal["identity", "cost"]
+# Every number has a bound: 1e300 epochs never end, and 1e300 times anything is infinite.
+MOST, MOST_TEXTS, MOST_WEIGHT = 1_000_000, 1_000_000_000, 1000.0
 
 
 class Section(BaseModel):

@@ -6,21 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator
 
-from sdretrieval.config.fields import Number, Section, auto_or, cost, identity
+from sdretrieval.config.fields import MOST, MOST_TEXTS, MOST_WEIGHT, Number, Section, auto_or, cost, identity
+from sdretrieval.config.teachers import PromptsConfig, TeacherConfig
 from sdretrieval.indexes.settings import KIND as INDEX_KIND
 from sdretrieval.indexes.settings import KIND_TEXT as INDEX_KIND_TEXT
 from sdretrieval.synthetic_queries.recipe import DEFAULT_SHARES
 
 Device = Literal["auto", "cpu", "cuda"]
-# Every number has a bound: 1e300 epochs never end, and 1e300 times anything is infinite.
-MOST, MOST_TEXTS = 1_000_000, 1_000_000_000
-MOST_WEIGHT, LEAST_SCALE, MOST_SCALE = 1000.0, 0.0001, 10_000.0
-WEIGHT_TEXT = f"a number from 0 to {MOST_WEIGHT:g}, or auto"
+LEAST_SCALE, MOST_SCALE = 0.0001, 10_000.0
 SCALE_TEXT = f"a number from {LEAST_SCALE:g} to {MOST_SCALE:g}, or auto"
-AUTO_WEIGHT = auto_or(lambda weight: 0 <= weight <= MOST_WEIGHT, WEIGHT_TEXT)
 AUTO_TEMPERATURE = auto_or(lambda temperature: LEAST_SCALE <= temperature <= MOST_SCALE, SCALE_TEXT)
 AUTO_SCALE = auto_or(lambda scale: LEAST_SCALE <= scale <= MOST_SCALE, SCALE_TEXT)
-Weight = Annotated[float | Literal["auto"], AUTO_WEIGHT]
 Temperature = Annotated[float | Literal["auto"], AUTO_TEMPERATURE]
 Scale = Annotated[float | Literal["auto"], AUTO_SCALE]
 MEASURE = r"^(nDCG|MAP|Recall|P|MRR)@[1-9][0-9]{0,5}$"
@@ -87,13 +83,6 @@ class CorpusConfig(Section):
         None,
         min_length=1,
     )
-
-
-class PromptsConfig(Section):
-    """Texts put before queries and documents; null means the model's own, an empty text means none."""
-
-    query: str | None = identity("put before each query", None)
-    document: str | None = identity("put before each document", None)
 
 
 class StudentConfig(Section):
@@ -175,95 +164,6 @@ class MineConfig(Section):
     top_share: Number = identity("share of the list taken from the top; the rest is sampled deeper", 0.5, ge=0, le=1)
     split_identifiers: bool = identity("whether BM25 splits camelCase and snake_case (for code)", False)
     language: Stemming = identity("what BM25 stems as; auto recognises it, none stems nothing", "english")
-
-
-class ViewConfig(Section):
-    """What part of a document a teacher sees."""
-
-    windows: Literal["all", "first"] = identity("all overlapping windows of a document, or the first alone", "first")
-    max_tokens: int | None = identity("tokens of a window; null means the student's max_tokens", None, ge=1, le=MOST)
-    stride: int | None = identity(
-        "tokens from one window's start to the next; null means half a window", None, ge=1, le=MOST
-    )
-
-
-class CrossEncoderConfig(Section):
-    """A model that reads query and document together."""
-
-    kind: Literal["cross_encoder"] = identity("cross_encoder")
-    model: str = identity("hub id or folder of a cross-encoder", min_length=1)
-    max_tokens: int = identity("tokens of query and document together", 512, ge=8, le=MOST)
-    view: ViewConfig = identity("what part of a document it sees", ViewConfig())
-    batch_tokens: int | None = cost(
-        "most tokens in a batch of scoring, padding included; null chooses", None, ge=1, le=MOST_TEXTS
-    )
-    weight: Weight = identity("its share in a mixture; auto takes the probe's choice", 1.0, expects=WEIGHT_TEXT)
-
-
-class EmaConfig(Section):
-    """The student's own moving average, which may see more of a document than the student."""
-
-    kind: Literal["ema"] = identity("ema")
-    mode: Literal["frozen", "live", "base"] = identity(
-        "a snapshot per generation, updated at each step, or the student before any training", "frozen"
-    )
-    half_life: Number = identity(
-        "half-life of the average, as a share of the generation's updates", 0.25, gt=0, le=1000
-    )
-    view: ViewConfig = identity("what part of a document it sees", ViewConfig(windows="all"))
-    weight: Weight = identity("its share in a mixture; auto takes the probe's choice", 1.0, expects=WEIGHT_TEXT)
-
-
-class LexicalConfig(Section):
-    """BM25 over whole documents."""
-
-    kind: Literal["lexical"] = identity("lexical")
-    weight: Weight = identity("its share in a mixture; auto takes the probe's choice", 1.0, expects=WEIGHT_TEXT)
-
-
-class DenseConfig(Section):
-    """Any bi-encoder: a larger one, or another one; its vectors are made once and serve every generation."""
-
-    kind: Literal["dense"] = identity("dense")
-    model: str = identity("hub id or folder of a sentence-transformers model", min_length=1)
-    view: ViewConfig = identity("what part of a document it sees", ViewConfig())
-    prompts: PromptsConfig = identity("texts put before queries and documents", PromptsConfig())
-    query_tokens: int | None = identity(
-        "tokens of a query that it sees; null means those of a window", 64, ge=1, le=MOST
-    )
-    trust_remote_code: bool = identity("whether code that comes with the model may run", False)
-    batch_tokens: int | None = cost(
-        "most tokens in a batch of encoding, padding included; null chooses", None, ge=1, le=MOST_TEXTS
-    )
-    weight: Weight = identity("its share in a mixture; auto takes the probe's choice", 1.0, expects=WEIGHT_TEXT)
-
-
-class ScoresConfig(Section):
-    """Scores that were made elsewhere, by whatever model, read from a file of query, document and score."""
-
-    kind: Literal["scores"] = identity("scores")
-    file: str = identity("table or TREC run of query, document, score; several files by a pattern with *", min_length=1)
-    column: str | None = identity("the column that holds the scores; null finds it by its usual name", None)
-    # A label: as part of keys, renaming would train again. What was made before keeps the name it was made under.
-    name: str | None = cost("what the report calls it; null means the file's name", None, min_length=1)
-    missing: Literal["error", "lowest", "skip"] = identity(
-        "a pair without a score: stop; rank it below the query's others; leave it out of the query's target", "error"
-    )
-    weight: Weight = identity("its share in a mixture; auto takes the probe's choice", 1.0, expects=WEIGHT_TEXT)
-
-
-Member = CrossEncoderConfig | DenseConfig | EmaConfig | LexicalConfig | ScoresConfig
-MemberConfig = Annotated[Member, Field(discriminator="kind")]
-
-
-class EnsembleConfig(Section):
-    """A weighted mixture of teachers, each calibrated before mixing."""
-
-    kind: Literal["ensemble"] = identity("ensemble")
-    members: tuple[MemberConfig, ...] = identity("two or more teachers; no ensembles", min_length=2, strict=False)
-
-
-TeacherConfig = Annotated[Member | EnsembleConfig, Field(discriminator="kind")]
 
 
 class ProbeConfig(Section):
@@ -404,8 +304,3 @@ class Config(Section):
         if train.later_epochs is None:
             return train.epochs * self.generations
         return train.epochs + train.later_epochs * (self.generations - 1)
-
-
-def members_of(teacher: TeacherConfig) -> tuple[Member, ...]:
-    """The teachers of a mixture; the teacher itself if it is alone."""
-    return teacher.members if isinstance(teacher, EnsembleConfig) else (teacher,)

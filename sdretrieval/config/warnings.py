@@ -6,18 +6,8 @@ from collections.abc import Iterator
 
 from sdretrieval.config.conflicts import learns_labels, member_paths
 from sdretrieval.config.index_section import settings_from
-from sdretrieval.config.schema import (
-    Config,
-    CorpusConfig,
-    CrossEncoderConfig,
-    DenseConfig,
-    EmaConfig,
-    FalseNegativesConfig,
-    GenerateConfig,
-    Member,
-    TargetsConfig,
-    members_of,
-)
+from sdretrieval.config.schema import Config, CorpusConfig, FalseNegativesConfig, GenerateConfig, TargetsConfig
+from sdretrieval.config.teachers import CrossEncoderConfig, DenseConfig, EmaConfig, Member, members_of
 
 
 def warnings(config: Config) -> list[str]:
