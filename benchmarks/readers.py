@@ -72,8 +72,8 @@ def pypdfium2(path: Path) -> Parsed:
     import pypdfium2
 
     pages = (page.get_textpage().get_text_bounded() for page in pypdfium2.PdfDocument(path))
-    # U+FFFE is its sign for the hyphen of a broken word
-    lines = [line.replace("\ufffe", "-") for text in pages for line in text.splitlines()]
+    # U+0002, formerly U+FFFE, is its sign for the hyphen of a broken word
+    lines = [line for text in pages for line in re.sub("[\x02\ufffe]", "", text).splitlines()]
     return Parsed([Block(Kind.PARAGRAPH, line) for line in lines])
 
 

@@ -21,6 +21,8 @@ Operation = tuple[Any, bytes]
 IDENTITY: Matrix = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 GAP = 0.15
 """Of the font's size: character spacing as wide as this between two letters parts words."""
+CLOSED = 0.05
+"""Of the font's size: a space that negative spacing makes narrower than this parts nothing."""
 SAME = 0.02
 """Of the font's size: spacing so near to that of a space is meant as one."""
 USUAL_WIDTH = 400
@@ -237,7 +239,8 @@ def _with_gaps(parts: Sequence[Any], pen: Pen, longest: int) -> Iterator[Any]:
 
     Ghostscript draws the gap between two words as the spacing between the last letter of one and the first of the
     next, in a string of these alone. A longer one under the same spacing is letterspaced and stays whole, as do three
-    letters, unless exactly a space parts them (`x 0 c` of "index 0 contains").
+    letters, unless exactly a space parts them (`x 0 c` of "index 0 contains"). For small gaps within a word, it draws
+    a space that negative word spacing takes back.
     """
     from pypdf.generic import ByteStringObject, FloatObject
 
@@ -245,6 +248,7 @@ def _with_gaps(parts: Sequence[Any], pen: Pen, longest: int) -> Iterator[Any]:
     space = pen.font.width(b" ") * size / 1000 + word
     parted = longest == 2 and character >= GAP * size > 0
     parted |= longest == 3 and abs(character - space) <= SAME * size and character >= GAP * size
+    closed = word < 0 < pen.font.width(b" ") and space + character < CLOSED * abs(size)
     gap = FloatObject(-1000 * character / size)
     for part in parts:
         if not isinstance(part, bytes):
@@ -257,8 +261,8 @@ def _with_gaps(parts: Sequence[Any], pen: Pen, longest: int) -> Iterator[Any]:
         elif word:
             *before, last = part.split(b" ")
             for piece in before:
-                yield ByteStringObject(piece + b" ")
-                yield FloatObject(-1000 * word / size)
+                yield ByteStringObject(piece if closed else piece + b" ")
+                yield FloatObject(-1000 * (space + character if closed else word) / size)
             if last:
                 yield ByteStringObject(last)
         else:

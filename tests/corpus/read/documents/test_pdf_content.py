@@ -60,6 +60,7 @@ def read(data: bytes) -> tuple[str, int]:
         # a line that is justified, and goes on within a word: the strings are wider or narrower than their glyphs
         ("4 Tw (a long line that is justi) Tj 132.5 0 Td (fied) Tj", "a long line that is justified"),
         ("-1.5 Tw (a long line that is) Tj 90 0 Td (narrow) Tj", "a long line that is narrow"),
+        ("(g) Tj -2.15 Tw -0.25 Tc 5 0 Td (iv e) Tj 0 Tc 0 Tw 14.6 0 Td (n) Tj", "given"),
         ("4 Tw [(kerned li) -20 (nes and) -300 (gaps)] TJ", "kerned lines and gaps"),
         ("q 4 Tw (a b c) Tj Q 60 0 Td (d) Tj", "a b c d"),
     ],
