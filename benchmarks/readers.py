@@ -4,8 +4,8 @@
 
 PDFTOTEXT is the command of poppler-utils; words of a PDF are counted against its text, those of a page against the
 text of its <main> (or <body>) element. The others are used if they are installed, in an environment of their own:
-pip install trafilatura 'markitdown[pdf]' docling-parse pymupdf4llm (the last needs PyMuPDF, which is AGPL). Prints a
-table.
+pip install trafilatura 'markitdown[pdf]' docling-parse pypdfium2 pymupdf4llm (the last needs PyMuPDF, which is AGPL).
+Prints a table.
 """
 
 from __future__ import annotations
@@ -67,9 +67,25 @@ def docling(path: Path) -> Parsed:
     return Parsed([Block(Kind.PARAGRAPH, line) for line in lines])
 
 
+def pypdfium2(path: Path) -> Parsed:
+    """PDF only: the text of Chrome's reader, a paragraph a line."""
+    import pypdfium2
+
+    pages = (page.get_textpage().get_text_bounded() for page in pypdfium2.PdfDocument(path))
+    # U+0002, formerly U+FFFE, is its sign for the hyphen of a broken word
+    lines = [line for text in pages for line in re.sub("[\x02\ufffe]", "", text).splitlines()]
+    return Parsed([Block(Kind.PARAGRAPH, line) for line in lines])
+
+
 READERS: dict[str, dict[str, Reader]] = {
     ".html": {"ours": ours, "trafilatura": trafilatura, "markitdown": markitdown},
-    ".pdf": {"ours": ours, "markitdown": markitdown, "docling": docling, "pymupdf4llm": pymupdf4llm},
+    ".pdf": {
+        "ours": ours,
+        "markitdown": markitdown,
+        "docling": docling,
+        "pymupdf4llm": pymupdf4llm,
+        "pypdfium2": pypdfium2,
+    },
 }
 
 

@@ -9,7 +9,7 @@ import typer
 from sdretrieval.cli.options import Json, Runs
 from sdretrieval.cli.output import print_json, print_table, say
 from sdretrieval.errors import RequestError
-from sdretrieval.formatting import readable_bytes
+from sdretrieval.formatting import quantity, readable_bytes
 from sdretrieval.store import Store, keys_in_ledgers
 from sdretrieval.store.run_folder import runs_folder
 
@@ -31,4 +31,4 @@ def gc_command(
     if removed:
         print_table(["artifact", "size"], [[one.key, readable_bytes(one.bytes)] for one in removed], right=["size"])
     total = readable_bytes(sum(one.bytes for one in removed))
-    say(f"{len(removed)} artifacts {'would be' if pretend else 'were'} removed: {total}")
+    say(f"{quantity(len(removed), 'artifacts')} {'to be removed' if pretend else 'removed'}: {total}")

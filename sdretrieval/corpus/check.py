@@ -25,6 +25,7 @@ from sdretrieval.corpus.splits import (
 )
 from sdretrieval.corpus.text import LIST_AT_MOST, Findings, normalised
 from sdretrieval.corpus.types import Corpus
+from sdretrieval.formatting import quantity
 
 CountTokens = Callable[[list[str]], "NDArray[np.int64]"]
 TEXTS_A_BATCH = 1000
@@ -123,7 +124,10 @@ class CorpusCheck:
 
     def lines(self) -> list[str]:
         """The findings for a person to read, one line each, the warnings last."""
-        splits = ", ".join(f"{s} {c.queries:,} ({c.positives:,} positives)" for s, c in self.splits.items()) or "none"
+        splits = (
+            ", ".join(f"{s} {c.queries:,} ({quantity(c.positives, 'positives')})" for s, c in self.splits.items())
+            or "none"
+        )
         cut = ", ".join(f"{view} cuts {share:.1%}" for view, share in self.cut_by_view.items())
         findings = {
             "documents that repeat an earlier one": self.duplicates,
@@ -134,7 +138,8 @@ class CorpusCheck:
             "query texts in two splits or more": self.repeated,
         }
         return [
-            f"{self.name}: {self.documents:,} documents, {self.queries:,} queries; digest {self.digest}",
+            f"{self.name}: {quantity(self.documents, 'documents')}, {quantity(self.queries, 'queries')}; "
+            f"digest {self.digest}",
             f"judged queries by split: {splits}",
             f"document length in {self.unit}: {_described(self.document_lengths)}" + (f"; {cut}" if cut else ""),
             *(
@@ -253,21 +258,22 @@ def _warnings(
         yield "no judgements: nothing can be measured but estimates from synthetic queries"
     for split, counts in splits.items():
         if counts.with_positive < counts.queries or not counts.queries:
-            yield f"split {split}: {counts.queries - counts.with_positive} of {counts.queries} queries have no positive"
+            without = counts.queries - counts.with_positive
+            yield f"split {split}: {without:,} of {quantity(counts.queries, 'queries')} without a positive"
     for view, share in cut.items():
         if share > LARGELY_CUT:
             yield f"view {view} cuts {share:.0%} of the documents: a teacher that sees all of them knows more"
     advice = {
-        "duplicates": "documents repeat an earlier one: identical texts are never used as negatives",
-        "empty_documents": "documents are empty: they can never be found",
-        "empty_queries": "queries are empty: remove them",
-        "dangling": f"judgements point nowhere and are left out: is corpus.jsonl complete? If not, {NOT_COMPARABLE}",
-        "repeated_pairs": "pairs are judged more than once: the last judgement counts, as in BEIR",
-        "repeated": "query texts are in two splits: they are left out of training",
+        "duplicates": "documents like an earlier one: identical texts are never used as negatives",
+        "empty_documents": "empty documents, which no search can find",
+        "empty_queries": "empty queries, to be removed",
+        "dangling": f"judgements pointing nowhere, left out: is corpus.jsonl complete? If not, {NOT_COMPARABLE}",
+        "repeated_pairs": "pairs judged more than once: the last judgement counts, as in BEIR",
+        "repeated": "query texts in two splits, left out of training",
     }
     for kind, text in advice.items():
         if parts[kind].count:
-            yield f"{parts[kind].count:,} {text}"
+            yield quantity(parts[kind].count, text)
 
 
 def _described(lengths: Lengths) -> str:

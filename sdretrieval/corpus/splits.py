@@ -11,6 +11,7 @@ from typing import NamedTuple
 from sdretrieval.corpus.text import hash_rank, normalised
 from sdretrieval.corpus.types import Corpus, Qrels
 from sdretrieval.errors import CorpusError
+from sdretrieval.formatting import quantity
 
 logger = logging.getLogger("sdretrieval")
 NOT_COMPARABLE = (
@@ -52,9 +53,9 @@ def own_positives(qrels: Mapping[str, Qrels]) -> dict[str, list[str]]:
 def own_positive_warning(split: str, queries: Sequence[str], of: int) -> str:
     """What a user must know of `own_positives` of one split, which has `of` queries."""
     return (
-        f"{len(queries)} of {of} {split} queries have a positive document of their own id (e.g. {queries[0]!r}), and a "
-        "query never retrieves the document with its own id: if the two are different things, give the queries other "
-        "ids (such as q1, q2)"
+        f"{len(queries):,} of {quantity(of, f'{split} queries')} with a positive document of the same id (e.g. "
+        f"{queries[0]!r}): a query never retrieves the document with its own id; if the two are different things, "
+        "give the queries other ids (such as q1, q2)"
     )
 
 
@@ -83,7 +84,7 @@ def require_judged(name: str, counts: Mapping[str, int], split: str) -> None:
     """As `require_split`, of judged queries by split."""
     if counts.get(split):
         return
-    present = ", ".join(f"{name} ({count} queries)" for name, count in counts.items() if count)
+    present = ", ".join(f"{name} ({quantity(count, 'queries')})" for name, count in counts.items() if count)
     state = "an empty" if split in counts else "no"
     if split == "train":  # no other split can stand in for it
         remedy = f"Add qrels/train.tsv, or learn from queries made of documents: {WITHOUT_LABELS}"
@@ -135,14 +136,16 @@ def carve_dev(corpus: Corpus, seed: int, share: float = 0.2, split: str = "train
     Raises `CorpusError` if a dev split exists, `split` has no positives, or its queries are one single group.
     """
     if corpus.qrels.get("dev"):
-        raise CorpusError(f"Corpus {corpus.name} has a dev split of {len(corpus.qrels['dev'])} queries: use that one.")
+        size = quantity(len(corpus.qrels["dev"]), "queries")
+        raise CorpusError(f"Corpus {corpus.name} has a dev split of {size}: use that one.")
     require_positives(corpus, split)
     judged = corpus.qrels[split]
     measurable = {query: grades for query, grades in judged.items() if _positives(grades)}
     chosen = _choose(_groups(corpus, measurable), seed, wanted=round(share * len(measurable)))
     if not chosen:
         raise CorpusError(
-            f"No dev split can be carved off '{split}' of corpus {corpus.name}: its {len(measurable)} queries hang "
+            f"No dev split can be carved off '{split}' of corpus {corpus.name}: its "
+            f"{quantity(len(measurable), 'queries')} hang "
             "together by shared positives. Give a dev split of your own as qrels/dev.tsv."
         )
     dev = {query: grades for query, grades in judged.items() if query in chosen}

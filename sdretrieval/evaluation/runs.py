@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdretrieval.errors import NumericError, RequestError
+from sdretrieval.formatting import quantity
 
 Run = dict[str, dict[str, float]]
 """query id -> document id -> score (higher is better)."""
@@ -98,7 +99,8 @@ def _parsed(line: str, place: str) -> tuple[str, str, float]:
     fields = line.split()
     if len(fields) != 6:
         raise RequestError(
-            f"{place}: {len(fields)} fields, expected 6 (query Q0 document rank score tag): {line.strip()[:80]!r}"
+            f"{place}: {quantity(len(fields), 'fields')}, expected 6 (query Q0 document rank score tag): "
+            f"{line.strip()[:80]!r}"
         )
     try:
         score = float(fields[4])

@@ -45,7 +45,7 @@ from sdretrieval.export.layout import (
     write_snippets,
 )
 from sdretrieval.export.verify import Canaries, agreement, make_canaries, nearness, spread
-from sdretrieval.formatting import encodable
+from sdretrieval.formatting import encodable, quantity
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.ragged import Array
 from sdretrieval.store.whole_folder import check_target, whole_folder
@@ -121,7 +121,7 @@ def export_bundle(
             (place / CARD).write_text(encodable(model_card(card, served, model_path)), encoding="utf8")
         manifest = replace(manifest, files=digests(work))
         manifest.write(work)
-    logger.info("%s: %s, %d documents", folder, ", ".join(names), manifest.documents)
+    logger.info("%s: %s, %s", folder, ", ".join(names), quantity(manifest.documents, "documents"))
     return manifest
 
 

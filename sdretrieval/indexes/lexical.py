@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sdretrieval.corpus.language import ENGLISH
 from sdretrieval.corpus.scripts import folded
 from sdretrieval.errors import DamagedArtifact, RequestError
+from sdretrieval.formatting import quantity
 from sdretrieval.indexes.bm25 import bm25_weights, numbered
 from sdretrieval.indexes.hits import Hits, Scores, best_of, empty_hits
 from sdretrieval.indexes.terms import Vocabulary
@@ -83,7 +84,8 @@ class LexicalIndex:
         terms = numbered(vocabulary.ids(text, grow=True) for text in track(texts, "BM25 terms", "texts"))
         if not vocabulary.numbers:
             raise RequestError(f"BM25: none of {len(texts)} texts holds a word of two letters; check the corpus")
-        logger.info("BM25 weights of %d documents, %d terms", len(terms), len(vocabulary.numbers))
+        count, size = quantity(len(terms), "documents"), quantity(len(vocabulary.numbers), "terms")
+        logger.info("BM25 weights of %s, %s", count, size)
         weights_NV = bm25_weights(terms, len(vocabulary.numbers), k1, b)
         return cls(weights_NV, vocabulary, k1, b, len(terms.values_T) / len(terms))
 

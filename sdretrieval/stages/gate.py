@@ -9,6 +9,7 @@ from typing import Any, Literal
 from sdretrieval.config import identity_fields, members_of
 from sdretrieval.evaluation.gate import ENOUGH, decide, looks_of
 from sdretrieval.files import write_json
+from sdretrieval.formatting import quantity
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.evaluate import read_measured
 from sdretrieval.stages.probe import weight_grid
@@ -72,7 +73,8 @@ def say_if_undecidable(collection: Collection) -> None:
     count = len(collection.rows_of("dev"))
     if count < ENOUGH:
         logger.warning(
-            "dev has %d queries, and the gate needs %d to tell a gain from luck: it will decide nothing, and the run "
+            "dev has %s, and the gate needs %d to tell a gain from luck: it will decide nothing, and the run "
             "keeps the base student. Give more judged dev queries, raise corpus.dev_share (if dev is taken from "
-            "train), or set corpus.labels=false, which makes dev queries from the documents", count, ENOUGH,
+            "train), or set corpus.labels=false, which makes dev queries from the documents",
+            quantity(count, "queries"), ENOUGH,
         )  # fmt: skip

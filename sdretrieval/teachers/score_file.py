@@ -24,6 +24,7 @@ from sdretrieval.corpus.read.tables.columns import JUDGED_DOCUMENT_NAMES, JUDGED
 from sdretrieval.corpus.read.tables.files import Format, clean, format_of, text_lines
 from sdretrieval.corpus.read.tables.records import read_records
 from sdretrieval.errors import RequestError
+from sdretrieval.formatting import quantity
 from sdretrieval.paths import typed_path
 from sdretrieval.progress import track
 
@@ -223,7 +224,7 @@ def scored_lines(path: Path, column: str | None) -> Iterator[ScoredLine]:
         elif len(fields) == TREC_FIELDS:
             yield ScoredLine(number, fields[0], fields[2], fields[4])
         elif line.strip():
-            tally.note(Trouble.BROKEN, number, f"{len(fields)} fields, expected 3")
+            tally.note(Trouble.BROKEN, number, f"{quantity(len(fields), 'fields')}, expected 3")
     tally.require_few_broken()
 
 

@@ -48,9 +48,7 @@ def test_a_pair_judged_twice_has_one_rule_everywhere(tmp_path: Path, call: Call)
     after = call("evaluate", "bm25", "--corpus", tmp_path / "clean", "--runs", tmp_path / "runs", "--json", "-")
     asking = ("--queries", folder / "queries.jsonl", "--qrels", folder / "qrels" / "test.tsv")
     table = call("corpus", "convert", folder / "corpus.jsonl", tmp_path / "again", *asking)
-    assert (
-        "1 pairs judged on an earlier line: the last judgement counts: line 4: q0 -> c0 with 0, before 1" in table.out
-    )
+    assert "1 pair judged on an earlier line: the last judgement counts: line 4: q0 -> c0 with 0, before 1" in table.out
     again = call("evaluate", "bm25", "--corpus", tmp_path / "again", "--runs", tmp_path / "runs", "--json", "-")
     figures = [done.json()["measures"]["bm25"]["nDCG@10"] for done in (before, after, again)]
     assert figures == [0.5, 0.5, 0.5]
@@ -130,12 +128,12 @@ def test_convert_takes_tables_topics_qrels_and_logs(table: Path, tmp_path: Path,
     assert done.code == 0, done.err
     for expected in (
         "docs.csv: 22 read, 20 documents kept",
-        "1 broken lines, left out: line 23: 1 fields, expected 3",
-        "1 ids that were on an earlier line, left out: line 22: 'd1' with another text",
+        "1 broken line, left out: line 23: 1 field, expected 3",
+        "1 id of an earlier line, left out: line 22: 'd1' with another text",
         "topics.txt: 2 read, 2 topics kept",
-        "log.tsv: 2 read, 1 distinct queries kept",
+        "log.tsv: 2 read, 1 distinct query kept",
         "all.qrels: 3 read, 2 dev judgements kept",
-        "1 judgements that point nowhere, left out: line 3: 2 -> d99 (no such document)",
+        "1 judgement pointing nowhere, left out: line 3: 2 -> d99 (no such document)",
         "out: 20 documents, 3 queries; judged queries: train 1, dev 2",
     ):
         assert expected in done.out
@@ -155,7 +153,7 @@ def test_check_judges_a_table_and_says_what_was_left_out(tmp_path: Path, call: C
     (tmp_path / "docs.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n{"text": ""}\n')
     found = call("corpus", "check", tmp_path / "docs.jsonl", "--json").json()
     assert found["documents"] == 2
-    assert "1 empty texts, left out: line 3: (no id)" in found["warnings"][0]
+    assert "1 empty text, left out: line 3: (no id)" in found["warnings"][0]
 
 
 @pytest.fixture
@@ -175,7 +173,7 @@ def test_a_folder_of_text_files_becomes_passages(notes: Path, tmp_path: Path, ca
     done = call("corpus", "convert", notes, tmp_path / "out")
     assert done.code == 0, done.err
     assert "2 files read, 2 passages kept" in done.out
-    assert "1 empty files: more/empty.txt: no text" in done.out
+    assert "1 empty file: more/empty.txt: no text" in done.out
     records = [json.loads(line) for line in (tmp_path / "out" / "corpus.jsonl").read_text().splitlines()]
     assert "Hoist the sail when the wind turns." in [record["text"] for record in records]
     assert all(record["_id"].startswith(("bread.md#", "more/sail.txt#")) for record in records)

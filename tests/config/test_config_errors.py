@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from sdretrieval.config import load_config, parse_config, read_index_section
+from sdretrieval.config import Config, load_config, parse_config, read_index_section
 from sdretrieval.config.problems import known_paths
 from sdretrieval.config.yaml_text import read_yaml, write_yaml
 from sdretrieval.errors import ConfigError, RequestError
@@ -374,8 +373,19 @@ def test_whatever_a_setting_holds_there_is_one_message_or_a_config(data: st.Data
         node = inner
     if isinstance(node, dict):
         node[last] = data.draw(odd)
-    with suppress(ConfigError):
-        parse_config(raw)
+    try:
+        config = parse_config(raw)
+    except ConfigError as error:
+        said = str(error)
+    else:
+        said = ""
+        assert isinstance(config, Config)
+    if said:
+        first, *found = said.split("\n")
+        assert re.fullmatch(r"config has \d+ problems?:", first) and found
+        assert all(line.isprintable() and len(line) < 500 for line in found), found
+        assert all(re.match(r"  \S+: \w|  and \d+ more$", line) for line in found), found
+        assert any(part in said for part in (*sections, last))
 
 
 def test_a_set_of_endless_depth_or_odd_digits() -> None:

@@ -46,12 +46,12 @@ def test_lines_for_people_and_json_for_machines(messy: Corpus) -> None:
     found = check_corpus(messy, views={"student": 50})
     text = "\n".join(found.lines())
     assert "messy: 4 documents, 4 queries" in text
-    assert "judged queries by split: train 2 (1 positives), test 2 (2 positives)" in text
+    assert "judged queries by split: train 2 (1 positive), test 2 (2 positives)" in text
     assert "median 3, p90 68, longest 96; student cuts 25.0%" in text
     assert "documents that repeat an earlier one: 1 (e.g. b = a)" in text
-    assert "warning: split train: 1 of 2 queries have no positive" in text
+    assert "warning: split train: 1 of 2 queries without a positive" in text
     assert "warning: view student cuts 25% of the documents" in text
-    assert "warning: 1 judgements point nowhere" in text
+    assert "warning: 1 judgement pointing nowhere" in text
     assert json.loads(json.dumps(found.to_json()))["duplicates"] == {"count": 1, "examples": ["b = a"]}
 
 

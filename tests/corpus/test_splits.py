@@ -104,16 +104,14 @@ def test_one_giant_group_cannot_be_carved() -> None:
 
 def test_a_dev_split_that_is_there_is_not_replaced() -> None:
     corpus = corpus_of({"train": {"a": {"x": 1}, "b": {"y": 1}}, "dev": {"c": {"z": 1}}})
-    with pytest.raises(CorpusError, match="has a dev split of 1 queries: use that one"):
+    with pytest.raises(CorpusError, match="has a dev split of 1 query: use that one"):
         carve_dev(corpus, seed=1)
 
 
 def test_a_missing_split_names_those_that_are_there() -> None:
     corpus = corpus_of({"train": {"a": {"x": 1}}, "test": {"b": {"x": 1}, "c": {"x": 1}}, "dev": {}})
     require_split(corpus, "test")
-    with pytest.raises(
-        CorpusError, match=r"no split 'valid'\. Splits with judgements: train \(1 queries\), test \(2 q"
-    ):
+    with pytest.raises(CorpusError, match=r"no split 'valid'\. Splits with judgements: train \(1 query\), test \(2 q"):
         require_split(corpus, "valid")
     with pytest.raises(CorpusError, match="an empty split 'dev'"):
         require_split(corpus, "dev")

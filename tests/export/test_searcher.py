@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from sdretrieval.encode.student import load_student
 from sdretrieval.errors import DamagedArtifact, RequestError, SdretrievalError
 from sdretrieval.export.bundle import export_bundle
 from sdretrieval.export.encoders import torch_encoder
-from sdretrieval.export.layout import IndexedDocuments, digests, read_manifest
+from sdretrieval.export.layout import IndexedDocuments, Manifest, digests, read_manifest
 from sdretrieval.export.searcher import Searcher
 from sdretrieval.export.verify import verify_bundle
 from tests.export.conftest import LIMITS, PROMPTS, sign_again
@@ -142,15 +141,25 @@ def test_no_value_of_any_field_breaks_a_reader(copied: Path) -> None:
         for odd in ODD:
             value = {**manifest[part], rest[0]: odd} if rest else odd
             (copied / "bundle.json").write_text(json.dumps(sealed(without_seal(manifest) | {part: value})))
-            with contextlib.suppress(SdretrievalError):
-                read_manifest(copied)
+            try:
+                assert isinstance(read_manifest(copied), Manifest)
+            except SdretrievalError as error:
+                assert_one_message(error, copied / "bundle.json")
     card = json.loads((copied / "index" / "card.json").read_text())
     odd_cards = [("count", "x"), ("dims", 31), ("factory", None), ("settings", 7), ("settings", {"rescore": "x"})]
     for name, odd in odd_cards:
         (copied / "index" / "card.json").write_text(json.dumps(card | {name: odd}))
         (copied / "bundle.json").write_text(json.dumps(sealed(without_seal(manifest) | {"files": digests(copied)})))
-        with contextlib.suppress(SdretrievalError):
+        with pytest.raises(SdretrievalError) as caught:
             Searcher.open(copied, device="cpu").search("ore", 5)
+        assert_one_message(caught.value, copied)
+
+
+def assert_one_message(error: SdretrievalError, path: Path) -> None:
+    """It begins with the file or folder, on one line."""
+    said = str(error)
+    assert said.startswith(str(path)), said
+    assert said.isprintable() and len(said) < 500, said
 
 
 def without_seal(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def try_store(
         names = [str(path.relative_to(runs / "store")) for path in there]
         for name in names:
             tally.add(f"store: {name}", problem and f"{problem} (flipped in {', '.join(names)})")
-        if problem is not None:  # begin anew, or every later file would fail too
+        if problem is not None:  # start again, or every later file would fail too
             shutil.rmtree(runs)
             shutil.copytree(place.runs, runs)
 

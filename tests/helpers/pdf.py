@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 from pypdf import PdfReader, PdfWriter
@@ -23,18 +24,39 @@ HELVETICA = "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"
 def pdf(pages: Sequence[Sequence[str]], font: str = HELVETICA) -> bytes:
     """A PDF with the given lines on its pages; a page without lines holds nothing. A line in angle brackets is given
     as the numbers of its glyphs, and one in square brackets as pieces with the gaps between them."""
+    shown = ("".join(f"{operand(line)} 0 -14 Td\n" for line in lines) for lines in pages)
+    return drawn([f"BT /F1 11 Tf 50 800 Td\n{lines}ET" if lines else "" for lines in shown], font)
+
+
+def drawn(contents: Sequence[str], font: str = HELVETICA) -> bytes:
+    """A PDF whose pages draw what these operations say."""
     objects = ["<< /Type /Catalog /Pages 2 0 R >>", "", font]
-    for lines in pages:
-        shown = "".join(f"{_operand(line)} 0 -14 Td\n" for line in lines)
-        content = f"BT /F1 11 Tf 50 800 Td\n{shown}ET" if lines else ""
+    for content in contents:
         objects.append(f"<< /Length {len(content.encode('latin-1'))} >>\nstream\n{content}\nendstream")
         objects.append(
             f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents {len(objects)} 0 R "
             "/Resources << /Font << /F1 3 0 R >> >> >>"
         )
     kids = " ".join(f"{number} 0 R" for number in range(5, len(objects) + 1, 2))
-    objects[1] = f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>"
+    objects[1] = f"<< /Type /Pages /Kids [{kids}] /Count {len(contents)} >>"
     return _file(objects)
+
+
+def in_rows(columns: Sequence[Sequence[str]], first: int = 700) -> str:
+    """Operations that draw columns row by row, each from left to right, from a height on."""
+    width = 510 // len(columns)
+    return "".join(
+        f"1 0 0 1 {50 + width * column} {first - 12 * row} Tm {operand(line)} "
+        for row, lines in enumerate(zip_longest(*columns, fillvalue=""))
+        for column, line in enumerate(lines)
+        if line
+    )
+
+
+def perhaps_in_columns() -> bytes:
+    """A PDF with lines that are as even as prose, in two columns, but do not go on from one to the next."""
+    lines = [f"Line {number} is a sentence of its own." for number in range(10)]
+    return drawn([f"BT /F1 10 Tf {in_rows([lines, lines])} ET"])
 
 
 def with_outline(data: bytes, titles: Sequence[tuple[str, int, int]], name: str = "") -> bytes:
@@ -96,13 +118,29 @@ def with_picture(data: bytes, page: int) -> bytes:
     return _written(writer)
 
 
+def in_a_form(data: bytes) -> bytes:
+    """The PDF with what its pages draw as forms on these pages."""
+    writer = PdfWriter(clone_from=PdfReader(io.BytesIO(data)))
+    for page in writer.pages:
+        form = StreamObject()
+        form.set_data(page["/Contents"].get_object().get_data())  # type: ignore[attr-defined]
+        form[NameObject("/Subtype")], form[NameObject("/Resources")] = NameObject("/Form"), page["/Resources"]
+        shown = StreamObject()
+        shown.set_data(b"/Fm Do")
+        page[NameObject("/Contents")] = writer._add_object(shown)
+        forms = DictionaryObject({NameObject("/Fm"): writer._add_object(form)})
+        page[NameObject("/Resources")] = DictionaryObject({NameObject("/XObject"): forms})
+    return _written(writer)
+
+
 def _written(writer: PdfWriter) -> bytes:
     buffer = io.BytesIO()
     writer.write(buffer)
     return buffer.getvalue()
 
 
-def _operand(line: str) -> str:
+def operand(line: str) -> str:
+    """What shows a line."""
     if line[:1] == "<":
         return f"{line} Tj"
     if line[:1] == "[":

@@ -34,13 +34,14 @@ from sdretrieval.corpus.splits import (
 from sdretrieval.corpus.text import LIST_AT_MOST, examples
 from sdretrieval.corpus.types import Corpus, RowByName, Texts
 from sdretrieval.errors import CorpusError, MissingPackageError
+from sdretrieval.formatting import quantity
 from sdretrieval.progress import track
 from sdretrieval.store.whole_folder import check_target, whole_folder
 
 logger = logging.getLogger("sdretrieval")
 PACKED_AS = ("", ".gz", ".zst")
-AGAIN = "pairs are judged more than once, and the last judgement counts, as in BEIR"
-TAKEN_FOR_HEADINGS = "first lines of qrels are taken for headings, expected query-id, corpus-id, score"
+AGAIN = "pairs judged more than once, and the last judgement counts, as in BEIR"
+TAKEN_FOR_HEADINGS = "first lines of qrels taken for headings, expected query-id, corpus-id, score"
 EXPECTED = "A BEIR folder holds corpus.jsonl, queries.jsonl and qrels/*.tsv (corpus.jsonl alone: documents only)"
 
 BEIR_ADDRESS = "https://public.ukp.informatik.tu-darmstadt.de/thakur/BEIR/datasets"
@@ -75,18 +76,18 @@ def read_beir(folder: Path, name: str | None = None) -> Corpus:
     queries_path = beir_file(folder, "queries.jsonl")
     queries = query_table(_records(queries_path, tally, titled=False) if queries_path else ())
     for trouble, met in tally.report().troubles.items():
-        logger.warning("%s: %d %s: %s", folder, met.count, trouble.value, "; ".join(met.examples))
+        logger.warning("%s: %s: %s", folder, quantity(met.count, trouble.value), "; ".join(met.examples))
     raw = read_qrels(folder / "qrels")
     for what, where in ((AGAIN, raw.repeated), (TAKEN_FOR_HEADINGS, raw.headings)):
         if where:
-            logger.warning("%s: %d %s: %s", folder, len(where), what, "; ".join(where[:LIST_AT_MOST]))
+            logger.warning("%s: %s: %s", folder, quantity(len(where), what), "; ".join(where[:LIST_AT_MOST]))
     judgements = part_dangling(raw.by_split, RowByName(Texts(documents, "id")), RowByName(Texts(queries, "id")))
     if judgements.dangling:
         shown = "; ".join(
             f"{d.split}: {d.query} -> {d.document} (no such {d.missing})" for d in judgements.dangling[:LIST_AT_MOST]
         )
-        count = len(judgements.dangling)
-        logger.warning("%s: %d judgements point nowhere and are left out: %s", folder, count, shown)
+        count = quantity(len(judgements.dangling), "judgements pointing nowhere")
+        logger.warning("%s: %s, left out: %s", folder, count, shown)
         if any("document" in dangling.missing for dangling in judgements.dangling):
             logger.warning("%s: %s", folder, NOT_COMPARABLE)
     for split, own in own_positives(judgements.kept).items():
@@ -190,7 +191,9 @@ def _refuse_twice(path: Path, suspected: set[int]) -> None:
                 twice.append(f"{identifier} (lines {line_of[identifier]} and {number})")
             line_of[identifier] = number
     if twice:
-        raise CorpusError(f"{path}: {len(twice)} ids occur more than once: {examples(twice)}. Expected each id once.")
+        raise CorpusError(
+            f"{path}: {quantity(len(twice), 'ids used more than once')}: {examples(twice)}. Expected each id once."
+        )
 
 
 def _parse(line: bytes, place: str) -> dict[str, str]:

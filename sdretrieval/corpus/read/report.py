@@ -9,6 +9,7 @@ from typing import Any
 
 from sdretrieval.corpus.text import LIST_AT_MOST, Findings
 from sdretrieval.errors import CorpusError
+from sdretrieval.formatting import quantity
 
 BROKEN_AT_MOST = 0.1
 """A larger share of broken lines means that the file is not what it was taken for, not that it is a bit damaged."""
@@ -20,21 +21,22 @@ class Trouble(Enum):
     BROKEN = "broken lines, left out"
     REPLACED = "lines with bytes or characters that are no UTF-8, each read as U+FFFD"
     EMPTY = "empty texts, left out"
-    REPEATED_ID = "ids that were on an earlier line, left out"
-    REPEATED_TEXT = "texts that were on an earlier line (kept where ids tell them apart)"
+    REPEATED_ID = "ids of an earlier line, left out"
+    REPEATED_TEXT = "texts of an earlier line (kept where ids tell them apart)"
     REPEATED_PAIR = "pairs judged on an earlier line: the last judgement counts"
-    NOWHERE = "judgements that point nowhere, left out"
+    NOWHERE = "judgements pointing nowhere, left out"
     UNREADABLE = "unreadable files"
     ENCRYPTED = "encrypted PDFs"
     IMAGE_ONLY = "PDFs without text (scanned pages)"
     EMPTY_FILE = "empty files"
     LOST_PAGES = "PDFs with pages that are broken or pictures of text"
     UNMAPPED = "PDFs with characters that their fonts do not name, each read as U+FFFD"
+    MIXED = "PDFs with pages that may have columns, read across"
     UNDECODED = "files with bytes that are not in their encoding, each read as U+FFFD"
-    GUESSED = "files in an encoding that they do not declare, guessed as browsers do"
-    DUPLICATE = "passages that repeat an earlier one, kept"
+    GUESSED = "files in an undeclared encoding, guessed as browsers do"
+    DUPLICATE = "passages repeating an earlier one, kept"
     LINK = "links to what is read anyway"
-    LINK_OUTSIDE = "links that lead out of the folder, not followed"
+    LINK_OUTSIDE = "links out of the folder, not followed"
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,12 @@ class ImportReport:
     def lines(self) -> list[str]:
         """For a person to read: what came out, and one line for each kind of trouble."""
         shown = [
-            f"  {met.count:,} {trouble.value}: {'; '.join(met.examples)}"
+            f"  {quantity(met.count, trouble.value)}: {'; '.join(met.examples)}"
             + (" ..." if met.count > len(met.examples) else "")
             for trouble, met in self.troubles.items()
         ]
-        unit = "files " if self.what == "passages" else ""
-        return [f"{self.source}: {self.read:,} {unit}read, {self.kept:,} {self.what} kept", *shown, *self.notes]
+        read = quantity(self.read, "files") if self.what == "passages" else f"{self.read:,}"
+        return [f"{self.source}: {read} read, {quantity(self.kept, self.what)} kept", *shown, *self.notes]
 
 
 class Tally:

@@ -66,6 +66,8 @@ class Parsed:
     """Characters of a PDF whose font does not say what they are."""
     words_left_out: int = 0
     """Words around the text: menus of a page, running heads and page numbers of a PDF."""
+    mixed_pages: int = 0
+    """Pages of a PDF that may have columns, and were read across."""
 
 
 class Unread(NamedTuple):

@@ -25,7 +25,7 @@ from sdretrieval.corpus.read.report import ImportReport, Tally, Trouble
 from sdretrieval.corpus.text import LIST_AT_MOST, examples, normalised
 from sdretrieval.corpus.types import Corpus
 from sdretrieval.errors import CorpusError
-from sdretrieval.formatting import readable_bytes
+from sdretrieval.formatting import quantity, readable_bytes
 from sdretrieval.progress import track
 
 FORMAT_OF = {
@@ -268,9 +268,11 @@ def _parse(path: Path, name: str, tally: Tally) -> Parsed | Unread:
     if kind == "PDF":
         read = parse_pdf(data)
         if isinstance(read, Parsed) and read.lost_pages:
-            tally.note(Trouble.LOST_PAGES, name, f"{read.lost_pages} pages left out")
+            tally.note(Trouble.LOST_PAGES, name, f"{quantity(read.lost_pages, 'pages')} left out")
         if isinstance(read, Parsed) and read.unreadable:
-            tally.note(Trouble.UNMAPPED, name, f"{read.unreadable:,} characters")
+            tally.note(Trouble.UNMAPPED, name, quantity(read.unreadable, "characters"))
+        if isinstance(read, Parsed) and read.mixed_pages:
+            tally.note(Trouble.MIXED, name, quantity(read.mixed_pages, "pages"))
         return read
     decoded = decode(data, may_declare=kind == "HTML")
     if decoded is None:
@@ -282,5 +284,5 @@ def _parse(path: Path, name: str, tally: Tally) -> Parsed | Unread:
     if decoded.guessed:
         tally.note(Trouble.GUESSED, name, f"read as {decoded.guessed}")
     if decoded.replaced:
-        tally.note(Trouble.UNDECODED, name, f"{decoded.replaced:,} characters")
+        tally.note(Trouble.UNDECODED, name, quantity(decoded.replaced, "characters"))
     return parsed

@@ -17,8 +17,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdretrieval.corpus.read.documents.blocks import Block, Kind, Parsed, Unread, as_written, load_parser, one_line
+from sdretrieval.corpus.read.documents.pdf_columns import MARKS, without_marks
+from sdretrieval.corpus.read.documents.pdf_content import mend_content
 from sdretrieval.corpus.read.documents.plain import ITEM
 from sdretrieval.corpus.read.report import Trouble
+from sdretrieval.formatting import quantity
 
 if TYPE_CHECKING:
     from pypdf import PdfReader
@@ -35,6 +38,7 @@ SHORT_LINE = 0.8
 """A line below this share of the usual length (the 9th decile) ends a paragraph if a sentence ends with it."""
 UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ue000-\uf8ff\ufffd\U000f0000-\U0010fffd]")
 """Control characters, halves of characters and private ones: what a glyph without a known character is read as."""
+GLYPH = re.compile(f"[^\\s{MARKS}]")
 MOSTLY = 0.5
 """A PDF with a larger share of unreadable characters gives no passages."""
 BULLET = re.compile("^[\uf020-\uf0ff](?=\\s)", re.MULTILINE)
@@ -57,11 +61,12 @@ Titles = dict[str, int]
 
 
 class Page(NamedTuple):
-    """The lines of a page, and how many of its characters are not readable. Without lines it may be broken, or hold a
-    picture of its text."""
+    """The lines of a page, how many of its characters are not readable, and whether columns may be mixed. Without lines
+    it may be broken, or hold a picture of its text."""
 
     lines: list[str]
     unreadable: int = 0
+    mixed: bool = False
     broken: bool = False
     picture: bool = False
 
@@ -85,18 +90,20 @@ def parse_pdf(data: bytes) -> Parsed | Unread:
         return Unread(Trouble.UNREADABLE, f"no readable PDF ({type(error).__name__}: {one_line(str(error))[:80]})")
     lines = [page.lines for page in pages]
     if pages and all(page.broken for page in pages):
-        return Unread(Trouble.UNREADABLE, f"none of its {len(pages)} pages can be read")
+        return Unread(Trouble.UNREADABLE, f"none of its {quantity(len(pages), 'pages')} can be read")
     if pages and not any(lines):
-        return Unread(Trouble.IMAGE_ONLY, f"no text on its {len(pages)} pages")
+        return Unread(Trouble.IMAGE_ONLY, f"no text on its {quantity(len(pages), 'pages')}")
     unreadable = sum(page.unreadable for page in pages)
     if unreadable > MOSTLY * sum(len(line) for page in lines for line in page):
-        reason = f"its fonts do not say what {unreadable:,} characters are; run text recognition (ocrmypdf --force-ocr)"
+        count = quantity(unreadable, "characters")
+        reason = f"its fonts do not say what {count} are; run text recognition (ocrmypdf --force-ocr)"
         return Unread(Trouble.UNREADABLE, reason)
     cleaned = without_heads(lines)
     heads = sum(len(line.split()) for page in lines for line in page)
     heads -= sum(len(line.split()) for page in cleaned for line in page)
     lost = sum(page.broken or page.picture for page in pages)
-    return Parsed(list(_blocks(cleaned, titles)), name, lost, unreadable, heads)
+    mixed = sum(page.mixed for page in pages)
+    return Parsed(list(_blocks(cleaned, titles)), name, lost, unreadable, heads, mixed)
 
 
 def without_heads(pages: list[list[str]]) -> list[list[str]]:
@@ -131,13 +138,15 @@ def _read_page(page: Any) -> Page:
     parts, unmapped = list[str](), _unmapped_fonts(page)
 
     def collect(text: str, _page: Any, _text: Any, font: Any, _size: float) -> None:
-        parts.append(re.sub(r"\S", "\ufffd", text) if any(font is other for other in unmapped) else text)
+        parts.append(GLYPH.sub("\ufffd", text) if any(font is other for other in unmapped) else text)
 
+    with suppress(Exception):  # what cannot be mended is read as it is
+        mend_content(page)
     try:
         page.extract_text(visitor_text=collect)
     except Exception:  # as in parse_pdf; the other pages may be whole
         return Page([], broken=True)
-    text = "".join(parts)
+    text, mixed = without_marks("".join(parts))
     if not text.strip():
         with suppress(Exception):
             return Page([], picture=bool(page.images))
@@ -145,7 +154,7 @@ def _read_page(page: Any) -> Page:
     text = TEX_LIGATURE.sub(lambda place: TEX_LIGATURES[place[0]], BULLET.sub("•", text).translate(BRACKETS))
     text, unreadable = UNREADABLE.subn("\ufffd", as_written(TEX_ACCENT.sub(_accented, text)))
     lines = "\n".join(line.strip() for line in text.split("\n")).strip("\n").split("\n")
-    return Page(lines, unreadable)
+    return Page(lines, unreadable, mixed)
 
 
 def _filled_form(reader: PdfReader) -> list[str]:

@@ -33,6 +33,7 @@ from sdretrieval.corpus.read.tables.hub import is_dataset
 from sdretrieval.corpus.read.tables.records import read_records
 from sdretrieval.corpus.text import normalised, text_digest
 from sdretrieval.errors import CorpusError
+from sdretrieval.formatting import quantity
 from sdretrieval.paths import typed_path
 
 QUERY_REMEDY = "Name it with --column query.text=COLUMN of `corpus convert`."
@@ -305,7 +306,7 @@ def _from_columns(path: Path, tally: Tally) -> Iterator[Judged]:
             continue
         tally.read += 1
         if len(columns) not in (3, 4):
-            tally.note(Trouble.BROKEN, number, f"{len(columns)} columns, expected query 0 document score")
+            tally.note(Trouble.BROKEN, number, f"{quantity(len(columns), 'columns')}, expected query 0 document score")
             continue
         query, document, score = (columns[at] for at in places)
         grade = read_grade(score)

@@ -14,6 +14,7 @@ from sdretrieval.corpus.read.tables.columns import readable_columns
 from sdretrieval.corpus.read.tables.files import Format, table_format, text_lines
 from sdretrieval.corpus.read.tables.hub import dataset_rows, is_dataset
 from sdretrieval.errors import CorpusError
+from sdretrieval.formatting import quantity
 from sdretrieval.paths import typed_path
 from sdretrieval.progress import track
 
@@ -97,7 +98,7 @@ def _csv(path: Path, tally: Tally) -> Rows:
             if len(row) == len(header):
                 yield number, dict(zip(header, row, strict=True))
             else:
-                tally.note(Trouble.BROKEN, number, f"{len(row)} fields, expected {len(header)}")
+                tally.note(Trouble.BROKEN, number, f"{quantity(len(row), 'fields')}, expected {len(header)}")
 
 
 def _header(reader: Iterator[list[str]], path: Path) -> list[str]:
@@ -127,7 +128,9 @@ def _tsv(path: Path, tally: Tally) -> Rows:
             if len(row) == len(header):
                 yield number, dict(zip(header, map(unquoted, row), strict=True))
             else:
-                tally.note(Trouble.BROKEN, number, f"{len(row)} tab-separated fields, expected {len(header)}")
+                tally.note(
+                    Trouble.BROKEN, number, f"{quantity(len(row), 'tab-separated fields')}, expected {len(header)}"
+                )
     if not header:
         _header(iter([]), path)
 

@@ -17,7 +17,7 @@ from sdretrieval.corpus import Corpus
 from sdretrieval.corpus.read.documents import read_folder
 from sdretrieval.corpus.read.report import Trouble
 from sdretrieval.errors import CorpusError, MissingPackageError
-from tests.helpers.pdf import encrypted, pdf
+from tests.helpers.pdf import encrypted, pdf, perhaps_in_columns
 
 WORDS = " ".join(f"word{number}" for number in range(50)) + "."
 
@@ -101,14 +101,20 @@ def test_all_trouble_is_counted_and_named(folder: Path) -> None:
     assert "gzip" in named["broken.txt.gz"] and named["broken.pdf"].startswith("no readable PDF (")
     assert report.troubles[Trouble.ENCRYPTED].examples == ("locked.pdf: needs a password",)
     assert report.troubles[Trouble.IMAGE_ONLY].examples == ("scan.pdf: no text on its 2 pages",)
-    assert report.troubles[Trouble.UNDECODED].examples == ("torn.txt: 1 characters",)
+    assert report.troubles[Trouble.UNDECODED].examples == ("torn.txt: 1 character",)
     assert report.troubles[Trouble.GUESSED].examples == ("latin.txt: read as windows-1252",)
     assert report.troubles[Trouble.LINK_OUTSIDE].examples == (f"out.md: leads to {outside}",)
     [copy], [original] = ids_of(corpus, "copy.txt"), ids_of(corpus, "a.txt")
     assert report.troubles[Trouble.DUPLICATE].examples == (f"{copy}: repeats {original}",)
     assert report.read == 9 and json.dumps(report.to_json())
-    assert "  1 encrypted PDFs: locked.pdf: needs a password" in report.lines()
+    assert "  1 encrypted PDF: locked.pdf: needs a password" in report.lines()
     assert [*report.notes] == report.lines()[-2:] == ["skipped, other extensions: .png (1)", "skipped, hidden: 1"]
+
+
+def test_pages_that_may_have_columns_are_reported(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(perhaps_in_columns())
+    _, report = read_folder(tmp_path)
+    assert report.lines()[1:] == ["  1 PDF with pages that may have columns, read across: a.pdf: 1 page"]
 
 
 def test_what_is_around_the_text_is_left_out_and_its_words_counted(tmp_path: Path) -> None:
@@ -267,7 +273,7 @@ def test_error_text_where_no_file_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("")
     assert message(tmp_path) == (
         f"None of the 2 files in {tmp_path} could be read. PDFs without text (scanned pages): 1 (a.pdf: no text on its "
-        "1 pages); empty files: 1 (b.txt: no text). Mend or remove them: unlock encrypted PDFs, run text recognition "
+        "1 page); empty files: 1 (b.txt: no text). Mend or remove them: unlock encrypted PDFs, run text recognition "
         "(e.g. ocrmypdf) over scanned ones."
     )
 

@@ -140,7 +140,7 @@ def test_every_trouble_is_counted_and_named(write: WriteFile) -> None:
         "line 43: no 'text' (found: _id, body)",
         "line 44: _id is None, expected an id",
         "line 45: ",
-        "1 empty texts, left out: line 47: 'empty'",
+        "1 empty text, left out: line 47: 'empty'",
         "line 48: 'g1' with a text that was there; line 49: 'g2' with another text",
         "line 50: 'again', 'good text 3'",
     ):
@@ -267,7 +267,7 @@ def test_what_was_left_out_is_logged_when_a_table_is_opened(
     write_rows: WriteRows, caplog: pytest.LogCaptureFixture
 ) -> None:
     open_corpus(write_rows("docs.jsonl", [*good(), {"_id": "e", "text": ""}]))
-    assert "1 empty texts, left out: line 21: 'e'" in caplog.text
+    assert "1 empty text, left out: line 21: 'e'" in caplog.text
 
 
 def test_vectors_and_binary_columns_are_not_read(tmp_path: Path) -> None:

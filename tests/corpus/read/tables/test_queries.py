@@ -390,7 +390,7 @@ def test_a_broken_count_is_named(documents: Imported, write: WriteFile) -> None:
     found = with_queries(documents, QuerySources(log=write("log.csv", f"query,count\n{lines}x,many\n,7\nz,0\n")))
     shown = "\n".join(found.reports[-1].lines())
     assert "line 22: count is 'many', expected a whole number from 1; line 24: count is '0'" in shown
-    assert "1 empty texts, left out: line 23: asked 7 times" in shown
+    assert "1 empty text, left out: line 23: asked 7 times" in shown
 
 
 def test_a_log_without_texts(documents: Imported, write: WriteFile) -> None:
@@ -437,7 +437,7 @@ def test_positives_of_the_querys_own_id_are_named(
 ) -> None:
     asking = QuerySources(queries=write("q.csv", "id,text\na,x\n"), qrels=(("test", write("j.qrels", "a 0 a 1\n")),))
     with_queries(documents, asking)
-    assert "docs: 1 of 1 test queries have a positive document of their own id" in caplog.text
+    assert "docs: 1 of 1 test query with a positive document of the same id" in caplog.text
 
 
 def test_clicked_ids_that_are_numbers(write: WriteFile, write_rows: WriteRows) -> None:
