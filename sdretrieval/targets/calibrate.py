@@ -13,7 +13,7 @@ documents of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,6 +31,10 @@ PERCENTILES = (1.0, 99.0)
 
 FLOAT32_NOISE = 1e-7
 """A spread below this share of the values is rounding, not preference: dividing by it would make noise the target."""
+
+EVIDENCE = 6.0
+"""What full evidence is worth on the absolute scale, in standard deviations of a bi-encoder's own best scores: so far
+BM25 moves a document that holds every word of the query. docs/ablations/mixing.md says how it was chosen."""
 
 LEAST_SPREAD = 0.25
 """Of a member's own top documents, as a share of its median over queries. If BM25 finds two documents that are nearly
@@ -93,6 +97,17 @@ def top_statistics(scores_Qk: NDArray[np.floating]) -> Statistics:
     if not differ_Q.any():
         return Statistics(centre_Q, np.ones_like(centre_Q))
     return Statistics(centre_Q, np.maximum(spread_Q, LEAST_SPREAD * float(np.median(spread_Q[differ_Q]))))
+
+
+def mean_spread(tops: Iterable[NDArray[np.floating]]) -> float:
+    """The unit of the absolute scale: the mean over queries of the standard deviation (population) of a bi-encoder's
+    own best scores, one array a query; 1 if no query's scores differ.
+
+    One number a model, not one a query: where a model is sure of a query, and its scores lie far apart, it stays sure.
+    """
+    spreads = [top.std(dtype=np.float64) for top in tops if len(top)]
+    mean = float(np.mean(spreads)) if spreads else 0.0
+    return mean if mean > FLOAT32_NOISE else 1.0
 
 
 def corpus_statistics(raw: Ragged, member: str = "teacher") -> Statistics:
