@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import forecast, scaling
+from benchmarks import forecast, mixing, scaling
 from benchmarks.__main__ import LONG, NAMES, run
 from benchmarks.ceiling import operations
 from benchmarks.inputs import Asked
@@ -22,6 +22,7 @@ from benchmarks.record import BEGIN, END, Record, Row, compared, update_readme
 from benchmarks.scaling import exponent
 from benchmarks.sides import Side, measure
 from sdretrieval.corpus.read import python_stdlib
+from sdretrieval.corpus.sources import open_corpus
 from tests.helpers import counting_sides
 
 
@@ -187,3 +188,25 @@ def test_a_forecast_is_set_beside_what_came() -> None:
     assert "2 of 3 amounts of work within 5%; beyond: 1/train 0.80" in text
     assert "0 of 1 stages of 5 s or more, seconds within 30%; beyond: 1/encode 1.50" in text
     assert "1 stages whose seconds are not predicted: 7.0 s" in text
+
+
+def test_mixing_finds_the_mixture_that_harms_nowhere(tiny_corpus: Path, tmp_path: Path) -> None:
+    """Random vectors: BM25 knows all, so every mixture gains, and more strength gains more."""
+    corpus = open_corpus(str(tiny_corpus))
+    place, chance = tmp_path / "random" / tiny_corpus.name, np.random.default_rng(0)
+    place.mkdir(parents=True)
+    for side, count in (("documents", len(corpus.documents)), ("queries", len(corpus.query_ids))):
+        vectors_ND = chance.normal(size=(count, 8)).astype(np.float32)
+        np.save(place / f"{side}.npy", vectors_ND / np.linalg.norm(vectors_ND, axis=1, keepdims=True))
+    rows = mixing.measure(tiny_corpus, ["random"], tmp_path)
+    of = {row["mixture"]: row["difference"] for row in rows}
+    assert 0 < of["absolute, 1 sigma"] < of["absolute, 12 sigma"] < of["BM25 alone"] + 0.05
+    harmed = [{**row, "collection": "other", "difference": -0.1, "p": 0.01} for row in rows]
+    table = mixing.held_out([*rows, *harmed])
+    assert "| other | 12 | -0.100 |" in table, "the first collection alone chooses the greatest strength"
+    assert "worst -0.100" in mixing.held_out([*rows, *harmed]).splitlines()[-1]
+    assert "| absolute, 12 sigma | " in mixing.summary([*rows, *harmed])
+    assert "(other) | 1 of 2 | 1 |" in mixing.summary([*rows, *harmed])
+    np.save(place / "queries.npy", vectors_ND[:3])
+    with pytest.raises(SystemExit, match="rows of another collection"):
+        mixing.measure(tiny_corpus, ["random"], tmp_path)

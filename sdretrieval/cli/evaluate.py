@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from sdretrieval.encode.encoder import Precision
     from sdretrieval.encode.student import Student
     from sdretrieval.evaluation import Run
+    from sdretrieval.indexes import LexicalIndex
 
 logger = logging.getLogger("sdretrieval")
 
 LEXICAL = "bm25"
 HYBRID = "hybrid:"
-"""Before a model's name: that model and BM25, evenly mixed."""
+"""Before a model's name: that model and BM25, mixed (`evaluation.absolute`)."""
 MEASURES = ("nDCG@10", "Recall@100")
 LEAST_DEPTH = 100
 VERSION = 2
@@ -105,7 +106,7 @@ def evaluate_models(
     max_tokens: int | None = None, query_tokens: int | None = None, index: IndexConfig | None = None,
     runs: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Measure `model`, BM25, the two evenly mixed, and each of `against` over a split, and test `model` against them.
+    """Measure `model`, BM25, the two mixed, and each of `against` over a split, and test `model` against them.
 
     A system is a MODEL (see `find_model`), `bm25`, or `hybrid:MODEL`. `max_tokens` and
     `query_tokens` hold for every model. `index`: the models' vectors are searched through such an index instead of
@@ -182,17 +183,26 @@ class Bench:
 
     def run_of(self, system: str) -> Run:
         """The best `depth` documents of each judged query."""
-        from sdretrieval.evaluation import fuse
+        from sdretrieval.evaluation import absolute
 
         if system == LEXICAL:
             return self.lexical
         name = system.removeprefix(HYBRID)
         if name not in self._dense:
             self._dense[name] = self._dense_run(self.models[name])
-        return self._dense[name] if name == system else fuse([self.lexical, self._dense[name]], [0.5, 0.5], self.depth)
+        if name == system:
+            return self._dense[name]
+        reach_Q = self.lexical_index.reach(self.corpus.query_texts(self.rows)).tolist()
+        reach = dict(zip((self.corpus.query_ids[row] for row in self.rows), reach_Q, strict=True))
+        return absolute(self._dense[name], self.lexical, reach, depth=self.depth)
 
     @cached_property
     def lexical(self) -> Run:
+        """BM25's best documents of each judged query."""
+        return self._run(*self.lexical_index.search(self.corpus.query_texts(self.rows), self._k))
+
+    @cached_property
+    def lexical_index(self) -> LexicalIndex:
         """BM25 over whole documents."""
         from sdretrieval.corpus.language import AUTO, ENGLISH, detect, sample
         from sdretrieval.indexes import LexicalIndex
@@ -208,8 +218,7 @@ class Bench:
         def build(work: Work) -> None:
             build_lexical(self.corpus.document_texts(), self.split_identifiers, language).save(work.folder)
 
-        index = LexicalIndex.load(self._made("evaluate-lexical", identity, [self.corpus.digest], build))
-        return self._run(*index.search(self.corpus.query_texts(self.rows), self._k))
+        return LexicalIndex.load(self._made("evaluate-lexical", identity, [self.corpus.digest], build))
 
     def _dense_run(self, model: FoundModel) -> Run:
         from sdretrieval.config import settings_from

@@ -32,8 +32,8 @@ class Conflict(NamedTuple):
 def conflicts(config: Config) -> list[Conflict]:
     """All contradictions between fields that are each well-formed."""
     return [
-        *_sizes(config), *_index(config.index), *_queries(config), *_teacher(config), *_loss(config),
-        *_query_side(config), *_measures(config),
+        *_sizes(config), *_index(config.index), *_queries(config), *_teacher(config), *_temperature(config),
+        *_loss(config), *_query_side(config), *_measures(config),
     ]  # fmt: skip
 
 
@@ -121,6 +121,25 @@ def _weights(weights: list[float | str], prefixes: list[str]) -> Iterator[Confli
     if all(weight == 0 for weight in weights):
         found = "0" if len(weights) == 1 else "0 on every member"
         yield Conflict(paths, f"found {found}; expected a weight above 0 somewhere, else nothing teaches")
+
+
+def _temperature(config: Config) -> Iterator[Conflict]:
+    """The student's own temperature divides cosines: some member must have them, in one unit for all queries."""
+    cfg, members = config.targets, members_of(config.teacher)
+    if cfg.temperature != "student":
+        return
+    if not any(has_vectors(member) and member.weight != 0 for member in members):
+        text = (
+            f'found "student", but no member that counts is a bi-encoder (found {", ".join(m.kind for m in members)}): '
+            "nothing is on the scale of the student's cosines; expected auto or a number, or an ema member"
+        )
+        yield Conflict(("targets.temperature", *(f"{path}.kind" for path in member_paths(config))), text)
+    if cfg.calibrate in ("zscore", "minmax"):
+        text = (
+            f'found "student", but targets.calibrate is {cfg.calibrate}, after which a cosine is worth something else '
+            "in each query or is cut off; expected calibrate: absolute, or another temperature"
+        )
+        yield Conflict(("targets.temperature", "targets.calibrate"), text)
 
 
 def _loss(config: Config) -> Iterator[Conflict]:

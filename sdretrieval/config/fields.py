@@ -73,13 +73,13 @@ def _number(value: Any) -> Any:
     return float(value) if isinstance(value, str) and NUMBER_TEXT.fullmatch(value.strip()) else value
 
 
-def auto_or(accepts: Callable[[float], bool], expected: str) -> PlainValidator:
-    """Validator of a field that is either `auto` or a number for which `accepts` holds."""
+def auto_or(accepts: Callable[[float], bool], expected: str, *words: str) -> PlainValidator:
+    """Validator of a field that is `auto`, one of the other `words`, or a number for which `accepts` holds."""
 
     def check(value: Any) -> float | str:
         value = _number(value)
-        if value == "auto":
-            return "auto"
+        if value == "auto" or (isinstance(value, str) and value in words):
+            return str(value)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not accepts(value):
             raise ValueError(expected)
         try:
@@ -87,7 +87,7 @@ def auto_or(accepts: Callable[[float], bool], expected: str) -> PlainValidator:
         except OverflowError:  # a whole number of hundreds of digits
             raise ValueError(expected) from None
 
-    return PlainValidator(check, json_schema_input_type=float | Literal["auto"])
+    return PlainValidator(check, json_schema_input_type=float | str if words else float | Literal["auto"])
 
 
 Number = Annotated[float, BeforeValidator(_number)]

@@ -15,9 +15,10 @@ from sdretrieval.synthetic_queries.recipe import DEFAULT_SHARES
 Device = Literal["auto", "cpu", "cuda"]
 LEAST_SCALE, MOST_SCALE = 0.0001, 10_000.0
 SCALE_TEXT = f"a number from {LEAST_SCALE:g} to {MOST_SCALE:g}, or auto"
-AUTO_TEMPERATURE = auto_or(lambda temperature: LEAST_SCALE <= temperature <= MOST_SCALE, SCALE_TEXT)
+TEMPERATURE_TEXT = f"a number from {LEAST_SCALE:g} to {MOST_SCALE:g}, auto or student"
+AUTO_TEMPERATURE = auto_or(lambda temperature: LEAST_SCALE <= temperature <= MOST_SCALE, TEMPERATURE_TEXT, "student")
 AUTO_SCALE = auto_or(lambda scale: LEAST_SCALE <= scale <= MOST_SCALE, SCALE_TEXT)
-Temperature = Annotated[float | Literal["auto"], AUTO_TEMPERATURE]
+Temperature = Annotated[float | Literal["auto", "student"], AUTO_TEMPERATURE]
 Scale = Annotated[float | Literal["auto"], AUTO_SCALE]
 MEASURE = r"^(nDCG|MAP|Recall|P|MRR)@[1-9][0-9]{0,5}$"
 MEASURE_TEXT = "a measure such as nDCG@10, Recall@100, MAP@10, P@5 or MRR@10"
@@ -198,8 +199,15 @@ class QueryWeightsConfig(Section):
 class TargetsConfig(Section):
     """How raw teacher scores become distributions."""
 
-    calibrate: Literal["zscore", "minmax", "none"] = identity("how a member's scores are made comparable", "zscore")
-    temperature: Temperature = identity("of the targets; auto fits target_perplexity", "auto", expects=SCALE_TEXT)
+    calibrate: Literal["absolute", "zscore", "minmax", "log_odds", "none"] = identity(
+        "how a member's scores are made comparable", "zscore"
+    )
+    temperature: Temperature = identity(
+        "of the targets; auto fits target_perplexity, student keeps train.student_temperature for a bi-encoder's "
+        "cosines, so that the target is the student's own distribution plus evidence",
+        "auto",
+        expects=TEMPERATURE_TEXT,
+    )
     target_perplexity: Number = identity("median perplexity that temperature auto aims at", 3.0, gt=1, le=MOST)
     false_negatives: FalseNegativesConfig = identity("rule for the hard-label term", FalseNegativesConfig())
     query_weights: QueryWeightsConfig = identity("how much each query counts", QueryWeightsConfig())
@@ -270,8 +278,19 @@ class EvaluateConfig(Section):
     measures: tuple[Measure, ...] = identity(
         "measures of the report", ("nDCG@10", "Recall@100"), min_length=1, strict=False, expects=MEASURE_TEXT
     )
+    baselines: tuple[Literal["hybrid_dev", "hybrid_rrf", "hybrid_log_odds"], ...] = identity(
+        "untrained hybrid search mixed in other ways: with a strength chosen on dev, by reciprocal ranks, by log-odds",
+        (),
+        strict=False,
+    )
     controls: tuple[Literal["hard_labels", "shuffled_teacher"], ...] = identity(
         "trainings without a teacher, or with a scrambled one, at equal updates", (), strict=False
+    )
+    hard_label_rates: tuple[Annotated[Number, Field(gt=0, le=1000)], ...] = identity(
+        "learning rates of which the control hard_labels takes the best on dev; empty takes train.learning_rate",
+        (),
+        strict=False,
+        expects="a number above 0, at most 1000",
     )
     teacher_depth: int = identity("how many of the base student's documents the teacher reranks", 20, ge=1, le=MOST)
     depth: int = identity("documents retrieved per query", 100, ge=1, le=MOST)

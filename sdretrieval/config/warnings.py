@@ -77,6 +77,8 @@ def _averages(config: Config) -> Iterator[str]:
 
 def _labels(config: Config) -> Iterator[str]:
     corpus = config.corpus
+    if config.evaluate.hard_label_rates and "hard_labels" not in config.evaluate.controls:
+        yield "evaluate.hard_label_rates: has no effect: evaluate.controls does not name hard_labels"
     if corpus.labels and corpus.dev_queries != _default(CorpusConfig, "dev_queries"):
         yield (
             f"corpus.dev_queries: {corpus.dev_queries} has no effect: corpus.labels is true, so dev holds judged "
@@ -112,7 +114,7 @@ def _unused(config: Config) -> Iterator[str]:
     if targets.temperature != "auto" and targets.target_perplexity != _default(TargetsConfig, "target_perplexity"):
         yield (
             f"targets.target_perplexity: {targets.target_perplexity:g} has no effect: targets.temperature is "
-            f"{targets.temperature:g}, not auto"
+            f"{_shown(targets.temperature)}, not auto"
         )
     yield from _unused_thresholds(targets.false_negatives)
 
@@ -126,10 +128,15 @@ def _unused_by_loss(config: Config) -> Iterator[str]:
     heated = targets.temperature != "auto" or targets.target_perplexity != _default(TargetsConfig, "target_perplexity")
     if train.loss != "listwise_kl" and heated and targets.query_weights.by in ("none", "confidence"):
         name = "temperature" if targets.temperature != "auto" else "target_perplexity"
+        value = _shown(getattr(targets, name))
         yield (
-            f"targets.{name}: {getattr(targets, name):g} has no effect: train.loss is {train.loss}, which follows "
+            f"targets.{name}: {value} has no effect: train.loss is {train.loss}, which follows "
             f"{'scores' if train.loss == 'margin_mse' else 'vectors'}, not the tempered distribution"
         )
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _weighing(config: Config) -> Iterator[str]:

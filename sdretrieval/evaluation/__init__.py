@@ -1,7 +1,7 @@
 """Evaluation: BEIR's measures by query, paired tests and intervals, hybrid search, calibration error, latency."""
 
 from sdretrieval.evaluation.calibration import Bin, expected_calibration_error, reliability
-from sdretrieval.evaluation.fusion import fuse
+from sdretrieval.evaluation.fusion import absolute, fuse, log_odds, reciprocal_ranks
 from sdretrieval.evaluation.latency import Latency, latency
 from sdretrieval.evaluation.measures import Measure, Measured, evaluate
 from sdretrieval.evaluation.overlap import BySeen, by_seen, queries_with_seen_positives
@@ -28,6 +28,7 @@ __all__ = [
     "PairedTest",
     "Run",
     "SeedAverage",
+    "absolute",
     "by_seen",
     "detectable_gain",
     "encoded_ids",
@@ -38,11 +39,13 @@ __all__ = [
     "holm",
     "interval",
     "latency",
+    "log_odds",
     "over_seeds",
     "paired_differences",
     "paired_test",
     "queries_with_seen_positives",
     "read_trec",
+    "reciprocal_ranks",
     "reliability",
     "run_from_hits",
     "verdict",

@@ -11,7 +11,9 @@ from sdretrieval.stages.evaluate import read_measured
 from sdretrieval.stages.results import Results
 
 BASE = "student_0"
-ALWAYS_AGAINST = (BASE, "hybrid_0", "hard_labels", "shuffled_teacher")
+ALWAYS_AGAINST = (
+    BASE, "hybrid_0", "hybrid_dev", "hybrid_rrf", "hybrid_log_odds", "hard_labels", "shuffled_teacher",
+)  # fmt: skip
 
 Pair = tuple[str, str]
 

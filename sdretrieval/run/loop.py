@@ -11,9 +11,9 @@ from sdretrieval.evaluation.gate import MERGE_SHARES
 from sdretrieval.stages.corpus import collect, generates, require_for_control
 from sdretrieval.stages.encode import Vectors, encode_query_removed, encode_student
 from sdretrieval.stages.evaluate import (
+    Hybrids,
     System,
     measure_bm25,
-    measure_hybrid,
     measure_split,
     measure_student,
     measure_teacher,
@@ -48,8 +48,9 @@ def loop(run: Run) -> Results:
 
     bm25 = measure_bm25(run, base.collection, base.lexical)
     before = measure_student(run, base.collection, "1", "student_0", "the base student", base.vectors)
-    hybrid = measure_hybrid(run, base.collection, "1", "hybrid_0", "base student + BM25, even mix", bm25, before)
-    results = Results(run, base, mixture_weights(base), [bm25, before, hybrid])
+    hybrids = Hybrids(run, base.collection, base.lexical, bm25, before, "1")
+    mixed = [hybrids.absolute("hybrid_0", "base student + BM25"), *map(hybrids.baseline, cfg.evaluate.baselines)]
+    results = Results(run, base, mixture_weights(base), [bm25, before, *mixed])
     if not from_files:
         results.systems.append(measure_base_teacher(results))
 
@@ -73,8 +74,8 @@ def loop(run: Run) -> Results:
     undecided = any(one.decision == "undecided" for one in results.generations)
     described = "the base student: dev is too small to decide" if undecided else "what was accepted"
     final = measure_student(run, base.collection, "final", "final", described, vectors)
-    fused = measure_hybrid(run, base.collection, "final", "hybrid_final", "final student + BM25, even mix", bm25, final)
-    results.systems += [final, fused]
+    hybrids = Hybrids(run, base.collection, base.lexical, bm25, final, "final")
+    results.systems += [final, hybrids.absolute("hybrid_final", "final student + BM25")]
     results.systems.sort(key=lambda system: system.place)
     results.final = Final(student, vectors, index_vectors(run, base.collection, "final/index", vectors))
     return results
@@ -230,17 +231,19 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
 
 def train_student(
     base: Base, address: str, start: Weights, inputs: TrainingInputs, weights: MixtureWeights, objective: Objective,
-    epochs: float,
+    epochs: float, learning_rate: float | None = None,
 ) -> Weights:  # fmt: skip
-    """A training of this run. If only queries learn, documents come as the base student's vectors."""
+    """A training of this run. If only queries learn, documents come as the base student's vectors. `learning_rate`:
+    in place of the config's."""
     run, query_removed = base.run, None
     cfg = run.config.corpus
     if run.learns_queries_only and cfg.generated_queries and cfg.generate.query_removed:
         query_removed = encode_query_removed(run, base.tokens)
     kept = (base.vectors, query_removed) if run.learns_queries_only else (None, None)
     return train(
-        run, base.collection, base.tokens, base.lexical, address, start, inputs, weights, objective, epochs, kept
-    )
+        run, base.collection, base.tokens, base.lexical, address, start, inputs, weights, objective, epochs, kept,
+        learning_rate,
+    )  # fmt: skip
 
 
 def measure_base_teacher(results: Results) -> System:
@@ -287,5 +290,29 @@ def measure_control(results: Results, control: str) -> System:
     # Of all generations that were not refused; of the first, if all were, or if none was run.
     kept = [one.number for one in results.generations if one.decision not in KEPT_OLD]
     epochs = sum(cfg.train.epochs_of(number) for number in kept) or cfg.train.epochs_of(1)
-    student = train_student(base, f"1/train:{control}", run.base, inputs, results.weights, objective, epochs)
+
+    def trained(part: str, rate: float | None = None) -> Weights:
+        address = f"1/train:{part}{control}"
+        return train_student(base, address, run.base, inputs, results.weights, objective, epochs, rate)
+
+    rates = cfg.evaluate.hard_label_rates if control == "hard_labels" else ()
+    if rates:
+        students = {rate: trained(f"{rate:g}:", rate) for rate in rates}
+        best = best_on_dev(base, students, control)
+        student, text = students[best], f"{text}; learning rate {best:g}, the best of {len(rates)} on dev"
+    else:
+        student = trained("")
     return measure_student(run, base.collection, control, control, text, encode(base, f"{control}/encode", student))
+
+
+def best_on_dev(base: Base, students: Mapping[float, Weights], name: str) -> float:
+    """The learning rate whose student is best on dev; the first one in a dry run that cannot know."""
+    run, measure, found = base.run, base.run.config.gate.measure, {}
+    for rate, student in students.items():
+        prefix = f"{name}@{rate:g}"
+        vectors = encode(base, f"{prefix}/encode", student)
+        index = index_vectors(run, base.collection, f"{prefix}/index", vectors)
+        dev = measure_split(run, base.collection, prefix, "dev", vectors, index)
+        values = run.runner.result(dev, "measured.json", {"per_query": {measure: {"": 0.0}}})["per_query"][measure]
+        found[rate] = sum(values.values()) / len(values)
+    return max(found, key=found.__getitem__)

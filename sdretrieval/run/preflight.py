@@ -201,6 +201,11 @@ def check_student(config: Config) -> Student:
         )
     frozen_names([name for name, _ in student.model.named_parameters()], config.train.freeze)
     settings_from(config.index).check(student.dims, unit=student.unit_length)
+    if config.targets.temperature == "student" and not student.unit_length:
+        raise RequestError(
+            f'targets.temperature is "student", but {config.student.model} makes vectors of other lengths than 1: its '
+            "scores are no cosines, which train.student_temperature is meant for; set it to auto or a number"
+        )
     return student
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sdretrieval.evaluation import Measured, evaluate, fuse, read_trec, write_trec
+from sdretrieval.evaluation import Measured, absolute, evaluate, log_odds, read_trec, reciprocal_ranks, write_trec
 from sdretrieval.evaluation import Run as TrecRun
 from sdretrieval.files import read_json, write_json
 from sdretrieval.stages.collection import Collection
@@ -17,13 +17,20 @@ from sdretrieval.stages.lexical import Lexical
 from sdretrieval.stages.probe import rerank_pool, rerank_run, with_rest
 from sdretrieval.stages.run import Run
 from sdretrieval.stages.score import score_lists
-from sdretrieval.stages.search import dense_run, lexical_run
+from sdretrieval.stages.search import dense_run, lexical_reach, lexical_run
 from sdretrieval.stages.targets import MixtureWeights
 from sdretrieval.stages.teachers import member_identities
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
+from sdretrieval.targets.calibrate import EVIDENCE
 
-ORDER = ("bm25", "student_0", "hybrid_0", "teacher@student_0", "hard_labels", "shuffled_teacher")
+ORDER = (
+    "bm25", "student_0", "hybrid_0", "hybrid_dev", "hybrid_rrf", "hybrid_log_odds", "teacher@student_0", "hard_labels",
+    "shuffled_teacher",
+)  # fmt: skip
+AFTER = len(ORDER)
+STRENGTHS = (0.0, 1.0, 2.0, 4.0, 6.0, 9.0, 14.0, 20.0)
+"""Of BM25's evidence, in sigmas: what `hybrid_dev` chooses from."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +45,9 @@ class System:
     def place(self) -> tuple[int, int]:
         """In the report's order: what is there before training, controls, generations, what is final."""
         if self.name.startswith("generation_"):
-            return (7, int(self.name.removeprefix("generation_")))
-        return (ORDER.index(self.name) if self.name in ORDER else {"final": 8, "hybrid_final": 9}[self.name], 0)
+            return (AFTER, int(self.name.removeprefix("generation_")))
+        last = {"final": AFTER + 1, "hybrid_final": AFTER + 2}
+        return (ORDER.index(self.name) if self.name in ORDER else last[self.name], 0)
 
 
 def measure_run(
@@ -101,22 +109,73 @@ def measure_student(
     return System(name, description, runs)
 
 
-def _fuse_evenly(parts: Sequence[Artifact], depth: int) -> TrecRun:
-    return fuse([read_trec(part.path / "run.trec") for part in parts], [0.5, 0.5], depth)
+@dataclass(frozen=True)
+class Hybrids:
+    """A student's run and BM25's, to be mixed. `prefix` of the addresses: whose student it is."""
 
+    run: Run
+    collection: Collection
+    words: Lexical
+    lexical: System
+    dense: System
+    prefix: str
 
-def measure_hybrid(
-    run: Run, collection: Collection, prefix: str, name: str, description: str, lexical: System, dense: System
-) -> System:
-    """A student and BM25, evenly mixed; `prefix` of their addresses: whose student it is."""
-    depth, runs = run.config.evaluate.depth, {}
-    for split in run.splits:
-        parts = [lexical.runs[split], dense.runs[split]]
-        runs[split] = measure_run(
-            run, collection, f"{prefix}/evaluate:hybrid:{split}", split, {"fused": "even", "over": depth}, parts,
-            partial(_fuse_evenly, parts, depth),
-        )  # fmt: skip
-    return System(name, description, runs)
+    def absolute(self, name: str, description: str, strength: float = EVIDENCE) -> System:
+        """Mixed on the absolute scale: how this project mixes."""
+        identity = {"absolute": strength, "over": self.run.config.evaluate.depth}
+        return self._measure(name, description, identity, lambda split: self._mixed(split, strength), [self.words])
+
+    def baseline(self, name: str) -> System:
+        """Mixed in another way, as `evaluate.baselines` names it."""
+        depth = self.run.config.evaluate.depth
+        identity = {"fused": name, "over": depth}
+        if name == "hybrid_dev":
+            chosen = self._chosen_strength()
+            strength = self.run.runner.result(chosen, "strength.json", {"strength": EVIDENCE})["strength"]
+            text = f"base student + BM25, strength {strength:g} chosen on dev from {len(STRENGTHS)}"
+            return self._measure(name, text, identity, lambda split: self._mixed(split, strength), [self.words, chosen])
+        fused, text = (
+            (reciprocal_ranks, "reciprocal ranks") if name == "hybrid_rrf" else (log_odds, "calibrated log-odds")
+        )
+        text = f"base student + BM25, {text}"
+        return self._measure(name, text, identity, lambda split: fused(self._parts(split), depth), [])
+
+    def _parts(self, split: str) -> list[TrecRun]:
+        """The student's run and BM25's."""
+        return [read_trec(system.runs[split].path / "run.trec") for system in (self.dense, self.lexical)]
+
+    def _mixed(self, split: str, strength: float) -> TrecRun:
+        reach = lexical_reach(self.collection, split, self.words.index)
+        dense, lexical = self._parts(split)
+        return absolute(dense, lexical, reach, strength, self.run.config.evaluate.depth)
+
+    def _measure(
+        self, name: str, description: str, identity: Mapping[str, Any], mix: Callable[[str], TrecRun],
+        others: Sequence[Artifact],
+    ) -> System:  # fmt: skip
+        """`others`: what is read beside the two runs."""
+        part = "hybrid" if name in ("hybrid_0", "hybrid_final") else name
+        runs = {
+            split: measure_run(
+                self.run, self.collection, f"{self.prefix}/evaluate:{part}:{split}", split, identity,
+                [self.lexical.runs[split], self.dense.runs[split], *others], partial(mix, split),
+            )
+            for split in self.run.splits
+        }  # fmt: skip
+        return System(name, description, runs)
+
+    def _chosen_strength(self) -> Artifact:
+        """`strength.json`: the strength of `STRENGTHS` that is best on dev."""
+        measure = self.run.config.gate.measure
+
+        def build(work: Work) -> None:
+            qrels = self.collection.corpus.qrels["dev"]
+            found = {s: evaluate(qrels, self._mixed("dev", s), [measure]).mean(measure) for s in STRENGTHS}
+            write_json(work.folder / "strength.json", {"strength": max(found, key=found.__getitem__), "dev": found})
+
+        inputs = [self.lexical.runs["dev"], self.dense.runs["dev"], self.words, self.collection.judged]
+        identity = {"strengths": list(STRENGTHS), "measure": measure, "over": self.run.config.evaluate.depth}
+        return self.run.runner.stage(f"{self.prefix}/evaluate:strength", 1, identity, inputs, build)
 
 
 def measure_teacher(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from sdretrieval.config import (
     identity_fields,
     members_of,
 )
+from sdretrieval.config.conflicts import has_vectors
 from sdretrieval.corpus import Verdicts
 from sdretrieval.files import read_json, write_json
 from sdretrieval.mining.candidates import Candidates
@@ -27,6 +28,7 @@ from sdretrieval.stages.run import Run
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 from sdretrieval.targets.build import Targets, build_targets
+from sdretrieval.targets.calibrate import normalised
 from sdretrieval.targets.confidence import mixture_confidence, query_weights
 from sdretrieval.targets.shuffle import shuffled_within_lists
 from sdretrieval.teachers.ensemble import TeacherScores
@@ -66,6 +68,8 @@ def temper(
     """The distributions that teach; `shuffled` is the control."""
     config, members = run.config, members_of(run.config.teacher)
     identity: dict[str, Any] = {**identity_fields(config.targets), "shuffled": shuffled, "seed": config.seed}
+    if config.targets.temperature == "student":
+        identity["student_temperature"] = config.train.student_temperature
     live = [position for position, member in enumerate(members) if getattr(member, "mode", "") == "live"]
     if live and not shuffled:  # their scores join in training, so these targets leave them out
         identity["live"] = live
@@ -79,7 +83,7 @@ def temper(
             confirmed=confirmed_negatives(collection.verdicts, candidates),
         )  # fmt: skip
 
-    return run.runner.stage(address, 3, identity, [mined, scores, *weights.inputs], build)
+    return run.runner.stage(address, 4, identity, [mined, scores, *weights.inputs], build)
 
 
 def all_free(config: Config, weights: Sequence[float]) -> bool:
@@ -115,8 +119,11 @@ def build_list_targets(
     """Calibrated, mixed, tempered: one distribution a list. `shuffled` permutes each list's scores (control)."""
     cfg, rule = config.targets, config.targets.false_negatives
     judged = mixed = scores.mixed(weights)
-    temperature = cfg.temperature if cfg.temperature == "auto" else float(cfg.temperature)
-    excluded, clip = scores.unknown(weights), cfg.calibrate == "zscore"
+    temperature: float | Literal["auto"] = "auto"
+    if cfg.temperature != "auto":
+        own = cfg.temperature == "student"
+        temperature = student_temperature(scores, weights, config) if own else float(cfg.temperature)
+    excluded, clip = scores.unknown(weights), cfg.calibrate in ("absolute", "zscore", "log_odds")
     if shuffled:
         judged = mixed = shuffled_within_lists(mixed, config.seed, candidates.query_rows_Q)
         if excluded is not None:  # a score is moved together with whether it is one
@@ -155,6 +162,23 @@ def build_list_targets(
         histograms[name] = {"edges": edges.round(4).tolist(), "counts": counts.tolist()}
     write_json(work.folder / "scores.json", histograms)
     work.counts.update(lists=len(targets), temperature=targets.temperature)
+
+
+def student_temperature(scores: TeacherScores, weights: Sequence[float], config: Config) -> float:
+    """The temperature T of the mixture s at which its cosines are divided by `train.student_temperature` tau.
+
+    s is a sum of w x / a over members with weight w (of a sum of 1), score x and scale a. So with T = tau sum(w / a)
+    over the bi-encoders, s / T is their mean cosine / tau plus the other members' evidence: without any, the target is
+    what a student that agrees with them says already. If none of them has a weight, the first one's scale is the unit.
+    """
+    shares, members = normalised(weights), members_of(config.teacher)
+    units = [
+        (share, 1 / float(member.statistics.scale_Q[0]))
+        for share, member, cfg in zip(shares, scores.members, members, strict=True)
+        if has_vectors(cfg) and len(member.statistics)
+    ]
+    worth = sum(share * unit for share, unit in units)
+    return config.train.student_temperature * (worth or (units[0][1] if units else 1.0))
 
 
 def _weighted(

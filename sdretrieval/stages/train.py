@@ -48,14 +48,17 @@ SAVE_TIMES = 5
 def train(
     run: Run, collection: Collection, tokens: Tokens, lexical: Lexical, address: str, start: Weights,
     inputs: TrainingInputs, weights: MixtureWeights, objective: Objective, epochs: float,
-    kept: tuple[Vectors | None, Vectors | None] = (None, None),
+    kept: tuple[Vectors | None, Vectors | None] = (None, None), learning_rate: float | None = None,
 ) -> Weights:  # fmt: skip
     """The student trained from `start`.
 
     `kept`: if only queries learn, the base student's vectors of all documents, and of documents without the synthetic
-    queries made from them, or None.
+    queries made from them, or None. `learning_rate`: in place of the config's.
     """
-    config, cfg = run.config, run.config.train
+    config = run.config
+    if learning_rate is not None:
+        config = config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": learning_rate})})
+    cfg = config.train
     precision = number_format(run, "train")
 
     def build(work: Work) -> None:

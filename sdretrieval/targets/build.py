@@ -88,7 +88,7 @@ class Targets:
             "queries": len(self),
             "candidates": len(self.log_probs.values_T),
             "temperature": self.temperature,
-            "suspect_clip": self.suspicion.statistics.clip,
+            "suspect_form": self.suspicion.statistics.form,
             "entropy_histogram": self.entropy_histogram._asdict(),
         }
         (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf8")
@@ -107,7 +107,7 @@ class Targets:
                 f"{card['queries']} and {card['candidates']}; delete the folder and make the targets again"
             )
         histogram = card["entropy_histogram"]
-        scale = Statistics(tensors["suspect_centre"], tensors["suspect_scale"], card["suspect_clip"])
+        scale = Statistics(tensors["suspect_centre"], tensors["suspect_scale"], card["suspect_form"])
         return Targets(
             log_probs=Ragged(tensors["log_probs"], tensors["offsets"]),
             hard_negative=Ragged(tensors["hard_negative"], tensors["offsets"]),

@@ -1,11 +1,16 @@
 """Make the raw scores of different teachers comparable, and mix them into the ensemble's.
 
-Every calibration is x -> (x - centre) / scale with numbers per query, minmax clipped to 0..1 after it:
+Every calibration is x -> (x - centre) / scale with numbers per query; minmax clips the result to 0..1, and a
+cross-encoder's on the absolute scale passes through a logistic function:
 
-* `zscore`  centre and scale = mean and standard deviation of the query's own list (or of a member's own top 100);
-* `minmax`  centre and scale = 1st percentile and distance to the 99th over *all* scores of the member (CADET), so that
-  how sure the teacher is of one query against another survives;
-* `none`    the scores as they are.
+* `absolute`  evidence in one unit for all queries, each member with a bound of its own: a bi-encoder's scores in
+  standard deviations of its own best (`mean_spread`), BM25's as shares of what the query can reach, and others' as the
+  probability of being a list's best, both times `EVIDENCE`. How sure a member is of a query survives;
+* `zscore`    centre and scale = mean and standard deviation of the query's own list (or of a member's own top 100);
+* `minmax`    centre and scale = 1st percentile and distance to the 99th over *all* scores of the member (CADET);
+* `log_odds`  centre and scale = median and standard deviation over all of a member's best scores of all queries: the
+  log-odds of "Bayesian BM25" (Jeong 2026) with one sigmoid a member, as Lucene estimates it;
+* `none`      the scores as they are.
 
 Legend: M members, Q queries (one list each), T candidates in all lists, k best scores of a member, B queries and N
 documents of a batch.
@@ -13,9 +18,9 @@ documents of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +29,22 @@ from sdretrieval.errors import NumericError, RequestError, WorkError
 from sdretrieval.ragged import Ragged
 
 Floats = NDArray[np.float64]
-Calibration = Literal["zscore", "minmax", "none"]
+Calibration = Literal["absolute", "zscore", "minmax", "log_odds", "none"]
+Form = Literal["affine", "clipped", "logistic"]
+"""What becomes of z = (x - centre) / scale: z itself, z cut to 0..1, or 1 / (1 + exp(-z))."""
 
 PERCENTILES = (1.0, 99.0)
 """CADET clips there: one absurd score must not set the scale of a corpus."""
 
 FLOAT32_NOISE = 1e-7
 """A spread below this share of the values is rounding, not preference: dividing by it would make noise the target."""
+
+EVIDENCE = 6.0
+"""What full evidence is worth on the absolute scale, in standard deviations of a bi-encoder's own best scores: so far
+BM25 moves a document that holds every word of the query. docs/ablations/mixing.md says how it was chosen."""
+
+MOST_ODDS = 500.0
+"""exp of more overflows."""
 
 LEAST_SPREAD = 0.25
 """Of a member's own top documents, as a share of its median over queries. If BM25 finds two documents that are nearly
@@ -39,11 +53,12 @@ equal, their spread says nothing, and dividing by it would put every other docum
 
 @dataclass(frozen=True)
 class Statistics:
-    """Per query the numbers of x -> (x - centre) / scale, float64 (Q,); `clip`: cut the result to 0..1."""
+    """Per query the numbers of x -> height * form((x - centre) / scale), float64 (Q,)."""
 
     centre_Q: Floats
     scale_Q: Floats
-    clip: bool = False
+    form: Form = "affine"
+    height: float = 1.0
 
     def __len__(self) -> int:
         return len(self.centre_Q)
@@ -95,6 +110,17 @@ def top_statistics(scores_Qk: NDArray[np.floating]) -> Statistics:
     return Statistics(centre_Q, np.maximum(spread_Q, LEAST_SPREAD * float(np.median(spread_Q[differ_Q]))))
 
 
+def mean_spread(tops: Iterable[NDArray[np.floating]]) -> float:
+    """The unit of the absolute scale: the mean over queries of the standard deviation (population) of a bi-encoder's
+    own best scores, one array a query; 1 if no query's scores differ.
+
+    One number a model, not one a query: where a model is sure of a query, and its scores lie far apart, it stays sure.
+    """
+    spreads = [top.std(dtype=np.float64) for top in tops if len(top)]
+    mean = float(np.mean(spreads)) if spreads else 0.0
+    return mean if mean > FLOAT32_NOISE else 1.0
+
+
 def corpus_statistics(raw: Ragged, member: str = "teacher") -> Statistics:
     """Min-max over the corpus (CADET): 1st percentile of all scores -> 0, 99th -> 1, clipped; the same for each query.
 
@@ -103,28 +129,85 @@ def corpus_statistics(raw: Ragged, member: str = "teacher") -> Statistics:
     check_finite(raw, member)
     low, high = np.percentile(raw.values_T.astype(np.float64), PERCENTILES) if len(raw.values_T) else (0.0, 1.0)
     scale_Q = _safe_scale(np.full(len(raw), high - low), np.full(len(raw), low))
-    return Statistics(np.full(len(raw), low, dtype=np.float64), scale_Q, clip=True)
+    return Statistics(np.full(len(raw), low, dtype=np.float64), scale_Q, "clipped")
+
+
+def log_odds_statistics(scores: NDArray[np.floating], queries: int) -> Statistics:
+    """Median and standard deviation over all finite `scores` (any shape), the same for each of `queries`."""
+    finite = scores[np.isfinite(scores)].astype(np.float64)
+    centre, spread = (float(np.median(finite)), float(finite.std())) if len(finite) else (0.0, 0.0)
+    centre_Q = np.full(queries, centre)
+    return Statistics(centre_Q, _safe_scale(np.full(queries, spread), centre_Q))
+
+
+def spread_statistics(scores_Qk: NDArray[np.floating]) -> Statistics:
+    """The absolute scale of a bi-encoder: its scores over `mean_spread` of its own best (padding is not finite)."""
+    unit = mean_spread(top[np.isfinite(top)] for top in scores_Qk)
+    return Statistics(np.zeros(len(scores_Qk)), np.full(len(scores_Qk), unit))
+
+
+def reach_statistics(reach_Q: NDArray[np.floating]) -> Statistics:
+    """The absolute scale of a member that cannot exceed `reach_Q`: `EVIDENCE` times the share of it, from 0."""
+    scale_Q = np.where(reach_Q > 0, reach_Q.astype(np.float64), EVIDENCE) / EVIDENCE
+    return Statistics(np.zeros(len(reach_Q)), scale_Q)
+
+
+def logistic_statistics(raw: Ragged, member: str = "teacher") -> Statistics:
+    """The absolute scale of a member without a bound: `EVIDENCE` times the probability that a candidate with this score
+    is its list's best by the member's own order, as a logistic regression over all lists says.
+
+    It needs no label. The best of a list whose scores are all low has a low probability, since such scores are seldom a
+    list's best. The labels are smoothed as Platt (1999) does, so that the slope stays finite.
+    Raises NumericError as `check_finite` does.
+    """
+    from scipy.optimize import minimize
+
+    check_finite(raw, member)
+    values_T, best_Q = raw.values_T.astype(np.float64), reduced(np.maximum, raw.values_T, raw, 0.0)
+    spread, centre = (float(values_T.std()), float(values_T.mean())) if len(values_T) else (0.0, 0.0)
+    best_T = (values_T == per_entry(best_Q, raw)) & (per_entry(raw.lengths.astype(np.float64), raw) > 1)
+    if not spread > FLOAT32_NOISE * abs(centre) or not best_T.any() or best_T.all():
+        return Statistics(np.full(len(raw), centre), np.ones(len(raw)), "logistic", EVIDENCE)
+    z_T, ones, others = (values_T - centre) / spread, int(best_T.sum()), int((~best_T).sum())
+    label_T = np.where(best_T, (ones + 1) / (ones + 2), 1 / (others + 2))
+
+    def loss(line: Floats) -> tuple[float, Floats]:
+        logit_T = line[0] * z_T + line[1]
+        error_T = 1 / (1 + np.exp(-logit_T)) - label_T
+        return float(np.mean(np.logaddexp(0.0, logit_T) - label_T * logit_T)), np.array(
+            [np.mean(error_T * z_T), np.mean(error_T)]
+        )
+
+    slope, offset = map(float, minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B").x)
+    scale = spread / max(slope, 1e-3)
+    return Statistics(np.full(len(raw), centre - offset * scale), np.full(len(raw), scale), "logistic", EVIDENCE)
 
 
 def statistics_for(kind: Calibration, raw: Ragged, member: str = "teacher") -> Statistics:
-    """The statistics that `kind` asks for. Raises RequestError for an unknown kind, NumericError as `check_finite`."""
+    """The statistics that `kind` asks for, of a member that is known by its scores of the lists alone.
+
+    Raises RequestError for an unknown kind, NumericError as `check_finite` does.
+    """
     if kind == "zscore":
         return list_statistics(raw, member)
     if kind == "minmax":
         return corpus_statistics(raw, member)
-    if kind == "none":
+    if kind == "absolute":
+        return logistic_statistics(raw, member)
+    if kind in ("none", "log_odds"):
         check_finite(raw, member)
-        return Statistics(np.zeros(len(raw)), np.ones(len(raw)))
-    raise RequestError(f"calibrate is {kind!r}, expected one of zscore, minmax, none")
+        same = Statistics(np.zeros(len(raw)), np.ones(len(raw)))
+        return same if kind == "none" else log_odds_statistics(raw.values_T, len(raw))
+    raise RequestError(f"calibrate is {kind!r}, expected one of {', '.join(get_args(Calibration))}")
 
 
 def calibrate(raw: Ragged, statistics: Statistics, member: str = "teacher") -> Ragged:
-    """(x - centre) / scale for each list, float32, computed in float64. Raises NumericError as `check_finite` does."""
+    """`statistics` applied to each list, float32, computed in float64. Raises NumericError as `check_finite` does."""
     check_finite(raw, member)
     if len(raw) != len(statistics):
         raise WorkError(f"{member}: {len(raw)} lists, but statistics of {len(statistics)} queries")
     centre_T, scale_T = per_entry(statistics.centre_Q, raw), per_entry(statistics.scale_Q, raw)
-    return raw.with_values(_scaled(raw.values_T, centre_T, scale_T, statistics.clip))
+    return raw.with_values(_scaled(raw.values_T, centre_T, scale_T, statistics))
 
 
 def apply(
@@ -145,12 +228,16 @@ def apply(
             f"{scores_BN[row, column]}, expected finite numbers"
         )
     centre_B1, scale_B1 = statistics.centre_Q[query_positions, None], statistics.scale_Q[query_positions, None]
-    return _scaled(scores_BN, centre_B1, scale_B1, statistics.clip)
+    return _scaled(scores_BN, centre_B1, scale_B1, statistics)
 
 
-def _scaled(values: NDArray[np.floating], centre: Floats, scale: Floats, clip: bool) -> NDArray[np.float32]:
-    out = (values.astype(np.float64) - centre) / scale
-    return (np.clip(out, 0.0, 1.0) if clip else out).astype(np.float32)
+def _scaled(values: NDArray[np.floating], centre: Floats, scale: Floats, statistics: Statistics) -> NDArray[np.float32]:
+    z = (values.astype(np.float64) - centre) / scale
+    if statistics.form == "clipped":
+        z = np.clip(z, 0.0, 1.0)
+    elif statistics.form == "logistic":
+        z = 1 / (1 + np.exp(-np.clip(z, -MOST_ODDS, MOST_ODDS)))
+    return np.asarray(statistics.height * z, dtype=np.float32)
 
 
 def _safe_scale(scale_Q: Floats, centre_Q: Floats) -> Floats:

@@ -20,12 +20,15 @@ from sdretrieval.targets.calibrate import (
     apply,
     calibrate,
     check_finite,
+    log_odds_statistics,
     mix,
     mix_matrices,
+    reach_statistics,
+    spread_statistics,
     statistics_for,
     top_statistics,
 )
-from sdretrieval.teachers.protocols import FreeTeacher, PartialTeacher, Teacher
+from sdretrieval.teachers.protocols import Bounded, FreeTeacher, PartialTeacher, Teacher
 
 CALIBRATION_DEPTH = 100
 """A free teacher is calibrated on its own best documents, this many a query."""
@@ -88,8 +91,12 @@ class TeacherScores:
                 tensors[f"unknown_{number}"] = member.unknown.values_T
         save_file(tensors, folder / "scores.safetensors")
         cards = [
-            {"name": m.name, "asymmetry": m.asymmetry, "free": m.free, "clip": m.statistics.clip} for m in self.members
-        ]
+            {
+                "name": m.name, "asymmetry": m.asymmetry, "free": m.free, "form": m.statistics.form,
+                "height": m.statistics.height,
+            }
+            for m in self.members
+        ]  # fmt: skip
         (folder / "scores.json").write_text(json.dumps(cards, indent=2) + "\n", encoding="utf8")
 
     @staticmethod
@@ -101,7 +108,9 @@ class TeacherScores:
         cards = json.loads((folder / "scores.json").read_text(encoding="utf8"))
         members = []
         for number, card in enumerate(cards):
-            statistics = Statistics(tensors[f"centre_{number}"], tensors[f"scale_{number}"], card["clip"])
+            statistics = Statistics(
+                tensors[f"centre_{number}"], tensors[f"scale_{number}"], card["form"], card["height"]
+            )
             raw = Ragged(tensors[f"raw_{number}"], tensors["offsets"])
             unknown = tensors.get(f"unknown_{number}")
             mask = None if unknown is None else raw.with_values(unknown)
@@ -114,7 +123,8 @@ def score_candidates(
 ) -> TeacherScores:
     """Every teacher's raw scores of every candidate (document rows); NumericError names a member that is not finite.
 
-    z-scores of a free teacher are taken over its own best `CALIBRATION_DEPTH` documents, of another over the list.
+    A free teacher is calibrated on its own best `CALIBRATION_DEPTH` documents (`minmax` and `none` apart), or, on the
+    absolute scale, by its bound if it has one; another on the lists.
     """
     members = []
     for teacher in teachers:
@@ -122,9 +132,17 @@ def score_candidates(
         check_finite(raw, teacher.name)
         free = isinstance(teacher, FreeTeacher)
         unknown = teacher.unknown(query_rows_Q, candidates) if isinstance(teacher, PartialTeacher) else None
-        if isinstance(teacher, FreeTeacher) and calibration == "zscore":
+        if calibration == "absolute" and isinstance(teacher, Bounded):
+            statistics = reach_statistics(teacher.reach(query_rows_Q))
+        elif isinstance(teacher, FreeTeacher) and calibration in ("absolute", "zscore", "log_odds"):
             hits = teacher.top(query_rows_Q, CALIBRATION_DEPTH)
-            statistics = top_statistics(np.where(hits.rows_Qk >= 0, hits.scores_Qk, np.nan))
+            top_Qk = np.where(hits.rows_Qk >= 0, hits.scores_Qk, np.nan)
+            if calibration == "absolute":
+                statistics = spread_statistics(top_Qk)
+            else:
+                statistics = (
+                    top_statistics(top_Qk) if calibration == "zscore" else log_odds_statistics(top_Qk, len(raw))
+                )
         else:
             # Scores that only stand in for missing pairs must not decide what is usual.
             known = raw if unknown is None else raw.only(~unknown.values_T)

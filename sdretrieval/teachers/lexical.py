@@ -32,3 +32,7 @@ class LexicalTeacher:
     def top(self, query_rows_Q: Array, k: int) -> Hits:
         """See FreeTeacher.top."""
         return self._index.search([self._texts[row] for row in query_rows_Q], k)
+
+    def reach(self, query_rows_Q: Array) -> Array:
+        """See Bounded.reach."""
+        return self._index.reach([self._texts[row] for row in query_rows_Q])

@@ -43,6 +43,15 @@ class FreeTeacher(Teacher, Protocol):
 
 
 @runtime_checkable
+class Bounded(FreeTeacher, Protocol):
+    """A free teacher that knows how high its score of a query can be, and for which 0 means no evidence at all."""
+
+    def reach(self, query_rows_Q: Array) -> Array:
+        """The score that no document can exceed, float32 (Q,)."""
+        ...
+
+
+@runtime_checkable
 class HasVectors(Protocol):
     """A teacher that has a vector for each text, float32, of length 1: a student may regress on these themselves."""
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sdretrieval.errors import NumericError
-from sdretrieval.targets.calibrate import Statistics
+from sdretrieval.targets.calibrate import Statistics, apply
 from sdretrieval.training.losses import (
     anchors,
     embedding_distance,
@@ -187,11 +187,8 @@ class LiveTargets:
         frozen_BM = labels["target_log_probs_BM"]
         live_BM = self.teacher.matrix(queries, labels.get("documents_MD", parts))[:, labels["order_M"]]
         positions = labels["positions_B"].cpu().numpy()
-        centre_B = torch.as_tensor(self.statistics.centre_Q[positions], dtype=torch.float32, device=live_BM.device)
-        scale_B = torch.as_tensor(self.statistics.scale_Q[positions], dtype=torch.float32, device=live_BM.device)
-        calibrated_BM = (live_BM - centre_B[:, None]) / scale_B[:, None]
-        if self.statistics.clip:
-            calibrated_BM = calibrated_BM.clamp(0.0, 1.0)
+        calibrated = apply(live_BM.float().cpu().numpy(), self.statistics, positions, "live ema")
+        calibrated_BM = torch.as_tensor(calibrated, device=live_BM.device)
         excluded = torch.isneginf(frozen_BM)
         kept_BM = (1 - self.weight) * frozen_BM.masked_fill(excluded, 0.0)
         logits_BM = kept_BM + self.weight * calibrated_BM / self.temperature

@@ -175,7 +175,8 @@ CHANGES = {
     "corpus.generate.model": "some/writer",
     "corpus.generate.prompt": "ask",
     "corpus.generate.query_removed": "[span]",
-    "evaluate.measures": "[MAP@10]", "evaluate.controls": "[hard_labels]", "train.freeze": "[]",
+    "evaluate.measures": "[MAP@10]", "evaluate.controls": "[hard_labels]", "evaluate.baselines": "[hybrid_rrf]",
+    "evaluate.hard_label_rates": "[1e-4]", "train.freeze": "[]",
     "evaluate.split": "dev", "targets.temperature": "0.5", "student.prompts.query": "q",
     "student.prompts.document": "d", "corpus.verdicts": "marks.tsv", "train.margin_scale": "0.1", **OTHER,
 }  # fmt: skip

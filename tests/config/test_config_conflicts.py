@@ -46,6 +46,16 @@ CLASHES = [
         "teacher.view.stride: found 400; expected at most the window's 300 tokens, else parts are never seen",
     ),
     (
+        minimal(targets={"temperature": "student", "calibrate": "absolute"}),
+        'targets.temperature: found "student", but no member that counts is a bi-encoder (found lexical): nothing is '
+        "on the scale of the student's cosines; expected auto or a number, or an ema member",
+    ),
+    (
+        minimal(targets={"temperature": "student", "calibrate": "zscore"}, teacher=DENSE),
+        'targets.temperature: found "student", but targets.calibrate is zscore, after which a cosine is worth '
+        "something else in each query or is cut off; expected calibrate: absolute, or another temperature",
+    ),
+    (
         minimal(mine={"keep": 200}),
         "mine.keep: found 200; expected at most mine.depth (100): no list keeps more than was retrieved",
     ),

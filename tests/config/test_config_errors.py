@@ -73,7 +73,7 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
     ),
     (
         minimal(targets={"temperature": 0}),
-        "targets.temperature: found 0; expected a number from 0.0001 to 10000, or auto",
+        "targets.temperature: found 0; expected a number from 0.0001 to 10000, auto or student",
     ),
     (
         minimal(targets={"target_perplexity": 1}),
@@ -118,6 +118,24 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
         minimal(evaluate={"controls": ["hard_label"]}),
         'evaluate.controls.0: found "hard_label"; expected one of hard_labels, shuffled_teacher; did you mean '
         "hard_labels?",
+    ),
+    (
+        minimal(evaluate={"baselines": ["hybrid"]}),
+        'evaluate.baselines.0: found "hybrid"; expected one of hybrid_dev, hybrid_rrf, hybrid_log_odds; did '
+        "you mean hybrid_rrf?",
+    ),
+    (
+        minimal(evaluate={"hard_label_rates": [0]}),
+        "evaluate.hard_label_rates.0: found 0; expected a number above 0, at most 1000",
+    ),
+    (
+        minimal(targets={"calibrate": "absolut"}),
+        'targets.calibrate: found "absolut"; expected one of absolute, zscore, minmax, log_odds, none; did you mean '
+        "absolute?",
+    ),
+    (
+        minimal(targets={"temperature": "teacher"}),
+        'targets.temperature: found "teacher"; expected a number from 0.0001 to 10000, auto or student',
     ),
     (
         minimal(name="a/b"),

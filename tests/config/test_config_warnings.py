@@ -42,6 +42,17 @@ WARNINGS = [
         "targets.target_perplexity: 4 has no effect: targets.temperature is 0.5, not auto",
     ),
     (
+        minimal(
+            targets={"calibrate": "absolute", "temperature": "student", "target_perplexity": 4},
+            teacher={"kind": "ema", "view": {"windows": "all"}},
+        ),
+        "targets.target_perplexity: 4 has no effect: targets.temperature is student, not auto",
+    ),
+    (
+        minimal(evaluate={"hard_label_rates": [1e-4]}),
+        "evaluate.hard_label_rates: has no effect: evaluate.controls does not name hard_labels",
+    ),
+    (
         minimal(teacher={**CROSS, "view": {"stride": 64}}),
         "teacher.view.stride: 64 has no effect: view.windows is first",
     ),

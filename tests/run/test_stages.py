@@ -27,7 +27,9 @@ from sdretrieval.stages.teachers import member_identities
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 from sdretrieval.targets.build import Targets
-from sdretrieval.teachers.ensemble import TeacherScores
+from sdretrieval.targets.calibrate import EVIDENCE, reach_statistics, spread_statistics
+from sdretrieval.targets.temperature import log_softmax
+from sdretrieval.teachers.ensemble import MemberScores, TeacherScores
 from tests.helpers.runs.tiny_runs import EMA, LEXICAL, MakeConfig, artifact, figures, ledger_of, made_in
 
 # --- sources
@@ -217,6 +219,35 @@ def test_the_false_negative_rule_judges_a_live_teachers_whole_mixture(
         masks[mode] = Targets.load(work.folder).hard_negative.values_T
     assert 0 < masks["frozen"].mean() < 1
     assert np.array_equal(masks["live"], masks["frozen"])
+
+
+def test_without_evidence_the_target_is_the_students_own_distribution(
+    finished: Any, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    candidates = Candidates.load(artifact(finished.folder, "1/mine"))
+    ema, lexical = TeacherScores.load(artifact(finished.folder, "1/score")).members
+    queries, cosines = len(ema.raw), ema.raw
+    ema = ema._replace(statistics=spread_statistics(np.random.default_rng(0).normal(0.5, 0.1, (queries, 9))))
+    words = lexical._replace(statistics=reach_statistics(np.full(queries, 2.0)))
+    nothing = words._replace(raw=words.raw.with_values(np.zeros_like(words.raw.values_T)))
+    config = make_config(
+        "targets.calibrate=absolute", "targets.temperature=student", "train.student_temperature=0.04",
+        teacher={"kind": "ensemble", "members": [EMA, LEXICAL]},
+    )  # fmt: skip
+
+    def taught(*members: MemberScores, weights: list[float]) -> Ragged:
+        work = Work(tmp_path / f"{members[1].raw.values_T.sum()}-{weights}")
+        work.folder.mkdir()
+        build_list_targets(work, candidates, TeacherScores(members), weights, config, shuffled=False)
+        return Targets.load(work.folder).log_probs
+
+    own = log_softmax(cosines, 0.04).values_T
+    np.testing.assert_allclose(taught(ema, nothing, weights=[1, 1]).values_T, own, atol=1e-3)
+    np.testing.assert_allclose(taught(ema, nothing, weights=[9, 1]).values_T, own, atol=1e-3)
+    evidence = EVIDENCE * ema.statistics.scale_Q[0] * words.raw.values_T / 2.0
+    moved = log_softmax(cosines.with_values(cosines.values_T + evidence), 0.04).values_T
+    np.testing.assert_allclose(taught(ema, words, weights=[1, 1]).values_T, moved, atol=1e-3)
+    assert np.isfinite(taught(ema, words, weights=[0, 1]).values_T).all(), "the probe may choose BM25 alone"
 
 
 def test_the_hard_label_control_needs_train_judgements(

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from score_strategies import gaussian, score_lists
 
 from sdretrieval.errors import NumericError, RequestError, WorkError
 from sdretrieval.ragged import Ragged
 from sdretrieval.targets.calibrate import (
+    EVIDENCE,
     LEAST_SPREAD,
     apply,
     calibrate,
     corpus_statistics,
     list_statistics,
+    log_odds_statistics,
+    logistic_statistics,
+    mean_spread,
     mix_matrices,
+    reach_statistics,
     statistics_for,
     top_statistics,
 )
@@ -100,7 +105,48 @@ def test_few_nearly_equal_documents_do_not_let_a_small_member_decide(gap: float,
     assert mix_matrices([other_BN, z_BN], [0.9, 0.1]).argmax() == 0
 
 
-@pytest.mark.parametrize("kind", ["zscore", "minmax", "none"])
+@settings(deadline=None)  # scipy's optimiser is imported
+@given(score_lists())
+def test_evidence_is_bounded_and_keeps_order_across_queries(raw: Ragged) -> None:
+    after = calibrate(raw, logistic_statistics(raw)).values_T
+    assert np.all((after >= 0) & (after <= EVIDENCE))
+    assert np.all(np.diff(after[np.argsort(raw.values_T, kind="stable")]) >= 0)
+
+
+def test_the_best_of_a_list_of_low_scores_is_little_evidence() -> None:
+    """A cross-encoder finds nothing for every second query: a z-score would call its best as good as any other."""
+    generator = np.random.default_rng(3)
+    lists = [np.append(generator.normal(-8, 2, 15), [generator.normal(6, 1)] * (q % 2)) for q in range(60)]
+    after = calibrate(Ragged.of(lists, np.float32), logistic_statistics(Ragged.of(lists, np.float32)))
+    found, nothing = [after[q].max() for q in range(1, 60, 2)], [after[q].max() for q in range(0, 60, 2)]
+    assert min(found) > 0.9 * EVIDENCE
+    assert np.median(nothing) < 0.5 * EVIDENCE
+
+
+def test_lists_that_say_nothing_are_no_preference() -> None:
+    for raw in (Ragged.of([[2.0, 2.0], [2.0]], np.float32), Ragged.of([[1.0], [5.0]], np.float32)):
+        after = calibrate(raw, logistic_statistics(raw))
+        assert np.isfinite(after.values_T).all()
+        assert after[0].min() == after[0].max()
+    assert len(calibrate(Ragged.of([], np.float32), logistic_statistics(Ragged.of([], np.float32)))) == 0
+
+
+def test_the_units_of_the_absolute_scale() -> None:
+    assert mean_spread([np.array([1.0, 3.0]), np.array([0.0, 0.0, 6.0, 6.0]), np.array([])]) == 2.0
+    assert mean_spread([np.array([1.0, 1.0])]) == mean_spread([]) == 1.0
+    reach = reach_statistics(np.array([8.0, 0.0], dtype=np.float32))
+    halves = calibrate(Ragged.of([[4.0, 0.0], [0.0]], np.float32), reach)
+    assert halves.values_T.tolist() == [EVIDENCE / 2, 0.0, 0.0]
+
+
+def test_log_odds_have_one_scale_for_all_queries() -> None:
+    scores = np.array([[3.0, 1.0], [8.0, np.nan]])
+    statistics = log_odds_statistics(scores, 2)
+    assert statistics.centre_Q.tolist() == [3.0, 3.0]
+    assert statistics.scale_Q.tolist() == [pytest.approx(np.std([3.0, 1.0, 8.0]))] * 2
+
+
+@pytest.mark.parametrize("kind", ["absolute", "zscore", "minmax", "log_odds", "none"])
 def test_a_matrix_is_calibrated_as_the_lists_are(kind: str) -> None:
     raw = gaussian(5, 6)
     statistics = statistics_for(kind, raw)  # type: ignore[arg-type]
@@ -121,7 +167,9 @@ def test_a_bad_score_is_named(bad: float) -> None:
 
 
 def test_other_misuse_is_named() -> None:
-    with pytest.raises(RequestError, match="calibrate is 'sigmoid', expected one of zscore, minmax, none"):
+    with pytest.raises(
+        RequestError, match="calibrate is 'sigmoid', expected one of absolute, zscore, minmax, log_odds, none"
+    ):
         statistics_for("sigmoid", gaussian(1, 2))  # type: ignore[arg-type]
     with pytest.raises(WorkError, match="cross_encoder: 2 lists, but statistics of 3 queries"):
         calibrate(gaussian(2, 2), list_statistics(gaussian(3, 2)), "cross_encoder")

@@ -10,11 +10,12 @@ import pytest
 from sdretrieval.encode.views import View
 from sdretrieval.errors import NumericError
 from sdretrieval.ragged import Array, Ragged
-from sdretrieval.targets.calibrate import Calibration, top_statistics
+from sdretrieval.targets.calibrate import EVIDENCE, Calibration, top_statistics
 from sdretrieval.teachers.dense import DenseTeacher
 from sdretrieval.teachers.ensemble import BatchTeacher, TeacherScores, score_candidates
 from sdretrieval.teachers.lexical import LexicalTeacher
-from sdretrieval.teachers.protocols import FreeTeacher
+from sdretrieval.teachers.protocols import Bounded, FreeTeacher
+from sdretrieval.teachers.query_removed import QueryRemovedScores, with_query_removed
 from tests.teachers.collection import Collection
 
 
@@ -87,11 +88,11 @@ def test_saved_scores_are_read_back(scores: TeacherScores, tmp_path: Path) -> No
     np.testing.assert_array_equal(found.mixed([1, 2, 3]).values_T, scores.mixed([1, 2, 3]).values_T)
     for before, after in zip(scores.members, found.members, strict=True):
         assert (before.name, before.asymmetry, before.free) == (after.name, after.asymmetry, after.free)
-        assert before.statistics.clip == after.statistics.clip
+        assert (before.statistics.form, before.statistics.height) == (after.statistics.form, after.statistics.height)
     assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json"}
 
 
-@pytest.mark.parametrize("calibration", ["zscore", "minmax", "none"])
+@pytest.mark.parametrize("calibration", ["absolute", "zscore", "minmax", "log_odds", "none"])
 def test_a_batchs_matrix_holds_the_lists_scores(
     collection: Collection, free: list[FreeTeacher], calibration: Calibration
 ) -> None:
@@ -102,6 +103,33 @@ def test_a_batchs_matrix_holds_the_lists_scores(
     mixed = scores.mixed([0.3, 0.7])
     for row, position in enumerate(positions):
         np.testing.assert_allclose(whole[row, collection.candidates[position]], mixed[position], rtol=1e-4, atol=1e-5)
+
+
+def test_on_the_absolute_scale_each_member_has_its_own_bound(
+    collection: Collection, free: list[FreeTeacher], tmp_path: Path
+) -> None:
+    teachers = [*free, Lengths(collection)]
+    scores = score_candidates(teachers, collection.query_rows, collection.candidates, "absolute")
+    ema, lexical, lengths = scores.calibrated()
+    tops = free[0].top(collection.query_rows, 100).scores_Qk
+    sigma = np.mean([top[np.isfinite(top)].std() for top in tops])
+    np.testing.assert_allclose(ema.values_T, scores.members[0].raw.values_T / sigma, rtol=1e-4)
+    queries = [collection.queries[row] for row in collection.query_rows]
+    for position, rows in enumerate(collection.candidates):
+        covered = collection.lexical.coverage([queries[position]], rows)[0]
+        np.testing.assert_allclose(lexical[position], EVIDENCE * covered, rtol=1e-4, atol=1e-5)
+    assert lengths.values_T.min() >= 0 and lengths.values_T.max() <= EVIDENCE
+    order = np.argsort(scores.members[2].raw.values_T, kind="stable")
+    assert (np.diff(lengths.values_T[order]) >= 0).all(), "a logistic map keeps the order, across queries too"
+    scores.save(tmp_path)
+    np.testing.assert_array_equal(TeacherScores.load(tmp_path).calibrated()[2].values_T, lengths.values_T)
+
+
+def test_a_bound_survives_the_removal_of_queries(collection: Collection) -> None:
+    plain = LexicalTeacher(collection.lexical, collection.queries)
+    removed = with_query_removed(plain, QueryRemovedScores({0: 3}, {0: 0.5}), zero_is_no_hit=True)
+    assert isinstance(removed, Bounded)
+    np.testing.assert_array_equal(removed.reach(collection.query_rows), plain.reach(collection.query_rows))
 
 
 class Broken(Lengths):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdretrieval.targets.calibrate import Statistics
+from sdretrieval.targets.calibrate import Form, Statistics
 from sdretrieval.training.distillation import LiveTargets
 
 SCORES_BM = torch.tensor([[0.9, 0.1, 0.5], [0.2, 0.4, 0.6], [0.3, 0.3, 0.1]])
@@ -24,9 +24,9 @@ class Fixed:
         return SCORES_BM[:, [2, 0, 1]]
 
 
-def targets(weight: float, frozen: torch.Tensor, clip: bool = False) -> torch.Tensor:
+def targets(weight: float, frozen: torch.Tensor, form: Form = "affine") -> torch.Tensor:
     """Log-probabilities at temperature 0.5 of scores with centres 0.1, 0.2, 0.3 and scales 1, 2, 4 (batch: 2, 0, 1)."""
-    statistics = Statistics(np.asarray([0.1, 0.2, 0.3]), np.asarray([1.0, 2.0, 4.0]), clip)
+    statistics = Statistics(np.asarray([0.1, 0.2, 0.3]), np.asarray([1.0, 2.0, 4.0]), form)
     labels = {
         "target_log_probs_BM": frozen,
         "order_M": torch.tensor([1, 2, 0]),
@@ -63,4 +63,4 @@ def test_excluded_documents_stay_excluded_also_a_whole_row(weight: float) -> Non
 def test_a_clipped_calibration_clips_the_live_scores_too() -> None:
     calibrated = (SCORES_BM - torch.tensor([[0.3], [0.1], [0.2]])) / torch.tensor([[4.0], [1.0], [2.0]])
     expected = torch.log_softmax(calibrated.clamp(0, 1) / 0.5, dim=-1)
-    torch.testing.assert_close(targets(1.0, FROZEN_BM, clip=True), expected)
+    torch.testing.assert_close(targets(1.0, FROZEN_BM, form="clipped"), expected)
