@@ -42,6 +42,7 @@ UNITS = {
     "index": ("vectors", ("vectors",)),
     "evaluate": ("queries", ("queries",)),
     "probe": ("queries", ("queries",)),
+    "judge": ("pairs", ("pairs",)),
     "mine": ("candidates", ("candidates",)),
     "score": ("pairs", ("pairs",)),
     "targets": ("lists", ("lists",)),
@@ -52,9 +53,14 @@ UNITS = {
 SHOWN_COUNTS: dict[str, dict[str, str]] = {
     "corpus": {
         "documents": "{:,} documents", "train_queries": "{:,} train queries", "dev_queries": "{:,} dev queries",
+        "written_by_model": "{:,} written by a model", "written_kept_from_before": "{:,} written before",
     },
     "queries": {
         "generated_kept": "{:,} synthetic train queries", "dev_kept": "{:,} for dev", "test_kept": "{:,} for test",
+    },
+    "judge": {
+        "pairs": "{:,} pairs graded", "answered": "{:,} queries answered",
+        "judged_kept_from_before": "{:,} known before", "judged_unusable": "{:,} without a grade",
     },
     "verdicts": {"relevant": "{:,} relevant", "refused": "{:,} not relevant", "idle": "{:,} without effect"},
     "tokens": {

@@ -75,14 +75,17 @@ class Serving:
         return self.artifact("corpus") / "corpus"
 
     def corpus(self) -> Corpus:
-        """The corpus as the run was measured on it: with those synthetic queries alone that were kept."""
+        """The corpus as the run was measured on it: with those synthetic queries alone that were kept, and dev
+        as a language model judged it, if one did."""
         from sdretrieval.corpus import load_corpus
-        from sdretrieval.stages.collection import KEPT, with_kept
+        from sdretrieval.stages.collection import JUDGED, KEPT, with_grades, with_kept
 
         corpus = load_corpus(self.corpus_folder())
-        if "queries" not in self.record["keys"]:
-            return corpus
-        return with_kept(corpus, read_json(self.artifact("queries") / KEPT)["kept"])
+        if "queries" in self.record["keys"]:
+            corpus = with_kept(corpus, read_json(self.artifact("queries") / KEPT)["kept"])
+        if "judgements" in self.record["keys"]:
+            corpus = with_grades(corpus, read_json(self.artifact("judgements") / JUDGED))
+        return corpus
 
     @cached_property
     def config(self) -> Config:

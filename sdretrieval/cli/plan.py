@@ -50,7 +50,7 @@ def plan_command(
             except CANNOT_FORECAST as problem:  # the plan goes without: it knows what is cached
                 logger.warning("no forecast of what this will take (%s: %s)", type(problem).__name__, problem)
     if as_json:
-        stages = [_line_record(line, _prediction(line, fitted)) for line in lines]
+        stages = [_line_record(line, fitted) for line in lines]
         print_json(stages if budget is None or fitted is None else {"stages": stages, **_fitted_record(fitted)})
         return
     _print(lines, fitted)
@@ -107,6 +107,8 @@ def _print(lines: list[Planned], fitted: Fitted | None) -> None:
     if fitted is not None and waiting:
         summary += f": {fitted.forecast.summary()}"
     say("", f"{summary}.")
+    for asked in fitted.forecast.asked.values() if fitted is not None else ():
+        say(*(f"{setting}: {cost.line(model)}" for setting, model, cost in asked))
 
 
 def _memory(predicted: Prediction | None) -> str:
@@ -118,10 +120,17 @@ def _memory(predicted: Prediction | None) -> str:
     return readable_bytes(predicted.peak_bytes) + on_gpu
 
 
-def _line_record(line: Planned, predicted: Prediction | None) -> dict[str, Any]:
+def _line_record(line: Planned, fitted: Fitted | None) -> dict[str, Any]:
     from sdretrieval.planner import predicted_json
 
-    record = {"stage": line.address, "cached": line.cached, "why": line.why, "seconds": line.seconds}
+    predicted = _prediction(line, fitted)
+    record: dict[str, Any] = {"stage": line.address, "cached": line.cached, "why": line.why, "seconds": line.seconds}
+    if fitted is not None and (asked := fitted.forecast.asked.get(line.address)) and not line.cached:
+        record["asked"] = [
+            {"setting": setting, "model": model.model, "url": model.url, "calls": cost.calls,
+             "prompt_tokens": cost.prompt_tokens}
+            for setting, model, cost in asked
+        ]  # fmt: skip
     if predicted is None:
         return {**record, "predicted": None}
     unit = predicted.amount.unit if predicted.amount else None

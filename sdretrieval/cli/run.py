@@ -40,10 +40,10 @@ def run_command(
 def print_results_table(report: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Systems by dev and test measures, with the paired test of each against the base student."""
     from sdretrieval.formatting import quantity
-    from sdretrieval.report.page import dev_name, split_name
+    from sdretrieval.report.page import dev_name, judge_of_dev, split_name
 
     measures = list(rows[0]["test"])
-    parts = {"dev": dev_name(report["estimate"])} if report["split"] != "dev" else {}
+    parts = {"dev": dev_name(report["estimate"], judge_of_dev(report))} if report["split"] != "dev" else {}
     parts["test"] = split_name(report)
     say(f"{report['corpus']}, {parts['test']}: {quantity(report['n_queries'], 'queries')}")
     say(f"difference: to student_0, in {measures[0]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sdretrieval.config.chat_section import ChatConfig, JudgeConfig, WriterConfig
 from sdretrieval.config.fields import identity_fields
 from sdretrieval.config.index_section import settings_from
 from sdretrieval.config.load import dump_config, load_config, parse_config, read_index_section
@@ -35,6 +36,7 @@ from sdretrieval.config.teachers import (
 from sdretrieval.config.warnings import warnings
 
 __all__ = [
+    "ChatConfig",
     "Config",
     "CorpusConfig",
     "CrossEncoderConfig",
@@ -45,6 +47,7 @@ __all__ = [
     "FalseNegativesConfig",
     "GateConfig",
     "IndexConfig",
+    "JudgeConfig",
     "LexicalConfig",
     "Member",
     "MemberConfig",
@@ -57,6 +60,7 @@ __all__ = [
     "TeacherConfig",
     "TrainConfig",
     "ViewConfig",
+    "WriterConfig",
     "dump_config",
     "identity_fields",
     "load_config",

@@ -61,12 +61,26 @@ def _index(index: IndexConfig) -> Iterator[Conflict]:
 
 def _queries(config: Config) -> Iterator[Conflict]:
     cfg = config.corpus.generate
-    if cfg.written > 0 and cfg.model is None:
+    if cfg.written > 0 and cfg.writer is None:
         text = (
-            f"found {cfg.written:g}, but corpus.generate.model is null; expected a seq2seq model that writes "
-            "queries, such as doc2query/msmarco-t5-small-v1, or 0"
+            f"found {cfg.written:g}, but corpus.generate.writer is null; expected a model that writes queries, such as "
+            "{url: http://localhost:11434/v1, model: NAME} or {model: doc2query/msmarco-t5-small-v1}, or 0"
         )
-        yield Conflict(("corpus.generate.written", "corpus.generate.model"), text)
+        yield Conflict(("corpus.generate.written", "corpus.generate.writer"), text)
+    if cfg.writer is not None and cfg.writer.url is not None and cfg.writer.prompt:
+        text = (
+            f'found "{cfg.writer.prompt}", but corpus.generate.writer.url names a server, whose model is told in '
+            "sdretrieval's own words what to write; expected no prompt"
+        )
+        yield Conflict(("corpus.generate.writer.prompt", "corpus.generate.writer.url"), text)
+    if cfg.writer is not None and cfg.writer.url is None:
+        for name in ("key_variable", "concurrency", "timeout"):
+            if (value := getattr(cfg.writer, name)) != type(cfg.writer).model_fields[name].default:
+                text = (
+                    f"found {value}, but corpus.generate.writer.url is null, so the model runs here and needs none; "
+                    "expected the server's url"
+                )
+                yield Conflict((f"corpus.generate.writer.{name}", "corpus.generate.writer.url"), text)
     if not any(getattr(cfg, kind) > 0 for kind in QUERY_KINDS):
         text = "found 0, as every other kind; expected a share above 0 somewhere, else no query is made"
         yield Conflict(("corpus.generate.span",), text)

@@ -33,6 +33,21 @@ def shown(value: object) -> str:
     return text if len(text) <= FOUND_LIMIT else text[: FOUND_LIMIT - 3] + "..."
 
 
+def shown_safely(path: Path, data: object) -> str:
+    """What is at `path`, or that it is not shown: in a section that names a language model, a key may have been typed
+    where the name of its variable is wanted, under a key that there is not, or into the address."""
+    value = value_at(data, path)
+    within, known = section_at(path[:-1], data), field_at(path, data) is not None
+    risky = path[-1] == "key_variable" or not known or (path[-1] == "url" and "@" in str(value))
+    if (_names_a_model(within) and risky) or (_names_a_model(section_at(path, data)) and not isinstance(value, bool)):
+        return "what is not shown here, as it may hold a key"
+    return shown(value)
+
+
+def _names_a_model(section: type[Section] | None) -> bool:
+    return section is not None and "key_variable" in section.model_fields
+
+
 def real_path(error: ErrorDetails, data: object) -> Path:
     """The error's location without the union tags that pydantic puts into it."""
     path: list[str | int] = []
@@ -69,7 +84,7 @@ def value_at(data: object, path: Path) -> object:
 def describe(error: ErrorDetails, data: object) -> str:
     """One problem as text, without its path."""
     path = real_path(error, data)
-    found = shown(value_at(data, path))
+    found = shown_safely(path, data)
     if error["type"] == "extra_forbidden":
         return f"unknown key (found {found}); {_known_keys(path, data)}"
     if error["type"] == "invalid_key":

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator
 
+from sdretrieval.config.chat_section import JudgeConfig, WriterConfig
 from sdretrieval.config.fields import MOST, MOST_TEXTS, MOST_WEIGHT, Number, Section, auto_or, cost, identity
 from sdretrieval.config.teachers import PromptsConfig, TeacherConfig
 from sdretrieval.indexes.settings import KIND as INDEX_KIND
@@ -47,8 +48,7 @@ class GenerateConfig(Section):
         "share of words that tell a document from the others", DEFAULT_SHARES["keywords"], ge=0, le=MOST_WEIGHT
     )
     written: Number = identity("share of queries that a model writes", DEFAULT_SHARES["written"], ge=0, le=MOST_WEIGHT)
-    model: str | None = identity("hub id or folder of a seq2seq model that writes queries", None)
-    prompt: str = identity("put before each document that the model writes a query for", "")
+    writer: WriterConfig | None = identity("the model that writes queries", None)
     query_removed: tuple[Literal["title", "heading", "leading", "span"], ...] = identity(
         "kinds whose words are removed from their document in training", ("title", "heading"), strict=False
     )
@@ -294,6 +294,7 @@ class EvaluateConfig(Section):
     )
     teacher_depth: int = identity("how many of the base student's documents the teacher reranks", 20, ge=1, le=MOST)
     depth: int = identity("documents retrieved per query", 100, ge=1, le=MOST)
+    judge: JudgeConfig | None = identity("a language model that judges what dev's queries find", None)
 
 
 class Config(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sdretrieval.chat import ChatModel
 from sdretrieval.config.conflicts import learns_labels, member_paths
 from sdretrieval.config.index_section import settings_from
 from sdretrieval.config.schema import Config, CorpusConfig, FalseNegativesConfig, GenerateConfig, TargetsConfig
@@ -21,6 +22,7 @@ def warnings(config: Config) -> list[str]:
         *_later(config),
         *_weighing(config),
         *_made_on_codes(config),
+        *_language_models(config),
         *_views(config),
     ]
 
@@ -95,8 +97,11 @@ def _labels(config: Config) -> Iterator[str]:
             "corpus.generate: has no effect: no query is made from documents (corpus.labels is true and "
             "corpus.generated_queries is 0)"
         )
-    elif corpus.generate.model is not None and corpus.generate.written == 0:
-        yield "corpus.generate.model: has no effect: corpus.generate.written is 0, so it writes nothing"
+    elif corpus.generate.writer is not None and corpus.generate.written == 0:
+        yield (
+            "corpus.generate.writer: has no effect: corpus.generate.written is 0, so it writes nothing; 1 has it write "
+            "half of all queries, as the other shares add up to 1"
+        )
     if config.train.hard_label_weight > 0 and not learns_labels(config):
         yield (
             f"train.hard_label_weight: {config.train.hard_label_weight:g} has no effect: corpus.labels is false and no "
@@ -161,6 +166,22 @@ def _made_on_codes(config: Config) -> Iterator[str]:
         yield (
             f"index.kind: {config.index.kind} scores documents by codes, but each made dev query's own document is "
             "scored by its vector, so that dev may flatter the student; set index.rescore to 4, or take kind exact"
+        )
+
+
+def _language_models(config: Config) -> Iterator[str]:
+    writer, judge = config.corpus.generate.writer, config.evaluate.judge
+    for path, chat in (("corpus.generate.writer", writer), ("evaluate.judge", judge)):
+        url = chat.url if chat is not None else None
+        if chat is None or url is None:
+            continue
+        model = ChatModel(url, chat.model)
+        if chat.key_variable is not None and url.startswith("http://") and not model.is_local:
+            yield f"{path}.url: {url} is not encrypted: the key and all texts can be read on their way; use https"
+    if writer is not None and judge is not None and writer.url is not None and writer.model == judge.model:
+        yield (
+            f"evaluate.judge.model: {judge.model} judges queries that it wrote itself; a model is kind to its own "
+            "words: name another one"
         )
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from sdretrieval.planner.amounts import Amount
+from sdretrieval.planner.amounts import Amount, Prediction, predicted_json
 from sdretrieval.planner.forecast import (
     CANNOT_FORECAST,
     Budget,
     Fitted,
     Forecast,
-    Prediction,
     fit,
     forecast,
-    predicted_json,
     write_forecast,
 )
 from sdretrieval.planner.trials import Calibration, open_calibration, windows_of

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import ceil
+from typing import Any, NamedTuple
 
+from sdretrieval.chat import ChatModel, Cost
 from sdretrieval.config import Config, DenseConfig, EmaConfig, Member, members_of
 from sdretrieval.config.conflicts import probes
 from sdretrieval.encode.views import View
+from sdretrieval.evaluation.judge import judging_cost
 from sdretrieval.planner.workload import Reader, Workload
+from sdretrieval.stages.corpus import recipe_shares, split_name, writer_of
+from sdretrieval.stages.judge import CHECKED, POOL, judges_dev
+from sdretrieval.stages.run import chat_model
 from sdretrieval.stages.teachers import view_of
+from sdretrieval.synthetic_queries import writing_cost
+from sdretrieval.synthetic_queries.make import SPARE
 from sdretrieval.training.batches import count_updates
 from sdretrieval.units import UNITS, Address
 
@@ -23,6 +32,31 @@ class Amount:
 
     unit: str
     count: int
+
+
+class Prediction(NamedTuple):
+    """What a stage will take: its amount, seconds, and the most memory that the process will hold; None: not predicted.
+
+    `took`: its seconds when it was last made. `pace`: seconds of a token (encode) or of an update (train).
+    `device_bytes`: the most memory on the GPU; None without one.
+    """
+
+    amount: Amount | None
+    seconds: float | None
+    peak_bytes: int | None
+    took: float | None = None
+    pace: float | None = None
+    device_bytes: int | None = None
+
+
+def predicted_json(one: Prediction) -> dict[str, Any]:
+    """Amount, seconds and peak memory, that of the GPU too; null: not predicted."""
+    return {
+        "amount": one.amount.count if one.amount else None,
+        "seconds": None if one.seconds is None else round(one.seconds, 2),
+        "peak_rss_bytes": one.peak_bytes,
+        "peak_device_bytes": one.device_bytes,
+    }
 
 
 def amount_of(address: str, config: Config, load: Workload) -> Amount | None:
@@ -40,6 +74,8 @@ def amount_of(address: str, config: Config, load: Workload) -> Amount | None:
             count = load.splits.get(address.split(":")[-1], 0)
         case "probe":
             count = load.splits.get("dev", 0)
+        case "judge":
+            count = judged_pairs(address, config, load)
         case "mine":
             count = pairs
         case "score":
@@ -90,6 +126,32 @@ def pairs_read(address: str, config: Config, load: Workload) -> int:
     if ":teacher:" in address and kind == "evaluate" and not (split == "dev" and probes(config)):
         return load.splits.get(split, 0) * depth
     return 0
+
+
+def judged_pairs(address: str, config: Config, load: Workload) -> int:
+    """Pairs that a language model grades in the stage at `address`, at most: the student and BM25 find some twice."""
+    split = Address.of(address).part
+    queries = load.splits.get(split, 0)
+    if not judges_dev(config) or split != "dev":
+        queries = min(queries, CHECKED)
+    return queries * min(2 * POOL + 1, load.documents)
+
+
+def asked_of_models(address: str, config: Config, load: Workload) -> list[tuple[str, ChatModel, Cost]]:
+    """What the stage at `address` asks of language models behind servers: the setting, the model, and the cost."""
+    writer, judge, stage = writer_of(config), config.evaluate.judge, Address.of(address).stage
+    if stage == "corpus" and writer is not None and writer.url is not None:
+        shares = recipe_shares(config)
+        return [
+            ("corpus.generate.writer", chat_model(writer),
+             writing_cost(load.document_texts, ceil(SPARE * count), shares, split_name(split)))
+            for split, count in load.wanted.items()
+        ]  # fmt: skip
+    if stage == "judge" and judge is not None:
+        pairs = judged_pairs(address, config, load)
+        cost = judging_cost(load.document_texts, pairs, Address.of(address).part)
+        return [("evaluate.judge", chat_model(judge), cost)]
+    return []
 
 
 def documents_of_update(config: Config, load: Workload) -> tuple[int, int]:

@@ -7,11 +7,12 @@ memory as what a trial held, the collection and the index, rather too much than 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sdretrieval.chat import ChatModel, Cost
 from sdretrieval.config import (
     Config,
     CrossEncoderConfig,
@@ -28,9 +29,11 @@ from sdretrieval.formatting import readable_bytes, readable_seconds
 from sdretrieval.indexes.auto import choose
 from sdretrieval.indexes.gpu import shard_bytes
 from sdretrieval.planner.amounts import (
-    Amount,
+    Prediction,
     amount_of,
+    asked_of_models,
     pairs_read,
+    predicted_json,
     reused_tokens,
     tokens_of_update,
 )
@@ -81,27 +84,16 @@ MEANINGS = {
 }
 
 
-class Prediction(NamedTuple):
-    """What a stage will take: its amount, seconds, and the most memory that the process will hold; None: not predicted.
-
-    `took`: its seconds when it was last made. `pace`: seconds of a token (encode) or of an update (train).
-    `device_bytes`: the most memory on the GPU; None without one.
-    """
-
-    amount: Amount | None
-    seconds: float | None
-    peak_bytes: int | None
-    took: float | None = None
-    pace: float | None = None
-    device_bytes: int | None = None
-
-
 @dataclass(frozen=True)
 class Forecast:
-    """Predictions by stage address, of those stages that a run would make; `keys` are their artifacts'."""
+    """Predictions by stage address, of those stages that a run would make; `keys` are their artifacts'.
+
+    `asked`: by stage what it asks of language models behind servers, as (setting, model, cost).
+    """
 
     stages: dict[str, Prediction]
     keys: dict[str, str]
+    asked: dict[str, list[tuple[str, ChatModel, Cost]]] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -152,16 +144,6 @@ class Forecast:
         }
 
 
-def predicted_json(one: Prediction) -> dict[str, Any]:
-    """Amount, seconds and peak memory, that of the GPU too; null: not predicted."""
-    return {
-        "amount": one.amount.count if one.amount else None,
-        "seconds": None if one.seconds is None else round(one.seconds, 2),
-        "peak_rss_bytes": one.peak_bytes,
-        "peak_device_bytes": one.device_bytes,
-    }
-
-
 def forecast(
     config: Config,
     planned: Sequence[Planned],
@@ -183,7 +165,12 @@ def forecast(
         predictions[stage.address] = one = _predict(stage, trials, 0.0 if training else kept)
         if training and one.peak_bytes is not None:  # which the next training takes again
             kept = max(kept, KEPT * (one.peak_bytes - calibration.base_bytes))
-    return Forecast(predictions, {stage.address: stage.key for stage in todo})
+    asked = {stage.address: asked_of_models(stage.address, config, load) for stage in todo}
+    return Forecast(
+        predictions,
+        {stage.address: stage.key for stage in todo},
+        {address: of for address, of in asked.items() if of},
+    )
 
 
 Held = tuple[float, float]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,8 @@ class Workload:
     measuring: int
     document_texts: Sequence[str]
     query_texts: Sequence[str]
+    wanted: Mapping[str, int] = field(default_factory=dict)
+    """Synthetic queries that the config asks for, by split."""
 
     @property
     def documents(self) -> int:
@@ -159,6 +161,7 @@ def workload_of(config: Config, student: Student, made: Mapping[str, Artifact], 
             measuring=prepared.measuring,
             document_texts=document_texts,
             query_texts=query_texts,
+            wanted={split: prepared.wanted(split) for split in prepared.generated},
         )
 
 

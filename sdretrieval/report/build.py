@@ -10,7 +10,8 @@ from sdretrieval.evaluation import by_seen, family, queries_with_seen_positives
 from sdretrieval.report.costs import forecast_held, generation_costs
 from sdretrieval.report.figures import BASE, Figures, final_pairs
 from sdretrieval.report.generated import estimate_against_truth, is_made, synthetic_queries
-from sdretrieval.report.page import dev_name
+from sdretrieval.report.judged import judged
+from sdretrieval.report.page import dev_name, judge_of_dev
 from sdretrieval.stages.collection import SYNTHETIC_TRAIN
 from sdretrieval.stages.gate import Generation
 from sdretrieval.stages.results import Results
@@ -20,7 +21,7 @@ def build_report(results: Results, figures: Figures, forecast: Mapping[str, Any]
     """`report.json` as docs/ARCHITECTURE.md describes it. `forecast`: the run's, by stage; empty: none was made."""
     config, collection = results.run.config, results.base.collection
     measure = config.evaluate.measures[0]
-    records = results.run.runner.records
+    records, judge = results.run.runner.records, judged(results)
     return {
         "schema": 1,
         "name": config.name,
@@ -32,13 +33,14 @@ def build_report(results: Results, figures: Figures, forecast: Mapping[str, Any]
         "split_is_synthetic": is_made(collection, config.evaluate.split),
         "synthetic_queries": synthetic_queries(collection),
         "estimate_against_truth": estimate_against_truth(collection, figures, config.evaluate.split, measure),
+        "judge": judge,
         "systems": [system.name for system in results.systems],
         "measures": {name: measured.means() for name, measured in figures.test.items()},
         "dev_measures": {name: measured.means() for name, measured in figures.dev.items()},
         "n_dev_queries": figures.dev[BASE].n_queries,
         "tests": [figures.compared[pair] for pair in final_pairs(figures.test)],
         "seen_positives": _seen_positives(results, figures, measure),
-        "generations": [_generation(one, results) for one in results.generations],
+        "generations": [_generation(one, results, judge_of_dev({"judge": judge})) for one in results.generations],
         "generation_costs": generation_costs(records, len(results.generations)),
         "forecast": forecast_held(once(records), forecast),
         "trained": bool(results.generations),
@@ -76,7 +78,7 @@ CONTROLS = "hard_labels|shuffled_teacher|labelled|shuffled"
 """How the addresses of the controls' stages end."""
 
 
-def _generation(one: Generation, results: Results) -> dict[str, Any]:
+def _generation(one: Generation, results: Results, judge: str | None) -> dict[str, Any]:
     estimate = bool(results.base.collection.notes["estimate"])
     share = one.gate.get("share")
     mixed = f"mixed with the student before it ({share:.0%} of the new weights), " if share is not None else ""
@@ -86,7 +88,7 @@ def _generation(one: Generation, results: Results) -> dict[str, Any]:
         "generation": one.number,
         "decision": one.decision,
         "proven": bool(one.gate["proven"]),
-        "reason": (f"by {dev_name(True)}: " if estimate else "") + mixed + one.gate["reason"],
+        "reason": (f"by {dev_name(True, judge)}: " if estimate else "") + mixed + one.gate["reason"],
         "difference": one.gate["difference"],
         "interval": one.gate["interval"],
         "level": one.gate["level"],

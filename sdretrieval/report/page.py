@@ -79,7 +79,7 @@ def _view(report: Mapping[str, Any], details: Mapping[str, Any]) -> Row:
     sentences = [] if details.get("notes") else findings(report)  # notes hold them already
     generations, dev, split = (
         details.get("by_generation") or [],
-        dev_name(bool(report.get("estimate"))),
+        dev_name(bool(report.get("estimate")), judge_of_dev(report)),
         split_name(report),
     )
     return {
@@ -287,9 +287,17 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def dev_name(estimate: bool) -> str:
-    """What dev is called: its figures are marked as estimates if its queries were made from documents."""
+def dev_name(estimate: bool, judge: str | None = None) -> str:
+    """What dev is called: its figures are marked if its queries were made from documents, or a model judged them."""
+    if judge is not None:
+        return f"dev (estimate, judged by {judge})"
     return "dev (estimate)" if estimate else "dev"
+
+
+def judge_of_dev(report: Mapping[str, Any]) -> str | None:
+    """The language model that judged dev; None if none did."""
+    judge = report.get("judge")
+    return str(judge["model"]) if judge and judge["dev"] else None
 
 
 def split_name(report: Mapping[str, Any]) -> str:

@@ -7,7 +7,18 @@ from typing import Any
 
 from sdretrieval.evaluation.gate import ENOUGH
 from sdretrieval.formatting import quantity
-from sdretrieval.report.page import COMPARISONS, dev_name, findings, improved, p_value, signed, span, split_name
+from sdretrieval.report.judged import judge_notes
+from sdretrieval.report.page import (
+    COMPARISONS,
+    dev_name,
+    findings,
+    improved,
+    judge_of_dev,
+    p_value,
+    signed,
+    span,
+    split_name,
+)
 from sdretrieval.stages.results import Results
 
 
@@ -72,11 +83,12 @@ def weight_notes(mining: Mapping[str, Any]) -> Iterator[str]:
 def _dev_notes(report: Mapping[str, Any]) -> Iterator[str]:
     measure = report["tests"][0]["measure"]
     if report["estimate"]:
+        before, after = (report["dev_measures"][name][measure] for name in ("student_0", "final"))
         yield (
-            f"Dev queries were made from documents (no labels used): every dev figure is an estimate. Estimated "
-            f"{measure} on {dev_name(True)}, base to final: {report['dev_measures']['student_0'][measure]:.4f} to "
-            f"{report['dev_measures']['final'][measure]:.4f}."
+            "Dev queries were made from documents (no labels used): every dev figure is an estimate. Estimated "
+            f"{measure} on {dev_name(True, judge_of_dev(report))}, base to final: {before:.4f} to {after:.4f}."
         )
+    yield from judge_notes(report["judge"])
     if report["split_is_synthetic"] and report["split"] != "dev":
         yield f"So were the {report['split']} queries: every figure of {split_name(report)} is an estimate as well."
     if truth := report["estimate_against_truth"]:

@@ -20,6 +20,7 @@ from sdretrieval.stages.evaluate import (
 )
 from sdretrieval.stages.gate import KEPT_OLD, Decision, Generation, gate, say_if_undecidable
 from sdretrieval.stages.index import index_vectors
+from sdretrieval.stages.judge import judge_what_people_judged, with_judged_dev
 from sdretrieval.stages.lexical import index_words
 from sdretrieval.stages.merge import merge
 from sdretrieval.stages.mine import mine
@@ -68,6 +69,7 @@ def loop(run: Run) -> Results:
                 raise
             logger.warning("the control %s is left out, its teacher says nothing: %s", control, problem)
 
+    results.checked = judge_what_people_judged(run, base.collection, base.lexical, base.vectors, base.index)
     if from_files:  # late: the file may be made from what generation 1 mined
         results.systems += base_teacher_if_known(results)
     vectors = encode(base, "final/encode", student)
@@ -93,9 +95,10 @@ def prepare(run: Run) -> Base:
     vectors = encode_student(run, collected, tokens, "1/encode", run.base)
     if synthetic:
         collection = with_verdicts(run, consistent_queries(run, collected, vectors, lexical))
-    run.runner.say(lambda: say_if_undecidable(collection))
     index = index_vectors(run, collection, "1/index", vectors)
-    return Base(run, collected, collection, tokens, lexical, vectors, index)
+    judged = with_judged_dev(run, collection, lexical, vectors, index)
+    run.runner.say(lambda: say_if_undecidable(judged))
+    return Base(run, collected, judged, tokens, lexical, vectors, index)
 
 
 def encode(base: Base, address: str, student: Weights) -> Vectors:

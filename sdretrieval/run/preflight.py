@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from functools import partial
 
+from sdretrieval.chat import key_of_environment
 from sdretrieval.config import (
     Config,
     CrossEncoderConfig,
@@ -30,8 +31,8 @@ from sdretrieval.evaluation.gate import MERGE_SHARES
 from sdretrieval.formatting import quantity
 from sdretrieval.paths import typed_path
 from sdretrieval.run.disk_needs import check_room
-from sdretrieval.stages.corpus import generates, measuring_splits
-from sdretrieval.stages.run import prompts_of, student_from
+from sdretrieval.stages.corpus import measuring_splits, writer_of
+from sdretrieval.stages.run import chat_model, prompts_of, student_from
 from sdretrieval.store import Store
 from sdretrieval.store.runner import Planned
 from sdretrieval.units import Address
@@ -41,7 +42,7 @@ logger = logging.getLogger("sdretrieval")
 DryRun = Callable[..., list[Planned]]
 """See `dry_run` of api.py."""
 
-SHARED_STAGES = ("corpus", "queries", "verdicts", "tokens", "lexical", "probe", "precision")
+SHARED_STAGES = ("corpus", "queries", "verdicts", "tokens", "lexical", "judge", "probe", "precision")
 """Of all generations: 0/corpus and so on."""
 MEASURED_STAGES = ("encode", "index", "evaluate")
 """Of every student, the last generation's candidate (under the next number), controls and the final one included."""
@@ -52,6 +53,7 @@ ON_DEMAND = {
     "0/queries": "only a run that makes queries from documents has it (corpus.labels: false, corpus.generated_queries)",
     "0/probe": "only probe.guard and weight: auto make a run probe; `sdretrieval probe` does it alone",
     "0/verdicts": "only corpus.verdicts makes it",
+    "0/judge:dev": "only evaluate.judge makes it, of dev if corpus.labels is false",
     "0/precision": "only train.precision: auto or student.encode_precision: auto make a run measure it",
 }
 
@@ -97,7 +99,7 @@ def settings_checks(config: Config) -> list[Callable[[], object]]:
         lambda: check_verdicts(config),
         lambda: prompts_of(config),
         *(partial(check_model, member, config) for member in (None, *members_of(config.teacher))),
-        lambda: check_writer(config),
+        lambda: check_language_models(config),
         lambda: check_machine(config),
         lambda: check_language(config),
     ]
@@ -172,10 +174,16 @@ def check_corpus(config: Config) -> None:
         require_judged(cfg.source, counts, "train")
 
 
-def check_writer(config: Config) -> None:
-    """Raise ModelError if the model that is to write queries is not there."""
-    if config.corpus.generate.model is not None and generates(config) and config.corpus.generate.written > 0:
-        locate_model(config.corpus.generate.model)
+def check_language_models(config: Config) -> None:
+    """Raise ModelError if the seq2seq model that is to write queries is not there, RequestError if a language model's
+    key is not in the environment. No server is asked: what it has answered before may be all that is needed."""
+    writer, judge = writer_of(config), config.evaluate.judge
+    if writer is not None and writer.url is None:
+        locate_model(writer.model)
+    if writer is not None and writer.url is not None:
+        key_of_environment(chat_model(writer), "corpus.generate.writer")
+    if judge is not None:
+        key_of_environment(chat_model(judge), "evaluate.judge")
 
 
 def check_verdicts(config: Config) -> None:

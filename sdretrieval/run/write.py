@@ -106,8 +106,10 @@ def _serving(results: Results, final: Final) -> dict[str, Any]:
         "index": final.index.key,
         "base_index": base.index.key,
     }
-    if base.collection.judged != base.collected.made:
-        keys["queries"] = base.collection.judged.key
+    if base.collection.filtered != base.collected.made:
+        keys["queries"] = base.collection.filtered.key
+    if base.collection.judgements is not None:
+        keys["judgements"] = base.collection.judgements.key
     scores = results.generations[0].scores if results.generations else None
     if scores is not None:
         keys["scores"] = scores.key

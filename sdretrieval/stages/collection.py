@@ -15,7 +15,7 @@ from sdretrieval.ragged import Array
 from sdretrieval.store.runner import Artifact
 from sdretrieval.synthetic_queries import QueryTally, SyntheticQuery
 
-GENERATED, KEPT = "generated.json", "kept.json"
+GENERATED, KEPT, JUDGED = "generated.json", "kept.json", "judged.json"
 SYNTHETIC_TRAIN = "generated"
 """Split of training queries made from documents."""
 
@@ -35,29 +35,50 @@ def with_kept(corpus: Corpus, kept: Mapping[str, Sequence[str]]) -> Corpus:
     return replace(corpus, qrels={**corpus.qrels, **qrels}) if qrels else corpus
 
 
+def with_grades(corpus: Corpus, judged: Mapping[str, Any]) -> Corpus:
+    """`corpus` with a language model's grades (`judged.json`) as the judgements of a split: gain 1 and 2 for the grades
+    2 and 3, none for 1, which answers nothing. A query without a relevant document measures nothing and is left out."""
+    gains = {q: {d: max(0, grade - 1) for d, grade in grades.items()} for q, grades in judged["grades"].items()}
+    answered = {query: documents for query, documents in gains.items() if any(documents.values())}
+    return replace(corpus, qrels={**corpus.qrels, judged["split"]: answered})
+
+
 class Collection:
     """The corpus artifact with all its splits, and what was noted while it was made.
 
     `made`: the corpus artifact. `kept`: the artifact that says which synthetic queries stay; without it all of them
-    are there, more than the config asks for. `verdicts`: the artifact that holds what a person said.
+    are there, more than the config asks for. `verdicts`: the artifact that holds what a person said. `judgements`: the
+    one that holds a language model's grades of dev.
     """
 
-    def __init__(self, made: Artifact, kept: Artifact | None = None, verdicts: Artifact | None = None) -> None:
-        self.made, self._kept, self._verdicts = made, kept, verdicts
+    def __init__(
+        self, made: Artifact, kept: Artifact | None = None, verdicts: Artifact | None = None,
+        judgements: Artifact | None = None,
+    ) -> None:  # fmt: skip
+        self.made, self._kept, self._verdicts, self.judgements = made, kept, verdicts, judgements
+
+    @property
+    def filtered(self) -> Artifact:
+        """What decides which queries there are: an input of every stage that reads training queries."""
+        return self._kept or self.made
 
     @property
     def judged(self) -> Artifact:
-        """What decides which queries learn and measure: an input of every stage that reads judgements."""
-        return self._kept or self.made
+        """What decides how queries measure: an input of every stage that measures."""
+        return self.judgements or self.filtered
 
     @property
     def known_from(self) -> list[Artifact]:
         """Inputs of a stage that reads known positives."""
-        return [self.judged, *([self._verdicts] if self._verdicts else [])]
+        return [self.filtered, *([self._verdicts] if self._verdicts else [])]
 
     def with_verdicts(self, verdicts: Artifact) -> Collection:
         """The same, and what a person said."""
-        return Collection(self.made, self._kept, verdicts)
+        return Collection(self.made, self._kept, verdicts, self.judgements)
+
+    def with_judgements(self, judgements: Artifact) -> Collection:
+        """The same, with dev judged by a language model."""
+        return Collection(self.made, self._kept, self._verdicts, judgements)
 
     @cached_property
     def verdicts(self) -> Verdicts:
@@ -67,7 +88,8 @@ class Collection:
     @cached_property
     def corpus(self) -> Corpus:
         """Documents, queries and judgements."""
-        return with_kept(load_corpus(self.made.path / "corpus"), self.kept)
+        corpus = with_kept(load_corpus(self.made.path / "corpus"), self.kept)
+        return with_grades(corpus, read_json(self.judgements.path / JUDGED)) if self.judgements else corpus
 
     @cached_property
     def kept(self) -> dict[str, list[str]]:

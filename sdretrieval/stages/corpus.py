@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import ceil
 from typing import Any
 
-from sdretrieval.config import Config, identity_fields
+from sdretrieval.chat import WRITING, Chat
+from sdretrieval.config import Config, WriterConfig, identity_fields
 from sdretrieval.corpus import (
     Corpus,
     carve_dev,
@@ -28,14 +30,22 @@ from sdretrieval.stages.collection import GENERATED, SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.run import Run
 from sdretrieval.store import Work
 from sdretrieval.synthetic_queries import (
+    Kind,
     QueryTally,
     Recipe,
     SyntheticQuery,
+    Writer,
+    chat_writer,
     load_writer,
     with_synthetic_split,
+    writing_cost,
 )
+from sdretrieval.synthetic_queries.make import SPARE
 
 logger = logging.getLogger("sdretrieval")
+
+COST_SAMPLE = 2000
+"""Documents whose length stands for that of all, when a language model's work is counted beforehand."""
 
 
 def collect(run: Run) -> Collection:
@@ -45,18 +55,29 @@ def collect(run: Run) -> Collection:
     identity = {**identity_fields(cfg, without={"source", "generate", "verdicts"}), "seed": run.config.seed}
     identity["split"] = run.config.evaluate.split
     if generates(run.config):  # a corpus without synthetic queries is the same whatever their recipe
-        recipe = {**identity_fields(cfg.generate, without={"within", "model", "prompt"})}
-        if cfg.generate.model is not None and cfg.generate.written > 0:
-            recipe |= {"model": model_digest(locate_model(cfg.generate.model)), "prompt": cfg.generate.prompt}
-        identity["generate"] = recipe
+        identity["generate"] = identity_fields(cfg.generate, without={"within", "writer"})
+        if (writer := writer_of(run.config)) is not None:
+            identity["generate"]["writer"] = _writer_identity(writer)
     digest = find_source(cfg.source).digest()
 
     def build(work: Work) -> None:
-        build_corpus(work, run.config)
+        build_corpus(work, run.config, run.chat)
         if find_source(cfg.source).digest() != digest:  # it would be found again under the digest of what it was
             raise CorpusError(f"corpus {cfg.source} was changed while it was read; run again when nothing writes to it")
 
     return Collection(run.runner.stage("0/corpus", 4, identity, [digest], build))
+
+
+def writer_of(config: Config) -> WriterConfig | None:
+    """The model that is to write queries; None if none is made, or none by a model."""
+    cfg = config.corpus.generate
+    return cfg.writer if generates(config) and cfg.written > 0 else None
+
+
+def _writer_identity(cfg: WriterConfig) -> dict[str, Any]:
+    if cfg.url is None:
+        return {"model": model_digest(locate_model(cfg.model)), "prompt": cfg.prompt}
+    return {"chat": cfg.model, "prompts": {kind: list(prompt) for kind, prompt in WRITING.items()}}
 
 
 def generates(config: Config) -> bool:
@@ -64,13 +85,14 @@ def generates(config: Config) -> bool:
     return not config.corpus.labels or config.corpus.generated_queries > 0
 
 
-def build_corpus(work: Work, config: Config) -> None:
-    """Read the source, make the splits that the config asks for, say what was left out."""
+def build_corpus(work: Work, config: Config, chat: Callable[[WriterConfig, str], Chat] | None = None) -> None:
+    """Read the source, make the splits that the config asks for, say what was left out. `chat`: gives the language
+    model that writes queries (`Run.chat`); None only if none does."""
     cfg = config.corpus
     # Without labels, train and dev judgements may not even decide which documents a cut corpus keeps.
     deciding = None if cfg.labels else {config.evaluate.split}
     raw = open_corpus(cfg.source, max_documents=cfg.max_documents, keep_positives_of=deciding)
-    splits = Splits(raw, config)
+    splits = Splits(raw, config, chat)
     splits.fill()
     corpus, train = splits.corpus, splits.train
     repeated = repeated_queries(raw)
@@ -91,14 +113,22 @@ def build_corpus(work: Work, config: Config) -> None:
     write_json(work.folder / "notes.json", notes)
     if splits.generated:
         write_json(work.folder / GENERATED, splits.record())
+    if splits.writer is not None:
+        splits.writer.say_what_it_took("queries")
+        work.counts.update(splits.writer.counts("written"))
     work.counts.update(documents=len(corpus.documents), train_queries=len(train), dev_queries=len(corpus.qrels["dev"]))
 
 
 class Splits:
     """The splits of a run's corpus as they are filled: `corpus`, the training queries' ids, synthetic queries."""
 
-    def __init__(self, raw: Corpus, config: Config) -> None:
+    def __init__(self, raw: Corpus, config: Config, chat: Callable[[WriterConfig, str], Chat] | None = None) -> None:
         self.corpus, self._raw, self._config = raw, raw, config
+        cfg = writer_of(config)
+        self.writer: Chat | None = None
+        if cfg is not None and cfg.url is not None:
+            assert chat is not None, "a language model writes queries, and nobody gave it"
+            self.writer = chat(cfg, "corpus.generate.writer")
         self.train: list[str] = []
         self.generated: dict[str, Mapping[str, SyntheticQuery]] = {}
         self.tallies: dict[str, QueryTally] = {}
@@ -162,12 +192,16 @@ class Splits:
 
     def _generate(self, split: str, count: int, *, held_out: bool) -> None:
         tally = QueryTally()
+        recipe = recipe_of(self._config, self.writer)
+        if self.writer is not None:
+            sample = self.corpus.document_texts(range(min(len(self.corpus.documents), COST_SAMPLE)))
+            self.writer.say_cost(writing_cost(sample, ceil(SPARE * count), recipe.shares, split_name(split)))
         # With labels, dev and test measure documents that no training query was made from. Without labels, judgements
         # decide nothing: the report shows apart what training has seen.
         judged = [name for name in self.corpus.qrels if name not in ("train", SYNTHETIC_TRAIN)]
         self.corpus, self.generated[split] = with_synthetic_split(
-            self.corpus, split, count, self._config.seed, held_out=held_out, recipe=recipe_of(self._config),
-            tally=tally, without=judged if self._config.corpus.labels else (),
+            self.corpus, split, count, self._config.seed, held_out=held_out, recipe=recipe, tally=tally,
+            without=judged if self._config.corpus.labels else (),
         )  # fmt: skip
         self.tallies[split], self.wanted[split] = tally, count
 
@@ -183,20 +217,31 @@ class Splits:
         }
 
 
+def split_name(split: str) -> str:
+    """What a split of synthetic queries is called in sentences."""
+    return "training" if split == SYNTHETIC_TRAIN else split
+
+
 def measuring_splits(judged: Mapping[str, object]) -> list[str]:
     """The splits with judgements that a run without labels may measure on, as all but train and dev."""
     return [split for split, queries in judged.items() if queries and split not in ("train", "dev")]
 
 
-def recipe_of(config: Config) -> Recipe:
-    """The recipe that the config's section `corpus.generate` describes."""
-    cfg = config.corpus.generate
-    shares = {kind: float(getattr(cfg, kind)) for kind in Recipe().shares}
-    writer = None
-    if cfg.model is not None and cfg.written > 0:
+def recipe_of(config: Config, chat: Chat | None = None) -> Recipe:
+    """The recipe that the config's section `corpus.generate` describes. `chat`: the language model that it names."""
+    cfg, writer = config.corpus.generate, writer_of(config)
+    written: Writer | None = None
+    if chat is not None:
+        written = chat_writer(chat)
+    elif writer is not None:
         device = torch_device(config.student.device)
-        writer = load_writer(locate_model(cfg.model), cfg.prompt, config.seed, str(device))
-    return Recipe(shares, frozenset(cfg.query_removed), writer)
+        written = load_writer(locate_model(writer.model), writer.prompt, config.seed, str(device))
+    return Recipe(recipe_shares(config), frozenset(cfg.query_removed), written)
+
+
+def recipe_shares(config: Config) -> dict[Kind, float]:
+    """How often each kind of query is tried first."""
+    return {kind: float(getattr(config.corpus.generate, kind)) for kind in Recipe().shares}
 
 
 def require_for_control(config: Config, corpus: Corpus) -> None:

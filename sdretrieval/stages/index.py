@@ -28,7 +28,7 @@ def index_vectors(run: Run, collection: Collection, address: str, vectors: Vecto
     made = vectors.documents_of or vectors
     opened = vectors if made is vectors else Vectors(made.key, made.path)
     identity = {**identity_fields(run.config.index), "seed": run.config.seed}
-    return run.runner.stage(address, 1, identity, [made, collection.judged], build)
+    return run.runner.stage(address, 1, identity, [made, collection.filtered], build)
 
 
 def open_index(run: Run, index: Artifact) -> VectorIndex:

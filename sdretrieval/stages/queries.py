@@ -104,4 +104,4 @@ def with_verdicts(run: Run, collection: Collection) -> Collection:
     marks = read_marks(path)
     lines = sorted(f"{mark.query} {mark.document} {mark.verdict}" for mark in marks)
     digest = hashlib.blake2b("\n".join(lines).encode("utf8", "surrogatepass"), digest_size=20).hexdigest()
-    return collection.with_verdicts(run.runner.stage("0/verdicts", 1, {}, [collection.judged, digest], build))
+    return collection.with_verdicts(run.runner.stage("0/verdicts", 1, {}, [collection.filtered, digest], build))

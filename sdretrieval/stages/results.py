@@ -49,5 +49,7 @@ class Results:
     generations: list[Generation] = field(default_factory=list)
     probe: Artifact | None = None
     """What was known of the teacher before training; None if nobody asked, or could say."""
+    checked: Artifact | None = None
+    """A language model's grades of what people judged; None if the config names no such judge."""
     final: Final | None = None
     """None until the loop has come to its end."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from sdretrieval.config import Config
+from sdretrieval.chat import Chat, ChatModel
+from sdretrieval.config import ChatConfig, Config
 from sdretrieval.encode.locate import locate_model, model_digest, require_digest
 from sdretrieval.encode.prompts import FoundPrompts, Prompts, find_prompts
 from sdretrieval.encode.student import Student, load_student
@@ -64,6 +65,11 @@ class Run:
                 require_digest(folder, self.base.key)
         return self._loaded[1]
 
+    def chat(self, cfg: ChatConfig, setting: str, temperature: float | None = None) -> Chat:
+        """The language model that the section `cfg` names, at the path `setting` of the config. Its answers are kept in
+        the store: another run asks only for what is new."""
+        return Chat(chat_model(cfg), self.store.root / "answers", setting, temperature)
+
     @property
     def learns_queries_only(self) -> bool:
         """Whether the query encoder alone learns, so that documents keep the base student's vectors and index."""
@@ -78,6 +84,12 @@ class Run:
     def splits(self) -> tuple[str, ...]:
         """Dev, then the split of the report."""
         return tuple(dict.fromkeys(("dev", self.config.evaluate.split)))
+
+
+def chat_model(cfg: ChatConfig) -> ChatModel:
+    """The model of a section with a url."""
+    assert cfg.url is not None
+    return ChatModel(cfg.url, cfg.model, cfg.key_variable, cfg.concurrency, cfg.timeout)
 
 
 def student_from(folder: Path | str, config: Config, prompts: Prompts | None = None) -> Student:

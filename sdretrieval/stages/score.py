@@ -39,7 +39,7 @@ def score(
 
     members = member_identities(run.config)
     identity = {"members": members, "calibrate": run.config.targets.calibrate}
-    inputs = [lists, lexical, collection.judged, *vectors.values()]
+    inputs = [lists, lexical, collection.filtered, *vectors.values()]
     return run.runner.stage(address, 3, identity, inputs, build)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sdretrieval.synthetic_queries.chat import chat_writer, writing_cost
 from sdretrieval.synthetic_queries.consistency import Kept, keep_consistent
 from sdretrieval.synthetic_queries.kinds import load_writer, plain
 from sdretrieval.synthetic_queries.make import (
@@ -20,6 +21,7 @@ __all__ = [
     "Recipe",
     "SyntheticQuery",
     "Writer",
+    "chat_writer",
     "hold_out_documents",
     "is_synthetic",
     "keep_consistent",
@@ -28,4 +30,5 @@ __all__ = [
     "plain",
     "synthetic_sources",
     "with_synthetic_split",
+    "writing_cost",
 ]

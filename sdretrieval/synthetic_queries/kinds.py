@@ -149,8 +149,8 @@ def load_writer(folder: Path, prompt: str, seed: int, device: str) -> Writer:
         model = AutoModelForSeq2SeqLM.from_pretrained(str(folder)).to(device).eval()
     except (OSError, ValueError, KeyError) as problem:
         raise ModelError(
-            f"corpus.generate.model: {folder} does not load as a seq2seq model that writes queries: {problem}; choose "
-            "one such as doc2query/msmarco-t5-small-v1"
+            f"corpus.generate.writer.model: {folder} does not load as a seq2seq model that writes queries: {problem}; "
+            "choose one such as doc2query/msmarco-t5-small-v1"
         ) from problem
 
     def write(texts: Sequence[str]) -> list[str]:

@@ -172,8 +172,8 @@ def leaves(section: type[Section] = Config, prefix: str = "") -> Iterator[tuple[
 
 OTHER = {"name": "y", "corpus.source": "other", "student.model": "other", "gate.measure": "MAP@10"}
 CHANGES = {
-    "corpus.generate.model": "some/writer",
-    "corpus.generate.prompt": "ask",
+    "corpus.generate.writer": "{model: some/writer}",
+    "evaluate.judge": "{url: 'http://localhost/v1', model: judge}",
     "corpus.generate.query_removed": "[span]",
     "evaluate.measures": "[MAP@10]", "evaluate.controls": "[hard_labels]", "evaluate.baselines": "[hybrid_rrf]",
     "evaluate.hard_label_rates": "[1e-4]", "train.freeze": "[]",
@@ -208,7 +208,7 @@ def test_each_single_field_changes_the_key_exactly_if_it_is_identity(path: str, 
     now: Any = parse_config(minimal(), first)
     for part in path.split("."):
         now = getattr(now, part)
-    needed = ["corpus.generate.model=writer"] if path == "corpus.generate.written" else []
+    needed = ["corpus.generate.writer.model=writer"] if path == "corpus.generate.written" else []
     other = OTHER_TEXT.get(path) or another_value(path, field, now)
     keys = [
         key_of("all", 1, identity_fields(parse_config(minimal(), [*needed, *overrides])), [])

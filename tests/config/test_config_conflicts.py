@@ -151,8 +151,25 @@ CLASHES = [
     ),
     (
         minimal(corpus={"source": "x", "generate": {"written": 0.5}}),
-        "corpus.generate.written: found 0.5, but corpus.generate.model is null; expected a seq2seq model that writes "
-        "queries, such as doc2query/msmarco-t5-small-v1, or 0",
+        "corpus.generate.written: found 0.5, but corpus.generate.writer is null; expected a model that writes queries, "
+        "such as {url: http://localhost:11434/v1, model: NAME} or {model: doc2query/msmarco-t5-small-v1}, or 0",
+    ),
+    (
+        minimal(
+            corpus={"source": "x", "generate": {"writer": {"url": "http://h/v1", "model": "m", "prompt": "ask: "}}}
+        ),
+        'corpus.generate.writer.prompt: found "ask: ", but corpus.generate.writer.url names a server, whose model is '
+        "told in sdretrieval's own words what to write; expected no prompt",
+    ),
+    (
+        minimal(corpus={"source": "x", "generate": {"writer": {"model": "m", "key_variable": "KEY"}}}),
+        "corpus.generate.writer.key_variable: found KEY, but corpus.generate.writer.url is null, so the model runs "
+        "here and needs none; expected the server's url",
+    ),
+    (
+        minimal(corpus={"source": "x", "generate": {"writer": {"model": "m", "concurrency": 9}}}),
+        "corpus.generate.writer.concurrency: found 9, but corpus.generate.writer.url is null, so the model runs here "
+        "and needs none; expected the server's url",
     ),
     (
         minimal(

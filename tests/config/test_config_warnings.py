@@ -78,8 +78,9 @@ WARNINGS = [
         "corpus.generate: has no effect: no query is made from documents",
     ),
     (
-        minimal(corpus={"source": "x", "generated_queries": 50, "generate": {"model": "writer"}}),
-        "corpus.generate.model: has no effect: corpus.generate.written is 0, so it writes nothing",
+        minimal(corpus={"source": "x", "generated_queries": 50, "generate": {"writer": {"model": "m"}}}),
+        "corpus.generate.writer: has no effect: corpus.generate.written is 0, so it writes nothing; 1 has it write "
+        "half of all queries, as the other shares add up to 1",
     ),
     (
         minimal(teacher={"kind": "ema", "mode": "live", "view": {"windows": "all"}}),

@@ -40,5 +40,5 @@ def test_one_query_a_text_and_the_same_each_time(tiny_writer: Path) -> None:
 
 
 def test_a_folder_that_holds_no_writer(tiny_student: Path) -> None:
-    with pytest.raises(ModelError, match=r"corpus\.generate\.model: .* does not load as a seq2seq model"):
+    with pytest.raises(ModelError, match=r"corpus\.generate\.writer\.model: .* does not load as a seq2seq model"):
         load_writer(tiny_student, "", seed=1, device="cpu")
