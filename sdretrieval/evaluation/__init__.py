@@ -1,6 +1,7 @@
-"""Evaluation: BEIR's measures by query, paired tests and intervals, hybrid search, calibration error, latency."""
+"""Evaluation: BEIR's measures by query, paired tests and intervals, hybrid search, calibration, abstention, latency."""
 
-from sdretrieval.evaluation.calibration import Bin, expected_calibration_error, reliability
+from sdretrieval.evaluation.abstention import Answered, nauc, risk_coverage
+from sdretrieval.evaluation.calibration import Bin, brier_score, expected_calibration_error, reliability
 from sdretrieval.evaluation.fusion import fuse
 from sdretrieval.evaluation.latency import Latency, latency
 from sdretrieval.evaluation.measures import Measure, Measured, evaluate
@@ -20,6 +21,7 @@ from sdretrieval.evaluation.significance import (
 )
 
 __all__ = [
+    "Answered",
     "Bin",
     "BySeen",
     "Latency",
@@ -28,6 +30,7 @@ __all__ = [
     "PairedTest",
     "Run",
     "SeedAverage",
+    "brier_score",
     "by_seen",
     "detectable_gain",
     "encoded_ids",
@@ -38,12 +41,14 @@ __all__ = [
     "holm",
     "interval",
     "latency",
+    "nauc",
     "over_seeds",
     "paired_differences",
     "paired_test",
     "queries_with_seen_positives",
     "read_trec",
     "reliability",
+    "risk_coverage",
     "run_from_hits",
     "verdict",
     "write_trec",
