@@ -5,7 +5,7 @@ from __future__ import annotations
 from sdretrieval.indexes.card import IndexCard
 from sdretrieval.indexes.exact import exact_search, recall
 from sdretrieval.indexes.hits import PADDING_ROW, Hits
-from sdretrieval.indexes.lexical import LexicalIndex, PreparedQueries
+from sdretrieval.indexes.lexical import LexicalIndex, PreparedQueries, coverage
 from sdretrieval.indexes.settings import IndexSettings
 from sdretrieval.indexes.vector import VectorIndex
 
@@ -17,6 +17,7 @@ __all__ = [
     "LexicalIndex",
     "PreparedQueries",
     "VectorIndex",
+    "coverage",
     "exact_search",
     "recall",
 ]

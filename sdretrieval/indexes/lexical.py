@@ -96,6 +96,27 @@ class LexicalIndex:
     def _postings_NV(self) -> csc_matrix:
         return self.weights_NV.tocsc()
 
+    @cached_property
+    def _idf_V(self) -> NDArray[np.float64]:
+        df_V = np.diff(self._postings_NV.indptr)
+        return np.asarray(np.log1p((self.count - df_V + 0.5) / (df_V + 0.5)))
+
+    def reach(self, query_texts: Sequence[str]) -> Scores:
+        """The score that no document can exceed, reach_Q: the sum of the query's idf, since a term's frequency in a
+        document saturates at 1 (see the class).
+
+        A word that no document holds counts with the largest idf: what nobody wrote about is rare. A query of stop
+        words has the reach 0.
+        """
+        largest = float(self._idf_V.max())
+        unknown_Q = np.fromiter(map(self.vocabulary.unknown, query_texts), np.float64, len(query_texts))
+        return np.asarray(self._counts(query_texts) @ self._idf_V + largest * unknown_Q, dtype=np.float32)
+
+    def coverage(self, query_texts: Sequence[str], document_rows: NDArray[np.int64] | Sequence[int]) -> Scores:
+        """coverage_QM, from 0 to 1: scores as shares of what each query can reach. Unlike scores, they can be compared
+        from query to query: 0 means no shared term, near 1 a document that is full of every word of the query."""
+        return coverage(self.scores(query_texts, document_rows), self.reach(query_texts))
+
     def prepare(self, query_texts: Sequence[str]) -> PreparedQueries:
         """Number the queries' terms once, for repeated scoring."""
         return PreparedQueries(self, self._counts(query_texts))
@@ -109,8 +130,7 @@ class LexicalIndex:
 
         The corpus' term and length statistics stay as they are.
         """
-        df_V = np.diff(self._postings_NV.indptr)
-        idf_V = np.log1p((self.count - df_V + 0.5) / (df_V + 0.5))
+        idf_V = self._idf_V
         scores = np.zeros(len(texts), dtype=np.float32)
         for position, (query, text) in enumerate(zip(query_texts, texts, strict=True)):
             terms, counts = np.unique(np.asarray(self.vocabulary.ids(text), dtype=np.int64), return_counts=True)
@@ -203,6 +223,14 @@ class PreparedQueries:
                 hits.rows_Qk[start + position, : len(rows)] = rows
                 hits.scores_Qk[start + position, : len(rows)] = scores
         return hits
+
+
+def coverage(scores_Qk: Scores, reach_Q: Scores) -> Scores:
+    """BM25 scores as shares of what the queries can reach, 0 to 1; 0 where a query can reach nothing.
+
+    Works for hits too: a place without one (-inf) stays so.
+    """
+    return np.asarray(scores_Qk / np.where(reach_Q > 0, reach_Q, 1.0)[:, None], dtype=np.float32)
 
 
 def stop_words_of(language: str) -> frozenset[str]:

@@ -18,6 +18,8 @@ WORD = re.compile(r"\b\w\w+\b")
 IDENTIFIER = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*|\w\w+")
 HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 SEPARATOR = re.compile(r"_+")
+STOPPED, UNKNOWN = -1, -2
+"""In place of a term's number."""
 
 
 def identifier_words(text: str) -> Iterator[str]:
@@ -84,18 +86,22 @@ class Vocabulary:
         numbers = (self._number(word, grow) for word in self.words(text))
         return [number for number in numbers if number >= 0]
 
+    def unknown(self, text: str) -> int:
+        """How many words of `text`, with repetition, are no stop words and in no document."""
+        return sum(self._number(word, False) == UNKNOWN for word in self.words(text))
+
     def _number(self, word: str, grow: bool) -> int:
         known = self._number_of_word.get(word)
         if known is not None:
             return known
         if word in self.stop_words:
-            return -1
+            return STOPPED
         term = word
         if self.stemmer != "none":
             if self._snowball is None:
                 self._snowball = _snowball(self.stemmer)
             term = str(self._snowball.stemWord(word))
-        number = self.numbers.get(term, -1)
+        number = self.numbers.get(term, UNKNOWN)
         if number < 0 and grow:
             number = self.numbers[term] = len(self.numbers)
         if grow:  # queries leave no trace, so that a server's memory does not grow with what is asked

@@ -63,6 +63,26 @@ def test_scores_follow_the_formula() -> None:
     assert index.scores(["yeast"], [0])[0, 0] == pytest.approx(expected, rel=1e-5)
 
 
+@settings(max_examples=30, deadline=None)
+@given(texts=st.lists(WORDS, min_size=1, max_size=12), query=WORDS)
+def test_no_document_exceeds_what_a_query_can_reach(texts: list[str], query: str) -> None:
+    index = LexicalIndex.build([*texts, "anchor"])
+    covered = index.coverage([query], range(index.count))
+    assert (covered >= 0).all() and (covered <= 1 + 1e-6).all()
+    np.testing.assert_array_equal(covered > 0, index.scores([query], range(index.count)) > 0)
+
+
+def test_coverage_says_how_much_of_a_query_a_document_holds() -> None:
+    index = LexicalIndex.build(["yeast " * 500, "warm oven", *["yeast warm"] * 2])
+    assert index.coverage(["yeast"], [0])[0, 0] == pytest.approx(1.0, abs=0.01)
+    known, unknown, stopped = index.reach(["yeast", "yeast zeppelin zeppelin", "the yeast"])
+    rarest = np.log(1 + (4 - 1 + 0.5) / (1 + 0.5))  # of oven, in one of four documents
+    assert unknown - known == pytest.approx(2 * rarest, rel=1e-5), "what no document holds counts as the rarest word"
+    assert stopped == known
+    assert index.reach(["the of"]).tolist() == [0.0]
+    assert index.coverage(["the of"], [0, 1]).tolist() == [[0.0, 0.0]]
+
+
 def test_prepared_queries_score_any_rows_in_any_order() -> None:
     index = LexicalIndex.build(TEXTS)
     queries = ["warm yeast", "sail", "nothing known"]
