@@ -32,7 +32,9 @@ def risk_coverage(confidence_Q: ArrayLike, quality_Q: ArrayLike) -> list[Answere
     Raises RequestError if the two do not match, NumericError if a value is not finite.
     """
     confidence, quality = _pair(confidence_Q, quality_Q)
-    return [Answered(1 - float(rate), float(mean)) for rate, mean in zip(RATES, _curve(confidence, quality), strict=True)]
+    return [
+        Answered(1 - float(rate), float(mean)) for rate, mean in zip(RATES, _curve(confidence, quality), strict=True)
+    ]
 
 
 def nauc(confidence_Q: ArrayLike, quality_Q: ArrayLike) -> float | None:

@@ -14,6 +14,7 @@ Paper: Platt 1999, Probabilistic Outputs for Support Vector Machines.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,9 +22,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sdretrieval.errors import DamagedArtifact, RequestError
+from sdretrieval.indexes.hits import Hits
+from sdretrieval.indexes.lexical import LexicalIndex
 
-RIDGE = 1e-3
-"""Pull of the weights (of features with standard deviation 1) to 0: so little that it only decides what data do not."""
 Values = NDArray[np.float64]
 
 
@@ -60,6 +61,29 @@ class ProbabilityMap:
         return map_
 
 
+@dataclass(frozen=True)
+class Probabilities:
+    """What turns the hits of a search into probabilities: the map, and BM25 for the coverage that it was fitted with
+    (None: without). `estimate`: fitted on synthetic queries; `queries`: how many."""
+
+    map: ProbabilityMap
+    lexical: LexicalIndex | None
+    estimate: bool
+    queries: int
+
+    def of(self, query_texts: Sequence[str], hits: Hits) -> Values:
+        """probabilities_Qk. `hits` must be `hits_needed` of each query: the first's lead is its gap to the second."""
+        coverage_Qk: ArrayLike = np.zeros(hits.rows_Qk.shape)
+        if self.lexical is not None:
+            coverage_Qk = self.lexical.coverage_of(query_texts, hits.rows_Qk)
+        return self.map.of(hits.scores_Qk, coverage_Qk)
+
+
+def hits_needed(k: int) -> int:
+    """How many hits to search for if k are shown."""
+    return max(k, 2) if k > 0 else k
+
+
 def hit_features(scores_Qk: ArrayLike, coverage_Qk: ArrayLike) -> Values:
     """features_QkF: score, lead, coverage of each hit, as 64-bit numbers. A lead among fewer than two hits is 0."""
     scores, coverage = np.asarray(scores_Qk, dtype=np.float64), np.asarray(coverage_Qk, dtype=np.float64)
@@ -75,9 +99,10 @@ def hit_features(scores_Qk: ArrayLike, coverage_Qk: ArrayLike) -> Values:
 
 
 def fit_map(features_NF: Values, relevant_N: NDArray[np.bool_]) -> ProbabilityMap:
-    """The map with the greatest likelihood, weights from 0 (L-BFGS-B), given hits and whether they are relevant.
+    """The most probable map, weights from 0 (L-BFGS-B), given hits and whether they are relevant.
 
-    Raises RequestError if all hits are relevant or none is: then no map can be fitted.
+    Before any hit is seen, weights of features with standard deviation 1 are taken to be normal with variance 1, which
+    hundreds of hits outweigh. Raises RequestError if all hits are relevant or none is: then no map can be fitted.
     """
     from scipy.optimize import minimize
 
@@ -90,7 +115,7 @@ def fit_map(features_NF: Values, relevant_N: NDArray[np.bool_]) -> ProbabilityMa
     def loss(parameters: Values) -> tuple[float, Values]:
         margins_N = sign_N * (parameters[0] + x_NF @ parameters[1:])
         pull_N = -sign_N * _logistic(-margins_N) / len(sign_N)
-        ridge_F = RIDGE * parameters[1:]
+        ridge_F = parameters[1:] / len(sign_N)
         gradient = np.concatenate([[pull_N.sum()], pull_N @ x_NF + ridge_F])
         return float(np.logaddexp(0, -margins_N).mean() + parameters[1:] @ ridge_F / 2), gradient
 

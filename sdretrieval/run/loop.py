@@ -24,6 +24,7 @@ from sdretrieval.stages.lexical import index_words
 from sdretrieval.stages.merge import merge
 from sdretrieval.stages.mine import mine
 from sdretrieval.stages.precision import say_formats
+from sdretrieval.stages.probability import fit_probabilities
 from sdretrieval.stages.probe import probe
 from sdretrieval.stages.queries import consistent_queries, with_verdicts
 from sdretrieval.stages.results import Base, Final, Results
@@ -76,7 +77,9 @@ def loop(run: Run) -> Results:
     fused = measure_hybrid(run, base.collection, "final", "hybrid_final", "final student + BM25, even mix", bm25, final)
     results.systems += [final, fused]
     results.systems.sort(key=lambda system: system.place)
-    results.final = Final(student, vectors, index_vectors(run, base.collection, "final/index", vectors))
+    index = index_vectors(run, base.collection, "final/index", vectors)
+    probability = fit_probabilities(run, base.collection, base.lexical, vectors, index, final)
+    results.final = Final(student, vectors, index, probability)
     return results
 
 

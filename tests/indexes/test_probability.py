@@ -60,7 +60,18 @@ def test_padding_has_no_probability() -> None:
     assert probabilities[0, 0] > 0.5 and probabilities[0, 1] == 0
 
 
-@pytest.mark.parametrize("broken", [None, [], {"bias": 1}, {**MAP.to_json(), "score": -1}, {**MAP.to_json(), "lead": float("nan")}, {**MAP.to_json(), "more": 1}, {**MAP.to_json(), "score": "x"}])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        None,
+        [],
+        {"bias": 1},
+        {**MAP.to_json(), "score": -1},
+        {**MAP.to_json(), "lead": float("nan")},
+        {**MAP.to_json(), "more": 1},
+        {**MAP.to_json(), "score": "x"},
+    ],
+)
 def test_what_is_no_map_is_refused(broken: object) -> None:
     with pytest.raises(DamagedArtifact, match="the map from scores to probabilities"):
         ProbabilityMap.from_json(broken)
