@@ -74,7 +74,7 @@ def verify_command(
 def export_run(
     name: str, folder: Path, formats: Sequence[str] = ("torch",), *, texts: bool = True, runs: Path | None = None
 ) -> Manifest:
-    """Write the final student of a run, its index, prompts and card as the bundle `folder`.
+    """Write the final student of a run, its index, prompts, probabilities and card as the bundle `folder`.
 
     `texts`: whether titles and beginnings of the documents go with it. Raises what `export_bundle` raises, and
     RequestError if there is no such run or its parts left the store.
@@ -103,6 +103,7 @@ def export_run(
             index=VectorIndex.load(serving.artifact("index"), "cpu"),
             card=card_facts(serving, corpus),
             canary_queries=corpus.query_texts(corpus.split_rows("dev")[:CANARY_POOL]),
+            probabilities=serving.probabilities(words=texts),
             formats=formats,
             include_texts=texts,
         )

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sdretrieval.errors import ModelError, RequestError
 from sdretrieval.files import read_json
 from sdretrieval.store import Store
-from sdretrieval.store.run_folder import checked, find_run, runs_folder
+from sdretrieval.store.run_folder import PROBABILITY, checked, find_run, runs_folder
 
 if TYPE_CHECKING:
     from sdretrieval.config import Config
     from sdretrieval.corpus import Corpus
     from sdretrieval.encode.encoder import Precision
     from sdretrieval.encode.student import Student
+    from sdretrieval.indexes.probability import Probabilities
 
 
 class Target(NamedTuple):
@@ -86,6 +87,19 @@ class Serving:
         if "judgements" in self.record["keys"]:
             corpus = with_grades(corpus, read_json(self.artifact("judgements") / JUDGED))
         return corpus
+
+    def probabilities(self, *, words: bool = True) -> Probabilities | None:
+        """What turns the final student's hits into probabilities; None if the run's dev queries could not tell.
+        `words`: with BM25, which knows the words of the documents."""
+        from sdretrieval.indexes import LexicalIndex
+        from sdretrieval.indexes.probability import Probabilities, ProbabilityMap
+
+        record = read_json(checked(self.run, PROBABILITY))
+        if record["map"] is None:
+            return None
+        found = ProbabilityMap.from_json(record["map" if words else "without_words"])
+        lexical = LexicalIndex.load(self.artifact("lexical")) if words else None
+        return Probabilities(found, lexical, record["estimate"], record["queries"])
 
     @cached_property
     def config(self) -> Config:

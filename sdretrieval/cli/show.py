@@ -15,7 +15,7 @@ from sdretrieval.units import stage_counts
 
 FIRST_STAGE = "0/corpus"
 """Every pass over the pipeline begins with it."""
-LAST_STAGE = "final/index"
+LAST_STAGE = "final/probability"
 """Only a pass that finished its run has it."""
 DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{12,}\b")
 SHOWN = 130

@@ -1,6 +1,7 @@
-"""Evaluation: BEIR's measures by query, paired tests and intervals, hybrid search, calibration error, latency."""
+"""Evaluation: BEIR's measures by query, paired tests and intervals, hybrid search, calibration, abstention, latency."""
 
-from sdretrieval.evaluation.calibration import Bin, expected_calibration_error, reliability
+from sdretrieval.evaluation.abstention import Answered, nauc, risk_coverage
+from sdretrieval.evaluation.calibration import Bin, brier_score, expected_calibration_error, reliability
 from sdretrieval.evaluation.fusion import absolute, fuse, log_odds, reciprocal_ranks
 from sdretrieval.evaluation.latency import Latency, latency
 from sdretrieval.evaluation.measures import Measure, Measured, evaluate
@@ -20,6 +21,7 @@ from sdretrieval.evaluation.significance import (
 )
 
 __all__ = [
+    "Answered",
     "Bin",
     "BySeen",
     "Latency",
@@ -29,6 +31,7 @@ __all__ = [
     "Run",
     "SeedAverage",
     "absolute",
+    "brier_score",
     "by_seen",
     "detectable_gain",
     "encoded_ids",
@@ -40,6 +43,7 @@ __all__ = [
     "interval",
     "latency",
     "log_odds",
+    "nauc",
     "over_seeds",
     "paired_differences",
     "paired_test",
@@ -47,6 +51,7 @@ __all__ = [
     "read_trec",
     "reciprocal_ranks",
     "reliability",
+    "risk_coverage",
     "run_from_hits",
     "verdict",
     "write_trec",

@@ -6,6 +6,8 @@
       index/                FAISS index and its card
       ids.json              index row -> document id
       documents.jsonl       titles and beginnings of the texts (left out by include_texts=False)
+      probability.json      the map from a hit's score to the probability that it is relevant, if dev could tell
+      lexical/              BM25, for that map (left out by include_texts=False)
       onnx/ onnx-int8/ openvino/   the formats asked for
       canaries.safetensors  vectors of a few texts at export
       bundle.json           what this is, canary texts and hits, digest of every file; written last
@@ -42,10 +44,12 @@ from sdretrieval.export.layout import (
     check_formats,
     digests,
     is_bundle,
+    write_probabilities,
     write_snippets,
 )
 from sdretrieval.export.verify import Canaries, agreement, make_canaries, nearness, spread
 from sdretrieval.formatting import encodable, quantity
+from sdretrieval.indexes.probability import Probabilities
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.ragged import Array
 from sdretrieval.store.whole_folder import check_target, whole_folder
@@ -71,6 +75,7 @@ def export_bundle(
     index: VectorIndex,
     card: CardFacts,
     canary_queries: Sequence[str],
+    probabilities: Probabilities | None = None,
     formats: Sequence[str] = ("torch",),
     include_texts: bool = True,
 ) -> Manifest:
@@ -78,7 +83,8 @@ def export_bundle(
     time writes `folder`; another waits.
 
     `vectors_ND` are the documents' vectors that `index` was built from: a few are computed again and compared, so that
-    an index of other weights is never shipped. Of `canary_queries` some 8 are taken, and as many documents.
+    an index of other weights is never shipped. `probabilities`: without BM25 if the texts are left out, whose words
+    it holds. Of `canary_queries` some 8 are taken, and as many documents.
     Raises RequestError (folder taken, counts that do not fit, no canary query, unknown format), MissingPackageError,
     ModelError, WorkError (the index is of another student, or a format's vectors leave torch's).
     """
@@ -86,6 +92,7 @@ def export_bundle(
     for format in names:
         for package in NEEDED.get(format, ()):
             need(package, format)
+    _check_words(probabilities, index, include_texts)
     check_bundle_target(folder)
     _check_counts(documents, vectors_ND, index, canary_queries)
     student = load_student(
@@ -103,13 +110,15 @@ def export_bundle(
         (work / IDS).write_text(json.dumps(list(documents.ids)) + "\n", encoding="utf8")
         if include_texts:
             write_snippets(documents, work)
+        if probabilities is not None:
+            write_probabilities(probabilities, work)
         write_graphs(student, work, names)
         manifest = Manifest(
             name=card.name, formats=names, dims=student.dims, documents=len(documents),
             max_tokens=student.view.max_tokens, query_tokens=student.query_view.max_tokens, prompts=student.prompts,
             canaries=NO_CANARIES, lineage=card.lineage() | {"student_digest": student.digest}, versions=_versions(),
         )  # fmt: skip
-        canaries = _canaries(work, manifest, documents, vectors_ND, index, canary_queries)
+        canaries = _canaries(work, manifest, documents, vectors_ND, index, canary_queries, probabilities)
         canaries.save_vectors(work)
         agreements = _agreements(work, manifest, index, documents.ids, canaries)
         manifest = replace(manifest, canaries=canaries.texts, agreement=agreements)
@@ -127,7 +136,7 @@ def export_bundle(
 
 def _canaries(
     work: Path, manifest: Manifest, documents: IndexedDocuments, vectors_ND: Array, index: VectorIndex,
-    canary_queries: Sequence[str],
+    canary_queries: Sequence[str], probabilities: Probabilities | None,
 ) -> Canaries:  # fmt: skip
     """Made by what was written, not by what is in memory; the documents' must be those of the index."""
     # Every document is a candidate, but reading all texts of a large corpus to choose eight would be waste.
@@ -135,7 +144,7 @@ def _canaries(
     rows = [positions[n] for n in spread([documents.full_text(row) for row in positions])]
     queries = [canary_queries[n] for n in spread(canary_queries)]
     texts = [documents.full_text(row) for row in rows]
-    canaries = make_canaries(open_encoder(work, manifest, "torch"), queries, texts, index, documents.ids)
+    canaries = make_canaries(open_encoder(work, manifest, "torch"), queries, texts, index, documents.ids, probabilities)
     lowest = float(nearness(np.asarray(vectors_ND[rows], dtype=np.float32), canaries.documents_CD).min())
     if lowest < SAME_VECTORS:
         raise WorkError(
@@ -183,6 +192,16 @@ def check_bundle_target(folder: Path) -> None:
             f"{' ...' if len(names) > 5 else ''}); only a bundle is replaced: give a new folder, or empty this one"
         )
     check_target(folder, "export target")
+
+
+def _check_words(probabilities: Probabilities | None, index: VectorIndex, include_texts: bool) -> None:
+    words = probabilities.lexical if probabilities is not None else None
+    if words is not None and not include_texts:
+        raise RequestError("export: BM25 holds the documents' words; leave it out with the texts")
+    if words is not None and words.count != index.card.count:
+        raise RequestError(
+            f"export: BM25 holds {words.count} documents, the index {index.card.count}; build it from the same ones"
+        )
 
 
 def _check_counts(documents: IndexedDocuments, vectors_ND: Array, index: VectorIndex, queries: Sequence[str]) -> None:

@@ -21,6 +21,8 @@ from sdretrieval.encode.prompts import Prompts
 from sdretrieval.errors import DamagedArtifact, RequestError
 from sdretrieval.files import read_json, write_json
 from sdretrieval.formatting import encodable
+from sdretrieval.indexes.lexical import LexicalIndex
+from sdretrieval.indexes.probability import Probabilities, ProbabilityMap
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.ragged import Array
 from sdretrieval.store.whole_folder import set_aside
@@ -29,9 +31,11 @@ Format = Literal["torch", "onnx", "onnx-int8", "openvino"]
 """What `--format` takes. Every bundle holds `torch`, the sentence-transformers folder; the others are added to it."""
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-KIND, SCHEMA = "sdretrieval bundle", 2
+KIND, SCHEMA = "sdretrieval bundle", 3
 MANIFEST, IDS, TEXTS, CARD, CANARIES = "bundle.json", "ids.json", "documents.jsonl", "README.md", "canaries.safetensors"
 STUDENT, INDEX = "student", "index"
+LEXICAL, PROBABILITY = "lexical", "probability.json"
+"""BM25, which holds the documents' words and is left out with the texts; the map from scores to probabilities."""
 GRAPHS: Mapping[str, str] = {
     "onnx": "onnx/model.onnx",
     "onnx-int8": "onnx-int8/model.onnx",
@@ -62,9 +66,11 @@ class CanaryTexts:
     documents: Sequence[str]
     top_ids: Sequence[Sequence[str]]
     top_scores: Sequence[Sequence[float]]
+    top_probabilities: Sequence[Sequence[float]]
+    """Empty if the bundle has no map to probabilities."""
 
 
-NO_CANARIES = CanaryTexts(1, (), (), (), ())
+NO_CANARIES = CanaryTexts(1, (), (), (), (), ())
 """Before they are made, by the encoder that a manifest opens."""
 
 
@@ -206,6 +212,37 @@ def open_index(folder: Path, manifest: Manifest, device: str) -> tuple[VectorInd
             f"expected {manifest.documents} of {manifest.dims}; export the run again"
         )
     return index, ids
+
+
+def write_probabilities(probabilities: Probabilities, folder: Path) -> None:
+    """Write probability.json, and lexical/ if there is BM25."""
+    words = probabilities.lexical is not None
+    record = {"map": probabilities.map.to_json(), "words": words}
+    extra = {"estimate": probabilities.estimate, "queries": probabilities.queries}
+    write_json(folder / PROBABILITY, record | extra)
+    if probabilities.lexical is not None:
+        probabilities.lexical.save(folder / LEXICAL)
+
+
+def open_probabilities(folder: Path, documents: int) -> Probabilities | None:
+    """What `write_probabilities` wrote, for an index of so many documents; None if the bundle has none.
+
+    Raises DamagedArtifact if it is something else.
+    """
+    if not (folder / PROBABILITY).is_file():
+        return None
+    record = read_json(folder / PROBABILITY)
+    try:
+        words, estimate, queries = bool(record["words"]), bool(record["estimate"]), int(record["queries"])
+        map_ = ProbabilityMap.from_json(record["map"])
+    except (LookupError, TypeError, ValueError, DamagedArtifact) as error:
+        raise DamagedArtifact(f"{folder / PROBABILITY} cannot be read ({error}); export the run again") from error
+    lexical = LexicalIndex.load(folder / LEXICAL) if words else None
+    if lexical is not None and lexical.count != documents:
+        raise DamagedArtifact(
+            f"{folder / LEXICAL} holds {lexical.count} documents, expected {documents}; export the run again"
+        )
+    return Probabilities(map_, lexical, estimate, queries)
 
 
 def check_formats(formats: Sequence[str]) -> tuple[Format, ...]:

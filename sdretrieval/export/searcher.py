@@ -12,6 +12,8 @@ from sdretrieval.export.encoders import TextEncoder, open_encoder
 from sdretrieval.export.layout import (
     IDS,
     INDEX,
+    LEXICAL,
+    PROBABILITY,
     STUDENT,
     TEXTS,
     IndexedDocuments,
@@ -19,10 +21,12 @@ from sdretrieval.export.layout import (
     Snippets,
     differences,
     open_index,
+    open_probabilities,
     read_manifest,
 )
 from sdretrieval.formatting import encodable
 from sdretrieval.indexes.hits import PADDING_ROW
+from sdretrieval.indexes.probability import Probabilities, hits_needed
 from sdretrieval.indexes.vector import VectorIndex
 
 Snippet = Callable[[int], tuple[str, str]]
@@ -31,24 +35,27 @@ Snippet = Callable[[int], tuple[str, str]]
 
 @dataclass(frozen=True)
 class SearchHit:
-    """One document found; rank counts from 1. Title and text are empty if the bundle holds no texts."""
+    """One document found; rank counts from 1. Title and text are empty if the bundle holds no texts; `probability` is
+    that it is relevant, None if no dev queries could tell."""
 
     rank: int
     document_id: str
     score: float
     title: str = ""
     text: str = ""
+    probability: float | None = None
 
 
 class Searcher:
-    """An opened bundle. `encoder` gives vectors as the bundle's student does, `index` finds rows, `ids` names them."""
+    """An opened bundle. `encoder` gives vectors as the bundle's student does, `index` finds rows, `ids` names them,
+    `probabilities` says how probably a hit is relevant (None: unknown)."""
 
     def __init__(
         self, folder: Path, manifest: Manifest, encoder: TextEncoder, index: VectorIndex, ids: Sequence[str],
-        snippet: Snippet,
+        snippet: Snippet, probabilities: Probabilities | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.manifest, self.encoder, self.index, self.ids = folder, manifest, encoder, index, ids
-        self._snippet = snippet
+        self._snippet, self.probabilities = snippet, probabilities
 
     @classmethod
     def open(
@@ -67,12 +74,13 @@ class Searcher:
                 f"export the run again with --format {format}"
             )
         with _of_a_bundle(folder):
-            _, faults = differences(folder, manifest, {STUDENT, INDEX, IDS, TEXTS, format})
+            _, faults = differences(folder, manifest, {STUDENT, INDEX, IDS, TEXTS, PROBABILITY, LEXICAL, format})
             if faults:
                 raise DamagedArtifact(f"{folder} is not as it was exported: {faults}; export the run again")
             index, ids = open_index(folder, manifest, device)
             encoder = open_encoder(folder, manifest, format, device)
-            return cls(folder, manifest, encoder, index, ids, _snippets(folder, ids, documents))
+            snippet, probabilities = _snippets(folder, ids, documents), open_probabilities(folder, len(ids))
+            return cls(folder, manifest, encoder, index, ids, snippet, probabilities)
 
     def search(self, query: str, k: int = 10) -> list[SearchHit]:
         """The best k documents, best first; all, if there are fewer.
@@ -82,10 +90,16 @@ class Searcher:
         if not query.strip():
             raise RequestError("the query is empty; expected at least one word")
         with _of_a_bundle(self.folder):
-            hits = self.index.search(self.encoder.queries([encodable(query)]), min(k, len(self.ids)))
-            pairs = zip(hits.rows_Qk[0], hits.scores_Qk[0], strict=True)
-            ranked = [(int(row), float(score)) for row, score in pairs if row != PADDING_ROW]
-            return [SearchHit(n, self.ids[row], score, *self._snippet(row)) for n, (row, score) in enumerate(ranked, 1)]
+            query = encodable(query)
+            hits = self.index.search(self.encoder.queries([query]), min(hits_needed(k), len(self.ids)))
+            none: list[float | None] = [None] * hits.rows_Qk.shape[1]
+            found = self.probabilities.of([query], hits)[0].tolist() if self.probabilities else none
+            ranked = list(zip(hits.rows_Qk[0].tolist(), hits.scores_Qk[0].tolist(), found, strict=True))[:k]
+            return [
+                SearchHit(n, self.ids[row], score, *self._snippet(row), probability)
+                for n, (row, score, probability) in enumerate(ranked, 1)
+                if row != PADDING_ROW
+            ]
 
 
 @contextmanager

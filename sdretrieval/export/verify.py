@@ -23,9 +23,11 @@ from sdretrieval.export.layout import (
     Manifest,
     differences,
     open_index,
+    open_probabilities,
     read_manifest,
 )
 from sdretrieval.indexes.hits import PADDING_ROW
+from sdretrieval.indexes.probability import Probabilities
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.ragged import Array
 
@@ -81,6 +83,8 @@ def verify_bundle(folder: Path, device: str = "cpu") -> Verification:
     if opened and canaries:
         for format in manifest.formats:
             checks += _format(folder, manifest, format, canaries, *opened, device)
+        if canaries.texts.top_probabilities:
+            checks.append(_probabilities(folder, canaries, opened[0]))
     return Verification(str(folder), checks)
 
 
@@ -114,6 +118,23 @@ def _format(
             f"{near.shared:.1%} of the hits of {hits} queries as exported (at least {least.shared:.0%})",
         ),
     ]
+
+
+def _probabilities(folder: Path, canaries: Canaries, index: VectorIndex) -> Check:
+    """Of the canary queries' vectors at export: those of the encoders are another check."""
+
+    def measure() -> float:
+        found = top_probabilities(open_probabilities(folder, index.card.count), canaries.texts.queries,
+                                  canaries.queries_CD, index)  # fmt: skip
+        pairs = zip(found, canaries.texts.top_probabilities, strict=True)
+        return max(max(map(abs, np.subtract(*pair).tolist()), default=0.0) for pair in pairs)
+
+    furthest, check = _attempt("probabilities", measure)
+    if furthest is None:
+        assert check is not None
+        return check
+    detail = f"largest difference {furthest:.6f} over {len(canaries.texts.queries)} queries (at most {SAME_SCORE})"
+    return Check("probabilities", furthest <= SAME_SCORE, detail)
 
 
 def _attempt(name: str, work: Callable[[], Result]) -> tuple[Result | None, Check | None]:
@@ -159,12 +180,23 @@ def spread(items: Sequence[str], count: int = COUNT) -> list[int]:
 
 
 def make_canaries(
-    encoder: TextEncoder, queries: Sequence[str], documents: Sequence[str], index: VectorIndex, ids: Sequence[str]
-) -> Canaries:
+    encoder: TextEncoder, queries: Sequence[str], documents: Sequence[str], index: VectorIndex, ids: Sequence[str],
+    probabilities: Probabilities | None,
+) -> Canaries:  # fmt: skip
     """Encode both sides and search the queries."""
     queries_CD, documents_CD = encoder.queries(queries), encoder.documents(documents)
-    top_ids, top_scores = top_hits(index, queries_CD, ids)
-    return Canaries(CanaryTexts(TOP, list(queries), list(documents), top_ids, top_scores), queries_CD, documents_CD)
+    found = top_probabilities(probabilities, queries, queries_CD, index)
+    texts = CanaryTexts(TOP, list(queries), list(documents), *top_hits(index, queries_CD, ids), found)
+    return Canaries(texts, queries_CD, documents_CD)
+
+
+def top_probabilities(
+    probabilities: Probabilities | None, queries: Sequence[str], queries_CD: Array, index: VectorIndex
+) -> list[list[float]]:
+    """Of each query's best `TOP` documents, how probably they are relevant; nothing if nobody knows."""
+    if probabilities is None:
+        return []
+    return [row.round(6).tolist() for row in probabilities.of(queries, index.search(queries_CD, TOP))]
 
 
 def read_canaries(folder: Path, texts: CanaryTexts) -> Canaries:

@@ -22,7 +22,7 @@ from sdretrieval.corpus.scripts import folded
 from sdretrieval.errors import DamagedArtifact, RequestError
 from sdretrieval.formatting import quantity
 from sdretrieval.indexes.bm25 import bm25_weights, numbered
-from sdretrieval.indexes.hits import Hits, Scores, best_of, empty_hits
+from sdretrieval.indexes.hits import PADDING_ROW, Hits, Scores, best_of, empty_hits
 from sdretrieval.indexes.terms import Vocabulary
 from sdretrieval.progress import track
 
@@ -118,6 +118,15 @@ class LexicalIndex:
         """coverage_QM, from 0 to 1: scores as shares of what each query can reach. Unlike scores, they can be compared
         from query to query: 0 means no shared term, near 1 a document that is full of every word of the query."""
         return coverage(self.scores(query_texts, document_rows), self.reach(query_texts))
+
+    def coverage_of(self, query_texts: Sequence[str], rows_Qk: NDArray[np.int64]) -> Scores:
+        """coverage_Qk of each query by its own documents, those of a search; 0 for padding."""
+        counts_QV, (queries, k) = self._counts(query_texts), rows_Qk.shape
+        scores_Qk = np.zeros((queries, k), dtype=np.float32)
+        for position in range(k):  # a document of every query at a time
+            documents_QV = self.weights_NV[np.maximum(rows_Qk[:, position], 0)]
+            scores_Qk[:, position] = np.asarray(counts_QV.multiply(documents_QV).sum(axis=1)).ravel()
+        return np.where(rows_Qk == PADDING_ROW, 0.0, coverage(scores_Qk, self.reach(query_texts))).astype(np.float32)
 
     def prepare(self, query_texts: Sequence[str]) -> PreparedQueries:
         """Number the queries' terms once, for repeated scoring."""

@@ -15,6 +15,7 @@ from sdretrieval.report.page import dev_name, judge_of_dev
 from sdretrieval.stages.collection import SYNTHETIC_TRAIN
 from sdretrieval.stages.gate import Generation
 from sdretrieval.stages.results import Results
+from sdretrieval.store.run_folder import PROBABILITY
 
 
 def build_report(results: Results, figures: Figures, forecast: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,6 +44,7 @@ def build_report(results: Results, figures: Figures, forecast: Mapping[str, Any]
         "generations": [_generation(one, results, judge_of_dev({"judge": judge})) for one in results.generations],
         "generation_costs": generation_costs(records, len(results.generations)),
         "forecast": forecast_held(once(records), forecast),
+        "probability": results.run.runner.result(results.final.probability, PROBABILITY, {}) if results.final else None,
         "trained": bool(results.generations),
         "seconds": round(sum(record["seconds"] for record in once(records)), 1),
         "seconds_this_time": round(sum(record["seconds"] for record in records if not record["cached"]), 1),

@@ -98,6 +98,7 @@ def _view(report: Mapping[str, Any], details: Mapping[str, Any]) -> Row:
         "lines": line_chart(generations, measure, {"dev": dev, "test": split}),
         "scores": [_histogram(name, shape) for name, shape in (details.get("score_histograms") or {}).items()],
         "entropies": [_histogram(name, shape) for name, shape in (details.get("entropy_histograms") or {}).items()],
+        "probability": _probability(report.get("probability"), {"dev": dev, "test": split}),
         "mining": {name: _mined(counts) for name, counts in (details.get("mining") or {}).items()},
         "stages": _bars(details.get("stages") or [], "seconds"),
     }
@@ -251,6 +252,38 @@ def _end_labels(ends: Mapping[str, tuple[float, float, float]], apart: float = 1
         overlap = max(0.0, apart - (labels[1]["y"] - labels[0]["y"])) / 2
         labels[0]["y"], labels[1]["y"] = labels[0]["y"] - overlap, labels[1]["y"] + overlap
     return labels
+
+
+def _probability(record: Mapping[str, Any] | None, names: Mapping[str, str]) -> Row | None:
+    """How true probabilities come: a table by split, the reliability diagram, quality by share of queries answered."""
+    if not record or not record.get("figures"):
+        return None
+    figures = {"dev" if split == "dev" else "test": found for split, found in record["figures"].items()}
+    x, y = _scale(0, 1, 12, 96), _scale(0, 1, LINE_HEIGHT - 10, 10)
+    most = max(pairs for found in figures.values() for *_, pairs in found["bins"])
+    dots = {
+        split: [
+            (x(p), y(share), round(3 + 7 * math.sqrt(pairs / most), 1), p, share, pairs)
+            for p, share, pairs in found["bins"]
+        ]
+        for split, found in figures.items()
+    }
+    points = {split: [(1 - share, quality) for share, quality in found["answered"]] for split, found in figures.items()}
+    values = [quality for series in points.values() for _, quality in series]
+    margin = (max(values) - min(values)) * 0.15 or 0.01
+    across, up = _scale(0, 0.9, 12, 84), _scale(min(values) - margin, max(values) + margin, LINE_HEIGHT - 10, 10)
+    placed = {split: [(across(at), up(value), value) for at, value in series] for split, series in points.items()}
+    return {
+        "record": record,
+        "figures": {names[split]: found for split, found in figures.items()},
+        "names": names,
+        "reliability": {"dots": dots, "x_ticks": [(x(tick), tick) for tick in ticks(0, 1)],
+                        "y_ticks": [(y(tick), tick) for tick in ticks(0, 1)], "height": LINE_HEIGHT},
+        "answered": {"series": placed, "names": names, "height": LINE_HEIGHT,
+                     "labels": _end_labels({split: series[-1] for split, series in placed.items()}),
+                     "x_ticks": [(across(left_out), f"{1 - left_out:.0%}") for left_out in (0, 0.3, 0.6, 0.9)],
+                     "y_ticks": [(up(tick), tick) for tick in ticks(min(values) - margin, max(values) + margin)]},
+    }  # fmt: skip
 
 
 def _histogram(name: str, shape: Mapping[str, Sequence[float]]) -> Row:

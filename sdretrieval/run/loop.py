@@ -25,6 +25,7 @@ from sdretrieval.stages.lexical import index_words
 from sdretrieval.stages.merge import merge
 from sdretrieval.stages.mine import mine
 from sdretrieval.stages.precision import say_formats
+from sdretrieval.stages.probability import fit_probabilities
 from sdretrieval.stages.probe import probe
 from sdretrieval.stages.queries import consistent_queries, with_verdicts
 from sdretrieval.stages.results import Base, Final, Results
@@ -79,7 +80,9 @@ def loop(run: Run) -> Results:
     hybrids = Hybrids(run, base.collection, base.lexical, bm25, final, "final")
     results.systems += [final, hybrids.absolute("hybrid_final", "final student + BM25")]
     results.systems.sort(key=lambda system: system.place)
-    results.final = Final(student, vectors, index_vectors(run, base.collection, "final/index", vectors))
+    index = index_vectors(run, base.collection, "final/index", vectors)
+    probability = fit_probabilities(run, base.collection, base.lexical, vectors, index, final)
+    results.final = Final(student, vectors, index, probability)
     return results
 
 

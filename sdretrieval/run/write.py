@@ -14,12 +14,12 @@ from typing import Any
 from sdretrieval.config import dump_config
 from sdretrieval.encode.student import save_student
 from sdretrieval.evaluation import encoded_ids, read_trec, write_trec
-from sdretrieval.files import write_json, write_text
+from sdretrieval.files import read_json, write_json, write_text
 from sdretrieval.report import build_details, build_report, figures_of
 from sdretrieval.report.page import render
 from sdretrieval.stages.precision import resolved
 from sdretrieval.stages.results import Final, Results
-from sdretrieval.store.run_folder import DIGESTS, REPORT, read_forecast, replace_folder, write_report
+from sdretrieval.store.run_folder import DIGESTS, PROBABILITY, REPORT, read_forecast, replace_folder, write_report
 
 logger = logging.getLogger("sdretrieval")
 
@@ -59,6 +59,7 @@ def finish_run(results: Results) -> RunResult:
             "%s ids hold blanks, control characters or %%, such as %r: runs/*.trec has them percent-encoded",
             f"{len(encoded):,}", encoded[0],
         )  # fmt: skip
+    write_json(folder / PROBABILITY, read_json(final.probability.path / PROBABILITY))
     write_json(folder / "details.json", details)
     write_text(folder / "report.html", render(report, details))
     write_json(folder / "serving.json", _serving(results, final))
@@ -105,6 +106,7 @@ def _serving(results: Results, final: Final) -> dict[str, Any]:
         "vectors": final.vectors.key,
         "index": final.index.key,
         "base_index": base.index.key,
+        "lexical": base.lexical.key,
     }
     if base.collection.filtered != base.collected.made:
         keys["queries"] = base.collection.filtered.key

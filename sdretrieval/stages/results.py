@@ -35,6 +35,7 @@ class Final:
     student: Weights
     vectors: Vectors
     index: Artifact
+    probability: Artifact
 
 
 @dataclass

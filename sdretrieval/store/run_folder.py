@@ -23,8 +23,8 @@ logger = logging.getLogger("sdretrieval")
 RUNS_VARIABLE = "SDRETRIEVAL_RUNS"
 FORECAST = "forecast.json"
 """In the run's folder: what its stages were predicted to take."""
-REPORT, DIGESTS = "report.json", "digests.json"
-READ_BACK = ("student", "runs", "serving.json", "details.json", REPORT)
+REPORT, DIGESTS, PROBABILITY = "report.json", "digests.json", "probability.json"
+READ_BACK = ("student", "runs", "serving.json", "details.json", PROBABILITY, REPORT)
 """Files and folders of a run whose digests are kept: search, evaluate, export and the like rely on them."""
 
 

@@ -32,6 +32,38 @@ def test_search_before_and_after(finished: Finished, call: Call) -> None:
     assert after["hits"][0]["title"] in table
 
 
+def test_search_says_how_probable_a_hit_is_and_when_no_answer_is_good(finished: Finished, call: Call) -> None:
+    where = ["search", "tiny", QUERY, "-k", 3, "--runs", finished.runs]
+    every = call(*where, "--json").json()
+    found = [hit["probability"] for hit in every["hits"]]
+    assert all(0 < one < 1 for one in found) and every["best_probability"] == max(found)
+    some = call(*where, "--min-probability", max(found), "--json").json()["hits"]
+    assert [hit["probability"] for hit in some] == [one for one in found if one == max(found)]
+    assert f" {found[0]:.2f} " in call(*where).out
+    alone = call("search", "tiny", QUERY, "-k", 1, "--runs", finished.runs, "--json").json()["hits"]
+    assert alone == every["hits"][:1], "the gap to the next hit is known though only one is shown"
+    none = call(*where, "--min-probability", 1)
+    assert (none.code, none.out) == (
+        0, f"no good answer: the best of 3 hits has probability {max(found):.2f}, below 1\n",
+    )  # fmt: skip
+    assert call(*where, "--min-probability", 1, "--json").json()["hits"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--min-probability", "1.5"], "--min-probability 1.5: expected 0 to 1"),
+        (["--min-probability", "nan"], "--min-probability nan: expected 0 to 1"),
+        (["--min-probability", "0.5", "--base"], "probabilities are of the final student; leave out --base"),
+    ],
+)
+def test_a_probability_that_cannot_be_asked_for_is_refused(
+    options: list[str], message: str, finished: Finished, call: Call
+) -> None:
+    done = call("search", "tiny", QUERY, *options, "--runs", finished.runs)
+    assert done.code == 2 and message in done.err and done.out == ""
+
+
 def test_show_tells_the_lineage_and_the_gate(finished: Finished, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     found = call("show", "tiny", "--runs", finished.runs, "--json").json()
     monkeypatch.setenv("SDRETRIEVAL_RUNS", str(finished.runs))
@@ -69,6 +101,9 @@ def test_a_bundle_finds_what_the_run_finds(finished: Finished, bundle: Path, cal
     of_run = call("search", "tiny", QUERY, "--runs", finished.runs, "--json").json()
     of_bundle = call("search", bundle, QUERY, "--json").json()
     assert ids(of_bundle) == ids(of_run)
+    assert [hit["probability"] for hit in of_bundle["hits"]] == pytest.approx(
+        [hit["probability"] for hit in of_run["hits"]], abs=1e-4
+    )
     assert call("search", bundle, QUERY, "--base").code == 2
 
 

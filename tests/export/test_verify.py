@@ -148,9 +148,9 @@ def test_a_broken_manifest_is_named(copied: Path) -> None:
     for text, error, words in (
         ("{", DamagedArtifact, "bundle.json cannot be read as JSON"),
         ("[]", DamagedArtifact, "bundle.json holds a list; expected a JSON object; export the run again"),
-        (json.dumps(record | {"schema": 99}), RequestError, "is of schema 99, expected 2; export the run again"),
+        (json.dumps(record | {"schema": 99}), RequestError, "is of schema 99, expected 3; export the run again"),
         (json.dumps(record | {"kind": "x"}), RequestError, "is of kind 'x', expected 'sdretrieval bundle'"),
-        (json.dumps({"kind": record["kind"], "schema": 2}), DamagedArtifact, "not as it was exported: found no digest"),
+        (json.dumps({"kind": record["kind"], "schema": 3}), DamagedArtifact, "not as it was exported: found no digest"),
     ):
         (copied / MANIFEST).write_text(text)
         with pytest.raises(error, match=words):

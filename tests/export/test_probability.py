@@ -1,0 +1,85 @@
+"""A bundle carries the map from scores to probabilities, and verify notices another one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdretrieval.errors import DamagedArtifact, RequestError
+from sdretrieval.export.bundle import export_bundle
+from sdretrieval.export.layout import open_probabilities, write_probabilities
+from sdretrieval.export.searcher import Searcher
+from sdretrieval.export.verify import verify_bundle
+from sdretrieval.indexes.lexical import LexicalIndex
+from sdretrieval.indexes.probability import Probabilities, ProbabilityMap
+from tests.export.conftest import sign_again
+
+MAP = ProbabilityMap(bias=-2.0, score=1.5, lead=3.0, coverage=4.0)
+
+
+@pytest.fixture(scope="module")
+def probabilities(given: dict[str, Any]) -> Probabilities:
+    documents = given["documents"]
+    texts = [documents.full_text(row) for row in range(len(documents))]
+    return Probabilities(MAP, LexicalIndex.build(texts), estimate=True, queries=40)
+
+
+def failed(folder: Path) -> set[str]:
+    return {check.name for check in verify_bundle(folder).checks if not check.ok}
+
+
+def test_a_bundle_says_how_probable_its_hits_are(
+    given: dict[str, Any], probabilities: Probabilities, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    export_bundle(folder, **given, probabilities=probabilities)
+    searcher = Searcher.open(folder, device="cpu")
+    query = "dough oven crust near oslo"
+    hits = searcher.search(query, 5)
+    wanted = probabilities.of([query], given["index"].search(searcher.encoder.queries([query]), 5))[0]
+    assert [hit.probability for hit in hits] == pytest.approx(wanted.tolist(), abs=1e-5)
+    assert len(set(wanted.round(4))) > 1
+    assert searcher.probabilities is not None and searcher.probabilities.estimate
+    assert [check.name for check in verify_bundle(folder).checks][-1] == "probabilities" and not failed(folder)
+
+    path = folder / "probability.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"map": MAP.to_json() | {"coverage": 3.0}}))
+    assert failed(folder) == {"files", "probabilities"}
+    with pytest.raises(DamagedArtifact, match="changed since the export: probability.json"):
+        Searcher.open(folder, device="cpu")
+    sign_again(folder)
+    assert failed(folder) == {"probabilities"}
+    for broken in ("[]", "{}", json.dumps(record | {"map": None}), json.dumps(record | {"map": {"bias": "x"}})):
+        path.write_text(broken)
+        sign_again(folder)
+        with pytest.raises(DamagedArtifact, match="probability.json"):
+            Searcher.open(folder, device="cpu")
+    path.unlink()
+    sign_again(folder)
+    assert failed(folder) == {"probabilities"}
+
+
+def test_without_texts_no_word_of_them_is_exported(
+    given: dict[str, Any], probabilities: Probabilities, tmp_path: Path
+) -> None:
+    with pytest.raises(RequestError, match="BM25 holds the documents' words; leave it out with the texts"):
+        export_bundle(tmp_path / "out", **given, probabilities=probabilities, include_texts=False)
+    bare = replace(probabilities, map=replace(MAP, coverage=0.0), lexical=None)
+    export_bundle(tmp_path / "out", **given, probabilities=bare, include_texts=False)
+    assert not (tmp_path / "out" / "lexical").exists() and not failed(tmp_path / "out")
+    hits = Searcher.open(tmp_path / "out", device="cpu").search("ore", 3)
+    assert all(hit.probability for hit in hits)
+
+
+def test_bm25_of_another_corpus_is_refused(given: dict[str, Any], probabilities: Probabilities, tmp_path: Path) -> None:
+    other = LexicalIndex.build(["ore"])
+    with pytest.raises(RequestError, match="BM25 holds 1 documents, the index 120; build it from the same ones"):
+        export_bundle(tmp_path / "out", **given, probabilities=replace(probabilities, lexical=other))
+    write_probabilities(replace(probabilities, lexical=other), tmp_path)
+    with pytest.raises(DamagedArtifact, match="lexical holds 1 documents, expected 120"):
+        open_probabilities(tmp_path, 120)
