@@ -7,14 +7,18 @@ from dataclasses import dataclass
 
 from sdretrieval.config import Config, DenseConfig, EmaConfig, Member, members_of
 from sdretrieval.config.conflicts import probes
+from sdretrieval.corpus import find_source
 from sdretrieval.encode.views import View
 from sdretrieval.planner.workload import Reader, Workload
+from sdretrieval.stages.guard import DOCUMENTS as GUARD_DOCUMENTS
 from sdretrieval.stages.teachers import view_of
 from sdretrieval.training.batches import count_updates
 from sdretrieval.units import UNITS, Address
 
 SHARED = 0.05
 """Of a batch's documents, those in several of its lists beyond what chance brings: some per cent."""
+BYTES_PER_TOKEN = 4
+"""Of English text."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,10 @@ def amount_of(address: str, config: Config, load: Workload) -> Amount | None:
             count = sum(side.total() for side in (reader.documents, reader.queries, reader.query_removed))
         case "encode":
             count = _encoded_tokens(address, config, load)
+        case "guard":
+            if address == "0/guard":
+                return None
+            count = guard_tokens(config)
         case "evaluate":
             count = load.splits.get(address.split(":")[-1], 0)
         case "probe":
@@ -67,6 +75,13 @@ def _encoded_tokens(address: str, config: Config, load: Workload) -> float:
         tokens += reader.documents.seen(view, reader.specials)
         tokens += reader.query_removed.first(load.measuring).seen(view, reader.specials)
     return tokens
+
+
+def guard_tokens(config: Config) -> float:
+    """Tokens of the guard's documents that a student reads, about: they are cut before anybody has read them."""
+    assert config.gate.guard is not None
+    size = find_source(config.gate.guard).size(GUARD_DOCUMENTS)
+    return min(size.bytes / BYTES_PER_TOKEN, size.documents * config.student.max_tokens)
 
 
 def reused_tokens(address: str, config: Config, load: Workload) -> float:

@@ -192,13 +192,13 @@ Held = tuple[float, float]
 
 def _predict(stage: Planned, trials: Trials, kept: float) -> Prediction:
     """Amount times what a unit took in a trial. `kept`: bytes that an earlier training left in the process."""
-    config, load, address = trials.config, trials.load, stage.address
+    config, load, address = trials.config, trials.load, Address.of(stage.address).unmarked
     name, amount = Address.of(address).stage, amount_of(address, config, load)
     seconds: float | None = None
     pace: float | None = None
     works: list[Held] = []
-    if name == "encode" and amount:
-        figures = trials.encoding(address)
+    if name in ("encode", "guard") and amount:
+        figures = trials.encoding(address if name == "encode" else "1/encode")
         pace = figures["seconds_per_token"]
         seconds = (amount.count - reused_tokens(address, config, load)) * pace
         works.append((HOLES["encode"] * figures["bytes"], figures["device_bytes"]))

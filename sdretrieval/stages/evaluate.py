@@ -28,11 +28,12 @@ ORDER = ("bm25", "student_0", "hybrid_0", "teacher@student_0", "hard_labels", "s
 
 @dataclass(frozen=True)
 class System:
-    """One system of the report: its runs' artifacts by split."""
+    """One system of the report: its runs' artifacts by split. `mark`: of the seed, if it is not the config's first."""
 
     name: str
     description: str
     runs: dict[str, Artifact]
+    mark: str = ""
 
     @property
     def place(self) -> tuple[int, int]:
@@ -98,7 +99,7 @@ def measure_student(
     """A student as a system of the report."""
     index = index_vectors(run, collection, f"{prefix}/index", vectors)
     runs = {split: measure_split(run, collection, prefix, split, vectors, index) for split in run.splits}
-    return System(name, description, runs)
+    return System(name, description, runs, run.runner.mark)
 
 
 def _fuse_evenly(parts: Sequence[Artifact], depth: int) -> TrecRun:
@@ -116,7 +117,7 @@ def measure_hybrid(
             run, collection, f"{prefix}/evaluate:hybrid:{split}", split, {"fused": "even", "over": depth}, parts,
             partial(_fuse_evenly, parts, depth),
         )  # fmt: skip
-    return System(name, description, runs)
+    return System(name, description, runs, run.runner.mark)
 
 
 def measure_teacher(

@@ -65,7 +65,8 @@ def temper(
 ) -> Artifact:  # fmt: skip
     """The distributions that teach; `shuffled` is the control."""
     config, members = run.config, members_of(run.config.teacher)
-    identity: dict[str, Any] = {**identity_fields(config.targets), "shuffled": shuffled, "seed": config.seed}
+    seed = run.seed if shuffled else config.seed  # the lists, and what they teach, are the same for every seed
+    identity: dict[str, Any] = {**identity_fields(config.targets), "shuffled": shuffled, "seed": seed}
     live = [position for position, member in enumerate(members) if getattr(member, "mode", "") == "live"]
     if live and not shuffled:  # their scores join in training, so these targets leave them out
         identity["live"] = live
@@ -75,8 +76,8 @@ def temper(
     def build(work: Work) -> None:
         candidates = Candidates.load(mined.path)
         build_list_targets(
-            work, candidates, TeacherScores.load(scores.path), weights.values(), config, shuffled=shuffled,
-            confirmed=confirmed_negatives(collection.verdicts, candidates),
+            work, candidates, TeacherScores.load(scores.path), weights.values(), config,
+            shuffled=shuffled, seed=seed, confirmed=confirmed_negatives(collection.verdicts, candidates),
         )  # fmt: skip
 
     return run.runner.stage(address, 3, identity, [mined, scores, *weights.inputs], build)
@@ -110,17 +111,19 @@ def build_list_targets(
     config: Config,
     *,
     shuffled: bool,
+    seed: int = 0,
     confirmed: Ragged | None = None,
 ) -> None:
-    """Calibrated, mixed, tempered: one distribution a list. `shuffled` permutes each list's scores (control)."""
+    """Calibrated, mixed, tempered: one distribution a list. `shuffled` permutes each list's scores
+    by `seed` (control)."""
     cfg, rule = config.targets, config.targets.false_negatives
     judged = mixed = scores.mixed(weights)
     temperature = cfg.temperature if cfg.temperature == "auto" else float(cfg.temperature)
     excluded, clip = scores.unknown(weights), cfg.calibrate == "zscore"
     if shuffled:
-        judged = mixed = shuffled_within_lists(mixed, config.seed, candidates.query_rows_Q)
+        judged = mixed = shuffled_within_lists(mixed, seed, candidates.query_rows_Q)
         if excluded is not None:  # a score is moved together with whether it is one
-            excluded = shuffled_within_lists(excluded, config.seed, candidates.query_rows_Q)
+            excluded = shuffled_within_lists(excluded, seed, candidates.query_rows_Q)
     elif live_share(config, weights) > 0:  # training adds the live member; the temperature is the whole mixture's
         whole, _ = build_targets(
             mixed, candidates.positive, temperature=temperature, target_perplexity=cfg.target_perplexity,
