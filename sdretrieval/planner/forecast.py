@@ -390,7 +390,7 @@ def _too_much(forecast: Forecast, budget: Budget, given_up: list[GivenUp]) -> st
         return (
             f"--budget-minutes {budget.seconds / 60:g}: this config takes {readable(forecast.seconds)} "
             f"here{tried}; most: {most}. Encoding and measuring cannot be shortened by settings of mining and "
-            "training: fewer documents (--set corpus.max_documents=N), generations or controls "
+            "training: fewer documents (--set corpus.max_documents=N), generations, seeds or controls "
             "(--set evaluate.controls=[]) need less"
         )
     assert budget.peak_bytes is not None

@@ -34,6 +34,7 @@ def build_report(results: Results, figures: Figures, forecast: Mapping[str, Any]
         "estimate_against_truth": estimate_against_truth(collection, figures, config.evaluate.split, measure),
         "systems": list(figures.test),
         "measures": {name: measured.means() for name, measured in figures.test.items()},
+        "by_seed": figures.by_seed,
         "spread": figures.spread,
         "dev_measures": {name: measured.means() for name, measured in figures.dev.items()},
         "n_dev_queries": figures.dev[BASE].n_queries,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import stdev
 from typing import Any
 
 from sdretrieval.evaluation import Measured, family, over_seeds, paired_test
@@ -20,30 +21,41 @@ Pair = tuple[str, str]
 class Figures:
     """Per-query measures of every system on dev and on the report's split, averaged over the seeds that have it.
 
-    `compared`: by (a, b) the paired test of a against b, p adjusted by Holm over all of these. `spread`: by system and
-    measure the standard deviation of the seeds' means on the report's split, of systems that several seeds have.
+    `compared`: by (a, b) the paired test of a against b, p adjusted by Holm over all of these. `by_seed`: of systems
+    that several seeds have, each measure's mean on the report's split by seed; `spread`: their standard deviation.
     """
 
     test: dict[str, Measured]
     dev: dict[str, Measured]
     compared: dict[Pair, dict[str, Any]]
-    spread: dict[str, dict[str, float]] = field(default_factory=dict)
+    by_seed: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+
+    @property
+    def spread(self) -> dict[str, dict[str, float]]:
+        """By system and measure."""
+        return {
+            name: {measure: stdev(seeds.values()) for measure, seeds in measures.items()}
+            for name, measures in self.by_seed.items()
+        }
 
 
 def figures_of(results: Results) -> Figures:
     """Read what the evaluate stages wrote, and compare."""
     config = results.run.config
-    by_seed_test, by_seed_dev = (
-        {name: [read_measured(one.runs[split]) for one in systems] for name, systems in results.by_name.items()}
+    tests, devs = (
+        {
+            name: {one.mark.removeprefix("@") or str(config.seed): read_measured(one.runs[split]) for one in systems}
+            for name, systems in results.by_name.items()
+        }
         for split in (config.evaluate.split, "dev")
     )
-    test, dev = ({name: averaged(seeds) for name, seeds in one.items()} for one in (by_seed_test, by_seed_dev))
-    spread = {
-        name: {measure: over_seeds([one.of(measure) for one in seeds]).spread for measure in seeds[0].per_query}
-        for name, seeds in by_seed_test.items()
+    test, dev = ({name: averaged(list(seeds.values())) for name, seeds in one.items()} for one in (tests, devs))
+    by_seed = {
+        name: {measure: {seed: one.mean(measure) for seed, one in seeds.items()} for measure in test[name].per_query}
+        for name, seeds in tests.items()
         if len(seeds) > 1
     }
-    return Figures(test, dev, compared(test, config.evaluate.measures[0], config.seed), spread)
+    return Figures(test, dev, compared(test, config.evaluate.measures[0], config.seed), by_seed)
 
 
 def averaged(seeds: Sequence[Measured]) -> Measured:

@@ -46,6 +46,10 @@ def notes(results: Results, report: Mapping[str, Any]) -> list[str]:
     """What a reader must not overlook: how the student compares, estimates, the power of dev."""
     config, run = results.run.config, len(results.generations)
     lines = findings(report, COMPARISONS[1:])  # the headline has the first
+    if report["by_seed"]:
+        means = report["by_seed"]["final"][config.evaluate.measures[0]].items()
+        listed = ", ".join(f"{value:.4f} (seed {seed})" for seed, value in means)
+        lines.insert(0, f"{config.evaluate.measures[0]} of final by seed: {listed}.")
     if results.generations and results.generations[0].scores is None:
         lines.append(
             "The probe found no teacher better than the student, so training learned from labels alone "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,7 @@ def test_the_report_averages_each_query_and_tests_over_queries(both: RunResult) 
     average = {query: (seeds[0][query] + seeds[1][query]) / 2 for query in seeds[0]}
     assert report["measures"]["final"]["nDCG@10"] == pytest.approx(np.mean(list(average.values())))
     means = [np.mean(list(values.values())) for values in seeds]
+    assert report["by_seed"]["final"]["nDCG@10"] == {"13": pytest.approx(means[0]), "14": pytest.approx(means[1])}
     assert report["spread"]["final"]["nDCG@10"] == pytest.approx(np.std(means, ddof=1)) and means[0] != means[1]
     assert set(report["spread"]) == {"shuffled_teacher", "generation_1", "final", "hybrid_final"}
     expected = paired_test(average, measured(both, "student_0").of("nDCG@10"), 13)
@@ -87,6 +89,9 @@ def test_people_see_the_spread(both: RunResult, capsys: pytest.CaptureFixture[st
     page = (both.folder / "report.html").read_text()
     assert "seeds 13, 14" in page and f"± {spread:.3f}" in page and "Generation 1, seed 14" in page
     assert any(note.startswith("Generation 1, seed 14: ") for note in both.details["notes"])
+    assert re.match(
+        r"nDCG@10 of final by seed: 0\.\d{4} \(seed 13\), 0\.\d{4} \(seed 14\)\.$", both.details["notes"][0]
+    )
 
 
 def test_a_comparison_of_runs_is_of_their_averages(both: RunResult, finished: RunResult) -> None:
