@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 
 def readable_bytes(size: float) -> str:
@@ -61,3 +62,8 @@ def quantity(count: int, noun: str) -> str:
 def singular(words: str) -> str:
     """Words for one, from those for several: the first of them that ends in s is the noun (`queries left out`)."""
     return re.sub(r"\b(\w+?)(ies|s)\b", lambda m: m[1] + ("y" if m[2] == "ies" else ""), words, count=1)
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """`seed 13`, or `seeds 13, 14, 15`."""
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"

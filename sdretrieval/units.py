@@ -11,27 +11,38 @@ from sdretrieval.formatting import quantity, readable_seconds, singular
 class Address(NamedTuple):
     """`1/encode:teacher0` in its parts: who it is made for, the stage, and the rest, which may be empty.
 
-    `owner`: a generation's number (0: shared by all), a merge such as `1m0.5`, or a student such as `final`.
+    `owner`: a generation's number (0: shared by all), a merge such as `1m0.5`, or a student such as `final`. `seed`: of
+    the trainings that it is made for, if that is not the first seed of the config (`1/train@14`).
     """
 
     owner: str
     stage: str
     part: str
+    seed: str = ""
 
     @staticmethod
     def of(text: str) -> Address:
         """From its text; the inverse of `str`."""
-        owner, _, rest = text.rpartition("/")
+        path, marked, seed = text.rpartition("@")
+        if not (marked and seed.isdigit()):
+            path, seed = text, ""
+        owner, _, rest = path.rpartition("/")
         stage, _, part = rest.partition(":")
-        return Address(owner, stage, part)
+        return Address(owner, stage, part, seed)
 
     @property
     def generation(self) -> int | None:
         """The number, if it is made for a generation."""
         return int(self.owner) if self.owner.isdigit() else None
 
+    @property
+    def unmarked(self) -> str:
+        """As text, without the seed."""
+        return str(self._replace(seed=""))
+
     def __str__(self) -> str:
-        return f"{self.owner}/{self.stage}{f':{self.part}' if self.part else ''}"
+        part, seed = f":{self.part}" if self.part else "", f"@{self.seed}" if self.seed else ""
+        return f"{self.owner}/{self.stage}{part}{seed}"
 
 
 UNITS = {
@@ -39,6 +50,7 @@ UNITS = {
     "tokens": ("tokens", ("document_tokens", "query_tokens", "query_removed_tokens")),
     "lexical": ("documents", ("documents",)),
     "encode": ("tokens", ("document_tokens", "query_tokens", "query_removed_tokens")),
+    "guard": ("tokens", ("document_tokens", "query_tokens")),
     "index": ("vectors", ("vectors",)),
     "evaluate": ("queries", ("queries",)),
     "probe": ("queries", ("queries",)),

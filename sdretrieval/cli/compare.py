@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import eq
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -17,6 +18,7 @@ from sdretrieval.store.run_folder import checked, find_run, read_report
 
 if TYPE_CHECKING:
     from sdretrieval.corpus import Corpus
+    from sdretrieval.evaluation import Measured
 
 COMPARED = ("final", "hybrid_final")
 
@@ -57,7 +59,7 @@ def compare_runs(first: str, second: str, runs: Path | None = None) -> dict[str,
     the split's queries were made from documents. Raises RequestError if the runs were not measured on the same
     documents, split and judgements.
     """
-    from sdretrieval.evaluation import evaluate, holm, paired_test, read_trec, verdict
+    from sdretrieval.evaluation import holm, paired_test, verdict
 
     folders = [find_run(name, runs) for name in (first, second)]
     a, b = (_Finished(one.name, one, read_report(one), Serving.of(one).corpus()) for one in folders)
@@ -67,20 +69,27 @@ def compare_runs(first: str, second: str, runs: Path | None = None) -> dict[str,
         raise RequestError(f"runs {first} and {second} report no common measure; set evaluate.measures alike")
     split, rows, tests = a.report["split"], [], []
     for system in COMPARED:
-        of_a, of_b = (
-            evaluate(run.corpus.qrels[split], read_trec(checked(run.folder, f"runs/{system}.{split}.trec")), measures)
-            for run in (a, b)
-        )
+        of_a, of_b = (_measured(run, system, split, measures) for run in (a, b))
         for measure in measures:
             values = {"value_a": of_a.mean(measure), "value_b": of_b.mean(measure)}
             rows.append({"system": system, "measure": measure, **values})
-            tests.append(paired_test(of_a.of(measure), of_b.of(measure), a.report["seed"]))
+            tests.append(paired_test(of_a.of(measure), of_b.of(measure), a.report["seeds"][0]))
     for row, test, p_holm in zip(rows, tests, holm([test.p for test in tests]), strict=True):
         row |= {"difference": test.difference, "interval95": list(test.interval95), "p": test.p, "p_holm": p_holm}
         row["verdict"] = verdict(test, p_holm)
     head = {"schema": 1, "corpus": a.report["corpus"], "split": split, "n_queries": a.report["n_queries"]}
     head["estimate"] = a.report["estimate" if split == "dev" else "split_is_synthetic"]
     return {**head, "a": a.name, "b": b.name, "tests": rows}
+
+
+def _measured(run: _Finished, system: str, split: str, measures: Sequence[str]) -> Measured:
+    """A system of a run, averaged over the run's seeds."""
+    from sdretrieval.evaluation import evaluate, read_trec
+    from sdretrieval.report.figures import averaged
+
+    marks = ["", *(f"@{seed}" for seed in run.report["seeds"][1:])]
+    files = [checked(run.folder, f"runs/{system}{mark}.{split}.trec") for mark in marks]
+    return averaged([evaluate(run.corpus.qrels[split], read_trec(file), measures) for file in files])
 
 
 def _require_same(a: _Finished, b: _Finished) -> None:

@@ -69,7 +69,8 @@ def print_measures(
     names: Sequence[str], measures: Sequence[str],
     rows: Iterable[tuple[Sequence[str], Iterable[Any], Mapping[str, Any]]],
 ) -> None:  # fmt: skip
-    """Rows of texts (under `names`), values (under `measures`), and a paired test, {} if the row has none."""
+    """Rows of texts (under `names`), values (under `measures`, numbers or texts), and a paired test, {} if the row has
+    none."""
     from sdretrieval.report.page import number, p_value, signed, span
 
     cells = []
@@ -78,7 +79,7 @@ def print_measures(
         if "difference" in test:
             p = p_value(test.get("p_holm", test["p"]))
             tested = [signed(test["difference"]), span(test["interval95"]), p, test["verdict"]]
-        cells.append([*texts, *(number(value) for value in values), *tested])
+        cells.append([*texts, *(value if isinstance(value, str) else number(value) for value in values), *tested])
     columns = [*names, *measures, "difference", "95 % interval", "p (Holm)", "verdict"]
     print_table(columns, cells, right=[*measures, "difference", "p (Holm)"])
 

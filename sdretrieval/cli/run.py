@@ -39,13 +39,20 @@ def run_command(
 
 def print_results_table(report: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Systems by dev and test measures, with the paired test of each against the base student."""
-    from sdretrieval.formatting import quantity
-    from sdretrieval.report.page import dev_name, judge_of_dev, split_name
+    from sdretrieval.formatting import quantity, seeds_text
+    from sdretrieval.report.page import dev_name, judge_of_dev, number, split_name
 
     measures = list(rows[0]["test"])
     parts = {"dev": dev_name(report["estimate"], judge_of_dev(report))} if report["split"] != "dev" else {}
     parts["test"] = split_name(report)
-    say(f"{report['corpus']}, {parts['test']}: {quantity(report['n_queries'], 'queries')}")
+    seeds = "" if len(report["seeds"]) == 1 else f", averages over {seeds_text(report['seeds'])}"
+    say(f"{report['corpus']}, {parts['test']}: {quantity(report['n_queries'], 'queries')}{seeds}")
     say(f"difference: to student_0, in {measures[0]}")
-    tested = [([row["system"]], [row[part].get(m) for part in parts for m in measures], row) for row in rows]
+
+    def value(row: dict[str, Any], part: str, measure: str) -> Any:
+        """With the spread over the seeds, if there are several."""
+        spread = row["spread"].get(measure) if part == "test" else None
+        return row[part].get(measure) if spread is None else f"{number(row[part][measure])} ± {number(spread)}"
+
+    tested = [([row["system"]], [value(row, part, m) for part in parts for m in measures], row) for row in rows]
     print_measures(["system"], [f"{part} {measure}" for part in parts.values() for measure in measures], tested)

@@ -47,8 +47,10 @@ def show_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None
     print_table(["stage", "", "took", "forecast", "counts", "key", "made of"], rows, right=["took", "forecast"])
     state = "finished" if record["finished"] else "not finished"
     say("", f"{record['run']}: {state}, {readable_seconds(record['seconds'])} of work")
+    several = len({one["seed"] for one in record["generations"]}) > 1
     for one in record["generations"]:
-        say(f"generation {one['generation']}: {one['reason']}")
+        seed = f", seed {one['seed']}" if several else ""
+        say(f"generation {one['generation']}{seed}: {one['reason']}")
 
 
 def _short(key: str) -> str:

@@ -32,9 +32,16 @@ class Conflict(NamedTuple):
 def conflicts(config: Config) -> list[Conflict]:
     """All contradictions between fields that are each well-formed."""
     return [
-        *_sizes(config), *_index(config.index), *_queries(config), *_teacher(config), *_temperature(config),
-        *_loss(config), *_query_side(config), *_measures(config),
+        *_seeds(config), *_sizes(config), *_index(config.index), *_queries(config), *_teacher(config),
+        *_temperature(config), *_loss(config), *_query_side(config), *_measures(config),
     ]  # fmt: skip
+
+
+def _seeds(config: Config) -> Iterator[Conflict]:
+    for position, seed in enumerate(config.seeds):
+        if seed in config.seeds[:position]:
+            text = f"found {seed} again; expected another number: the same seed gives the same training"
+            yield Conflict((f"seeds.{position}",), text)
 
 
 def _sizes(config: Config) -> Iterator[Conflict]:

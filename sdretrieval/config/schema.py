@@ -33,6 +33,8 @@ def _not_reserved(name: str) -> str:
     return name
 
 
+SEED_TEXT = "a whole number (at least 0, below 4294967296)"
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Slug = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"), AfterValidator(_not_reserved)]
 Measure = Annotated[str, Field(pattern=MEASURE)]
 
@@ -264,6 +266,9 @@ class GateConfig(Section):
 
     measure: Measure = identity("measure on dev that decides", "nDCG@10", expects=MEASURE_TEXT)
     tolerance: Number = identity("loss on dev that the interval of the gain must exclude", 0.01, ge=0, le=1)
+    guard: str | None = identity(
+        "another judged collection, on which no significant loss is accepted; null: none", None, min_length=1
+    )
 
 
 class EvaluateConfig(Section):
@@ -304,7 +309,13 @@ class Config(Section):
         "names the run's folder",
         expects="letters, digits, '.', '_' or '-' (at most 100, the first a letter or digit; not 'store')",
     )
-    seed: int = identity("of everything random", 13, ge=0, lt=2**32)
+    seeds: tuple[Seed, ...] = identity(
+        "of everything random; every training is repeated for each of them, and the report shows their spread",
+        (13,),
+        min_length=1,
+        strict=False,
+        expects=SEED_TEXT,
+    )
     corpus: CorpusConfig = identity("texts and judgements")
     student: StudentConfig = identity("the model that is trained")
     index: IndexConfig = identity("nearest-neighbour search", IndexConfig())
@@ -316,6 +327,11 @@ class Config(Section):
     gate: GateConfig = identity("when a generation is accepted", GateConfig())
     evaluate: EvaluateConfig = identity("what the report measures", EvaluateConfig())
     generations: int = identity("rounds of mining, teaching and training", 1, ge=1, le=10)
+
+    @property
+    def seed(self) -> int:
+        """The first: of the splits, of synthetic queries, of the lists, and of the student that is served."""
+        return self.seeds[0]
 
     @property
     def all_epochs(self) -> float:

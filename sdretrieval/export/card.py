@@ -9,7 +9,7 @@ from typing import Any
 
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.export.layout import STUDENT, Agreement
-from sdretrieval.formatting import quantity
+from sdretrieval.formatting import quantity, seeds_text
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 PROVEN = 0.05
@@ -98,8 +98,9 @@ def _summary(facts: CardFacts) -> str:
     corpus = _cell(facts.corpus)
     if report is None:
         return f"A bi-encoder that began as {base}, for search over {corpus}. Nothing was measured for this card."
-    if not any(one["decision"] in ("accepted", "merged") for one in report.get("generations", [])):
-        why = "No generation passed the gate" if report.get("generations") else "Nothing was trained"
+    own = [one for one in report.get("generations", []) if one["seed"] == report["seeds"][0]]  # this model's
+    if not any(one["decision"] in ("accepted", "merged") for one in own):
+        why = "No generation passed the gate" if own else "Nothing was trained"
         return f"A bi-encoder for search over {corpus}. **{why}: these are the weights of {base}.**"
     return f"A bi-encoder distilled from {base} on the documents of {corpus}, to search them better."
 
@@ -156,9 +157,10 @@ def _results(report: Mapping[str, Any] | None) -> str:
         if system in report["measures"]:
             values = [report["measures"][system].get(name) for name in names]
             rows.append([system, *("" if value is None else f"{value:.4f}" for value in values)])
+    averaged = "" if len(report["seeds"]) == 1 else f" (seed {report['seeds'][0]}), measured as the seeds' average"
     parts = [
         f"## Results\n\n{_cell(report['corpus'])}, {_split(report)}, {quantity(report['n_queries'], 'queries')}, "
-        f"seed {report['seed']}. `student_0` is the base before training, `final` is this model.",
+        f"{seeds_text(report['seeds'])}. `student_0` is the base before training, `final` is this model{averaged}.",
         _table(["system", *names], rows),
     ]
     if report.get("tests"):

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 from sdretrieval.chat import ChatModel, Cost
 from sdretrieval.config import Config, DenseConfig, EmaConfig, Member, members_of
 from sdretrieval.config.conflicts import probes
+from sdretrieval.corpus import find_source
 from sdretrieval.encode.views import View
 from sdretrieval.evaluation.judge import judging_cost
 from sdretrieval.planner.workload import Reader, Workload
 from sdretrieval.stages.corpus import recipe_shares, split_name, writer_of
+from sdretrieval.stages.guard import DOCUMENTS as GUARD_DOCUMENTS
 from sdretrieval.stages.judge import CHECKED, POOL, judges_dev
 from sdretrieval.stages.run import chat_model
 from sdretrieval.stages.teachers import view_of
@@ -24,6 +26,8 @@ from sdretrieval.units import UNITS, Address
 
 SHARED = 0.05
 """Of a batch's documents, those in several of its lists beyond what chance brings: some per cent."""
+BYTES_PER_TOKEN = 4
+"""Of English text."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,10 @@ def amount_of(address: str, config: Config, load: Workload) -> Amount | None:
             count = sum(side.total() for side in (reader.documents, reader.queries, reader.query_removed))
         case "encode":
             count = _encoded_tokens(address, config, load)
+        case "guard":
+            if address == "0/guard":
+                return None
+            count = guard_tokens(config)
         case "evaluate":
             count = load.splits.get(address.split(":")[-1], 0)
         case "probe":
@@ -103,6 +111,13 @@ def _encoded_tokens(address: str, config: Config, load: Workload) -> float:
         tokens += reader.documents.seen(view, reader.specials)
         tokens += reader.query_removed.first(load.measuring).seen(view, reader.specials)
     return tokens
+
+
+def guard_tokens(config: Config) -> float:
+    """Tokens of the guard's documents that a student reads, about: they are cut before anybody has read them."""
+    assert config.gate.guard is not None
+    size = find_source(config.gate.guard).size(GUARD_DOCUMENTS)
+    return min(size.bytes / BYTES_PER_TOKEN, size.documents * config.student.max_tokens)
 
 
 def reused_tokens(address: str, config: Config, load: Workload) -> float:

@@ -179,13 +179,13 @@ Held = tuple[float, float]
 
 def _predict(stage: Planned, trials: Trials, kept: float) -> Prediction:
     """Amount times what a unit took in a trial. `kept`: bytes that an earlier training left in the process."""
-    config, load, address = trials.config, trials.load, stage.address
+    config, load, address = trials.config, trials.load, Address.of(stage.address).unmarked
     name, amount = Address.of(address).stage, amount_of(address, config, load)
     seconds: float | None = None
     pace: float | None = None
     works: list[Held] = []
-    if name == "encode" and amount:
-        figures = trials.encoding(address)
+    if name in ("encode", "guard") and amount:
+        figures = trials.encoding(address if name == "encode" else "1/encode")
         pace = figures["seconds_per_token"]
         seconds = (amount.count - reused_tokens(address, config, load)) * pace
         works.append((HOLES["encode"] * figures["bytes"], figures["device_bytes"]))
@@ -377,7 +377,7 @@ def _too_much(forecast: Forecast, budget: Budget, given_up: list[GivenUp]) -> st
         return (
             f"--budget-minutes {budget.seconds / 60:g}: this config takes {readable(forecast.seconds)} "
             f"here{tried}; most: {most}. Encoding and measuring cannot be shortened by settings of mining and "
-            "training: fewer documents (--set corpus.max_documents=N), generations or controls "
+            "training: fewer documents (--set corpus.max_documents=N), generations, seeds or controls "
             "(--set evaluate.controls=[]) need less"
         )
     assert budget.peak_bytes is not None

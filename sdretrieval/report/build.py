@@ -23,25 +23,31 @@ def build_report(results: Results, figures: Figures, forecast: Mapping[str, Any]
     config, collection = results.run.config, results.base.collection
     measure = config.evaluate.measures[0]
     records, judge = results.run.runner.records, judged(results)
+    model = judge_of_dev({"judge": judge})
     return {
         "schema": 1,
         "name": config.name,
         "corpus": collection.notes["name"],
         "split": config.evaluate.split,
         "n_queries": figures.test[BASE].n_queries,
-        "seed": config.seed,
+        "seeds": list(config.seeds),
         "estimate": bool(collection.notes["estimate"]),
         "split_is_synthetic": is_made(collection, config.evaluate.split),
         "synthetic_queries": synthetic_queries(collection),
         "estimate_against_truth": estimate_against_truth(collection, figures, config.evaluate.split, measure),
         "judge": judge,
-        "systems": [system.name for system in results.systems],
+        "systems": list(figures.test),
         "measures": {name: measured.means() for name, measured in figures.test.items()},
+        "by_seed": figures.by_seed,
+        "spread": figures.spread,
         "dev_measures": {name: measured.means() for name, measured in figures.dev.items()},
         "n_dev_queries": figures.dev[BASE].n_queries,
         "tests": [figures.compared[pair] for pair in final_pairs(figures.test)],
         "seen_positives": _seen_positives(results, figures, measure),
-        "generations": [_generation(one, results, judge_of_dev({"judge": judge})) for one in results.generations],
+        "generations": [
+            _generation(one, seed, judge_of_dev({"judge": judge})) for seed in results.seeds for one in seed.generations
+        ],
+        "guard": results.forgotten.record() if results.forgotten else None,
         "generation_costs": generation_costs(records, len(results.generations)),
         "forecast": forecast_held(once(records), forecast),
         "probability": results.run.runner.result(results.final.probability, PROBABILITY, {}) if results.final else None,
@@ -84,10 +90,12 @@ def _generation(one: Generation, results: Results, judge: str | None) -> dict[st
     estimate = bool(results.base.collection.notes["estimate"])
     share = one.gate.get("share")
     mixed = f"mixed with the student before it ({share:.0%} of the new weights), " if share is not None else ""
-    own = re.compile(rf"{one.number}(m[0-9.]+)?/(?!.*:({CONTROLS})$)")  # its mixtures too
+    mark = re.escape(results.run.runner.mark)
+    own = re.compile(rf"{one.number}(m[0-9.]+)?/(?!.*:({CONTROLS})(@|$))[^@]*{mark}$")  # its mixtures too
     mine = [record for record in once(results.run.runner.records) if own.match(record["stage"])]
     return {
         "generation": one.number,
+        "seed": results.run.seed,
         "decision": one.decision,
         "proven": bool(one.gate["proven"]),
         "reason": (f"by {dev_name(True, judge)}: " if estimate else "") + mixed + one.gate["reason"],
@@ -97,5 +105,6 @@ def _generation(one: Generation, results: Results, judge: str | None) -> dict[st
         "p": one.gate["p"],
         "detectable": one.gate["detectable"],
         "merge_share": share,
+        "guard": one.gate.get("guard"),
         "seconds": round(sum(record["seconds"] for record in mine), 1),
     }

@@ -38,6 +38,8 @@ def _made(records: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, str, Mapp
     first = {record["key"]: record for record in reversed(records)}
     for record in records:
         address, maker = Address.of(record["stage"]), first[record["key"]]
+        if address.seed:  # the first seed's generations are compared
+            continue
         its_own = maker["stage"] == record["stage"] or Address.of(maker["stage"]).generation is None
         if address.generation and its_own:
             yield address.generation, record["stage"].partition("/")[2], maker

@@ -53,7 +53,7 @@ def _probe_rows(results: Results) -> list[dict[str, Any]]:
 
 def table_rows(results: Results, figures: Figures) -> list[dict[str, Any]]:
     """One row a system: dev and test measures, and the paired test of the difference to the base student."""
-    return [_row(system, figures) for system in results.systems]
+    return [_row(systems[0], figures) for systems in results.by_name.values()]
 
 
 def _row(system: System, figures: Figures) -> dict[str, Any]:
@@ -63,6 +63,7 @@ def _row(system: System, figures: Figures) -> dict[str, Any]:
         "description": system.description,
         "dev": figures.dev[system.name].means(),
         "test": figures.test[system.name].means(),
+        "spread": figures.spread.get(system.name, {}),
         **{name: test[name] for name in ("difference", "interval95", "p", "p_holm", "verdict") if name in test},
     }
 

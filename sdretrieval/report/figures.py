@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import stdev
 from typing import Any
 
-from sdretrieval.evaluation import Measured, family, paired_test
+from sdretrieval.evaluation import Measured, family, over_seeds, paired_test
 from sdretrieval.stages.evaluate import read_measured
 from sdretrieval.stages.results import Results
 
@@ -20,24 +21,51 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Figures:
-    """Per-query measures of every system on dev and on the report's split.
+    """Per-query measures of every system on dev and on the report's split, averaged over the seeds that have it.
 
-    `compared`: by (a, b) the paired test of a against b, p adjusted by Holm over all of these.
+    `compared`: by (a, b) the paired test of a against b, p adjusted by Holm over all of these. `by_seed`: of systems
+    that several seeds have, each measure's mean on the report's split by seed; `spread`: their standard deviation.
     """
 
     test: dict[str, Measured]
     dev: dict[str, Measured]
     compared: dict[Pair, dict[str, Any]]
+    by_seed: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+
+    @property
+    def spread(self) -> dict[str, dict[str, float]]:
+        """By system and measure."""
+        return {
+            name: {measure: stdev(seeds.values()) for measure, seeds in measures.items()}
+            for name, measures in self.by_seed.items()
+        }
 
 
 def figures_of(results: Results) -> Figures:
     """Read what the evaluate stages wrote, and compare."""
     config = results.run.config
-    test, dev = (
-        {system.name: read_measured(system.runs[split]) for system in results.systems}
+    tests, devs = (
+        {
+            name: {one.mark.removeprefix("@") or str(config.seed): read_measured(one.runs[split]) for one in systems}
+            for name, systems in results.by_name.items()
+        }
         for split in (config.evaluate.split, "dev")
     )
-    return Figures(test, dev, compared(test, config.evaluate.measures[0], config.seed))
+    test, dev = ({name: averaged(list(seeds.values())) for name, seeds in one.items()} for one in (tests, devs))
+    by_seed = {
+        name: {measure: {seed: one.mean(measure) for seed, one in seeds.items()} for measure in test[name].per_query}
+        for name, seeds in tests.items()
+        if len(seeds) > 1
+    }
+    return Figures(test, dev, compared(test, config.evaluate.measures[0], config.seed), by_seed)
+
+
+def averaged(seeds: Sequence[Measured]) -> Measured:
+    """Each query's measures, averaged over the seeds: tests are over queries, on these averages."""
+    if len(seeds) == 1:
+        return seeds[0]
+    names = seeds[0].per_query
+    return Measured({name: over_seeds([one.of(name) for one in seeds]).per_query for name in names})
 
 
 def final_pairs(systems: Mapping[str, Measured]) -> list[Pair]:

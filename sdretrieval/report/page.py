@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from sdretrieval.evaluation.significance import LOSS, NOISE, PairedTest, holm, verdict
-from sdretrieval.formatting import quantity, readable_bytes, readable_seconds
+from sdretrieval.formatting import quantity, readable_bytes, readable_seconds, seeds_text
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -69,6 +69,7 @@ def page_template(name: str) -> Template:
         size=size,
         excerpts=excerpts,
         quantity=quantity,
+        seeds=seeds_text,
     )
     return pages.get_template(name)
 
@@ -115,6 +116,7 @@ def _table_of(report: Mapping[str, Any]) -> list[Row]:
     rows: list[Row] = []
     for system in systems:
         row: Row = {"system": system, "test": measures.get(system) or {}, "dev": dev.get(system) or {}}
+        row["spread"] = (report.get("spread") or {}).get(system) or {}
         if test := against_base.get(system):
             row |= {key: test[key] for key in ("difference", "interval95", "p", "p_holm", "verdict")}
         rows.append(row)

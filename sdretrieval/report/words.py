@@ -38,14 +38,29 @@ def headline(report: Mapping[str, Any]) -> str:
     return (
         f"{against['measure']} on {report['corpus']} {split_name(report)}: {before:.4f} to {after:.4f} "
         f"({signed(against['difference'], 4)}, {interval if report['n_queries'] > 1 else 'one query'}): "
-        f"{against['verdict']}."
+        f"{against['verdict']}{_over_seeds(report, against['measure'])}."
+    )
+
+
+def _over_seeds(report: Mapping[str, Any], measure: str) -> str:
+    """Of how many trainings that is the average, how far they are apart, and which of them is served."""
+    seeds = report["seeds"]
+    if len(seeds) == 1:
+        return ""
+    spread = report["spread"]["final"][measure]
+    return (
+        f"; the average of {len(seeds)} seeds, standard deviation {spread:.4f}; the student of seed {seeds[0]} is kept"
     )
 
 
 def notes(results: Results, report: Mapping[str, Any]) -> list[str]:
     """What a reader must not overlook: how the student compares, estimates, the power of dev."""
-    config, run = results.run.config, len(report["generations"])
+    config, run = results.run.config, len(results.generations)
     lines = findings(report, COMPARISONS[1:])  # the headline has the first
+    if report["by_seed"]:
+        means = report["by_seed"]["final"][config.evaluate.measures[0]].items()
+        listed = ", ".join(f"{value:.4f} (seed {seed})" for seed, value in means)
+        lines.insert(0, f"{config.evaluate.measures[0]} of final by seed: {listed}.")
     if results.generations and results.generations[0].scores is None:
         lines.append(
             "The probe found no teacher better than the student, so training learned from labels alone "
@@ -59,6 +74,8 @@ def notes(results: Results, report: Mapping[str, Any]) -> list[str]:
             "Only the query encoder learns (student.train: query): documents keep the base student's vectors in every "
             "row above, so an index of them stays valid."
         )
+    if results.forgotten is not None:
+        lines.append(results.forgotten.sentence())
     lines += _dev_notes(report)
     if 0 < run < config.generations:
         lines.append(
@@ -100,7 +117,8 @@ def _dev_notes(report: Mapping[str, Any]) -> Iterator[str]:
             f"{report['split']} queries{order}."
         )
     for one in report["generations"]:
-        yield f"Generation {one['generation']}: {one['reason']}"
+        seed = f", seed {one['seed']}" if len(report["seeds"]) > 1 else ""
+        yield f"Generation {one['generation']}{seed}: {one['reason']}"
 
 
 def _seen_note(parts: Mapping[str, Any] | None) -> list[str]:

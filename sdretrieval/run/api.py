@@ -40,6 +40,7 @@ from sdretrieval.stages.run import Run
 from sdretrieval.store import Ledger, Store
 from sdretrieval.store.run_folder import FORECAST, runs_folder
 from sdretrieval.store.runner import Artifact, Planned, Runner, Stopped, ledger_by_address
+from sdretrieval.units import Address
 
 logger = logging.getLogger("sdretrieval")
 
@@ -159,7 +160,8 @@ def tune_and_forecast(run: Run, until: str | None) -> None:
         if now.stages:
             logger.info("%s to make: %s", quantity(len(now.stages), "stages"), now.summary())
         write_forecast(run.folder / FORECAST, now)
-        run.expected = {address: one.pace for address, one in now.stages.items() if one.pace is not None}
+        paces = ((Address.of(address).unmarked, one.pace) for address, one in now.stages.items())
+        run.expected = {address: pace for address, pace in paces if pace is not None}
     except ModelError:  # of a teacher that was tried: its own stage would fail, hours later
         raise
     except CANNOT_FORECAST as problem:

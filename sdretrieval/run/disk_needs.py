@@ -37,7 +37,8 @@ def check_room(config: Config, store: Store, stages: Sequence[Planned], student:
     except ResourceError as error:
         listed = ", ".join(f"{readable_bytes(size)} for {what}" for what, size in needs.items() if size)
         raise ResourceError(
-            f"{error}. Estimated: {listed}; fewer documents (corpus.max_documents), generations or controls need less"
+            f"{error}. Estimated: {listed}; fewer documents (corpus.max_documents), generations, seeds or controls "
+            "need less"
         ) from None
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from sdretrieval.config.conflicts import by_probe, learns_labels, probes
 from sdretrieval.errors import MissingScores, WorkError
@@ -19,6 +21,7 @@ from sdretrieval.stages.evaluate import (
     measure_teacher,
 )
 from sdretrieval.stages.gate import KEPT_OLD, Decision, Generation, gate, say_if_undecidable
+from sdretrieval.stages.guard import forgotten, guarded, measure_guard, sample_guard
 from sdretrieval.stages.index import index_vectors
 from sdretrieval.stages.judge import judge_what_people_judged, with_judged_dev
 from sdretrieval.stages.lexical import index_words
@@ -57,7 +60,27 @@ def loop(run: Run) -> Results:
         results.systems.append(measure_base_teacher(results))
 
     results.probe = probe_if_wanted(base)
-    student, objective = run.base, objective_of(results)
+    objective = objective_of(results)
+    trainings(results, objective, bm25)
+    for repetition in range(1, len(cfg.seeds)):  # everything above is the same for every seed
+        repeated = run.repeated(repetition)
+        repeat = Results(repeated, replace(base, run=repeated), results.weights, probe=results.probe)
+        trainings(repeat, objective, bm25)
+        repeated.runner.say_reused()
+        results.repeats.append(repeat)
+    results.checked = judge_what_people_judged(run, base.collection, base.lexical, base.vectors, base.index)
+    if from_files:  # late: the file may be made from what generation 1 mined
+        results.systems += base_teacher_if_known(results)
+    if base.guard is not None:
+        finals = [(one.run, one.final.student) for one in results.seeds if one.final is not None]
+        measured = [measure_guard(of, base.guard, "final/guard", student) for of, student in finals]
+        results.forgotten = forgotten(run, base.guard, guard_of_base(base, base.guard), measured)
+    return results
+
+
+def trainings(results: Results, objective: Objective | None, bm25: System) -> None:
+    """What one seed decides: the generations, the controls, and the final student, measured."""
+    base, run, cfg, student = results.base, results.run, results.run.config, results.run.base
     for number in range(1, cfg.generations + 1):
         if objective is None or would_repeat(results, number):
             break
@@ -70,26 +93,21 @@ def loop(run: Run) -> Results:
                 raise
             logger.warning("the control %s is left out, its teacher says nothing: %s", control, problem)
 
-    results.checked = judge_what_people_judged(run, base.collection, base.lexical, base.vectors, base.index)
-    if from_files:  # late: the file may be made from what generation 1 mined
-        results.systems += base_teacher_if_known(results)
     vectors = encode(base, "final/encode", student)
     undecided = any(one.decision == "undecided" for one in results.generations)
     described = "the base student: dev is too small to decide" if undecided else "what was accepted"
     final = measure_student(run, base.collection, "final", "final", described, vectors)
     hybrids = Hybrids(run, base.collection, base.lexical, bm25, final, "final")
     results.systems += [final, hybrids.absolute("hybrid_final", "final student + BM25")]
-    results.systems.sort(key=lambda system: system.place)
     index = index_vectors(run, base.collection, "final/index", vectors)
     probability = fit_probabilities(run, base.collection, base.lexical, vectors, index, final)
     results.final = Final(student, vectors, index, probability)
-    return results
 
 
 def prepare(run: Run) -> Base:
     """The stages that all generations share."""
     collected = collect(run)
-    synthetic = generates(run.config)
+    synthetic, guard = generates(run.config), sample_guard(run)
     # What a person marked wrongly is refused before any work.
     collection = collected if synthetic else with_verdicts(run, collected)
     tokens = tokenize_texts(run, collected, run.base.key, lambda: run.student(run.base.student))
@@ -101,7 +119,7 @@ def prepare(run: Run) -> Base:
     index = index_vectors(run, collection, "1/index", vectors)
     judged = with_judged_dev(run, collection, lexical, vectors, index)
     run.runner.say(lambda: say_if_undecidable(judged))
-    return Base(run, collected, judged, tokens, lexical, vectors, index)
+    return Base(run, collected, judged, tokens, lexical, vectors, index, guard)
 
 
 def encode(base: Base, address: str, student: Weights) -> Vectors:
@@ -217,7 +235,7 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
     system = measure_student(run, collection, f"{number + 1}", f"generation_{number}", described, new_vectors)
     results.systems.append(system)
     old_dev = measure_split(run, collection, f"{number}", "dev", vectors, index)
-    decision = gate(run, f"{number}/gate", old_dev, system.runs["dev"], weights)
+    decision = judge(results, f"{number}", old_dev, system.runs["dev"], new)
     outcome: Decision = "accepted" if decision["accepted"] else "rejected" if decision["decided"] else "undecided"
     kept = new if decision["accepted"] else student
     for share in MERGE_SHARES if outcome == "rejected" else ():
@@ -225,14 +243,33 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
         merged_vectors = encode(base, f"{number}m{share}/encode", merged)
         merged_index = index_vectors(run, collection, f"{number}m{share}/index", merged_vectors)
         dev = measure_split(run, collection, f"{number}m{share}", "dev", merged_vectors, merged_index)
-        tried = gate(run, f"{number}m{share}/gate", old_dev, dev, weights, mixture=True)
+        tried = judge(results, f"{number}m{share}", old_dev, dev, merged, mixture=True)
         if tried["accepted"]:
             kept, outcome, decision = merged, "merged", {**tried, "share": share, "unmerged": decision}
             break
     reason = decision["reason"]
-    run.runner.say(lambda: logger.info("generation %d: %s", number, reason))
+    seed = f", seed {run.seed}" if run.repetition else ""
+    run.runner.say(lambda: logger.info("generation %d%s: %s", number, seed, reason))
     results.generations.append(Generation(number, outcome, decision, kept, mined, inputs.scores, inputs.targets))
     return kept
+
+
+def judge(
+    results: Results, owner: str, before: Artifact, after: Artifact, student: Weights, *, mixture: bool = False
+) -> dict[str, Any]:
+    """What the gate decides by dev, and, if it accepts, the guard: a significant loss there is refused."""
+    run, guard = results.run, results.base.guard
+    decision = gate(run, f"{owner}/gate", before, after, results.weights, mixture=mixture)
+    if guard is None or not decision["accepted"]:
+        return decision
+    measured = measure_guard(run, guard, f"{owner}/guard", student)
+    found = forgotten(run, guard, guard_of_base(results.base, guard), [measured])
+    return decision if found is None else guarded(decision, found)
+
+
+def guard_of_base(base: Base, guard: Artifact) -> Artifact:
+    """What the base student, before any training, finds on the guard."""
+    return measure_guard(base.run, guard, "0/guard:student_0", base.run.base)
 
 
 def train_student(

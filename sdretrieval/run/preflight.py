@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
 from functools import partial
 
@@ -32,6 +32,7 @@ from sdretrieval.formatting import quantity
 from sdretrieval.paths import typed_path
 from sdretrieval.run.disk_needs import check_room
 from sdretrieval.stages.corpus import measuring_splits, writer_of
+from sdretrieval.stages.guard import guard_split
 from sdretrieval.stages.run import chat_model, prompts_of, student_from
 from sdretrieval.store import Store
 from sdretrieval.store.runner import Planned
@@ -46,7 +47,7 @@ SHARED_STAGES = ("corpus", "queries", "verdicts", "tokens", "lexical", "judge", 
 """Of all generations: 0/corpus and so on."""
 MEASURED_STAGES = ("encode", "index", "evaluate")
 """Of every student, the last generation's candidate (under the next number), controls and the final one included."""
-GENERATION_STAGES = (*MEASURED_STAGES, "mine", "score", "targets", "train", "gate", "merge")
+GENERATION_STAGES = (*MEASURED_STAGES, "mine", "score", "targets", "train", "gate", "guard", "merge")
 STUDENTS = ("hard_labels", "shuffled_teacher", "final")
 MERGE = re.compile(r"[0-9]+m0\.[0-9]+")
 ON_DEMAND = {
@@ -60,12 +61,12 @@ ON_DEMAND = {
 
 def check_request(config: Config, store: Store, until: str | None, worker: bool, dry_run: DryRun) -> None:
     """Everything that can be refused before long work; what can be known at once is said at once."""
-    refuse_all([*settings_checks(config), lambda: _check_stop(until, worker, config.generations)])
+    refuse_all([*settings_checks(config), lambda: _check_stop(until, worker, config)])
     say_settings(config)
     planned = dry_run(config, store, until)
     if until is not None and until not in {stage.address for stage in planned}:
         possible = [stage.address for stage in dry_run(config, store, assume=True)]
-        check_stage_exists(until, possible, config.generations)
+        check_stage_exists(until, possible, config.generations, [f"@{seed}" for seed in config.seeds[1:]])
     store.root.mkdir(parents=True, exist_ok=True)
     check_room(config, store, planned, check_student(config))
 
@@ -97,6 +98,7 @@ def settings_checks(config: Config) -> list[Callable[[], object]]:
     return [
         lambda: check_corpus(config),
         lambda: check_verdicts(config),
+        lambda: check_guard(config),
         lambda: prompts_of(config),
         *(partial(check_model, member, config) for member in (None, *members_of(config.teacher))),
         lambda: check_language_models(config),
@@ -105,9 +107,9 @@ def settings_checks(config: Config) -> list[Callable[[], object]]:
     ]
 
 
-def _check_stop(until: str | None, worker: bool, generations: int) -> None:
+def _check_stop(until: str | None, worker: bool, config: Config) -> None:
     if until is not None:
-        check_until(until, generations)
+        check_until(until, config.generations)
     elif worker:
         raise RequestError("--worker needs --until: the stage up to which this process works, such as 1/score")
 
@@ -192,6 +194,12 @@ def check_verdicts(config: Config) -> None:
         read_marks(typed_path(config.corpus.verdicts))
 
 
+def check_guard(config: Config) -> None:
+    """Raise CorpusError if the guard's collection is not there or has too few judgements, as far as its files say."""
+    if (source := config.gate.guard) is not None and (counts := find_source(source).preview()) is not None:
+        guard_split(source, counts)
+
+
 def check_student(config: Config) -> Student:
     """The base student. Raises ModelError if it does not load, has two encoders of which one would learn for both,
     or `train.freeze` names no part of it, and RequestError if its vectors' dims do not suit the index.
@@ -222,13 +230,13 @@ def check_until(until: str, generations: int) -> None:
 
     The candidate of the last generation is encoded and evaluated under the next number.
     """
-    number, name, _ = Address.of(until)
+    number, name, *_ = Address.of(until)
     stage = until.partition("/")[2]
     if name not in SHARED_STAGES + GENERATION_STAGES:
         stages = ", ".join(SHARED_STAGES + GENERATION_STAGES)
         raise RequestError(f"--until {until}: expected GENERATION/STAGE such as 1/mine; stages: {stages}")
     if number == "0":
-        if name not in (*SHARED_STAGES, "evaluate") and not stage.startswith("encode:teacher"):
+        if name not in (*SHARED_STAGES, "evaluate", "guard") and not stage.startswith("encode:teacher"):
             raise RequestError(f"--until {until}: {name} belongs to a generation; expected 1/{stage}, for example")
     elif name in SHARED_STAGES:
         raise RequestError(f"--until {until}: {name} is shared by all generations; expected 0/{stage}")
@@ -240,8 +248,9 @@ def check_until(until: str, generations: int) -> None:
                 f"{last}/{stage}"
             )
     elif not (
-        (MERGE.fullmatch(number) and name in (*MEASURED_STAGES, "gate"))
+        (MERGE.fullmatch(number) and name in (*MEASURED_STAGES, "gate", "guard"))
         or (number in STUDENTS and name in MEASURED_STAGES)
+        or until.startswith("final/guard")
     ):
         raise RequestError(
             f"--until {until}: expected a generation's number before the /, or one of {', '.join(STUDENTS)} before "
@@ -249,9 +258,9 @@ def check_until(until: str, generations: int) -> None:
         )
 
 
-def check_stage_exists(until: str, stages: Collection[str], generations: int) -> None:
+def check_stage_exists(until: str, stages: Collection[str], generations: int, marks: Sequence[str] = ()) -> None:
     """Raise RequestError unless the config makes the stage `until`, or may make it, should a gate refuse."""
-    if until in stages or until in _merges(generations):
+    if until in stages or until in {f"{stage}{mark}" for stage in _merges(generations) for mark in ("", *marks)}:
         return
     plain = until.partition(":")[0]
     close = [plain] if plain in stages else get_close_matches(until, stages, n=2, cutoff=0.75)
@@ -267,6 +276,6 @@ def _merges(generations: int) -> set[str]:
         for share in MERGE_SHARES
         for stage in (
             f"/merge:{share}",
-            *(f"m{share}/{name}" for name in ("encode", "index", "evaluate:dev", "gate")),
+            *(f"m{share}/{name}" for name in ("encode", "index", "evaluate:dev", "gate", "guard")),
         )
     }

@@ -49,9 +49,13 @@ def finish_run(results: Results) -> RunResult:
     fresh = folder / "runs.made"
     with _emptied(fresh):  # whole: an earlier run under this name may have had other systems
         fresh.mkdir(parents=True)
-        for system in results.systems:
+        for system in (one for systems in results.by_name.values() for one in systems):
             for split, artifact in system.runs.items():
-                write_trec(read_trec(artifact.path / "run.trec"), fresh / f"{system.name}.{split}.trec", system.name)
+                write_trec(
+                    read_trec(artifact.path / "run.trec"),
+                    fresh / f"{system.name}{system.mark}.{split}.trec",
+                    system.name,
+                )
         replace_folder(fresh, folder / "runs")
     corpus = results.base.collection.corpus
     if encoded := encoded_ids(chain(corpus.document_ids, corpus.query_ids)):

@@ -82,7 +82,9 @@ def encode_student(
         student = run.student(folder)
         if address == "1/encode":  # the base student is loaded: a run that finds all of this needs no model for it
             say_coverage(run, collected, tokens)
-        encoding = Encoding(work, student, _batch_tokens(run), precision, address, also_from, run.expected.get(address))
+        encoding = Encoding(
+            work, student, batch_tokens_of(run), precision, address, also_from, run.expected.get(address)
+        )
         if documents is None:
             count = len(collected.corpus.documents)
             chosen = choose(settings_from(run.config.index), count, student.dims)
@@ -102,7 +104,7 @@ def encode_student(
     else:
         identity = {"encoded": "queries"}
     inputs: list[Artifact | str] = [tokens, key, *([documents] if documents else [])]
-    made = run.runner.stage(address, 2, identity | _identity(run), inputs, build, resumable=True)
+    made = run.runner.stage(address, 2, identity | student_identity(run), inputs, build, resumable=True)
     return Vectors(made.key, made.path, documents)
 
 
@@ -113,10 +115,10 @@ def encode_query_removed(run: Run, tokens: Tokens) -> Vectors:
     def build(work: Work) -> None:
         if tokens.query_removed is not None:
             student = run.student(run.base.student)
-            encoding = Encoding(work, student, _batch_tokens(run), precision, address)
+            encoding = Encoding(work, student, batch_tokens_of(run), precision, address)
             encoding.documents("query_removed", "query_removed", tokens.query_removed, view)
 
-    identity = {"encoded": "hidden", "max_tokens": view.max_tokens, **_identity(run)}
+    identity = {"encoded": "hidden", "max_tokens": view.max_tokens, **student_identity(run)}
     inputs: list[Artifact | str] = [tokens, run.base.key]
     made = run.runner.stage(address, 2, identity, inputs, build, resumable=True)
     return Vectors(made.key, made.path)
@@ -149,11 +151,12 @@ def encode_external(run: Run, collected: Collection, position: int, encoder: Ext
     return Vectors(made.key, made.path)
 
 
-def _batch_tokens(run: Run) -> int | None:
+def batch_tokens_of(run: Run) -> int | None:
+    """Most tokens of the student's batches; None: as many as suit the device."""
     return run.config.student.batch_tokens or run.batch_tokens
 
 
-def _identity(run: Run) -> dict[str, Any]:
+def student_identity(run: Run) -> dict[str, Any]:
     """What decides the student's vectors beside its weights, the tokens and the view of documents."""
     cfg = run.config.student
     return {

@@ -35,11 +35,12 @@ STRENGTHS = (0.0, 1.0, 2.0, 4.0, 6.0, 9.0, 14.0, 20.0)
 
 @dataclass(frozen=True)
 class System:
-    """One system of the report: its runs' artifacts by split."""
+    """One system of the report: its runs' artifacts by split. `mark`: of the seed, if it is not the config's first."""
 
     name: str
     description: str
     runs: dict[str, Artifact]
+    mark: str = ""
 
     @property
     def place(self) -> tuple[int, int]:
@@ -106,7 +107,7 @@ def measure_student(
     """A student as a system of the report."""
     index = index_vectors(run, collection, f"{prefix}/index", vectors)
     runs = {split: measure_split(run, collection, prefix, split, vectors, index) for split in run.splits}
-    return System(name, description, runs)
+    return System(name, description, runs, run.runner.mark)
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class Hybrids:
             )
             for split in self.run.splits
         }  # fmt: skip
-        return System(name, description, runs)
+        return System(name, description, runs, self.run.runner.mark)
 
     def _chosen_strength(self) -> Artifact:
         """`strength.json`: the strength of `STRENGTHS` that is best on dev."""

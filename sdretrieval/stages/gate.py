@@ -63,7 +63,12 @@ def gate(
         write_json(work.folder / "gate.json", decision.record())
         work.counts.update(accepted=decision.accepted, difference=decision.difference)
 
-    identity = {**identity_fields(cfg), "looks": looks, "chosen_of": chosen_of, "seed": run.config.seed}
+    identity = {
+        **identity_fields(cfg, without={"guard"}),
+        "looks": looks,
+        "chosen_of": chosen_of,
+        "seed": run.config.seed,
+    }
     made = run.runner.stage(address, 3, identity, [before, after], build)
     return run.runner.result(made, "gate.json", ACCEPTED)
 

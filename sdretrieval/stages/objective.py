@@ -121,14 +121,14 @@ def teacher_vectors(work: Work, data: TrainingData) -> HasVectors | None:
         vectors = _aligned(data, vectors, data.student_vectors)
         work.counts["teacher_vectors_kept"] = vectors.kept
     if data.objective == "shuffled":
-        return ShuffledVectors.of(vectors, len(data.collection.corpus.documents), data.config.seed)
+        return ShuffledVectors.of(vectors, len(data.collection.corpus.documents), data.seed)
     return vectors
 
 
 def _aligned(data: TrainingData, teacher: HasVectors, student: Vectors) -> AlignedVectors:
     """Fitted on the training queries and on documents as each side sees them."""
     documents, queries = len(data.collection.corpus.documents), data.candidates.query_rows_Q
-    drawn = np.sort(np.random.default_rng(data.config.seed).permutation(documents)[:ALIGNED_ON])
+    drawn = np.sort(np.random.default_rng(data.seed).permutation(documents)[:ALIGNED_ON])
     seen = student.documents
     firsts = np.asarray(seen.vectors_WD[seen.windows[drawn]])
     theirs = np.concatenate([teacher.document_vectors(drawn), teacher.query_vectors(queries)])

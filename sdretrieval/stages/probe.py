@@ -69,7 +69,7 @@ def probe(
         "depth": config.evaluate.teacher_depth,
         "lexical": config.mine.lexical,
         "weights": weights,
-        "gate": identity_fields(config.gate),
+        "gate": identity_fields(config.gate, without={"guard"}),
         "seed": config.seed,
     }
     inputs = [vectors, index, lexical, collection.judged, *teacher_vectors.values()]

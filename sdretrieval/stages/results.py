@@ -8,6 +8,7 @@ from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.evaluate import System
 from sdretrieval.stages.gate import Generation
+from sdretrieval.stages.guard import Forgotten
 from sdretrieval.stages.lexical import Lexical
 from sdretrieval.stages.run import Run, Weights
 from sdretrieval.stages.targets import MixtureWeights
@@ -26,6 +27,8 @@ class Base:
     lexical: Lexical
     vectors: Vectors
     index: Artifact
+    guard: Artifact | None = None
+    """The sample of another collection, on which no significant loss is accepted."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Final:
 
 @dataclass
 class Results:
-    """What a run has made: its systems, in the order of the report, and what came of each generation."""
+    """What a run has made with one of its seeds: systems, and what came of each generation."""
 
     run: Run
     base: Base
@@ -54,3 +57,20 @@ class Results:
     """A language model's grades of what people judged; None if the config names no such judge."""
     final: Final | None = None
     """None until the loop has come to its end."""
+    forgotten: Forgotten | None = None
+    """What the final students have lost on the guard; None without a guard, or before the end."""
+    repeats: list[Results] = field(default_factory=list)
+    """What the other seeds made: the systems that training has a part in, generations, final."""
+
+    @property
+    def seeds(self) -> list[Results]:
+        """These results and the repeats, in the order of the config's seeds."""
+        return [self, *self.repeats]
+
+    @property
+    def by_name(self) -> dict[str, list[System]]:
+        """The systems in the order of the report, each as often as there are seeds that have it."""
+        named: dict[str, list[System]] = {}
+        for system in sorted((one for seed in self.seeds for one in seed.systems), key=lambda system: system.place):
+            named.setdefault(system.name, []).append(system)
+        return named

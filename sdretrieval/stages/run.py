@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -39,7 +39,20 @@ class Run:
     """Of the student's batches if the config leaves that open; None takes what suits its kind of device."""
     expected: dict[str, float] = field(default_factory=dict)
     """By stage address, seconds of a token (encode) or of an update (train), as trials of this machine say."""
+    repetition: int = 0
+    """Which of the config's seeds the trainings have."""
     _loaded: tuple[Path, Student] | None = None
+
+    @property
+    def seed(self) -> int:
+        """Of the trainings: the order of the queries, the candidates of each visit, dropout, the shuffled control."""
+        return self.config.seeds[self.repetition]
+
+    def repeated(self, repetition: int) -> Run:
+        """The same run, whose trainings have another of the config's seeds."""
+        self.runner.say_reused()  # from here on the other runner counts
+        runner = replace(self.runner, mark=f"@{self.config.seeds[repetition]}")
+        return replace(self, runner=runner, repetition=repetition)
 
     @property
     def store(self) -> Store:

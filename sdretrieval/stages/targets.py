@@ -67,7 +67,8 @@ def temper(
 ) -> Artifact:  # fmt: skip
     """The distributions that teach; `shuffled` is the control."""
     config, members = run.config, members_of(run.config.teacher)
-    identity: dict[str, Any] = {**identity_fields(config.targets), "shuffled": shuffled, "seed": config.seed}
+    seed = run.seed if shuffled else config.seed  # the lists, and what they teach, are the same for every seed
+    identity: dict[str, Any] = {**identity_fields(config.targets), "shuffled": shuffled, "seed": seed}
     if config.targets.temperature == "student":
         identity["student_temperature"] = config.train.student_temperature
     live = [position for position, member in enumerate(members) if getattr(member, "mode", "") == "live"]
@@ -79,8 +80,8 @@ def temper(
     def build(work: Work) -> None:
         candidates = Candidates.load(mined.path)
         build_list_targets(
-            work, candidates, TeacherScores.load(scores.path), weights.values(), config, shuffled=shuffled,
-            confirmed=confirmed_negatives(collection.verdicts, candidates),
+            work, candidates, TeacherScores.load(scores.path), weights.values(), config,
+            shuffled=shuffled, seed=seed, confirmed=confirmed_negatives(collection.verdicts, candidates),
         )  # fmt: skip
 
     return run.runner.stage(address, 4, identity, [mined, scores, *weights.inputs], build)
@@ -114,9 +115,11 @@ def build_list_targets(
     config: Config,
     *,
     shuffled: bool,
+    seed: int = 0,
     confirmed: Ragged | None = None,
 ) -> None:
-    """Calibrated, mixed, tempered: one distribution a list. `shuffled` permutes each list's scores (control)."""
+    """Calibrated, mixed, tempered: one distribution a list. `shuffled` permutes each list's scores
+    by `seed` (control)."""
     cfg, rule = config.targets, config.targets.false_negatives
     judged = mixed = scores.mixed(weights)
     temperature: float | Literal["auto"] = "auto"
@@ -125,9 +128,9 @@ def build_list_targets(
         temperature = student_temperature(scores, weights, config) if own else float(cfg.temperature)
     excluded, clip = scores.unknown(weights), cfg.calibrate in ("absolute", "zscore", "log_odds")
     if shuffled:
-        judged = mixed = shuffled_within_lists(mixed, config.seed, candidates.query_rows_Q)
+        judged = mixed = shuffled_within_lists(mixed, seed, candidates.query_rows_Q)
         if excluded is not None:  # a score is moved together with whether it is one
-            excluded = shuffled_within_lists(excluded, config.seed, candidates.query_rows_Q)
+            excluded = shuffled_within_lists(excluded, seed, candidates.query_rows_Q)
     elif live_share(config, weights) > 0:  # training adds the live member; the temperature is the whole mixture's
         whole, _ = build_targets(
             mixed, candidates.positive, temperature=temperature, target_perplexity=cfg.target_perplexity,

@@ -67,6 +67,7 @@ def train(
         taught = inputs.targets is not None and inputs.scores is not None
         data = TrainingData(
             config=config,
+            seed=run.seed,
             collection=collection,
             tokens=tokens,
             candidates=candidates,
@@ -96,7 +97,7 @@ def train(
         "objective": objective,
         "student": [config.student.max_tokens, config.student.query_tokens, *astuple(prompts_of(config).prompts)],
         "learns": config.student.train,
-        "seed": config.seed,
+        "seed": run.seed,
     }
     if objective == "hard":  # the teacher has no part in it: a run with another teacher finds the same control
         for name in ("scope", "hard_label_weight", "margin_scale"):
@@ -154,7 +155,7 @@ def _settings(data: TrainingData) -> TrainSettings:
         precision=data.precision,
         gradient_accumulation=cfg.gradient_accumulation,
         half_life=half_lives[0] if half_lives else HALF_LIFE,
-        seed=data.config.seed,
+        seed=data.seed,
     )
     often = cfg.save_every or max(1, updates_of(queries, settings) // SAVE_TIMES)
     return replace(settings, save_every=often)
@@ -197,7 +198,7 @@ def _collator(work: Work, data: TrainingData, student: Student) -> Collator:
         candidates=candidates,
         targets=data.targets,
         candidates_per_query=cfg.candidates_per_query,
-        seed=data.config.seed,
+        seed=data.seed,
         score_batch=_batch_scorer(data),
         judge_batch=_batch_judge(data),
         known=known,
@@ -244,7 +245,7 @@ def _whole_batch(data: TrainingData, scores: TeacherScores, chosen: Sequence[boo
         if counts and weight > 0 and isinstance(teacher, FreeTeacher)
     ]
     teachers, kept, weights = zip(*members, strict=True)
-    rows, seed = data.candidates.query_rows_Q, data.config.seed
+    rows, seed = data.candidates.query_rows_Q, data.seed
     mixture = BatchTeacher(teachers, TeacherScores(kept), weights, rows)
     if data.objective == "teacher":
         return mixture.matrix

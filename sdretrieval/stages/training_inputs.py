@@ -47,10 +47,11 @@ class TrainingData:
 
     `start`: the student's folder; `average`: that of its moving average. `documents` and `query_removed`: the base
     student's vectors of all documents, and of documents without the queries made from them, if only queries learn.
-    `use_labels`: whether the train judgements may be known.
+    `seed`: of this training, one of the config's. `use_labels`: whether the train judgements may be known.
     """
 
     config: Config
+    seed: int
     collection: Collection
     tokens: Tokens
     candidates: Candidates

@@ -51,6 +51,8 @@ class Runner:
     """Runs stages; with `dry` it only says, in `planned`, what it would run. `until`: a stage address such as `2/mine`.
 
     `assume`: a dry run that takes every gate and probe to say yes, whatever they said earlier.
+    `mark`: put behind the address of what a repetition makes anew, such as `@14`. What it finds as it was made before,
+    under the same address, keeps that address.
     """
 
     store: Store
@@ -58,6 +60,7 @@ class Runner:
     dry: bool = False
     assume: bool = False
     until: str | None = None
+    mark: str = ""
     before: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     records: list[dict[str, Any]] = field(default_factory=list)
     planned: list[Planned] = field(default_factory=list)
@@ -80,8 +83,10 @@ class Runner:
         name = Address.of(address).stage
         keys = [one if isinstance(one, str) else one.key for one in inputs]
         key = key_of(name, version, identity, keys)
-        if (address, key) in self._known:
-            return self._known[address, key]
+        for known in ((address, key), (address + self.mark, key)):
+            if known in self._known:
+                return self._known[known]
+        address += self.mark
         describe = {"version": version, "identity": dict(identity), "inputs": keys}
         if self.dry:
             self._plan(address, key, describe, resumable)

@@ -90,7 +90,10 @@ def test_the_table_names_rule_curve_and_advice(finished: Finished, call: Call) -
         (["--rule", "margin", "--percent", "90"], "--rule margin has no --percent; leave one of them out"),
         (["--rule", "none"], "--rule none: expected margin or percent_of_positive"),
         (["-n", "0"], "-n 0: expected at least 1"),
-        (["--set", "seed=1"], "--set changes a config; tiny is a run, whose settings are fixed; name its YAML instead"),
+        (
+            ["--set", "seeds=[1]"],
+            "--set changes a config; tiny is a run, whose settings are fixed; name its YAML instead",
+        ),
         (["--tsv", "marks.txt"], "--tsv marks.txt: found the ending '.txt'; expected one of .tsv, .csv, .jsonl"),
         (["--html", "nowhere/page.html"], "--html nowhere/page.html: there is no folder nowhere; make it first"),
     ],

@@ -100,7 +100,7 @@ def test_targets_that_are_no_config_and_no_run(copied: Path, call: Call, tmp_pat
     assert done.code == 2 and "no run 'tinny'; runs in" in done.err
     done = call("score", "tinny.yaml", "--export", tmp_path / "a.tsv", "--runs", copied)
     assert done.code == 2 and "config tinny.yaml: no such file" in done.err
-    done = call("score", "tiny", "--export", tmp_path / "a.tsv", "--runs", copied, "--set", "seed=1")
+    done = call("score", "tiny", "--export", tmp_path / "a.tsv", "--runs", copied, "--set", "seeds=[1]")
     assert done.code == 2 and "--set changes a config; tiny is a run" in done.err
 
 

@@ -22,7 +22,7 @@ from tests.faults.bad_inputs.settings import kinds_of
 
 DESIGN = """
 name: scifact-minilm
-seed: 13
+seeds: [13]
 corpus:   {source: beir:scifact}
 student:  {model: sentence-transformers/all-MiniLM-L6-v2, max_tokens: 256}
 index:    {kind: exact, device: auto}
@@ -103,7 +103,7 @@ def test_temperature_is_auto_or_a_number(value: object, read: object) -> None:
 
 def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        parse_config(minimal()).seed = 14
+        parse_config(minimal()).seeds = (14,)
 
 
 def test_parsing_leaves_the_data_as_it_was() -> None:
@@ -152,7 +152,7 @@ def test_costs_never_change_the_key(student: int, teacher: int, device: str) -> 
 
 @given(
     st.sampled_from(
-        ["seed={}", "mine.depth={}", "student.max_tokens={}", "teacher.members.0.max_tokens={}", "train.epochs={}"]
+        ["seeds=[{}]", "mine.depth={}", "student.max_tokens={}", "teacher.members.0.max_tokens={}", "train.epochs={}"]
     ),
     st.integers(101, 10_000),
 )
@@ -175,6 +175,7 @@ CHANGES = {
     "corpus.generate.writer": "{model: some/writer}",
     "evaluate.judge": "{url: 'http://localhost/v1', model: judge}",
     "corpus.generate.query_removed": "[span]",
+    "seeds": "[14, 15]", "gate.guard": "beir:fiqa",
     "evaluate.measures": "[MAP@10]", "evaluate.controls": "[hard_labels]", "evaluate.baselines": "[hybrid_rrf]",
     "evaluate.hard_label_rates": "[1e-4]", "train.freeze": "[]",
     "evaluate.split": "dev", "targets.temperature": "0.5", "student.prompts.query": "q",
@@ -230,4 +231,4 @@ def test_every_number_has_bounds_on_both_sides() -> None:
         limits = {type(one) for one in field.metadata}
         assert limits & {Ge, Gt} and limits & {Le, Lt}, path
         checked.add(path.rpartition(".")[2])
-    assert {"epochs", "later_epochs", "generations", "max_tokens", "half_life", "batch_tokens", "seed"} <= checked
+    assert {"epochs", "later_epochs", "generations", "max_tokens", "half_life", "batch_tokens"} <= checked

@@ -21,7 +21,7 @@ from tests.helpers.runs.configs import ensemble, minimal, problems
 SINGLE: list[tuple[dict[Any, Any], str]] = [
     (minimal(mine={"dept": 5}), "mine.dept: unknown key (found 5); did you mean mine.depth?"),
     (minimal(depth=5), "depth: unknown key (found 5); did you mean mine.depth or evaluate.depth?"),
-    (minimal(gate={"zzz": 1}), "gate.zzz: unknown key (found 1); expected one of measure, tolerance"),
+    (minimal(gate={"zzz": 1}), "gate.zzz: unknown key (found 1); expected one of measure, tolerance, guard"),
     (
         minimal(index={"kind": "exat"}),
         'index.kind: found "exat"; expected exact, auto or a FAISS factory string such as HNSW32, IVF,Flat, SQ8 or '
@@ -38,7 +38,17 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
     ),
     (minimal(mine={"keep": "16"}), 'mine.keep: found "16"; expected a whole number (at least 2, at most 1000000)'),
     (minimal(mine={"keep": 1}), "mine.keep: found 1; expected a whole number (at least 2, at most 1000000)"),
-    (minimal(seed=True), "seed: found true; expected a whole number (at least 0, below 4294967296)"),
+    (minimal(seeds=[True]), "seeds.0: found true; expected a whole number (at least 0, below 4294967296)"),
+    (
+        minimal(seeds=13),
+        "seeds: found 13; expected a list, each entry a whole number (at least 0, below 4294967296) (not empty)",
+    ),
+    (
+        minimal(seeds=[]),
+        "seeds: found []; expected a list, each entry a whole number (at least 0, below 4294967296) (not empty)",
+    ),
+    (minimal(seed=13), "seed: unknown key (found 13); did you mean seeds?"),
+    (minimal(gate={"guard": 3}), "gate.guard: found 3; expected text (not empty) or null"),
     (minimal(generations=11), "generations: found 11; expected a whole number (at least 1, at most 10)"),
     (minimal(mine={"lexical": 1}), "mine.lexical: found 1; expected true or false"),
     (minimal(mine={"top_share": 1.5}), "mine.top_share: found 1.5; expected a number (at least 0, at most 1)"),
@@ -103,7 +113,7 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
     ),
     (minimal(teacher={"kind": "cross_encoder"}), "teacher.model: missing; expected text (not empty)"),
     (minimal(student={"model": ""}), 'student.model: found ""; expected text (not empty)'),
-    (minimal(gate=3), "gate: found 3; expected a section with the keys measure, tolerance"),
+    (minimal(gate=3), "gate: found 3; expected a section with the keys measure, tolerance, guard"),
     (minimal(train={"freeze": ["a", 3]}), "train.freeze.1: found 3; expected text"),
     (
         minimal(evaluate={"measures": ["ndcg@10"]}),
@@ -283,7 +293,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert refused(tmp_path).endswith("is a folder; expected a YAML file")
     assert "scifact.yaml, line 3, column 1: broken YAML: expected ',' or '}'" in refused(tmp_path / "scifact.yaml")
     assert refused(tmp_path / "twice.yaml").endswith("line 3, column 1: broken YAML: the key 'seed' is there twice")
-    assert "found a list; expected a mapping with the keys name, seed, corpus" in refused(tmp_path / "list.yaml")
+    assert "found a list; expected a mapping with the keys name, seeds, corpus" in refused(tmp_path / "list.yaml")
     assert "found nothing; expected a mapping" in refused(tmp_path / "empty.yaml")
     assert "byte 6 is not UTF-8" in refused(tmp_path / "binary.yaml")
     assert "broken YAML" in refused(tmp_path / "control.yaml")

@@ -14,7 +14,7 @@ REPORT: dict[str, Any] = {
     "corpus": "tiny",
     "split": "test",
     "n_queries": 24,
-    "seed": 13,
+    "seeds": [13],
     "systems": ["bm25", "student_0", "hybrid_0", "final"],
     "measures": {
         "bm25": {"nDCG@10": 0.81, "Recall@100": 1.0},
@@ -31,11 +31,19 @@ REPORT: dict[str, Any] = {
     "generations": [
         {
             "generation": 1,
+            "seed": 13,
             "decision": "accepted",
             "proven": True,
             "reason": "accepted, a proven gain: +0.3",
             "seconds": 3.0,
         },
-        {"generation": 2, "decision": "rejected", "proven": False, "reason": "rejected: a loss: -0.1", "seconds": 3.0},
+        {
+            "generation": 2,
+            "seed": 13,
+            "decision": "rejected",
+            "proven": False,
+            "reason": "rejected: a loss: -0.1",
+            "seconds": 3.0,
+        },
     ],
 }

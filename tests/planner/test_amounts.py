@@ -60,6 +60,21 @@ def test_the_forecast_has_every_stage_that_a_run_makes(predicted: Fitted, finish
     assert made == set(predicted.forecast.stages)
 
 
+def test_other_seeds_and_a_guard_are_predicted_too(
+    predicted: Fitted, make_config: MakeConfig, letters: Path, tmp_path: Path
+) -> None:
+    stages = forecast_config(
+        make_config(CONTROLS, "seeds=[13, 14]", f"gate.guard={letters}"), runs=tmp_path
+    ).forecast.stages
+    assert set(predicted.forecast.stages) <= set(stages)
+    for address in ("1/train", "2/encode", "1/train:hard_labels", "2/evaluate:dev"):
+        assert stages[f"{address}@14"].amount == stages[address].amount == predicted.forecast.stages[address].amount
+        assert stages[f"{address}@14"].seconds == stages[address].seconds
+    assert not any(address.startswith(("0/", "1/mine")) for address in stages if address.endswith("@14"))
+    assert units_of(stages, "1/guard@14") == units_of(stages, "0/guard:student_0") > 0
+    assert seconds_of(stages, "1/guard") > 0
+
+
 def test_work_predicted_is_the_work_done(predicted: Fitted, finished: RunResult) -> None:
     seen = set()
     for record in ledger_of(finished.folder):

@@ -65,13 +65,13 @@ def paired(a: str, b: str, difference: float, p: float) -> dict[str, Any]:
 @pytest.fixture
 def report() -> dict[str, Any]:
     return {
-        "schema": 1, "corpus": "scifact", "split": "test", "n_queries": 300, "seed": 13, "systems": SYSTEMS,
+        "schema": 1, "corpus": "scifact", "split": "test", "n_queries": 300, "seeds": [13], "systems": SYSTEMS,
         "measures": {name: {"nDCG@10": 0.6 + 0.01 * at, "Recall@100": 0.9} for at, name in enumerate(SYSTEMS)},
         "dev_measures": {name: {"nDCG@10": 0.58 + 0.01 * at} for at, name in enumerate(SYSTEMS)},
         "tests": [paired("final", "student_0", 0.045, 0.0001), paired("final", "hybrid_0", -0.04, 0.002),
                   paired("final", "hard_labels", 0.004, 0.61), paired("hybrid_final", "hybrid_0", 0.009, 0.3)],
-        "generations": [{"generation": 1, "decision": "accepted", "proven": True, "reason": "a proven gain: +0.04",
-                         "seconds": 200.0}],
+        "generations": [{"generation": 1, "seed": 13, "decision": "accepted", "proven": True,
+                         "reason": "a proven gain: +0.04", "seconds": 200.0}],
         "seconds": 754.0, "peak_rss_bytes": 2_345_000_000,
     }  # fmt: skip
 
@@ -170,7 +170,7 @@ def test_whoever_is_ahead_comes_first_in_words_and_figures(
     report = {
         "corpus": "tiny", "split": "test", "estimate": False, "split_is_synthetic": False, "n_queries": queries,
         "n_dev_queries": 50,
-        "trained": bool(decisions), "generations": [{"decision": decision} for decision in decisions],
+        "trained": bool(decisions), "seeds": [13], "generations": [{"decision": decision} for decision in decisions],
         "measures": {name: {"nDCG@10": mean} for name, mean in of.items()},
         "tests": [paired(a, b, of[a] - of[b], p if of[a] != of[b] and queries > 1 else 1.0) for a, b in COMPARISONS],
     }  # fmt: skip

@@ -48,7 +48,7 @@ def test_report_json_holds_the_promised_keys(finished: RunResult) -> None:
     report = json.loads((finished.folder / "report.json").read_text())
     assert report == finished.report
     assert report["schema"] == 1
-    assert (report["corpus"], report["split"], report["n_queries"], report["seed"]) == ("tiny", "test", 24, 13)
+    assert (report["corpus"], report["split"], report["n_queries"], report["seeds"]) == ("tiny", "test", 24, [13])
     for part in ("measures", "dev_measures"):
         assert list(report[part]) == SYSTEMS
         assert all(set(values) == {"nDCG@10", "Recall@100"} for values in report[part].values())

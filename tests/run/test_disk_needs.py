@@ -69,6 +69,15 @@ def test_an_index_takes_what_its_kind_takes(make_config: MakeConfig) -> None:
     assert needed(kind="auto", max_memory="1GB") >= needed(kind="exact")
 
 
+def test_another_seed_takes_room_for_its_own_students_and_vectors(make_config: MakeConfig) -> None:
+    one, two = (
+        disk_needs(make_config("seeds=[13, 14]"), made(*stages), MILLION, 384, 10**8)
+        for stages in (("1/train", "2/encode"), ("1/train", "2/encode", "1/train@14", "2/encode@14"))
+    )
+    assert two["vectors"] == 2 * one["vectors"]
+    assert two["students"] - one["students"] == 2 * 10**8
+
+
 def test_what_is_finished_or_one_artifact_under_two_names_is_not_counted_again(make_config: MakeConfig) -> None:
     stages = [Planned(address, False, "", None, "same") for address in ("2/index", "final/index")]
     needs = disk_needs(make_config(), [*stages, *made("1/train", finished=True)], MILLION, 10, 10**8)

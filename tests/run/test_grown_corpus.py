@@ -203,7 +203,7 @@ def test_what_was_copied_outlives_what_it_was_copied_from(
 def test_another_split_of_the_same_texts_is_known_whole(runs: Path, configs: dict[str, Config], tmp_path: Path) -> None:
     """The seed decides splits: it is in the corpus's key, not in what a text gives."""
     folder = Path(shutil.copytree(runs, tmp_path / "runs"))
-    config = configs["grown"].model_copy(update={"seed": 14, "name": "again"})
+    config = configs["grown"].model_copy(update={"seeds": (14,), "name": "again"})
     run_config(config, runs=folder, until=TEACHER)
     tokens, texts = counts_of(folder / "again", "0/tokens"), texts_of(folder / "again")
     assert [tokens[f"{side}_reused"] for side in SIDES] == [len(texts[side]) for side in SIDES]
