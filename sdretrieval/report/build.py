@@ -44,9 +44,7 @@ def build_report(results: Results, figures: Figures, forecast: Mapping[str, Any]
         "n_dev_queries": figures.dev[BASE].n_queries,
         "tests": [figures.compared[pair] for pair in final_pairs(figures.test)],
         "seen_positives": _seen_positives(results, figures, measure),
-        "generations": [
-            _generation(one, seed, judge_of_dev({"judge": judge})) for seed in results.seeds for one in seed.generations
-        ],
+        "generations": [_generation(one, seed, model) for seed in results.seeds for one in seed.generations],
         "guard": results.forgotten.record() if results.forgotten else None,
         "generation_costs": generation_costs(records, len(results.generations)),
         "forecast": forecast_held(once(records), forecast),
