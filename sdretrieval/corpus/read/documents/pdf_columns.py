@@ -22,6 +22,8 @@ ALIGNED = 1.5
 """Points that the beginnings of a column's lines may lie apart."""
 MOST_ALIGNED = 0.7
 """A column begins on so large a share of the rows on which the most frequent one begins, with a gap before it."""
+MOST_ROWS = 0.5
+"""So many of the rows from the first with several columns to the last have several."""
 GUTTER = 0.4
 """Of the font's size: the narrowest gap between columns. Spaces of justified text are as wide, but not aligned."""
 ON_THE_LINE = 0.8
@@ -69,6 +71,8 @@ def columns_of(shown: Sequence[Shown]) -> list[tuple[int, int]]:
         return []
     marks, column, after = list[tuple[int, int]](), ALL, 0
     inside = _inside(rows, borders)
+    if not inside:
+        return []
     for at, row in enumerate(rows):
         for piece in row:
             here = _column(piece, borders) if at in inside else ALL
@@ -121,18 +125,34 @@ def _borders(rows: Sequence[Row]) -> list[float]:
         if places[at] >= enough and all(abs(at - border) > 2 * ALIGNED for border in borders):
             borders.append(at)
     borders.sort()
+    parted = [row for row in rows if _is_parted(row, borders)]
     for column in range(len(borders) + 1):
-        glyphs = (sum(p.glyphs for p in row if _column(p, borders) == column) for row in rows if len(row) > 1)
+        glyphs = (sum(p.glyphs for p in row if _column(p, borders) == column) for row in parted)
         if median([count for count in glyphs if count] or [0]) < LEAST_GLYPHS:
             return []
     return borders
 
 
 def _after_gaps(row: Row) -> Iterator[Shown]:
+    """The pieces that a gap and more than a bullet or a number precede, and that more than such follows."""
     pieces = sorted(row, key=lambda piece: piece.start)
-    for before, piece in pairwise(pieces):
-        if piece.start - before.end >= GUTTER * piece.size:
+    before = 0
+    for (left, piece), after in zip(pairwise(pieces), _sums(pieces), strict=False):
+        before += left.glyphs
+        if piece.start - left.end >= GUTTER * piece.size and min(before, after) >= LEAST_GLYPHS / 2:
             yield piece
+
+
+def _sums(pieces: Row) -> Iterator[int]:
+    """The glyphs from the second piece on, from the third on, and so on."""
+    rest = sum(piece.glyphs for piece in pieces)
+    for piece in pieces:
+        rest -= piece.glyphs
+        yield rest
+
+
+def _is_parted(row: Row, borders: Sequence[float]) -> bool:
+    return any(abs(piece.start - border) <= ALIGNED for piece in _after_gaps(row) for border in borders)
 
 
 def _column(piece: Shown, borders: Sequence[float]) -> int:
@@ -142,7 +162,9 @@ def _column(piece: Shown, borders: Sequence[float]) -> int:
 def _inside(rows: Sequence[Row], borders: Sequence[float]) -> set[int]:
     """The rows of the columns: the first with several to the last, and those next to them, if none is as wide as the
     page."""
-    several = [at for at, row in enumerate(rows) if len({_column(piece, borders) for piece in row}) > 1]
+    several = [at for at, row in enumerate(rows) if _is_parted(row, borders)]
+    if len(several) < MOST_ROWS * (several[-1] - several[0] + 1):
+        return set()
     heights = [row[0].height for row in rows]
     steps = [abs(heights[at + 1] - heights[at]) for at in several if at + 1 < len(rows)]
     near = NEXT_LINE * median(steps or [0])

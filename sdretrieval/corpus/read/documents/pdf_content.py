@@ -258,13 +258,17 @@ def _with_gaps(parts: Sequence[Any], pen: Pen, longest: int) -> Iterator[Any]:
                 # pypdf counts the spacing in the width already: the second offset takes the first one back
                 yield from (gap, FloatObject(-gap)) if at else ()
                 yield ByteStringObject(part[at : at + 1])
-        elif word:
-            *before, last = part.split(b" ")
-            for piece in before:
-                yield ByteStringObject(piece if closed else piece + b" ")
-                yield FloatObject(-1000 * (space + character if closed else word) / size)
-            if last:
-                yield ByteStringObject(last)
+        elif closed:
+            for at, piece in enumerate(part.split(b" ")):
+                if at:
+                    yield FloatObject(-1000 * (space + character) / size)
+                yield ByteStringObject(piece)
+        elif word and b" " in part:
+            # only the width of the whole is to be right; after a space, an offset adds no other
+            before, _, last = part.rpartition(b" ")
+            yield ByteStringObject(before + b" ")
+            yield FloatObject(-1000 * word * part.count(b" ") / size)
+            yield ByteStringObject(last)
         else:
             yield part
 

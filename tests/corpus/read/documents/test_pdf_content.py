@@ -88,7 +88,7 @@ OPERATIONS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(operations=st.lists(OPERATIONS, min_size=1, max_size=30))
 def test_mending_loses_no_character_and_adds_none(operations: list[str]) -> None:
     drawing = "\n".join(operations)
@@ -170,6 +170,15 @@ def test_what_may_be_columns_is_read_across_and_counted() -> None:
     text, mixed = read(page(in_rows(columns)))
     assert mixed == 1
     assert text.split() == [word for pair in zip(*columns, strict=True) for line in pair for word in line.split()]
+
+
+def test_items_keep_their_bullets() -> None:
+    items = [f"Item {number} is one line of a long list of them" for number in range(12)]
+    lines = [line for item in items for line in ("-", item)]
+    drawing = in_rows([textwrap.wrap(LEFT, 44)]) + "".join(
+        f"1 0 0 1 {(305, 320)[at % 2]} {700 - 12 * (at // 2)} Tm {operand(line)} " for at, line in enumerate(lines)
+    )
+    assert read(page(drawing)) == (" ".join([LEFT, *lines]), 0)
 
 
 def test_columns_drawn_one_after_the_other_stay_so() -> None:
