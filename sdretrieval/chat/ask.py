@@ -53,7 +53,7 @@ def plain_answer(text: str) -> str:
 
 
 class Cost(NamedTuple):
-    """What is going to be asked of a model, about: so many answers, with prompts of so many words together."""
+    """What is going to be asked of a model: at most so many answers, with prompts of about so many words together."""
 
     what: str
     calls: int
@@ -68,8 +68,8 @@ class Cost(NamedTuple):
         """As a log and a plan say it."""
         leaves = "" if model.is_local else "; the texts leave this machine"
         return (
-            f"{model.model} at {model.url} is asked for {self.what}: about {quantity(self.calls, 'calls')}, "
-            f"{self.prompt_tokens:,} tokens of prompts{leaves}"
+            f"{model.model} at {model.url} is asked for {self.what}: at most {quantity(self.calls, 'calls')}, "
+            f"about {self.prompt_tokens:,} tokens of prompts{leaves}"
         )
 
 

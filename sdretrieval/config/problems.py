@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from sdretrieval.config.chat_section import VARIABLE_TEXT
 from sdretrieval.config.fields import Section
 from sdretrieval.config.schema import Config
 
@@ -101,6 +102,8 @@ def describe(error: ErrorDetails, data: object) -> str:
 def _known_keys(path: Path, data: object) -> str:
     section = section_at(path[:-1], data)
     siblings = list(section.model_fields) if section else []
+    if _names_a_model(section) and any(word in str(path[-1]).lower() for word in ("key", "token", "secret")):
+        return f"expected key_variable: {VARIABLE_TEXT}"
     close = difflib.get_close_matches(str(path[-1]), siblings, n=1)
     if close:
         return f"did you mean {dotted((*path[:-1], close[0]))}?"

@@ -19,8 +19,8 @@ DOCUMENT_WORDS = 500
 """Of a document that the model reads."""
 RELEVANT = 2
 """The lowest grade that counts as relevant, as in TREC's binary measures: 1 is on the topic and answers nothing."""
-NAMED = re.compile(r"(?:grade|score|relevance|judge?ment)\W{0,12}([0-3])(?![\d.])", re.IGNORECASE)
-ALONE = re.compile(r"(?<![\d.])([0-3])(?![\d.])")
+NAMED = re.compile(r"(?:grade|score|relevance|judge?ment)\W{0,12}([0-3])(?!\.?\d)", re.IGNORECASE)
+ALONE = re.compile(r"(?<![\d.])([0-3])(?!\.?\d)")
 
 
 def grade_in(answer: str) -> int | None:
@@ -45,7 +45,7 @@ def judge_pairs(chat: Chat, pairs: Sequence[tuple[str, str]]) -> list[int | None
         JUDGING.replace("{query}", query).replace("{document}", runs_of_words(document, DOCUMENT_WORDS)[0])
         for query, document in pairs
     ]
-    return chat.ask(prompts, grade_in, "pairs judged")
+    return chat.ask(prompts, grade_in, "judge pairs")
 
 
 def judging_cost(documents: Sequence[str], pairs: int, split: str) -> Cost:

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sdretrieval.evaluation import read_trec
 from sdretrieval.evaluation.judge import RELEVANT
 from sdretrieval.files import read_json
 from sdretrieval.formatting import quantity
+from sdretrieval.report.page import BASE, FINAL
 from sdretrieval.stages.collection import JUDGED
 from sdretrieval.stages.judge import agreement_of
 from sdretrieval.stages.results import Results
@@ -32,12 +34,24 @@ def judged(results: Results) -> dict[str, Any] | None:
             "answered": sum(any(grade >= RELEVANT for grade in of.values()) for of in grades.values()),
             "pairs": counted.total(),
             "grades": {str(grade): counted[grade] for grade in range(4)},
+            "unjudged_at_10": {
+                system.name: round(_unjudged(read_trec(system.runs["dev"].path / "run.trec"), grades), 4)
+                for system in results.systems
+                if system.name in (BASE, FINAL)
+            },
         }
     if results.checked is not None:
         split, found = agreement_of(results.checked, collection)
         if found is not None:
             record["agreement"] = {"split": split, **found.record()}
     return record
+
+
+def _unjudged(run: Mapping[str, Mapping[str, float]], grades: Mapping[str, Mapping[str, int]]) -> float:
+    """The share of a run's ten best documents a query that have no grade."""
+    tops = [(query, sorted(hits, key=lambda d: (-hits[d], d))[:10]) for query, hits in run.items()]
+    listed = [document in grades.get(query, {}) for query, top in tops for document in top]
+    return 1 - sum(listed) / max(len(listed), 1)
 
 
 def judge_notes(record: Mapping[str, Any] | None) -> Iterator[str]:
@@ -49,7 +63,9 @@ def judge_notes(record: Mapping[str, Any] | None) -> Iterator[str]:
         yield (
             f"Dev is judged by {record['model']}, not by people: of {dev['pairs']:,} pairs {graded}; 2 and 3 count as "
             f"relevant. It finds an answer to {dev['answered']:,} of {quantity(dev['queries'], 'queries')}; the others "
-            "measure nothing. Such figures are estimates, and nothing is proven by them."
+            f"measure nothing. Of the final student's ten best documents {dev['unjudged_at_10'][FINAL]:.0%} have no "
+            f"grade, of the base's {dev['unjudged_at_10'][BASE]:.0%}: they count as not relevant. Such figures are "
+            "estimates, and nothing is proven by them."
         )
     if found := record["agreement"]:
         kappa = "not defined, since one of them says the same of every pair"

@@ -338,8 +338,9 @@ def judge_of_dev(report: Mapping[str, Any]) -> str | None:
 def split_name(report: Mapping[str, Any]) -> str:
     """What the report's split is called, marked in the same way."""
     split = report.get("split") or "test"
-    made = report.get("estimate") if split == "dev" else report.get("split_is_synthetic")
-    return f"{split} (estimate)" if made else split
+    if split == "dev":
+        return dev_name(bool(report.get("estimate")), judge_of_dev(report))
+    return f"{split} (estimate)" if report.get("split_is_synthetic") else split
 
 
 def number(value: Any, digits: int = 3) -> str:

@@ -192,10 +192,14 @@ class Splits:
 
     def _generate(self, split: str, count: int, *, held_out: bool) -> None:
         tally = QueryTally()
-        recipe = recipe_of(self._config, self.writer)
+        written: Writer | None = None
         if self.writer is not None:
             sample = self.corpus.document_texts(range(min(len(self.corpus.documents), COST_SAMPLE)))
-            self.writer.say_cost(writing_cost(sample, ceil(SPARE * count), recipe.shares, split_name(split)))
+            shares = recipe_shares(self._config)
+            cost = writing_cost(sample, ceil(SPARE * count), shares, split_name(split))
+            self.writer.say_cost(cost)
+            written = chat_writer(self.writer, cost.calls)
+        recipe = recipe_of(self._config, written)
         # With labels, dev and test measure documents that no training query was made from. Without labels, judgements
         # decide nothing: the report shows apart what training has seen.
         judged = [name for name in self.corpus.qrels if name not in ("train", SYNTHETIC_TRAIN)]
@@ -227,13 +231,11 @@ def measuring_splits(judged: Mapping[str, object]) -> list[str]:
     return [split for split, queries in judged.items() if queries and split not in ("train", "dev")]
 
 
-def recipe_of(config: Config, chat: Chat | None = None) -> Recipe:
-    """The recipe that the config's section `corpus.generate` describes. `chat`: the language model that it names."""
+def recipe_of(config: Config, written: Writer | None) -> Recipe:
+    """The recipe that the config's section `corpus.generate` describes. `written`: its language model; a seq2seq model
+    that it names is loaded."""
     cfg, writer = config.corpus.generate, writer_of(config)
-    written: Writer | None = None
-    if chat is not None:
-        written = chat_writer(chat)
-    elif writer is not None:
+    if written is None and writer is not None:
         device = torch_device(config.student.device)
         written = load_writer(locate_model(writer.model), writer.prompt, config.seed, str(device))
     return Recipe(recipe_shares(config), frozenset(cfg.query_removed), written)

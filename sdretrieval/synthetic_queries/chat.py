@@ -30,20 +30,25 @@ BULLET = re.compile(r"^(?:[-*•]|\(?\d{1,2}[.)])\s+")
 QUOTES = "\"'`“”„«»*"
 
 
-def chat_writer(chat: Chat) -> Writer:
-    """Writes one query for each document text with a language model; an empty one where it gave none.
+def chat_writer(chat: Chat, most: int) -> Writer:
+    """Writes one query for each document text with a language model; an empty one where it gave none, and for all texts
+    after the first `most`: no more is asked than was said beforehand.
 
     The kind is drawn by a hash of the text. A text that is given again (documents take turns) is asked for another kind
     than before, and for something else than its earlier queries.
     """
     earlier: dict[str, list[str]] = defaultdict(list)
+    asked = 0
 
     def write(texts: Sequence[str]) -> list[str]:
-        prompts = [_prompt(text, earlier[text]) for text in texts]
-        queries = [query or "" for query in chat.ask(prompts, query_in, "queries written")]
-        for text, query in zip(texts, queries, strict=True):
+        nonlocal asked
+        within = texts[: most - asked]
+        asked += len(within)
+        prompts = [_prompt(text, earlier[text]) for text in within]
+        queries = [query or "" for query in chat.ask(prompts, query_in, "write queries")]
+        for text, query in zip(within, queries, strict=True):
             earlier[text].append(query)
-        return queries
+        return queries + [""] * (len(texts) - len(within))
 
     return write
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -12,6 +14,7 @@ from sdretrieval.chat import Chat, ChatModel
 from sdretrieval.chat import ask as asking
 from sdretrieval.chat.ask import plain_answer
 from sdretrieval.errors import RequestError, WorkError
+from sdretrieval.progress import want_interrupt
 from tests.helpers.chat_server import ChatServer, chat_server
 
 PROMPTS = [f"Write a query.\n\nDocument:\nalpha beta{'x' * n} gamma{'y' * n}" for n in range(8)]
@@ -176,6 +179,18 @@ def test_a_server_on_this_machine_gets_no_password_of_netrc_and_no_proxy(
     with chat_server() as server:
         assert written(chat_of(server), PROMPTS[:1]) == WRITTEN[:1]
     assert "Authorization" not in server.headers[0]
+
+
+def test_an_interrupt_does_not_wait_for_a_slow_server(chat_of: Ask) -> None:
+    with chat_server(rest="slow 3") as server:
+        Timer(0.2, want_interrupt).start()
+        started = time.monotonic()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                written(chat_of(server))
+        finally:
+            want_interrupt(False)
+    assert time.monotonic() - started < 2.5
 
 
 @pytest.mark.parametrize(

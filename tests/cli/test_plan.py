@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Call
+from tests.helpers.chat_server import chat_server
 
 
 def test_a_plan_predicts_work_time_and_memory(config: Path, tmp_path: Path, call: Call) -> None:
@@ -68,3 +69,22 @@ def test_a_budget_that_cannot_be_met_is_refused(
     done = call("plan", config, "--runs", tmp_path, *options)
     assert done.code == 2
     assert said in done.err
+
+
+def test_a_plan_says_what_language_models_will_cost_and_asks_none(
+    config: Path, tmp_path: Path, call: Call, tiny_corpus: Path
+) -> None:
+    with chat_server(rest="500") as server:
+        section = f"{{url: '{server.url}', model: some-model}}"
+        changes = ["corpus.labels=false", "corpus.dev_queries=20", "corpus.generated_queries=40"]
+        changes += ["corpus.generate.written=1", f"corpus.generate.writer={section}", f"evaluate.judge={section}"]
+        options = [part for change in changes for part in ("--set", change)]
+        table = call("plan", config, "--runs", tmp_path, *options)
+        stages = {one["stage"]: one for one in call("plan", config, "--runs", tmp_path, *options, "--json").json()}
+    assert not server.prompts
+    said = f"corpus.generate.writer: some-model at {server.url} is asked for training queries: at most 30 calls, about "
+    assert said in table.out and "evaluate.judge: some-model at" in table.out
+    writing, judging = stages["0/corpus"]["asked"], stages["0/judge:dev"]["asked"]
+    assert [one["calls"] for one in writing] == [15, 30] and judging[0]["calls"] == 20 * 21
+    assert all(one["prompt_tokens"] > 50 * one["calls"] for one in (*writing, *judging))
+    assert stages["0/judge:dev"]["predicted"]["amount"] == 420

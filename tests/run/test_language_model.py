@@ -99,9 +99,12 @@ def test_the_cost_is_said_before_the_first_call_and_what_it_took_after_the_last(
             run_config(config, runs=tmp_path, until="0/corpus")
     lines = [record.getMessage() for record in caplog.records]
     asked = [line for line in lines if " is asked for " in line]
-    assert asked[0].startswith(f"corpus.generate.writer: tiny-writer at {server.url} is asked for dev queries: about ")
-    assert "15 calls" in asked[0] and "30 calls" in asked[1] and "tokens of prompts" in asked[0]
-    assert any("answers; " in line or "tokens of prompts, " in line for line in lines)
+    said = f"corpus.generate.writer: tiny-writer at {server.url} is asked for dev queries: at most 15 calls, about "
+    assert asked[0].startswith(said) and "training queries: at most 30 calls" in asked[1] and len(server.prompts) <= 45
+    took = (
+        f"{len(server.prompts)} queries from tiny-writer, 0 of them kept from before; {len(server.prompts)}00 tokens "
+    )
+    assert any(took.replace("4500", "4,500") in line for line in lines)
     assert not any(
         "sk-very-secret" in path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()
     )
