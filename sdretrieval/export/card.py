@@ -98,7 +98,7 @@ def _summary(facts: CardFacts) -> str:
     corpus = _cell(facts.corpus)
     if report is None:
         return f"A bi-encoder that began as {base}, for search over {corpus}. Nothing was measured for this card."
-    own = [one for one in report.get("generations", []) if one["seed"] == report["seeds"][0]]  # this model's
+    own = _generations(report)
     if not any(one["decision"] in ("accepted", "merged") for one in own):
         why = "No generation passed the gate" if own else "Nothing was trained"
         return f"A bi-encoder for search over {corpus}. **{why}: these are the weights of {base}.**"
@@ -200,10 +200,15 @@ def _lineage(facts: CardFacts) -> str:
     for teacher in facts.teachers:
         weight = "" if teacher.weight is None else f", weight {teacher.weight:g}"
         lines.append(f"* Teacher `{_cell(teacher.name)}`{weight}: {_cell(teacher.asymmetry)}")
-    for one in (facts.report or {}).get("generations", []):
+    for one in _generations(facts.report) if facts.report else ():
         # The reason begins with the decision.
         lines.append(f"* Generation {one['generation']}: {_cell(one.get('reason') or one['decision'])}")
     return "\n".join([*lines, f"\nMade by\n\n```\n{facts.command}\n```"])
+
+
+def _generations(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Those that this model comes from: the first seed's."""
+    return [one for one in report.get("generations", []) if one["seed"] == report["seeds"][0]]
 
 
 def _limits(facts: CardFacts, served: Served) -> str:
@@ -217,6 +222,7 @@ def _limits(facts: CardFacts, served: Served) -> str:
     lines = [
         "## Limits\n",
         f"* {measured}",
+        *([f"* On another collection: {_cell(report['guard']['text'])}."] if report and report.get("guard") else []),
         f"* It sees the first {served.max_tokens} tokens of a document and no more.",
     ]
     if report is not None and (behind := _hybrid_ahead(report)):

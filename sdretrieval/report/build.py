@@ -87,7 +87,9 @@ CONTROLS = "hard_labels|shuffled_teacher|labelled|shuffled"
 def _generation(one: Generation, results: Results, judge: str | None) -> dict[str, Any]:
     estimate = bool(results.base.collection.notes["estimate"])
     share = one.gate.get("share")
-    mixed = f"mixed with the student before it ({share:.0%} of the new weights), " if share is not None else ""
+    alone = one.gate.get("unmerged", {}).get("guard")
+    forgot = f"since as trained it forgets ({alone['text']}), " if alone else ""
+    mixed = f"mixed with the student before it ({share:.0%} of the new weights), {forgot}" if share is not None else ""
     mark = re.escape(results.run.runner.mark)
     own = re.compile(rf"{one.number}(m[0-9.]+)?/(?!.*:({CONTROLS})(@|$))[^@]*{mark}$")  # its mixtures too
     mine = [record for record in once(results.run.runner.records) if own.match(record["stage"])]

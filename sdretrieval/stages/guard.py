@@ -54,7 +54,7 @@ class Forgotten:
 
     def record(self) -> dict[str, Any]:
         """As a JSON object."""
-        return asdict(self) | {"interval95": list(self.interval95), "passed": self.passed}
+        return asdict(self) | {"interval95": list(self.interval95), "passed": self.passed, "text": self.text}
 
     def sentence(self) -> str:
         """For a report."""

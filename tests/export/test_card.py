@@ -44,6 +44,16 @@ def test_before_and_after_with_interval_and_p() -> None:
     )
 
 
+def test_of_several_seeds_the_card_is_about_the_first_ones_model() -> None:
+    other = {"generation": 1, "seed": 14, "decision": "rejected", "proven": False, "reason": "rejected: a loss: -0.3"}
+    guard = {"text": "guard fiqa: -0.0100 (-0.0200 to +0.0010), p = 0.08"}
+    report = REPORT | {"seeds": [13, 14], "generations": [*REPORT["generations"], other], "guard": guard}
+    card = model_card(replace(FACTS, report=report), SERVED)
+    assert "seeds 13, 14. " in card and "`final` is this model (seed 13), measured as the seeds' average." in card
+    assert "-0.3" not in card.partition("## Lineage")[2]
+    assert "* On another collection: guard fiqa: -0.0100 (-0.0200 to +0.0010), p = 0.08.\n" in card
+
+
 def test_the_reports_own_verdict_after_holm_is_kept() -> None:
     test = REPORT["tests"][0] | {"p_holm": 0.06, "verdict": "no gain within noise"}
     card = model_card(replace(FACTS, report=REPORT | {"tests": [test]}), SERVED)

@@ -38,23 +38,43 @@ def liked_by_the_base(finished: RunResult, tiny_corpus: Path, tmp_path_factory: 
     return folder
 
 
-def test_a_student_that_forgets_is_refused_and_mixtures_are_tried(
-    liked_by_the_base: Path, make_config: MakeConfig, finished_copy: Path
-) -> None:
-    lines = len(ledger_of(finished_copy / "tiny"))
-    result = run(make_config(CONTROLS, f"gate.guard={liked_by_the_base}"), finished_copy)
-    made = made_in(result.folder, after=lines)
-    assert made[0] == "0/guard" and "1/train" not in made and "1/merge:0.5" in made
-    (one,) = result.report["generations"]
-    assert one["decision"] in ("rejected", "merged")
-    first = one["guard"] if one["decision"] == "rejected" else None
-    if first is not None:
-        assert first["difference"] < 0 and first["p"] < 0.05 and not first["passed"]
-        assert one["reason"].startswith(f"rejected: it forgets, guard liked: {first['difference']:+.4f} (")
-    total = result.report["guard"]
+@pytest.fixture(scope="module")
+def refused(
+    finished: RunResult, liked_by_the_base: Path, make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory
+) -> RunResult:
+    """The finished run with that guard, in a copy of its store."""
+    runs = Path(shutil.copytree(finished.folder.parent, tmp_path_factory.mktemp("refused") / "runs"))
+    return run(make_config(CONTROLS, f"gate.guard={liked_by_the_base}"), runs)
+
+
+def test_a_student_that_forgets_is_refused_after_its_mixtures(refused: RunResult, finished: RunResult) -> None:
+    made = made_in(refused.folder, after=len(ledger_of(finished.folder)))
+    assert made[0] == "0/guard" and "1/train" not in made
+    assert {"1/merge:0.5", "1/merge:0.25", "1/merge:0.75"} <= set(made)
+    (one,) = refused.report["generations"]
+    assert (one["decision"], one["proven"]) == ("rejected", False)
+    assert one["guard"]["difference"] < 0 and one["guard"]["p"] < 0.05 and not one["guard"]["passed"]
+    assert one["reason"].startswith(f"rejected: it forgets, guard liked: {one['guard']['difference']:+.4f} (")
+    assert finished.report["generations"][0]["reason"] in one["reason"]
+    total = refused.report["guard"]
     assert (total["corpus"], total["split"], total["n_queries"], total["n_documents"]) == ("liked", "test", 24, 120)
-    assert total["passed"] and total["base"] == 1.0
-    assert any(note.startswith(f"guard liked: {total['difference']:+.4f}") for note in result.details["notes"])
+    assert total["base"] == total["student"] == 1.0, "the base is kept"
+    assert f"{total['text']}: nDCG@10 1.0000 to 1.0000 on 24 test queries, 120 documents" in "".join(
+        refused.details["notes"]
+    )
+
+
+def test_a_mixture_that_forgets_less_is_accepted(
+    refused: RunResult, liked_by_the_base: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = refused.report["generations"][0]["guard"]["difference"]
+    monkeypatch.setattr(Forgotten, "passed", property(lambda one: one.difference > lost))
+    config = make_config(CONTROLS, "name=lenient", f"gate.guard={liked_by_the_base}")
+    result = run(config, refused.folder.parent)
+    (one,) = result.report["generations"]
+    assert one["decision"] == "merged" and result.report["guard"]["difference"] > lost
+    mixed = f"mixed with the student before it ({one['merge_share']:.0%} of the new weights), "
+    assert one["reason"].startswith(f"{mixed}since as trained it forgets (guard liked: {lost:+.4f} (")
 
 
 def test_a_student_that_forgets_nothing_is_accepted(
