@@ -210,7 +210,7 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
     system = measure_student(run, collection, f"{number + 1}", f"generation_{number}", described, new_vectors)
     results.systems.append(system)
     old_dev = measure_split(run, collection, f"{number}", "dev", vectors, index)
-    decision = gate(run, f"{number}/gate", old_dev, system.runs["dev"], weights)
+    decision = gate(run, collection, f"{number}/gate", old_dev, system.runs["dev"], weights)
     outcome: Decision = "accepted" if decision["accepted"] else "rejected" if decision["decided"] else "undecided"
     kept = new if decision["accepted"] else student
     for share in MERGE_SHARES if outcome == "rejected" else ():
@@ -218,7 +218,7 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
         merged_vectors = encode(base, f"{number}m{share}/encode", merged)
         merged_index = index_vectors(run, collection, f"{number}m{share}/index", merged_vectors)
         dev = measure_split(run, collection, f"{number}m{share}", "dev", merged_vectors, merged_index)
-        tried = gate(run, f"{number}m{share}/gate", old_dev, dev, weights, mixture=True)
+        tried = gate(run, collection, f"{number}m{share}/gate", old_dev, dev, weights, mixture=True)
         if tried["accepted"]:
             kept, outcome, decision = merged, "merged", {**tried, "share": share, "unmerged": decision}
             break
@@ -235,7 +235,7 @@ def train_student(
     """A training of this run. If only queries learn, documents come as the base student's vectors."""
     run, query_removed = base.run, None
     cfg = run.config.corpus
-    if run.learns_queries_only and cfg.generated_queries and cfg.generate.query_removed:
+    if run.learns_queries_only and cfg.generated_queries:
         query_removed = encode_query_removed(run, base.tokens)
     kept = (base.vectors, query_removed) if run.learns_queries_only else (None, None)
     return train(

@@ -30,7 +30,7 @@ from sdretrieval.evaluation.gate import MERGE_SHARES
 from sdretrieval.formatting import quantity
 from sdretrieval.paths import typed_path
 from sdretrieval.run.disk_needs import check_room
-from sdretrieval.stages.corpus import generates, measuring_splits
+from sdretrieval.stages.corpus import generates, given_examples, measuring_splits
 from sdretrieval.stages.run import prompts_of, student_from
 from sdretrieval.store import Store
 from sdretrieval.store.runner import Planned
@@ -98,6 +98,7 @@ def settings_checks(config: Config) -> list[Callable[[], object]]:
         lambda: prompts_of(config),
         *(partial(check_model, member, config) for member in (None, *members_of(config.teacher))),
         lambda: check_writer(config),
+        lambda: check_examples(config),
         lambda: check_machine(config),
         lambda: check_language(config),
     ]
@@ -176,6 +177,11 @@ def check_writer(config: Config) -> None:
     """Raise ModelError if the model that is to write queries is not there."""
     if config.corpus.generate.model is not None and generates(config) and config.corpus.generate.written > 0:
         locate_model(config.corpus.generate.model)
+
+
+def check_examples(config: Config) -> None:
+    """Raise CorpusError if `corpus.example_queries` is no file of twenty queries."""
+    given_examples(config)
 
 
 def check_verdicts(config: Config) -> None:

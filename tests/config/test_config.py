@@ -174,10 +174,10 @@ OTHER = {"name": "y", "corpus.source": "other", "student.model": "other", "gate.
 CHANGES = {
     "corpus.generate.model": "some/writer",
     "corpus.generate.prompt": "ask",
-    "corpus.generate.query_removed": "[span]",
     "evaluate.measures": "[MAP@10]", "evaluate.controls": "[hard_labels]", "train.freeze": "[]",
     "evaluate.split": "dev", "targets.temperature": "0.5", "student.prompts.query": "q",
-    "student.prompts.document": "d", "corpus.verdicts": "marks.tsv", "train.margin_scale": "0.1", **OTHER,
+    "student.prompts.document": "d", "corpus.verdicts": "marks.tsv",
+    "corpus.example_queries": "queries.txt", "corpus.generate.overlap": "0.5", "train.margin_scale": "0.1", **OTHER,
 }  # fmt: skip
 
 

@@ -145,10 +145,9 @@ CLASHES = [
         "queries, such as doc2query/msmarco-t5-small-v1, or 0",
     ),
     (
-        minimal(
-            corpus={"source": "x", "generate": dict.fromkeys(["title", "heading", "leading", "span", "keywords"], 0)}
-        ),
-        "corpus.generate.span: found 0, as every other kind; expected a share above 0 somewhere, else no query is made",
+        minimal(corpus={"source": "x", "generate": dict.fromkeys(["title", "question", "sentence", "keywords"], 0)}),
+        "corpus.generate.sentence: found 0, as every other kind; expected a share above 0 somewhere, else no query is "
+        "made",
     ),
     (
         minimal(train={"loss": "embedding"}),
