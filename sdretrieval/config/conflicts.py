@@ -90,7 +90,7 @@ def _queries(config: Config) -> Iterator[Conflict]:
                 yield Conflict((f"corpus.generate.writer.{name}", "corpus.generate.writer.url"), text)
     if not any(getattr(cfg, kind) > 0 for kind in QUERY_KINDS):
         text = "found 0, as every other kind; expected a share above 0 somewhere, else no query is made"
-        yield Conflict(("corpus.generate.span",), text)
+        yield Conflict(("corpus.generate.sentence",), text)
 
 
 def _teacher(config: Config) -> Iterator[Conflict]:

@@ -15,10 +15,12 @@ from sdretrieval.synthetic_queries.recipe import DEFAULT_SHARES
 
 Device = Literal["auto", "cpu", "cuda"]
 LEAST_SCALE, MOST_SCALE = 0.0001, 10_000.0
+OVERLAP_TEXT = "a number from 0 to 1, or auto"
 SCALE_TEXT = f"a number from {LEAST_SCALE:g} to {MOST_SCALE:g}, or auto"
 TEMPERATURE_TEXT = f"a number from {LEAST_SCALE:g} to {MOST_SCALE:g}, auto or student"
 AUTO_TEMPERATURE = auto_or(lambda temperature: LEAST_SCALE <= temperature <= MOST_SCALE, TEMPERATURE_TEXT, "student")
 AUTO_SCALE = auto_or(lambda scale: LEAST_SCALE <= scale <= MOST_SCALE, SCALE_TEXT)
+Overlap = Annotated[float | Literal["auto"], auto_or(lambda share: 0 <= share <= 1, OVERLAP_TEXT)]
 Temperature = Annotated[float | Literal["auto", "student"], AUTO_TEMPERATURE]
 Scale = Annotated[float | Literal["auto"], AUTO_SCALE]
 MEASURE = r"^(nDCG|MAP|Recall|P|MRR)@[1-9][0-9]{0,5}$"
@@ -43,16 +45,18 @@ class GenerateConfig(Section):
     """How queries are made from documents, and which of them are kept. The shares say how often a kind is tried."""
 
     title: Number = identity("share of titles", DEFAULT_SHARES["title"], ge=0, le=MOST_WEIGHT)
-    heading: Number = identity("share of headings", DEFAULT_SHARES["heading"], ge=0, le=MOST_WEIGHT)
-    leading: Number = identity("share of first sentences, shortened", DEFAULT_SHARES["leading"], ge=0, le=MOST_WEIGHT)
-    span: Number = identity("share of runs of words from a sentence", DEFAULT_SHARES["span"], ge=0, le=MOST_WEIGHT)
+    question: Number = identity("share of headings as questions", DEFAULT_SHARES["question"], ge=0, le=MOST_WEIGHT)
+    sentence: Number = identity("share of sentences, as claims", DEFAULT_SHARES["sentence"], ge=0, le=MOST_WEIGHT)
     keywords: Number = identity(
-        "share of words that tell a document from the others", DEFAULT_SHARES["keywords"], ge=0, le=MOST_WEIGHT
-    )
+        "share of two to six words that tell a document from the others", DEFAULT_SHARES["keywords"], ge=0,
+        le=MOST_WEIGHT,
+    )  # fmt: skip
     written: Number = identity("share of queries that a model writes", DEFAULT_SHARES["written"], ge=0, le=MOST_WEIGHT)
     writer: WriterConfig | None = identity("the model that writes queries", None)
-    query_removed: tuple[Literal["title", "heading", "leading", "span"], ...] = identity(
-        "kinds whose words are removed from their document in training", ("title", "heading"), strict=False
+    overlap: Overlap = identity(
+        "probability that a document keeps a content word of the query made from it; auto: as example queries suggest",
+        "auto",
+        expects=OVERLAP_TEXT,
     )
     within: int | None = identity(
         "keep a query only if dense search and BM25 together find its document among so many; null sets no rank",
@@ -71,6 +75,11 @@ class CorpusConfig(Section):
         "extra training queries made from documents (synthetic queries)", 0, ge=0, le=MOST_TEXTS
     )
     generate: GenerateConfig = identity("how queries are made from documents", GenerateConfig())
+    example_queries: str | None = identity(
+        "file of queries that people asked, without judgements (one a line, or a table), which synthetic ones follow",
+        None,
+        min_length=1,
+    )
     train_queries: int | None = identity(
         "train on at most so many of the corpus' own queries, chosen by a hash; null takes all",
         None,

@@ -102,6 +102,8 @@ def _labels(config: Config) -> Iterator[str]:
             "corpus.generate.writer: has no effect: corpus.generate.written is 0, so it writes nothing; 1 has it write "
             "half of all queries, as the other shares add up to 1"
         )
+    if not made and corpus.example_queries is not None:
+        yield "corpus.example_queries: has no effect: no query is made from documents that could follow them"
     if config.train.hard_label_weight > 0 and not learns_labels(config):
         yield (
             f"train.hard_label_weight: {config.train.hard_label_weight:g} has no effect: corpus.labels is false and no "

@@ -9,8 +9,8 @@ The more often we look at dev, the sooner we see a gain by chance: each look pay
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sdretrieval.evaluation.significance import (
@@ -45,8 +45,8 @@ class GateDecision:
     """What the gate decided, with the numbers it decided by.
 
     `decided` is False if dev is too small to tell. `interval` is that of the difference at `level`. `proven` says that
-    the gain is also significant (p < 0.05, corrected for the looks at dev); `detectable` is the gain that dev could
-    probably show in one look.
+    the gain is also significant (p < 0.05, corrected for the looks at dev), on judged queries; `detectable` is the gain
+    that dev could probably show in one look. `by_kind`: the difference, its p and n by kind of synthetic query.
     """
 
     decided: bool
@@ -59,6 +59,7 @@ class GateDecision:
     n: int
     detectable: float
     reason: str
+    by_kind: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         """As a JSON object."""
@@ -74,6 +75,7 @@ def decide(
     *,
     looks: int = 1,
     chosen_of: int = 1,
+    kinds: Mapping[str, str] | None = None,
     samples: int = SAMPLES,
 ) -> GateDecision:
     """Accept `candidate` if it gains on dev and its interval excludes a loss above `tolerance`.
@@ -83,6 +85,9 @@ def decide(
     * a gain is a positive difference with k p < 1, so that without any gain at most half of all runs see one;
     * the interval's level is 1 - 0.1 / k, so that a run keeps a loss above `tolerance` in at most 5 of 100 cases;
     * it is proven if k `chosen_of` p < 0.05. `chosen_of`: from so many teachers' mixtures the same queries chose.
+
+    `kinds`: by query what kind of synthetic query it is; None if dev is judged. Synthetic queries prove nothing, and a
+    significant loss (p < 0.05) on any one of their kinds refuses: the gain on the others may be mere habit.
 
     With fewer than `ENOUGH` queries nothing is accepted. `samples`: of the test and the interval. Raises RequestError
     if the two hold different queries.
@@ -94,8 +99,10 @@ def decide(
     low, high = interval(differences_Q, expanded_level(level, count), seed, samples)
     decided = count >= ENOUGH
     gained = test.difference > 0 and (looks == 1 or looks * test.p < 1)
-    accepted = decided and gained and low >= -tolerance
-    proven = accepted and test.p * looks * chosen_of < ALPHA
+    by_kind = {kind: paired_test(*pair, seed, samples) for kind, pair in _by_kind(candidate, base, kinds or {})}
+    losing = [kind for kind, one in by_kind.items() if one.difference < 0 and one.p < ALPHA]
+    accepted = decided and gained and low >= -tolerance and not losing
+    proven = accepted and kinds is None and test.p * looks * chosen_of < ALPHA
     detectable = detectable_gain(differences_Q)
     if count < 2:
         power = "a single query cannot tell a gain from noise"
@@ -111,10 +118,27 @@ def decide(
         outcome = f"undecided: {count} dev queries are too few to tell a gain from luck, {ENOUGH} are needed"
     else:
         outcome = _outcome(accepted, proven, gained, test.difference, low, tolerance)
+        if accepted and kinds is not None:
+            outcome = f"accepted, an estimated gain: a loss above the tolerance of {tolerance:g} is excluded"
+        elif losing and gained:
+            outcome = f"rejected: a significant loss on one kind of query ({', '.join(losing)})"
+    if len(by_kind) > 1:
+        parts = (f"{kind} {one.difference:+.4f} on {one.n} (p = {one.p:.3g})" for kind, one in by_kind.items())
+        power = f"by kind: {', '.join(parts)}; {power}"
     reason = f"{outcome}: {numbers}; {power}."
+    record = {kind: {"difference": one.difference, "p": one.p, "n": one.n} for kind, one in by_kind.items()}
     return GateDecision(
-        decided, accepted, proven, test.difference, (low, high), level, test.p, count, detectable, reason
+        decided, accepted, proven, test.difference, (low, high), level, test.p, count, detectable, reason, record
     )
+
+
+def _by_kind(
+    candidate: Mapping[str, float], base: Mapping[str, float], kinds: Mapping[str, str]
+) -> Iterator[tuple[str, tuple[dict[str, float], dict[str, float]]]]:
+    for kind in dict.fromkeys(kinds[query] for query in base if query in kinds):
+        queries = [query for query in base if kinds.get(query) == kind]
+        if len(queries) >= ENOUGH:
+            yield kind, ({query: candidate[query] for query in queries}, {query: base[query] for query in queries})
 
 
 def _outcome(accepted: bool, proven: bool, gained: bool, difference: float, low: float, tolerance: float) -> str:

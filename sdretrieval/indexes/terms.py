@@ -6,12 +6,12 @@ Where a script has no spaces between words, n-grams of characters are the terms 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sdretrieval.corpus.scripts import folded, needs_care, patterns, runs, tidied
+from sdretrieval.corpus.scripts import Run, folded, needs_care, patterns, runs, tidied
 from sdretrieval.errors import MissingPackageError
 
 WORD = re.compile(r"\b\w\w+\b")
@@ -89,6 +89,40 @@ class Vocabulary:
     def unknown(self, text: str) -> int:
         """How many words of `text`, with repetition, are no stop words and in no document."""
         return sum(self._number(word, False) == UNKNOWN for word in self.words(text))
+
+    def without(self, text: str, removed: Set[int]) -> str:
+        """`text` without the words whose numbers are in `removed`, in whatever form they occur in it.
+
+        Of an identifier that is split the other parts stay. If no spaces separate words, a removed character goes, and
+        a removed n-gram is taken apart. The text is `tidied`.
+        """
+        text = tidied(text)
+        pattern = IDENTIFIER if self.split_identifiers else WORD
+        if not needs_care(text):
+            return pattern.sub(lambda match: self._rest(match.group(), removed), text)
+        pattern = _marked_identifier() if self.split_identifiers else patterns().word
+        return "".join(
+            self._apart(run, removed)
+            if run.sizes
+            else pattern.sub(lambda match: self._rest(match.group(), removed), run.text)
+            for run in runs(text)
+        )
+
+    def _rest(self, word: str, removed: Set[int]) -> str:
+        if not self.split_identifiers:
+            return "" if self._number(folded(word), False) in removed else word
+        if not any(self._number(folded(part), False) in removed for part in identifier_words(word)):
+            return word
+        pieces = (piece for part in word.split(".") for run in SEPARATOR.split(part) for piece in HUMP.split(run))
+        return " ".join(piece for piece in pieces if self._number(folded(piece), False) not in removed)
+
+    def _apart(self, run: Run, removed: Set[int]) -> str:
+        units = list(run.units)
+        for size in sorted(run.sizes, reverse=True):
+            for start in range(len(run.units) - size + 1):
+                if self._number(folded("".join(run.units[start : start + size])), False) in removed:
+                    units[start] = f"{run.units[start]} " if size > 1 else " "
+        return "".join(units)
 
     def _number(self, word: str, grow: bool) -> int:
         known = self._number_of_word.get(word)

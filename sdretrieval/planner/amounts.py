@@ -14,7 +14,8 @@ from sdretrieval.corpus import find_source
 from sdretrieval.encode.views import View
 from sdretrieval.evaluation.judge import judging_cost
 from sdretrieval.planner.workload import Reader, Workload
-from sdretrieval.stages.corpus import recipe_shares, split_name, writer_of
+from sdretrieval.stages.collection import SYNTHETIC_TRAIN
+from sdretrieval.stages.corpus import shares_of, split_name, writer_of
 from sdretrieval.stages.guard import DOCUMENTS as GUARD_DOCUMENTS
 from sdretrieval.stages.judge import CHECKED, POOL, judges_dev
 from sdretrieval.stages.run import chat_model
@@ -156,11 +157,11 @@ def asked_of_models(address: str, config: Config, load: Workload) -> list[tuple[
     """What the stage at `address` asks of language models behind servers: the setting, the model, and the cost."""
     writer, judge, stage = writer_of(config), config.evaluate.judge, Address.of(address).stage
     if stage == "corpus" and writer is not None and writer.url is not None:
-        shares = recipe_shares(config)
+        shares = {split: shares_of(config, split != SYNTHETIC_TRAIN) for split in load.wanted}
         return [
             ("corpus.generate.writer", chat_model(writer),
-             writing_cost(load.document_texts, ceil(SPARE * count), shares, split_name(split)))
-            for split, count in load.wanted.items()
+             writing_cost(load.document_texts, ceil(SPARE * count), shares[split], split_name(split)))
+            for split, count in load.wanted.items() if shares[split]["written"]
         ]  # fmt: skip
     if stage == "judge" and judge is not None:
         pairs = judged_pairs(address, config, load)

@@ -195,8 +195,8 @@ def _collected(config: Config, made: Mapping[str, Artifact]) -> Iterator[Collect
         yield Collection(made["0/corpus"], made.get("0/queries"))
         return
     recipe = config.corpus.generate
-    if recipe.written:  # runs of words stand for queries that a model would write for hours
-        recipe = recipe.model_copy(update={"written": 0.0, "span": recipe.span + recipe.written})
+    if recipe.written:  # sentences stand for queries that a model would write for hours
+        recipe = recipe.model_copy(update={"written": 0.0, "sentence": recipe.sentence + recipe.written})
         config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"generate": recipe})})
     with tempfile.TemporaryDirectory(prefix="sdretrieval-plan-") as folder:
         build_corpus(Work(Path(folder)), config)

@@ -259,7 +259,7 @@ def judge(
 ) -> dict[str, Any]:
     """What the gate decides by dev, and, if it accepts, the guard: a significant loss there is refused."""
     run, guard = results.run, results.base.guard
-    decision = gate(run, f"{owner}/gate", before, after, results.weights, mixture=mixture)
+    decision = gate(run, results.base.collection, f"{owner}/gate", before, after, results.weights, mixture=mixture)
     if guard is None or not decision["accepted"]:
         return decision
     measured = measure_guard(run, guard, f"{owner}/guard", student)
@@ -280,7 +280,7 @@ def train_student(
     in place of the config's."""
     run, query_removed = base.run, None
     cfg = run.config.corpus
-    if run.learns_queries_only and cfg.generated_queries and cfg.generate.query_removed:
+    if run.learns_queries_only and cfg.generated_queries:
         query_removed = encode_query_removed(run, base.tokens)
     kept = (base.vectors, query_removed) if run.learns_queries_only else (None, None)
     return train(

@@ -31,7 +31,7 @@ from sdretrieval.evaluation.gate import MERGE_SHARES
 from sdretrieval.formatting import quantity
 from sdretrieval.paths import typed_path
 from sdretrieval.run.disk_needs import check_room
-from sdretrieval.stages.corpus import measuring_splits, writer_of
+from sdretrieval.stages.corpus import given_examples, measuring_splits, writer_of
 from sdretrieval.stages.guard import guard_split
 from sdretrieval.stages.run import chat_model, prompts_of, student_from
 from sdretrieval.store import Store
@@ -102,6 +102,7 @@ def settings_checks(config: Config) -> list[Callable[[], object]]:
         lambda: prompts_of(config),
         *(partial(check_model, member, config) for member in (None, *members_of(config.teacher))),
         lambda: check_language_models(config),
+        lambda: check_examples(config),
         lambda: check_machine(config),
         lambda: check_language(config),
     ]
@@ -186,6 +187,11 @@ def check_language_models(config: Config) -> None:
         key_of_environment(chat_model(writer), "corpus.generate.writer")
     if judge is not None:
         key_of_environment(chat_model(judge), "evaluate.judge")
+
+
+def check_examples(config: Config) -> None:
+    """Raise CorpusError if `corpus.example_queries` is no file of twenty queries."""
+    given_examples(config)
 
 
 def check_verdicts(config: Config) -> None:

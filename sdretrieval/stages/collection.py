@@ -108,7 +108,22 @@ class Collection:
     @cached_property
     def _generation(self) -> dict[str, Any]:
         path = self.made.path / GENERATED
-        return read_json(path) if path.exists() else {"queries": {}, "wanted": {}, "tallies": {}}
+        return read_json(path) if path.exists() else {"queries": {}, "wanted": {}, "tallies": {}, "examples": []}
+
+    @property
+    def example_rows(self) -> list[int]:
+        """Rows of queries that people asked, without judgements, with which synthetic ones are compared."""
+        return [self.corpus.query_row[query] for query in self._generation["examples"]]
+
+    @property
+    def overlap(self) -> dict[str, Any]:
+        """With what probability documents keep their queries' words, and why; empty if no query is synthetic."""
+        return dict(self._generation.get("overlap", {}))
+
+    @property
+    def realism(self) -> dict[str, float]:
+        """By kind of dev query how well a classifier tells it from example queries (AUC); empty without examples."""
+        return dict(read_json(self._kept.path / KEPT)["realism"]) if self._kept else {}
 
     @cached_property
     def generated(self) -> dict[str, dict[str, SyntheticQuery]]:
@@ -122,6 +137,11 @@ class Collection:
             }
             for split, queries in self._generation["queries"].items()
         }
+
+    def kinds(self, split: str) -> dict[str, str] | None:
+        """By query the kind of synthetic query; None if the split's queries are no synthetic ones."""
+        queries = self.generated.get(split)
+        return {i: query.kind for i, query in queries.items()} if queries else None
 
     def wanted(self, split: str) -> int:
         """How many synthetic queries of a split the config asks for."""
@@ -139,7 +159,6 @@ class Collection:
             QueryRemovedDocument(identifier, query.document_row, split, query.query_removed)
             for split, queries in self.generated.items()
             for identifier, query in queries.items()
-            if query.query_removed is not None
         ]
         return sorted(documents, key=lambda one: one.split == SYNTHETIC_TRAIN)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import chain
 from math import ceil
 from typing import Any
 
@@ -20,16 +22,24 @@ from sdretrieval.corpus import (
     save_corpus,
     training_queries,
 )
-from sdretrieval.corpus.text import hash_rank
+from sdretrieval.corpus.arrow import query_table, table_rows
+from sdretrieval.corpus.language import AUTO, detect, sample
+from sdretrieval.corpus.read.documents.blocks import word_count
+from sdretrieval.corpus.read.example_queries import ENOUGH, read_example_queries
+from sdretrieval.corpus.text import content_digest, hash_rank
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.student import torch_device
 from sdretrieval.errors import CorpusError
 from sdretrieval.files import write_json
 from sdretrieval.formatting import quantity
+from sdretrieval.indexes.lexical import LexicalIndex, stop_words_of
+from sdretrieval.indexes.terms import Vocabulary
 from sdretrieval.stages.collection import GENERATED, SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.run import Run
 from sdretrieval.store import Work
 from sdretrieval.synthetic_queries import (
+    JUDGING,
+    KINDS,
     Kind,
     QueryTally,
     Recipe,
@@ -41,9 +51,12 @@ from sdretrieval.synthetic_queries import (
     writing_cost,
 )
 from sdretrieval.synthetic_queries.make import SPARE
+from sdretrieval.synthetic_queries.overlap import PRIOR, Overlap, keep_of, natural_overlap, thinned
 
 logger = logging.getLogger("sdretrieval")
 
+MOST_EXAMPLES = 500
+"""Queries that people asked, to compare synthetic ones with."""
 COST_SAMPLE = 2000
 """Documents whose length stands for that of all, when a language model's work is counted beforehand."""
 
@@ -52,12 +65,18 @@ def collect(run: Run) -> Collection:
     """Documents, queries and splits. Raises CorpusError as reading the source does."""
     cfg = run.config.corpus
     # Verdicts touch training alone: they are inputs of what reads known positives.
-    identity = {**identity_fields(cfg, without={"source", "generate", "verdicts"}), "seed": run.config.seed}
+    identity = {
+        **identity_fields(cfg, without={"source", "generate", "verdicts", "example_queries"}),
+        "seed": run.config.seed,
+    }
     identity["split"] = run.config.evaluate.split
     if generates(run.config):  # a corpus without synthetic queries is the same whatever their recipe
-        identity["generate"] = identity_fields(cfg.generate, without={"within", "writer"})
+        recipe = identity_fields(cfg.generate, without={"within", "writer"})
+        recipe |= {"language": run.config.mine.language, "split_identifiers": run.config.mine.split_identifiers}
+        recipe |= {"examples": content_digest("\n".join(given_examples(run.config))).hex()}
         if (writer := writer_of(run.config)) is not None:
-            identity["generate"]["writer"] = _writer_identity(writer)
+            recipe["writer"] = _writer_identity(writer)
+        identity["generate"] = recipe
     digest = find_source(cfg.source).digest()
 
     def build(work: Work) -> None:
@@ -65,7 +84,7 @@ def collect(run: Run) -> Collection:
         if find_source(cfg.source).digest() != digest:  # it would be found again under the digest of what it was
             raise CorpusError(f"corpus {cfg.source} was changed while it was read; run again when nothing writes to it")
 
-    return Collection(run.runner.stage("0/corpus", 4, identity, [digest], build))
+    return Collection(run.runner.stage("0/corpus", 5, identity, [digest], build))
 
 
 def writer_of(config: Config) -> WriterConfig | None:
@@ -133,12 +152,16 @@ class Splits:
         self.generated: dict[str, Mapping[str, SyntheticQuery]] = {}
         self.tallies: dict[str, QueryTally] = {}
         self.wanted: dict[str, int] = {}
+        self.examples: list[str] = []
+        self.overlap: dict[str, Any] = {}
 
     def fill(self) -> None:
         """All splits that the config asks for. Raises CorpusError if there is nothing to train on."""
         cfg, split, raw = self._config.corpus, self._config.evaluate.split, self._raw
         # Dev is carved or made anyway. Another split is made only if no judgement may be read (a log's clicks are of
         # train), never because its name was mistyped.
+        if generates(self._config):
+            self._find_examples()
         split_is_synthetic = split == "dev" or not (cfg.labels or measuring_splits(raw.qrels))
         if not split_is_synthetic:
             require_positives(raw, split)
@@ -147,13 +170,15 @@ class Splits:
             if raw.qrels.get("dev"):
                 require_positives(raw, "dev")
             else:
-                self.corpus = carve_dev(raw, self._config.seed, cfg.dev_share)
+                self.corpus = carve_dev(self.corpus, self._config.seed, cfg.dev_share)
         else:
             require_for_control(self._config, raw)
             self._generate("dev", cfg.dev_queries, held_out=True)
             if split != "dev" and split_is_synthetic:
                 self._generate(split, cfg.dev_queries, held_out=True)
         self._choose_training()
+        if self.generated:
+            self._thin()
 
     def _choose_training(self) -> None:
         cfg, corpus = self._config.corpus, self.corpus
@@ -192,14 +217,15 @@ class Splits:
 
     def _generate(self, split: str, count: int, *, held_out: bool) -> None:
         tally = QueryTally()
-        written: Writer | None = None
-        if self.writer is not None:
+        shares, written = shares_of(self._config, held_out), None
+        if self.writer is not None and shares["written"]:
             sample = self.corpus.document_texts(range(min(len(self.corpus.documents), COST_SAMPLE)))
-            shares = recipe_shares(self._config)
             cost = writing_cost(sample, ceil(SPARE * count), shares, split_name(split))
             self.writer.say_cost(cost)
             written = chat_writer(self.writer, cost.calls)
-        recipe = recipe_of(self._config, written)
+        recipe = Recipe(
+            shares, [word_count(text) for text in self.example_texts], written or self._local_writer(shares)
+        )
         # With labels, dev and test measure documents that no training query was made from. Without labels, judgements
         # decide nothing: the report shows apart what training has seen.
         judged = [name for name in self.corpus.qrels if name not in ("train", SYNTHETIC_TRAIN)]
@@ -209,6 +235,74 @@ class Splits:
         )  # fmt: skip
         self.tallies[split], self.wanted[split] = tally, count
 
+    def _local_writer(self, shares: Mapping[Kind, float]) -> Writer | None:
+        """The seq2seq model that the config names, loaded; None if it writes none of these queries."""
+        cfg = writer_of(self._config)
+        if cfg is None or cfg.url is not None or not shares["written"]:
+            return None
+        device = torch_device(self._config.student.device)
+        return load_writer(locate_model(cfg.model), cfg.prompt, self._config.seed, str(device))
+
+    def _find_examples(self) -> None:
+        """Queries that people asked, without their judgements: the config's file, or else the corpus' own queries of
+        train and of no split, if these are enough."""
+        given, corpus = given_examples(self._config), self.corpus
+        if given:
+            known = set(corpus.query_ids)
+            named = {
+                f"example-{n}": text for n, text in enumerate(given[:MOST_EXAMPLES]) if f"example-{n}" not in known
+            }
+            self.examples = list(named)
+            self.corpus = replace(corpus, queries=query_table([*table_rows(corpus.queries), *named.items()]))
+        elif not self._config.corpus.labels:
+            judged = {query for split, qrels in self._raw.qrels.items() if split != "train" for query in qrels}
+            own = [query for query in corpus.query_ids if query not in judged]
+            if len(own) >= ENOUGH:
+                self.examples = sorted(own, key=lambda query: hash_rank(self._config.seed, query))[:MOST_EXAMPLES]
+
+    @property
+    def example_texts(self) -> list[str]:
+        """Texts of `examples`."""
+        return self.corpus.query_texts([self.corpus.query_row[query] for query in self.examples])
+
+    def _thin(self) -> None:
+        """Documents of synthetic queries keep as many of the query's words as documents of real queries hold."""
+        cfg, seed = self._config, self._config.seed
+        language: str = cfg.mine.language
+        if language == AUTO:
+            language = detect(sample(self.corpus.document_texts())).stemmer
+        like = Vocabulary(cfg.mine.split_identifiers, stop_words_of(language), language)
+        share, why = self._share(language)
+        kept = {
+            kind: keep_of(kind, [query for query in self._made() if query.kind == kind], share, like)
+            for kind in dict.fromkeys(query.kind for query in self._made())
+        }
+        self.overlap = Overlap(share, why, {kind: round(keep, 3) for kind, keep in kept.items()}).to_json()
+        self.generated = {
+            split: {
+                i: query._replace(query_removed=thinned(query.query_removed, query.text, kept[query.kind], seed, like))
+                for i, query in queries.items()
+            }
+            for split, queries in self.generated.items()
+        }
+        logger.info("documents of synthetic queries hold %.2f of a query's words: %s", share, why)
+
+    def _made(self) -> Iterator[SyntheticQuery]:
+        return chain.from_iterable(queries.values() for queries in self.generated.values())
+
+    def _share(self, language: str) -> tuple[float, str]:
+        """The share of a query's words that a relevant document holds, and how it is known."""
+        cfg = self._config
+        if cfg.corpus.generate.overlap != "auto":
+            return float(cfg.corpus.generate.overlap), "set by corpus.generate.overlap"
+        if not self.examples:
+            return PRIOR, "no query that somebody asked is known, so the median of eleven collections is taken"
+        index = LexicalIndex.build(
+            self.corpus.document_texts(), split_identifiers=cfg.mine.split_identifiers, language=language
+        )
+        share = natural_overlap(index, self.example_texts)
+        return share, f"by what BM25 finds for {quantity(len(self.examples), 'queries')} that people asked"
+
     def record(self) -> dict[str, Any]:
         """`generated.json`: every synthetic query but its text, how many are wanted, what was dropped so far."""
         return {
@@ -216,6 +310,8 @@ class Splits:
                 split: {i: [query.document_row, query.kind, query.query_removed] for i, query in queries.items()}
                 for split, queries in self.generated.items()
             },
+            "overlap": self.overlap,
+            "examples": self.examples,
             "wanted": self.wanted,
             "tallies": {split: tally.to_json() for split, tally in self.tallies.items()},
         }
@@ -231,19 +327,18 @@ def measuring_splits(judged: Mapping[str, object]) -> list[str]:
     return [split for split, queries in judged.items() if queries and split not in ("train", "dev")]
 
 
-def recipe_of(config: Config, written: Writer | None) -> Recipe:
-    """The recipe that the config's section `corpus.generate` describes. `written`: its language model; a seq2seq model
-    that it names is loaded."""
-    cfg, writer = config.corpus.generate, writer_of(config)
-    if written is None and writer is not None:
-        device = torch_device(config.student.device)
-        written = load_writer(locate_model(writer.model), writer.prompt, config.seed, str(device))
-    return Recipe(recipe_shares(config), frozenset(cfg.query_removed), written)
+def shares_of(config: Config, held_out: bool) -> dict[Kind, float]:
+    """How often each kind of query is tried first in a split that measures (`held_out`) or trains: the config's shares.
+    Without labels the kinds that measure are not trained on; if dev is judged, training may have all."""
+    cfg, judging = config.corpus.generate, JUDGING if not config.corpus.labels else ()
+    kinds = judging if held_out else [kind for kind in KINDS if kind not in judging]
+    return dict(Recipe({kind: float(getattr(cfg, kind)) for kind in KINDS}).of(kinds).shares)
 
 
-def recipe_shares(config: Config) -> dict[Kind, float]:
-    """How often each kind of query is tried first."""
-    return {kind: float(getattr(config.corpus.generate, kind)) for kind in Recipe().shares}
+def given_examples(config: Config) -> list[str]:
+    """The queries of `corpus.example_queries`; none if the config names no file. Raises CorpusError as reading does."""
+    file = config.corpus.example_queries
+    return read_example_queries(file) if file is not None else []
 
 
 def require_for_control(config: Config, corpus: Corpus) -> None:

@@ -46,8 +46,9 @@ class Generation:
 
 
 def gate(
-    run: Run, address: str, before: Artifact, after: Artifact, weights: MixtureWeights, *, mixture: bool = False
-) -> dict[str, Any]:
+    run: Run, collection: Collection, address: str, before: Artifact, after: Artifact, weights: MixtureWeights, *,
+    mixture: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """The decision on the candidate measured in `after`, against the student measured in `before`.
 
     `mixture`: of old and new weights, three of which may be tried. If dev queries chose the teachers' `weights`, a
@@ -59,7 +60,10 @@ def gate(
 
     def build(work: Work) -> None:
         base, candidate = read_measured(before).of(cfg.measure), read_measured(after).of(cfg.measure)
-        decision = decide(base, candidate, cfg.tolerance, run.config.seed, looks=looks, chosen_of=chosen_of)
+        decision = decide(
+            base, candidate, cfg.tolerance, run.config.seed, looks=looks, chosen_of=chosen_of,
+            kinds=collection.kinds("dev"),
+        )  # fmt: skip
         write_json(work.folder / "gate.json", decision.record())
         work.counts.update(accepted=decision.accepted, difference=decision.difference)
 
@@ -69,7 +73,7 @@ def gate(
         "chosen_of": chosen_of,
         "seed": run.config.seed,
     }
-    made = run.runner.stage(address, 3, identity, [before, after], build)
+    made = run.runner.stage(address, 4, identity, [before, after], build)
     return run.runner.result(made, "gate.json", ACCEPTED)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 
 from sdretrieval.corpus import read_marks, resolve
+from sdretrieval.corpus.read.example_queries import ENOUGH
 from sdretrieval.corpus.text import examples
 from sdretrieval.errors import CorpusError
 from sdretrieval.files import write_json
@@ -19,6 +21,7 @@ from sdretrieval.stages.lexical import Lexical
 from sdretrieval.stages.run import Run
 from sdretrieval.store import Work
 from sdretrieval.synthetic_queries import keep_consistent, plain
+from sdretrieval.synthetic_queries.realism import told_apart
 
 logger = logging.getLogger("sdretrieval")
 
@@ -59,10 +62,28 @@ def consistent_queries(run: Run, collected: Collection, vectors: Vectors, lexica
             kept[split], tallies[split] = list(found.ids), found.tally.to_json()
             work.counts[f"{split}_made"], work.counts[f"{split}_kept"] = len(queries), len(found.ids)
             logger.info("synthetic queries for %s: %d of %d kept", split, len(found.ids), len(queries))
-        write_json(work.folder / KEPT, {"kept": kept, "tallies": tallies})
+        record = {"kept": kept, "tallies": tallies, "realism": realism(collected, vectors, kept, run.config.seed)}
+        write_json(work.folder / KEPT, record)
 
     inputs = [collected.made, vectors, lexical]
-    return Collection(collected.made, run.runner.stage("0/queries", 2, {"within": within}, inputs, build))
+    return Collection(
+        collected.made, run.runner.stage("0/queries", 3, {"within": within, "seed": run.config.seed}, inputs, build)
+    )
+
+
+def realism(collected: Collection, vectors: Vectors, kept: Mapping[str, Sequence[str]], seed: int) -> dict[str, float]:
+    """By kind of dev query how well a classifier tells it from the queries that people asked; empty without these."""
+    rows, corpus = collected.example_rows, collected.corpus
+    if not rows or "dev" not in kept:
+        return {}
+    real, by_kind = (vectors.queries_QD[rows], corpus.query_texts(rows)), defaultdict[str, list[int]](list)
+    for query in kept["dev"]:
+        by_kind[collected.generated["dev"][query].kind].append(corpus.query_row[query])
+    return {
+        kind: round(told_apart(real, (vectors.queries_QD[made], corpus.query_texts(made)), seed), 3)
+        for kind, made in by_kind.items()
+        if len(made) >= ENOUGH
+    }
 
 
 class PlainTexts:

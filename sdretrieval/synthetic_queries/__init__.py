@@ -12,9 +12,12 @@ from sdretrieval.synthetic_queries.make import (
     synthetic_sources,
     with_synthetic_split,
 )
-from sdretrieval.synthetic_queries.recipe import Kind, QueryTally, Recipe, SyntheticQuery, Writer
+from sdretrieval.synthetic_queries.overlap import thinned
+from sdretrieval.synthetic_queries.recipe import JUDGING, KINDS, Kind, QueryTally, Recipe, SyntheticQuery, Writer
 
 __all__ = [
+    "JUDGING",
+    "KINDS",
     "Kept",
     "Kind",
     "QueryTally",
@@ -29,6 +32,7 @@ __all__ = [
     "make_queries",
     "plain",
     "synthetic_sources",
+    "thinned",
     "with_synthetic_split",
     "writing_cost",
 ]

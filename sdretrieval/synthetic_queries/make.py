@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import ceil
@@ -11,19 +12,17 @@ import numpy as np
 
 from sdretrieval.corpus.arrow import query_table, table_rows
 from sdretrieval.corpus.text import hash_rank, normalised, similar_pairs, words_of
-from sdretrieval.corpus.types import Corpus, joined
+from sdretrieval.corpus.types import Corpus, Texts, joined
 from sdretrieval.errors import CorpusError
 from sdretrieval.progress import Progress
 from sdretrieval.synthetic_queries.kinds import (
-    LEAST_SPAN_WORDS,
+    LEAST_SENTENCE_WORDS,
     LEAST_TITLE_WORDS,
     SAMPLE,
     Keywords,
     Taker,
-    heading_of,
-    leading_of,
-    plain,
-    span_of,
+    question_of,
+    sentence_of,
     title_of,
 )
 from sdretrieval.synthetic_queries.recipe import Kind, QueryTally, Recipe, SyntheticQuery
@@ -31,12 +30,10 @@ from sdretrieval.synthetic_queries.recipe import Kind, QueryTally, Recipe, Synth
 MOST_PASSES = 8
 """How often each document is asked for one more query before generation stops short of the count."""
 DOCUMENTS_AT_ONCE = 256
-STOPS = ".!?…。！？"
-"""What ends a sentence and may be missing where the same words are a title."""
 NEAR = 0.8
 """Two queries whose words overlap by this share (Jaccard) ask the same."""
 
-TAKERS: dict[Kind, Taker] = {"title": title_of, "heading": heading_of, "leading": leading_of, "span": span_of}
+TAKERS: dict[Kind, Taker] = {"title": title_of, "question": question_of, "sentence": sentence_of}
 
 logger = logging.getLogger("sdretrieval")
 ID_PREFIX = "generated-"
@@ -54,15 +51,13 @@ def make_queries(
     recipe: Recipe,
     *,
     held_out: Sequence[str] = (),
-    must_be_masked: bool = False,
     tally: QueryTally | None = None,
 ) -> list[SyntheticQuery]:
     """Up to `count` queries from the documents in `rows`, which take turns in a random order, so that none gives a
     second query before each was asked for its first. Fewer where the documents give no more.
 
     Dropped, and counted in `tally`: a text that is already among the corpus' queries or these (in one case and
-    single spaces); one whose words are near those of a text of `held_out`, which measure; with `must_be_masked`, one
-    that cannot be hidden from its document.
+    single spaces); one whose words are near those of a text of `held_out`, which measure.
     """
     tally = tally if tally is not None else QueryTally()
     generator = np.random.default_rng(seed)
@@ -74,26 +69,14 @@ def make_queries(
             for query in _without_near(block, held_out, tally):
                 if len(made) == count:
                     return made
-                reason = _refused(query, seen, must_be_masked)
                 tally.make(query.kind)
-                if reason:
-                    tally.drop(query.kind, reason, query.text)
+                if normalised(query.text) in seen:
+                    tally.drop(query.kind, "a query of this text exists", query.text)
                     continue
                 seen.add(normalised(query.text))
                 made.append(query)
                 progress.advance(1)
     return made
-
-
-def _refused(query: SyntheticQuery, seen: set[str], must_be_masked: bool) -> str:
-    if normalised(query.text) in seen:
-        return "a query of this text exists"
-    if must_be_masked and query.kind != "written":
-        if query.query_removed is None:
-            return "too little is left of its document without it"
-        if plain(query.text).rstrip(STOPS) in plain(query.query_removed):
-            return "is in its document more than once"
-    return ""
 
 
 def _without_near(block: list[SyntheticQuery], held_out: Sequence[str], tally: QueryTally) -> Iterator[SyntheticQuery]:
@@ -119,47 +102,56 @@ def _drawn(
         count = len(corpus.documents)
         sample = np.sort(generator.choice(count, min(count, SAMPLE), replace=False)).tolist()
         keywords = Keywords(corpus.document_texts(sample))
+    shared = shared_titles(corpus) if "title" in kinds or "question" in kinds else frozenset()
     for _ in range(MOST_PASSES):
         for start in range(0, len(order), DOCUMENTS_AT_ONCE):
             block = order[start : start + DOCUMENTS_AT_ONCE].tolist()
             drawn = generator.choice(len(kinds), size=len(block), p=shares / shares.sum())
-            chosen: list[Kind] = [kinds[number] for number in drawn]
             texts = [row[1:] for row in table_rows(corpus.documents.select(block))]
-            yield _block(block, chosen, texts, recipe, keywords, generator)
+            chosen = [kinds[number] for number in drawn]
+            written = _written(recipe, chosen, texts)
+            queries = (
+                SyntheticQuery(written[n], row, "written", joined(*texts[n]))
+                if n in written
+                else _taken([chosen[n], *kinds], row, texts[n], shared, keywords, recipe.lengths, generator)
+                for n, row in enumerate(block)
+            )
+            yield [query for query in queries if query is not None]
 
 
-def _block(
-    rows: list[int], kinds: list[Kind], texts: list[tuple[str, ...]], recipe: Recipe, keywords: Keywords | None,
-    generator: np.random.Generator,
-) -> list[SyntheticQuery]:  # fmt: skip
-    written = [number for number, kind in enumerate(kinds) if kind == "written"]
-    by_model: dict[int, str] = {}
-    if written and recipe.writer is not None:
-        by_model = dict(zip(written, recipe.writer([joined(*texts[number]) for number in written]), strict=True))
-    queries = []
-    for number, (row, kind, (title, text)) in enumerate(zip(rows, kinds, texts, strict=True)):
-        if by_model.get(number):
-            queries.append(SyntheticQuery(by_model[number], row, "written"))
-            continue
-        words = keywords.query(joined(title, text), generator) if keywords and kind == "keywords" else None
-        if words:
-            queries.append(SyntheticQuery(words, row, "keywords"))
-            continue
-        query = _taken(kind, row, title, text, recipe, generator)
-        if query is not None:
-            queries.append(query)
-    return queries
+def shared_titles(corpus: Corpus) -> frozenset[str]:
+    """Titles that several documents have, as `normalised`: they tell none of these from the others."""
+    count = Counter(normalised(title) for title in Texts(corpus.documents, "title"))
+    return frozenset(title for title, documents in count.items() if documents > 1)
+
+
+def _written(recipe: Recipe, kinds: Sequence[Kind], texts: Sequence[tuple[str, ...]]) -> dict[int, str]:
+    """By place in a block what the model writes."""
+    places = [n for n, kind in enumerate(kinds) if kind == "written"]
+    if not places or recipe.writer is None:
+        return {}
+    queries = recipe.writer([joined(*texts[n]) for n in places])
+    return {n: query for n, query in zip(places, queries, strict=True) if query}
 
 
 def _taken(
-    kind: Kind, row: int, title: str, text: str, recipe: Recipe, generator: np.random.Generator
-) -> SyntheticQuery | None:
-    for tried in (kind, "span"):
-        taker = TAKERS.get(tried)
-        taken = taker(title, text, generator) if taker else None
-        if taken is not None:
-            query_removed = taken.query_removed if tried in recipe.query_removed else None
-            return SyntheticQuery(taken.text, row, tried, query_removed)
+    kinds: Sequence[Kind], row: int, document: tuple[str, ...], shared: Collection[str], keywords: Keywords | None,
+    lengths: Sequence[int], generator: np.random.Generator,
+) -> SyntheticQuery | None:  # fmt: skip
+    """A query of the first of `kinds` that the document has."""
+    title, text = document
+    length = lengths[int(generator.integers(len(lengths)))] if lengths else None
+    for kind in dict.fromkeys(kinds):
+        if kind == "keywords" and keywords is not None:
+            words = keywords.query(joined(title, text), length, generator)
+            if words:
+                return SyntheticQuery(words, row, kind, joined(title, text))
+        if kind in TAKERS:
+            taken = TAKERS[kind](
+                "" if normalised(title) in shared and kind != "sentence" else title, text, length, generator
+            )
+            if taken is not None:
+                return SyntheticQuery(taken.text, row, kind, taken.query_removed)
     return None
 
 
@@ -227,16 +219,15 @@ def with_synthetic_split(
         sorted(row for row in pool if row not in taken),
         ceil(SPARE * count),
         seed,
-        recipe.for_measuring() if held_out else recipe,
+        recipe,
         held_out=() if held_out else corpus.query_texts(sorted(measuring)),
-        must_be_masked=held_out,
         tally=tally,
     )
     if not made:
         raise CorpusError(
             f"No queries could be generated for split '{split}' of corpus {corpus.name}: {len(pool)} documents, none "
             f"unused{' and no answer to a query that measures,' if without else ''} with a title of "
-            f"{LEAST_TITLE_WORDS} words or a text of {LEAST_SPAN_WORDS}. Give queries instead."
+            f"{LEAST_TITLE_WORDS} words or a text of {LEAST_SENTENCE_WORDS}. Give queries instead."
         )
     if len(made) < count:
         logger.warning(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, get_args
 
-Kind = Literal["title", "heading", "leading", "span", "keywords", "written"]
+Kind = Literal["title", "question", "sentence", "keywords", "written"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 DEFAULT_SHARES: Mapping[Kind, float] = {
-    "title": 0.15, "heading": 0.1, "leading": 0.15, "span": 0.5, "keywords": 0.1, "written": 0.0,
+    "title": 0.25, "question": 0.25, "sentence": 0.25, "keywords": 0.25, "written": 0.0,
 }  # fmt: skip
-VERBATIM: frozenset[Kind] = frozenset({"title", "heading", "leading", "span"})
-"""Kinds whose text is in the document, and can be hidden from it."""
+JUDGING: tuple[Kind, ...] = ("title", "keywords")
+"""Kinds that measure; all others train. A student that has learned a kind is good at that kind, which is no gain in
+search. Titles and keywords tell best which of two systems is better (docs/estimates.md)."""
+VERBATIM: frozenset[Kind] = frozenset({"title", "sentence"})
+"""Kinds whose text is in the document word for word."""
 EXAMPLES = 3
 """Of each kind, and of each reason, that a record keeps."""
 
@@ -25,36 +28,31 @@ Writer = Callable[[Sequence[str]], list[str]]
 class SyntheticQuery(NamedTuple):
     """A query, the row of the document that it was made from, its kind, and what is left of that document.
 
-    `query_removed` is the document (title and text joined) without what the query was taken from; None if nothing is
-    hidden, because the query's words are all over the text, or because too little would be left.
+    `query_removed` is the document (title and text joined) without the title, heading or sentence that the query was
+    made from; all of it if the query's words are all over the text, or if too little would be left.
     """
 
     text: str
     document_row: int
     kind: Kind
-    query_removed: str | None = None
+    query_removed: str
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """`shares`: how often each kind is tried first; a document without such a query is given a span.
+    """`shares`: how often each kind is tried first; a document without such a query is asked for the other kinds.
 
-    `query_removed`: the kinds whose words are removed from their document in training. `writer`: makes `written`.
+    `lengths`: words of queries that people asked, which sentences and keywords follow. `writer`: makes `written`.
     """
 
     shares: Mapping[Kind, float] = field(default_factory=lambda: dict(DEFAULT_SHARES))
-    query_removed: frozenset[Kind] = frozenset({"title", "heading"})
+    lengths: Sequence[int] = ()
     writer: Writer | None = None
 
-    def for_measuring(self) -> Recipe:
-        """The recipe of queries that measure: every one is hidden from its document, or was written by a model.
-
-        A query that is in its document is found by any search for words, and flatters BM25 beyond all use.
-        """
-        shares = {kind: share for kind, share in self.shares.items() if kind in VERBATIM or kind == "written"}
-        if not any(shares.values()):
-            shares = {"span": 1.0}
-        return Recipe(shares, VERBATIM, self.writer)
+    def of(self, kinds: Collection[Kind]) -> Recipe:
+        """The recipe of these kinds alone, in its shares; evenly if it has none of them."""
+        shares = {kind: share if kind in kinds else 0.0 for kind, share in self.shares.items()}
+        return replace(self, shares=shares if any(shares.values()) else dict.fromkeys(kinds, 1.0))
 
 
 @dataclass

@@ -174,12 +174,12 @@ OTHER = {"name": "y", "corpus.source": "other", "student.model": "other", "gate.
 CHANGES = {
     "corpus.generate.writer": "{model: some/writer}",
     "evaluate.judge": "{url: 'http://localhost/v1', model: judge}",
-    "corpus.generate.query_removed": "[span]",
     "seeds": "[14, 15]", "gate.guard": "beir:fiqa",
     "evaluate.measures": "[MAP@10]", "evaluate.controls": "[hard_labels]", "evaluate.baselines": "[hybrid_rrf]",
     "evaluate.hard_label_rates": "[1e-4]", "train.freeze": "[]",
     "evaluate.split": "dev", "targets.temperature": "0.5", "student.prompts.query": "q",
-    "student.prompts.document": "d", "corpus.verdicts": "marks.tsv", "train.margin_scale": "0.1", **OTHER,
+    "student.prompts.document": "d", "corpus.verdicts": "marks.tsv",
+    "corpus.example_queries": "queries.txt", "corpus.generate.overlap": "0.5", "train.margin_scale": "0.1", **OTHER,
 }  # fmt: skip
 
 

@@ -176,10 +176,9 @@ CLASHES = [
         "and needs none; expected the server's url",
     ),
     (
-        minimal(
-            corpus={"source": "x", "generate": dict.fromkeys(["title", "heading", "leading", "span", "keywords"], 0)}
-        ),
-        "corpus.generate.span: found 0, as every other kind; expected a share above 0 somewhere, else no query is made",
+        minimal(corpus={"source": "x", "generate": dict.fromkeys(["title", "question", "sentence", "keywords"], 0)}),
+        "corpus.generate.sentence: found 0, as every other kind; expected a share above 0 somewhere, else no query is "
+        "made",
     ),
     (
         minimal(train={"loss": "embedding"}),

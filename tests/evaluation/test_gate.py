@@ -69,6 +69,26 @@ def test_each_look_at_dev_makes_a_proof_and_an_acceptance_dearer() -> None:
     assert not lucky.accepted and lucky.reason.startswith("rejected: a gain that so many looks at dev find by chance")
 
 
+def test_synthetic_queries_prove_nothing() -> None:
+    kinds = dict.fromkeys(BASE, "title")
+    decision = decide(BASE, moved(0.05, 0.1), tolerance=0.01, seed=13, kinds=kinds)
+    assert (decision.accepted, decision.proven) == (True, False)
+    assert decision.reason.startswith("accepted, an estimated gain: a loss above the tolerance of 0.01 is excluded: ")
+
+
+def test_a_gain_that_one_kind_pays_for_is_refused() -> None:
+    kinds = {query: "question" if n < 40 else "title" for n, query in enumerate(BASE)}
+    gained = moved(0.1, 0.1)
+    candidate = {query: value - 0.15 * (kinds[query] == "question") for query, value in gained.items()}
+    assert decide(BASE, candidate, tolerance=0.01, seed=13).accepted
+    decision = decide(BASE, candidate, tolerance=0.01, seed=13, kinds=kinds)
+    assert not decision.accepted and decision.by_kind["question"]["difference"] < 0 < decision.difference
+    assert decision.reason.startswith("rejected: a significant loss on one kind of query (question): +0.0")
+    assert "by kind: question -0.0" in decision.reason
+    few = {query: "question" if n < 19 else "title" for n, query in enumerate(BASE)}
+    assert set(decide(BASE, candidate, tolerance=0.01, seed=13, kinds=few).by_kind) == {"title"}
+
+
 @pytest.mark.parametrize("generations", [1, 3])
 def test_the_looks_of_a_run_share_its_risk(generations: int) -> None:
     one = 1 / looks_of(generations) + len(MERGE_SHARES) / looks_of(generations, mixture=True)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sdretrieval.corpus import load_corpus
+from sdretrieval.corpus.text import words_of
 from sdretrieval.errors import CorpusError
 from sdretrieval.evaluation import Measured
 from sdretrieval.report.build import _seen_positives
@@ -37,7 +38,7 @@ def documents_only(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="module")
 def bare(make_config: MakeConfig, documents_only: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A finished run on documents alone."""
-    corpus = {"source": str(documents_only), "generate": {"query_removed": ["span"]}, **COUNTS}
+    corpus = {"source": str(documents_only), **COUNTS}
     config = make_config("evaluate.controls=[hard_labels]", "train.hard_label_weight=0.1", corpus=corpus)
     return run_config(config, runs=tmp_path_factory.mktemp("runs"))
 
@@ -82,13 +83,22 @@ def test_splits_share_no_source_and_kept_queries_alone_train_and_measure(bare: A
     assert set(prepared.corpus.qrels["dev"]) == set(prepared.kept["dev"])
 
 
-def test_bm25_does_not_find_a_dev_query_just_because_it_stands_in_its_document(bare: Any) -> None:
+def test_a_dev_query_meets_its_document_with_part_of_its_own_words(bare: Any) -> None:
     prepared = prepared_of(bare.folder)
-    for _, one in prepared.query_removed_of("dev"):
-        text = prepared.corpus.query_texts([prepared.corpus.query_row[one.query]])[0]
-        assert text in " ".join(prepared.corpus.document_texts([one.document_row])[0].split())
-        assert text not in " ".join(one.text.split())
-    assert bare.report["dev_measures"]["bm25"]["nDCG@10"] < 1
+    held = [
+        [words_of(query) & words_of(text) for text in (document, one.text)]
+        for _, one in prepared.query_removed_of("dev")
+        for query in prepared.corpus.query_texts([prepared.corpus.query_row[one.query]])
+        for document in prepared.corpus.document_texts([one.document_row])
+    ]
+    assert all(left <= whole for whole, left in held)
+    assert 0 < sum(len(left) for _, left in held) < sum(len(whole) for whole, _ in held)
+
+
+def test_training_and_judging_share_no_kind(bare: Any) -> None:
+    prepared = prepared_of(bare.folder)
+    kinds = {split: set((prepared.kinds(split) or {}).values()) for split in ("dev", "test", "generated")}
+    assert kinds["dev"] == kinds["test"] and not kinds["dev"] & kinds["generated"]
 
 
 def test_where_the_report_has_labels_the_estimate_stands_beside_the_truth(
@@ -111,7 +121,7 @@ def test_another_filter_makes_no_vector_anew(
     make_config: MakeConfig, documents_only: Path, bare: Any, tmp_path: Path
 ) -> None:
     runs = Path(shutil.copytree(bare.folder.parent, tmp_path / "runs"))
-    corpus = {"source": str(documents_only), "generate": {"query_removed": ["span"], "within": 50}, **COUNTS}
+    corpus = {"source": str(documents_only), "generate": {"within": 50}, **COUNTS}
     before, wider = len(ledger_of(runs / "tiny")), make_config(corpus=corpus)
     run_config(wider, runs=runs, until="1/mine")
     made = {record["stage"] for record in ledger_of(runs / "tiny")[before:] if not record["cached"]}
@@ -196,16 +206,16 @@ def test_documents_all_alike_make_no_query_that_finds_its_own(make_config: MakeC
     (folder / "corpus.jsonl").write_text("\n".join(lines) + "\n")
     corpus = {"source": str(folder), "labels": False, "dev_queries": 4, "generated_queries": 10}
     with pytest.raises(
-        CorpusError, match="none of the .* queries made from documents for 'dev' is kept .*is in another"
+        CorpusError, match="none of the .* queries made from documents for 'generated' is kept .*is in another"
     ):
-        run_config(make_config(corpus=corpus), runs=tmp_path / "runs")
+        run_config(make_config("evaluate.split=dev", corpus=corpus), runs=tmp_path / "runs")
 
 
-def test_training_may_hide_its_queries_too(bare: Any) -> None:
+def test_training_too_meets_documents_with_part_of_the_words(bare: Any) -> None:
     prepared = prepared_of(bare.folder)
-    training = {one.query for one in prepared.query_removed if one.split == "generated"}
-    kinds = {prepared.generated["generated"][query].kind for query in training}
-    assert kinds == {"span"} and len(training) > 20
+    training = [one for one in prepared.query_removed if one.split == "generated"]
+    whole = prepared.corpus.document_texts([one.document_row for one in training])
+    assert len(training) > 20 and any(one.text != text for one, text in zip(training, whole, strict=True))
     assert all(one.split != "generated" for one in prepared.query_removed[: prepared.measuring]), (
         "those that measure come first"
     )

@@ -156,7 +156,6 @@ def of_documents(make_config: MakeConfig, tiny_corpus: Path, tmp_path_factory: p
     """Queries made from documents, their words removed in training; a live average."""
     corpus = {
         "source": str(tiny_corpus), "labels": False, "dev_queries": 12, "generated_queries": 40,
-        "generate": {"query_removed": ["span"]},
     }  # fmt: skip
     config = make_config(QUERY, corpus=corpus, teacher={
         "kind": "ensemble", "members": [{**EMA, "mode": "live"}, {"kind": "lexical", "weight": 0.7}],

@@ -13,9 +13,9 @@ TEXTS = ["the query stands here", "nothing", "the query stands here again", "oth
 
 
 def kept(
-    rows: list[int], within: int | None, kind: str = "span", count: int = 9
+    rows: list[int], within: int | None, kind: str = "sentence", count: int = 9
 ) -> tuple[tuple[str, ...], dict[tuple[str, str], int]]:
-    query = SyntheticQuery("query stands", rows[0], kind)  # type: ignore[arg-type]
+    query = SyntheticQuery("query stands", rows[0], kind, "")  # type: ignore[arg-type]
     dense, lexical = np.asarray([rows[1:3]]), np.asarray([rows[3:5]])
     found = keep_consistent(
         {"g": query}, dense, lexical, TEXTS.__getitem__, count=count, within=within, tally=QueryTally()
@@ -25,12 +25,12 @@ def kept(
 
 def test_the_source_must_be_among_the_best() -> None:
     assert kept([1, 1, 3, 3, 1], within=1) == (("g",), {})
-    assert kept([1, 3, 0, 3, 0], within=2) == ((), {("span", "its document is not among the best 2"): 1})
+    assert kept([1, 3, 0, 3, 0], within=2) == ((), {("sentence", "its document is not among the best 2"): 1})
 
 
 def test_without_a_limit_only_what_stands_elsewhere_is_dropped() -> None:
     assert kept([1, 3, 3, 3, 3], within=None) == (("g",), {})
-    assert kept([0, 0, 2, 2, 0], within=None) == ((), {("span", "is in another document too"): 1})
+    assert kept([0, 0, 2, 2, 0], within=None) == ((), {("sentence", "is in another document too"): 1})
 
 
 def test_words_that_a_model_wrote_may_stand_anywhere() -> None:

@@ -27,22 +27,25 @@ def corpus() -> Corpus:
 
 
 def test_kinds_are_mixed_by_their_shares(corpus: Corpus) -> None:
-    kinds = Counter(query.kind for query in make_queries(corpus, range(300), 300, 1, Recipe()))
-    assert set(kinds) == {"title", "leading", "span", "keywords"}  # no headings here: spans stand in for them
-    assert 0.5 < kinds["span"] / 300 < 0.7 and 0.05 < kinds["keywords"] / 300 < 0.16
+    recipe = Recipe({"sentence": 3.0, "keywords": 1.0})
+    kinds = Counter(query.kind for query in make_queries(corpus, range(300), 300, 1, recipe))
+    assert set(kinds) == {"sentence", "keywords"} and 0.65 < kinds["sentence"] / 300 < 0.85
 
 
-def test_a_share_of_zero_makes_none(corpus: Corpus) -> None:
-    queries = make_queries(corpus, range(300), 100, 1, Recipe({"title": 1.0, "span": 0.0}))
-    assert {query.kind for query in queries} == {"title"}
+def test_a_recipe_of_some_kinds_makes_these_alone(corpus: Corpus) -> None:
+    for kind in ("title", "question", "sentence", "keywords"):
+        queries = make_queries(corpus, range(300), 50, 1, Recipe({"title": 1.0}).of([kind]))  # type: ignore[list-item]
+        assert {query.kind for query in queries} == {kind}
 
 
-def test_training_hides_what_the_recipe_says_and_measuring_hides_all(corpus: Corpus) -> None:
-    training = make_queries(corpus, range(300), 200, 1, Recipe())
-    assert {query.kind for query in training if query.query_removed is not None} == {"title"}
-    measuring = make_queries(corpus, range(300), 200, 1, Recipe().for_measuring(), must_be_masked=True)
-    assert all(query.query_removed and query.text not in query.query_removed for query in measuring)
-    assert "keywords" not in {query.kind for query in measuring}
+def test_a_title_that_several_documents_share_is_no_query() -> None:
+    shared = corpus_of([text_of(n) for n in range(40)], title="The very same title")
+    assert not make_queries(shared, range(40), 20, 1, Recipe({"title": 1.0, "question": 1.0}))
+
+
+def test_sentences_and_keywords_are_as_long_as_queries_that_people_asked(corpus: Corpus) -> None:
+    recipe = Recipe({"sentence": 1.0, "keywords": 1.0}, lengths=[6])
+    assert {len(query.text.split()) for query in make_queries(corpus, range(300), 100, 1, recipe)} == {6}
 
 
 def test_same_seed_same_queries(corpus: Corpus) -> None:
@@ -65,23 +68,16 @@ def test_a_query_near_a_held_out_one_is_refused_and_counted(corpus: Corpus) -> N
     assert "The title of number" in tally.examples["dropped: near a held-out query"][0]
 
 
-def test_what_cannot_be_hidden_does_not_measure() -> None:
-    tally = QueryTally()
-    short = corpus_of(["Only one sentence with quite a few words."], title="")
-    assert not make_queries(short, [0], 5, 1, Recipe().for_measuring(), must_be_masked=True, tally=tally)
-    assert sum(tally.dropped.values()) == sum(tally.made.values()) > 0
-
-
 def test_a_model_writes_what_it_is_asked_for(corpus: Corpus) -> None:
     def writer(texts: list[str]) -> list[str]:
         return [f"what is said of {text.split()[-2]}?" for text in texts]
 
-    recipe = Recipe({"written": 1.0, "span": 1.0}, writer=writer)  # type: ignore[arg-type]
+    recipe = Recipe({"written": 1.0, "sentence": 1.0}, writer=writer)  # type: ignore[arg-type]
     queries = make_queries(corpus, range(300), 100, 1, recipe)
     written = [query for query in queries if query.kind == "written"]
     assert 30 < len(written) < 70
     assert all(query.text == f"what is said of nine{query.document_row}?" for query in written)
-    assert all(query.query_removed is None for query in written)
+    assert all(query.query_removed == corpus.document_text(query.document_row) for query in written)
 
 
 @settings(deadline=None, max_examples=30)
@@ -89,7 +85,7 @@ def test_a_model_writes_what_it_is_asked_for(corpus: Corpus) -> None:
 def test_no_text_twice_and_none_that_is_a_query_already(texts: list[str], seed: int) -> None:
     toy = corpus_of(texts, tuple(texts[:2]), title="")
     tally = QueryTally()
-    made = make_queries(toy, range(len(texts)), 30, seed, Recipe({"span": 0.5, "leading": 0.5}), tally=tally)
+    made = make_queries(toy, range(len(texts)), 30, seed, Recipe({"sentence": 0.5, "keywords": 0.5}), tally=tally)
     words = [normalised(query.text) for query in made]
     assert len(set(words)) == len(words) and not set(words) & {normalised(text) for text in texts[:2]}
     assert sum(tally.made.values()) == len(made) + sum(tally.dropped.values())
@@ -97,23 +93,12 @@ def test_no_text_twice_and_none_that_is_a_query_already(texts: list[str], seed: 
 
 def test_a_tally_survives_json() -> None:
     tally = QueryTally()
-    tally.make("span")
+    tally.make("sentence")
     tally.make("title")
     tally.drop("title", "a query of this text exists", "x" * 500)
-    tally.keep("span", "some words")
+    tally.keep("sentence", "some words")
     record = tally.to_json()
-    assert record["made"] == {"title": 1, "span": 1}
+    assert record["made"] == {"title": 1, "sentence": 1}
     assert record["dropped"] == {"title": {"a query of this text exists": 1}}
     assert len(record["examples"]["dropped: a query of this text exists"][0]) == 200
     assert QueryTally.from_json(record).to_json() == record
-
-
-def test_a_query_that_still_stands_in_its_masked_document_does_not_measure() -> None:
-    tally = QueryTally()
-    title = "How plugins are found by name"
-    text = f"{title}. Each of them may register commands, hooks and settings of its own, and more besides."
-    twice = Corpus("toy", document_table([("d", title, text)]), query_table([]), {})
-    leading = Recipe({"leading": 1.0})
-    made = make_queries(twice, [0], 3, 1, leading.for_measuring(), must_be_masked=True, tally=tally)
-    assert all(title.lower() not in query.text.lower() for query in made)
-    assert tally.dropped["leading", "is in its document more than once"] > 0
