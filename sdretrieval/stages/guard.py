@@ -24,7 +24,7 @@ from sdretrieval.stages.run import Run, Weights
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 
-DOCUMENTS, QUERIES = 2000, 300
+DOCUMENTS, QUERIES = 1000, 300
 """At most so many of the guard's collection are encoded by every candidate: half a minute for a small student on two
 CPU cores. Documents that answer the queries come first."""
 SPLITS = ("dev", "train", "test")
