@@ -71,7 +71,7 @@ def loop(run: Run) -> Results:
     results.checked = judge_what_people_judged(run, base.collection, base.lexical, base.vectors, base.index)
     if from_files:  # late: the file may be made from what generation 1 mined
         results.systems += base_teacher_if_known(results)
-    if base.guard is not None:
+    if base.guard is not None and objective is not None:
         finals = [(one.run, one.final.student) for one in results.seeds if one.final is not None]
         measured = [measure_guard(of, base.guard, "final/guard", student) for of, student in finals]
         results.forgotten = forgotten(run, base.guard, guard_of_base(base, base.guard), measured)

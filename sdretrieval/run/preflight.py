@@ -26,7 +26,7 @@ from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.model_files import CONFIG, check_is_bi_encoder, check_is_reranker, read_settings, words_folder
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import Student, check_positions, positions_in, torch_device
-from sdretrieval.errors import ModelError, RequestError
+from sdretrieval.errors import CorpusError, ModelError, RequestError
 from sdretrieval.evaluation.gate import MERGE_SHARES
 from sdretrieval.formatting import quantity
 from sdretrieval.paths import typed_path
@@ -202,7 +202,14 @@ def check_verdicts(config: Config) -> None:
 
 def check_guard(config: Config) -> None:
     """Raise CorpusError if the guard's collection is not there or has too few judgements, as far as its files say."""
-    if (source := config.gate.guard) is not None and (counts := find_source(source).preview()) is not None:
+    source = config.gate.guard
+    if source is None:
+        return
+    try:
+        counts = find_source(source).preview()
+    except CorpusError as problem:  # which does not say what the corpus is for
+        raise CorpusError(f"gate.guard: {problem}") from None
+    if counts is not None:
         guard_split(source, counts)
 
 

@@ -13,7 +13,15 @@ from sdretrieval.corpus.text import hash_rank
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.tokens import tokenize
 from sdretrieval.errors import CorpusError
-from sdretrieval.evaluation import Measured, evaluate, over_seeds, paired_test, run_from_hits
+from sdretrieval.evaluation import (
+    Measured,
+    detectable_gain,
+    evaluate,
+    over_seeds,
+    paired_differences,
+    paired_test,
+    run_from_hits,
+)
 from sdretrieval.evaluation.gate import ENOUGH
 from sdretrieval.evaluation.significance import ALPHA
 from sdretrieval.files import read_json, write_json
@@ -24,7 +32,7 @@ from sdretrieval.stages.run import Run, Weights
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 
-DOCUMENTS, QUERIES = 2000, 300
+DOCUMENTS, QUERIES = 1000, 300
 """At most so many of the guard's collection are encoded by every candidate: half a minute for a small student on two
 CPU cores. Documents that answer the queries come first."""
 SPLITS = ("dev", "train", "test")
@@ -46,6 +54,8 @@ class Forgotten:
     difference: float
     interval95: tuple[float, float]
     p: float
+    detectable: float
+    """The true loss that a test over so many queries would probably find."""
 
     @property
     def passed(self) -> bool:
@@ -59,7 +69,10 @@ class Forgotten:
     def sentence(self) -> str:
         """For a report."""
         counts = f"{quantity(self.n_queries, f'{self.split} queries')}, {quantity(self.n_documents, 'documents')}"
-        return f"{self.text}: {self.measure} {self.base:.4f} to {self.student:.4f} on {counts} that nobody trained on."
+        return (
+            f"{self.text}: {self.measure} {self.base:.4f} to {self.student:.4f} on {counts} that nobody trained on. A "
+            f"loss of about {self.detectable:.4f} or more would probably have been seen."
+        )
 
     @property
     def text(self) -> str:
@@ -167,6 +180,7 @@ def forgotten(run: Run, guard: Artifact, base: Artifact, students: Sequence[Arti
     return Forgotten(
         sampled["name"], sampled["split"], test.n, sampled["n_documents"], measure, means[0], means[1],
         test.difference, test.interval95, test.p,
+        detectable_gain(paired_differences(averages, before)),
     )  # fmt: skip
 
 

@@ -120,8 +120,8 @@ def test_without_labels_every_advice_is_an_estimate(finished: Finished, call: Ca
 
 @pytest.mark.parametrize("split", ["test", "dev"])
 def test_without_labels_every_dev_column_is_an_estimate(split: str, capsys: pytest.CaptureFixture[str]) -> None:
-    report = {"corpus": "tiny", "split": split, "n_queries": 3, "estimate": True}
-    print_results_table(report, [{"system": "bm25", "dev": {"M": 0.5}, "test": {"M": 0.5}}])
+    report = {"corpus": "tiny", "split": split, "n_queries": 3, "seeds": [13], "estimate": True}
+    print_results_table(report, [{"system": "bm25", "dev": {"M": 0.5}, "test": {"M": 0.5}, "spread": {}}])
     out = capsys.readouterr().out
     assert "dev (estimate) M" in out
     assert "dev M" not in out
@@ -129,7 +129,8 @@ def test_without_labels_every_dev_column_is_an_estimate(split: str, capsys: pyte
 
 def test_a_split_whose_queries_were_made_is_marked_in_head_and_table(capsys: pytest.CaptureFixture[str]) -> None:
     report = {"corpus": "tiny", "split": "test", "n_queries": 1, "estimate": True, "split_is_synthetic": True}
-    print_results_table(report, [{"system": "bm25", "dev": {"M": 0.5}, "test": {"M": 0.5}}])
+    report["seeds"] = [13]
+    print_results_table(report, [{"system": "bm25", "dev": {"M": 0.5}, "test": {"M": 0.5}, "spread": {}}])
     head, *table = capsys.readouterr().out.splitlines()
     assert head == "tiny, test (estimate): 1 query"
     assert "test (estimate) M" in "\n".join(table)

@@ -12,10 +12,12 @@ from sdretrieval.corpus import open_corpus
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.errors import CorpusError
 from sdretrieval.evaluation import read_trec
-from sdretrieval.run.api import RunResult, plan_config, run_config
+from sdretrieval.run.api import RunResult, open_run, plan_config, run_config
 from sdretrieval.stages import guard
 from sdretrieval.stages.guard import Forgotten, guarded
-from tests.helpers.runs.tiny_runs import MakeConfig, artifact, keys_of, ledger_of, made_in
+from sdretrieval.stages.run import Weights
+from tests.helpers import tiny
+from tests.helpers.runs.tiny_runs import MakeConfig, keys_of, ledger_of, made_in
 
 CONTROLS = "evaluate.controls=[hard_labels, shuffled_teacher]"
 
@@ -59,7 +61,7 @@ def test_a_student_that_forgets_is_refused_after_its_mixtures(refused: RunResult
     total = refused.report["guard"]
     assert (total["corpus"], total["split"], total["n_queries"], total["n_documents"]) == ("liked", "test", 24, 120)
     assert total["base"] == total["student"] == 1.0, "the base is kept"
-    assert f"{total['text']}: nDCG@10 1.0000 to 1.0000 on 24 test queries, 120 documents" in "".join(
+    assert f"{total['text']}: nDCG@10 1.0000 to 1.0000 on 24 test queries, 120 documents that nobody" in "".join(
         refused.details["notes"]
     )
 
@@ -95,17 +97,22 @@ def test_a_student_that_forgets_nothing_is_accepted(
 
 
 def test_if_queries_alone_learn_the_guards_documents_stay_the_bases(
-    letters: Path, make_config: MakeConfig, finished_copy: Path
+    letters: Path, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    config = make_config("student.train=query", "gate.tolerance=1", "train.epochs=8", f"gate.guard={letters}")
-    run_config(config, runs=finished_copy)
-    base, learned = (
-        {side: np.array(Embeddings.load(artifact(finished_copy / "tiny", address) / side).vectors_WD)
-         for side in ("documents", "queries")}
-        for address in ("0/guard:student_0", "final/guard")
-    )  # fmt: skip
-    assert (base["documents"] == learned["documents"]).all()
-    assert np.abs(base["queries"] - learned["queries"]).max() > 1e-3
+    other = tiny.write_student(tmp_path / "other", seed=5)
+    with open_run(make_config("student.train=query", f"gate.guard={letters}"), runs=tmp_path / "runs") as opened:
+        sampled = guard.sample_guard(opened)
+        assert sampled is not None
+        base, learned = (
+            guard.measure_guard(opened, sampled, "1/guard", weights).path
+            for weights in (opened.base, Weights("learned", other, other))
+        )
+    by_side = {
+        side: [np.array(Embeddings.load(made / side).vectors_WD) for made in (base, learned)]
+        for side in ("documents", "queries")
+    }
+    assert (by_side["documents"][0] == by_side["documents"][1]).all()
+    assert np.abs(by_side["queries"][0] - by_side["queries"][1]).max() > 0.01
 
 
 def test_a_guard_that_cannot_guard_is_refused_before_any_work(
@@ -119,7 +126,7 @@ def test_a_guard_that_cannot_guard_is_refused_before_any_work(
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("some words")
     for source, said in (
-        (tmp_path / "nothing", "nothing"),
+        (tmp_path / "nothing", "gate.guard: .*nothing"),
         (
             tmp_path / "notes",
             "gate.guard: corpus .*notes has no judgements, without which nobody can say what a student",
@@ -146,7 +153,7 @@ def test_only_a_significant_loss_turns_a_decision_down() -> None:
     decision = {"accepted": True, "proven": True, "reason": "accepted, a proven gain: +0.04."}
 
     def found(difference: float, p: float) -> Forgotten:
-        return Forgotten("fiqa", "dev", 300, 2000, "nDCG@10", 0.5, 0.5 + difference, difference, (-0.02, 0.01), p)
+        return Forgotten("fiqa", "dev", 300, 2000, "nDCG@10", 0.5, 0.5 + difference, difference, (-0.02, 0.01), p, 0.02)
 
     for difference, p, accepted in ((-0.01, 0.2, True), (0.01, 0.001, True), (-0.01, 0.04, False)):
         judged = guarded(decision, found(difference, p))
