@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,14 @@ COLLECTIONS = (
     "scifact", "feedbackqa", "covidqa_passage", "cacm", "cisi", "med", "npl", "lisa", "wikiqa", "climate_fever_sent",
     "adi",
 )  # fmt: skip
-STRENGTHS = (1, 2, 3, 4, 5, 6, 8, 12)
+STRENGTHS = {
+    "coverage": (2, 3, 4, 5, 6, 9, 12),
+    "norm": (1, 1.5, 2, 2.5, 3, 4, 6),
+}
+"""By what BM25's score is divided by: what the query can reach, or its vector of idf's length."""
 MEASURE, DEPTH, SPLIT, SEED = "nDCG@10", 100, "test", 13
 NOISE = 0.005
-"""A mean loss within this on the other collections does not rule a strength out."""
+"""A loss within this on the other collections does not rule a strength out."""
 
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -71,7 +76,7 @@ def corpus_log_odds(runs: Sequence[Scores]) -> Run:
     return fused
 
 
-def mixtures(dense: Run, lexical: Run, reach: Mapping[str, float]) -> dict[str, Callable[[], Run]]:
+def mixtures(dense: Run, lexical: Run, units: Mapping[str, Mapping[str, float]]) -> dict[str, Callable[[], Run]]:
     """All that are compared, by the name of their row."""
     both = [dense, lexical]
     return {
@@ -82,8 +87,17 @@ def mixtures(dense: Run, lexical: Run, reach: Mapping[str, float]) -> dict[str, 
         "reciprocal ranks": lambda: reciprocal_ranks(both, DEPTH),
         "log-odds (txtai)": lambda: log_odds(both, DEPTH),
         "log-odds, one sigmoid a corpus": lambda: corpus_log_odds(both),
-        **{f"absolute, {s} sigma": lambda s=s: absolute(dense, lexical, reach, s, DEPTH) for s in STRENGTHS},
+        **{
+            named(kind, strength): partial(absolute, dense, lexical, units[kind], strength, DEPTH)
+            for kind, strengths in STRENGTHS.items()
+            for strength in strengths
+        },
     }
+
+
+def named(kind: str, strength: float) -> str:
+    """The name of a row."""
+    return f"{strength:g} sigma x BM25 / {'reach' if kind == 'coverage' else 'norm'}"
 
 
 def measure(folder: Path, models: Sequence[str], vectors: Path) -> list[dict[str, Any]]:
@@ -98,13 +112,19 @@ def measure(folder: Path, models: Sequence[str], vectors: Path) -> list[dict[str
         return {query: dict(list(found.items())[:DEPTH]) for query, found in run.items()}
 
     k = min(DEPTH + 1, len(corpus.documents))
-    lexical, reach = run_of(index.search(texts, k)), dict(zip(ids, index.reach(texts).tolist(), strict=True))
+    lexical, units = (
+        run_of(index.search(texts, k)),
+        {
+            kind: dict(zip(ids, values_Q.tolist(), strict=True))
+            for kind, values_Q in (("coverage", index.reach(texts)), ("norm", index.norm(texts)))
+        },
+    )
     out = []
     for model in models:
         documents_ND, queries_QD = load_vectors(corpus, model, vectors / model / folder.name)
         dense = run_of(exact_search(documents_ND, queries_QD[rows], k))
         own = evaluate(corpus.qrels[SPLIT], dense, [MEASURE]).of(MEASURE)
-        for name, mix in mixtures(dense, lexical, reach).items():
+        for name, mix in mixtures(dense, lexical, units).items():
             test = paired_test(evaluate(corpus.qrels[SPLIT], mix(), [MEASURE]).of(MEASURE), own, SEED, samples=2000)
             out.append(
                 {
@@ -178,34 +198,36 @@ def by_collection(rows: Sequence[Mapping[str, Any]], shown: Sequence[str]) -> st
     return "\n".join(lines)
 
 
-def held_out(rows: Sequence[Mapping[str, Any]]) -> str:
+def held_out(rows: Sequence[Mapping[str, Any]], kind: str) -> str:
     """For each collection: the strength that the others choose, and what it gives here.
 
-    They choose the best mean over collections and models among strengths without a significant loss of more than
-    `NOISE` on any of them; the one with the best worst if each has some.
+    They choose the best mean over collections and models among strengths that lose no more than `NOISE` on any of them;
+    the one with the best worst if all do.
     """
     of = {
         (row["collection"], row["model"], strength): row
-        for row in rows for strength in STRENGTHS if row["mixture"] == f"absolute, {strength} sigma"
+        for row in rows for strength in STRENGTHS[kind] if row["mixture"] == named(kind, strength)
     }  # fmt: skip
-    names, models = (list(dict.fromkeys(key[part] for key in of)) for part in (0, 1))
+    models = list(dict.fromkeys(model for _, model, _ in of))
     lines = [f"| collection left out | strength chosen | {' | '.join(models)} |", "|---" * (2 + len(models)) + "|"]
     gains = []
-    for left_out in [*names, ""]:
-        others = {s: [of[name, model, s] for name in names if name != left_out for model in models] for s in STRENGTHS}
-        safe = [s for s, cases in others.items() if not any(c["p"] < 0.05 and c["difference"] < -NOISE for c in cases)]
-        mean_of = {s: float(np.mean([case["difference"] for case in cases])) for s, cases in others.items()}
-        worst_of = {s: min(case["difference"] for case in cases) for s, cases in others.items()}
-        chosen = max(safe, key=mean_of.__getitem__) if safe else max(worst_of, key=worst_of.__getitem__)
-        if left_out:
-            own = [of[left_out, model, chosen] for model in models]
-            gains += [row["difference"] for row in own]
-            cells = " | ".join(f"{row['difference']:+.3f}" for row in own)
-            lines.append(f"| {left_out} | {chosen} | {cells} |")
+    for left_out in [*dict.fromkeys(name for name, _, _ in of), None]:
+        others = {
+            s: [row["difference"] for (name, _, own), row in of.items() if own == s and name != left_out]
+            for s in STRENGTHS[kind]
+        }
+        safe = {s: float(np.mean(found)) for s, found in others.items() if min(found) >= -NOISE}
+        chosen = max(safe, key=safe.__getitem__) if safe else max(others, key=lambda s: min(others[s]))
+        if left_out is None:
+            mean, worst = np.mean(others[chosen]), min(others[chosen])
+            lines.append(f"\nWith no collection left out: {chosen:g} sigma, mean {mean:+.3f}, worst {worst:+.3f}.")
         else:
-            lines.append(
-                f"\nWith no collection left out: {chosen} sigma, {mean_of[chosen]:+.3f}, worst {worst_of[chosen]:+.3f}."
-            )
+            own = {
+                model: of[left_out, model, chosen]["difference"] for model in models if (left_out, model, chosen) in of
+            }
+            gains += own.values()
+            cells = " | ".join(f"{own[model]:+.3f}" if model in own else "" for model in models)
+            lines.append(f"| {left_out} | {chosen:g} | {cells} |")
     lines.append(f"Held out: mean {np.mean(gains):+.3f}, worst {min(gains):+.3f}.")
     return "\n".join(lines)
 
@@ -224,8 +246,10 @@ def main() -> None:
         rows += measure(asked.data / name, asked.models.split(","), asked.vectors)
     if asked.json:
         asked.json.write_text(json.dumps(rows, indent=1), encoding="utf8")
-    shown = ["z-scores, even", "reciprocal ranks", "log-odds (txtai)", *(f"absolute, {s} sigma" for s in (3, 6))]
-    print(summary(rows), by_collection(rows, shown), held_out(rows), sep="\n")
+    shown = ["z-scores, even", "reciprocal ranks", "log-odds (txtai)", named("coverage", 6), named("norm", 2)]
+    print(summary(rows), by_collection(rows, shown), sep="\n")
+    for kind in STRENGTHS:
+        print(f"\n{kind}:\n{held_out(rows, kind)}")
 
 
 if __name__ == "__main__":

@@ -200,13 +200,14 @@ def test_mixing_finds_the_mixture_that_harms_nowhere(tiny_corpus: Path, tmp_path
         np.save(place / f"{side}.npy", vectors_ND / np.linalg.norm(vectors_ND, axis=1, keepdims=True))
     rows = mixing.measure(tiny_corpus, ["random"], tmp_path)
     of = {row["mixture"]: row["difference"] for row in rows}
-    assert 0 < of["absolute, 1 sigma"] < of["absolute, 12 sigma"] < of["BM25 alone"] + 0.05
+    least, most = mixing.named("coverage", 2), mixing.named("coverage", 12)
+    assert 0 < of[least] < of[most] < of["BM25 alone"] + 0.05
     harmed = [{**row, "collection": "other", "difference": -0.1, "p": 0.01} for row in rows]
-    table = mixing.held_out([*rows, *harmed])
+    table = mixing.held_out([*rows, *harmed], "coverage")
     assert "| other | 12 | -0.100 |" in table, "the first collection alone chooses the greatest strength"
-    assert "worst -0.100" in mixing.held_out([*rows, *harmed]).splitlines()[-1]
-    assert "| absolute, 12 sigma | " in mixing.summary([*rows, *harmed])
-    assert "(other) | 1 of 2 | 1 |" in mixing.summary([*rows, *harmed])
+    assert "worst -0.100" in table.splitlines()[-1]
+    row = next(line for line in mixing.summary([*rows, *harmed]).splitlines() if line.startswith(f"| {most} |"))
+    assert row.endswith("-0.100 (other) | 1 of 2 | 1 |")
     np.save(place / "queries.npy", vectors_ND[:3])
     with pytest.raises(SystemExit, match="rows of another collection"):
         mixing.measure(tiny_corpus, ["random"], tmp_path)

@@ -192,9 +192,9 @@ class Bench:
             self._dense[name] = self._dense_run(self.models[name])
         if name == system:
             return self._dense[name]
-        reach_Q = self.lexical_index.reach(self.corpus.query_texts(self.rows)).tolist()
-        reach = dict(zip((self.corpus.query_ids[row] for row in self.rows), reach_Q, strict=True))
-        return absolute(self._dense[name], self.lexical, reach, depth=self.depth)
+        norm_Q = self.lexical_index.norm(self.corpus.query_texts(self.rows)).tolist()
+        norm = dict(zip((self.corpus.query_ids[row] for row in self.rows), norm_Q, strict=True))
+        return absolute(self._dense[name], self.lexical, norm, depth=self.depth)
 
     @cached_property
     def lexical(self) -> Run:

@@ -20,17 +20,17 @@ RANK_OFFSET = 60
 
 
 def absolute(
-    dense: Scores, lexical: Scores, reach: Mapping[str, float], strength: float = EVIDENCE, depth: int = 100
+    dense: Scores, lexical: Scores, norm: Mapping[str, float], strength: float = EVIDENCE, depth: int = 100
 ) -> Run:
-    """score / sigma + `strength` x coverage: what the bi-encoder says, moved by the evidence that BM25 has.
+    """score / sigma + `strength` x BM25 / norm: what the bi-encoder says, moved by the evidence that BM25 has.
 
     sigma is the mean over queries of the standard deviation of the bi-encoder's top `depth` scores, one number for the
-    model. coverage is BM25's score over what the query can reach (`reach` by query id, see `LexicalIndex.reach`): how
-    much of the query the document holds. Neither looks at how the query's other documents score, so where BM25 knows
-    nothing it changes nothing, however sure or unsure the bi-encoder is.
+    model. `norm`: by query id, the unit of BM25's scores (`LexicalIndex.norm`), which grows with the root of the number
+    of words. Neither looks at how the query's other documents score, so where BM25 knows nothing it changes nothing,
+    however sure or unsure the bi-encoder is.
 
     A document that is in the other run's top `depth` only gets the lowest score of this one's; if BM25 has found fewer
-    than `depth`, the others share no word with the query, and their coverage is 0. The fused list holds every document
+    than `depth`, the others share no word with the query, and have no evidence. The fused list holds every document
     of either top, best first (equal ones by document id).
     Raises RequestError for a strength below 0.
     """
@@ -41,7 +41,7 @@ def absolute(
     fused: Run = {}
     for query in dict.fromkeys([*dense, *lexical]):
         top, words = tops.get(query, {}), _top(lexical.get(query, {}), depth)
-        share = strength / reach[query] if reach.get(query, 0.0) > 0 else 0.0
+        share = strength / norm[query] if norm.get(query, 0.0) > 0 else 0.0
         floors = min(top.values(), default=0.0), min(words.values()) if len(words) == depth else 0.0
         fused[query] = _ordered(
             {d: top.get(d, floors[0]) / sigma + share * words.get(d, floors[1]) for d in {**top, **words}}

@@ -110,9 +110,22 @@ class LexicalIndex:
         A word that no document holds counts with the largest idf: what nobody wrote about is rare. A query of stop
         words has the reach 0.
         """
-        largest = float(self._idf_V.max())
+        return np.asarray(self._summed_idf(query_texts, 1), dtype=np.float32)
+
+    def norm(self, query_texts: Sequence[str]) -> Scores:
+        """The length of each query's vector of idf, norm_Q: like `reach`, but squares of idf are added up, and the root
+        is taken.
+
+        Scores over it can be compared from query to query. Over `reach`, a long query's could hardly be evidence: few
+        documents hold most of its words. By themselves they grow with every word, as evidence does only if words are
+        independent of each other. The root lies between.
+        """
+        return np.asarray(np.sqrt(self._summed_idf(query_texts, 2)), dtype=np.float32)
+
+    def _summed_idf(self, query_texts: Sequence[str], power: int) -> NDArray[np.float64]:
         unknown_Q = np.fromiter(map(self.vocabulary.unknown, query_texts), np.float64, len(query_texts))
-        return np.asarray(self._counts(query_texts) @ self._idf_V + largest * unknown_Q, dtype=np.float32)
+        known_Q = self._counts(query_texts) @ self._idf_V**power
+        return np.asarray(known_Q + float(self._idf_V.max()) ** power * unknown_Q)
 
     def coverage(self, query_texts: Sequence[str], document_rows: NDArray[np.int64] | Sequence[int]) -> Scores:
         """coverage_QM, from 0 to 1: scores as shares of what each query can reach. Unlike scores, they can be compared

@@ -17,7 +17,7 @@ from sdretrieval.stages.lexical import Lexical
 from sdretrieval.stages.probe import rerank_pool, rerank_run, with_rest
 from sdretrieval.stages.run import Run
 from sdretrieval.stages.score import score_lists
-from sdretrieval.stages.search import dense_run, lexical_reach, lexical_run
+from sdretrieval.stages.search import dense_run, lexical_norm, lexical_run
 from sdretrieval.stages.targets import MixtureWeights
 from sdretrieval.stages.teachers import member_identities
 from sdretrieval.store import Work
@@ -29,7 +29,7 @@ ORDER = (
     "shuffled_teacher",
 )  # fmt: skip
 AFTER = len(ORDER)
-STRENGTHS = (0.0, 1.0, 2.0, 4.0, 6.0, 9.0, 14.0, 20.0)
+STRENGTHS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0)
 """Of BM25's evidence, in sigmas: what `hybrid_dev` chooses from."""
 
 
@@ -123,7 +123,7 @@ class Hybrids:
 
     def absolute(self, name: str, description: str, strength: float = EVIDENCE) -> System:
         """Mixed on the absolute scale: how this project mixes."""
-        identity = {"absolute": strength, "over": self.run.config.evaluate.depth}
+        identity = {"absolute": strength, "unit": "norm", "over": self.run.config.evaluate.depth}
         return self._measure(name, description, identity, lambda split: self._mixed(split, strength), [self.words])
 
     def baseline(self, name: str) -> System:
@@ -146,9 +146,9 @@ class Hybrids:
         return [read_trec(system.runs[split].path / "run.trec") for system in (self.dense, self.lexical)]
 
     def _mixed(self, split: str, strength: float) -> TrecRun:
-        reach = lexical_reach(self.collection, split, self.words.index)
+        norm = lexical_norm(self.collection, split, self.words.index)
         dense, lexical = self._parts(split)
-        return absolute(dense, lexical, reach, strength, self.run.config.evaluate.depth)
+        return absolute(dense, lexical, norm, strength, self.run.config.evaluate.depth)
 
     def _measure(
         self, name: str, description: str, identity: Mapping[str, Any], mix: Callable[[str], TrecRun],

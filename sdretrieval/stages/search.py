@@ -52,11 +52,11 @@ def lexical_run(collection: Collection, split: str, lexical: LexicalIndex, depth
     return _run(collection, split, lexical_hits(collection, split, lexical, depth + SPARE), depth)
 
 
-def lexical_reach(collection: Collection, split: str, lexical: LexicalIndex) -> dict[str, float]:
-    """By query id, the BM25 score that no document can exceed."""
+def lexical_norm(collection: Collection, split: str, lexical: LexicalIndex) -> dict[str, float]:
+    """By query id, the unit of its BM25 scores."""
     rows = collection.rows_of(split).tolist()
-    reach_Q = lexical.reach(collection.corpus.query_texts(rows))
-    return dict(zip((collection.corpus.query_ids[row] for row in rows), reach_Q.tolist(), strict=True))
+    norm_Q = lexical.norm(collection.corpus.query_texts(rows))
+    return dict(zip((collection.corpus.query_ids[row] for row in rows), norm_Q.tolist(), strict=True))
 
 
 def _run(collection: Collection, split: str, hits: Hits, depth: int) -> TrecRun:

@@ -3,9 +3,9 @@
 Every calibration is x -> (x - centre) / scale with numbers per query; minmax clips the result to 0..1, and a
 cross-encoder's on the absolute scale passes through a logistic function:
 
-* `absolute`  evidence in one unit for all queries, each member with a bound of its own: a bi-encoder's scores in
-  standard deviations of its own best (`mean_spread`), BM25's as shares of what the query can reach, and others' as the
-  probability of being a list's best, both times `EVIDENCE`. How sure a member is of a query survives;
+* `absolute`  evidence in a unit that does not depend on how a query's documents score: a bi-encoder's in standard
+  deviations of its own best (`mean_spread`), BM25's over the norm of the query's idf, and others' as the probability of
+  being a list's best, both times `EVIDENCE`. How sure a member is of a query survives;
 * `zscore`    centre and scale = mean and standard deviation of the query's own list (or of a member's own top 100);
 * `minmax`    centre and scale = 1st percentile and distance to the 99th over *all* scores of the member (CADET);
 * `log_odds`  centre and scale = median and standard deviation over all of a member's best scores of all queries: the
@@ -39,9 +39,10 @@ PERCENTILES = (1.0, 99.0)
 FLOAT32_NOISE = 1e-7
 """A spread below this share of the values is rounding, not preference: dividing by it would make noise the target."""
 
-EVIDENCE = 6.0
-"""What full evidence is worth on the absolute scale, in standard deviations of a bi-encoder's own best scores: so far
-BM25 moves a document that holds every word of the query. docs/ablations/mixing.md says how it was chosen."""
+EVIDENCE = 2.5
+"""What a unit of evidence is worth on the absolute scale, in standard deviations of a bi-encoder's own best scores: a
+BM25 score as large as the norm of the query's idf moves a document so far. docs/ablations/mixing.md says how it was
+chosen."""
 
 MOST_ODDS = 500.0
 """exp of more overflows."""
@@ -146,10 +147,10 @@ def spread_statistics(scores_Qk: NDArray[np.floating]) -> Statistics:
     return Statistics(np.zeros(len(scores_Qk)), np.full(len(scores_Qk), unit))
 
 
-def reach_statistics(reach_Q: NDArray[np.floating]) -> Statistics:
-    """The absolute scale of a member that cannot exceed `reach_Q`: `EVIDENCE` times the share of it, from 0."""
-    scale_Q = np.where(reach_Q > 0, reach_Q.astype(np.float64), EVIDENCE) / EVIDENCE
-    return Statistics(np.zeros(len(reach_Q)), scale_Q)
+def unit_statistics(unit_Q: NDArray[np.floating]) -> Statistics:
+    """The absolute scale of a member that knows the unit of its scores of each query: `EVIDENCE` times score / unit."""
+    scale_Q = np.where(unit_Q > 0, unit_Q.astype(np.float64), EVIDENCE) / EVIDENCE
+    return Statistics(np.zeros(len(unit_Q)), scale_Q)
 
 
 def logistic_statistics(raw: Ragged, member: str = "teacher") -> Statistics:

@@ -23,12 +23,12 @@ from sdretrieval.targets.calibrate import (
     log_odds_statistics,
     mix,
     mix_matrices,
-    reach_statistics,
     spread_statistics,
     statistics_for,
     top_statistics,
+    unit_statistics,
 )
-from sdretrieval.teachers.protocols import Bounded, FreeTeacher, PartialTeacher, Teacher
+from sdretrieval.teachers.protocols import FreeTeacher, HasUnit, PartialTeacher, Teacher
 
 CALIBRATION_DEPTH = 100
 """A free teacher is calibrated on its own best documents, this many a query."""
@@ -124,7 +124,7 @@ def score_candidates(
     """Every teacher's raw scores of every candidate (document rows); NumericError names a member that is not finite.
 
     A free teacher is calibrated on its own best `CALIBRATION_DEPTH` documents (`minmax` and `none` apart), or, on the
-    absolute scale, by its bound if it has one; another on the lists.
+    absolute scale, by its unit if it has one; another on the lists.
     """
     members = []
     for teacher in teachers:
@@ -132,8 +132,8 @@ def score_candidates(
         check_finite(raw, teacher.name)
         free = isinstance(teacher, FreeTeacher)
         unknown = teacher.unknown(query_rows_Q, candidates) if isinstance(teacher, PartialTeacher) else None
-        if calibration == "absolute" and isinstance(teacher, Bounded):
-            statistics = reach_statistics(teacher.reach(query_rows_Q))
+        if calibration == "absolute" and isinstance(teacher, HasUnit):
+            statistics = unit_statistics(teacher.unit(query_rows_Q))
         elif isinstance(teacher, FreeTeacher) and calibration in ("absolute", "zscore", "log_odds"):
             hits = teacher.top(query_rows_Q, CALIBRATION_DEPTH)
             top_Qk = np.where(hits.rows_Qk >= 0, hits.scores_Qk, np.nan)

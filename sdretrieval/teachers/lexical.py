@@ -33,6 +33,6 @@ class LexicalTeacher:
         """See FreeTeacher.top."""
         return self._index.search([self._texts[row] for row in query_rows_Q], k)
 
-    def reach(self, query_rows_Q: Array) -> Array:
-        """See Bounded.reach."""
-        return self._index.reach([self._texts[row] for row in query_rows_Q])
+    def unit(self, query_rows_Q: Array) -> Array:
+        """See HasUnit.unit."""
+        return self._index.norm([self._texts[row] for row in query_rows_Q])

@@ -43,11 +43,11 @@ class FreeTeacher(Teacher, Protocol):
 
 
 @runtime_checkable
-class Bounded(FreeTeacher, Protocol):
-    """A free teacher that knows how high its score of a query can be, and for which 0 means no evidence at all."""
+class HasUnit(FreeTeacher, Protocol):
+    """A free teacher whose score 0 means no evidence at all, and that knows what is much for a query beforehand."""
 
-    def reach(self, query_rows_Q: Array) -> Array:
-        """The score that no document can exceed, float32 (Q,)."""
+    def unit(self, query_rows_Q: Array) -> Array:
+        """What scores of each query are divided by, float32 (Q,)."""
         ...
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from sdretrieval.indexes.hits import Hits, ordered
 from sdretrieval.ragged import Array, Ragged
-from sdretrieval.teachers.protocols import Bounded, FreeTeacher, Teacher
+from sdretrieval.teachers.protocols import FreeTeacher, HasUnit, Teacher
 
 
 class QueryRemovedScores(NamedTuple):
@@ -88,18 +88,18 @@ class FreeQueryRemovedTeacher(QueryRemovedTeacher):
         return self._hits.correct_hits(query_rows_Q, self._free.top(query_rows_Q, k + 1), k)
 
 
-class BoundedQueryRemovedTeacher(FreeQueryRemovedTeacher):
-    """The same of a bounded teacher, whose bound stays: a document without some words can reach no more."""
+class HasUnitQueryRemovedTeacher(FreeQueryRemovedTeacher):
+    """The same of a teacher that has a unit, which is the query's and stays."""
 
-    def __init__(self, teacher: Bounded, masks: QueryRemovedScores, zero_is_no_hit: bool) -> None:
+    def __init__(self, teacher: HasUnit, masks: QueryRemovedScores, zero_is_no_hit: bool) -> None:
         super().__init__(teacher, masks, zero_is_no_hit)
-        self.reach = teacher.reach
+        self.unit = teacher.unit
 
 
 def with_query_removed(teacher: Teacher, masks: QueryRemovedScores, *, zero_is_no_hit: bool = False) -> Teacher:
     """The teacher corrected by `masks`, free if it was. `zero_is_no_hit`: it never finds what shares no word."""
-    if isinstance(teacher, Bounded):
-        return BoundedQueryRemovedTeacher(teacher, masks, zero_is_no_hit)
+    if isinstance(teacher, HasUnit):
+        return HasUnitQueryRemovedTeacher(teacher, masks, zero_is_no_hit)
     if isinstance(teacher, FreeTeacher):
         return FreeQueryRemovedTeacher(teacher, masks, zero_is_no_hit)
     return QueryRemovedTeacher(teacher, masks)

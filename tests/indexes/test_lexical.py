@@ -79,6 +79,9 @@ def test_coverage_says_how_much_of_a_query_a_document_holds() -> None:
     rarest = np.log(1 + (4 - 1 + 0.5) / (1 + 0.5))  # of oven, in one of four documents
     assert unknown - known == pytest.approx(2 * rarest, rel=1e-5), "what no document holds counts as the rarest word"
     assert stopped == known
+    one, both, three = index.norm(["yeast", "yeast oven", "yeast oven zeppelin"])
+    assert one == pytest.approx(known)
+    assert (both, three) == pytest.approx((np.hypot(known, rarest), np.sqrt(known**2 + 2 * rarest**2)), rel=1e-5)
     assert index.reach(["the of"]).tolist() == [0.0]
     assert index.coverage(["the of"], [0, 1]).tolist() == [[0.0, 0.0]]
 

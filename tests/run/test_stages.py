@@ -27,7 +27,7 @@ from sdretrieval.stages.teachers import member_identities
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 from sdretrieval.targets.build import Targets
-from sdretrieval.targets.calibrate import EVIDENCE, reach_statistics, spread_statistics
+from sdretrieval.targets.calibrate import EVIDENCE, spread_statistics, unit_statistics
 from sdretrieval.targets.temperature import log_softmax
 from sdretrieval.teachers.ensemble import MemberScores, TeacherScores
 from tests.helpers.runs.tiny_runs import EMA, LEXICAL, MakeConfig, artifact, figures, ledger_of, made_in
@@ -228,7 +228,7 @@ def test_without_evidence_the_target_is_the_students_own_distribution(
     ema, lexical = TeacherScores.load(artifact(finished.folder, "1/score")).members
     queries, cosines = len(ema.raw), ema.raw
     ema = ema._replace(statistics=spread_statistics(np.random.default_rng(0).normal(0.5, 0.1, (queries, 9))))
-    words = lexical._replace(statistics=reach_statistics(np.full(queries, 2.0)))
+    words = lexical._replace(statistics=unit_statistics(np.full(queries, 2.0)))
     nothing = words._replace(raw=words.raw.with_values(np.zeros_like(words.raw.values_T)))
     config = make_config(
         "targets.calibrate=absolute", "targets.temperature=student", "train.student_temperature=0.04",

@@ -21,9 +21,9 @@ from sdretrieval.targets.calibrate import (
     logistic_statistics,
     mean_spread,
     mix_matrices,
-    reach_statistics,
     statistics_for,
     top_statistics,
+    unit_statistics,
 )
 
 
@@ -134,8 +134,8 @@ def test_lists_that_say_nothing_are_no_preference() -> None:
 def test_the_units_of_the_absolute_scale() -> None:
     assert mean_spread([np.array([1.0, 3.0]), np.array([0.0, 0.0, 6.0, 6.0]), np.array([])]) == 2.0
     assert mean_spread([np.array([1.0, 1.0])]) == mean_spread([]) == 1.0
-    reach = reach_statistics(np.array([8.0, 0.0], dtype=np.float32))
-    halves = calibrate(Ragged.of([[4.0, 0.0], [0.0]], np.float32), reach)
+    unit = unit_statistics(np.array([8.0, 0.0], dtype=np.float32))
+    halves = calibrate(Ragged.of([[4.0, 0.0], [0.0]], np.float32), unit)
     assert halves.values_T.tolist() == [EVIDENCE / 2, 0.0, 0.0]
 
 

@@ -14,7 +14,7 @@ from sdretrieval.targets.calibrate import EVIDENCE, Calibration, top_statistics
 from sdretrieval.teachers.dense import DenseTeacher
 from sdretrieval.teachers.ensemble import BatchTeacher, TeacherScores, score_candidates
 from sdretrieval.teachers.lexical import LexicalTeacher
-from sdretrieval.teachers.protocols import Bounded, FreeTeacher
+from sdretrieval.teachers.protocols import FreeTeacher, HasUnit
 from sdretrieval.teachers.query_removed import QueryRemovedScores, with_query_removed
 from tests.teachers.collection import Collection
 
@@ -105,7 +105,7 @@ def test_a_batchs_matrix_holds_the_lists_scores(
         np.testing.assert_allclose(whole[row, collection.candidates[position]], mixed[position], rtol=1e-4, atol=1e-5)
 
 
-def test_on_the_absolute_scale_each_member_has_its_own_bound(
+def test_on_the_absolute_scale_each_member_has_its_own_unit(
     collection: Collection, free: list[FreeTeacher], tmp_path: Path
 ) -> None:
     teachers = [*free, Lengths(collection)]
@@ -116,8 +116,9 @@ def test_on_the_absolute_scale_each_member_has_its_own_bound(
     np.testing.assert_allclose(ema.values_T, scores.members[0].raw.values_T / sigma, rtol=1e-4)
     queries = [collection.queries[row] for row in collection.query_rows]
     for position, rows in enumerate(collection.candidates):
-        covered = collection.lexical.coverage([queries[position]], rows)[0]
-        np.testing.assert_allclose(lexical[position], EVIDENCE * covered, rtol=1e-4, atol=1e-5)
+        query = [queries[position]]
+        evidence = collection.lexical.scores(query, rows)[0] / collection.lexical.norm(query)[0]
+        np.testing.assert_allclose(lexical[position], EVIDENCE * evidence, rtol=1e-4, atol=1e-5)
     assert lengths.values_T.min() >= 0 and lengths.values_T.max() <= EVIDENCE
     order = np.argsort(scores.members[2].raw.values_T, kind="stable")
     assert (np.diff(lengths.values_T[order]) >= 0).all(), "a logistic map keeps the order, across queries too"
@@ -125,11 +126,11 @@ def test_on_the_absolute_scale_each_member_has_its_own_bound(
     np.testing.assert_array_equal(TeacherScores.load(tmp_path).calibrated()[2].values_T, lengths.values_T)
 
 
-def test_a_bound_survives_the_removal_of_queries(collection: Collection) -> None:
+def test_a_unit_survives_the_removal_of_queries(collection: Collection) -> None:
     plain = LexicalTeacher(collection.lexical, collection.queries)
     removed = with_query_removed(plain, QueryRemovedScores({0: 3}, {0: 0.5}), zero_is_no_hit=True)
-    assert isinstance(removed, Bounded)
-    np.testing.assert_array_equal(removed.reach(collection.query_rows), plain.reach(collection.query_rows))
+    assert isinstance(removed, HasUnit)
+    np.testing.assert_array_equal(removed.unit(collection.query_rows), plain.unit(collection.query_rows))
 
 
 class Broken(Lengths):
