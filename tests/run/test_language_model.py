@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from sdretrieval.chat import ask as asking
+from sdretrieval.cli.export import export_run
+from sdretrieval.cli.lookup import Serving
 from sdretrieval.errors import RequestError, WorkError
+from sdretrieval.files import read_json
 from sdretrieval.run.api import plan_config, run_config
 from sdretrieval.store.run_folder import REPORT
 from tests.helpers.chat_server import ChatServer, chat_server
@@ -53,8 +56,13 @@ def test_dev_is_measured_by_the_grades(written: Any) -> None:
     judged = written.report["judge"]
     assert judged["model"] == "tiny-judge" and judged["dev"]["pairs"] == sum(judged["dev"]["grades"].values())
     assert written.report["n_dev_queries"] == judged["dev"]["answered"] <= judged["dev"]["queries"]
-    record = (artifact(written.folder, "0/judge:dev") / "judged.json").read_text()
-    assert '"model": "tiny-judge"' in record and 10 < judged["dev"]["pairs"] / judged["dev"]["queries"] <= 21
+    assert 10 < judged["dev"]["pairs"] / judged["dev"]["queries"] <= 21
+    grades = read_json(artifact(written.folder, "0/judge:dev") / "judged.json")["grades"]
+    dev = Serving.of(written.folder).corpus().qrels["dev"]  # what `compare` measures by, too
+    assert len(dev) == judged["dev"]["answered"]
+    assert all({d: max(0, grade - 1) for d, grade in grades[query].items()} == of for query, of in dev.items())
+    unjudged = judged["dev"]["unjudged_at_10"]
+    assert unjudged["student_0"] == 0 <= unjudged["final"] < 1, "the base's best were pooled"
 
 
 def test_the_report_says_who_judged_and_calls_nothing_proven(written: Any) -> None:
@@ -62,6 +70,11 @@ def test_the_report_says_who_judged_and_calls_nothing_proven(written: Any) -> No
     assert "dev (estimate, judged by tiny-judge)" in page
     assert any(note.startswith("Dev is judged by tiny-judge, not by people: of ") for note in written.details["notes"])
     assert all("judged by tiny-judge" in one["reason"] for one in written.report["generations"])
+
+
+def test_an_exported_student_says_who_judged_its_dev(written: Any, tmp_path: Path) -> None:
+    export_run(str(written.folder), tmp_path / "bundle")
+    assert "made from documents, and judged by tiny-judge, so" in (tmp_path / "bundle" / "README.md").read_text()
 
 
 def test_agreement_with_people_is_measured_on_the_reports_split(written: Any) -> None:
@@ -101,13 +114,11 @@ def test_the_cost_is_said_before_the_first_call_and_what_it_took_after_the_last(
     asked = [line for line in lines if " is asked for " in line]
     said = f"corpus.generate.writer: tiny-writer at {server.url} is asked for dev queries: at most 15 calls, about "
     assert asked[0].startswith(said) and "training queries: at most 30 calls" in asked[1] and len(server.prompts) <= 45
-    took = (
-        f"{len(server.prompts)} queries from tiny-writer, 0 of them kept from before; {len(server.prompts)}00 tokens "
-    )
-    assert any(took.replace("4500", "4,500") in line for line in lines)
-    assert not any(
-        "sk-very-secret" in path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()
-    )
+    count = len(server.prompts)
+    took = f"{count} queries from tiny-writer, 0 of them kept from before; {100 * count:,} tokens of prompts, "
+    assert any(took in line for line in lines)
+    files = [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any("sk-very-secret" in text for text in files)
     assert "sk-very-secret" not in caplog.text
 
 
