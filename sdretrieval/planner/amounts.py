@@ -13,7 +13,7 @@ from sdretrieval.config.conflicts import probes
 from sdretrieval.encode.views import View
 from sdretrieval.evaluation.judge import judging_cost
 from sdretrieval.planner.workload import Reader, Workload
-from sdretrieval.stages.corpus import recipe_shares, split_name, writer_of
+from sdretrieval.stages.corpus import recipe_of, split_name, writer_of
 from sdretrieval.stages.judge import CHECKED, POOL, judges_dev
 from sdretrieval.stages.run import chat_model
 from sdretrieval.stages.teachers import view_of
@@ -141,7 +141,7 @@ def asked_of_models(address: str, config: Config, load: Workload) -> list[tuple[
     """What the stage at `address` asks of language models behind servers: the setting, the model, and the cost."""
     writer, judge, stage = writer_of(config), config.evaluate.judge, Address.of(address).stage
     if stage == "corpus" and writer is not None and writer.url is not None:
-        shares = recipe_shares(config)
+        shares = recipe_of(config).shares
         return [
             ("corpus.generate.writer", chat_model(writer),
              writing_cost(load.document_texts, ceil(SPARE * count), shares, split_name(split)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import ceil
 from typing import Any
 
@@ -30,11 +31,9 @@ from sdretrieval.stages.collection import GENERATED, SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.run import Run
 from sdretrieval.store import Work
 from sdretrieval.synthetic_queries import (
-    Kind,
     QueryTally,
     Recipe,
     SyntheticQuery,
-    Writer,
     chat_writer,
     load_writer,
     with_synthetic_split,
@@ -192,22 +191,29 @@ class Splits:
 
     def _generate(self, split: str, count: int, *, held_out: bool) -> None:
         tally = QueryTally()
-        written: Writer | None = None
-        if self.writer is not None:
-            sample = self.corpus.document_texts(range(min(len(self.corpus.documents), COST_SAMPLE)))
-            shares = recipe_shares(self._config)
-            cost = writing_cost(sample, ceil(SPARE * count), shares, split_name(split))
-            self.writer.say_cost(cost)
-            written = chat_writer(self.writer, cost.calls)
-        recipe = recipe_of(self._config, written)
         # With labels, dev and test measure documents that no training query was made from. Without labels, judgements
         # decide nothing: the report shows apart what training has seen.
         judged = [name for name in self.corpus.qrels if name not in ("train", SYNTHETIC_TRAIN)]
         self.corpus, self.generated[split] = with_synthetic_split(
-            self.corpus, split, count, self._config.seed, held_out=held_out, recipe=recipe, tally=tally,
+            self.corpus, split, count, self._config.seed, held_out=held_out,
+            recipe=self._with_writer(recipe_of(self._config), split, count), tally=tally,
             without=judged if self._config.corpus.labels else (),
         )  # fmt: skip
         self.tallies[split], self.wanted[split] = tally, count
+
+    def _with_writer(self, recipe: Recipe, split: str, count: int) -> Recipe:
+        """The recipe of a split with the model that writes queries, if it has such. What a language model behind a
+        server will cost is said here, before its first call."""
+        config, cfg = self._config, writer_of(self._config)
+        if cfg is None or not recipe.shares["written"]:
+            return recipe
+        if self.writer is None:
+            device = torch_device(config.student.device)
+            return replace(recipe, writer=load_writer(locate_model(cfg.model), cfg.prompt, config.seed, str(device)))
+        sample = self.corpus.document_texts(range(min(len(self.corpus.documents), COST_SAMPLE)))
+        cost = writing_cost(sample, ceil(SPARE * count), recipe.shares, split_name(split))
+        self.writer.say_cost(cost)
+        return replace(recipe, writer=chat_writer(self.writer, cost.calls))
 
     def record(self) -> dict[str, Any]:
         """`generated.json`: every synthetic query but its text, how many are wanted, what was dropped so far."""
@@ -231,19 +237,10 @@ def measuring_splits(judged: Mapping[str, object]) -> list[str]:
     return [split for split, queries in judged.items() if queries and split not in ("train", "dev")]
 
 
-def recipe_of(config: Config, written: Writer | None) -> Recipe:
-    """The recipe that the config's section `corpus.generate` describes. `written`: its language model; a seq2seq model
-    that it names is loaded."""
-    cfg, writer = config.corpus.generate, writer_of(config)
-    if written is None and writer is not None:
-        device = torch_device(config.student.device)
-        written = load_writer(locate_model(writer.model), writer.prompt, config.seed, str(device))
-    return Recipe(recipe_shares(config), frozenset(cfg.query_removed), written)
-
-
-def recipe_shares(config: Config) -> dict[Kind, float]:
-    """How often each kind of query is tried first."""
-    return {kind: float(getattr(config.corpus.generate, kind)) for kind in Recipe().shares}
+def recipe_of(config: Config) -> Recipe:
+    """The recipe that the config's section `corpus.generate` describes, without the model that writes."""
+    cfg = config.corpus.generate
+    return Recipe({kind: float(getattr(cfg, kind)) for kind in Recipe().shares}, frozenset(cfg.query_removed))
 
 
 def require_for_control(config: Config, corpus: Corpus) -> None:

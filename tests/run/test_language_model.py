@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,23 +34,22 @@ def server() -> Iterator[ChatServer]:
 def written(
     server: ChatServer, tiny_corpus: Path, make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
-    """A finished run: the model writes every query and judges dev; the collection's test queries are judged."""
-    generate = {"written": 1, "span": 0, "title": 0, "heading": 0, "leading": 0, "keywords": 0, "within": 50}
-    corpus = {"source": str(tiny_corpus), "generate": {**generate, "writer": server.config}, **COUNTS}
+    """A finished run: the model writes training queries and judges dev; the collection's test queries are judged."""
+    generate = {"written": 100, "within": 50, "writer": server.config}  # beside the other kinds' 1
+    corpus = {"source": str(tiny_corpus), "generate": generate, **COUNTS}
     judge = {**server.config, "model": "tiny-judge"}
     return run_config(make_config(corpus=corpus, evaluate={"judge": judge}), runs=tmp_path_factory.mktemp("runs"))
 
 
 def test_the_model_writes_queries_from_the_documents_that_they_are_for(written: Any, server: ChatServer) -> None:
-    made = written.report["synthetic_queries"]
-    assert all(set(split["kinds"]) <= {"written", "span"} for split in made.values())
-    assert made["generated"]["kinds"]["written"]["kept"] >= 30
-    assert made["dev"]["examples"]["written"][0].startswith("where is the ")
+    made = written.report["synthetic_queries"]["generated"]
+    assert made["kinds"]["written"]["kept"] >= 30
+    assert made["examples"]["written"][0].startswith("where is the ")
     prompts = [prompt for prompt in server.prompts if "Grade:" not in prompt]
     kinds = ("Write one question", "Write one short statement", "Write the two to six words")
     assert all(any(kind in prompt for prompt in prompts) for kind in kinds), "kinds are mixed"
     counts = next(record["counts"] for record in ledger_of(written.folder) if record["stage"] == "0/corpus")
-    assert counts["written_by_model"] >= 40 and counts["written_prompt_tokens"] == 100 * counts["written_by_model"]
+    assert counts["written_by_model"] >= 30 and counts["written_prompt_tokens"] == 100 * counts["written_by_model"]
 
 
 def test_dev_is_measured_by_the_grades(written: Any) -> None:
@@ -112,8 +112,9 @@ def test_the_cost_is_said_before_the_first_call_and_what_it_took_after_the_last(
             run_config(config, runs=tmp_path, until="0/corpus")
     lines = [record.getMessage() for record in caplog.records]
     asked = [line for line in lines if " is asked for " in line]
-    said = f"corpus.generate.writer: tiny-writer at {server.url} is asked for dev queries: at most 15 calls, about "
-    assert asked[0].startswith(said) and "training queries: at most 30 calls" in asked[1] and len(server.prompts) <= 45
+    assert asked[-1].startswith(f"corpus.generate.writer: tiny-writer at {server.url} is asked for training queries: ")
+    announced = sum(int(re.findall(r"at most (\d+) calls, about [\d,]+ tokens of prompts$", line)[0]) for line in asked)
+    assert 0 < len(server.prompts) <= announced
     count = len(server.prompts)
     took = f"{count} queries from tiny-writer, 0 of them kept from before; {100 * count:,} tokens of prompts, "
     assert any(took in line for line in lines)
