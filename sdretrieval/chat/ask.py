@@ -27,8 +27,8 @@ Use = TypeVar("Use")
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 """Seconds before a second try and, doubled each time, at most; times 0.5 to 1.5 by chance, so that threads part."""
-LONGEST_REQUESTED = 600.0
-"""Seconds that a server may ask to be left alone (Retry-After): more, and the work ends."""
+SAID_WAIT, LONGEST_REQUESTED = 5.0, 600.0
+"""Seconds that a server may ask to be left alone (Retry-After) before the log says so; before the work ends."""
 SERVER_TRIES, ANSWER_TRIES = 6, 3
 """Of one prompt: if the server is at fault, after which the work ends (the smaller number if it is too slow); if the
 answer is, after which it is left out."""
@@ -88,6 +88,8 @@ class Chat:
     """`asked`, `kept` (answers known from before), `prompt_tokens`, `answer_tokens`, `unusable`."""
     troubles: Counter[str] = field(default_factory=Counter)
     """By kind, how often a request brought no usable answer."""
+    _unusable: str = ""
+    """What was found the last time that a prompt was given up."""
     _not_before: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     """Of the tallies and the answers kept: threads write both, so that an answer is kept even if another one fails."""
@@ -117,9 +119,9 @@ class Chat:
         )  # fmt: skip
         if tally["unusable"]:
             logger.warning(
-                "%s: %s brought no usable answer from %s at %s, and %s left out%s",
+                "%s: %s brought no usable answer from %s at %s, and %s left out; the last time it found %s",
                 self.setting, quantity(tally["unusable"], "prompts"), self.model.model, self.model.url,
-                "is" if tally["unusable"] == 1 else "are", self._troubles(),
+                "is" if tally["unusable"] == 1 else "are", self._unusable,
             )  # fmt: skip
 
     def _troubles(self) -> str:
@@ -188,7 +190,7 @@ class Chat:
                 yield one
                 if bad >= FEW and bad > MOST_UNUSABLE * (good + bad):
                     raise self._failed(
-                        f"{bad} of {good + bad} answers of no use{self._troubles()}",
+                        f"{bad} of {good + bad} answers of no use{self._troubles()}, the last: {self._unusable}",
                         "try the prompt by hand, or name a model that follows instructions",
                     )
         finally:
@@ -224,6 +226,7 @@ class Chat:
                     if not trouble.server:
                         with self._lock:
                             self.tally["unusable"] += 1
+                            self._unusable = trouble.found
                         return None
                     times = f", {tries[True]} times in a row" if tries[True] > 1 else ""
                     raise self._failed(f"{trouble.found}{times}", self._remedy(trouble)) from None
@@ -231,6 +234,9 @@ class Chat:
 
     def _pause(self, trouble: Trouble, tries: int, stop: threading.Event) -> None:
         if trouble.wait:  # of the server as a whole: every thread leaves it alone
+            if trouble.wait >= SAID_WAIT and self._not_before < time.monotonic():
+                wait = readable_seconds(trouble.wait)
+                logger.info("%s: %s, and asks to wait %s", self.setting, trouble.found, wait)
             self._not_before = max(self._not_before, time.monotonic() + trouble.wait)
         stop.wait(min(LONGEST_WAIT, FIRST_WAIT * 2 ** (tries - 1)) * random.uniform(0.5, 1.5))
 

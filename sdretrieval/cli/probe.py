@@ -19,7 +19,8 @@ def probe_command(config: ConfigFile, settings: Settings = None, runs: Runs = No
     if as_json:
         print_json(record)
         return
-    mark = " (estimate, on synthetic queries)" if record["estimate"] else ""
+    judged = f", judged by {record['judge']}" if record["judge"] else ""
+    mark = f" (estimate, on synthetic queries{judged})" if record["estimate"] else ""
     say(
         f"dev: {quantity(record['n_queries'], 'queries')}{mark}; the student alone: {record['measure']} "
         f"{number(record['student'])}"
@@ -29,7 +30,7 @@ def probe_command(config: ConfigFile, settings: Settings = None, runs: Runs = No
          p_value(row["p_holm"])]
         for row in record["rows"]
     ]  # fmt: skip
-    value = f"{dev_name(record['estimate'])} {record['measure']}"
+    value = f"{dev_name(record['estimate'], record['judge'])} {record['measure']}"
     columns = ["teacher", value, "headroom", "95 % interval", "p (Holm)"]
     print_table(columns, rows, right=[value, "headroom", "p (Holm)"])
     parts = [(w, m["name"]) for w, m in zip(record["weights"], record["members"], strict=True) if w > 0]

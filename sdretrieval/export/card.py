@@ -179,9 +179,11 @@ def _results(report: Mapping[str, Any] | None) -> str:
             )  # fmt: skip
         parts.append(_table(["compared", "measure", "difference", "95 % interval", "p", "p (Holm)", "verdict"], rows))
     if report.get("estimate"):
+        judge = report.get("judge")
+        judged = f", and judged by {judge['model']}" if judge and judge["dev"] else ""
         parts.append(
-            "**estimate**: no labels were used, the dev queries were made from documents, so every dev figure, the "
-            "gate's too, is an estimate."
+            f"**estimate**: no labels were used, the dev queries were made from documents{judged}, so every dev "
+            "figure, the gate's too, is an estimate."
         )
     return "\n\n".join(parts)
 

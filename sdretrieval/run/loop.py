@@ -187,7 +187,8 @@ def objective_of(results: Results) -> Objective | None:
     result = results.run.runner.result(results.probe, "probe.json", {"train": True})
     if result["train"]:
         return "teacher"
-    mark = " (an estimate: dev queries were made from documents)" if result["estimate"] else ""
+    judged = f", and judged by {result['judge']}" if result.get("judge") else ""
+    mark = f" (an estimate: dev queries were made from documents{judged})" if result["estimate"] else ""
     labels = learns_labels(config) and result["decided"]
     what = "so it learns from labels alone (train.hard_label_weight)" if labels else "so nothing is trained"
     say(

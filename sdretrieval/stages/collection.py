@@ -67,6 +67,11 @@ class Collection:
         """What decides how queries measure: an input of every stage that measures."""
         return self.judgements or self.filtered
 
+    @cached_property
+    def judge(self) -> str | None:
+        """The language model that judged dev; None if none did."""
+        return str(read_json(self.judgements.path / JUDGED)["model"]) if self.judgements else None
+
     @property
     def known_from(self) -> list[Artifact]:
         """Inputs of a stage that reads known positives."""

@@ -44,7 +44,6 @@ from sdretrieval.synthetic_queries import (
     QueryTally,
     Recipe,
     SyntheticQuery,
-    Writer,
     chat_writer,
     load_writer,
     with_synthetic_split,
@@ -217,31 +216,31 @@ class Splits:
 
     def _generate(self, split: str, count: int, *, held_out: bool) -> None:
         tally = QueryTally()
-        shares, written = shares_of(self._config, held_out), None
-        if self.writer is not None and shares["written"]:
-            sample = self.corpus.document_texts(range(min(len(self.corpus.documents), COST_SAMPLE)))
-            cost = writing_cost(sample, ceil(SPARE * count), shares, split_name(split))
-            self.writer.say_cost(cost)
-            written = chat_writer(self.writer, cost.calls)
-        recipe = Recipe(
-            shares, [word_count(text) for text in self.example_texts], written or self._local_writer(shares)
-        )
+        recipe = Recipe(shares_of(self._config, held_out), [word_count(text) for text in self.example_texts])
+        recipe = self._with_writer(recipe, split, count)
         # With labels, dev and test measure documents that no training query was made from. Without labels, judgements
         # decide nothing: the report shows apart what training has seen.
         judged = [name for name in self.corpus.qrels if name not in ("train", SYNTHETIC_TRAIN)]
         self.corpus, self.generated[split] = with_synthetic_split(
-            self.corpus, split, count, self._config.seed, held_out=held_out, recipe=recipe, tally=tally,
+            self.corpus, split, count, self._config.seed, held_out=held_out,
+            recipe=self._with_writer(recipe_of(self._config), split, count), tally=tally,
             without=judged if self._config.corpus.labels else (),
         )  # fmt: skip
         self.tallies[split], self.wanted[split] = tally, count
 
-    def _local_writer(self, shares: Mapping[Kind, float]) -> Writer | None:
-        """The seq2seq model that the config names, loaded; None if it writes none of these queries."""
-        cfg = writer_of(self._config)
-        if cfg is None or cfg.url is not None or not shares["written"]:
-            return None
-        device = torch_device(self._config.student.device)
-        return load_writer(locate_model(cfg.model), cfg.prompt, self._config.seed, str(device))
+    def _with_writer(self, recipe: Recipe, split: str, count: int) -> Recipe:
+        """The recipe of a split with the model that writes queries, if it has such. What a language model behind a
+        server will cost is said here, before its first call."""
+        config, cfg = self._config, writer_of(self._config)
+        if cfg is None or not recipe.shares["written"]:
+            return recipe
+        if self.writer is None:
+            device = torch_device(config.student.device)
+            return replace(recipe, writer=load_writer(locate_model(cfg.model), cfg.prompt, config.seed, str(device)))
+        sample = self.corpus.document_texts(range(min(len(self.corpus.documents), COST_SAMPLE)))
+        cost = writing_cost(sample, ceil(SPARE * count), recipe.shares, split_name(split))
+        self.writer.say_cost(cost)
+        return replace(recipe, writer=chat_writer(self.writer, cost.calls))
 
     def _find_examples(self) -> None:
         """Queries that people asked, without their judgements: the config's file, or else the corpus' own queries of

@@ -11,6 +11,7 @@ import numpy as np
 
 from sdretrieval.chat import JUDGING
 from sdretrieval.config import Config
+from sdretrieval.corpus import find_source
 from sdretrieval.corpus.text import hash_rank
 from sdretrieval.errors import WorkError
 from sdretrieval.evaluation.judge import (
@@ -23,6 +24,7 @@ from sdretrieval.evaluation.judge import (
 from sdretrieval.files import read_json, write_json
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.collection import JUDGED, Collection
+from sdretrieval.stages.corpus import measuring_splits
 from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.index import open_index
 from sdretrieval.stages.lexical import Lexical
@@ -64,7 +66,11 @@ def judge_what_people_judged(
     split = "dev" if config.corpus.labels else config.evaluate.split
     if config.evaluate.judge is None or (split == "dev" and not config.corpus.labels):
         return None
-    if not run.runner.dry and any(is_synthetic(query) for query in collection.corpus.qrels[split]):
+    if run.runner.dry:  # of a corpus that is not read yet, its files say whether anybody judged it
+        counts = None if config.corpus.labels else find_source(config.corpus.source).preview()
+        if counts is not None and not measuring_splits(counts):
+            return None
+    elif any(is_synthetic(query) for query in collection.corpus.qrels[split]):
         return None
     return _judge(run, collection, lexical, vectors, index, split, most_queries=CHECKED)
 

@@ -73,7 +73,7 @@ def probe(
         "seed": config.seed,
     }
     inputs = [vectors, index, lexical, collection.judged, *teacher_vectors.values()]
-    return run.runner.stage("0/probe", 3, identity, inputs, build)
+    return run.runner.stage("0/probe", 4, identity, inputs, build)
 
 
 def probe_pool(
@@ -170,6 +170,7 @@ def build_probe(
         "decided": verdict.decided,
         "reason": verdict.reason,
         "estimate": bool(collection.notes["estimate"]),
+        "judge": collection.judge,
         "n_queries": len(base),
     }
     write_json(work.folder / "probe.json", record)

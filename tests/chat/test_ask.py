@@ -130,14 +130,17 @@ def test_a_torn_or_damaged_line_is_asked_for_again(
 def test_answers_of_no_use_are_left_out_and_counted_and_too_many_end_the_work(
     chat_of: Ask, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     with chat_server(["says ", "says ", "says ", "huge"]) as server:
         chat = chat_of(server)
         assert written(chat) == [None, None, *WRITTEN[2:]] and chat.tally["unusable"] == 2
         chat.say_what_it_took("queries")
     assert "2 prompts brought no usable answer from m at" in caplog.text
-    assert "3 x empty, 1 x too large" in caplog.text
+    assert "(3 x empty, 1 x too large)" in caplog.text
+    assert "left out; the last time it found an answer of more than 500.0 kB" in caplog.text
     many = [f"Document:\nalpha beta{'c' * n}" for n in range(40)]
-    with chat_server(rest="413") as server, pytest.raises(WorkError, match=r"10 of 10 answers of no use \(10 x status"):
+    last = r"\(10 x status 413\), the last: status 413, which says: out of order; try the prompt by hand"
+    with chat_server(rest="413") as server, pytest.raises(WorkError, match=rf"10 of 10 answers of no use {last}"):
         written(chat_of(server), many)
     assert len(server.prompts) < 20
 
