@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 
 from sdretrieval.config.conflicts import by_probe, learns_labels, probes
 from sdretrieval.errors import MissingScores, WorkError
@@ -159,7 +160,9 @@ def objective_of(results: Results) -> Objective | None:
     config, say = results.run.config, results.run.runner.say
     if results.probe is None or not config.probe.guard:
         return "teacher"
-    result = results.run.runner.result(results.probe, "probe.json", {"train": True})
+    result = results.run.runner.result(results.probe, "probe.json", {"train": True, "doubts": []})
+    for doubt in result["doubts"]:
+        say(partial(logger.warning, "the probe's estimate is not to be trusted: %s", doubt))
     if result["train"]:
         return "teacher"
     mark = " (an estimate: dev queries were made from documents)" if result["estimate"] else ""
