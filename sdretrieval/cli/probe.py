@@ -38,3 +38,5 @@ def probe_command(config: ConfigFile, settings: Settings = None, runs: Runs = No
     advice = "train" if record["train"] else f"skip training, there is nothing to learn: {record['reason']}"
     what = "best mixture" if record["chosen"] else "the config's mixture" if len(record["members"]) > 1 else "teacher"
     say("", f"{what}: {mixture}", f"advice{mark}: {advice}")
+    for doubt in record["doubts"]:
+        say(f"this estimate is not to be trusted: {doubt}")

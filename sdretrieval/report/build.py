@@ -9,7 +9,7 @@ from typing import Any
 from sdretrieval.evaluation import by_seen, family, queries_with_seen_positives
 from sdretrieval.report.costs import forecast_held, generation_costs
 from sdretrieval.report.figures import BASE, Figures, final_pairs
-from sdretrieval.report.generated import estimate_against_truth, is_made, synthetic_queries
+from sdretrieval.report.generated import estimate_against_truth, is_made, synthetic_queries, trust
 from sdretrieval.report.judged import judged
 from sdretrieval.report.page import dev_name, judge_of_dev
 from sdretrieval.stages.collection import SYNTHETIC_TRAIN
@@ -34,6 +34,7 @@ def build_report(results: Results, figures: Figures, forecast: Mapping[str, Any]
         "estimate": bool(collection.notes["estimate"]),
         "split_is_synthetic": is_made(collection, config.evaluate.split),
         "synthetic_queries": synthetic_queries(collection),
+        "trust": trust(results, figures, measure),
         "estimate_against_truth": estimate_against_truth(collection, figures, config.evaluate.split, measure),
         "judge": judge,
         "systems": list(figures.test),

@@ -9,8 +9,11 @@ from typing import Any
 from sdretrieval.evaluation import Measured
 from sdretrieval.report.figures import BASE, Figures
 from sdretrieval.stages.collection import Collection
+from sdretrieval.stages.probe import by_kind
+from sdretrieval.stages.results import Results
 from sdretrieval.synthetic_queries import QueryTally
 from sdretrieval.synthetic_queries.make import is_synthetic
+from sdretrieval.synthetic_queries.trust import doubts, true_gain
 
 
 def synthetic_queries(collection: Collection) -> dict[str, Any]:
@@ -52,6 +55,28 @@ def estimate_against_truth(collection: Collection, figures: Figures, split: str,
         if name != BASE
     ]
     return {"measure": measure, "rows": rows, "agreement": _tau(rows)}
+
+
+def trust(results: Results, figures: Figures, measure: str) -> dict[str, Any] | None:
+    """How far the estimate on synthetic dev queries may be trusted; None if dev is judged.
+
+    `overlap`: how many of a query's words its document holds, and why. `realism`: by kind how well a classifier tells
+    synthetic queries from real ones. `by_kind`: the estimated gain of the final student. `true_gain`: the interval that
+    should hold the true one, None for another measure than nDCG@10. `doubts`: why it is not to be trusted.
+    """
+    collection = results.base.collection
+    kinds = collection.kinds("dev")
+    if kinds is None:
+        return None
+    base, final = (figures.dev[name].of(measure) for name in (BASE, "final"))
+    gains = by_kind(base, final, kinds)
+    return {
+        "overlap": collection.overlap,
+        "realism": collection.realism,
+        "by_kind": gains,
+        "true_gain": list(true_gain(_gain(figures.dev, "final", measure))) if measure == "nDCG@10" else None,
+        "doubts": list(doubts(collection.realism, gains)),
+    }
 
 
 def _gain(measured: Mapping[str, Measured], name: str, measure: str) -> float:

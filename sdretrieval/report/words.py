@@ -106,6 +106,19 @@ def _dev_notes(report: Mapping[str, Any]) -> Iterator[str]:
             f"{measure} on {dev_name(True, judge_of_dev(report))}, base to final: {before:.4f} to {after:.4f}."
         )
     yield from judge_notes(report["judge"])
+    if found := report["trust"]:
+        kept = ", ".join(f"{kind} {keep:.2f}" for kind, keep in found["overlap"]["keep"].items())
+        yield (
+            f"Documents of synthetic queries hold {found['overlap']['share']:.2f} of a query's words, as documents of "
+            f"real queries do ({found['overlap']['why']}); a word stays with probability: {kept}."
+        )
+        if found["true_gain"] and improved(report):
+            yield (
+                f"The true gain of final in {measure} is {span(found['true_gain'], 4)}, as the estimates of the "
+                "study's collections went (docs/estimates.md)."
+            )
+        for doubt in found["doubts"]:
+            yield f"This estimate is not to be trusted: {doubt}."
     if report["split_is_synthetic"] and report["split"] != "dev":
         yield f"So were the {report['split']} queries: every figure of {split_name(report)} is an estimate as well."
     if truth := report["estimate_against_truth"]:

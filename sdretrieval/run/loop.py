@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sdretrieval.config.conflicts import by_probe, learns_labels, probes
@@ -184,7 +185,9 @@ def objective_of(results: Results) -> Objective | None:
     config, say = results.run.config, results.run.runner.say
     if results.probe is None or not config.probe.guard:
         return "teacher"
-    result = results.run.runner.result(results.probe, "probe.json", {"train": True})
+    result = results.run.runner.result(results.probe, "probe.json", {"train": True, "doubts": []})
+    for doubt in result["doubts"]:
+        say(partial(logger.warning, "the probe's estimate is not to be trusted: %s", doubt))
     if result["train"]:
         return "teacher"
     judged = f", and judged by {result['judge']}" if result.get("judge") else ""

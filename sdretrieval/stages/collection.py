@@ -172,18 +172,10 @@ class Collection:
         """How many of `query_removed` belong to splits that measure: these come first."""
         return sum(one.split != SYNTHETIC_TRAIN for one in self.query_removed)
 
-    def has_query_removed(self, split: str) -> bool:
-        """Whether the queries of a split were made from documents, and are measured without themselves."""
-        return any(one.split == split for one in self.query_removed[: self.measuring])
-
     def query_removed_of(self, split: str) -> list[tuple[int, QueryRemovedDocument]]:
         """(position in `query_removed`, it) of a split's queries that are kept."""
         qrels = self.corpus.qrels.get(split, {})
-        return [
-            (n, one)
-            for n, one in enumerate(self.query_removed[: self.measuring])
-            if one.split == split and one.query in qrels
-        ]
+        return [(n, one) for n, one in enumerate(self.query_removed) if one.split == split and one.query in qrels]
 
     @cached_property
     def query_removed_position(self) -> dict[int, int]:

@@ -223,8 +223,7 @@ class Splits:
         judged = [name for name in self.corpus.qrels if name not in ("train", SYNTHETIC_TRAIN)]
         self.corpus, self.generated[split] = with_synthetic_split(
             self.corpus, split, count, self._config.seed, held_out=held_out,
-            recipe=self._with_writer(recipe_of(self._config), split, count), tally=tally,
-            without=judged if self._config.corpus.labels else (),
+            recipe=recipe, tally=tally, without=judged if self._config.corpus.labels else (),
         )  # fmt: skip
         self.tallies[split], self.wanted[split] = tally, count
 

@@ -7,6 +7,7 @@ not teach.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
@@ -17,7 +18,8 @@ from sdretrieval.config import identity_fields, members_of
 from sdretrieval.config.conflicts import by_probe
 from sdretrieval.evaluation import Run as TrecRun
 from sdretrieval.evaluation import evaluate, holm, paired_test
-from sdretrieval.evaluation.gate import decide
+from sdretrieval.evaluation.gate import ENOUGH, decide
+from sdretrieval.evaluation.significance import ALPHA
 from sdretrieval.files import write_json
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.collection import Collection
@@ -30,6 +32,7 @@ from sdretrieval.stages.search import dense_hits, dense_query_removed, lexical_h
 from sdretrieval.stages.teachers import member_identities
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
+from sdretrieval.synthetic_queries.trust import doubts
 from sdretrieval.targets.calibrate import mix
 from sdretrieval.teachers.ensemble import TeacherScores
 
@@ -49,6 +52,9 @@ def probe(
     config = run.config
     weights = None if by_probe(config) else [float(member.weight) for member in members_of(config.teacher)]
     members = member_identities(config)
+    # Mixtures on the absolute scale do little harm, so they need no estimate; whatever is beyond has to earn its place.
+    harmless = str(config.targets.calibrate) == "absolute"
+    default = (1 / len(members),) * len(members) if harmless else None
 
     def build(work: Work) -> None:
         rows, lists = probe_pool(run, collection, lexical, vectors, index)
@@ -61,7 +67,9 @@ def probe(
             run, collection, lexical, teacher_vectors, rows, lists, members, "dev", write_gaps=write_gaps
         )
         gate = config.gate
-        build_probe(work, collection, rows, lists, scores, student, weights, gate.measure, gate.tolerance, config.seed)
+        build_probe(
+            work, collection, rows, lists, scores, student, weights, gate.measure, gate.tolerance, config.seed, default
+        )
 
     identity = {
         "members": members,
@@ -137,10 +145,12 @@ def with_rest(reranked: TrecRun, whole: TrecRun) -> TrecRun:
 def build_probe(
     work: Work, collection: Collection, query_rows: Array, lists: Ragged, scores: TeacherScores, student: Ragged,
     weights: Sequence[float] | None, measure: str, tolerance: float, seed: int,
+    default: tuple[float, ...] | None = None,
 ) -> None:  # fmt: skip
     """`probe.json`: every mixture's measure, its difference to the student with interval and p, and the choice.
 
-    `weights`: of the one mixture that may teach; None: the best of the grid.
+    `weights`: of the one mixture that may teach; None: the best of the grid. `default`: those of a mixture that is
+    taken unless another one is significantly better.
     """
     qrels = collection.corpus.qrels["dev"]
     calibrated = scores.calibrated()
@@ -150,15 +160,17 @@ def build_probe(
 
     base = measured(student)
     rows: list[dict[str, Any]] = []
-    tried: dict[tuple[float, ...], tuple[float, dict[str, float]]] = {}
+    tried: dict[tuple[float, ...], dict[str, float]] = {}
+    kinds = collection.kinds("dev")
     configured = tuple(weight / sum(weights) for weight in weights) if weights else None
     for mixture in dict.fromkeys([*weight_grid(len(scores.members)), *([configured] if configured else [])]):
         values = measured(mix(calibrated, mixture))
         test = paired_test(values, base, seed)
         rows.append(_row(scores, mixture, values, test, measure))
-        tried[mixture] = test.difference, values
-    chosen = configured or max(tried, key=lambda mixture: tried[mixture][0])
-    verdict = decide(base, tried[chosen][1], tolerance, seed, looks=1 if configured else len(tried))
+        tried[mixture] = values
+    chosen = configured or choose(base, tried, kinds or {}, default, seed)
+    looks = 1 if configured else len(tried)
+    verdict = decide(base, tried[chosen], tolerance, seed, looks=looks, kinds=kinds)
     record = {
         "measure": measure,
         "student": float(np.mean(list(base.values()))),
@@ -172,9 +184,32 @@ def build_probe(
         "estimate": bool(collection.notes["estimate"]),
         "judge": collection.judge,
         "n_queries": len(base),
+        "doubts": list(doubts(collection.realism, by_kind(base, tried[chosen], kinds or {}))),
     }
     write_json(work.folder / "probe.json", record)
     work.counts.update(queries=len(base), mixtures=len(rows))
+
+
+def choose(
+    base: Mapping[str, float], tried: Mapping[tuple[float, ...], Mapping[str, float]], kinds: Mapping[str, str],
+    default: tuple[float, ...] | None, seed: int,
+) -> tuple[float, ...]:  # fmt: skip
+    """The best mixture, of those that no kind of synthetic query punishes; `default`, if this one is among them, unless
+    the best is significantly better. Values by query, `kinds` of the queries."""
+    fair = [one for one in tried if min(by_kind(base, tried[one], kinds).values(), default=0.0) >= 0] or list(tried)
+    best = max(fair, key=lambda one: sum(tried[one].values()))
+    if default in fair and default is not None and paired_test(tried[best], tried[default], seed).p >= ALPHA:
+        return default
+    return best
+
+
+def by_kind(base: Mapping[str, float], values: Mapping[str, float], kinds: Mapping[str, str]) -> dict[str, float]:
+    """The mean difference of two systems by kind of synthetic query, of kinds with 20 queries."""
+    found = defaultdict[str, list[float]](list)
+    for query, value in values.items():
+        if query in kinds:
+            found[kinds[query]].append(value - base[query])
+    return {kind: float(np.mean(some)) for kind, some in found.items() if len(some) >= ENOUGH}
 
 
 def with_holm(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

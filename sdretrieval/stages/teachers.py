@@ -21,7 +21,7 @@ from sdretrieval.config import (
 from sdretrieval.corpus.read.tables.files import stem_of
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.views import View
-from sdretrieval.stages.collection import Collection
+from sdretrieval.stages.collection import SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.encode import ExternalEncoder, Vectors, encode_external, encode_student
 from sdretrieval.stages.imported import imported_teacher, scores_identity
 from sdretrieval.stages.lexical import Lexical
@@ -112,16 +112,22 @@ def make_teachers(
 ) -> list[Teacher]:
     """The members, in the config's order. `vectors`: of dense and ema members, by position.
 
-    For the queries of `split`, if these were made from documents, each scores a query's own document without the query.
+    For the queries of `split`, if these were made from documents, each scores what is left of a query's own document.
+    None: for training queries, of which BM25 alone does so. Its evidence would be every word of the query otherwise; a
+    bi-encoder's would hardly change, and costs an encoding.
     """
     members = zip(member_names(run.config), members_of(run.config.teacher), strict=True)
     teachers = [
         _make_teacher(run, collection, lexical, vectors, position, name, member)
         for position, (name, member) in enumerate(members)
     ]
-    if split is None or not collection.has_query_removed(split):
+    training = split is None
+    split = split or SYNTHETIC_TRAIN
+    if not collection.query_removed_of(split):
         return teachers
     for position, teacher in enumerate(teachers):
+        if training and not isinstance(teacher, LexicalTeacher):
+            continue
         if isinstance(teacher, CrossEncoderTeacher):
             masks = texts_query_removed(collection, split, teacher.score_texts)
             teachers[position] = with_query_removed(teacher, masks)

@@ -47,16 +47,20 @@ class Overlap:
 
 def natural_overlap(index: LexicalIndex, examples: Sequence[str]) -> float:
     """The overlap of queries that people asked with their relevant documents, which nobody knows, from what can be
-    seen: the share of a query's content words that BM25's best document for it holds."""
-    rows = index.search(examples, 1).rows_Qk[:, 0]
-    held = []
-    for query, row in zip(examples, rows.tolist(), strict=True):
-        words = content_words(query, index.vocabulary)
-        numbers = [index.vocabulary.numbers[term] for term in words.numbers if term in index.vocabulary.numbers]
-        found = index.weights_NV[row, numbers].nnz if row >= 0 and numbers else 0
-        if words.numbers:
-            held.append(found / len(words.numbers))
-    return float(np.clip(INTERCEPT + SLOPE * np.mean(held or [0.0]), LEAST, MOST))
+    seen: the `top_share`."""
+    return float(np.clip(INTERCEPT + SLOPE * top_share(index, examples), LEAST, MOST))
+
+
+def top_share(index: LexicalIndex, queries: Sequence[str]) -> float:
+    """The share of a query's content words that BM25's best document for it holds, on average."""
+    rows = index.search(queries, 1).rows_Qk[:, 0]
+    shares = []
+    for query, row in zip(queries, rows.tolist(), strict=True):
+        terms = content_words(query, index.vocabulary).numbers
+        known = [index.vocabulary.numbers[term] for term in terms if term in index.vocabulary.numbers]
+        if terms:
+            shares.append(index.weights_NV[row, known].nnz / len(terms) if row >= 0 and known else 0.0)
+    return float(np.mean(shares or [0.0]))
 
 
 def keep_of(kind: Kind, queries: Iterable[SyntheticQuery], overlap: float, like: Vocabulary) -> float:
