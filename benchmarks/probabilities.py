@@ -73,7 +73,7 @@ def config_of(source: Path, model: str, labels: bool) -> Config:
     """As short as a config can be: nothing is trained."""
     name = f"probabilities-{source.name}-{Path(model).name}-{'labels' if labels else 'none'}"
     corpus = {"source": str(source), "labels": labels, **({} if labels else {"generated_queries": 1})}
-    student = {"model": model, "max_tokens": 256, "encode_precision": "float32"}
+    student = {"model": model, "max_tokens": 256, "encode_precision": "auto"}
     return parse_config({"name": name, "corpus": corpus, "student": student, "teacher": {"kind": "lexical"}})
 
 
@@ -97,7 +97,7 @@ def chance(run: Run, base: Base, fitted: Probabilities) -> dict[str, float]:
     """The calibration error that probabilities which come true exactly would show, on so many hits and first hits."""
     opened = open_index(run, base.index)
     hits = judged_hits(base.collection, "test", base.lexical, base.vectors, opened)
-    found = fitted.map.of(hits.scores_Qk, hits.coverage_Qk)
+    found = hits.by(fitted.map)
     random, errors = (
         np.random.default_rng(SEED),
         {"error": found[np.isfinite(hits.scores_Qk)], "first_error": found[:, 0]},

@@ -141,6 +141,11 @@ class LexicalIndex:
             scores_Qk[:, position] = np.asarray(counts_QV.multiply(documents_QV).sum(axis=1)).ravel()
         return np.where(rows_Qk == PADDING_ROW, 0.0, coverage(scores_Qk, self.reach(query_texts))).astype(np.float32)
 
+    def best_coverage(self, query_texts: Sequence[str]) -> Scores:
+        """The highest coverage that any document has of each query, best_Q; 0 if none shares a word."""
+        best_Q = np.maximum(self.search(query_texts, 1).scores_Qk, 0.0)
+        return np.asarray(coverage(best_Q, self.reach(query_texts))[:, 0], dtype=np.float32)
+
     def prepare(self, query_texts: Sequence[str]) -> PreparedQueries:
         """Number the queries' terms once, for repeated scoring."""
         return PreparedQueries(self, self._counts(query_texts))

@@ -1,10 +1,13 @@
 """The probability that a hit is relevant, from what is known when it is served: a logistic map of a few numbers.
 
-    p = 1 / (1 + exp(-(bias + score * its score + lead * its lead + coverage * its coverage)))
+    p = 1 / (1 + exp(-(bias + sum of weight * feature)))
 
-A hit's *lead* is its distance to the best other hit of the query: the gap to the next one for the first hit, below 0
-for the others. Its *coverage* is BM25's score as a share of what the query's words could reach. No weight is below 0,
-so that a hit whose score rises never becomes less probable.
+* `score`: the student's;
+* `lead`: the distance to the query's best other hit: the gap to the next one for the first hit, below 0 for others;
+* `coverage`: BM25's score as a share of what the query's words could reach;
+* `agreement`: how far this coverage is behind the corpus' best: 0 for BM25's own first hit, below 0 for others.
+
+No weight is below 0, so that a hit whose score rises never becomes less probable.
 
 Legend: Q queries, k hits a query, N hits, F features.
 
@@ -36,12 +39,13 @@ class ProbabilityMap:
     score: float
     lead: float
     coverage: float
+    agreement: float
 
-    def of(self, scores_Qk: ArrayLike, coverage_Qk: ArrayLike) -> Values:
-        """probabilities_Qk of hits; 0 for padding, whose score is minus infinity."""
-        features_QkF = hit_features(scores_Qk, coverage_Qk)
+    def of(self, scores_Qk: ArrayLike, coverage_Qk: ArrayLike, best_Q: ArrayLike) -> Values:
+        """probabilities_Qk of hits; 0 for padding, whose score is minus infinity. `best_Q`: best coverage of all."""
+        features_QkF = hit_features(scores_Qk, coverage_Qk, best_Q)
         with np.errstate(invalid="ignore"):
-            logits = self.bias + features_QkF @ np.array([self.score, self.lead, self.coverage])
+            logits = self.bias + features_QkF @ np.array([self.score, self.lead, self.coverage, self.agreement])
         return np.where(np.isneginf(np.asarray(scores_Qk, dtype=np.float64)), 0.0, _logistic(logits))
 
     def to_json(self) -> dict[str, float]:
@@ -64,7 +68,7 @@ class ProbabilityMap:
 @dataclass(frozen=True)
 class Probabilities:
     """What turns the hits of a search into probabilities: the map, and BM25 for the coverage that it was fitted with
-    (None: without). `estimate`: fitted on synthetic queries; `queries`: how many."""
+    (None: without it). `estimate`: fitted on synthetic queries; `queries`: how many."""
 
     map: ProbabilityMap
     lexical: LexicalIndex | None
@@ -73,10 +77,10 @@ class Probabilities:
 
     def of(self, query_texts: Sequence[str], hits: Hits) -> Values:
         """probabilities_Qk. `hits` must be `hits_needed` of each query: the first's lead is its gap to the second."""
-        coverage_Qk: ArrayLike = np.zeros(hits.rows_Qk.shape)
-        if self.lexical is not None:
-            coverage_Qk = self.lexical.coverage_of(query_texts, hits.rows_Qk)
-        return self.map.of(hits.scores_Qk, coverage_Qk)
+        if self.lexical is None:
+            return self.map.of(hits.scores_Qk, np.zeros(hits.rows_Qk.shape), np.zeros(len(query_texts)))
+        coverage_Qk = self.lexical.coverage_of(query_texts, hits.rows_Qk)
+        return self.map.of(hits.scores_Qk, coverage_Qk, self.lexical.best_coverage(query_texts))
 
 
 def hits_needed(k: int) -> int:
@@ -84,8 +88,8 @@ def hits_needed(k: int) -> int:
     return max(k, 2) if k > 0 else k
 
 
-def hit_features(scores_Qk: ArrayLike, coverage_Qk: ArrayLike) -> Values:
-    """features_QkF: score, lead, coverage of each hit, as 64-bit numbers. A lead among fewer than two hits is 0."""
+def hit_features(scores_Qk: ArrayLike, coverage_Qk: ArrayLike, best_Q: ArrayLike) -> Values:
+    """features_QkF: score, lead, coverage, agreement of each hit, as 64-bit numbers. A lead over nobody is 0."""
     scores, coverage = np.asarray(scores_Qk, dtype=np.float64), np.asarray(coverage_Qk, dtype=np.float64)
     lead = np.zeros_like(scores)
     if scores.shape[1] > 1:
@@ -95,7 +99,7 @@ def hit_features(scores_Qk: ArrayLike, coverage_Qk: ArrayLike) -> Values:
         with np.errstate(invalid="ignore"):
             lead = scores - np.where(first, second, best)
         lead[~np.isfinite(lead)] = 0.0  # the other is padding
-    return np.stack([scores, lead, coverage], axis=-1)
+    return np.stack([scores, lead, coverage, coverage - np.asarray(best_Q)[:, None]], axis=-1)
 
 
 def fit_map(features_NF: Values, relevant_N: NDArray[np.bool_]) -> ProbabilityMap:

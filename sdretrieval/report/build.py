@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdretrieval.evaluation import by_seen, family, queries_with_seen_positives
+from sdretrieval.files import read_json
 from sdretrieval.report.costs import forecast_held, generation_costs
 from sdretrieval.report.figures import BASE, Figures, final_pairs
 from sdretrieval.report.generated import estimate_against_truth, is_made, synthetic_queries, trust
@@ -24,6 +25,7 @@ def build_report(results: Results, figures: Figures, forecast: Mapping[str, Any]
     measure = config.evaluate.measures[0]
     records, judge = results.run.runner.records, judged(results)
     model = judge_of_dev({"judge": judge})
+    assert results.final is not None, "a report comes after loop"
     return {
         "schema": 1,
         "name": config.name,
@@ -49,7 +51,7 @@ def build_report(results: Results, figures: Figures, forecast: Mapping[str, Any]
         "guard": results.forgotten.record() if results.forgotten else None,
         "generation_costs": generation_costs(records, len(results.generations)),
         "forecast": forecast_held(once(records), forecast),
-        "probability": results.run.runner.result(results.final.probability, PROBABILITY, {}) if results.final else None,
+        "probability": read_json(results.final.probability.path / PROBABILITY),
         "trained": bool(results.generations),
         "seconds": round(sum(record["seconds"] for record in once(records)), 1),
         "seconds_this_time": round(sum(record["seconds"] for record in records if not record["cached"]), 1),

@@ -29,7 +29,7 @@ from sdretrieval.stages.evaluate import System, read_measured
 from sdretrieval.stages.index import open_index
 from sdretrieval.stages.lexical import Lexical
 from sdretrieval.stages.run import Run
-from sdretrieval.stages.search import dense_hits, lexical_query_removed
+from sdretrieval.stages.search import dense_hits, lexical_hits, lexical_query_removed
 from sdretrieval.store import Work
 from sdretrieval.store.run_folder import PROBABILITY
 from sdretrieval.store.runner import Artifact
@@ -43,12 +43,26 @@ FOLDS = 5
 
 
 class JudgedHits(NamedTuple):
-    """The best k hits of each query: scores (minus infinity: no hit), coverage, and whether a judgement calls them
-    relevant."""
+    """The best k hits of each query: scores (minus infinity: no hit), coverage, the corpus' best coverage, and whether
+    a judgement calls the hits relevant."""
 
     scores_Qk: Array
     coverage_Qk: Array
+    best_Q: Array
     relevant_Qk: NDArray[np.bool_]
+
+    @property
+    def features_QkF(self) -> Array:
+        """What the map knows of each hit."""
+        return hit_features(self.scores_Qk, self.coverage_Qk, self.best_Q)
+
+    def by(self, map_: ProbabilityMap) -> Array:
+        """probabilities_Qk."""
+        return map_.of(self.scores_Qk, self.coverage_Qk, self.best_Q)
+
+    def without_words(self) -> JudgedHits:
+        """The same, their coverage unknown."""
+        return self._replace(coverage_Qk=np.zeros_like(self.coverage_Qk), best_Q=np.zeros_like(self.best_Q))
 
 
 def fit_probabilities(
@@ -72,14 +86,14 @@ def fit_probabilities(
         if record["map"] is not None and split != "dev":
             hits = judged_hits(collection, split, lexical, vectors, opened)
             quality = read_measured(measured.runs[split]).of(measure)
-            found = ProbabilityMap.from_json(record["map"]).of(hits.scores_Qk, hits.coverage_Qk)
+            found = hits.by(ProbabilityMap.from_json(record["map"]))
             record["figures"][split] = figures(hits, found, _by_row(collection, split, quality))
         write_json(work.folder / PROBABILITY, record)
         work.counts["queries"] = record["queries"]
 
     inputs = [vectors, index, lexical, collection.judged, *measured.runs.values()]
     identity = {"split": run.config.evaluate.split, "seed": run.config.seed, "measure": measure}
-    return run.runner.stage("final/probability", 1, identity, inputs, build)
+    return run.runner.stage("final/probability", 2, identity, inputs, build)
 
 
 def fitted(dev: JudgedHits, seed: int) -> dict[str, Any]:
@@ -90,7 +104,7 @@ def fitted(dev: JudgedHits, seed: int) -> dict[str, Any]:
         return {"map": None, "without_words": None, "reason": reason}
     try:
         cross_fitted(dev, seed)  # each part alone must be enough
-        maps = [_fit(hits).to_json() for hits in (dev, dev._replace(coverage_Qk=np.zeros_like(dev.coverage_Qk)))]
+        maps = [_fit(hits).to_json() for hits in (dev, dev.without_words())]
     except RequestError as problem:
         return {"map": None, "without_words": None, "reason": f"dev's hits fit no probabilities: {problem}"}
     return {"map": maps[0], "without_words": maps[1], "reason": None}
@@ -106,9 +120,12 @@ def judged_hits(
     own_Qk = found.rows_Qk == collection.own_documents(rows_Q)[:, None]
     scores_Qk = np.where(own_Qk | (found.rows_Qk == PADDING_ROW), -np.inf, found.scores_Qk)
     hits = ordered(Hits(np.where(own_Qk, PADDING_ROW, found.rows_Qk), scores_Qk.astype(np.float32)), DEPTH)
-    coverage_Qk = lexical.index.coverage_of(corpus.query_texts(rows_Q.tolist()), hits.rows_Qk)
+    texts = corpus.query_texts(rows_Q.tolist())
+    coverage_Qk, reach_Q = lexical.index.coverage_of(texts, hits.rows_Qk), lexical.index.reach(texts)
     without = lexical_query_removed(collection, split, lexical.index)
-    reach_Q = lexical.index.reach(corpus.query_texts(rows_Q.tolist()))
+    by_words = lexical_hits(collection, split, lexical.index, 2)
+    others_Qk = by_words.rows_Qk != collection.own_documents(rows_Q)[:, None]
+    best_Q = np.where(others_Qk & (by_words.rows_Qk != PADDING_ROW), by_words.scores_Qk, 0.0).max(axis=1)
     relevant_Qk = np.zeros(hits.rows_Qk.shape, dtype=bool)
     for n, row in enumerate(rows_Q.tolist()):
         judged = corpus.qrels[split][corpus.query_ids[row]]
@@ -116,7 +133,7 @@ def judged_hits(
         relevant_Qk[n] = np.isin(hits.rows_Qk[n], positives)
         if row in without.document:
             coverage_Qk[n, hits.rows_Qk[n] == without.document[row]] = without.score[row] / max(reach_Q[n], 1e-9)
-    return JudgedHits(hits.scores_Qk, coverage_Qk, relevant_Qk)
+    return JudgedHits(hits.scores_Qk, coverage_Qk, best_Q / np.maximum(reach_Q, 1e-9), relevant_Qk)
 
 
 def _by_row(collection: Collection, split: str, quality: Mapping[str, float]) -> Array:
@@ -126,7 +143,7 @@ def _by_row(collection: Collection, split: str, quality: Mapping[str, float]) ->
 
 def _fit(hits: JudgedHits) -> ProbabilityMap:
     known_Qk = np.isfinite(hits.scores_Qk)
-    return fit_map(hit_features(hits.scores_Qk, hits.coverage_Qk)[known_Qk], hits.relevant_Qk[known_Qk])
+    return fit_map(hits.features_QkF[known_Qk], hits.relevant_Qk[known_Qk])
 
 
 def cross_fitted(hits: JudgedHits, seed: int) -> Array:
@@ -137,7 +154,7 @@ def cross_fitted(hits: JudgedHits, seed: int) -> Array:
     for fold in range(FOLDS):
         inside = fold_Q == fold
         rest = _fit(JudgedHits(*(part[~inside] for part in hits)))
-        probabilities_Qk[inside] = rest.of(hits.scores_Qk[inside], hits.coverage_Qk[inside])
+        probabilities_Qk[inside] = JudgedHits(*(part[inside] for part in hits)).by(rest)
     return probabilities_Qk
 
 
@@ -148,7 +165,7 @@ def figures(hits: JudgedHits, probabilities_Qk: Array, quality_Q: Array) -> dict
     naive_Qk = np.clip(np.where(known_Qk, hits.scores_Qk, 0), 0, 1)
     first_Q = known_Qk[:, 0]
     both = {"score": naive_Qk, "probability": probabilities_Qk}
-    lead_Q = hit_features(hits.scores_Qk, hits.coverage_Qk)[:, 0, 1]
+    lead_Q = hits.features_QkF[:, 0, 1]
     best_Q = probabilities_Qk.max(axis=1)
     confidence = {"score": naive_Qk[:, 0], "gap": lead_Q, "probability": best_Q}
     return {

@@ -18,7 +18,7 @@ from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.indexes.probability import Probabilities, ProbabilityMap
 from tests.export.conftest import sign_again
 
-MAP = ProbabilityMap(bias=-2.0, score=1.5, lead=3.0, coverage=4.0)
+MAP = ProbabilityMap(bias=-2.0, score=1.5, lead=3.0, coverage=4.0, agreement=2.0)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_without_texts_no_word_of_them_is_exported(
 ) -> None:
     with pytest.raises(RequestError, match="BM25 holds the documents' words; leave it out with the texts"):
         export_bundle(tmp_path / "out", **given, probabilities=probabilities, include_texts=False)
-    bare = replace(probabilities, map=replace(MAP, coverage=0.0), lexical=None)
+    bare = replace(probabilities, map=replace(MAP, coverage=0.0, agreement=0.0), lexical=None)
     export_bundle(tmp_path / "out", **given, probabilities=bare, include_texts=False)
     assert not (tmp_path / "out" / "lexical").exists() and not failed(tmp_path / "out")
     hits = Searcher.open(tmp_path / "out", device="cpu").search("ore", 3)

@@ -104,6 +104,31 @@ def details() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def found(*bins: list[float]) -> dict[str, Any]:
+    pairs = {"score": 0.3, "probability": 0.01}
+    answered = [[1 - n / 10, 0.6 + n / 50] for n in range(10)]
+    return {"queries": 300, "hits": 3000, "error": pairs, "first_error": pairs, "brier": pairs, "bins": list(bins),
+            "nauc": {"score": 0.42, "gap": None, "probability": 0.736}, "answered": answered}  # fmt: skip
+
+
+def test_probabilities_have_a_table_and_two_charts(report: dict[str, Any], details: dict[str, Any]) -> None:
+    without = render(report, details)
+    figures = {"dev": found([0.05, 0.04, 900], [0.9, 1.0, 100]), "test": found([0.04, 0.05, 3000])}
+    report["probability"] = {"estimate": True, "queries": 162, "measure": "nDCG@10", "figures": figures, "map": {}}
+    page = Page(render(report, details))
+    assert page.open == [] and 'href="#probability"' not in without
+    text = " ".join(page.text.split())
+    assert "fitted on 162 dev queries that were made from documents: an estimate" in text
+    assert "by gap –" in text and "0.736" in text
+    assert "probability 0.90, relevant 1.00, 100 hits" in text
+    dots = [attrs for tag, attrs in page.tags if tag == "circle" and attrs.get("opacity")]
+    assert [dot["class"] for dot in dots] == ["dev", "dev", "test"]
+    on_line = [float(str(dot["cx"]).strip("%")) for dot in dots]
+    assert 12 < on_line[2] < on_line[0] < on_line[1] < 96
+    report["probability"] = {"map": None, "reason": "dev has 4 queries", "figures": {}}
+    assert Page(render(report, details)).open == []
+
+
 def test_the_page_holds_everything_and_loads_nothing(report: dict[str, Any], details: dict[str, Any]) -> None:
     html = render(report, details)
     page = Page(html)

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from sdretrieval.cli.search import search
 from sdretrieval.corpus import load_corpus
 from sdretrieval.corpus.text import words_of
-from sdretrieval.errors import CorpusError
+from sdretrieval.errors import CorpusError, RequestError
 from sdretrieval.evaluation import Measured
 from sdretrieval.report.build import _seen_positives
 from sdretrieval.report.figures import Figures
@@ -59,6 +60,16 @@ def test_documents_alone_go_to_a_report_whose_every_figure_is_an_estimate(bare: 
     assert any("every figure of test (estimate) is an estimate as well" in note for note in bare.details["notes"])
     assert "split test (estimate)" in (bare.folder / "report.html").read_text(encoding="utf8")
     assert "hard_labels" in report["measures"], "the queries' own documents are labels for the control"
+
+
+def test_too_few_dev_queries_give_no_probabilities_and_it_is_said(bare: Any) -> None:
+    runs, record = bare.folder.parent, bare.report["probability"]
+    assert record["estimate"] and record["map"] is None
+    assert any("Search prints no probabilities: dev has" in note for note in bare.details["notes"])
+    answer = search(bare.folder.name, "ore in oslo", 3, runs=runs)
+    assert answer.best is None and [hit.probability for hit in answer.hits] == [None] * 3
+    with pytest.raises(RequestError, match="has no probabilities, since its run had too few dev queries"):
+        search(bare.folder.name, "ore in oslo", min_probability=0.5, runs=runs)
 
 
 def test_the_record_adds_up(bare: Any) -> None:

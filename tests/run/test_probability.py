@@ -13,14 +13,15 @@ from sdretrieval.indexes.probability import ProbabilityMap
 from sdretrieval.stages.probability import DEPTH, JudgedHits, cross_fitted, figures, fitted
 from sdretrieval.store.run_folder import checked
 
-TRUE = ProbabilityMap(bias=-5.0, score=6.0, lead=4.0, coverage=2.0)
+TRUE = ProbabilityMap(bias=-5.0, score=6.0, lead=4.0, coverage=2.0, agreement=1.0)
 
 
 def drawn(queries: int, seed: int = 0) -> JudgedHits:
     """Hits that are relevant as often as `TRUE` says."""
     random = np.random.default_rng(seed)
     scores, coverage = np.sort(random.random((queries, DEPTH)))[:, ::-1], random.random((queries, DEPTH))
-    return JudgedHits(scores, coverage, random.random(scores.shape) < TRUE.of(scores, coverage))
+    best = coverage.max(axis=1)
+    return JudgedHits(scores, coverage, best, random.random(scores.shape) < TRUE.of(scores, coverage, best))
 
 
 def test_a_finished_run_says_how_true_its_probabilities_come(finished: Any) -> None:
@@ -53,7 +54,7 @@ def test_dev_figures_are_of_queries_that_the_map_has_not_seen() -> None:
     few = drawn(30)
     noise = few._replace(relevant_Qk=np.random.default_rng(1).random(few.relevant_Qk.shape) < 0.2)
     honest = cross_fitted(noise, seed=13)
-    own = ProbabilityMap.from_json(fitted(noise, 13)["map"]).of(noise.scores_Qk, noise.coverage_Qk)
+    own = noise.by(ProbabilityMap.from_json(fitted(noise, 13)["map"]))
     quality = noise.relevant_Qk.any(axis=1).astype(float)
     seen, unseen = (figures(noise, found, quality)["brier"]["probability"] for found in (own, honest))
     assert unseen > seen
