@@ -17,7 +17,7 @@ from sdretrieval.planner.workload import Reader, Workload
 from sdretrieval.stages.collection import SYNTHETIC_TRAIN
 from sdretrieval.stages.corpus import shares_of, split_name, writer_of
 from sdretrieval.stages.guard import DOCUMENTS as GUARD_DOCUMENTS
-from sdretrieval.stages.judge import CHECKED, POOL, judges_dev
+from sdretrieval.stages.judge import CHECKED, judges_dev
 from sdretrieval.stages.run import chat_model
 from sdretrieval.stages.teachers import view_of
 from sdretrieval.synthetic_queries import writing_cost
@@ -150,7 +150,7 @@ def judged_pairs(address: str, config: Config, load: Workload) -> int:
     queries = load.splits.get(split, 0)
     if not judges_dev(config) or split != "dev":
         queries = min(queries, CHECKED)
-    return queries * min(2 * POOL + 1, load.documents)
+    return queries * min(2 * config.evaluate.teacher_depth + 1, load.documents)
 
 
 def asked_of_models(address: str, config: Config, load: Workload) -> list[tuple[str, ChatModel, Cost]]:

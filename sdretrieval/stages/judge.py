@@ -34,9 +34,6 @@ from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 from sdretrieval.synthetic_queries import is_synthetic
 
-POOL = 10
-"""Documents of each system that are judged a query: what nDCG@10 looks at. One that neither found counts as not
-relevant, as in any pooled collection."""
 CHECKED = 100
 """Queries whose grades are compared with people's: kappa to about 0.05, at a bounded price."""
 
@@ -105,7 +102,8 @@ def _judge(
         write_json(work.folder / JUDGED, {"model": cfg.model, "split": split, "grades": grades})
         work.counts.update(pairs=len(pairs), queries=len(rows), answered=relevant, **chat.counts("judged"))
 
-    identity = {"model": cfg.model, "prompt": JUDGING, "pool": POOL, "queries": most_queries, "seed": run.config.seed}
+    pool = run.config.evaluate.teacher_depth
+    identity = {"model": cfg.model, "prompt": JUDGING, "pool": pool, "queries": most_queries, "seed": run.config.seed}
     inputs = [vectors, index, lexical, collection.filtered]
     return run.runner.stage(f"0/judge:{split}", 1, {"split": split, **identity}, inputs, build)
 
@@ -115,16 +113,21 @@ def judged_pool(
     most_queries: int | None = None,
 ) -> tuple[Array, Ragged]:  # fmt: skip
     """Rows of a split's queries (of `most_queries`, by a hash), and of the documents of each that are judged: the best
-    of the student and of BM25, and those that are called relevant already, the source of a synthetic query for one."""
-    corpus, rows = collection.corpus, collection.rows_of(split)
-    dense = dense_hits(collection, split, vectors, open_index(run, index), POOL).rows_Qk
-    words = lexical_hits(collection, split, lexical.index, POOL).rows_Qk
+    of the student and of BM25, and those that are called relevant already, the source of a synthetic query for one.
+
+    They are as many as the teacher reranks, so that the probe meets none without a grade. One that neither system found
+    counts as not relevant, as in any pooled collection: a smaller pool is unkind to other students, and leaving such
+    documents out flatters them (docs/ablations/synthetic_queries.md).
+    """
+    corpus, rows, depth = collection.corpus, collection.rows_of(split), run.config.evaluate.teacher_depth
+    dense = dense_hits(collection, split, vectors, open_index(run, index), depth).rows_Qk
+    words = lexical_hits(collection, split, lexical.index, depth).rows_Qk
     own = collection.own_documents(rows)
     ranks = [hash_rank(run.config.seed, corpus.query_ids[row]) for row in rows.tolist()]
     chosen = sorted(np.argsort(np.asarray(ranks, dtype=np.uint64), kind="stable")[:most_queries].tolist())
     lists = []
     for q in chosen:
-        known = sorted(corpus.positives(split, int(rows[q])), key=lambda row: hash_rank(run.config.seed, row))[:POOL]
+        known = sorted(corpus.positives(split, int(rows[q])), key=lambda row: hash_rank(run.config.seed, row))[:depth]
         found = dict.fromkeys([*known, *dense[q].tolist(), *words[q].tolist()])
         lists.append(np.asarray([row for row in found if row >= 0 and row != own[q]], dtype=np.int64))
     return rows[chosen], Ragged.of(lists, np.int64)

@@ -85,6 +85,6 @@ def test_a_plan_says_what_language_models_will_cost_and_asks_none(
     assert f"corpus.generate.writer: some-model at {server.url} is asked for training queries: at most " in table.out
     assert "evaluate.judge: some-model at" in table.out
     writing, judging = stages["0/corpus"]["asked"], stages["0/judge:dev"]["asked"]
-    assert 0 < writing[-1]["calls"] <= 60 and judging[0]["calls"] == 20 * 21
+    assert 0 < writing[-1]["calls"] <= 60 and judging[0]["calls"] == 20 * 41
     assert all(one["prompt_tokens"] > 50 * one["calls"] for one in (*writing, *judging))
-    assert stages["0/judge:dev"]["predicted"]["amount"] == 420
+    assert stages["0/judge:dev"]["predicted"]["amount"] == 820
