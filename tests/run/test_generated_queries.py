@@ -21,6 +21,7 @@ from sdretrieval.run.api import run_config
 from sdretrieval.run.preflight import check_corpus
 from sdretrieval.stages.collection import SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.corpus import build_corpus
+from sdretrieval.stages.probe import choose
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 from tests.helpers.runs.tiny_runs import MakeConfig, keys_of, ledger_of
@@ -246,3 +247,39 @@ def test_a_run_on_documents_alone_is_exported_with_its_teachers(bare: Any, tmp_p
 
     export_run(str(bare.folder), tmp_path / "bundle")
     assert "lexical" in (tmp_path / "bundle" / "README.md").read_text()
+
+
+def test_example_queries_set_the_overlap_and_are_compared_with(
+    documents_only: Path, tiny_corpus: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    lines = (tiny_corpus / "queries.jsonl").read_text().splitlines()
+    asked = tmp_path / "asked.txt"
+    asked.write_text("\n".join(json.loads(line)["text"] for line in lines[:30]))
+    corpus = {"source": str(documents_only), "example_queries": str(asked), **COUNTS}
+    result = run_config(make_config(corpus=corpus), runs=tmp_path / "runs")
+    assert result is not None
+    trust = result.report["trust"]
+    assert trust["overlap"]["why"] == "by what BM25 finds for 30 queries that people asked"
+    assert 0.1 <= trust["overlap"]["share"] <= 0.9 and set(trust["overlap"]["keep"]) >= {"keywords", "sentence"}
+    assert all(0 <= area <= 1 for area in trust["realism"].values())
+    prepared = prepared_of(result.folder)
+    assert len(prepared.example_rows) == 30 and not set(prepared.example_rows) & set(prepared.train_rows.tolist())
+
+
+def test_without_any_query_the_report_says_what_was_assumed(bare: Any) -> None:
+    assert bare.report["trust"]["overlap"]["share"] == 0.34 and bare.report["trust"]["realism"] == {}
+    assert any("hold 0.34 of a query's words" in note for note in bare.details["notes"])
+    assert not any(one["proven"] for one in bare.report["generations"])
+
+
+def test_no_mixture_that_a_kind_punishes_is_chosen() -> None:
+    kinds = {f"q{n}": "title" if n < 30 else "keywords" for n in range(60)}
+    base = dict.fromkeys(kinds, 0.5)
+    uneven = {query: 0.4 if kind == "title" else 0.9 for query, kind in kinds.items()}
+    even, better = dict.fromkeys(kinds, 0.6), dict.fromkeys(kinds, 0.62)
+    tried = {(1.0, 0.0): uneven, (0.5, 0.5): even}
+    assert choose(base, tried, kinds, None, 1) == (0.5, 0.5)
+    assert choose(base, tried, {}, None, 1) == (1.0, 0.0), "judged queries have no kind"
+    assert choose(base, {(0.5, 0.5): even, (0.25, 0.75): better}, kinds, (0.5, 0.5), 1) == (0.25, 0.75)
+    noisy = {query: 0.61 if n else 0.0 for n, query in enumerate(kinds)}
+    assert choose(base, {(0.5, 0.5): even, (0.25, 0.75): noisy}, kinds, (0.5, 0.5), 1) == (0.5, 0.5)
