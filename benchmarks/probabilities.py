@@ -1,6 +1,7 @@
 """Do probabilities come true, and do they tell when not to answer? Each collection with labels and without.
 
     python -m benchmarks.probabilities --data DIR [--collections scifact,wikiqa] [--model NAME] [--runs DIR]
+    python -m benchmarks.probabilities --run RUN [--runs DIR]
 
 DIR holds collections in BEIR's layout. The map is fitted in three ways: on judged dev queries, as a run with labels
 does; on dev queries of the other collections, leads in units of each one's spread, as the prior was that a run without
@@ -9,6 +10,7 @@ labels takes; and on dev queries made from documents. If a collection judges not
 
 *No answer*: the relevant documents of half of the test queries are taken out of the corpus; AUROC says how well the
 best hit's score, its gap to the next, or its probability tells these queries from the others.
+With --run, base student, hard_labels and final student of a finished run with labels are compared instead.
 Writes RUNS/probabilities-MODEL.json, prints Markdown tables and the prior of all collections together.
 """
 
@@ -18,21 +20,23 @@ import argparse
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sdretrieval.config import Config, parse_config
+from sdretrieval.config import Config, load_config, parse_config
 from sdretrieval.evaluation import expected_calibration_error
 from sdretrieval.files import write_json
 from sdretrieval.indexes.hits import Hits, best_of
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.indexes.probability import Probabilities, ProbabilityMap, fit_map, hit_features
-from sdretrieval.run.api import open_stages
-from sdretrieval.run.loop import prepare
+from sdretrieval.indexes.vector import VectorIndex
+from sdretrieval.run.api import open_run, open_stages
+from sdretrieval.run.loop import loop, prepare
+from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.evaluate import measure_student, read_measured
 from sdretrieval.stages.index import open_index
 from sdretrieval.stages.probability import DEPTH, JudgedHits, figures, fit, judged_hits, spread_of
@@ -82,20 +86,31 @@ def config_of(source: Path, model: str, labels: bool) -> Config:
 
 
 class Studied(NamedTuple):
-    """A collection, searched by the student: judged hits of dev (also of synthetic queries), test hits and nDCG@10."""
+    """A collection, searched by a student: judged hits of dev and test, nDCG@10 of test, and both without half of what
+    is relevant. `synthetic`: hits of dev queries that were made from documents, if there are any."""
 
     dev: JudgedHits
-    synthetic: JudgedHits
     test: JudgedHits
     quality_Q: np.ndarray
     spread: float
     words: LexicalIndex
     reduced_dev: Reduced
     reduced_test: Reduced
+    synthetic: JudgedHits | None = None
+
+
+def searched(base: Base, vectors: Vectors, index: VectorIndex, measured: Artifact) -> Studied:
+    """By the student of `vectors`, which was measured in `measured`."""
+    collection = base.collection
+    dev, test = (judged_hits(collection, one, base.lexical, vectors, index) for one in ("dev", "test"))
+    quality, ids = read_measured(measured).of("nDCG@10"), collection.corpus.query_ids
+    quality_Q = np.array([quality[ids[row]] for row in collection.rows_of("test")])
+    halves = (reduced(base, vectors, split) for split in ("dev", "test"))
+    return Studied(dev, test, quality_Q, spread_of(collection, vectors, index), base.lexical.index, *halves)
 
 
 def study(source: Path, model: str, runs: Path) -> Studied:
-    """Search one collection, with labels and without."""
+    """One collection, searched by the base student, with labels and without."""
 
     def stages(run: Run) -> tuple[Base, Artifact]:
         base = prepare(run)
@@ -108,16 +123,25 @@ def study(source: Path, model: str, runs: Path) -> Studied:
             synthetic = judged_hits(base.collection, "dev", base.lexical, base.vectors, open_index(run, base.index))
         with open_stages(config_of(folder, model, labels=True), stages, "study", runs=runs) as run:
             base, measured = stages(run)
-            index, quality = open_index(run, base.index), read_measured(measured).of("nDCG@10")
-            dev, test = (
-                judged_hits(base.collection, one, base.lexical, base.vectors, index) for one in ("dev", "test")
-            )
-            ids, rows = base.collection.corpus.query_ids, base.collection.rows_of("test")
-            return Studied(
-                dev, synthetic, test, np.array([quality[ids[row]] for row in rows]),
-                spread_of(base.collection, base.vectors, index), base.lexical.index, reduced(base, "dev"),
-                reduced(base, "test"),
-            )  # fmt: skip
+            found = searched(base, base.vectors, open_index(run, base.index), measured)
+    return found._replace(synthetic=synthetic)
+
+
+def students(name: str, runs: Path) -> dict[str, Studied]:
+    """The base student, the control hard_labels and the final student of a finished run with labels."""
+    found = {}
+    with open_run(load_config(runs / name / "config.yaml"), runs=runs) as run:
+        results = loop(run)
+        made = {
+            record["stage"]: Artifact(record["key"], run.store.path_of(record["key"])) for record in run.runner.records
+        }
+        measured = {system.name: system.runs["test"] for system in results.systems}
+        for student, owner in {"student_0": "1", "hard_labels": "hard_labels", "final": "final"}.items():
+            if student in measured:
+                vectors = Vectors(*astuple(made[f"{owner}/encode"]))
+                index = open_index(run, made[f"{owner}/index"])
+                found[f"{name}, {student}"] = searched(results.base, vectors, index, measured[student])
+    return found
 
 
 def prior_of(collections: Iterable[Studied], *, words: bool = True) -> ProbabilityMap:
@@ -136,14 +160,17 @@ def rows(studied: dict[str, Studied]) -> dict[str, dict[str, Any]]:
     results = {}
     for name, one in studied.items():
         others = [other for its_name, other in studied.items() if its_name != name]
-        maps = {"labels": fit(one.dev), "synthetic queries": fit(one.synthetic)}
-        if others:
+        maps = {"labels": fit(one.dev)}
+        if one.synthetic is not None:
+            maps["synthetic queries"] = fit(one.synthetic)
+        if one.synthetic is not None and others:
             elsewhere = prior_of(others)
             maps["other collections"] = replace(elsewhere, lead=elsewhere.lead / one.spread)
         for way, map_ in maps.items():
             found = {"map": map_.to_json(), "figures": figures(one.test, one.test.by(map_), one.quality_Q)}
             told = no_answer(one, map_, taught=way == "labels")
-            queries = len(one.synthetic.scores_Qk if way == "synthetic queries" else one.dev.scores_Qk)
+            of = one.synthetic if way == "synthetic queries" else one.dev
+            queries = len(of.scores_Qk) if of is not None else 0
             results[f"{name}, {way}"] = {
                 **found,
                 "queries": queries,
@@ -172,7 +199,7 @@ class Reduced(NamedTuple):
     answered: np.ndarray
 
 
-def reduced(base: Base, split: str) -> Reduced:
+def reduced(base: Base, vectors: Vectors, split: str) -> Reduced:
     """Half of the queries, drawn by seed, lose their relevant documents, which others may lose by it too."""
     corpus, rows = base.collection.corpus, base.collection.rows_of(split)
     row_of = corpus.document_row
@@ -181,7 +208,7 @@ def reduced(base: Base, split: str) -> Reduced:
     lost = np.random.default_rng(SEED).permutation(len(rows))[: len(rows) // 2]
     gone = set().union(*(positives[number] for number in lost))
     left = np.asarray(sorted(set(range(len(corpus.documents))) - gone))
-    queries_QD, documents_ND = base.vectors.queries_QD[rows], np.asarray(base.vectors.documents.vectors_WD)
+    queries_QD, documents_ND = vectors.queries_QD[rows], np.asarray(vectors.documents.vectors_WD)
     found = [best_of(left, (documents_ND @ query)[left], DEPTH) for query in queries_QD]
     hits = Hits(np.stack([rows for rows, _ in found]), np.stack([scores for _, scores in found]))
     return Reduced(corpus.query_texts(rows.tolist()), hits, np.array([bool(one - gone) for one in positives]))
@@ -256,12 +283,16 @@ def main() -> None:
     """The command."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--run", default=None, metavar="RUN", help="the students of this run instead of collections")
     parser.add_argument("--collections", default=",".join(COLLECTIONS))
     parser.add_argument("--model", default="sentence-transformers/all-MiniLM-L6-v2")
     parser.add_argument("--runs", type=Path, default=None)
     asked = parser.parse_args()
     runs = runs_folder(asked.runs)
+    if asked.run is not None:
+        print(tables(rows(students(asked.run, runs))))
+        return
     names = asked.collections.split(",")
     studied = {name: study(asked.data.resolve() / name, asked.model, runs) for name in names}
     results = rows(studied)
