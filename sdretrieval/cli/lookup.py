@@ -88,18 +88,15 @@ class Serving:
             corpus = with_grades(corpus, read_json(self.artifact("judgements") / JUDGED))
         return corpus
 
-    def probabilities(self, *, words: bool = True) -> Probabilities | None:
-        """What turns the final student's hits into probabilities; None if the run's dev queries could not tell.
-        `words`: with BM25, which knows the words of the documents."""
+    def probabilities(self, *, words: bool = True) -> Probabilities:
+        """What turns the final student's hits into probabilities; `words`: with BM25, which holds the documents'."""
         from sdretrieval.indexes import LexicalIndex
         from sdretrieval.indexes.probability import Probabilities, ProbabilityMap
 
         record = read_json(checked(self.run, PROBABILITY))
-        if record["map"] is None:
-            return None
         found = ProbabilityMap.from_json(record["map" if words else "without_words"])
         lexical = LexicalIndex.load(self.artifact("lexical")) if words else None
-        return Probabilities(found, lexical, record["estimate"], record["queries"])
+        return Probabilities(found, lexical, record["estimate"])
 
     @cached_property
     def config(self) -> Config:

@@ -12,7 +12,7 @@ from sdretrieval.cli.lookup import Serving
 from sdretrieval.cli.options import Json, Runs
 from sdretrieval.cli.output import excerpt, print_json, print_table, say, stdout_kept_clean
 from sdretrieval.errors import DamagedArtifact, RequestError
-from sdretrieval.formatting import encodable, quantity
+from sdretrieval.formatting import encodable
 from sdretrieval.store.run_folder import find_run
 
 if TYPE_CHECKING:
@@ -107,15 +107,11 @@ def search(
     answer = Answer(encodable(query), where, "base" if base else "final", hits)
     if probabilities is None:
         if min_probability is not None:
-            raise RequestError(
-                f"--min-probability: {where} has no probabilities, since its run had too few dev queries with a "
-                "relevant hit; give more of them and run it again"
-            )
+            raise RequestError(f"--min-probability: {where} was exported without probabilities")
         return answer
     best = max((hit.probability or 0.0 for hit in hits), default=0.0)
     shown = [hit for hit in hits if (hit.probability or 0.0) >= (min_probability or 0.0)]
-    how = f"fitted on {quantity(probabilities.queries, 'dev queries')}"
-    note = f"probabilities are estimates, {how} made from documents" if probabilities.estimate else ""
+    note = "probabilities are estimates: no judged dev queries to fit them on" if probabilities.estimate else ""
     return replace(answer, hits=shown, best=best, note=note)
 
 

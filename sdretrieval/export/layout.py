@@ -217,9 +217,8 @@ def open_index(folder: Path, manifest: Manifest, device: str) -> tuple[VectorInd
 def write_probabilities(probabilities: Probabilities, folder: Path) -> None:
     """Write probability.json, and lexical/ if there is BM25."""
     words = probabilities.lexical is not None
-    record = {"map": probabilities.map.to_json(), "words": words}
-    extra = {"estimate": probabilities.estimate, "queries": probabilities.queries}
-    write_json(folder / PROBABILITY, record | extra)
+    record = {"map": probabilities.map.to_json(), "words": words, "estimate": probabilities.estimate}
+    write_json(folder / PROBABILITY, record)
     if probabilities.lexical is not None:
         probabilities.lexical.save(folder / LEXICAL)
 
@@ -233,7 +232,7 @@ def open_probabilities(folder: Path, documents: int) -> Probabilities | None:
         return None
     record = read_json(folder / PROBABILITY)
     try:
-        words, estimate, queries = bool(record["words"]), bool(record["estimate"]), int(record["queries"])
+        words, estimate = bool(record["words"]), bool(record["estimate"])
         map_ = ProbabilityMap.from_json(record["map"])
     except (LookupError, TypeError, ValueError, DamagedArtifact) as error:
         raise DamagedArtifact(f"{folder / PROBABILITY} cannot be read ({error}); export the run again") from error
@@ -242,7 +241,7 @@ def open_probabilities(folder: Path, documents: int) -> Probabilities | None:
         raise DamagedArtifact(
             f"{folder / LEXICAL} holds {lexical.count} documents, expected {documents}; export the run again"
         )
-    return Probabilities(map_, lexical, estimate, queries)
+    return Probabilities(map_, lexical, estimate)
 
 
 def check_formats(formats: Sequence[str]) -> tuple[Format, ...]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,15 +65,26 @@ class ProbabilityMap:
         return map_
 
 
+PRIOR = ProbabilityMap(bias=-0.9, score=0.0, lead=0.69, coverage=1.5, agreement=12.2)
+PRIOR_WITHOUT_WORDS = ProbabilityMap(bias=-2.0, score=0.0, lead=0.9, coverage=0.0, agreement=0.0)
+"""The maps without judged queries: of other collections (docs/probability.md), leads in units of `spread`."""
+
+
+def prior(spread: float) -> tuple[ProbabilityMap, ProbabilityMap]:
+    """The map, and the one without words, of a student whose best scores are `spread` apart: the mean over queries of
+    the standard deviation of the 100 best scores, by which a lead means the same for every student."""
+    unit = max(spread, 1e-9)
+    return replace(PRIOR, lead=PRIOR.lead / unit), replace(PRIOR_WITHOUT_WORDS, lead=PRIOR_WITHOUT_WORDS.lead / unit)
+
+
 @dataclass(frozen=True)
 class Probabilities:
     """What turns the hits of a search into probabilities: the map, and BM25 for the coverage that it was fitted with
-    (None: without it). `estimate`: fitted on synthetic queries; `queries`: how many."""
+    (None: without it). `estimate`: not fitted on judged queries of this corpus, but the prior."""
 
     map: ProbabilityMap
     lexical: LexicalIndex | None
     estimate: bool
-    queries: int
 
     def of(self, query_texts: Sequence[str], hits: Hits) -> Values:
         """probabilities_Qk. `hits` must be `hits_needed` of each query: the first's lead is its gap to the second."""

@@ -77,8 +77,11 @@ def notes(results: Results, report: Mapping[str, Any]) -> list[str]:
     if results.forgotten is not None:
         lines.append(results.forgotten.sentence())
     lines += _dev_notes(report)
-    if (unknown := report["probability"]["reason"]) is not None:
-        lines.append(f"Search prints no probabilities: {unknown}.")
+    if report["probability"]["estimate"]:
+        lines.append(
+            "Probabilities that search prints are estimates, made on other collections: there are too few judged dev "
+            "queries to fit them on."
+        )
     if 0 < run < config.generations:
         lines.append(
             f"{run} of {config.generations} generations were run: after one that was not accepted the next would have "

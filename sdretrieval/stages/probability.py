@@ -1,7 +1,7 @@
 """Stage final/probability: from a hit's score to the probability that it is relevant, fitted on dev.
 
 A document that nobody has judged counts as not relevant, as in all measures: where judgements are sparse, probabilities
-are rather too low. On synthetic dev queries, what is fitted is an estimate.
+are rather too low. Without enough judged dev queries, the map is what other collections taught: an estimate.
 
 Legend: Q queries of a split, k hits a query, N hits of all queries.
 """
@@ -20,7 +20,7 @@ from sdretrieval.evaluation import brier_score, expected_calibration_error, nauc
 from sdretrieval.evaluation.gate import ENOUGH
 from sdretrieval.files import write_json
 from sdretrieval.indexes.hits import PADDING_ROW, Hits, ordered
-from sdretrieval.indexes.probability import ProbabilityMap, fit_map, hit_features
+from sdretrieval.indexes.probability import ProbabilityMap, fit_map, hit_features, prior
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.ragged import Array
 from sdretrieval.stages.collection import Collection
@@ -38,6 +38,7 @@ logger = logging.getLogger("sdretrieval")
 
 DEPTH = 10
 """Hits of a query that the map is fitted on: those that `search` shows."""
+SPREAD_OVER = 100
 FOLDS = 5
 """Parts of dev, each of which is measured by a map that the others fitted."""
 
@@ -75,39 +76,30 @@ def fit_probabilities(
     def build(work: Work) -> None:
         opened = open_index(run, index)
         dev = judged_hits(collection, "dev", lexical, vectors, opened)
-        record: dict[str, Any] = {"estimate": bool(collection.notes["estimate"]), "queries": len(dev.scores_Qk)}
-        record |= fitted(dev, run.config.seed)
-        record |= {"measure": measure, "figures": {}}
-        if record["map"] is not None:
+        synthetic, split = bool(collection.notes["estimate"]), run.config.evaluate.split
+        honest = None if synthetic else cross_fitted(dev, run.config.seed)
+        maps = prior(spread_of(collection, vectors, opened)) if honest is None else (fit(dev), fit(dev.without_words()))
+        record: dict[str, Any] = {"estimate": honest is None, "queries": len(dev.scores_Qk), "measure": measure}
+        record |= {"map": maps[0].to_json(), "without_words": maps[1].to_json(), "figures": {}}
+        if honest is not None:
             quality = read_measured(measured.runs["dev"]).of(measure)
-            honest = cross_fitted(dev, run.config.seed)
             record["figures"]["dev"] = figures(dev, honest, _by_row(collection, "dev", quality))
-        split = run.config.evaluate.split
-        if record["map"] is not None and split != "dev":
+        if split != "dev":
             hits = judged_hits(collection, split, lexical, vectors, opened)
             quality = read_measured(measured.runs[split]).of(measure)
-            found = hits.by(ProbabilityMap.from_json(record["map"]))
-            record["figures"][split] = figures(hits, found, _by_row(collection, split, quality))
+            record["figures"][split] = figures(hits, hits.by(maps[0]), _by_row(collection, split, quality))
         write_json(work.folder / PROBABILITY, record)
         work.counts["queries"] = record["queries"]
 
     inputs = [vectors, index, lexical, collection.judged, *measured.runs.values()]
     identity = {"split": run.config.evaluate.split, "seed": run.config.seed, "measure": measure}
-    return run.runner.stage("final/probability", 2, identity, inputs, build)
+    return run.runner.stage("final/probability", 3, identity, inputs, build)
 
 
-def fitted(dev: JudgedHits, seed: int) -> dict[str, Any]:
-    """The `map` and the one `without_words` (coverage unknown), or None for both and the `reason`."""
-    queries = len(dev.scores_Qk)
-    if queries < ENOUGH:
-        reason = f"dev has {queries} queries, and {ENOUGH} are needed to fit probabilities"
-        return {"map": None, "without_words": None, "reason": reason}
-    try:
-        cross_fitted(dev, seed)  # each part alone must be enough
-        maps = [_fit(hits).to_json() for hits in (dev, dev.without_words())]
-    except RequestError as problem:
-        return {"map": None, "without_words": None, "reason": f"dev's hits fit no probabilities: {problem}"}
-    return {"map": maps[0], "without_words": maps[1], "reason": None}
+def spread_of(collection: Collection, vectors: Vectors, index: VectorIndex) -> float:
+    """The mean over dev queries of the standard deviation of the student's `SPREAD_OVER` best scores."""
+    scores_Qk = dense_hits(collection, "dev", vectors, index, SPREAD_OVER).scores_Qk
+    return float(np.mean([row[np.isfinite(row)].std(dtype=np.float64) for row in scores_Qk]))
 
 
 def judged_hits(
@@ -141,19 +133,25 @@ def _by_row(collection: Collection, split: str, quality: Mapping[str, float]) ->
     return np.array([quality[ids[row]] for row in collection.rows_of(split)])
 
 
-def _fit(hits: JudgedHits) -> ProbabilityMap:
+def fit(hits: JudgedHits) -> ProbabilityMap:
+    """The map of these hits. Raises RequestError if all are relevant, or none."""
     known_Qk = np.isfinite(hits.scores_Qk)
     return fit_map(hits.features_QkF[known_Qk], hits.relevant_Qk[known_Qk])
 
 
-def cross_fitted(hits: JudgedHits, seed: int) -> Array:
-    """probabilities_Qk, each query's by a map fitted on the other folds. Raises RequestError if a fold's rest has no
-    relevant hit."""
+def cross_fitted(hits: JudgedHits, seed: int) -> Array | None:
+    """probabilities_Qk, each query's by a map fitted on the other folds; None if there are too few queries to fit one,
+    or no relevant hit in the other folds."""
+    if len(hits.scores_Qk) < ENOUGH:
+        return None
     fold_Q = np.random.default_rng([seed, 5]).permutation(len(hits.scores_Qk)) % FOLDS
     probabilities_Qk = np.zeros(hits.scores_Qk.shape)
     for fold in range(FOLDS):
         inside = fold_Q == fold
-        rest = _fit(JudgedHits(*(part[~inside] for part in hits)))
+        try:
+            rest = fit(JudgedHits(*(part[~inside] for part in hits)))
+        except RequestError:
+            return None
         probabilities_Qk[inside] = JudgedHits(*(part[inside] for part in hits)).by(rest)
     return probabilities_Qk
 

@@ -25,7 +25,7 @@ MAP = ProbabilityMap(bias=-2.0, score=1.5, lead=3.0, coverage=4.0, agreement=2.0
 def probabilities(given: dict[str, Any]) -> Probabilities:
     documents = given["documents"]
     texts = [documents.full_text(row) for row in range(len(documents))]
-    return Probabilities(MAP, LexicalIndex.build(texts), estimate=True, queries=40)
+    return Probabilities(MAP, LexicalIndex.build(texts), estimate=True)
 
 
 def failed(folder: Path) -> set[str]:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from sdretrieval.errors import DamagedArtifact
-from sdretrieval.indexes.probability import ProbabilityMap
-from sdretrieval.stages.probability import DEPTH, JudgedHits, cross_fitted, figures, fitted
+from sdretrieval.indexes.probability import ProbabilityMap, prior
+from sdretrieval.stages.probability import DEPTH, JudgedHits, cross_fitted, figures, fit
 from sdretrieval.store.run_folder import checked
 
 TRUE = ProbabilityMap(bias=-5.0, score=6.0, lead=4.0, coverage=2.0, agreement=1.0)
@@ -54,27 +54,31 @@ def test_dev_figures_are_of_queries_that_the_map_has_not_seen() -> None:
     few = drawn(30)
     noise = few._replace(relevant_Qk=np.random.default_rng(1).random(few.relevant_Qk.shape) < 0.2)
     honest = cross_fitted(noise, seed=13)
-    own = noise.by(ProbabilityMap.from_json(fitted(noise, 13)["map"]))
+    own = noise.by(fit(noise))
     quality = noise.relevant_Qk.any(axis=1).astype(float)
+    assert honest is not None
     seen, unseen = (figures(noise, found, quality)["brier"]["probability"] for found in (own, honest))
     assert unseen > seen
 
 
 def test_probabilities_that_come_true_show_little_error_and_order_queries() -> None:
     hits = drawn(3000)
-    found = figures(hits, cross_fitted(hits, 13), hits.relevant_Qk[:, 0].astype(float))
+    honest = cross_fitted(hits, 13)
+    assert honest is not None
+    found = figures(hits, honest, hits.relevant_Qk[:, 0].astype(float))
     assert found["error"]["probability"] < 0.01 and found["first_error"]["probability"] < 0.04
     assert found["error"]["score"] > 0.2
     assert found["nauc"]["probability"] > max(found["nauc"]["score"], found["nauc"]["gap"])
 
 
-@pytest.mark.parametrize(
-    ("hits", "reason"),
-    [
-        (drawn(19), "dev has 19 queries, and 20 are needed to fit probabilities"),
-        (drawn(40)._replace(relevant_Qk=np.zeros((40, DEPTH), dtype=bool)), "0 of 320 hits are relevant"),
-    ],
-)
-def test_a_dev_that_cannot_tell_gives_no_map(hits: JudgedHits, reason: str) -> None:
-    found = fitted(hits, 13)
-    assert found["map"] is None and reason in found["reason"]
+@pytest.mark.parametrize("hits", [drawn(19), drawn(40)._replace(relevant_Qk=np.zeros((40, DEPTH), dtype=bool))])
+def test_a_dev_that_cannot_tell_fits_no_map(hits: JudgedHits) -> None:
+    assert cross_fitted(hits, 13) is None
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+def test_the_prior_means_the_same_for_a_student_whose_scores_lie_closer_together(scale: float) -> None:
+    hits = drawn(50)
+    by = hits._replace(scores_Qk=hits.scores_Qk * scale).by(prior(0.05 * scale)[0])
+    np.testing.assert_allclose(by, hits.by(prior(0.05)[0]))
+    assert prior(0.05)[1].coverage == prior(0.05)[1].agreement == 0
