@@ -92,7 +92,7 @@ def test_a_second_run_asks_nothing(written: Any, server: ChatServer, make_config
     result = run_config(load_config(written.folder / "config.yaml"), runs=written.folder.parent)
     assert result is not None and len(server.prompts) == before and not made_in(written.folder, lines)
     # Another seed makes another corpus; what was written for the same documents is kept.
-    plan_config(load_config(written.folder / "config.yaml", ["seed=99"]), runs=written.folder.parent)
+    plan_config(load_config(written.folder / "config.yaml", ["seeds=[99]"]), runs=written.folder.parent)
     assert len(server.prompts) == before, "a plan asks nobody"
 
 
