@@ -50,7 +50,7 @@ WORSE = 0.005
 def prepare(folder: Path, asked: Asked) -> None:
     """Lists and targets of our own teacher (average and BM25), made once: both sides learn from the same."""
     config = parse_config({
-        "name": "train", "seed": asked.seed,
+        "name": "train", "seeds": [asked.seed],
         "corpus": {"source": "python-stdlib", "max_documents": asked.count(DOCUMENTS)},
         "student": {"model": asked.student, "max_tokens": TOKENS},
         "train": {"candidates_per_query": LIST},
