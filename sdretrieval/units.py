@@ -83,6 +83,10 @@ SHOWN_COUNTS: dict[str, dict[str, str]] = {
         "document_windows": "{:,} windows of documents", "query_windows": "{:,} of queries",
         "document_windows_reused": "{:,} reused",
     },
+    "guard": {
+        "documents": "{:,} documents", "queries": "{:,} queries", "document_windows": "{:,} windows of documents",
+        "mean": "mean of the gate's measure {:.4f}",
+    },
     "index": {"vectors": "{:,} vectors", "recall_at_100": "recall@100 {:.3f}"},
     "score": {"pairs": "{:,} scores", "newly_scored_pairs": "{:,} new", "missing_pairs": "{:,} missing"},
     "targets": {

@@ -159,7 +159,7 @@ def measure_guard(run: Run, guard: Artifact, address: str, weights: Weights) -> 
         trec = run_from_hits(ids, corpus.document_ids, best_Qk, np.take_along_axis(scores_QN, best_Qk, axis=1))
         measured = evaluate(corpus.qrels[split], trec, [measure])
         write_json(work.folder / "measured.json", {"per_query": dict(measured.of(measure))})
-        work.counts.update(measured.means())
+        work.counts["mean"] = measured.mean(measure)
 
     cfg = run.config.student
     identity: dict[str, Any] = {"measure": measure, "depth": depth, "max_tokens": cfg.max_tokens, "learns": cfg.train}
