@@ -21,6 +21,8 @@ MATTERS = 0.02
 """A true difference above this must have the right sign."""
 ESTIMATED = ("title", "keywords")
 """Kinds that the default takes together, evenly."""
+FIRST = ("title", "sentence", "keywords")
+"""Of these kinds, the first that a collection has."""
 LEVEL = 0.9
 
 
@@ -41,7 +43,7 @@ def lines(cases: Sequence[Case]) -> Iterator[str]:
     head = "| rule | cases | right sign of (differences) | Spearman | mean error | cost of the choice | largest cost |"
     yield from (head, "|---|---|---|---|---|---|---|")
     for name, overlap in (("example queries", matched), ("no query", prior), ("overlap known", known)):
-        for kinds in (("title",), ("keywords",), ("question",), ("sentence",), ESTIMATED):
+        for kinds in (("title",), ("keywords",), ("question",), ("sentence",), ESTIMATED, ("title", "sentence"), FIRST):
             found = list(estimates(cases, overlap, kinds))
             if found:
                 yield f"| {' + '.join(kinds)}, {name} | {len(found)} | {summary(found)} |"
@@ -102,6 +104,8 @@ def estimates(cases: Sequence[Case], overlap: Overlap, kinds: Sequence[str]) -> 
     for case in cases:
         rest = others(cases, case)
         have = [kind for kind in kinds if case["kinds"].get(kind)]
+        if kinds == FIRST:
+            have = have[:1]
         if have and rest:
             share = overlap(case, rest)
             curves = [curve(case, kind, share * multiple(kind, rest, overlap)) for kind in have]
