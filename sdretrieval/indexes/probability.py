@@ -65,8 +65,8 @@ class ProbabilityMap:
         return map_
 
 
-PRIOR = ProbabilityMap(bias=-0.9, score=0.0, lead=0.69, coverage=1.5, agreement=12.2)
-PRIOR_WITHOUT_WORDS = ProbabilityMap(bias=-2.0, score=0.0, lead=0.9, coverage=0.0, agreement=0.0)
+PRIOR = ProbabilityMap(bias=-0.81, score=0.0, lead=0.48, coverage=2.0, agreement=12.3)
+PRIOR_WITHOUT_WORDS = ProbabilityMap(bias=-1.34, score=0.0, lead=0.86, coverage=0.0, agreement=0.0)
 """The maps without judged queries: of other collections (docs/probability.md), leads in units of `spread`."""
 
 

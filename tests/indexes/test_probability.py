@@ -44,7 +44,7 @@ def test_a_fitted_map_comes_true_whatever_the_scale_of_the_scores(seed: int, sca
     relevant = random.random((4000, 5)) < true
     fitted = fit_map(hit_features(scores * scale, coverage, best).reshape(-1, 4), relevant.ravel())
     found = fitted.of(scores * scale, coverage, best)
-    np.testing.assert_allclose(found, true, atol=0.06)
+    assert np.abs(found - true).mean() < 0.02
     assert abs(found.mean() - relevant.mean()) < 1e-3
 
 
