@@ -73,7 +73,7 @@ def probe(
         "seed": config.seed,
     }
     inputs = [vectors, index, lexical, collection.judged, *teacher_vectors.values()]
-    return run.runner.stage("0/probe", 3, identity, inputs, build)
+    return run.runner.stage("0/probe", 4, identity, inputs, build)
 
 
 def probe_pool(
