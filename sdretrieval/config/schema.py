@@ -211,7 +211,7 @@ class TargetsConfig(Section):
     """How raw teacher scores become distributions."""
 
     calibrate: Literal["absolute", "zscore", "minmax", "log_odds", "none"] = identity(
-        "how a member's scores are made comparable", "zscore"
+        "how a member's scores are made comparable", "absolute"
     )
     temperature: Temperature = identity(
         "of the targets; auto fits target_perplexity, student keeps train.student_temperature for a bi-encoder's "

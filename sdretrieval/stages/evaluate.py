@@ -191,7 +191,7 @@ def measure_teacher(
     identity: dict[str, Any] = {
         "members": member_identities(config),
         "calibrate": config.targets.calibrate,
-        "version": 2,  # of the calibration
+        "version": 3,  # of the calibration
         "rerank": depth,
         "weights": weights.identity,
     }

@@ -40,7 +40,7 @@ def score(
     members = member_identities(run.config)
     identity = {"members": members, "calibrate": run.config.targets.calibrate}
     inputs = [lists, lexical, collection.filtered, *vectors.values()]
-    return run.runner.stage(address, 3, identity, inputs, build)
+    return run.runner.stage(address, 4, identity, inputs, build)
 
 
 def score_lists(

@@ -39,7 +39,7 @@ PERCENTILES = (1.0, 99.0)
 FLOAT32_NOISE = 1e-7
 """A spread below this share of the values is rounding, not preference: dividing by it would make noise the target."""
 
-EVIDENCE = 2.5
+EVIDENCE = 2.0
 """What a unit of evidence is worth on the absolute scale, in standard deviations of a bi-encoder's own best scores: a
 BM25 score as large as the norm of the query's idf moves a document so far. docs/ablations/mixing.md says how it was
 chosen."""

@@ -6,7 +6,7 @@ Legend: Q lists, T candidates of all lists, B queries of a batch, M documents of
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +32,11 @@ from sdretrieval.teachers.protocols import FreeTeacher, HasUnit, PartialTeacher,
 
 CALIBRATION_DEPTH = 100
 """A free teacher is calibrated on its own best documents, this many a query."""
+BY_OWN_TOP: dict[str, Callable[[Array], Statistics]] = {
+    "absolute": spread_statistics,
+    "zscore": top_statistics,
+    "log_odds": lambda top_Qk: log_odds_statistics(top_Qk, len(top_Qk)),
+}
 
 
 class MemberScores(NamedTuple):
@@ -134,15 +139,9 @@ def score_candidates(
         unknown = teacher.unknown(query_rows_Q, candidates) if isinstance(teacher, PartialTeacher) else None
         if calibration == "absolute" and isinstance(teacher, HasUnit):
             statistics = unit_statistics(teacher.unit(query_rows_Q))
-        elif isinstance(teacher, FreeTeacher) and calibration in ("absolute", "zscore", "log_odds"):
+        elif isinstance(teacher, FreeTeacher) and calibration in BY_OWN_TOP:
             hits = teacher.top(query_rows_Q, CALIBRATION_DEPTH)
-            top_Qk = np.where(hits.rows_Qk >= 0, hits.scores_Qk, np.nan)
-            if calibration == "absolute":
-                statistics = spread_statistics(top_Qk)
-            else:
-                statistics = (
-                    top_statistics(top_Qk) if calibration == "zscore" else log_odds_statistics(top_Qk, len(raw))
-                )
+            statistics = BY_OWN_TOP[calibration](np.where(hits.rows_Qk >= 0, hits.scores_Qk, np.nan))
         else:
             # Scores that only stand in for missing pairs must not decide what is usual.
             known = raw if unknown is None else raw.only(~unknown.values_T)

@@ -33,6 +33,7 @@ def settings(corpus: Path, student: Path) -> dict[str, Any]:
         "mine": {"depth": 30, "keep": 8},
         "teacher": {"kind": "ensemble", "members": [EMA, LEXICAL]},
         "probe": {"guard": False},  # tests train whatever teacher they name
+        "targets": {"calibrate": "zscore"},  # a random student's own scores are nothing to keep
         "train": {
             "candidates_per_query": 6,
             "queries_per_batch": 8,
