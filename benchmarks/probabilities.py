@@ -46,7 +46,7 @@ from sdretrieval.store.run_folder import runs_folder
 from sdretrieval.store.runner import Artifact
 
 COLLECTIONS = ("scifact", "feedbackqa", "covidqa_passage", "climate_fever_sent", "wikiqa")
-SEED = 13
+SEED, MAX_TOKENS = 13, 256
 PRIOR_QUERIES = 120
 """Of each collection, so that all count alike."""
 DRAWS = 200
@@ -81,7 +81,7 @@ def config_of(source: Path, model: str, labels: bool) -> Config:
     """As short as a config can be: nothing is trained."""
     name = f"probabilities-{source.name}-{Path(model).name}-{'labels' if labels else 'none'}"
     corpus = {"source": str(source), "labels": labels, **({} if labels else {"generated_queries": 1})}
-    student = {"model": model, "max_tokens": 256, "encode_precision": "auto"}
+    student = {"model": model, "max_tokens": MAX_TOKENS, "encode_precision": "auto"}
     return parse_config({"name": name, "corpus": corpus, "student": student, "teacher": {"kind": "lexical"}})
 
 

@@ -93,7 +93,7 @@ def fit_probabilities(
 
     inputs = [vectors, index, lexical, collection.judged, *measured.runs.values()]
     identity = {"split": run.config.evaluate.split, "seed": run.config.seed, "measure": measure}
-    return run.runner.stage("final/probability", 3, identity, inputs, build)
+    return run.runner.stage("final/probability", 4, identity, inputs, build)
 
 
 def spread_of(collection: Collection, vectors: Vectors, index: VectorIndex) -> float:

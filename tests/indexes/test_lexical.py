@@ -86,6 +86,18 @@ def test_coverage_says_how_much_of_a_query_a_document_holds() -> None:
     assert index.coverage(["the of"], [0, 1]).tolist() == [[0.0, 0.0]]
 
 
+def test_the_coverage_of_each_querys_own_hits_and_the_best_there_is() -> None:
+    index = LexicalIndex.build(TEXTS)
+    queries = ["warm yeast", "sail", "nothing known"]
+    every = index.coverage(queries, range(len(TEXTS)))
+    rows = np.array([[2, 0, -1], [1, 1, 0], [0, -1, -1]])
+    found = index.coverage_of(queries, rows)
+    np.testing.assert_allclose(found[:, 0], every[[0, 1, 2], rows[:, 0]], rtol=1e-6)
+    np.testing.assert_allclose(found[:2, 1], every[[0, 1], rows[:2, 1]], rtol=1e-6)
+    assert (found[rows < 0] == 0).all()
+    np.testing.assert_allclose(index.best_coverage(queries), every.max(axis=1), rtol=1e-6)
+
+
 def test_prepared_queries_score_any_rows_in_any_order() -> None:
     index = LexicalIndex.build(TEXTS)
     queries = ["warm yeast", "sail", "nothing known"]
