@@ -16,9 +16,12 @@ from torch import nn
 from sdretrieval.config import TrainConfig
 from sdretrieval.encode.encoder import Embeddings, encode_sequences
 from sdretrieval.encode.student import load_student
+from sdretrieval.errors import RequestError
+from sdretrieval.run.preflight import check_student
 from sdretrieval.stages.objective import make_loss, score_unit
 from sdretrieval.store import Work
 from sdretrieval.training.distillation import Distillation
+from tests.helpers.runs.tiny_runs import MakeConfig
 from tests.training.inputs import TrainingInputs, prepare
 
 TIMES = 5.0
@@ -65,6 +68,15 @@ def first_loss(inputs: TrainingInputs, loss: Distillation) -> tuple[float, float
         parameter.grad.norm() for parameter in inputs.student.model[0].parameters() if parameter.grad is not None
     ]
     return float(value.detach()), float(torch.stack(gradients).norm())
+
+
+def test_the_students_own_temperature_needs_cosines(make_config: MakeConfig, longer: Path, tiny_student: Path) -> None:
+    own = ["targets.calibrate=absolute", "targets.temperature=student"]
+    check_student(make_config(*own))
+    with pytest.raises(
+        RequestError, match=r'temperature is "student", but .*longer makes vectors of other lengths than'
+    ):
+        check_student(make_config(*own, f"student.model={longer}"))
 
 
 def test_a_dot_model_learns_as_fast_as_the_cosine_model_that_it_is(
