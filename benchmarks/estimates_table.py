@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from sdretrieval.synthetic_queries.overlap import LEAST, MOST
+
 Case = Mapping[str, Any]
 Array = np.ndarray[Any, Any]
 
@@ -74,7 +76,7 @@ def others(cases: Sequence[Case], case: Case) -> list[Case]:
 def matched(case: Case, rest: Sequence[Case]) -> float:
     """The natural overlap by the share of a query's words that BM25's best document holds."""
     intercept, slope = line(rest)
-    return float(np.clip(intercept + slope * case["top_share"], 0.1, 0.9))
+    return float(np.clip(intercept + slope * case["top_share"], LEAST, MOST))
 
 
 def line(cases: Sequence[Case]) -> tuple[float, float]:

@@ -26,7 +26,7 @@ def case(name: str, share: float, slope: float = 1.0) -> dict[str, Any]:
     }  # fmt: skip
 
 
-CASES = [case(f"c{n}", 0.2 + 0.1 * n) for n in range(6)]
+CASES = [case(f"c{n}", 0.3 + 0.08 * n) for n in range(6)]
 
 
 def test_estimates_that_follow_the_rule_are_exact() -> None:
@@ -38,7 +38,7 @@ def test_estimates_that_follow_the_rule_are_exact() -> None:
 
 
 def test_nothing_of_a_collection_decides_its_own_estimate() -> None:
-    odd = {**case("c0", 0.2), "overlap": 0.9, "truth": {"bm25": -9.0, "z 0.5": 9.0}}
+    odd = {**case("c0", 0.3), "overlap": 0.9, "truth": {"bm25": -9.0, "z 0.5": 9.0}}
     first, second = (
         dict(next(iter(table.estimates([c, *CASES[1:]], table.matched, ("title",))))[1]) for c in (CASES[0], odd)
     )

@@ -294,7 +294,7 @@ class Splits:
         if cfg.corpus.generate.overlap != "auto":
             return float(cfg.corpus.generate.overlap), "set by corpus.generate.overlap"
         if not self.examples:
-            return PRIOR, "no query that somebody asked is known, so the median of eleven collections is taken"
+            return PRIOR, "no query that somebody asked is known, so the median of the collections measured is taken"
         index = LexicalIndex.build(
             self.corpus.document_texts(), split_identifiers=cfg.mine.split_identifiers, language=language
         )
