@@ -124,7 +124,7 @@ BAD_RUNS: dict[str, tuple[str | Callable[[Place], str], str]] = {
     "a name of 5,000 characters": ("corpus.source=" + "x" * 5000, "xxx...': File name too long; expected"),
     "an unknown home": ("corpus.source=~nosuchuser/docs", "'~nosuchuser/docs': there is no user nosuchuser"),
     "a writer that is not there": (
-        "corpus={source: python-stdlib, generated_queries: 5, generate: {model: nobody/writer, written: 1}}",
+        "corpus={source: python-stdlib, generated_queries: 5, generate: {writer: {model: nobody/writer}, written: 1}}",
         "model 'nobody/writer' is not there; looked in: local folder",
     ),
     "train without positives": (

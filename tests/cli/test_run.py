@@ -153,7 +153,7 @@ def test_gc_removes_what_no_run_refers_to_and_nothing_else(finished: Finished, t
     runs = tmp_path / "runs"
     shutil.copytree(finished.runs, runs)
     (runs / "store" / "artifacts" / "00" / "00unused").mkdir(parents=True)
-    assert "would be removed" in call("gc", "--runs", runs, "--pretend").out
+    assert "to be removed" in call("gc", "--runs", runs, "--pretend").out
     removed = call("gc", "--runs", runs, "--json").json()["removed"]
     assert "00unused" in [one["key"] for one in removed]
     assert not (runs / "store" / "artifacts" / "00" / "00unused").exists()

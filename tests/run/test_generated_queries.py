@@ -25,7 +25,7 @@ from sdretrieval.stages.corpus import build_corpus
 from sdretrieval.stages.probe import choose
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
-from sdretrieval.synthetic_queries.overlap import PRIOR
+from sdretrieval.synthetic_queries.overlap import PRIOR as PRIOR_OVERLAP
 from tests.helpers.runs.tiny_runs import MakeConfig, keys_of, ledger_of
 
 COUNTS = {"labels": False, "dev_queries": 12, "generated_queries": 40}
@@ -269,8 +269,8 @@ def test_example_queries_set_the_overlap_and_are_compared_with(
 
 
 def test_without_any_query_the_report_says_what_was_assumed(bare: Any) -> None:
-    assert bare.report["trust"]["overlap"]["share"] == PRIOR and bare.report["trust"]["realism"] == {}
-    assert any(f"hold {PRIOR:.2f} of a query's words" in note for note in bare.details["notes"])
+    assert bare.report["trust"]["overlap"]["share"] == PRIOR_OVERLAP and bare.report["trust"]["realism"] == {}
+    assert any(f"hold {PRIOR_OVERLAP:.2f} of a query's words" in note for note in bare.details["notes"])
     assert not any(one["proven"] for one in bare.report["generations"])
 
 
