@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.z_scores import fuse
 from sdretrieval.corpus import Corpus, open_corpus
-from sdretrieval.evaluation import Run, evaluate, fuse, run_from_hits
+from sdretrieval.evaluation import Run, evaluate, run_from_hits
 from sdretrieval.indexes.exact import exact_search
 from sdretrieval.indexes.lexical import LexicalIndex
 

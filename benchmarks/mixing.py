@@ -22,11 +22,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.z_scores import fuse
 from sdretrieval.corpus.sources import open_corpus
 from sdretrieval.corpus.types import Corpus
 from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.prompts import find_prompts
-from sdretrieval.evaluation import Run, absolute, evaluate, fuse, log_odds, paired_test, reciprocal_ranks, run_from_hits
+from sdretrieval.evaluation import Run, absolute, evaluate, log_odds, paired_test, reciprocal_ranks, run_from_hits
 from sdretrieval.indexes import exact_search
 from sdretrieval.stages.lexical import build_lexical
 

@@ -230,8 +230,7 @@ def _seconds_to_wait(header: str | None) -> float:
     try:
         return max(0.0, float(header or 0))
     except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(str(header)).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
+        try:
+            return max(0.0, parsedate_to_datetime(str(header)).timestamp() - time.time())
+        except (ValueError, TypeError, OverflowError):
+            return 0.0

@@ -2,7 +2,7 @@
 
 from sdretrieval.evaluation.abstention import Answered, nauc, risk_coverage
 from sdretrieval.evaluation.calibration import Bin, brier_score, expected_calibration_error, reliability
-from sdretrieval.evaluation.fusion import absolute, fuse, log_odds, reciprocal_ranks
+from sdretrieval.evaluation.fusion import absolute, log_odds, reciprocal_ranks
 from sdretrieval.evaluation.latency import Latency, latency
 from sdretrieval.evaluation.measures import Measure, Measured, evaluate
 from sdretrieval.evaluation.overlap import BySeen, by_seen, queries_with_seen_positives
@@ -38,7 +38,6 @@ __all__ = [
     "evaluate",
     "expected_calibration_error",
     "family",
-    "fuse",
     "holm",
     "interval",
     "latency",

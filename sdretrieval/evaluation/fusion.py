@@ -36,14 +36,14 @@ def absolute(
     """
     if not 0 <= strength < float("inf"):
         raise RequestError(f"strength is {strength}, expected 0 (the bi-encoder alone) or more")
-    tops = {query: _top(hits, depth) for query, hits in dense.items()}
+    tops = {query: top_of(hits, depth) for query, hits in dense.items()}
     sigma = mean_spread(np.fromiter(top.values(), np.float64, len(top)) for top in tops.values())
     fused: Run = {}
     for query in dict.fromkeys([*dense, *lexical]):
-        top, words = tops.get(query, {}), _top(lexical.get(query, {}), depth)
+        top, words = tops.get(query, {}), top_of(lexical.get(query, {}), depth)
         share = strength / norm[query] if norm.get(query, 0.0) > 0 else 0.0
         floors = min(top.values(), default=0.0), min(words.values()) if len(words) == depth else 0.0
-        fused[query] = _ordered(
+        fused[query] = ordered(
             {d: top.get(d, floors[0]) / sigma + share * words.get(d, floors[1]) for d in {**top, **words}}
         )
     return fused
@@ -55,9 +55,9 @@ def reciprocal_ranks(runs: Sequence[Scores], depth: int = 100) -> Run:
     for query in dict.fromkeys(query for run in runs for query in run):
         total: dict[str, float] = {}
         for run in runs:
-            for rank, document in enumerate(_top(run.get(query, {}), depth), start=1):
+            for rank, document in enumerate(top_of(run.get(query, {}), depth), start=1):
                 total[document] = total.get(document, 0.0) + 1 / (RANK_OFFSET + rank)
-        fused[query] = _ordered(total)
+        fused[query] = ordered(total)
     return fused
 
 
@@ -70,13 +70,13 @@ def log_odds(runs: Sequence[Scores], depth: int = 100) -> Run:
     """
     fused: Run = {}
     for query in dict.fromkeys(query for run in runs for query in run):
-        logits = [_logits(_top(run.get(query, {}), depth)) for run in runs]
+        logits = [_logits(top_of(run.get(query, {}), depth)) for run in runs]
         found: dict[str, list[float]] = {}
         for one in logits:
             for document, logit in one.items():
                 found.setdefault(document, []).append(logit)
         every = len(runs)
-        fused[query] = _ordered(
+        fused[query] = ordered(
             {d: sum(of) / (np.sqrt(every) if len(of) == every else every) for d, of in found.items()}
         )
     return fused
@@ -90,52 +90,10 @@ def _logits(top: Mapping[str, float]) -> dict[str, float]:
     return {document: (score - centre) / (deviation or 1.0) for document, score in top.items()}
 
 
-def _top(hits: Mapping[str, float], depth: int) -> dict[str, float]:
+def top_of(hits: Mapping[str, float], depth: int) -> dict[str, float]:
     return dict(sorted(hits.items(), key=lambda hit: (-hit[1], hit[0]))[:depth])
 
 
-def _ordered(scores: Mapping[str, float]) -> dict[str, float]:
+def ordered(scores: Mapping[str, float]) -> dict[str, float]:
     """Best first; equal scores by document id."""
     return {document: float(score) for document, score in sorted(scores.items(), key=lambda hit: (-hit[1], hit[0]))}
-
-
-def fuse(runs: Sequence[Mapping[str, Mapping[str, float]]], weights: Sequence[float], depth: int = 100) -> Run:
-    """Mix the z-scores of `runs` with `weights`.
-
-    For each query, each run's scores are z-scored over its own top `depth`. A document that is in another run's
-    top only gets this run's lowest z of the query: it is at most as good as the last one seen. A run whose scores do
-    not vary over a query, or that has no hit for it, adds 0 to every document. The fused list holds every document of
-    any top, best first (equal ones by document id). Weights are scaled to sum to 1.
-    Raises RequestError if weights and runs do not match.
-    """
-    if not runs or len(runs) != len(weights):
-        raise RequestError(f"{len(weights)} weights for {len(runs)} runs: give one weight for each of one or more runs")
-    if min(weights) < 0 or sum(weights) <= 0:
-        raise RequestError(f"weights {list(weights)}: expected none below 0 and at least one above 0")
-    shares = [weight / sum(weights) for weight in weights]
-    queries = dict.fromkeys(query for run in runs for query in run)
-    return {query: _fused([_z_scores(run.get(query, {}), depth) for run in runs], shares) for query in queries}
-
-
-def _fused(z_scores: Sequence[Mapping[str, float]], shares: Sequence[float]) -> dict[str, float]:
-    lowest = [min(scores.values(), default=0.0) for scores in z_scores]
-    documents = {document for scores in z_scores for document in scores}
-    mixed = {
-        document: sum(
-            share * scores.get(document, absent) for share, scores, absent in zip(shares, z_scores, lowest, strict=True)
-        )
-        for document in documents
-    }
-    return _ordered(mixed)
-
-
-def _z_scores(hits: Mapping[str, float], depth: int) -> dict[str, float]:
-    top = _top(hits, depth)
-    if not top:
-        return {}
-    scores = np.fromiter(top.values(), np.float64, len(top))
-    deviation = scores.std()
-    # Equal scores can differ in the last digits; dividing by such a deviation would turn rounding into evidence.
-    varies = deviation > 1e-9 * max(1.0, float(np.abs(scores).max()))
-    z = (scores - scores.mean()) / deviation if varies else np.zeros_like(scores)
-    return dict(zip(top, z.tolist(), strict=True))

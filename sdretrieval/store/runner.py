@@ -51,8 +51,8 @@ class Runner:
     """Runs stages; with `dry` it only says, in `planned`, what it would run. `until`: a stage address such as `2/mine`.
 
     `assume`: a dry run that takes every gate and probe to say yes, whatever they said earlier.
-    `mark`: put behind the address of what a repetition makes anew, such as `@14`. What it finds as it was made before,
-    under the same address, keeps that address.
+    `mark`: added to the address of what a repetition makes again, such as `@14`. What the first pass has made already
+    keeps its address.
     """
 
     store: Store

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.z_scores import fuse
 from sdretrieval.errors import RequestError
-from sdretrieval.evaluation import absolute, fuse, log_odds, reciprocal_ranks
+from sdretrieval.evaluation import absolute, log_odds, reciprocal_ranks
 
 HITS = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(-20, 20).map(float), max_size=8)
 
