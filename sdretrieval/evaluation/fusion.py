@@ -91,6 +91,7 @@ def _logits(top: Mapping[str, float]) -> dict[str, float]:
 
 
 def top_of(hits: Mapping[str, float], depth: int) -> dict[str, float]:
+    """The best `depth` hits, best first; equal scores by document id."""
     return dict(sorted(hits.items(), key=lambda hit: (-hit[1], hit[0]))[:depth])
 
 

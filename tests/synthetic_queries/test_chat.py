@@ -78,7 +78,7 @@ def test_a_document_that_is_asked_again_is_asked_for_something_else(server: Chat
 
 
 def test_no_more_is_asked_than_was_said_beforehand(server: ChatServer, tmp_path: Path) -> None:
-    cost = writing_cost(TEXTS, 10, {"written": 1.0, "span": 1.0}, "dev")  # type: ignore[dict-item]
+    cost = writing_cost(TEXTS, 10, {"written": 1.0, "sentence": 1.0}, "dev")
     assert cost.calls == 5 and 5 * 60 < cost.prompt_tokens < 5 * 200
     before = len(server.prompts)
     write = chat_writer(chat_of(server, tmp_path), cost.calls)
