@@ -110,7 +110,9 @@ def _encoded_tokens(address: str, config: Config, load: Workload) -> float:
     # If queries alone learn, documents keep the base student's vectors.
     if config.student.train == "both" or address.startswith(("0/", "1/")):
         tokens += reader.documents.seen(view, reader.specials)
-        tokens += reader.query_removed.first(load.measuring).seen(view, reader.specials)
+        teaches = ":teacher" in address  # a teacher scores training queries too
+        removed = load.measuring + (load.wanted.get(SYNTHETIC_TRAIN, 0) if teaches else 0)
+        tokens += reader.query_removed.first(removed).seen(view, reader.specials)
     return tokens
 
 
@@ -133,8 +135,8 @@ def pairs_read(address: str, config: Config, load: Workload) -> int:
     """Pairs that each cross-encoder reads in the stage at `address`, at most: those of earlier generations' lists are
     remembered."""
     kind, split = Address.of(address).stage, address.split(":")[-1]
-    if kind == "score":
-        return load.train * list_length(config, load)
+    if kind == "score":  # each synthetic query's document is read without the query too
+        return load.train * list_length(config, load) + load.wanted.get(SYNTHETIC_TRAIN, 0)
     depth = min(config.evaluate.teacher_depth, load.documents)
     if kind == "probe":  # the student's best, and BM25's if lists hold them
         return load.splits.get("dev", 0) * depth * (2 if config.mine.lexical else 1)

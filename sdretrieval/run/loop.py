@@ -130,7 +130,7 @@ def encode(base: Base, address: str, student: Weights) -> Vectors:
 
 def base_teacher_vectors(base: Base) -> Mapping[int, Vectors]:
     """What the members compare in the first generation, when the student is the base."""
-    return teacher_vectors(base.run, base.collected, base.tokens, 1, base.run.base, base.vectors)
+    return teacher_vectors(base.run, base.collection, base.tokens, 1, base.run.base, base.vectors)
 
 
 def probe_base(base: Base, *, write_gaps: bool = True) -> Artifact:
@@ -226,7 +226,7 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
     mined = mine(run, collection, base.lexical, f"{number}/mine", vectors, index)
     inputs = TrainingInputs(mined)
     if objective == "teacher":
-        teachers = teacher_vectors(run, base.collected, base.tokens, number, student, vectors)
+        teachers = teacher_vectors(run, collection, base.tokens, number, student, vectors)
         scores = score(run, collection, base.lexical, f"{number}/score", mined, teachers)
         targets = temper(run, collection, f"{number}/targets", mined, scores, weights)
         turned_to = vectors if run.config.train.loss == "embedding" else None

@@ -11,7 +11,7 @@ import numpy as np
 
 from sdretrieval.corpus import Corpus, Verdicts, load_corpus
 from sdretrieval.files import read_json
-from sdretrieval.ragged import Array
+from sdretrieval.ragged import Array, Ragged
 from sdretrieval.store.runner import Artifact
 from sdretrieval.synthetic_queries import QueryTally, SyntheticQuery
 
@@ -171,6 +171,15 @@ class Collection:
     def measuring(self) -> int:
         """How many of `query_removed` belong to splits that measure: these come first."""
         return sum(one.split != SYNTHETIC_TRAIN for one in self.query_removed)
+
+    def query_removed_tokens(self, tokens: Ragged, *, training: bool) -> Ragged:
+        """Token ids of `query_removed`: of those that measure, or, for `training`, of all; then those of queries that
+        were dropped are empty, so that the others keep their positions."""
+        if not training:
+            return tokens.first(self.measuring)
+        kept = {query for judged in self.corpus.qrels.values() for query in judged}
+        pairs = zip(self.query_removed, tokens, strict=True)
+        return Ragged.of([ids if one.query in kept else ids[:0] for one, ids in pairs], tokens.values_T.dtype)
 
     def query_removed_of(self, split: str) -> list[tuple[int, QueryRemovedDocument]]:
         """(position in `query_removed`, it) of a split's queries that are kept."""

@@ -56,27 +56,30 @@ class Vectors(Artifact):
 
     @cached_property
     def query_removed(self) -> Embeddings | None:
-        """Of `Collection.query_removed`, those that measure; None if there are none."""
+        """By position in `Collection.query_removed`: those that measure, or all; None if there are none."""
         folder = self.path / "query_removed"
         return Embeddings.load(folder) if folder.exists() else None
 
 
 def encode_student(
     run: Run, collected: Collection, tokens: Tokens, address: str, weights: Weights, view: View | None = None, *,
-    average: bool = False, also_from: Sequence[Artifact] = (),
+    teaches: bool = False, also_from: Sequence[Artifact] = (),
 ) -> Vectors:  # fmt: skip
-    """All documents' and queries' vectors by a student, or by its moving average, under a view (None: its own).
+    """All documents' and queries' vectors by a student under a view (None: its own).
 
+    `teaches`: by its moving average, which scores training queries too; so documents are also encoded without the
+    queries made from them to train on (`collected` says which of these stay), not only without those that measure.
     If queries alone learn, documents' vectors are the base student's, made in generation 1. `also_from`: artifacts
     that hold some of the same. Raises RequestError, before hours of encoding, if the index does not suit so many
     documents.
     """
-    key, folder = (weights.average_key, weights.average) if average else (weights.key, weights.student)
+    key, folder = (weights.average_key, weights.average) if teaches else (weights.key, weights.student)
     view = view or View(run.config.student.max_tokens)
     precision = number_format(run, "encode")
     documents = None
     if run.learns_queries_only and key != run.base.key:
-        documents = encode_student(run, collected, tokens, f"1/{address.split('/')[1]}", run.base, view)
+        first = f"1/{address.split('/')[1]}"
+        documents = encode_student(run, collected, tokens, first, run.base, view, teaches=teaches)
 
     def build(work: Work) -> None:
         student = run.student(folder)
@@ -96,15 +99,17 @@ def encode_student(
                     _share(documents.path / side, work.folder / side)
             work.counts["document_windows"] = 0
         encoding.queries(tokens.queries)
-        if documents is None and collected.measuring and tokens.query_removed is not None:
-            encoding.documents("query_removed", "query_removed", tokens.query_removed.first(collected.measuring), view)
+        if documents is None:
+            encoding.query_removed(collected, tokens, view, training=teaches)
 
     if documents is None:
         identity: dict[str, Any] = {"view": [view.max_tokens, view.windows, view.stride]}
     else:
         identity = {"encoded": "queries"}
     inputs: list[Artifact | str] = [tokens, key, *([documents] if documents else [])]
-    made = run.runner.stage(address, 2, identity | student_identity(run), inputs, build, resumable=True)
+    if teaches and run.config.corpus.generated_queries:
+        inputs.append(collected.filtered)
+    made = run.runner.stage(address, 3, identity | student_identity(run), inputs, build, resumable=True)
     return Vectors(made.key, made.path, documents)
 
 
@@ -135,10 +140,7 @@ def encode_external(run: Run, collected: Collection, position: int, encoder: Ext
         )
         encoding.documents("document", "documents", tokens.documents, encoder.view)
         encoding.queries(tokens.queries)
-        if collected.measuring and tokens.query_removed is not None:
-            encoding.documents(
-                "query_removed", "query_removed", tokens.query_removed.first(collected.measuring), encoder.view
-            )
+        encoding.query_removed(collected, tokens, encoder.view, training=True)
         encoder.unload()
 
     identity = {
@@ -147,7 +149,10 @@ def encode_external(run: Run, collected: Collection, position: int, encoder: Ext
         "prompts": list(astuple(encoder.prompts.prompts)),
         "encode_precision": precision,
     }
-    made = run.runner.stage(address, 2, identity, [tokens, encoder.digest], build, resumable=True)
+    inputs: list[Artifact | str] = [tokens, encoder.digest]
+    if run.config.corpus.generated_queries:
+        inputs.append(collected.filtered)
+    made = run.runner.stage(address, 3, identity, inputs, build, resumable=True)
     return Vectors(made.key, made.path)
 
 
@@ -201,6 +206,14 @@ class Encoding:
         """One vector a query."""
         student = self.student
         self._encode("query", "queries", texts, student.query_view, student.model, student.query_specials)
+
+    def query_removed(self, collected: Collection, tokens: Tokens, view: View, *, training: bool) -> None:
+        """Documents without the query that was made from them, if there are any; see `query_removed_tokens`."""
+        if tokens.query_removed is None:
+            return
+        texts = collected.query_removed_tokens(tokens.query_removed, training=training)
+        if len(texts):
+            self.documents("query_removed", "query_removed", texts, view)
 
     def _encode(
         self, kind: str, side: str, texts: Ragged, view: View, model: SentenceTransformer, specials: Specials

@@ -54,15 +54,14 @@ def write_missing(folder: Path, collection: Collection, pairs: list[Pair]) -> Pa
 
 
 def write_texts_of(file: Path, collection: Collection, pairs: list[Pair]) -> None:
-    """Pairs with their texts, as a teacher reads them: a query that was made from a document, and measures, meets that
+    """Pairs with their texts, as a teacher reads them: a query that was made from a document meets that
     document without its own words."""
     corpus = collection.corpus
     queries = sorted({corpus.query_row[query] for query, _ in pairs})
     documents = sorted({corpus.document_row[document] for _, document in pairs})
     query_texts = dict(zip((corpus.query_ids[row] for row in queries), corpus.query_texts(queries), strict=True))
     texts = dict(zip((corpus.document_ids[row] for row in documents), corpus.document_texts(documents), strict=True))
-    measuring = collection.query_removed[: collection.measuring]
-    query_removed = {(one.query, corpus.document_ids[one.document_row]): one.text for one in measuring}
+    query_removed = {(one.query, corpus.document_ids[one.document_row]): one.text for one in collection.query_removed}
     write_pairs(file, pairs, lambda pair: (query_texts[pair[0]], query_removed.get(pair) or texts[pair[1]]))
 
 

@@ -17,6 +17,7 @@ from sdretrieval.store import Work
 from sdretrieval.targets.calibrate import reduced
 from sdretrieval.teachers.dense import AlignedVectors, JoinedVectors, ShuffledVectors, alignment, unit
 from sdretrieval.teachers.protocols import HasVectors
+from sdretrieval.teachers.query_removed import whole
 
 if TYPE_CHECKING:
     from sdretrieval.training.distillation import Distillation, LiveTargets
@@ -113,7 +114,7 @@ def teacher_vectors(work: Work, data: TrainingData) -> HasVectors | None:
     members = members_of(data.config.teacher)
     trusted = [
         (teacher, weight, isinstance(cfg, EmaConfig))
-        for teacher, weight, cfg in zip(data.make_teachers(), data.weights, members, strict=True)
+        for teacher, weight, cfg in zip(map(whole, data.make_teachers()), data.weights, members, strict=True)
         if weight > 0 and isinstance(teacher, HasVectors)
     ]
     vectors: HasVectors = JoinedVectors([teacher for teacher, _, _ in trusted], [weight for _, weight, _ in trusted])

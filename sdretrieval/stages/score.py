@@ -9,7 +9,7 @@ from sdretrieval.errors import MissingScores, RequestError
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages import imported
-from sdretrieval.stages.collection import Collection
+from sdretrieval.stages.collection import SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.lexical import Lexical
 from sdretrieval.stages.run import Run
@@ -40,7 +40,7 @@ def score(
     members = member_identities(run.config)
     identity = {"members": members, "calibrate": run.config.targets.calibrate}
     inputs = [lists, lexical, collection.filtered, *vectors.values()]
-    return run.runner.stage(address, 4, identity, inputs, build)
+    return run.runner.stage(address, 5, identity, inputs, build)
 
 
 def score_lists(
@@ -54,7 +54,7 @@ def score_lists(
     run's folder, to be scored elsewhere. Raises MissingScores if such a file lacks pairs that it must not, RequestError
     if a model or file was changed since the key was made.
     """
-    teachers = make_teachers(run, collection, lexical, vectors, split)
+    teachers = make_teachers(run, collection, lexical, vectors, split or SYNTHETIC_TRAIN)
     from_files = [teacher for teacher in teachers if isinstance(teacher, ImportedTeacher)]
     try:
         for teacher in from_files if split is not None else ():

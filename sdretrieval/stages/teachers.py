@@ -85,7 +85,7 @@ def takes_scores_from_files(config: Config) -> bool:
 
 
 def teacher_vectors(
-    run: Run, collected: Collection, tokens: Tokens, number: int, student: Weights, student_vectors: Vectors
+    run: Run, collection: Collection, tokens: Tokens, number: int, student: Weights, student_vectors: Vectors
 ) -> dict[int, Vectors]:
     """By member position: the vectors of each dense member, and of each EMA member, under its own view.
 
@@ -95,39 +95,35 @@ def teacher_vectors(
     for position, member in enumerate(members_of(config.teacher)):
         if isinstance(member, DenseConfig):
             encoder = ExternalEncoder(member, view_of(member.view, config), config.student.device)
-            vectors[position] = encode_external(run, collected, position, encoder)
+            vectors[position] = encode_external(run, collection, position, encoder)
         elif isinstance(member, EmaConfig):
             made_in, weights = (1, run.base) if member.mode == "base" else (number, student)
             # If the average is the student itself, as the base is, a document's first window is encoded already.
             same = weights.average_key == weights.key == student.key
             vectors[position] = encode_student(
-                run, collected, tokens, f"{made_in}/encode:teacher{position}", weights, view_of(member.view, config),
-                average=True, also_from=[student_vectors] if same else [],
+                run, collection, tokens, f"{made_in}/encode:teacher{position}", weights, view_of(member.view, config),
+                teaches=True, also_from=[student_vectors] if same else [],
             )  # fmt: skip
     return vectors
 
 
 def make_teachers(
-    run: Run, collection: Collection, lexical: Lexical, vectors: Mapping[int, Vectors], split: str | None = None
+    run: Run, collection: Collection, lexical: Lexical, vectors: Mapping[int, Vectors], split: str = SYNTHETIC_TRAIN
 ) -> list[Teacher]:
     """The members, in the config's order. `vectors`: of dense and ema members, by position.
 
-    For the queries of `split`, if these were made from documents, each scores what is left of a query's own document.
-    None: for training queries, of which BM25 alone does so. Its evidence would be every word of the query otherwise; a
-    bi-encoder's would hardly change, and costs an encoding.
+    Of the queries of `split` that were made from documents, each scores what is left of a query's own document. In
+    training too: a teacher that read the query in its document would be sure of it, and the student, which does not,
+    would learn that what reads like a document with words missing is the answer (docs/ablations/generated_queries.md).
     """
     members = zip(member_names(run.config), members_of(run.config.teacher), strict=True)
     teachers = [
         _make_teacher(run, collection, lexical, vectors, position, name, member)
         for position, (name, member) in enumerate(members)
     ]
-    training = split is None
-    split = split or SYNTHETIC_TRAIN
     if not collection.query_removed_of(split):
         return teachers
     for position, teacher in enumerate(teachers):
-        if training and not isinstance(teacher, LexicalTeacher):
-            continue
         if isinstance(teacher, CrossEncoderTeacher):
             masks = texts_query_removed(collection, split, teacher.score_texts)
             teachers[position] = with_query_removed(teacher, masks)

@@ -108,7 +108,7 @@ def train(
         moving = [[member.mode, member.half_life] for member in averages if member.mode != "base"]
         identity["averages"] = moving or ([["frozen", HALF_LIFE]] if averages else [])
     made = run.runner.stage(
-        address, 5, identity,
+        address, 6, identity,
         [start.key, tokens, collection.filtered, *inputs.artifacts(), *filter(None, kept)], build, resumable=True,
     )  # fmt: skip
     return Weights(made.key, made.path / "student", made.path / "average")

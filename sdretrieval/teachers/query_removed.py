@@ -55,15 +55,15 @@ class QueryRemovedScores(NamedTuple):
 
 
 class QueryRemovedTeacher:
-    """`teacher`, its scores corrected by `masks`."""
+    """`teacher`, its scores corrected by `masks`; `whole` is the teacher itself."""
 
     def __init__(self, teacher: Teacher, masks: QueryRemovedScores) -> None:
         self.name, self.asymmetry = teacher.name, teacher.asymmetry
-        self._teacher, self._by_query = teacher, masks
+        self.whole, self._by_query = teacher, masks
 
     def score(self, query_rows_Q: Array, candidates: Ragged) -> Ragged:
         """See Teacher.score."""
-        return self._by_query.correct(query_rows_Q, candidates, self._teacher.score(query_rows_Q, candidates))
+        return self._by_query.correct(query_rows_Q, candidates, self.whole.score(query_rows_Q, candidates))
 
 
 class FreeQueryRemovedTeacher(QueryRemovedTeacher):
@@ -94,6 +94,11 @@ class HasUnitQueryRemovedTeacher(FreeQueryRemovedTeacher):
     def __init__(self, teacher: HasUnit, masks: QueryRemovedScores, zero_is_no_hit: bool) -> None:
         super().__init__(teacher, masks, zero_is_no_hit)
         self.unit = teacher.unit
+
+
+def whole(teacher: Teacher) -> Teacher:
+    """The teacher as it reads every document whole: its vectors are of documents, not of a query with a document."""
+    return teacher.whole if isinstance(teacher, QueryRemovedTeacher) else teacher
 
 
 def with_query_removed(teacher: Teacher, masks: QueryRemovedScores, *, zero_is_no_hit: bool = False) -> Teacher:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sdretrieval.cli.search import search
@@ -16,16 +17,20 @@ from sdretrieval.corpus.text import words_of
 from sdretrieval.errors import CorpusError
 from sdretrieval.evaluation import Measured
 from sdretrieval.indexes.probability import PRIOR
+from sdretrieval.mining.candidates import Candidates
 from sdretrieval.report.build import _seen_positives
 from sdretrieval.report.figures import Figures
 from sdretrieval.run.api import run_config
 from sdretrieval.run.preflight import check_corpus
 from sdretrieval.stages.collection import SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.corpus import build_corpus
+from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.probe import choose
+from sdretrieval.stages.search import dense_query_removed
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 from sdretrieval.synthetic_queries.overlap import PRIOR as PRIOR_OVERLAP
+from sdretrieval.teachers.ensemble import TeacherScores
 from tests.helpers.runs.tiny_runs import MakeConfig, keys_of, ledger_of
 
 COUNTS = {"labels": False, "dev_queries": 12, "generated_queries": 40}
@@ -233,6 +238,26 @@ def test_training_too_meets_documents_with_part_of_the_words(bare: Any) -> None:
     assert all(one.split != "generated" for one in prepared.query_removed[: prepared.measuring]), (
         "those that measure come first"
     )
+
+
+def test_the_teacher_of_training_queries_reads_no_more_of_their_documents_than_the_student(bare: Any) -> None:
+    prepared, keys, store = prepared_of(bare.folder), keys_of(bare.folder), bare.folder.parent / "store"
+    mined, scored, encoded = (
+        next(store.glob(f"**/{keys[address]}*")) for address in ("1/mine", "1/score", "1/encode:teacher0")
+    )
+    candidates, scores = Candidates.load(mined), TeacherScores.load(scored).members[0].raw
+    vectors = Vectors(keys["1/encode:teacher0"], encoded)
+    left = dense_query_removed(prepared, SYNTHETIC_TRAIN, vectors)
+    whole = dict.fromkeys(left.document, 0.0)
+    for position, row in enumerate(candidates.query_rows_Q.tolist()):
+        own = left.document[row]
+        (found,) = scores[position][candidates.rows[position] == own]
+        assert found == pytest.approx(left.score[row], abs=1e-5)
+        windows = vectors.documents.windows
+        whole[row] = float(
+            np.max(vectors.documents.vectors_WD[windows[own] : windows[own + 1]] @ vectors.queries_QD[row])
+        )
+    assert any(abs(whole[row] - left.score[row]) > 1e-3 for row in whole), "the words that are gone count"
 
 
 def test_two_runs_are_compared_on_the_queries_that_were_kept(bare: Any) -> None:
