@@ -16,6 +16,7 @@ Paper: Platt 1999, Probabilistic Outputs for Support Vector Machines.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sdretrieval.errors import DamagedArtifact, RequestError
+from sdretrieval.files import record_of
 from sdretrieval.indexes.hits import Hits
 from sdretrieval.indexes.lexical import LexicalIndex
 
@@ -55,14 +57,14 @@ class ProbabilityMap:
     @staticmethod
     def from_json(record: Any) -> ProbabilityMap:
         """What `to_json` gave. Raises DamagedArtifact if it is something else, or not monotone."""
-        try:
-            map_ = ProbabilityMap(**{name: float(value) for name, value in record.items()})
-        except (AttributeError, TypeError, ValueError) as error:
-            raise DamagedArtifact(f"the map from scores to probabilities cannot be read ({error})") from None
-        values = list(asdict(map_).values())
+        return record_of(json.dumps(record), ProbabilityMap, "the map from scores to probabilities").check()
+
+    def check(self) -> ProbabilityMap:
+        """Itself. Raises DamagedArtifact if it is not monotone."""
+        values = list(asdict(self).values())
         if not all(map(math.isfinite, values)) or min(values[1:]) < 0:
             raise DamagedArtifact(f"the map from scores to probabilities has {values}: expected finite weights from 0")
-        return map_
+        return self
 
 
 PRIOR = ProbabilityMap(bias=-0.81, score=0.0, lead=0.48, coverage=2.0, agreement=12.3)
