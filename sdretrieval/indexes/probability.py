@@ -50,6 +50,11 @@ class ProbabilityMap:
             logits = self.bias + features_QkF @ np.array([self.score, self.lead, self.coverage, self.agreement])
         return np.where(np.isneginf(np.asarray(scores_Qk, dtype=np.float64)), 0.0, _logistic(logits))
 
+    @property
+    def reads_words(self) -> bool:
+        """Whether BM25's coverage makes any difference."""
+        return self.coverage > 0 or self.agreement > 0
+
     def to_json(self) -> dict[str, float]:
         """As a JSON object."""
         return asdict(self)
