@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sdretrieval.cli.show import finished_stages
-from sdretrieval.store import Ledger, Store
+from sdretrieval.store import Store
 from sdretrieval.store.run_folder import find_run
 
 
@@ -23,7 +23,7 @@ def asked_run(description: str | None, arguments: Sequence[str] | None) -> tuple
 
 def stages_of(folder: Path) -> dict[str, dict[str, Any]]:
     """The ledger's records of what the run was finished with, by address."""
-    return finished_stages(Ledger(folder / "ledger.jsonl").read())
+    return finished_stages(folder)
 
 
 def artifact_of(folder: Path, stages: Mapping[str, Mapping[str, Any]], address: str) -> Path:

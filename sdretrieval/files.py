@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sdretrieval.errors import DamagedArtifact
+
+Record = TypeVar("Record")
 
 
 def write_json(path: Path, record: Any) -> None:
@@ -46,6 +48,31 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise DamagedArtifact(f"{path} holds a {type(record).__name__}; expected a JSON object")
     return record
+
+
+def read_as(path: Path, kind: type[Record]) -> Record:
+    """A JSON file as a dataclass. Raises DamagedArtifact if it is not there, or as `record_of` does."""
+    try:
+        return record_of(path.read_bytes(), kind, path)
+    except FileNotFoundError as problem:
+        raise DamagedArtifact(f"{path} cannot be read as JSON ({problem})") from problem
+
+
+def record_of(text: str | bytes, kind: type[Record], what: object) -> Record:
+    """JSON as a dataclass. Strict: a text is no number, and null is nothing but null.
+
+    Raises DamagedArtifact, naming `what` and the first field that is missing, unknown or not what it must be.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_json(text, strict=True, extra="forbid")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "it"
+        plain = first["input"] is None or isinstance(first["input"], bool | int | float | str)
+        instead = f", found {json.dumps(first['input']):.40}" if first["loc"] and plain else ""
+        raise DamagedArtifact(f"{what}: {place}: {first['msg']}{instead}") from error
 
 
 def sync(path: Path) -> None:

@@ -59,6 +59,7 @@ UNITS = {
     "score": ("pairs", ("pairs",)),
     "targets": ("lists", ("lists",)),
     "train": ("updates", ("updates",)),
+    "probability": ("queries", ("queries",)),
 }
 """Of a stage: its unit, and the counts of its manifest that make it up."""
 

@@ -89,13 +89,14 @@ class Serving:
         return corpus
 
     def probabilities(self, *, words: bool = True) -> Probabilities:
-        """What turns the final student's hits into probabilities; `words`: with BM25, which holds the documents'."""
+        """What turns the final student's hits into probabilities; `words`: with BM25, which holds the documents',
+        if the map asks for them."""
         from sdretrieval.indexes import LexicalIndex
         from sdretrieval.indexes.probability import Probabilities, ProbabilityMap
 
         record = read_json(checked(self.run, PROBABILITY))
         found = ProbabilityMap.from_json(record["map" if words else "without_words"])
-        lexical = LexicalIndex.load(self.artifact("lexical")) if words else None
+        lexical = LexicalIndex.load(self.artifact("lexical")) if found.reads_words else None
         return Probabilities(found, lexical, record["estimate"])
 
     @cached_property

@@ -174,7 +174,7 @@ def scores_said(
     if not finished:
         run_config(config, runs=root, until=f"{generation}/score")
     store, ledger = Store(root / "store"), Ledger(root / config.name / "ledger.jsonl")
-    stages = finished_stages(ledger.read()) if finished else ledger_by_address(ledger)
+    stages = finished_stages(ledger.path.parent) if finished else ledger_by_address(ledger)
     corpus = load_corpus(_artifact(store, stages, "0/corpus") / "corpus")
     _require_one_pass(stages, generation, config.name)
     candidates = Candidates.load(_artifact(store, stages, f"{generation}/mine"))

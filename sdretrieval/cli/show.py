@@ -10,13 +10,12 @@ from sdretrieval.cli.options import Json, RunName, Runs
 from sdretrieval.cli.output import excerpt, print_json, print_table, say
 from sdretrieval.files import read_json, write_text
 from sdretrieval.store import Ledger
+from sdretrieval.store.ledger import LEDGER
 from sdretrieval.store.run_folder import checked, find_run, read_forecast, read_report, runs_folder
 from sdretrieval.units import stage_counts
 
 FIRST_STAGE = "0/corpus"
 """Every pass over the pipeline begins with it."""
-LAST_STAGE = "final/probability"
-"""Only a pass that finished its run has it."""
 DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{12,}\b")
 SHOWN = 130
 """Characters of an input: a collection is named by all of its files."""
@@ -47,6 +46,8 @@ def show_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None
     print_table(["stage", "", "took", "forecast", "counts", "key", "made of"], rows, right=["took", "forecast"])
     state = "finished" if record["finished"] else "not finished"
     say("", f"{record['run']}: {state}, {readable_seconds(record['seconds'])} of work")
+    for one in record["unfinished"]:
+        say(f"not of the finished run: a later pass of {one['stages']} stages, which ended after {one['last']}")
     several = len({one["seed"] for one in record["generations"]}) > 1
     for one in record["generations"]:
         seed = f", seed {one['seed']}" if several else ""
@@ -69,19 +70,22 @@ def report_command(run: RunName, runs: Runs = None, as_json: Json = False) -> No
 
 
 def lineage(name: str, runs: Path | None = None) -> dict[str, Any]:
-    """Stages (address, key, cached, seconds, counts, inputs) of the run's last whole pass, generations, measures.
+    """Stages (address, key, cached, seconds, counts, inputs) of the pass that finished the run, generations, measures;
+    of an unfinished run those of its last pass.
 
     Each artifact is listed once; `cached` says whether this pass found it already made by an earlier one.
-    `forecast_seconds` of a stage: what it was predicted to take, null if it was not predicted.
+    `forecast_seconds` of a stage: what it was predicted to take, null if it was not predicted. `unfinished`: later
+    passes, which did not finish the run again (a probe, `--until`, a kill): how many stages, and the last of them.
 
     Raises RequestError if there is no such run.
     """
-    folders = [one for one in (Path(name), runs_folder(runs) / name) if (one / "ledger.jsonl").is_file()]
+    folders = [one for one in (Path(name), runs_folder(runs) / name) if (one / LEDGER).is_file()]
     folder = folders[0] if folders else find_run(name, runs)  # which raises, naming the runs that are there
     finished = (folder / "report.json").is_file()
     forecast = read_forecast(folder)
     stages: dict[str, dict[str, Any]] = {}
-    for record in _last_pass(Ledger(folder / "ledger.jsonl").read(), finished):
+    passed, later = finished_passes(folder) if finished else (_passes(Ledger(folder / LEDGER).read())[-1], [])
+    for record in passed:
         predicted = forecast.get(record["stage"])
         of_this = predicted is not None and predicted["key"] == record["key"]
         seconds = forecast[record["stage"]]["predicted"]["seconds"] if of_this else None
@@ -91,6 +95,7 @@ def lineage(name: str, runs: Path | None = None) -> dict[str, Any]:
         "run": folder.name,
         "folder": str(folder),
         "finished": finished,
+        "unfinished": [{"stages": len(one), "last": one[-1]["stage"]} for one in later],
         "stages": list(stages.values()),
         "seconds": round(sum(stage["seconds"] for stage in stages.values()), 1),
         "generations": report.get("generations", []),
@@ -99,15 +104,19 @@ def lineage(name: str, runs: Path | None = None) -> dict[str, Any]:
     }
 
 
-def finished_stages(records: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """By address, the stages of the ledger's last pass that reached the end: what a probe, a plan with other settings
-    or an unfinished run appended since is no part of the finished run."""
-    return {record["stage"]: record for record in _last_pass(records, True)}
+def finished_stages(folder: Path) -> dict[str, dict[str, Any]]:
+    """By address, the stages of the pass that finished the run in `folder`: what a probe or another run that did not
+    end appended since is no part of it."""
+    return {record["stage"]: record for record in finished_passes(folder)[0]}
 
 
-def _last_pass(records: list[dict[str, Any]], finished: bool) -> list[dict[str, Any]]:
-    """The ledger's last pass that reached the end; its last pass of all if none did, or the run is not finished."""
+def finished_passes(folder: Path) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:
+    """Of a finished run's ledger: the pass that finished it, and those that were appended since."""
+    records, lines = Ledger(folder / LEDGER).read(), read_json(checked(folder, "serving.json"))["ledger_lines"]
+    return _passes(records[:lines])[-1], _passes(records[lines:]) if records[lines:] else []
+
+
+def _passes(records: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Cut where a pass begins; one, if none is there."""
     starts = [at for at, record in enumerate(records) if record["stage"] == FIRST_STAGE] or [0]
-    passes = [records[start:end] for start, end in zip(starts, [*starts[1:], len(records)], strict=True)]
-    whole = [one for one in passes if any(record["stage"] == LAST_STAGE for record in one)]
-    return whole[-1] if finished and whole else passes[-1]
+    return [records[start:end] for start, end in zip(starts, [*starts[1:], len(records)], strict=True)]

@@ -73,6 +73,7 @@ def model_card(facts: CardFacts, served: Served, model_path: str = STUDENT) -> s
         _usage(served, model_path),
         _mteb(facts, served),
         _results(facts.report),
+        _probability(facts.report),
         _lineage(facts),
         _limits(facts, served),
     ]
@@ -191,6 +192,31 @@ def _results(report: Mapping[str, Any] | None) -> str:
 def _split(report: Mapping[str, Any]) -> str:
     made = report.get("estimate") if report["split"] == "dev" else report.get("split_is_synthetic")
     return f"split `{report['split']}`" + (" (**estimate**: its queries were made from documents)" if made else "")
+
+
+def _probability(report: Mapping[str, Any] | None) -> str:
+    """How true the probabilities come that `search` prints."""
+    found = (report or {}).get("probability")
+    if report is None or not found:
+        return ""
+    taught = f"was fitted on {quantity(found['queries'], 'judged dev queries')}"
+    if found["estimate"]:
+        taught = "is what other collections taught, so every probability is an **estimate**"
+    lines = [
+        "## Probability of relevance\n",
+        f"`sdretrieval search` turns a hit's score into the probability that it is relevant; the map {taught}.",
+    ]
+    measured = found["figures"].get(report["split"])
+    if measured is None:
+        return "\n".join([*lines, "Nobody has measured how true it comes on this corpus."])
+    hits, first = measured["error"], measured["first_error"]
+    lines.append(
+        f"On {_split(report)}, {quantity(measured['queries'], 'queries')}, its expected calibration error is "
+        f"{hits['probability']:.3f} over the best hits and {first['probability']:.3f} over first hits alone (the "
+        f"score's, cut to 0..1: {hits['score']:.3f} and {first['score']:.3f}). These figures are of the map that knows "
+        "documents' words too; without BM25 (`--no-texts`) a plainer one is used, which was not measured."
+    )
+    return "\n".join(lines)
 
 
 def _lineage(facts: CardFacts) -> str:

@@ -8,18 +8,18 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from sdretrieval.corpus.types import Corpus, Texts, joined
 from sdretrieval.digests import digest_file, sealed, unsealed
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.errors import DamagedArtifact, RequestError
-from sdretrieval.files import read_json, write_json
+from sdretrieval.files import read_as, read_json, record_of, write_json
 from sdretrieval.formatting import encodable
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.indexes.probability import Probabilities, ProbabilityMap
@@ -116,21 +116,13 @@ def read_manifest(folder: Path) -> Manifest:
             raise RequestError(f"{path} is of schema {schema!r:.40}, expected {SCHEMA}; export the run again")
         if kind != KIND:
             raise RequestError(f"{path} is of kind {kind!r:.40}, expected {KIND!r}; give a folder that was exported")
-        # Strict: a text is no number, and what is huge, not finite or too deep is nothing that an export writes.
-        return _manifests().validate_json(json.dumps(unsealed(record)), strict=True)
+        # What is huge, not finite or too deep is nothing that an export writes.
+        fields = {name: value for name, value in unsealed(record).items() if name not in ("kind", "schema")}
+        return record_of(json.dumps(fields), Manifest, path)
     except DamagedArtifact as damage:
         raise DamagedArtifact(f"{damage}; export the run again") from damage
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "it"
-        raise DamagedArtifact(f"{path}: {place}: {first['msg']}; export the run again") from error
     except (ValueError, RecursionError) as error:
         raise DamagedArtifact(f"{path} is not as it was exported: {error}; export the run again") from error
-
-
-@cache
-def _manifests() -> TypeAdapter[Manifest]:
-    return TypeAdapter(Manifest)
 
 
 def _content(folder: Path) -> str:
@@ -214,11 +206,19 @@ def open_index(folder: Path, manifest: Manifest, device: str) -> tuple[VectorInd
     return index, ids
 
 
+@dataclass(frozen=True)
+class ProbabilityCard:
+    """probability.json: the map, whether BM25 lies beside it, and whether other collections taught it."""
+
+    map: ProbabilityMap
+    words: bool
+    estimate: bool
+
+
 def write_probabilities(probabilities: Probabilities, folder: Path) -> None:
     """Write probability.json, and lexical/ if there is BM25."""
     words = probabilities.lexical is not None
-    record = {"map": probabilities.map.to_json(), "words": words, "estimate": probabilities.estimate}
-    write_json(folder / PROBABILITY, record)
+    write_json(folder / PROBABILITY, asdict(ProbabilityCard(probabilities.map, words, probabilities.estimate)))
     if probabilities.lexical is not None:
         probabilities.lexical.save(folder / LEXICAL)
 
@@ -230,18 +230,17 @@ def open_probabilities(folder: Path, documents: int) -> Probabilities | None:
     """
     if not (folder / PROBABILITY).is_file():
         return None
-    record = read_json(folder / PROBABILITY)
     try:
-        words, estimate = bool(record["words"]), bool(record["estimate"])
-        map_ = ProbabilityMap.from_json(record["map"])
-    except (LookupError, TypeError, ValueError, DamagedArtifact) as error:
+        card = read_as(folder / PROBABILITY, ProbabilityCard)
+        card.map.check()
+    except DamagedArtifact as error:
         raise DamagedArtifact(f"{folder / PROBABILITY} cannot be read ({error}); export the run again") from error
-    lexical = LexicalIndex.load(folder / LEXICAL) if words else None
+    lexical = LexicalIndex.load(folder / LEXICAL) if card.words else None
     if lexical is not None and lexical.count != documents:
         raise DamagedArtifact(
             f"{folder / LEXICAL} holds {lexical.count} documents, expected {documents}; export the run again"
         )
-    return Probabilities(map_, lexical, estimate)
+    return Probabilities(card.map, lexical, card.estimate)
 
 
 def check_formats(formats: Sequence[str]) -> tuple[Format, ...]:
@@ -313,7 +312,10 @@ class Snippets:
             line = stream.readline()
         try:
             record = json.loads(line)
-            return str(record["title"]), str(record["text"])
+            title, text = record["title"], record["text"]
+            if not (isinstance(title, str) and isinstance(text, str)):
+                raise TypeError(f"title {title!r:.40}, text {text!r:.40}")
+            return title, text
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise DamagedArtifact(
                 f"{self._path}:{row + 1}: no title and text ({error!r}); export the run again"

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sdretrieval.errors import DamagedArtifact
+from sdretrieval.files import read_as
+from sdretrieval.indexes.settings import IndexSettings
 
 CARD_FILE = "card.json"
 
@@ -42,6 +44,10 @@ class IndexCard:
     rescore_bytes_per_vector: int = 0
     reason: str = ""
 
+    def index_settings(self) -> IndexSettings:
+        """What it was built by. Raises TypeError for a setting that no index has."""
+        return IndexSettings(self.factory, **self.settings)
+
     def write(self, folder: Path) -> None:
         """Write card.json into `folder`."""
         (folder / CARD_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf8")
@@ -51,6 +57,10 @@ def read_card(folder: Path) -> IndexCard:
     """The card in `folder`. Raises DamagedArtifact if it is missing or unreadable."""
     path = folder / CARD_FILE
     try:
-        return IndexCard(**json.loads(path.read_text(encoding="utf8")))
-    except (OSError, ValueError, TypeError) as error:
+        card = read_as(path, IndexCard)
+        problems = [f"{path}: settings.{name}: {text}" for name, text in card.index_settings().problems()]
+        if problems:
+            raise DamagedArtifact(problems[0])
+    except (OSError, TypeError, DamagedArtifact) as error:
         raise DamagedArtifact(f"{folder} holds no readable vector index ({error}); build the index again") from error
+    return card

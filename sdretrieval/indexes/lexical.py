@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sdretrieval.corpus.language import ENGLISH
 from sdretrieval.corpus.scripts import folded
 from sdretrieval.errors import DamagedArtifact, RequestError
+from sdretrieval.files import read_as
 from sdretrieval.formatting import quantity
 from sdretrieval.indexes.bm25 import bm25_weights, numbered
 from sdretrieval.indexes.hits import PADDING_ROW, Hits, Scores, best_of, empty_hits
@@ -50,6 +51,20 @@ CHUNK_ENTRIES = 1 << 23
 """Bounds the sparse scores of one search step: queries at once x documents."""
 ARRAYS = ("data", "indices", "indptr")
 CARD_FILE = "lexical.json"
+
+
+@dataclass(frozen=True)
+class LexicalCard:
+    """lexical.json: settings, and the vocabulary in the order of the weights' columns."""
+
+    k1: float
+    b: float
+    count: int
+    stemmer: str
+    split_identifiers: bool
+    stop_words: list[str]
+    terms: list[str]
+    mean_length: float
 
 
 class LexicalIndex:
@@ -190,12 +205,12 @@ class LexicalIndex:
         folder.mkdir(parents=True, exist_ok=True)
         for name in ARRAYS:
             np.save(folder / f"weights_{name}.npy", getattr(self.weights_NV, name), allow_pickle=False)
-        record = {
-            "k1": self.k1, "b": self.b, "count": self.count, "stemmer": self.vocabulary.stemmer,
-            "split_identifiers": self.vocabulary.split_identifiers, "stop_words": sorted(self.vocabulary.stop_words),
-            "terms": list(self.vocabulary.numbers), "mean_length": self.mean_length,
-        }  # fmt: skip
-        (folder / CARD_FILE).write_text(json.dumps(record), encoding="utf8")
+        card = LexicalCard(
+            k1=self.k1, b=self.b, count=self.count, stemmer=self.vocabulary.stemmer,
+            split_identifiers=self.vocabulary.split_identifiers, stop_words=sorted(self.vocabulary.stop_words),
+            terms=list(self.vocabulary.numbers), mean_length=self.mean_length,
+        )  # fmt: skip
+        (folder / CARD_FILE).write_text(json.dumps(asdict(card)), encoding="utf8")
 
     @classmethod
     def load(cls, folder: str | Path) -> LexicalIndex:
@@ -204,18 +219,18 @@ class LexicalIndex:
 
         folder = Path(folder)
         try:
-            record = json.loads((folder / CARD_FILE).read_text(encoding="utf8"))
+            card = read_as(folder / CARD_FILE, LexicalCard)
             arrays = [np.load(folder / f"weights_{name}.npy", allow_pickle=False) for name in ARRAYS]
-            weights_NV = csr_matrix(tuple(arrays), shape=(record["count"], len(record["terms"])))
+            weights_NV = csr_matrix(tuple(arrays), shape=(card.count, len(card.terms)))
             weights_NV.check_format(full_check=True)
             vocabulary = Vocabulary(
-                split_identifiers=record["split_identifiers"],
-                stop_words=frozenset(record["stop_words"]),
-                stemmer=record["stemmer"],
-                numbers={term: number for number, term in enumerate(record["terms"])},
+                split_identifiers=card.split_identifiers,
+                stop_words=frozenset(card.stop_words),
+                stemmer=card.stemmer,
+                numbers={term: number for number, term in enumerate(card.terms)},
             )
-            return cls(weights_NV, vocabulary, record["k1"], record["b"], record["mean_length"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return cls(weights_NV, vocabulary, card.k1, card.b, card.mean_length)
+        except (OSError, ValueError, TypeError, DamagedArtifact) as error:
             raise DamagedArtifact(f"{folder} holds no readable BM25 index ({error}); build it again") from error
 
 

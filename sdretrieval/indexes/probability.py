@@ -16,6 +16,7 @@ Paper: Platt 1999, Probabilistic Outputs for Support Vector Machines.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sdretrieval.errors import DamagedArtifact, RequestError
+from sdretrieval.files import record_of
 from sdretrieval.indexes.hits import Hits
 from sdretrieval.indexes.lexical import LexicalIndex
 
@@ -48,6 +50,11 @@ class ProbabilityMap:
             logits = self.bias + features_QkF @ np.array([self.score, self.lead, self.coverage, self.agreement])
         return np.where(np.isneginf(np.asarray(scores_Qk, dtype=np.float64)), 0.0, _logistic(logits))
 
+    @property
+    def reads_words(self) -> bool:
+        """Whether BM25's coverage makes any difference."""
+        return self.coverage > 0 or self.agreement > 0
+
     def to_json(self) -> dict[str, float]:
         """As a JSON object."""
         return asdict(self)
@@ -55,14 +62,14 @@ class ProbabilityMap:
     @staticmethod
     def from_json(record: Any) -> ProbabilityMap:
         """What `to_json` gave. Raises DamagedArtifact if it is something else, or not monotone."""
-        try:
-            map_ = ProbabilityMap(**{name: float(value) for name, value in record.items()})
-        except (AttributeError, TypeError, ValueError) as error:
-            raise DamagedArtifact(f"the map from scores to probabilities cannot be read ({error})") from None
-        values = list(asdict(map_).values())
+        return record_of(json.dumps(record), ProbabilityMap, "the map from scores to probabilities").check()
+
+    def check(self) -> ProbabilityMap:
+        """Itself. Raises DamagedArtifact if it is not monotone."""
+        values = list(asdict(self).values())
         if not all(map(math.isfinite, values)) or min(values[1:]) < 0:
             raise DamagedArtifact(f"the map from scores to probabilities has {values}: expected finite weights from 0")
-        return map_
+        return self
 
 
 PRIOR = ProbabilityMap(bias=-0.81, score=0.0, lead=0.48, coverage=2.0, agreement=12.3)

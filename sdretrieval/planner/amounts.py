@@ -17,6 +17,7 @@ from sdretrieval.planner.workload import Reader, Workload
 from sdretrieval.stages.collection import SYNTHETIC_TRAIN
 from sdretrieval.stages.corpus import shares_of, split_name, writer_of
 from sdretrieval.stages.guard import DOCUMENTS as GUARD_DOCUMENTS
+from sdretrieval.stages.guard import QUERIES as GUARD_QUERIES
 from sdretrieval.stages.judge import CHECKED, judges_dev
 from sdretrieval.stages.run import chat_model
 from sdretrieval.stages.teachers import view_of
@@ -78,11 +79,13 @@ def amount_of(address: str, config: Config, load: Workload) -> Amount | None:
         case "guard":
             if address == "0/guard":
                 return None
-            count = guard_tokens(config)
+            count = guard_tokens(config, load)
         case "evaluate":
             count = load.splits.get(address.split(":")[-1], 0)
         case "probe":
             count = load.splits.get("dev", 0)
+        case "probability":
+            count = sum(load.splits.get(split, 0) for split in {"dev", config.evaluate.split})
         case "judge":
             count = judged_pairs(address, config, load)
         case "mine":
@@ -116,11 +119,14 @@ def _encoded_tokens(address: str, config: Config, load: Workload) -> float:
     return tokens
 
 
-def guard_tokens(config: Config) -> float:
-    """Tokens of the guard's documents that a student reads, about: they are cut before anybody has read them."""
+def guard_tokens(config: Config, load: Workload) -> float:
+    """Tokens that a student reads of the guard, about: its documents are not read yet, and its queries are taken to be
+    as long as the corpus' own."""
     assert config.gate.guard is not None
-    size = find_source(config.gate.guard).size(GUARD_DOCUMENTS)
-    return min(size.bytes / BYTES_PER_TOKEN, size.documents * config.student.max_tokens)
+    size, reader = find_source(config.gate.guard).size(GUARD_DOCUMENTS), load.reader
+    documents = min(size.bytes / BYTES_PER_TOKEN, size.documents * config.student.max_tokens)
+    queries = min(size.queries, GUARD_QUERIES)
+    return documents + queries * reader.queries.mean_seen(reader.query_view, reader.query_specials)
 
 
 def reused_tokens(address: str, config: Config, load: Workload) -> float:

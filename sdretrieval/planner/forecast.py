@@ -199,7 +199,7 @@ def _predict(stage: Planned, trials: Trials, kept: float) -> Prediction:
                 figures = trials.reading(member)
                 seconds = (seconds or 0.0) + pairs * figures["seconds_per_pair"]
                 works.append((HOLES["encode"] * figures["bytes"], figures["device_bytes"]))
-    if name in ("index", "mine", "evaluate", "probe"):  # they open the index
+    if name in ("index", "mine", "evaluate", "probe", "probability"):  # they open the index
         works.append(_index_bytes(trials))
     if not works:
         return Prediction(amount, seconds, None, stage.seconds, pace)

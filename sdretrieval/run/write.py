@@ -129,4 +129,5 @@ def _serving(results: Results, final: Final) -> dict[str, Any]:
         "query_tokens": student.query_view.max_tokens,
         "prompts": {"query": student.prompts.query, "document": student.prompts.document},
         "config": resolved(run).model_dump(mode="json"),
+        "ledger_lines": len(run.runner.ledger.read(skip_damaged=True)),
     }

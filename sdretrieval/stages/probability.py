@@ -89,11 +89,11 @@ def fit_probabilities(
             quality = read_measured(measured.runs[split]).of(measure)
             record["figures"][split] = figures(hits, hits.by(maps[0]), _by_row(collection, split, quality))
         write_json(work.folder / PROBABILITY, record)
-        work.counts["queries"] = record["queries"]
+        work.counts["queries"] = sum(len(collection.rows_of(one)) for one in {"dev", split})
 
     inputs = [vectors, index, lexical, collection.judged, *measured.runs.values()]
     identity = {"split": run.config.evaluate.split, "seed": run.config.seed, "measure": measure}
-    return run.runner.stage("final/probability", 4, identity, inputs, build)
+    return run.runner.stage("final/probability", 5, identity, inputs, build)
 
 
 def spread_of(collection: Collection, vectors: Vectors, index: VectorIndex) -> float:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from sdretrieval.files import read_json, write_json
 from tests.cli.conftest import Call, Finished
+from tests.helpers.runs.tiny_runs import artifact, sealed_again
 
 QUERY = "dough oven crust near oslo"
 
@@ -47,6 +49,20 @@ def test_search_says_how_probable_a_hit_is_and_when_no_answer_is_good(finished: 
         0, f"no good answer: the best of 3 hits has probability {max(found):.2f}, below 1\n",
     )  # fmt: skip
     assert call(*where, "--min-probability", 1, "--json").json()["hits"] == []
+
+
+def test_bm25_is_only_read_where_the_map_to_probabilities_asks_for_it(
+    finished: Finished, tmp_path: Path, call: Call
+) -> None:
+    runs = Path(shutil.copytree(finished.runs, tmp_path / "runs"))
+    folder = runs / "tiny"
+    shutil.rmtree(artifact(folder, "0/lexical"))
+    where = ["search", "tiny", QUERY, "--runs", runs, "--json"]
+    assert "its lexical is no longer in the store" in call(*where).err
+    record = read_json(folder / "probability.json")
+    write_json(folder / "probability.json", record | {"map": record["without_words"]})
+    sealed_again(folder)
+    assert all(0 < hit["probability"] < 1 for hit in call(*where).json()["hits"])
 
 
 @pytest.mark.parametrize(

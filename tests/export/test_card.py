@@ -60,6 +60,23 @@ def test_the_reports_own_verdict_after_holm_is_kept() -> None:
     assert "| 0.0001 | 0.06 | no gain within noise |" in card
 
 
+def test_probabilities_have_their_calibration_error_and_are_called_estimates_where_they_are() -> None:
+    figures = {"queries": 24, "error": {"score": 0.41, "probability": 0.019}}
+    figures["first_error"] = {"score": 0.115, "probability": 0.086}
+    fitted = {"estimate": False, "queries": 162, "figures": {"test": figures}}
+    card = model_card(replace(FACTS, report=REPORT | {"probability": fitted}), SERVED)
+    section = card.partition("## Probability of relevance")[2].partition("##")[0]
+    assert "the map was fitted on 162 judged dev queries." in section and "estimate" not in section
+    assert (
+        "On split `test`, 24 queries, its expected calibration error is 0.019 over the best hits and 0.086 over first "
+        "hits alone (the score's, cut to 0..1: 0.410 and 0.115)." in section
+    )
+    taught = fitted | {"estimate": True, "figures": {}}
+    card = model_card(replace(FACTS, report=REPORT | {"probability": taught}), SERVED)
+    section = card.partition("## Probability of relevance")[2].partition("##")[0]
+    assert "every probability is an **estimate**" in section and "Nobody has measured how true it comes" in section
+
+
 def test_lineage_teachers_generations_and_command() -> None:
     card = model_card(FACTS, SERVED)
     for words in (

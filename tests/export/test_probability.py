@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import pytest
 
 from sdretrieval.errors import DamagedArtifact, RequestError
 from sdretrieval.export.bundle import export_bundle
-from sdretrieval.export.layout import open_probabilities, write_probabilities
+from sdretrieval.export.layout import Snippets, open_probabilities, write_probabilities
 from sdretrieval.export.searcher import Searcher
 from sdretrieval.export.verify import verify_bundle
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.indexes.probability import Probabilities, ProbabilityMap
+from sdretrieval.indexes.vector import VectorIndex
 from tests.export.conftest import sign_again
 
 MAP = ProbabilityMap(bias=-2.0, score=1.5, lead=3.0, coverage=4.0, agreement=2.0)
@@ -62,6 +64,48 @@ def test_a_bundle_says_how_probable_its_hits_are(
     path.unlink()
     sign_again(folder)
     assert failed(folder) == {"probabilities"}
+
+
+CARDS = {"index/card.json": (), "probability.json": ("map",), "lexical/lexical.json": ()}
+"""A bundle's cards, and their fields that hold fields."""
+
+
+def test_a_card_whose_field_is_missing_or_of_another_type_is_refused_by_its_name(
+    given: dict[str, Any], probabilities: Probabilities, tmp_path: Path
+) -> None:
+    given["index"].save(tmp_path / "index")
+    write_probabilities(probabilities, tmp_path)
+    opened = (lambda: VectorIndex.load(tmp_path / "index", "cpu"), lambda: open_probabilities(tmp_path, 120))
+    for name, inner in CARDS.items():
+        path, open_it = tmp_path / name, opened[name != "index/card.json"]
+        whole = json.loads(path.read_text())
+        for field in whole:
+            needed = name != "index/card.json" or field in ("factory", "count", "dims", "device")
+            number = isinstance(whole[field], int | float) and not isinstance(whole[field], bool)
+            changed = [whole | {field: None}, whole | {field: "4" if number else 4}]
+            changed += [{other: value for other, value in whole.items() if other != field}] if needed else []
+            for record in changed:
+                path.write_text(json.dumps(record))
+                with pytest.raises(DamagedArtifact, match=rf"{re.escape(str(path))}: {field}: .*again$"):
+                    open_it()
+        for field in inner:
+            for key in whole[field]:
+                path.write_text(json.dumps(whole | {field: whole[field] | {key: None}}))
+                with pytest.raises(DamagedArtifact, match=rf"{field}\.{key}: .* found null.*export the run again$"):
+                    open_it()
+        path.write_text(json.dumps(whole))
+    path = tmp_path / "index" / "card.json"
+    whole = json.loads(path.read_text())
+    for settings, said in (({"rescore": "x"}, "settings.rescore: found .x."), ({"depth": 3}, "unexpected .* 'depth'")):
+        path.write_text(json.dumps(whole | {"settings": settings}))
+        with pytest.raises(DamagedArtifact, match=said):
+            VectorIndex.load(tmp_path / "index", "cpu")
+
+
+def test_a_text_that_is_none_is_not_shown_as_one(tmp_path: Path) -> None:
+    (tmp_path / "documents.jsonl").write_text('{"id": "d", "title": null, "text": "words"}\n')
+    with pytest.raises(DamagedArtifact, match=r"documents.jsonl:1: no title and text .*title None"):
+        Snippets(tmp_path / "documents.jsonl").snippet(0)
 
 
 def test_without_texts_no_word_of_them_is_exported(

@@ -27,7 +27,7 @@ from tests.helpers.runs.tiny_runs import MakeConfig, ledger_of
 
 SPECIALS = Specials((1,), (2,))
 CONTROLS = "evaluate.controls=[hard_labels, shuffled_teacher]"
-EXACT = ("tokens", "encode", "index", "targets", "train", "lexical", "corpus", "evaluate", "probe")
+EXACT = ("tokens", "encode", "index", "targets", "train", "lexical", "corpus", "evaluate", "probe", "probability")
 """Stages whose work is known before it is done; mining may find less than was asked for."""
 
 
@@ -71,7 +71,9 @@ def test_other_seeds_and_a_guard_are_predicted_too(
         assert stages[f"{address}@14"].amount == stages[address].amount == predicted.forecast.stages[address].amount
         assert stages[f"{address}@14"].seconds == stages[address].seconds
     assert not any(address.startswith(("0/", "1/mine")) for address in stages if address.endswith("@14"))
-    assert units_of(stages, "1/guard@14") == units_of(stages, "0/guard:student_0") > 0
+    letters_read = 57 * 24 + 4 + 20 * 24  # of documents, and of the dev queries
+    assert units_of(stages, "1/guard@14") == units_of(stages, "0/guard:student_0")
+    assert units_of(stages, "1/guard") == pytest.approx(letters_read, rel=0.25)
     assert seconds_of(stages, "1/guard") > 0
 
 

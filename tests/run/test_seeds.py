@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sdretrieval.cli.compare import compare_runs
 from sdretrieval.cli.run import print_results_table
+from sdretrieval.cli.show import lineage
 from sdretrieval.corpus import load_corpus
 from sdretrieval.errors import RequestError
 from sdretrieval.evaluation import Measured, evaluate, paired_test, read_trec
@@ -26,18 +29,39 @@ def seeded(make_config: MakeConfig, runs: Path) -> RunResult:
 
 
 @pytest.fixture(scope="module")
-def both(finished: RunResult, make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
-    """The finished run with another seed, in a copy of its store; killed, as it were, after that seed's training."""
-    import shutil
-
+def killed(finished: RunResult, make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs: the finished one in a copy of its store, killed, as it were, after the training of another seed."""
     runs = Path(shutil.copytree(finished.folder.parent, tmp_path_factory.mktemp("seeds") / "runs"))
     assert run_config(make_config(*SEEDS), runs=runs, until="1/train@14") is None
-    return seeded(make_config, runs)
+    return runs
+
+
+@pytest.fixture(scope="module")
+def shown_when_killed(killed: Path) -> dict[str, Any]:
+    """What `show` says then."""
+    return lineage("tiny", killed)
+
+
+@pytest.fixture(scope="module")
+def both(killed: Path, shown_when_killed: dict[str, Any], make_config: MakeConfig) -> RunResult:
+    """The run of both seeds, continued after the kill."""
+    return seeded(make_config, killed)
 
 
 def measured(run: RunResult, name: str) -> Measured:
     qrels = load_corpus(artifact(run.folder, "0/corpus") / "corpus").qrels["test"]
     return evaluate(qrels, read_trec(run.folder / "runs" / f"{name}.test.trec"), ["nDCG@10"])
+
+
+def test_show_tells_the_finished_pass_from_one_that_was_killed_while_a_seed_was_added(
+    shown_when_killed: dict[str, Any], both: RunResult, finished: RunResult
+) -> None:
+    stages = {one["stage"]: one["key"] for one in lineage("tiny", finished.folder.parent)["stages"]}
+    assert {one["stage"]: one["key"] for one in shown_when_killed["stages"]} == stages
+    (later,) = shown_when_killed["unfinished"]
+    assert (shown_when_killed["finished"], later["last"]) == (True, "1/train@14")
+    now = lineage("tiny", both.folder.parent)
+    assert now["unfinished"] == [] and {"1/train", "1/train@14"} <= {one["stage"] for one in now["stages"]}
 
 
 def test_another_seed_only_makes_what_its_trainings_decide(both: RunResult, finished: RunResult) -> None:
