@@ -1,7 +1,8 @@
-"""What `benchmarks.estimates` has measured, as a table and a plot; every free choice is made held out by collection.
+"""What `benchmarks.estimates` has measured, as a table and a plot; every number is learned held out by collection.
 
-The natural overlap of a collection is fitted on the others (by what BM25 finds for its queries, or their median), and
-so is each kind's multiple of it, from `MULTIPLES`, by the mean absolute error of the estimates.
+Predictions: see `benchmarks.estimates_prediction`. For synthetic queries, the natural overlap of a collection is fitted
+on the others (by what BM25 finds for its queries, or their median), and so is each kind's multiple of it, from
+`MULTIPLES`, by the mean absolute error of the estimates.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.estimates_prediction import averages, coverage, judged, numbers, others, predictions
 from sdretrieval.synthetic_queries.overlap import LEAST, MOST
 
 Case = Mapping[str, Any]
@@ -23,9 +25,10 @@ MATTERS = 0.02
 """A true difference above this must have the right sign."""
 ESTIMATED = ("title", "keywords")
 """Kinds that the default takes together, evenly."""
-FIRST = ("title", "sentence", "keywords")
-"""Of these kinds, the first that a collection has."""
+WEIGHT_OF = {"abs 0.25": 0.25, "abs 0.5": 0.5, "abs 0.75": 0.75, "bm25": 1.0}
+"""BM25's weight in the product's mixtures."""
 LEVEL = 0.9
+ABSOLUTE = tuple(WEIGHT_OF)
 
 
 def write(out: Path) -> str:
@@ -35,42 +38,54 @@ def write(out: Path) -> str:
         return "no case is measured yet"
     text = "\n".join(lines(cases))
     (out / "estimates.md").write_text(text + "\n")
-    pairs = [pair for case, est in estimates(cases, matched, ESTIMATED) for pair in both(case, est)]
+    pairs = [pair for case, est in predictions(cases) for pair in both(case, est)]
     (out / "estimates.svg").write_text(plot(pairs))
     return text
 
 
 def lines(cases: Sequence[Case]) -> Iterator[str]:
-    """The table, row by row."""
-    head = "| rule | cases | right sign of (differences) | Spearman | mean error | cost of the choice | largest cost |"
-    yield from (head, "|---|---|---|---|---|---|---|")
-    for name, overlap in (("example queries", matched), ("no query", prior), ("overlap known", known)):
-        for kinds in (("title",), ("keywords",), ("question",), ("sentence",), ESTIMATED, ("title", "sentence"), FIRST):
-            found = list(estimates(cases, overlap, kinds))
-            if found:
-                yield f"| {' + '.join(kinds)}, {name} | {len(found)} | {summary(found)} |"
-    found = list(estimates(cases, matched, ESTIMATED))
-    low, high, covered = interval(found)
+    """The tables, row by row."""
+    columns = "cases | right sign of (differences) | losses seen | gains called losses | Spearman | mean error"
+    yield f"| rule | {columns} | cost of the choice, mixtures (largest) | of all systems |"
+    yield "|---" * 9 + "|"
+    for name, found in rules(cases):
+        if found:
+            yield f"| {name} | {len({(c['collection'], c['model']) for c, _ in found})} | {summary(found)} |"
     yield ""
-    yield f"Truth less estimate: {100 * LEVEL:g} % between {low:+.3f} and {high:+.3f}; held out {covered:.0%}."
+    yield from numbers(cases, WEIGHT_OF, LEVEL)
+    found = predictions(cases)
+    held = (f"{name} {coverage(found, name, LEVEL)[2]:.0%}" for name in WEIGHT_OF)
+    yield f"Intervals held out hold the truth: {', '.join(held)}"
+    synthetic = list(estimates(cases, matched, ESTIMATED))
+    low, high, covered = interval(synthetic)
     yield ""
-    yield "| collection, model | overlap, estimated | estimated / true: " + " | ".join(cases[0]["truth"]) + " |"
-    yield "|---|---|" + "---|" * len(cases[0]["truth"])
+    ends = f"{100 * LEVEL:g} % between {low:+.3f} and {high:+.3f}; held out {covered:.0%}"
+    yield f"Synthetic queries, truth less estimate: {ends}."
+    yield ""
+    yield "| collection, model | predicted / true: " + " | ".join(cases[0]["truth"]) + " |"
+    yield "|---|" + "---|" * len(cases[0]["truth"])
     for case, est in found:
         cells = " | ".join(f"{est[name]:+.3f} / {true:+.3f}" for name, true in case["truth"].items())
-        shares = f"{case['overlap']:.2f}, {matched(case, others(cases, case)):.2f}"
-        yield f"| {case['collection']}, {case['model']} | {shares} | {cells} |"
+        yield f"| {case['collection']}, {case['model']} | {cells} |"
     for kind in ESTIMATED:
-        chosen = multiple(kind, cases, matched)
         yield ""
-        yield f"{kind}: {chosen:g} times the natural overlap, over all collections"
+        yield f"{kind}: {multiple(kind, cases, matched):g} times the natural overlap, over all collections"
     intercept, slope = line(cases)
     yield f"overlap = {intercept:+.2f} {slope:+.2f} x top share; median {prior(cases[0], cases):.2f}"
 
 
-def others(cases: Sequence[Case], case: Case) -> list[Case]:
-    """The cases of other collections."""
-    return [one for one in cases if one["collection"] != case["collection"]]
+def rules(cases: Sequence[Case]) -> Iterator[tuple[str, list[tuple[Case, dict[str, float]]]]]:
+    """What is compared: each rule's name, and what it says of each case."""
+    yield "predicted, all example queries", predictions(cases)
+    for count in (100, 20, 5):
+        yield f"predicted, {count} example queries", predictions(cases, count)
+    yield "predicted, learned on other models alone", predictions(cases, other_models=True)
+    yield "the mean of the other collections", averages(cases)
+    for count in (30, 10):
+        yield f"{count} judged queries, truth by the others", judged(cases, count)
+    for name, overlap in (("example queries", matched), ("no query", prior), ("overlap known", known)):
+        for kinds in (("title",), ("keywords",), ESTIMATED):
+            yield f"synthetic {' + '.join(kinds)}, {name}", list(estimates(cases, overlap, kinds))
 
 
 def matched(case: Case, rest: Sequence[Case]) -> float:
@@ -106,8 +121,6 @@ def estimates(cases: Sequence[Case], overlap: Overlap, kinds: Sequence[str]) -> 
     for case in cases:
         rest = others(cases, case)
         have = [kind for kind in kinds if case["kinds"].get(kind)]
-        if kinds == FIRST:
-            have = have[:1]
         if have and rest:
             share = overlap(case, rest)
             curves = [curve(case, kind, share * multiple(kind, rest, overlap)) for kind in have]
@@ -153,19 +166,21 @@ def summary(found: Sequence[tuple[Case, Mapping[str, float]]]) -> str:
     from scipy.stats import spearmanr
 
     est, true = (np.asarray(side) for side in zip(*(pair for one in found for pair in both(*one)), strict=True))
-    large = np.abs(true) > MATTERS
+    large, lost = np.abs(true) > MATTERS, true < -MATTERS
     right = float((np.sign(est[large]) == np.sign(true[large])).mean()) if large.any() else float("nan")
-    costs = [cost(case["truth"], one) for case, one in found]
+    costs = [cost(case["truth"], one, ABSOLUTE) for case, one in found]
+    every = np.mean([cost(case["truth"], one, tuple(case["truth"])) for case, one in found])
     return (
-        f"{right:.0%} ({int(large.sum())}) | {spearmanr(est, true).statistic:.2f} | {np.abs(est - true).mean():.3f} | "
-        f"{np.mean(costs):.3f} | {max(costs):.3f}"
+        f"{right:.0%} ({int(large.sum())}) | {(est[lost] < 0).sum()} of {lost.sum()} | "
+        f"{((est < 0) & (true > MATTERS)).sum()} | {spearmanr(est, true).statistic:.2f} | "
+        f"{np.abs(est - true).mean():.3f} | {np.mean(costs):.3f} ({max(costs):.3f}) | {every:.3f}"
     )
 
 
-def cost(true: Mapping[str, float], est: Mapping[str, float]) -> float:
-    """What the system chosen by the estimate (dense alone if none gains) lacks to the best in hindsight."""
-    chosen = max(est, key=lambda name: est[name])
-    return max(0.0, *true.values()) - (true[chosen] if est[chosen] > 0 else 0.0)
+def cost(true: Mapping[str, float], est: Mapping[str, float], names: Sequence[str]) -> float:
+    """What the one of `names` that the estimate chooses (dense alone if none gains) lacks to the best in hindsight."""
+    chosen = max(names, key=lambda name: est[name])
+    return max(0.0, *(true[name] for name in names)) - (true[chosen] if est[chosen] > 0 else 0.0)
 
 
 def interval(found: Sequence[tuple[Case, Mapping[str, float]]]) -> tuple[float, float, float]:
@@ -185,7 +200,7 @@ def interval(found: Sequence[tuple[Case, Mapping[str, float]]]) -> tuple[float, 
 
 
 def plot(pairs: Sequence[tuple[float, float]], size: int = 420) -> str:
-    """Estimated (right) against true (up) differences as SVG."""
+    """Predicted (right) against true (up) differences as SVG."""
     most = max(0.05, *(abs(value) for pair in pairs for value in pair)) * 1.05
     half, scale = size / 2, (size / 2 - 30) / most
     dots = "".join(
@@ -199,7 +214,7 @@ def plot(pairs: Sequence[tuple[float, float]], size: int = 420) -> str:
     )
     style = 'font-family="sans-serif" font-size="12" fill="#444"'
     words = (
-        f'<text x="{half}" y="{size - 6}" text-anchor="middle" {style}>estimated difference in nDCG@10 '
+        f'<text x="{half}" y="{size - 6}" text-anchor="middle" {style}>predicted difference in nDCG@10 '
         f"(edge: {most:.2f})</text>"
         f'<text x="14" y="{half}" transform="rotate(-90 14 {half})" text-anchor="middle" {style}>true difference</text>'
     )

@@ -35,7 +35,11 @@ def probe_command(config: ConfigFile, settings: Settings = None, runs: Runs = No
     print_table(columns, rows, right=[value, "headroom", "p (Holm)"])
     parts = [(w, m["name"]) for w, m in zip(record["weights"], record["members"], strict=True) if w > 0]
     mixture = " + ".join(name if len(parts) == 1 else f"{weight:g} {name}" for weight, name in parts)
-    advice = "train" if record["train"] else f"skip training, there is nothing to learn: {record['reason']}"
+    advice = "train" if record["train"] else "skip training, there is nothing to learn"
+    if record["predicted"]:
+        mark = ""
+    if record["predicted"] or not record["train"]:
+        advice += f": {record['reason']}"
     what = "best mixture" if record["chosen"] else "the config's mixture" if len(record["members"]) > 1 else "teacher"
     say("", f"{what}: {mixture}", f"advice{mark}: {advice}")
     for doubt in record["doubts"]:

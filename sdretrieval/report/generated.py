@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdretrieval.evaluation import Measured
+from sdretrieval.evaluation.prediction import predict, unlike
 from sdretrieval.report.figures import BASE, Figures
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.probe import by_kind
@@ -14,6 +15,9 @@ from sdretrieval.stages.results import Results
 from sdretrieval.synthetic_queries import QueryTally
 from sdretrieval.synthetic_queries.make import is_synthetic
 from sdretrieval.synthetic_queries.trust import doubts, true_gain
+
+HYBRID_WEIGHT = 0.5
+"""Of BM25 in hybrid search: `EVIDENCE` is the ratio of the two."""
 
 
 def synthetic_queries(collection: Collection) -> dict[str, Any]:
@@ -62,10 +66,11 @@ def trust(results: Results, figures: Figures, measure: str) -> dict[str, Any] | 
 
     `overlap`: how many of a query's words its document holds, and why. `realism`: by kind how well a classifier tells
     synthetic queries from real ones. `by_kind`: the estimated gain of the final student. `true_gain`: the interval that
-    should hold the true one, None for another measure than nDCG@10. `doubts`: why it is not to be trusted.
+    should hold the true one, None for another measure than nDCG@10. `doubts`: why it is not to be trusted. `hybrid`:
+    what hybrid search is predicted to gain over the base alone, from queries that people asked; None without any.
     """
     collection = results.base.collection
-    kinds = collection.kinds("dev")
+    kinds, seen = collection.kinds("dev"), collection.signals
     if kinds is None:
         return None
     base, final = (figures.dev[name].of(measure) for name in (BASE, "final"))
@@ -76,6 +81,7 @@ def trust(results: Results, figures: Figures, measure: str) -> dict[str, Any] | 
         "by_kind": gains,
         "true_gain": list(true_gain(_gain(figures.dev, "final", measure))) if measure == "nDCG@10" else None,
         "doubts": list(doubts(collection.realism, gains)),
+        "hybrid": predict(seen, HYBRID_WEIGHT).record() | {"doubts": list(unlike(seen))} if seen else None,
     }
 
 

@@ -124,6 +124,14 @@ def _dev_notes(report: Mapping[str, Any]) -> Iterator[str]:
             )
         for doubt in found["doubts"]:
             yield f"This estimate is not to be trusted: {doubt}."
+        if hybrid := found["hybrid"]:
+            yield (
+                f"Hybrid search with the base is predicted to gain {signed(hybrid['gain'], 4)} in nDCG@10 over the "
+                f"base alone ({span((hybrid['low'], hybrid['high']), 4)} in 90 of 100 cases), from "
+                f"{quantity(hybrid['queries'], 'queries')} that people asked, without judgements (docs/estimates.md)."
+            )
+            for doubt in hybrid["doubts"]:
+                yield f"This prediction is not to be trusted: {doubt}."
     if report["split_is_synthetic"] and report["split"] != "dev":
         yield f"So were the {report['split']} queries: every figure of {split_name(report)} is an estimate as well."
     if truth := report["estimate_against_truth"]:

@@ -191,7 +191,8 @@ def objective_of(results: Results) -> Objective | None:
     if result["train"]:
         return "teacher"
     judged = f", and judged by {result['judge']}" if result.get("judge") else ""
-    mark = f" (an estimate: dev queries were made from documents{judged})" if result["estimate"] else ""
+    estimate = result["estimate"] and not result["predicted"]
+    mark = f" (an estimate: dev queries were made from documents{judged})" if estimate else ""
     labels = learns_labels(config) and result["decided"]
     what = "so it learns from labels alone (train.hard_label_weight)" if labels else "so nothing is trained"
     say(

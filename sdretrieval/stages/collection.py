@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sdretrieval.corpus import Corpus, Verdicts, load_corpus
+from sdretrieval.evaluation.prediction import Signals
 from sdretrieval.files import read_json
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.store.runner import Artifact
@@ -129,6 +130,12 @@ class Collection:
     def realism(self) -> dict[str, float]:
         """By kind of dev query how well a classifier tells it from example queries (AUC); empty without examples."""
         return dict(read_json(self._kept.path / KEPT)["realism"]) if self._kept else {}
+
+    @property
+    def signals(self) -> Signals | None:
+        """What can be seen of the example queries without judgements; None without any."""
+        record = read_json(self._kept.path / KEPT)["signals"] if self._kept else None
+        return Signals(**record) if record else None
 
     @cached_property
     def generated(self) -> dict[str, dict[str, SyntheticQuery]]:

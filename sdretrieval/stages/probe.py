@@ -1,5 +1,8 @@
 """Stage 0/probe: has any configured teacher, or mixture, headroom over the student on the student's own candidates?
 
+If queries are known that people asked, what BM25 adds to the student is predicted from them, and synthetic dev queries
+do not decide. Otherwise dev does.
+
 It scores each dev query's own top documents (the student's and BM25's), reranks them by every mixture of a coarse grid
 and by the config's own, and compares with the student's order by the run's measure. A teacher that is no better must
 not teach.
@@ -14,13 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from sdretrieval.config import identity_fields, members_of
+from sdretrieval.config import EmaConfig, LexicalConfig, identity_fields, members_of
 from sdretrieval.config.conflicts import by_probe
 from sdretrieval.evaluation import Run as TrecRun
 from sdretrieval.evaluation import evaluate, holm, paired_test
 from sdretrieval.evaluation.gate import ENOUGH, decide
+from sdretrieval.evaluation.prediction import MATTERS, MEASURE, Prediction, Signals, predict, unlike
 from sdretrieval.evaluation.significance import ALPHA
 from sdretrieval.files import write_json
+from sdretrieval.formatting import quantity
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.encode import Vectors
@@ -66,9 +71,20 @@ def probe(
         _, scores = score_lists(
             run, collection, lexical, teacher_vectors, rows, lists, members, "dev", write_gaps=write_gaps
         )
-        gate = config.gate
+        gate, seen = config.gate, predictable(run, collection)
         build_probe(
-            work, collection, rows, lists, scores, student, weights, gate.measure, gate.tolerance, config.seed, default
+            work,
+            collection,
+            rows,
+            lists,
+            scores,
+            student,
+            weights,
+            gate.measure,
+            gate.tolerance,
+            config.seed,
+            default,
+            seen,
         )
 
     identity = {
@@ -81,7 +97,20 @@ def probe(
         "seed": config.seed,
     }
     inputs = [vectors, index, lexical, collection.judged, *teacher_vectors.values()]
-    return run.runner.stage("0/probe", 4, identity, inputs, build)
+    return run.runner.stage("0/probe", 5, identity, inputs, build)
+
+
+def predictable(run: Run, collection: Collection) -> tuple[Signals, int] | None:
+    """The signals of the example queries, and which member is BM25, if the config's teacher is what the prediction was
+    learned on: the student and BM25 on the absolute scale, by nDCG@10, on a dev that nobody has judged."""
+    config, seen = run.config, collection.signals
+    members = members_of(config.teacher)
+    words = [n for n, member in enumerate(members) if isinstance(member, LexicalConfig)]
+    known = len(members) == 2 and len(words) == 1 and any(isinstance(member, EmaConfig) for member in members)
+    scale = str(config.targets.calibrate) == "absolute" and config.gate.measure == MEASURE
+    if seen is None or not known or not scale or collection.kinds("dev") is None or collection.judge:
+        return None
+    return seen, words[0]
 
 
 def probe_pool(
@@ -145,12 +174,12 @@ def with_rest(reranked: TrecRun, whole: TrecRun) -> TrecRun:
 def build_probe(
     work: Work, collection: Collection, query_rows: Array, lists: Ragged, scores: TeacherScores, student: Ragged,
     weights: Sequence[float] | None, measure: str, tolerance: float, seed: int,
-    default: tuple[float, ...] | None = None,
+    default: tuple[float, ...] | None = None, seen: tuple[Signals, int] | None = None,
 ) -> None:  # fmt: skip
     """`probe.json`: every mixture's measure, its difference to the student with interval and p, and the choice.
 
     `weights`: of the one mixture that may teach; None: the best of the grid. `default`: those of a mixture that is
-    taken unless another one is significantly better.
+    taken unless another one is significantly better. `seen`: see `predictable`; then the prediction decides.
     """
     qrels = collection.corpus.qrels["dev"]
     calibrated = scores.calibrated()
@@ -167,10 +196,17 @@ def build_probe(
         values = measured(mix(calibrated, mixture))
         test = paired_test(values, base, seed)
         rows.append(_row(scores, mixture, values, test, measure))
+        if seen:
+            rows[-1]["predicted"] = predict(seen[0], mixture[seen[1]]).gain
         tried[mixture] = values
-    chosen = configured or choose(base, tried, kinds or {}, default, seed)
+    predicted = {one: predict(seen[0], one[seen[1]]) for one in tried} if seen else {}
+    if configured or not predicted:
+        chosen = configured or choose(base, tried, kinds or {}, default, seed)
+    else:
+        chosen = max(predicted, key=lambda one: predicted[one].gain)
     looks = 1 if configured else len(tried)
     verdict = decide(base, tried[chosen], tolerance, seed, looks=looks, kinds=kinds)
+    doubted = unlike(seen[0]) if seen else doubts(collection.realism, by_kind(base, tried[chosen], kinds or {}))
     record = {
         "measure": measure,
         "student": float(np.mean(list(base.values()))),
@@ -178,16 +214,26 @@ def build_probe(
         "rows": sorted(rows, key=lambda row: -row["difference"]),
         "weights": list(chosen),
         "chosen": configured is None,
-        "train": verdict.accepted,
-        "decided": verdict.decided,
-        "reason": verdict.reason,
+        "train": predicted[chosen].gain >= MATTERS if predicted else verdict.accepted,
+        "decided": verdict.decided or bool(predicted),
+        "reason": predicted_reason(predicted[chosen]) if predicted else verdict.reason,
+        "predicted": predicted[chosen].record() if predicted else None,
         "estimate": bool(collection.notes["estimate"]),
         "judge": collection.judge,
         "n_queries": len(base),
-        "doubts": list(doubts(collection.realism, by_kind(base, tried[chosen], kinds or {}))),
+        "doubts": list(doubted),
     }
     write_json(work.folder / "probe.json", record)
     work.counts.update(queries=len(base), mixtures=len(rows))
+
+
+def predicted_reason(found: Prediction) -> str:
+    """In a sentence."""
+    enough = "" if found.gain >= MATTERS else f", below the {MATTERS:g} that are worth a training"
+    return (
+        f"its gain in {MEASURE}, predicted from {quantity(found.queries, 'queries')} that people asked, is "
+        f"{found.gain:+.4f} ({found.low:+.4f} to {found.high:+.4f}){enough}."
+    )
 
 
 def choose(

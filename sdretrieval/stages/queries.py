@@ -6,11 +6,14 @@ import hashlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from sdretrieval.corpus import read_marks, resolve
 from sdretrieval.corpus.read.example_queries import ENOUGH
 from sdretrieval.corpus.text import examples
+from sdretrieval.encode.student import Student
 from sdretrieval.errors import CorpusError
+from sdretrieval.evaluation.prediction import DEPTH, UNRELATED, Signals, mean_cosine, signals
 from sdretrieval.files import write_json
 from sdretrieval.formatting import quantity
 from sdretrieval.indexes.exact import exact_search
@@ -62,12 +65,18 @@ def consistent_queries(run: Run, collected: Collection, vectors: Vectors, lexica
             kept[split], tallies[split] = list(found.ids), found.tally.to_json()
             work.counts[f"{split}_made"], work.counts[f"{split}_kept"] = len(queries), len(found.ids)
             logger.info("synthetic queries for %s: %d of %d kept", split, len(found.ids), len(queries))
-        record = {"kept": kept, "tallies": tallies, "realism": realism(collected, vectors, kept, run.config.seed)}
+        seen = observe(collected, vectors, lexical, run.student(run.base.student)) if collected.example_rows else None
+        record = {
+            "kept": kept,
+            "tallies": tallies,
+            "realism": realism(collected, vectors, kept, run.config.seed),
+            "signals": asdict(seen) if seen else None,
+        }
         write_json(work.folder / KEPT, record)
 
     inputs = [collected.made, vectors, lexical]
     return Collection(
-        collected.made, run.runner.stage("0/queries", 3, {"within": within, "seed": run.config.seed}, inputs, build)
+        collected.made, run.runner.stage("0/queries", 4, {"within": within, "seed": run.config.seed}, inputs, build)
     )
 
 
@@ -84,6 +93,19 @@ def realism(collected: Collection, vectors: Vectors, kept: Mapping[str, Sequence
         for kind, made in by_kind.items()
         if len(made) >= ENOUGH
     }
+
+
+def observe(collected: Collection, vectors: Vectors, lexical: Lexical, student: Student) -> Signals | None:
+    """What can be seen of the queries that people asked without any judgement; None for a model without cosines."""
+    if not student.unit_length:
+        return None
+    rows = collected.example_rows
+    texts, depth = collected.corpus.query_texts(rows), min(DEPTH, len(collected.corpus.documents))
+    unrelated = mean_cosine(
+        student.model.encode_query(list(UNRELATED)), student.document_model.encode_document(list(UNRELATED))
+    )
+    dense = exact_search(vectors.documents.vectors_WD, vectors.queries_QD[rows], depth)
+    return signals(dense, lexical.index.search(texts, depth), unrelated)
 
 
 class PlainTexts:

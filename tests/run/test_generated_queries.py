@@ -16,11 +16,12 @@ from sdretrieval.corpus import load_corpus
 from sdretrieval.corpus.text import words_of
 from sdretrieval.errors import CorpusError
 from sdretrieval.evaluation import Measured
+from sdretrieval.evaluation.prediction import MATTERS
 from sdretrieval.indexes.probability import PRIOR
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.report.build import _seen_positives
 from sdretrieval.report.figures import Figures
-from sdretrieval.run.api import run_config
+from sdretrieval.run.api import probe_config, run_config
 from sdretrieval.run.preflight import check_corpus
 from sdretrieval.stages.collection import SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.corpus import build_corpus
@@ -31,7 +32,7 @@ from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 from sdretrieval.synthetic_queries.overlap import PRIOR as PRIOR_OVERLAP
 from sdretrieval.teachers.ensemble import TeacherScores
-from tests.helpers.runs.tiny_runs import MakeConfig, keys_of, ledger_of
+from tests.helpers.runs.tiny_runs import EMA, LEXICAL, MakeConfig, ensemble, keys_of, ledger_of
 
 COUNTS = {"labels": False, "dev_queries": 12, "generated_queries": 40}
 
@@ -283,18 +284,30 @@ def test_example_queries_set_the_overlap_and_are_compared_with(
     asked = tmp_path / "asked.txt"
     asked.write_text("\n".join(json.loads(line)["text"] for line in lines[:30]))
     corpus = {"source": str(documents_only), "example_queries": str(asked), **COUNTS}
-    result = run_config(make_config(corpus=corpus), runs=tmp_path / "runs")
+    auto = [{**EMA, "weight": "auto"}, {**LEXICAL, "weight": "auto"}]
+    config = make_config(corpus=corpus, targets={"calibrate": "absolute"}, teacher=ensemble(*auto))
+    result = run_config(config, runs=tmp_path / "runs")
     assert result is not None
     trust = result.report["trust"]
     assert trust["overlap"]["why"] == "by what BM25 finds for 30 queries that people asked"
     assert 0.1 <= trust["overlap"]["share"] <= 0.9 and set(trust["overlap"]["keep"]) >= {"keywords", "sentence"}
     assert all(0 <= area <= 1 for area in trust["realism"].values())
+    hybrid = trust["hybrid"]
+    assert hybrid["queries"] == 30 and hybrid["low"] < hybrid["gain"] < hybrid["high"]
+    assert any("from 30 queries that people asked, without judgements" in note for note in result.details["notes"])
+    probe = probe_config(config, runs=tmp_path / "runs")
+    gains = {tuple(row["weights"]): row["predicted"] for row in probe["rows"]}
+    assert gains[1.0, 0.0] == 0 and gains[tuple(probe["weights"])] == max(gains.values()) == probe["predicted"]["gain"]
+    assert probe["train"] == (probe["predicted"]["gain"] >= MATTERS) and "that people asked" in probe["reason"]
     prepared = prepared_of(result.folder)
+    seen = prepared.signals
+    assert seen is not None and 0 <= seen.agreement <= 1 and seen.closeness < 1
     assert len(prepared.example_rows) == 30 and not set(prepared.example_rows) & set(prepared.train_rows.tolist())
 
 
 def test_without_any_query_the_report_says_what_was_assumed(bare: Any) -> None:
     assert bare.report["trust"]["overlap"]["share"] == PRIOR_OVERLAP and bare.report["trust"]["realism"] == {}
+    assert bare.report["trust"]["hybrid"] is None, "nothing is predicted from queries that we made"
     assert any(f"hold {PRIOR_OVERLAP:.2f} of a query's words" in note for note in bare.details["notes"])
     assert not any(one["proven"] for one in bare.report["generations"])
 
