@@ -84,17 +84,20 @@ def averages(cases: Sequence[Case]) -> Found:
     return [(case, {name: line[0] for name, line in fit(others(cases, case)).lines.items()}) for case in cases]
 
 
-def judged(cases: Sequence[Case], queries: int) -> Found:
-    """What so many judged queries say, beside the truth of the remaining ones; cases with twice as many."""
+def by_sample(cases: Sequence[Case], queries: int, judged: bool) -> Found:
+    """What so many queries say, by their judgements or without, beside the truth of the remaining ones; cases with
+    twice as many."""
     rng, found = np.random.default_rng(SEED), []
     for case in cases:
+        if case["queries"] < 2 * queries:
+            continue
+        learned = None if judged else fit(others(cases, case))
         values = {name: np.asarray(case["by_query"][name]) for name in case["truth"]}
-        for _ in range(DRAWS if case["queries"] >= 2 * queries else 0):
+        for _ in range(DRAWS):
             order = rng.permutation(case["queries"])
-            truth = {name: float(one[order[queries:]].mean()) for name, one in values.items()}
-            found.append(
-                ({**case, "truth": truth}, {name: float(one[order[:queries]].mean()) for name, one in values.items()})
-            )
+            known, rest = order[:queries], order[queries:]
+            said = learned(signals(case, known)) if learned else {n: float(v[known].mean()) for n, v in values.items()}
+            found.append(({**case, "truth": {name: float(one[rest].mean()) for name, one in values.items()}}, said))
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.estimates_prediction import averages, coverage, judged, numbers, others, predictions
+from benchmarks.estimates_prediction import averages, by_sample, coverage, numbers, others, predictions
 from sdretrieval.synthetic_queries.overlap import LEAST, MOST
 
 Case = Mapping[str, Any]
@@ -56,6 +56,8 @@ def lines(cases: Sequence[Case]) -> Iterator[str]:
     found = predictions(cases)
     held = (f"{name} {coverage(found, name, LEVEL)[2]:.0%}" for name in WEIGHT_OF)
     yield f"Intervals held out hold the truth: {', '.join(held)}"
+    yield ""
+    yield from by_system(found)
     synthetic = list(estimates(cases, matched, ESTIMATED))
     low, high, covered = interval(synthetic)
     yield ""
@@ -74,6 +76,18 @@ def lines(cases: Sequence[Case]) -> Iterator[str]:
     yield f"overlap = {intercept:+.2f} {slope:+.2f} x top share; median {prior(cases[0], cases):.2f}"
 
 
+def by_system(found: Sequence[tuple[Case, Mapping[str, float]]]) -> Iterator[str]:
+    """Right signs of some systems, and what is gained by the mixture that is chosen."""
+    for start in ("bm25", "z", "abs"):
+        pairs = [(est[n], true) for case, est in found for n, true in case["truth"].items() if n.startswith(start)]
+        large = [pair for pair in pairs if abs(pair[1]) > MATTERS]
+        lost = [est for est, true in large if true < 0]
+        right = np.mean([est * true > 0 for est, true in large] or [0.0])
+        yield f"{start}: right signs {right:.0%} of {len(large)}, losses seen {sum(e < 0 for e in lost)} of {len(lost)}"
+    gains = [case["truth"][max(ABSOLUTE, key=est.__getitem__)] for case, est in found]
+    yield f"The mixture that is chosen gains {np.mean(gains):+.3f} on average, at least {min(gains):+.3f}"
+
+
 def rules(cases: Sequence[Case]) -> Iterator[tuple[str, list[tuple[Case, dict[str, float]]]]]:
     """What is compared: each rule's name, and what it says of each case."""
     yield "predicted, all example queries", predictions(cases)
@@ -81,10 +95,11 @@ def rules(cases: Sequence[Case]) -> Iterator[tuple[str, list[tuple[Case, dict[st
         yield f"predicted, {count} example queries", predictions(cases, count)
     yield "predicted, learned on other models alone", predictions(cases, other_models=True)
     yield "the mean of the other collections", averages(cases)
-    for count in (30, 10):
-        yield f"{count} judged queries, truth by the others", judged(cases, count)
+    for count in (10, 30):
+        yield f"predicted, {count} example queries; truth by others", by_sample(cases, count, judged=False)
+        yield f"{count} judged queries; truth by others", by_sample(cases, count, judged=True)
     for name, overlap in (("example queries", matched), ("no query", prior), ("overlap known", known)):
-        for kinds in (("title",), ("keywords",), ESTIMATED):
+        for kinds in (("title",), ("keywords",), ("sentence",), ESTIMATED):
             yield f"synthetic {' + '.join(kinds)}, {name}", list(estimates(cases, overlap, kinds))
 
 

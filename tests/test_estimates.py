@@ -64,9 +64,11 @@ def test_predictions_follow_closeness_but_keep_to_what_was_seen() -> None:
 
 
 def test_few_judged_queries_are_compared_with_the_others() -> None:
-    found = prediction.judged(CASES, 4)
+    found = prediction.by_sample(CASES, 4, judged=True)
     assert len(found) == 10 * len(CASES) and all(est == pytest.approx(one["truth"]) for one, est in found)
-    assert not prediction.judged(CASES, 5), "too few are left"
+    predicted = prediction.by_sample(CASES, 4, judged=False)
+    assert [one["truth"] for one, _ in predicted] == [one["truth"] for one, _ in found]
+    assert not prediction.by_sample(CASES, 5, judged=True), "too few are left"
 
 
 def test_a_wrong_choice_costs_what_the_best_has_more() -> None:

@@ -32,7 +32,10 @@ def probe_command(config: ConfigFile, settings: Settings = None, runs: Runs = No
     ]  # fmt: skip
     value = f"{dev_name(record['estimate'], record['judge'])} {record['measure']}"
     columns = ["teacher", value, "headroom", "95 % interval", "p (Holm)"]
-    print_table(columns, rows, right=[value, "headroom", "p (Holm)"])
+    if record["predicted"]:
+        columns.append("predicted")
+        rows = [[*row, signed(of["predicted"])] for row, of in zip(rows, record["rows"], strict=True)]
+    print_table(columns, rows, right=[value, "headroom", "p (Holm)", "predicted"])
     parts = [(w, m["name"]) for w, m in zip(record["weights"], record["members"], strict=True) if w > 0]
     mixture = " + ".join(name if len(parts) == 1 else f"{weight:g} {name}" for weight, name in parts)
     advice = "train" if record["train"] else "skip training, there is nothing to learn"

@@ -15,7 +15,7 @@ DEFAULT_SHARES: Mapping[Kind, float] = {
 }  # fmt: skip
 JUDGING: tuple[Kind, ...] = ("title", "keywords")
 """Kinds that measure; all others train. A student that has learned a kind is good at that kind, which is no gain in
-search. Titles and keywords tell best which of two systems is better (docs/estimates.md)."""
+search. Of all kinds, titles and keywords tell best which of two systems is better (docs/estimates.md)."""
 VERBATIM: frozenset[Kind] = frozenset({"title", "sentence"})
 """Kinds whose text is in the document word for word."""
 EXAMPLES = 3
