@@ -249,7 +249,7 @@ def main() -> None:
         asked.json.write_text(json.dumps(rows, indent=1), encoding="utf8")
     shown = ["z-scores, even", "reciprocal ranks", "log-odds (txtai)", named("coverage", 6), named("norm", 2)]
     print(summary(rows), by_collection(rows, shown), sep="\n")
-    for kind in STRENGTHS:
+    for kind in STRENGTHS if len({row["collection"] for row in rows}) > 1 else ():
         print(f"\n{kind}:\n{held_out(rows, kind)}")
 
 

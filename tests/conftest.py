@@ -101,7 +101,7 @@ LONG = (
 """Files that take longest: they begin first, so that no process works on one alone at the end."""
 
 
-NURSERY = ("test_resume.py", "test_pipeline.py", "test_grown_corpus.py")
+NURSERY = ("test_resume.py", "test_pipeline.py", "test_grown_corpus.py", "test_language_model.py")
 """Files whose tests run in forked processes: they share one process that has imported everything."""
 
 

@@ -22,8 +22,8 @@ from benchmarks.record import BEGIN, END, Record, Row, compared, update_readme
 from benchmarks.scaling import exponent
 from benchmarks.sides import Side, measure
 from sdretrieval.corpus.read import python_stdlib
-from sdretrieval.corpus.sources import open_corpus
 from tests.helpers import counting_sides
+from tests.helpers.tiny import write_random_vectors
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -192,12 +192,8 @@ def test_a_forecast_is_set_beside_what_came() -> None:
 
 def test_mixing_finds_the_mixture_that_harms_nowhere(tiny_corpus: Path, tmp_path: Path) -> None:
     """Random vectors: BM25 knows all, so every mixture gains, and more strength gains more."""
-    corpus = open_corpus(str(tiny_corpus))
-    place, chance = tmp_path / "random" / tiny_corpus.name, np.random.default_rng(0)
-    place.mkdir(parents=True)
-    for side, count in (("documents", len(corpus.documents)), ("queries", len(corpus.query_ids))):
-        vectors_ND = chance.normal(size=(count, 8)).astype(np.float32)
-        np.save(place / f"{side}.npy", vectors_ND / np.linalg.norm(vectors_ND, axis=1, keepdims=True))
+    place = tmp_path / "random" / tiny_corpus.name
+    write_random_vectors(tiny_corpus, place)
     rows = mixing.measure(tiny_corpus, ["random"], tmp_path)
     of = {row["mixture"]: row["difference"] for row in rows}
     least, most = mixing.named("coverage", 2), mixing.named("coverage", 12)
@@ -208,6 +204,6 @@ def test_mixing_finds_the_mixture_that_harms_nowhere(tiny_corpus: Path, tmp_path
     assert "worst -0.100" in table.splitlines()[-1]
     row = next(line for line in mixing.summary([*rows, *harmed]).splitlines() if line.startswith(f"| {most} |"))
     assert row.endswith("-0.100 (other) | 1 of 2 | 1 |")
-    np.save(place / "queries.npy", vectors_ND[:3])
+    np.save(place / "queries.npy", np.load(place / "queries.npy")[:3])
     with pytest.raises(SystemExit, match="rows of another collection"):
         mixing.measure(tiny_corpus, ["random"], tmp_path)

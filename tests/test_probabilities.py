@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.no_answer import PLAIN, halves, told
 from benchmarks.probabilities import auroc, rows, study, tables, with_dev
+from tests.helpers.runs.tiny_runs import copy_without
+from tests.helpers.tiny import write_random_vectors
 
 
 def test_auroc_counts_pairs_in_order_and_ties_half() -> None:
@@ -16,9 +18,7 @@ def test_auroc_counts_pairs_in_order_and_ties_half() -> None:
 
 
 def test_a_collection_of_test_queries_alone_is_split_in_halves(tiny_corpus: Path, tmp_path: Path) -> None:
-    alone = Path(shutil.copytree(tiny_corpus, tmp_path / "alone"))
-    for split in ("train", "dev"):
-        (alone / "qrels" / f"{split}.tsv").unlink()
+    alone = copy_without(tiny_corpus, tmp_path / "alone", "train", "dev")
     with with_dev(alone) as folder:
         lines = {path.stem: path.read_text().splitlines()[1:] for path in (folder / "qrels").iterdir()}
         assert (folder / "corpus.jsonl").read_text() == (alone / "corpus.jsonl").read_text()
@@ -42,3 +42,15 @@ def test_each_way_of_fitting_has_its_row(
     assert elsewhere["map"]["score"] == 0, "scores of another collection say nothing"
     assert elsewhere["figures"]["error"]["probability"] < elsewhere["figures"]["error"]["score"]
     assert tables(found).count("\n| one, ") == 6
+
+
+def test_a_query_without_an_answer_is_told_by_words_where_vectors_know_nothing(
+    tiny_corpus: Path, tmp_path: Path
+) -> None:
+    write_random_vectors(tiny_corpus, tmp_path / "random" / tiny_corpus.name)
+    dev, test = halves(tiny_corpus, "random", tmp_path)
+    assert len(test.answered) == len(test.firsts) == 24 and 0 < test.answered.sum() < 24
+    assert all(np.isfinite(one).all() and len(one) == 24 for one in test.features.values())
+    by = {name: auroc(test.features[name], test.answered) for name in ("score", "by BM25's first")}
+    assert by["by BM25's first"] > 0.75 and abs(by["score"] - 0.5) < 0.3
+    assert told("logistic", [dev], test, PLAIN, scaled_apart=False) > 0.75

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from sdretrieval.corpus.arrow import document_table, load_corpus, query_table, save_corpus
+from sdretrieval.corpus.arrow import document_table, load_corpus, load_left_out, query_table, save_corpus, save_left_out
 from sdretrieval.corpus.check import CorpusCheck, check_corpus
 from sdretrieval.corpus.read.beir import (
     dangling_judgements,
@@ -29,6 +29,8 @@ from sdretrieval.corpus.sources import (
 from sdretrieval.corpus.splits import (
     Dangling,
     carve_dev,
+    cut_queries,
+    left_out,
     repeated_queries,
     require_positives,
     require_split,
@@ -55,6 +57,7 @@ __all__ = [
     "carve_dev",
     "check_corpus",
     "content_digest",
+    "cut_queries",
     "dangling_judgements",
     "default_cache",
     "document_table",
@@ -62,8 +65,10 @@ __all__ = [
     "find_source",
     "import_corpus",
     "joined",
+    "left_out",
     "limit_documents",
     "load_corpus",
+    "load_left_out",
     "normalised",
     "open_corpus",
     "query_table",
@@ -76,6 +81,7 @@ __all__ = [
     "require_split",
     "resolve",
     "save_corpus",
+    "save_left_out",
     "training_queries",
     "with_queries",
     "write_beir",

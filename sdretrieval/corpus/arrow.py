@@ -20,7 +20,7 @@ QUERY_COLUMNS = ("id", "text")
 ROWS_A_BATCH = 10_000
 CHARACTERS_A_BATCH = 2**28
 """Arrow's string columns hold at most 2 GiB a chunk, and a character takes up to 4 bytes."""
-CARD = "corpus.json"
+CARD, LEFT_OUT = "corpus.json", "left_out"
 
 
 def string_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Dataset:
@@ -107,6 +107,21 @@ def save_corpus(corpus: Corpus, folder: Path) -> None:
         "splits": {split: len(judged) for split, judged in qrels.items()},
     }
     (folder / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf8")
+
+
+def save_left_out(queries: Dataset, folder: Path) -> None:
+    """Write into a saved corpus' `folder` the queries that were left out of it, so that they can be named."""
+    if len(queries):
+        with quiet_datasets():
+            queries.save_to_disk(str(folder / LEFT_OUT))
+
+
+def load_left_out(folder: Path) -> Dataset:
+    """What `save_left_out` wrote."""
+    from datasets import load_from_disk
+
+    with quiet_datasets():
+        return load_from_disk(str(folder / LEFT_OUT)) if (folder / LEFT_OUT).is_dir() else query_table(())
 
 
 def load_corpus(folder: Path) -> Corpus:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence, Set
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from sdretrieval.corpus.arrow import query_table, table_rows
 from sdretrieval.corpus.text import hash_rank, normalised
 from sdretrieval.corpus.types import Corpus, Qrels
 from sdretrieval.errors import CorpusError
 from sdretrieval.formatting import quantity
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 logger = logging.getLogger("sdretrieval")
 NOT_COMPARABLE = (
@@ -171,6 +175,20 @@ def training_queries(corpus: Corpus, split: str = "train", exclude: Collection[s
     seen = {normalised(text) for text in corpus.query_texts(seen_rows)}
     rows = corpus.split_rows(split)
     return [row for row, text in zip(rows, corpus.query_texts(rows), strict=True) if normalised(text) not in seen]
+
+
+def cut_queries(corpus: Corpus, kept: Set[str]) -> Corpus:
+    """The corpus with the queries of these ids alone, in their order, and with their judgements."""
+    rows = (row for row in table_rows(corpus.queries) if row[0] in kept)
+    judged = {
+        s: {query: grades for query, grades in qrels.items() if query in kept} for s, qrels in corpus.qrels.items()
+    }
+    return replace(corpus, queries=query_table(rows), qrels={split: qrels for split, qrels in judged.items() if qrels})
+
+
+def left_out(corpus: Corpus, kept: Set[str]) -> Dataset:
+    """The table of the queries that `cut_queries` leaves out."""
+    return query_table(row for row in table_rows(corpus.queries) if row[0] not in kept)
 
 
 def _positives(judged: Mapping[str, int]) -> list[str]:

@@ -10,14 +10,18 @@ import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sdretrieval.corpus.arrow import query_table
 from sdretrieval.corpus.text import LIST_AT_MOST, content_digest
 from sdretrieval.corpus.types import Corpus
 from sdretrieval.errors import RequestError
 from sdretrieval.formatting import cell_text, text_of_cell
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 RELEVANT, NOT, UNMARKED = "relevant", "not", ""
 WORDS = (RELEVANT, NOT, UNMARKED)
@@ -90,21 +94,24 @@ def read_marks(path: Path) -> list[Mark]:
 
 
 def resolve(
-    marks: Iterable[Mark], corpus: Corpus, train_rows: Iterable[int], path: Path
+    marks: Iterable[Mark], corpus: Corpus, train_rows: Iterable[int], path: Path, left_out: Dataset | None = None
 ) -> tuple[Verdicts, list[Mark]]:
-    """The marks as rows, and those of queries that are not trained on, which say nothing here.
+    """The marks as rows, and those of queries that are not trained on, which say nothing here: some of these were
+    `left_out` of the corpus.
 
     A digest means every row with that text. Raises RequestError, with line numbers, for a query or document that is not
     in the corpus, and for a pair that two lines mark differently.
     """
     marks = list(marks)
     queries = _rows_by_name(corpus, "query", {mark.query for mark in marks})
+    unused = replace(corpus, queries=query_table(()) if left_out is None else left_out)
+    elsewhere = _rows_by_name(unused, "query", {mark.query for mark in marks} - queries.keys())
     documents = _rows_by_name(corpus, "document", {mark.document for mark in marks})
     train, problems, idle = set(train_rows), [], []
     verdicts: dict[tuple[int, int], Mark] = {}
     for mark in marks:
         rows_of = {"query": queries.get(mark.query), "document": documents.get(mark.document)}
-        missing = [side for side in SIDES if not rows_of[side]]
+        missing = [side for side in SIDES if not rows_of[side] and not (side == "query" and mark.query in elsewhere)]
         if missing:
             name = getattr(mark, missing[0])
             problems.append(f"line {mark.line}: no {missing[0]} of this corpus has the {name.replace(':', ' ', 1)}")

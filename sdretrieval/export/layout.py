@@ -6,7 +6,8 @@ A bundle may come from anyone: whatever is read of it is checked, and is a Damag
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -189,9 +190,20 @@ def differences(folder: Path, manifest: Manifest, parts: Collection[str] | None 
     return len(actual), "; ".join(faults)
 
 
+@contextmanager
+def _exported() -> Iterator[None]:
+    """Nobody can build a part of a bundle again: the remedy is another."""
+    try:
+        yield
+    except DamagedArtifact as damage:
+        found, _, _ = str(damage).rpartition("; build ")
+        raise DamagedArtifact(f"{found or damage}; export the run again") from damage
+
+
 def open_index(folder: Path, manifest: Manifest, device: str) -> tuple[VectorIndex, list[str]]:
     """The index, and the document id of each of its rows. Raises DamagedArtifact if they are not the manifest's."""
-    index = VectorIndex.load(folder / INDEX, device)
+    with _exported():
+        index = VectorIndex.load(folder / INDEX, device)
     try:
         ids = json.loads((folder / IDS).read_text(encoding="utf8"))
     except (FileNotFoundError, ValueError, RecursionError) as error:
@@ -235,7 +247,8 @@ def open_probabilities(folder: Path, documents: int) -> Probabilities | None:
         card.map.check()
     except DamagedArtifact as error:
         raise DamagedArtifact(f"{folder / PROBABILITY} cannot be read ({error}); export the run again") from error
-    lexical = LexicalIndex.load(folder / LEXICAL) if card.words else None
+    with _exported():
+        lexical = LexicalIndex.load(folder / LEXICAL) if card.words else None
     if lexical is not None and lexical.count != documents:
         raise DamagedArtifact(
             f"{folder / LEXICAL} holds {lexical.count} documents, expected {documents}; export the run again"

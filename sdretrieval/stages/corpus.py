@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import replace
 from itertools import chain
 from math import ceil
@@ -14,12 +14,15 @@ from sdretrieval.config import Config, WriterConfig, identity_fields
 from sdretrieval.corpus import (
     Corpus,
     carve_dev,
+    cut_queries,
     find_source,
+    left_out,
     normalised,
     open_corpus,
     repeated_queries,
     require_positives,
     save_corpus,
+    save_left_out,
     training_queries,
 )
 from sdretrieval.corpus.arrow import query_table, table_rows
@@ -83,7 +86,7 @@ def collect(run: Run) -> Collection:
         if find_source(cfg.source).digest() != digest:  # it would be found again under the digest of what it was
             raise CorpusError(f"corpus {cfg.source} was changed while it was read; run again when nothing writes to it")
 
-    return Collection(run.runner.stage("0/corpus", 5, identity, [digest], build))
+    return Collection(run.runner.stage("0/corpus", 6, identity, [digest], build))
 
 
 def writer_of(config: Config) -> WriterConfig | None:
@@ -112,7 +115,7 @@ def build_corpus(work: Work, config: Config, chat: Callable[[WriterConfig, str],
     raw = open_corpus(cfg.source, max_documents=cfg.max_documents, keep_positives_of=deciding)
     splits = Splits(raw, config, chat)
     splits.fill()
-    corpus, train = splits.corpus, splits.train
+    corpus, train = cut_queries(splits.corpus, splits.used), splits.train
     repeated = repeated_queries(raw)
     if repeated:
         logger.warning(
@@ -121,12 +124,12 @@ def build_corpus(work: Work, config: Config, chat: Callable[[WriterConfig, str],
             next(iter(repeated)),
         )
     save_corpus(corpus, work.folder / "corpus")
+    save_left_out(left_out(splits.corpus, splits.used), work.folder / "corpus")
     notes = {
         "name": raw.name,
         "estimate": not cfg.labels,
         "train_queries": train,
         "repeated_queries": len(repeated),
-        "splits": {split: len(judged) for split, judged in corpus.qrels.items()},
     }
     write_json(work.folder / "notes.json", notes)
     if splits.generated:
@@ -178,6 +181,12 @@ class Splits:
         self._choose_training()
         if self.generated:
             self._thin()
+
+    @property
+    def used(self) -> Set[str]:
+        """Ids of the queries that a stage reads: of others, nobody needs a vector."""
+        measuring = (self.corpus.qrels["dev"], self.corpus.qrels[self._config.evaluate.split])
+        return {*self.train, *self.examples, *chain.from_iterable(measuring)}
 
     def _choose_training(self) -> None:
         cfg, corpus = self._config.corpus, self.corpus

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from sdretrieval.corpus import read_marks, resolve
+from sdretrieval.corpus import load_left_out, read_marks, resolve
 from sdretrieval.corpus.read.example_queries import ENOUGH
 from sdretrieval.corpus.text import examples
 from sdretrieval.encode.student import Student
@@ -132,7 +132,8 @@ def with_verdicts(run: Run, collection: Collection) -> Collection:
 
     def build(work: Work) -> None:
         """`verdicts.json`: the file's marks as rows. Those of queries that are not trained on are counted and named."""
-        found, idle = resolve(marks, collection.corpus, collection.train_rows.tolist(), path)
+        left_out = load_left_out(collection.made.path / "corpus")
+        found, idle = resolve(marks, collection.corpus, collection.train_rows.tolist(), path, left_out)
         if idle:
             logger.warning(
                 "verdicts %s: without effect, since about queries that are not trained on (dev, test, or left out): "

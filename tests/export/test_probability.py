@@ -102,6 +102,17 @@ def test_a_card_whose_field_is_missing_or_of_another_type_is_refused_by_its_name
             VectorIndex.load(tmp_path / "index", "cpu")
 
 
+def test_of_a_bundle_that_somebody_signed_again_the_field_and_the_remedy_are_named(copied: Path) -> None:
+    path = copied / "index" / "card.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"factory": None}))
+    sign_again(copied)
+    said = r"card\.json: factory: Input should be a valid string, found null\); export the run again$"
+    with pytest.raises(DamagedArtifact, match=said):
+        Searcher.open(copied, device="cpu")
+    (check,) = [check for check in verify_bundle(copied).checks if check.name == "index"]
+    assert not check.ok and "factory: Input should be a valid string, found null" in check.detail
+
+
 def test_a_text_that_is_none_is_not_shown_as_one(tmp_path: Path) -> None:
     (tmp_path / "documents.jsonl").write_text('{"id": "d", "title": null, "text": "words"}\n')
     with pytest.raises(DamagedArtifact, match=r"documents.jsonl:1: no title and text .*title None"):

@@ -160,6 +160,19 @@ def _write_bert(folder: Path, kind: Any, seed: int, dims: int = 32) -> None:
     tokenizer.save_pretrained(folder)
 
 
+def write_random_vectors(corpus: Path, folder: Path) -> None:
+    """`documents.npy` and `queries.npy` of a collection, as benchmarks keep vectors: 8 dims that know nothing."""
+    import numpy as np
+
+    from sdretrieval.corpus import open_corpus
+
+    opened, chance = open_corpus(str(corpus)), np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    for side, count in (("documents", len(opened.documents)), ("queries", len(opened.query_ids))):
+        vectors_ND = chance.normal(size=(count, 8)).astype(np.float32)
+        np.save(folder / f"{side}.npy", vectors_ND / np.linalg.norm(vectors_ND, axis=1, keepdims=True))
+
+
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     for made in (

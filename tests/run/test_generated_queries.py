@@ -32,7 +32,7 @@ from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 from sdretrieval.synthetic_queries.overlap import PRIOR as PRIOR_OVERLAP
 from sdretrieval.teachers.ensemble import TeacherScores
-from tests.helpers.runs.tiny_runs import EMA, LEXICAL, MakeConfig, ensemble, keys_of, ledger_of
+from tests.helpers.runs.tiny_runs import EMA, LEXICAL, MakeConfig, copy_without, ensemble, keys_of, ledger_of
 
 COUNTS = {"labels": False, "dev_queries": 12, "generated_queries": 40}
 
@@ -151,8 +151,7 @@ def test_another_filter_makes_no_vector_anew(
 def test_queries_of_a_log_are_trained_on_if_asked(
     tiny_corpus: Path, make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    copy = Path(shutil.copytree(tiny_corpus, tmp_path / "copy"))
-    (copy / "qrels" / "train.tsv").unlink()
+    copy = copy_without(tiny_corpus, tmp_path / "copy", "train")
     corpus = {"source": str(copy), "labels": False, "dev_queries": 12}
     with pytest.raises(CorpusError, match=r"train on the \d+ queries without a judgement \(--set corpus\.unjudged"):
         build_corpus(Work(tmp_path / "refused"), make_config(corpus=corpus))
@@ -166,9 +165,7 @@ def test_queries_of_a_log_are_trained_on_if_asked(
 def test_a_corpus_with_clicks_alone_measures_on_synthetic_queries(
     tiny_corpus: Path, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    copy = Path(shutil.copytree(tiny_corpus, tmp_path / "clicked"))
-    for split in ("dev", "test"):
-        (copy / "qrels" / f"{split}.tsv").unlink()
+    copy = copy_without(tiny_corpus, tmp_path / "clicked", "dev", "test")
     config = make_config(corpus={"source": str(copy), "labels": False, "dev_queries": 10, "unjudged_queries": True})
     check_corpus(config)
     build_corpus(Work(tmp_path / "made"), config)

@@ -17,15 +17,9 @@ from sdretrieval.stages import guard
 from sdretrieval.stages.guard import Forgotten, guarded
 from sdretrieval.stages.run import Weights
 from tests.helpers import tiny
-from tests.helpers.runs.tiny_runs import MakeConfig, keys_of, ledger_of, made_in
+from tests.helpers.runs.tiny_runs import MakeConfig, copy_without, keys_of, ledger_of, made_in, run
 
 CONTROLS = "evaluate.controls=[hard_labels, shuffled_teacher]"
-
-
-def run(config: object, runs: Path) -> RunResult:
-    result = run_config(config, runs=runs)  # type: ignore[arg-type]
-    assert result is not None
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +112,7 @@ def test_if_queries_alone_learn_the_guards_documents_stay_the_bases(
 def test_a_guard_that_cannot_guard_is_refused_before_any_work(
     tiny_corpus: Path, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    few = Path(shutil.copytree(tiny_corpus, tmp_path / "few"))
-    for name in ("train", "dev"):
-        (few / "qrels" / f"{name}.tsv").unlink()
+    few = copy_without(tiny_corpus, tmp_path / "few", "train", "dev")
     lines = (few / "qrels" / "test.tsv").read_text().splitlines()
     (few / "qrels" / "test.tsv").write_text("\n".join(lines[:8]) + "\n")
     (tmp_path / "notes").mkdir()

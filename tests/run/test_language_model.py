@@ -16,12 +16,16 @@ from sdretrieval.cli.lookup import Serving
 from sdretrieval.errors import RequestError, WorkError
 from sdretrieval.files import read_json
 from sdretrieval.run.api import plan_config, run_config
+from sdretrieval.stages import judge as judging
 from sdretrieval.store.run_folder import REPORT
 from tests.helpers.chat_server import ChatServer, chat_server
 from tests.helpers.runs.nursery import Nursery
 from tests.helpers.runs.tiny_runs import MakeConfig, artifact, ledger_of, made_in
 
 COUNTS = {"labels": False, "dev_queries": 20, "generated_queries": 40}
+FEW = {"labels": False, "dev_queries": 6, "generated_queries": 12}
+DEPTH = 10
+"""Of the pairs that are judged: an answer of the server takes as long as a pair of a cross-encoder."""
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +41,8 @@ def written(
     """A finished run: the model writes training queries and judges dev; the collection's test queries are judged."""
     generate = {"written": 100, "within": 50, "writer": server.config}  # beside the other kinds' 1
     corpus = {"source": str(tiny_corpus), "generate": generate, **COUNTS}
-    judge = {**server.config, "model": "tiny-judge"}
-    return run_config(make_config(corpus=corpus, evaluate={"judge": judge}), runs=tmp_path_factory.mktemp("runs"))
+    evaluate = {"judge": {**server.config, "model": "tiny-judge"}, "teacher_depth": DEPTH}
+    return run_config(make_config(corpus=corpus, evaluate=evaluate), runs=tmp_path_factory.mktemp("runs"))
 
 
 def test_the_model_writes_queries_from_the_documents_that_they_are_for(written: Any, server: ChatServer) -> None:
@@ -56,7 +60,7 @@ def test_dev_is_measured_by_the_grades(written: Any) -> None:
     judged = written.report["judge"]
     assert judged["model"] == "tiny-judge" and judged["dev"]["pairs"] == sum(judged["dev"]["grades"].values())
     assert written.report["n_dev_queries"] == judged["dev"]["answered"] <= judged["dev"]["queries"]
-    assert 20 < judged["dev"]["pairs"] / judged["dev"]["queries"] <= 41
+    assert DEPTH < judged["dev"]["pairs"] / judged["dev"]["queries"] <= 2 * DEPTH + 1
     grades = read_json(artifact(written.folder, "0/judge:dev") / "judged.json")["grades"]
     dev = Serving.of(written.folder).corpus().qrels["dev"]  # what `compare` measures by, too
     assert len(dev) == judged["dev"]["answered"]
@@ -79,7 +83,7 @@ def test_an_exported_student_says_who_judged_its_dev(written: Any, tmp_path: Pat
 
 def test_agreement_with_people_is_measured_on_the_reports_split(written: Any) -> None:
     found = written.report["judge"]["agreement"]
-    assert found["split"] == "test" and found["queries"] == 24 and 480 < found["pairs"] <= 24 * 41
+    assert found["split"] == "test" and found["queries"] == 24 and 24 * DEPTH < found["pairs"] <= 24 * (2 * DEPTH + 1)
     assert -1 <= found["kappa"] <= 1 and 0 <= found["agreed"] <= 1 and found["of_relevant"] > 0.5
     assert any("tiny-judge and people agree on" in note for note in written.details["notes"])
 
@@ -127,7 +131,7 @@ def test_killed_in_the_middle_it_asks_only_for_the_rest(
     tiny_corpus: Path, make_config: MakeConfig, nursery: Nursery, tmp_path: Path
 ) -> None:
     with chat_server(rest="slow 0.03") as server:
-        corpus = {"source": str(tiny_corpus), "generate": {"written": 1, "writer": server.config}, **COUNTS}
+        corpus = {"source": str(tiny_corpus), "generate": {"written": 1, "writer": server.config}, **FEW}
         config = make_config(corpus=corpus)
         killed = nursery.run(config, tmp_path, until="0/corpus", kill_at="0/corpus", kill_when="store/answers/*.jsonl")
         assert killed.code == -9
@@ -147,15 +151,16 @@ def test_a_server_that_fails_says_so_once_and_keeps_what_it_gave(
 ) -> None:
     monkeypatch.setattr(asking, "FIRST_WAIT", 0.001)
     with chat_server([""] * 5, rest="500") as server:
-        corpus = {"source": str(tiny_corpus), "generate": {"written": 1, "writer": server.config}, **COUNTS}
+        corpus = {"source": str(tiny_corpus), "generate": {"written": 1, "writer": server.config}, **FEW}
         with pytest.raises(WorkError, match=r"5 answers kept: run again, and only the others are asked for") as caught:
             run_config(make_config(corpus=corpus), runs=tmp_path, until="0/corpus")
     assert server.url in str(caught.value) and "tiny-writer" in str(caught.value)
 
 
 def test_with_labels_the_judge_only_tells_how_far_people_agree(
-    finished_copy: Path, finished: Any, full_config: Any, make_config: MakeConfig
+    finished_copy: Path, finished: Any, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(judging, "CHECKED", 4)
     with chat_server() as server:
         config = make_config(evaluate={"judge": server.config, "controls": ["hard_labels", "shuffled_teacher"]})
         before = len(ledger_of(finished_copy / "tiny"))
@@ -171,6 +176,6 @@ def test_a_judge_who_finds_nothing_relevant_measures_nothing(
 ) -> None:
     with chat_server(rest="says 1") as server:
         corpus = {"source": str(tiny_corpus), **COUNTS}
-        config = make_config(corpus=corpus, evaluate={"judge": server.config})
+        config = make_config(corpus=corpus, evaluate={"judge": server.config, "teacher_depth": 2})
         with pytest.raises(WorkError, match=r"evaluate\.judge: tiny-writer calls no document relevant to any of \d+"):
             run_config(config, runs=tmp_path, until="0/judge:dev")

@@ -151,6 +151,26 @@ def test_an_idle_verdict_is_said(
     )
 
 
+def test_queries_that_no_stage_needs_are_not_encoded_and_verdicts_on_them_have_no_effect(
+    make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = "corpus.train_queries=8"
+    run_config(make_config(few), runs=tmp_path, until="1/encode")
+    kept = load_corpus(artifact(tmp_path / "tiny", "0/corpus") / "corpus")
+    counts = {record["stage"]: record["counts"] for record in ledger_of(tmp_path / "tiny")}
+    assert counts["1/encode"]["query_windows"] == len(kept.queries) == 8 + 20 + 24, "train, dev and test"
+    assert {split: len(judged) for split, judged in kept.qrels.items()} == {"train": 8, "dev": 20, "test": 24}
+    unused = next(f"q{n}" for n in range(40) if f"q{n}" not in kept.query_row)
+    path = tmp_path / "marks.csv"
+    path.write_text(f"verdict,query_id,document_id\nnot,{unused},d0\n")
+    with caplog.at_level(logging.WARNING, logger="sdretrieval"):
+        run_config(make_config(few, f"corpus.verdicts={path}"), runs=tmp_path, until="0/verdicts")
+    assert "not trained on (dev, test, or left out): 1 verdict, line 2" in caplog.text
+    path.write_text(f"verdict,query_id,document_id\nnot,{unused},nowhere\nnot,q9999,d0\n")
+    with pytest.raises(RequestError, match="line 2: no document .* nowhere; line 3: no query .* q9999"):
+        run_config(make_config(few, f"corpus.verdicts={path}"), runs=tmp_path, until="0/verdicts")
+
+
 def test_vectors_are_trained_on_and_shuffled_for_the_control(make_config: MakeConfig, tmp_path: Path) -> None:
     teacher = {"kind": "ensemble", "members": [AUTO[0] | {"weight": 0.5}, AUTO[1] | {"weight": 0.5}]}
     config = make_config("train.loss=embedding", "evaluate.controls=[shuffled_teacher]", teacher=teacher)

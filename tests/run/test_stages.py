@@ -30,7 +30,7 @@ from sdretrieval.targets.build import Targets
 from sdretrieval.targets.calibrate import EVIDENCE, spread_statistics, unit_statistics
 from sdretrieval.targets.temperature import log_softmax
 from sdretrieval.teachers.ensemble import MemberScores, TeacherScores
-from tests.helpers.runs.tiny_runs import EMA, LEXICAL, MakeConfig, artifact, figures, ledger_of, made_in
+from tests.helpers.runs.tiny_runs import EMA, LEXICAL, MakeConfig, artifact, copy_without, figures, ledger_of, made_in
 
 # --- sources
 
@@ -85,8 +85,7 @@ def test_a_packed_beir_folder_is_read_as_it_is(tiny_corpus: Path, tmp_path: Path
 def test_a_corpus_without_training_queries_says_how_to_get_some(
     tiny_corpus: Path, make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    copy = Path(shutil.copytree(tiny_corpus, tmp_path / "copy"))
-    (copy / "qrels" / "train.tsv").unlink()
+    copy = copy_without(tiny_corpus, tmp_path / "copy", "train")
     config = make_config(corpus={"source": str(copy), "labels": False})
     with pytest.raises(CorpusError, match=r"--set corpus\.generated_queries=1000"):
         build_corpus(Work(tmp_path), config)

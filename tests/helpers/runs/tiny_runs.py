@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import string
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.config import Config
 from sdretrieval.files import read_json
+from sdretrieval.run.api import RunResult, run_config
 from sdretrieval.store import Store
+from sdretrieval.store.runner import Planned
 from sdretrieval.store.run_folder import write_report
 
 MakeConfig = Callable[..., Config]
@@ -59,6 +62,26 @@ def write_letters(folder: Path) -> Path:
         lines = [f"q{n}\td{n}\t1" for n in rows]
         (folder / "qrels" / f"{split}.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *lines]) + "\n")
     return folder
+
+
+def copy_without(corpus: Path, folder: Path, *splits: str) -> Path:
+    """A copy of a collection without the judgements of some splits."""
+    copied = Path(shutil.copytree(corpus, folder))
+    for split in splits:
+        (copied / "qrels" / f"{split}.tsv").unlink()
+    return copied
+
+
+def run(config: Config, runs: Path, **how: Any) -> RunResult:
+    """A whole run."""
+    result = run_config(config, runs=runs, **how)
+    assert result is not None
+    return result
+
+
+def to_run(plan: list[Planned]) -> dict[str, str]:
+    """Why, by address, of the stages that a plan would run."""
+    return {line.address: line.why for line in plan if not line.cached}
 
 
 def ledger_of(folder: Path) -> list[dict[str, Any]]:
