@@ -73,19 +73,9 @@ def probe(
         )
         gate, seen = config.gate, predictable(run, collection)
         build_probe(
-            work,
-            collection,
-            rows,
-            lists,
-            scores,
-            student,
-            weights,
-            gate.measure,
-            gate.tolerance,
-            config.seed,
-            default,
+            work, collection, rows, lists, scores, student, weights, gate.measure, gate.tolerance, config.seed, default,
             seen,
-        )
+        )  # fmt: skip
 
     identity = {
         "members": members,
