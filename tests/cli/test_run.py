@@ -111,11 +111,11 @@ def test_probe_ranks_the_mixtures_and_advises(finished: Finished, call: Call) ->
     assert "estimate" not in table
 
 
-def test_without_labels_every_advice_is_an_estimate(finished: Finished, call: Call) -> None:
+def test_without_labels_advice_is_an_estimate_or_predicted(finished: Finished, call: Call) -> None:
     done = call("probe", finished.config, "--runs", finished.runs, "--set", "corpus.labels=false")
     assert "queries (estimate, on synthetic queries)" in done.out
     assert "dev (estimate) nDCG@10" in done.out
-    assert "advice (estimate, on synthetic queries): " in done.out
+    assert "advice (predicted from queries that people asked): " in done.out
 
 
 @pytest.mark.parametrize("split", ["test", "dev"])

@@ -136,7 +136,7 @@ def append(path: Path, *lines: str) -> None:
 @pytest.fixture(scope="module")
 def awkward_corpus(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny collection with a copy of a positive, two documents with one text, a document with a query's id (as in
-    ArguAna), a test query that repeats a train query, and 20 test queries whose positives train judges too."""
+    ArguAna), and 21 test queries whose positives train judges too, one of which repeats its train query."""
     folder = Path(shutil.copytree(tiny_corpus, tmp_path_factory.mktemp("awkward") / "awkward"))
     documents = {record["_id"]: record for record in read_lines(folder / "corpus.jsonl")}
     queries = {record["_id"]: record for record in read_lines(folder / "queries.jsonl")}
@@ -149,10 +149,10 @@ def awkward_corpus(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) 
         *(json.dumps({**twin, "_id": name}) for name in ("twin1", "twin2")),
         json.dumps({"_id": first, "title": "", "text": f"itself {queries[first]['text']}"}),
     )
-    asked = [{"_id": f"again{n}", "text": f"tell {queries[query]['text']}"} for n, (query, _) in enumerate(train[:20])]
+    asked = [{"_id": f"again{n}", "text": f"tell {queries[query]['text']}"} for n, (query, _) in enumerate(train[:21])]
     asked[5]["text"] = queries[train[5][0]]["text"]
     append(folder / "queries.jsonl", *map(json.dumps, asked))
-    append(folder / "qrels" / "test.tsv", *(f"again{n}\t{document}\t1" for n, (_, document) in enumerate(train[:20])))
+    append(folder / "qrels" / "test.tsv", *(f"again{n}\t{document}\t1" for n, (_, document) in enumerate(train[:21])))
     return folder
 
 
