@@ -184,7 +184,8 @@ class Collection:
         were dropped are empty, so that the others keep their positions."""
         if not training:
             return tokens.first(self.measuring)
-        kept = {query for judged in self.corpus.qrels.values() for query in judged}
+        # Not by `corpus.qrels`: a language model's grades leave queries out there, and are no part of this key.
+        kept = {query for queries in (self.kept or self.generated).values() for query in queries}
         pairs = zip(self.query_removed, tokens, strict=True)
         return Ragged.of([ids if one.query in kept else ids[:0] for one, ids in pairs], tokens.values_T.dtype)
 

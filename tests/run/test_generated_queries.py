@@ -19,11 +19,12 @@ from sdretrieval.evaluation import Measured
 from sdretrieval.evaluation.prediction import MATTERS
 from sdretrieval.indexes.probability import PRIOR
 from sdretrieval.mining.candidates import Candidates
+from sdretrieval.ragged import Ragged
 from sdretrieval.report.build import _seen_positives
 from sdretrieval.report.figures import Figures
 from sdretrieval.run.api import probe_config, run_config
 from sdretrieval.run.preflight import check_corpus
-from sdretrieval.stages.collection import SYNTHETIC_TRAIN, Collection
+from sdretrieval.stages.collection import JUDGED, SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.corpus import build_corpus
 from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.probe import choose
@@ -256,6 +257,19 @@ def test_the_teacher_of_training_queries_reads_no_more_of_their_documents_than_t
             np.max(vectors.documents.vectors_WD[windows[own] : windows[own + 1]] @ vectors.queries_QD[row])
         )
     assert any(abs(whole[row] - left.score[row]) > 1e-3 for row in whole), "the words that are gone count"
+
+
+def test_grades_of_a_language_model_do_not_change_which_documents_a_teacher_reads(bare: Any, tmp_path: Path) -> None:
+    prepared = prepared_of(bare.folder)
+    tokens = Ragged.of([[1, 2]] * len(prepared.query_removed), np.int32)
+    graded = {"split": "dev", "model": "m", "grades": {query: {} for query in prepared.kept["dev"]}}
+    (tmp_path / JUDGED).write_text(json.dumps(graded))
+    judged = prepared.with_judgements(Artifact("", tmp_path))
+    assert not judged.corpus.qrels["dev"], "it found no answer to any query"
+    seen = judged.query_removed_tokens(tokens, training=True)
+    assert seen.lengths.tolist() == prepared.query_removed_tokens(tokens, training=True).lengths.tolist()
+    kept = sum(map(len, prepared.kept.values()))
+    assert (seen.lengths > 0).sum() == kept < len(tokens), "queries that were dropped cost nothing"
 
 
 def test_two_runs_are_compared_on_the_queries_that_were_kept(bare: Any) -> None:
