@@ -103,13 +103,15 @@ def by_sample(cases: Sequence[Case], queries: int, judged: bool) -> Found:
 
 def numbers(cases: Sequence[Case], weights: Mapping[str, float], level: float) -> Iterator[str]:
     """The constants of `sdretrieval.evaluation.prediction`, learned from all cases; errors are those held out."""
-    learned, held_out = fit(cases), predictions(cases)
+    learned, held_out, average = fit(cases), predictions(cases), averages(cases)
     yield f"TYPICAL = {tuple(learned.typical.round(3).tolist())}"
     yield f"SEEN = {tuple(tuple(ends) for ends in learned.seen.T.round(2).tolist())}"
     for name, weight in weights.items():
         low, high, _ = coverage(held_out, name, level)
         row = (round(learned.lines[name][0], 3), *(round(slope, 2) for slope in learned.lines[name][1:]))
         yield f"BY_WEIGHT[{weight:g}] = {(*row, round(low, 2), round(high, 2))}"
+        low, high, held = coverage(average, name, level)
+        yield f"AVERAGE_ERROR[{weight:g}] = {(round(low, 2), round(high, 2))}; held out it holds {held:.0%}"
 
 
 def coverage(found: Found, name: str, level: float) -> tuple[float, float, float]:

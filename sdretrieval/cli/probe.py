@@ -40,7 +40,7 @@ def probe_command(config: ConfigFile, settings: Settings = None, runs: Runs = No
     mixture = " + ".join(name if len(parts) == 1 else f"{weight:g} {name}" for weight, name in parts)
     advice = "train" if record["train"] else "skip training, there is nothing to learn"
     if record["predicted"]:
-        mark = " (predicted from queries that people asked)"
+        mark = " (predicted from queries that people asked)" if record["predicted"]["queries"] else " (predicted)"
     if record["predicted"] or not record["train"]:
         advice += f": {record['reason']}"
     what = "best mixture" if record["chosen"] else "the config's mixture" if len(record["members"]) > 1 else "teacher"

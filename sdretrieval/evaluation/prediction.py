@@ -4,6 +4,9 @@ Two things that can be seen without any judgement tell much of it (query perform
 2010). The closer a model's best document is to the query, the more the model knows of the subject, and the less BM25
 adds. The more of the two searches' best documents are the same, the less either can add to the other.
 
+If no query is known that somebody asked, what remains is the average of other collections; nothing that documents or
+synthetic queries show says more.
+
 Measured over the collections and models of docs/estimates.md, where the numbers below come from.
 """
 
@@ -64,7 +67,10 @@ class Signals:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The difference in nDCG@10 to the bi-encoder alone, and the interval that held the truth in 90 of 100 cases."""
+    """The difference in nDCG@10 to the bi-encoder alone, and the interval that held the truth in 90 of 100 cases.
+
+    `queries`: that somebody asked and that it was predicted from; 0 if it is the average of other collections.
+    """
 
     gain: float
     low: float
@@ -89,6 +95,8 @@ BY_WEIGHT = {
 }
 """By BM25's weight on the absolute scale (1: BM25 alone): the gain of a typical collection, what a unit of closeness
 and one of agreement add to it, and the 5th and 95th percentile of truth less prediction."""
+AVERAGE_ERROR = {0.0: (0.0, 0.0), 0.25: (-0.02, 0.02), 0.5: (-0.05, 0.06), 0.75: (-0.11, 0.11), 1.0: (-0.21, 0.2)}
+"""The same percentiles if the gain of a typical collection is all that is known."""
 
 
 def mean_cosine(queries_QD: NDArray[Any], documents_QD: NDArray[Any]) -> float:
@@ -107,11 +115,16 @@ def signals(dense: Hits, lexical: Hits, unrelated: float) -> Signals:
     return Signals(closeness, float(np.mean(shared)) / DEPTH, len(shared))
 
 
-def predict(found: Signals, weight: float) -> Prediction:
+def predict(found: Signals | None, weight: float) -> Prediction:
     """What BM25 gains with that weight on the absolute scale, 0 (none) to 1 (BM25 alone); between the weights that were
-    measured, the line between their gains. Signals beyond those of the study count as the nearest that it saw."""
-    values = np.asarray([BY_WEIGHT[one] for one in sorted(BY_WEIGHT)])
-    gain, closeness, agreement, low, high = (np.interp(weight, sorted(BY_WEIGHT), column) for column in values.T)
+    measured, the line between their gains. Signals beyond those of the study count as the nearest that it saw; None:
+    the average."""
+    values = np.asarray([(*BY_WEIGHT[one], *AVERAGE_ERROR[one]) for one in sorted(BY_WEIGHT)])
+    gain, closeness, agreement, low, high, lowest, highest = (
+        np.interp(weight, sorted(BY_WEIGHT), column) for column in values.T
+    )
+    if found is None:
+        return Prediction(float(gain), float(gain + lowest), float(gain + highest), 0)
     given = (np.clip(one, *ends) for one, ends in zip((found.closeness, found.agreement), SEEN, strict=True))
     slopes = zip((closeness, agreement), given, TYPICAL, strict=True)
     predicted = float(gain + sum(slope * (one - typical) for slope, one, typical in slopes))

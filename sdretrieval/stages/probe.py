@@ -1,7 +1,7 @@
 """Stage 0/probe: has any configured teacher, or mixture, headroom over the student on the student's own candidates?
 
-If queries are known that people asked, what BM25 adds to the student is predicted from them, and synthetic dev queries
-do not decide. Otherwise dev does.
+On a dev that nobody judged, what BM25 adds to the student is predicted: from queries that people asked, or, without any,
+from what it added on other collections. Synthetic dev queries decide only where nothing was measured (other teachers).
 
 It scores each dev query's own top documents (the student's and BM25's), reranks them by every mixture of a coarse grid
 and by the config's own, and compares with the student's order by the run's measure. A teacher that is no better must
@@ -87,20 +87,21 @@ def probe(
         "seed": config.seed,
     }
     inputs = [vectors, index, lexical, collection.judged, *teacher_vectors.values()]
-    return run.runner.stage("0/probe", 5, identity, inputs, build)
+    return run.runner.stage("0/probe", 6, identity, inputs, build)
 
 
-def predictable(run: Run, collection: Collection) -> tuple[Signals, int] | None:
-    """The signals of the example queries, and which member is BM25, if the config's teacher is what the prediction was
-    learned on: the student and BM25 on the absolute scale, by nDCG@10, on a dev that nobody has judged."""
-    config, seen = run.config, collection.signals
+def predictable(run: Run, collection: Collection) -> tuple[Signals | None, int] | None:
+    """The signals of the example queries (None without any), and which member is BM25, if the config's teacher is what
+    the prediction was learned on: the student and BM25 on the absolute scale, by nDCG@10, on a dev that nobody has
+    judged."""
+    config = run.config
     members = members_of(config.teacher)
     words = [n for n, member in enumerate(members) if isinstance(member, LexicalConfig)]
     known = len(members) == 2 and len(words) == 1 and any(isinstance(member, EmaConfig) for member in members)
     scale = str(config.targets.calibrate) == "absolute" and config.gate.measure == MEASURE
-    if seen is None or not known or not scale or collection.kinds("dev") is None or collection.judge:
+    if not known or not scale or collection.kinds("dev") is None or collection.judge:
         return None
-    return seen, words[0]
+    return collection.signals, words[0]
 
 
 def probe_pool(
@@ -164,7 +165,7 @@ def with_rest(reranked: TrecRun, whole: TrecRun) -> TrecRun:
 def build_probe(
     work: Work, collection: Collection, query_rows: Array, lists: Ragged, scores: TeacherScores, student: Ragged,
     weights: Sequence[float] | None, measure: str, tolerance: float, seed: int,
-    default: tuple[float, ...] | None = None, seen: tuple[Signals, int] | None = None,
+    default: tuple[float, ...] | None = None, seen: tuple[Signals | None, int] | None = None,
 ) -> None:  # fmt: skip
     """`probe.json`: every mixture's measure, its difference to the student with interval and p, and the choice.
 
@@ -196,7 +197,10 @@ def build_probe(
         chosen = max(predicted, key=lambda one: predicted[one].gain)
     looks = 1 if configured else len(tried)
     verdict = decide(base, tried[chosen], tolerance, seed, looks=looks, kinds=kinds)
-    doubted = unlike(seen[0]) if seen else doubts(collection.realism, by_kind(base, tried[chosen], kinds or {}))
+    if seen:
+        doubted = unlike(seen[0]) if seen[0] else iter(())
+    else:
+        doubted = doubts(collection.realism, by_kind(base, tried[chosen], kinds or {}))
     record = {
         "measure": measure,
         "student": float(np.mean(list(base.values()))),
@@ -220,10 +224,10 @@ def build_probe(
 def predicted_reason(found: Prediction) -> str:
     """In a sentence."""
     enough = "" if found.gain >= MATTERS else f", below the {MATTERS:g} that are worth a training"
-    return (
-        f"its gain in {MEASURE}, predicted from {quantity(found.queries, 'queries')} that people asked, is "
-        f"{found.gain:+.4f} ({found.low:+.4f} to {found.high:+.4f}){enough}."
-    )
+    how = f"predicted from {quantity(found.queries, 'queries')} that people asked,"
+    if not found.queries:
+        how = "on average of other collections (twenty example queries would tell of this one: corpus.example_queries),"
+    return f"its gain in {MEASURE}, {how} is {found.gain:+.4f} ({found.low:+.4f} to {found.high:+.4f}){enough}."
 
 
 def choose(

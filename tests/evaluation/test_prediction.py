@@ -48,3 +48,10 @@ def test_queries_unlike_those_of_the_study_are_doubted() -> None:
     assert not list(unlike(TYPICAL_SIGNALS))
     (doubt,) = unlike(Signals(0.2, TYPICAL[1], 9))
     assert doubt.startswith("closeness of the queries that people asked is 0.20, in the study it was 0.5")
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_without_queries_it_is_the_average_and_less_certain(weight: float) -> None:
+    average, usual = predict(None, weight), predict(TYPICAL_SIGNALS, weight)
+    assert average.gain == usual.gain and average.queries == 0
+    assert average.low <= usual.low and average.high >= usual.high
