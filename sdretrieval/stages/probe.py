@@ -1,7 +1,7 @@
 """Stage 0/probe: has any configured teacher, or mixture, headroom over the student on the student's own candidates?
 
-On a dev that nobody judged, what BM25 adds to the student is predicted: from queries that people asked, or, without any,
-from what it added on other collections. Synthetic dev queries decide only where nothing was measured (other teachers).
+On a dev that nobody judged, what BM25 adds to the student is predicted: from queries that people asked or, without any,
+from what it added on other collections. Synthetic dev queries decide where nothing was measured (other teachers).
 
 It scores each dev query's own top documents (the student's and BM25's), reranks them by every mixture of a coarse grid
 and by the config's own, and compares with the student's order by the run's measure. A teacher that is no better must
