@@ -132,8 +132,13 @@ class Collection:
         return dict(read_json(self._kept.path / KEPT)["realism"]) if self._kept else {}
 
     @property
+    def cosines(self) -> bool:
+        """Whether the student's scores are cosines, which predictions are about; False if all queries are real."""
+        return bool(read_json(self._kept.path / KEPT)["cosines"]) if self._kept else False
+
+    @property
     def signals(self) -> Signals | None:
-        """What can be seen of the example queries without judgements; None without any."""
+        """What can be seen of the example queries without judgements; None without any, or without cosines."""
         record = read_json(self._kept.path / KEPT)["signals"] if self._kept else None
         return Signals(**record) if record else None
 

@@ -65,18 +65,20 @@ def consistent_queries(run: Run, collected: Collection, vectors: Vectors, lexica
             kept[split], tallies[split] = list(found.ids), found.tally.to_json()
             work.counts[f"{split}_made"], work.counts[f"{split}_kept"] = len(queries), len(found.ids)
             logger.info("synthetic queries for %s: %d of %d kept", split, len(found.ids), len(queries))
-        seen = observe(collected, vectors, lexical, run.student(run.base.student)) if collected.example_rows else None
+        student = run.student(run.base.student)
+        seen = observe(collected, vectors, lexical, student) if collected.example_rows and student.unit_length else None
         record = {
             "kept": kept,
             "tallies": tallies,
             "realism": realism(collected, vectors, kept, run.config.seed),
+            "cosines": student.unit_length,
             "signals": asdict(seen) if seen else None,
         }
         write_json(work.folder / KEPT, record)
 
     inputs = [collected.made, vectors, lexical]
     return Collection(
-        collected.made, run.runner.stage("0/queries", 4, {"within": within, "seed": run.config.seed}, inputs, build)
+        collected.made, run.runner.stage("0/queries", 5, {"within": within, "seed": run.config.seed}, inputs, build)
     )
 
 
@@ -95,10 +97,8 @@ def realism(collected: Collection, vectors: Vectors, kept: Mapping[str, Sequence
     }
 
 
-def observe(collected: Collection, vectors: Vectors, lexical: Lexical, student: Student) -> Signals | None:
-    """What can be seen of the queries that people asked without any judgement; None for a model without cosines."""
-    if not student.unit_length:
-        return None
+def observe(collected: Collection, vectors: Vectors, lexical: Lexical, student: Student) -> Signals:
+    """What can be seen of the queries that people asked without any judgement; the student's vectors have length 1."""
     rows = collected.example_rows
     texts, depth = collected.corpus.query_texts(rows), min(DEPTH, len(collected.corpus.documents))
     unrelated = mean_cosine(

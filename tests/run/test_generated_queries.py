@@ -16,7 +16,7 @@ from sdretrieval.corpus import load_corpus
 from sdretrieval.corpus.text import words_of
 from sdretrieval.errors import CorpusError
 from sdretrieval.evaluation import Measured
-from sdretrieval.evaluation.prediction import MATTERS
+from sdretrieval.evaluation.prediction import BY_WEIGHT, MATTERS
 from sdretrieval.indexes.probability import PRIOR
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Ragged
@@ -321,6 +321,18 @@ def test_without_any_query_the_report_says_what_was_assumed(bare: Any) -> None:
     assert bare.report["trust"]["hybrid"] is None, "nothing is predicted from queries that we made"
     assert any(f"hold {PRIOR_OVERLAP:.2f} of a query's words" in note for note in bare.details["notes"])
     assert not any(one["proven"] for one in bare.report["generations"])
+
+
+def test_without_any_query_other_collections_choose_the_mixture(
+    bare: Any, documents_only: Path, make_config: MakeConfig
+) -> None:
+    corpus = {"source": str(documents_only), **COUNTS}
+    auto = [{**EMA, "weight": "auto"}, {**LEXICAL, "weight": "auto"}]
+    config = make_config(corpus=corpus, targets={"calibrate": "absolute"}, teacher=ensemble(*auto))
+    probe = probe_config(config, runs=bare.folder.parent)
+    assert probe["weights"] == [0.25, 0.75] and probe["train"] and probe["doubts"] == []
+    assert probe["predicted"]["gain"] == BY_WEIGHT[0.75][0] and probe["predicted"]["queries"] == 0
+    assert "on average of other collections (twenty example queries would tell" in probe["reason"]
 
 
 def test_no_mixture_that_a_kind_punishes_is_chosen() -> None:
