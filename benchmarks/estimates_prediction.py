@@ -114,6 +114,18 @@ def numbers(cases: Sequence[Case], weights: Mapping[str, float], level: float) -
         yield f"AVERAGE_ERROR[{weight:g}] = {(round(low, 2), round(high, 2))}; held out it holds {held:.0%}"
 
 
+def cautious(cases: Sequence[Case], names: Sequence[str], most_lost: float) -> Iterator[tuple[float, float]]:
+    """By case what the system gains that is chosen, and the best of them: the highest prediction, of those whose low
+    end is no loss above `most_lost`; nothing if none gains. Predictions and errors come from other collections."""
+    for case in cases:
+        rest = others(cases, case)
+        held_out, said = predictions(rest), fit(rest)(signals(case))
+        low = {name: coverage(held_out, name, 0.9)[0] for name in names}
+        allowed = [name for name in names if said[name] > 0 and said[name] + low[name] >= -most_lost]
+        best = max(allowed, key=said.__getitem__, default=None)
+        yield case["truth"][best] if best else 0.0, max(0.0, *(case["truth"][name] for name in names))
+
+
 def coverage(found: Found, name: str, level: float) -> tuple[float, float, float]:
     """Quantiles of truth less prediction of a system, and how often the other collections' quantiles hold the truth."""
     ends = ((1 - level) / 2, (1 + level) / 2)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.estimates_prediction import averages, by_sample, coverage, numbers, others, predictions
+from benchmarks.estimates_prediction import averages, by_sample, cautious, coverage, numbers, others, predictions
 from sdretrieval.synthetic_queries.overlap import LEAST, MOST
 
 Case = Mapping[str, Any]
@@ -58,6 +58,9 @@ def lines(cases: Sequence[Case]) -> Iterator[str]:
     yield f"Intervals held out hold the truth: {', '.join(held)}"
     yield ""
     yield from by_system(found)
+    chosen = list(cautious(cases, ABSOLUTE, MATTERS))
+    cost, least = np.mean([best - gained for gained, best in chosen]), min(gained for gained, _ in chosen)
+    yield f"Chosen with care (no low end below {-MATTERS:g}): costs {cost:.4f}, gains at least {least:+.3f}"
     synthetic = list(estimates(cases, matched, ESTIMATED))
     low, high, covered = interval(synthetic)
     yield ""

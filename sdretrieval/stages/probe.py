@@ -1,7 +1,9 @@
 """Stage 0/probe: has any configured teacher, or mixture, headroom over the student on the student's own candidates?
 
-On a dev that nobody judged, what BM25 adds to the student is predicted: from queries that people asked or, without any,
-from what it added on other collections. Synthetic dev queries decide where nothing was measured (other teachers).
+On a dev that nobody judged, what BM25 adds to the student is predicted, from queries that people asked or, without any,
+from what it added on other collections. This says whether to train. The mixture with the highest predicted gain
+teaches, of those whose worst case is no loss that matters. If no query is known, the even mixture does, unless
+synthetic dev queries say that another is significantly better. For other teachers these decide alone.
 
 It scores each dev query's own top documents (the student's and BM25's), reranks them by every mixture of a coarse grid
 and by the config's own, and compares with the student's order by the run's measure. A teacher that is no better must
@@ -170,7 +172,8 @@ def build_probe(
     """`probe.json`: every mixture's measure, its difference to the student with interval and p, and the choice.
 
     `weights`: of the one mixture that may teach; None: the best of the grid. `default`: those of a mixture that is
-    taken unless another one is significantly better. `seen`: see `predictable`; then the prediction decides.
+    taken unless another one is significantly better. `seen`: see `predictable`; then a prediction says whether to
+    train.
     """
     qrels = collection.corpus.qrels["dev"]
     calibrated = scores.calibrated()
@@ -191,14 +194,17 @@ def build_probe(
             rows[-1]["predicted"] = predict(seen[0], mixture[seen[1]]).gain
         tried[mixture] = values
     predicted = {one: predict(seen[0], one[seen[1]]) for one in tried} if seen else {}
-    if configured or not predicted:
-        chosen = configured or choose(base, tried, kinds or {}, default, seed)
+    if configured:
+        chosen = configured
+    elif seen and seen[0]:
+        # The highest gain, of the mixtures whose worst case is no loss that matters.
+        chosen = max((one for one in tried if predicted[one].low >= -MATTERS), key=lambda one: predicted[one].gain)
     else:
-        chosen = max(predicted, key=lambda one: predicted[one].gain)
+        chosen = choose(base, tried, kinds or {}, default, seed)
     looks = 1 if configured else len(tried)
     verdict = decide(base, tried[chosen], tolerance, seed, looks=looks, kinds=kinds)
-    if seen:
-        doubted = unlike(seen[0]) if seen[0] else iter(())
+    if seen and seen[0]:
+        doubted = unlike(seen[0])
     else:
         doubted = doubts(collection.realism, by_kind(base, tried[chosen], kinds or {}))
     record = {

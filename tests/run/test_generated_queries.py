@@ -308,7 +308,8 @@ def test_example_queries_set_the_overlap_and_are_compared_with(
     assert any("from 30 queries that people asked, without judgements" in note for note in result.details["notes"])
     probe = probe_config(config, runs=tmp_path / "runs")
     gains = {tuple(row["weights"]): row["predicted"] for row in probe["rows"]}
-    assert gains[1.0, 0.0] == 0 and gains[tuple(probe["weights"])] == max(gains.values()) == probe["predicted"]["gain"]
+    assert gains[1.0, 0.0] == 0 and gains[tuple(probe["weights"])] == probe["predicted"]["gain"]
+    assert probe["predicted"]["low"] >= -MATTERS, "the highest of those that can do no great harm"
     assert probe["train"] == (probe["predicted"]["gain"] >= MATTERS) and "that people asked" in probe["reason"]
     prepared = prepared_of(result.folder)
     seen = prepared.signals
@@ -323,15 +324,15 @@ def test_without_any_query_the_report_says_what_was_assumed(bare: Any) -> None:
     assert not any(one["proven"] for one in bare.report["generations"])
 
 
-def test_without_any_query_other_collections_choose_the_mixture(
+def test_without_any_query_other_collections_say_that_it_pays_to_train(
     bare: Any, documents_only: Path, make_config: MakeConfig
 ) -> None:
     corpus = {"source": str(documents_only), **COUNTS}
     auto = [{**EMA, "weight": "auto"}, {**LEXICAL, "weight": "auto"}]
     config = make_config(corpus=corpus, targets={"calibrate": "absolute"}, teacher=ensemble(*auto))
     probe = probe_config(config, runs=bare.folder.parent)
-    assert probe["weights"] == [0.25, 0.75] and probe["train"] and probe["doubts"] == []
-    assert probe["predicted"]["gain"] == BY_WEIGHT[0.75][0] and probe["predicted"]["queries"] == 0
+    assert probe["weights"] == [0.5, 0.5] and probe["train"]
+    assert probe["predicted"]["gain"] == BY_WEIGHT[0.5][0] and probe["predicted"]["queries"] == 0
     assert "on average of other collections (twenty example queries would tell" in probe["reason"]
 
 
