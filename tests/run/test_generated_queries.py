@@ -345,5 +345,8 @@ def test_no_mixture_that_a_kind_punishes_is_chosen() -> None:
     assert choose(base, tried, kinds, None, 1) == (0.5, 0.5)
     assert choose(base, tried, {}, None, 1) == (1.0, 0.0), "judged queries have no kind"
     assert choose(base, {(0.5, 0.5): even, (0.25, 0.75): better}, kinds, (0.5, 0.5), 1) == (0.25, 0.75)
+    assert choose(base, {(0.5, 0.5): uneven, (1.0, 0.0): base}, kinds, (0.5, 0.5), 1) == (0.5, 0.5), (
+        "no evidence for less"
+    )
     noisy = {query: 0.61 if n else 0.0 for n, query in enumerate(kinds)}
     assert choose(base, {(0.5, 0.5): even, (0.25, 0.75): noisy}, kinds, (0.5, 0.5), 1) == (0.5, 0.5)
