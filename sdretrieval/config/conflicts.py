@@ -33,7 +33,7 @@ def conflicts(config: Config) -> list[Conflict]:
     """All contradictions between fields that are each well-formed."""
     return [
         *_seeds(config), *_sizes(config), *_index(config.index), *_queries(config), *_teacher(config),
-        *_temperature(config), *_loss(config), *_query_side(config), *_measures(config),
+        *_temperature(config), *_loss(config), *_sides(config), *_measures(config),
     ]  # fmt: skip
 
 
@@ -184,13 +184,21 @@ def _loss(config: Config) -> Iterator[Conflict]:
             yield Conflict(("train.loss", f"{prefix}.mode", f"{prefix}.weight"), text)
 
 
-def _query_side(config: Config) -> Iterator[Conflict]:
+def _sides(config: Config) -> Iterator[Conflict]:
     if config.student.train == "query" and config.train.loss == "embedding":
         text = (
             'found "embedding", but student.train is query: documents keep the base student\'s vectors, which are not '
             "those that the teacher compares its query vectors with; expected listwise_kl or margin_mse"
         )
         yield Conflict(("train.loss", "student.train"), text)
+    if config.student.train == "adapter":
+        for prefix, member in zip(member_paths(config), members_of(config.teacher), strict=True):
+            if isinstance(member, EmaConfig) and member.mode == "live":
+                text = (
+                    'found "live", but student.train is adapter: batches bring vectors, and a live teacher reads '
+                    "texts; expected frozen or base"
+                )
+                yield Conflict((f"{prefix}.mode", "student.train"), text)
 
 
 def has_vectors(member: object) -> bool:

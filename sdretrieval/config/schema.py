@@ -101,8 +101,9 @@ class StudentConfig(Section):
     """The bi-encoder that is trained and served."""
 
     model: str = identity("hub id or folder of a sentence-transformers model", min_length=1)
-    train: Literal["both", "query"] = identity(
-        "what learns: queries and documents alike, or the query encoder alone, so that a document index stays valid",
+    train: Literal["both", "query", "adapter"] = identity(
+        "what learns: queries and documents alike; the query encoder alone, so that a document index stays valid; or a "
+        "linear map of all vectors, so that no text is encoded again",
         "both",
     )
     max_tokens: int = identity("tokens of a document that the student sees", 256, ge=1, le=MOST)

@@ -207,10 +207,10 @@ def _views(config: Config) -> Iterator[str]:
         ):
             yield f"{prefix}.view.stride: {member.view.stride} has no effect: view.windows is first"
     cut = config.train.document_tokens
-    if cut is not None and config.student.train == "query":
+    if cut is not None and config.student.train != "both":
         yield (
-            f"train.document_tokens: {cut} has no effect: student.train is query, so training reads documents' vectors "
-            "and encodes no document"
+            f"train.document_tokens: {cut} has no effect: student.train is {config.student.train}, so training reads "
+            "documents' vectors and encodes no document"
         )
     elif cut is not None and cut > config.student.max_tokens:
         yield (

@@ -110,8 +110,11 @@ def _encoded_tokens(address: str, config: Config, load: Workload) -> float:
     if address.endswith(":hidden"):
         return reader.query_removed.seen(view, reader.specials)
     tokens = reader.queries.seen(reader.query_view, reader.query_specials)
+    first = address.startswith(("0/", "1/"))
+    if config.student.train == "adapter" and not first:
+        return 0  # vectors times a matrix
     # If queries alone learn, documents keep the base student's vectors.
-    if config.student.train == "both" or address.startswith(("0/", "1/")):
+    if config.student.train == "both" or first:
         tokens += reader.documents.seen(view, reader.specials)
         teaches = ":teacher" in address  # a teacher scores training queries too
         removed = load.measuring + (load.wanted.get(SYNTHETIC_TRAIN, 0) if teaches else 0)
@@ -191,6 +194,8 @@ def documents_of_update(config: Config, load: Workload) -> tuple[int, int]:
 
 def tokens_of_update(config: Config, load: Workload) -> float:
     """Content tokens that the student reads in an update."""
+    if config.student.train == "adapter":
+        return 0  # all texts' vectors are there
     queries, documents = documents_of_update(config, load)
     reader = load.reader
     tokens = queries * reader.queries.mean_seen(reader.query_view, reader.query_specials)

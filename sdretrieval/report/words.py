@@ -74,6 +74,11 @@ def notes(results: Results, report: Mapping[str, Any]) -> list[str]:
             "Only the query encoder learns (student.train: query): documents keep the base student's vectors in every "
             "row above, so an index of them stays valid."
         )
+    if results.run.learns_adapter_only:
+        lines.append(
+            "Only a linear map behind the base student learns (student.train: adapter): every vector above is the base "
+            "student's times one matrix, so an index of the base's vectors can be mapped without encoding a text."
+        )
     if results.forgotten is not None:
         lines.append(results.forgotten.sentence())
     lines += _dev_notes(report)

@@ -55,7 +55,7 @@ def disk_needs(
         elif name == "encode":
             member = _member(config, address)
             # If only queries learn, later stages hold the files of the first one's documents.
-            own = config.student.train == "both" or Address.of(address).owner in ("0", "1")
+            own = config.student.train != "query" or Address.of(address).owner in ("0", "1")
             documents = ceil(size.documents * _windows(config, member, size)) if own else 0
             wide = dims_of(locate_model(member.model)) if isinstance(member, DenseConfig) else dims
             needs["vectors"] += 4 * wide * (documents + size.queries)
@@ -66,7 +66,7 @@ def disk_needs(
             needs["students"] += 2 * student_bytes  # the student and its moving average
     if needs["students"]:
         # The run's own copy, which holds the documents' encoder as well if queries alone learn.
-        needs["students"] += student_bytes * (1 if config.student.train == "both" else 2)
+        needs["students"] += student_bytes * (2 if config.student.train == "query" else 1)
         needs["a training's checkpoints"] = CHECKPOINTS * CHECKPOINT_WEIGHTS * student_bytes
     needs["lists, runs and the report"] = RESERVE
     return dict(needs)

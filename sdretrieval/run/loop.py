@@ -281,13 +281,14 @@ def train_student(
     base: Base, address: str, start: Weights, inputs: TrainingInputs, weights: MixtureWeights, objective: Objective,
     epochs: float, learning_rate: float | None = None,
 ) -> Weights:  # fmt: skip
-    """A training of this run. If only queries learn, documents come as the base student's vectors. `learning_rate`:
-    in place of the config's."""
+    """A training of this run. If only queries or an adapter learn, documents come as the base student's vectors.
+    `learning_rate`: in place of the config's."""
     run, query_removed = base.run, None
     cfg = run.config.corpus
-    if run.learns_queries_only and cfg.generated_queries:
+    by_vectors = run.learns_queries_only or run.learns_adapter_only
+    if by_vectors and cfg.generated_queries:
         query_removed = encode_query_removed(run, base.tokens)
-    kept = (base.vectors, query_removed) if run.learns_queries_only else (None, None)
+    kept = (base.vectors, query_removed) if by_vectors else (None, None)
     return train(
         run, base.collection, base.tokens, base.lexical, address, start, inputs, weights, objective, epochs, kept,
         learning_rate,

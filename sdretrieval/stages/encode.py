@@ -1,7 +1,8 @@
 """Stage N/encode: vectors of every window of every document under a view, and one of every query.
 
 The student's own vectors (`1/encode`), its average's under a teacher's view (`1/encode:teacher0`), another
-bi-encoder's (`0/encode:teacher1`), and, if the query encoder alone learns, queries beside the base's documents.
+bi-encoder's (`0/encode:teacher1`); if the query encoder alone learns, queries beside the base's documents, and if an
+adapter does, the base's vectors times its matrix.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sdretrieval.config import DenseConfig, settings_from
+from sdretrieval.encode.adapter import map_vectors, matrix_of
 from sdretrieval.encode.encoder import Embeddings, Precision, encode_texts
 from sdretrieval.encode.locate import locate_model, model_digest, require_digest
 from sdretrieval.encode.prompts import FoundPrompts, find_prompts
@@ -69,12 +71,17 @@ def encode_student(
 
     `teaches`: by its moving average, which scores training queries too; so documents are also encoded without the
     queries made from them to train on (`collected` says which of these stay), not only without those that measure.
-    If queries alone learn, documents' vectors are the base student's, made in generation 1. `also_from`: artifacts
-    that hold some of the same. Raises RequestError, before hours of encoding, if the index does not suit so many
-    documents.
+    If queries alone learn, documents' vectors are the base student's, made in generation 1; if an adapter
+    learns, all vectors follow from these. `also_from`: artifacts that hold some of the same. Raises RequestError,
+    before hours of encoding, if the index does not suit so many documents.
     """
     key, folder = (weights.average_key, weights.average) if teaches else (weights.key, weights.student)
     view = view or View(run.config.student.max_tokens)
+    if run.learns_adapter_only and key != run.base.key:
+        base = encode_student(
+            run, collected, tokens, f"1/{address.split('/')[1]}", run.base, view, teaches=teaches, also_from=also_from
+        )
+        return map_student(run, address, key, folder, base)
     precision = number_format(run, "encode")
     documents = None
     if run.learns_queries_only and key != run.base.key:
@@ -111,6 +118,20 @@ def encode_student(
         inputs.append(collected.filtered)
     made = run.runner.stage(address, 3, identity | student_identity(run), inputs, build, resumable=True)
     return Vectors(made.key, made.path, documents)
+
+
+def map_student(run: Run, address: str, key: str, folder: Path, base: Vectors) -> Vectors:
+    """All vectors of a student that is the base with an adapter, from the base's: no text is read."""
+
+    def build(work: Work) -> None:
+        map_DD = matrix_of(run.student(folder).model)
+        for side in ("documents", "queries", "query_removed"):
+            if (base.path / side).is_dir():
+                mapped = map_vectors(base.path / side, work.folder / side, map_DD, f"{address} {side}: map")
+                work.counts[f"{side}_mapped"] = mapped
+
+    made = run.runner.stage(address, 3, {"encoded": "mapped"}, [base, key], build)
+    return Vectors(made.key, made.path)
 
 
 def encode_query_removed(run: Run, tokens: Tokens) -> Vectors:

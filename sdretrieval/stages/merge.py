@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sdretrieval.encode.adapter import with_adapter
 from sdretrieval.encode.student import save_student
 from sdretrieval.stages.run import Run, Weights, student_from
 from sdretrieval.store import Work
@@ -12,6 +13,8 @@ def merge(run: Run, address: str, old: Weights, new: Weights, share: float) -> W
 
     def build(work: Work) -> None:
         base, other = student_from(old.student, run.config), student_from(new.student, run.config)
+        if run.learns_adapter_only:  # the base has none, which is the same as one that changes nothing
+            with_adapter(base.model)
         theirs = other.model.state_dict()
         merged = {
             name: tensor.lerp(theirs[name].to(tensor.dtype), share) if tensor.dtype.is_floating_point else tensor

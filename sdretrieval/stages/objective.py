@@ -20,6 +20,8 @@ from sdretrieval.teachers.protocols import HasVectors
 from sdretrieval.teachers.query_removed import whole
 
 if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
     from sdretrieval.training.distillation import Distillation, LiveTargets
 
 logger = logging.getLogger("sdretrieval")
@@ -30,12 +32,14 @@ ALIGNED_ON = 8192
 """Most documents on which a teacher's vectors are reduced and turned: far more than there are directions."""
 
 
-def make_loss(work: Work, data: TrainingData, student: Student, live: LiveTargets | None) -> Distillation:
+def make_loss(
+    work: Work, data: TrainingData, student: Student, model: SentenceTransformer, live: LiveTargets | None
+) -> Distillation:
     """What the config asks for, with its temperature in the unit of the student's scores (`score_unit`); the hard-label
-    control is InfoNCE alone."""
+    control is InfoNCE alone. `model`: what learns, the student's or its adapter."""
     from sdretrieval.training.distillation import EmbeddingDistillation, ListwiseDistillation, MarginDistillation
 
-    cfg, model, unit_of_score = data.config.train, student.model, score_unit(data, student)
+    cfg, unit_of_score = data.config.train, score_unit(data, student)
     positive = data.candidates.positive
     labelled = int((reduced(np.add, positive.values_T, positive, 0.0) > 0).sum())
     common: dict[str, Any] = {

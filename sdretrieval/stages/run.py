@@ -89,6 +89,11 @@ class Run:
         return self.config.student.train == "query"
 
     @property
+    def learns_adapter_only(self) -> bool:
+        """Whether a linear map behind the base student learns alone, so that all vectors follow from the base's."""
+        return self.config.student.train == "adapter"
+
+    @property
     def measures(self) -> tuple[str, ...]:
         """The report's measures and the gate's."""
         return tuple(dict.fromkeys((*self.config.evaluate.measures, self.config.gate.measure)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sdretrieval.config import EmaConfig, identity_fields, members_of
+from sdretrieval.encode.adapter import adapter_alone, save_with_encoder, with_adapter
 from sdretrieval.encode.student import Student
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.mining.mine import duplicate_groups
@@ -52,8 +53,8 @@ def train(
 ) -> Weights:  # fmt: skip
     """The student trained from `start`.
 
-    `kept`: if only queries learn, the base student's vectors of all documents, and of documents without the synthetic
-    queries made from them, or None. `learning_rate`: in place of the config's.
+    `kept`: if only queries or an adapter learn, the base student's vectors of all documents, and of documents without
+    the synthetic queries made from them, or None. `learning_rate`: in place of the config's.
     """
     config = run.config
     if learning_rate is not None:
@@ -127,13 +128,18 @@ def build_student(work: Work, data: TrainingData) -> None:
     from sdretrieval.training.train import train as run_trainer
 
     student = student_from(data.start, data.config)
+    model = student.model
+    if data.config.student.train == "adapter":
+        model = adapter_alone(with_adapter(model))
     ema, live = _live(data, student) if data.objective == "teacher" else (None, None)
-    loss = make_loss(work, data, student, live)
+    loss = make_loss(work, data, student, model, live)
     collator = _collator(work, data, student)
     trained = run_trainer(
-        student.model, collator, loss, _settings(data), work.folder,
+        model, collator, loss, _settings(data), work.folder,
         live=ema, description=f"train ({data.objective})", expected=data.expected,
     )  # fmt: skip
+    if model is not student.model:
+        save_with_encoder(student.model, work.folder / "average", work.folder / "student")
     work.counts.update(trained.counts)
 
 
@@ -150,7 +156,7 @@ def _settings(data: TrainingData) -> TrainSettings:
         warmup=cfg.warmup,
         weight_decay=cfg.weight_decay,
         max_grad_norm=cfg.max_grad_norm,
-        freeze=cfg.freeze,
+        freeze=() if data.config.student.train == "adapter" else cfg.freeze,
         dropout=cfg.dropout,
         precision=data.precision,
         gradient_accumulation=cfg.gradient_accumulation,
@@ -187,9 +193,11 @@ def _collator(work: Work, data: TrainingData, student: Student) -> Collator:
         }
         query_removed = QueryRemoved(data.tokens.query_removed, by_query)
     stored = None
-    if data.documents is not None:  # only queries learn: documents come as vectors
+    if data.documents is not None:  # documents come as vectors; queries too, if an adapter learns
         stored = StoredVectors(
-            data.documents.documents, data.query_removed.query_removed if data.query_removed else None
+            data.documents.documents,
+            data.query_removed.query_removed if data.query_removed else None,
+            data.documents.queries_QD if data.config.student.train == "adapter" else None,
         )
     return Collator(
         model=student.model,

@@ -87,13 +87,15 @@ class QueryRemoved:
 
 @dataclass(frozen=True)
 class StoredVectors:
-    """Documents' vectors that do not change, so that a batch brings them in place of model inputs.
+    """The base student's vectors, which a batch brings in place of model inputs.
 
     `documents`: by document row, the first window of each. `query_removed`: by row of `QueryRemoved.tokens`.
+    `queries_QD`: by query row, if an adapter learns, which reads vectors; None if the query encoder learns.
     """
 
     documents: Embeddings
     query_removed: Embeddings | None = None
+    queries_QD: Array | None = None
 
     def of(self, rows_M: Array, query_removed: Mapping[int, int]) -> Array:
         """float32 (M, D); `query_removed`: document row -> row of its vector with the query removed."""
@@ -134,11 +136,11 @@ class Collator:
         """One batch: query_* and document0_*, document1_* ... features, and `label`, a dictionary of tensors.
 
         With `stored` vectors there are query0_*, query1_* ... instead, the visits ordered by their queries' length,
-        and the label `documents_MD`.
+        and the label `documents_MD`; if those of queries are stored too, query_* and document0_* are vectors.
         """
         import torch
 
-        if self.stored is not None:
+        if self.stored is not None and self.stored.queries_QD is None:
             visits = sorted(visits, key=lambda visit: -len(self._query_ids(visit["position"])))
         positions_B = np.asarray([visit["position"] for visit in visits], dtype=np.int64)
         query_rows_B = self.candidates.query_rows_Q[positions_B]
@@ -211,9 +213,18 @@ class Collator:
         Texts of similar length share a part. Returns the labels that belong to them: `order_M` puts the parts'
         documents back in column order, `documents_MD` holds stored vectors.
         """
+        import torch
+
         query_removed = (
             {} if self.query_removed is None else self.query_removed.rows_of(self.candidates.query_rows_Q[positions_B])
         )
+        if self.stored is not None and self.stored.queries_QD is not None:
+            sides = {
+                "query": self.stored.queries_QD[self.candidates.query_rows_Q[positions_B]],
+                "document0": self.stored.of(rows_M, query_removed),
+            }
+            batch.update({f"{side}_sentence_embedding": torch.from_numpy(some) for side, some in sides.items()})
+            return {"order_M": np.arange(len(rows_M))}
         queries = [self._query_ids(position) for position in positions_B]
         device = self.model.device.type
         gpu_tokens = None if device == "cpu" else usual_batch_tokens(device)

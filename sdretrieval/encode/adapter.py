@@ -1,0 +1,86 @@
+"""A linear map behind a bi-encoder, the same for queries and documents: the cheapest student.
+
+It is fitted on vectors that are there already, so that no text is encoded in training and none again afterwards: new
+vectors are old ones times a matrix. The folder stays a plain sentence-transformers model: a Dense module without bias,
+and the length made 1 again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sdretrieval.encode.encoder import Embeddings
+from sdretrieval.encode.student import save_student
+from sdretrieval.progress import track
+from sdretrieval.ragged import Array
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+ROWS = 65536
+"""Vectors that are mapped at a time."""
+
+
+def with_adapter(model: SentenceTransformer) -> SentenceTransformer:
+    """`model` itself, with an adapter at its end that changes nothing yet, unless it has one. Its vectors must have
+    length 1."""
+    import torch
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize
+
+    if not has_adapter(model):
+        dims = int(model.get_embedding_dimension() or 0)
+        identity = torch.nn.Identity()
+        model.append(Dense(dims, dims, bias=False, activation_function=identity, init_weight=torch.eye(dims)))
+        model.append(Normalize())
+        model.to(model.device)
+    return model
+
+
+def has_adapter(model: SentenceTransformer) -> bool:
+    """Whether it ends with a linear map between vectors of length 1."""
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize
+
+    if len(model) < 3 or not isinstance(model[-2], Dense):
+        return False
+    return isinstance(model[-3], Normalize) and isinstance(model[-1], Normalize) and not model[-2].bias
+
+
+def adapter_alone(model: SentenceTransformer) -> SentenceTransformer:
+    """The adapter of `model` as a model of its own, with the same weights: it reads vectors in place of texts."""
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(modules=[model[-2], model[-1]], device=str(model.device))
+
+
+def save_with_encoder(model: SentenceTransformer, *folders: Path) -> None:
+    """Put the trained adapter in each of `folders` behind the encoder of `model`, which has an adapter itself."""
+    from sentence_transformers import SentenceTransformer
+
+    for folder in folders:
+        alone = SentenceTransformer(str(folder), device=str(model.device))
+        model[-2].load_state_dict(alone[0].state_dict())
+        shutil.rmtree(folder)
+        save_student(model, folder)
+
+
+def matrix_of(model: SentenceTransformer) -> Array:
+    """The map of `model`, which has an adapter: rows of old vectors times it are new ones, but for their length."""
+    (weight_DD,) = model[-2].parameters()
+    return np.asarray(weight_DD.detach().float().cpu().numpy().T, dtype=np.float32)
+
+
+def map_vectors(source: Path, target: Path, map_DD: Array, description: str) -> int:
+    """Write to the folder `target` what the map makes of the vectors in `source`; returns their number."""
+    old = Embeddings.load(source)
+    target.mkdir(exist_ok=True)
+    new_WD = np.lib.format.open_memmap(target / "vectors.npy", "w+", np.float32, old.vectors_WD.shape)
+    for start in track(range(0, len(new_WD), ROWS), description, "blocks"):
+        block_WD = np.asarray(old.vectors_WD[start : start + ROWS]) @ map_DD
+        new_WD[start : start + ROWS] = block_WD / np.linalg.norm(block_WD, axis=1, keepdims=True)
+    new_WD.flush()
+    np.save(target / "windows.npy", old.windows)
+    return len(new_WD)

@@ -1,0 +1,109 @@
+"""Runs that learn a linear map behind the base student: every vector follows from the base's, no text is read again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from sdretrieval.cli.export import export_run
+from sdretrieval.encode.adapter import adapter_alone, has_adapter, matrix_of, with_adapter
+from sdretrieval.encode.encoder import Embeddings
+from sdretrieval.encode.student import load_student
+from sdretrieval.errors import ConfigError, ModelError
+from sdretrieval.export.verify import verify_bundle
+from sdretrieval.ragged import Array
+from sdretrieval.run.api import run_config
+from tests.helpers.runs.tiny_runs import EMA, MakeConfig, artifact, keys_of, ledger_of
+
+LEARNS = (
+    "student.train=adapter", "mine.keep=30", "train.candidates_per_query=30", "train.hard_label_weight=1.0",
+    "train.learning_rate=1e-2", "train.epochs=30", "gate.tolerance=0.2",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Two generations and both controls."""
+    config = make_config(*LEARNS, "generations=2", "evaluate.controls=[hard_labels, shuffled_teacher]")
+    result = run_config(config, runs=tmp_path_factory.mktemp("adapter"))
+    assert result is not None and result.report["generations"][0]["decision"] == "accepted"
+    return result
+
+
+def vectors(folder: Path, address: str, side: str) -> Array:
+    return np.array(Embeddings.load(artifact(folder, address) / side).vectors_WD)
+
+
+def test_no_text_is_encoded_after_the_base(run: Any) -> None:
+    encoded = {one["stage"]: one["counts"] for one in ledger_of(run.folder) if "/encode" in one["stage"]}
+    assert {"2/encode", "2/encode:teacher0", "3/encode", "hard_labels/encode", "shuffled_teacher/encode"} <= set(
+        encoded
+    )
+    for address, counts in encoded.items():
+        assert ("document_tokens" in counts) == address.startswith("1/encode"), address
+        assert ("documents_mapped" in counts) != address.startswith("1/encode"), address
+
+
+def test_mapped_vectors_are_those_of_the_folder_that_is_served(run: Any, tiny_student: Path) -> None:
+    model = SentenceTransformer(str(run.folder / "student"), device="cpu")
+    assert has_adapter(model)
+    base = SentenceTransformer(str(tiny_student), device="cpu")
+    for mine, theirs in zip(model[0].parameters(), base[0].parameters(), strict=True):
+        assert (mine == theirs).all(), "the encoder is the base's"
+    texts = ["ore in oslo", "salt in lima", "tin"]
+    served = model.encode_query(texts)
+    old = base.encode_query(texts) @ matrix_of(model)
+    np.testing.assert_allclose(served, old / np.linalg.norm(old, axis=1, keepdims=True), atol=1e-5)
+    stored, before = (vectors(run.folder, address, "queries") for address in ("final/encode", "1/encode"))
+    assert np.abs(stored - before).max() > 0.01
+    np.testing.assert_allclose(np.linalg.norm(stored, axis=1), 1, atol=1e-5)
+    assert any("a linear map behind the base student" in note for note in run.details["notes"])
+
+
+def test_the_map_of_the_first_generation_learns_on_in_the_second(run: Any) -> None:
+    first, second = (
+        matrix_of(load_student(str(artifact(run.folder, f"{number}/train") / "student"), max_tokens=32).model)
+        for number in (1, 2)
+    )
+    one = np.eye(len(first))
+    assert np.abs(first - second).max() > 0 and np.abs(second - first).mean() < np.abs(second - one).mean()
+    average = load_student(str(artifact(run.folder, "1/train") / "average"), max_tokens=32).model
+    assert has_adapter(average) and 0 < np.abs(matrix_of(average) - one).mean() < np.abs(first - one).mean()
+
+
+def test_it_is_exported_and_verified(run: Any, tmp_path: Path) -> None:
+    export_run(run.folder.name, tmp_path / "bundle", runs=run.folder.parent)
+    assert verify_bundle(tmp_path / "bundle").ok
+
+
+def test_synthetic_queries_and_a_merge(make_config: MakeConfig, tiny_corpus: Path, tmp_path: Path) -> None:
+    corpus = {"source": str(tiny_corpus), "labels": False, "dev_queries": 24, "generated_queries": 60}
+    config = make_config(*LEARNS, "gate.tolerance=0.0001", "train.learning_rate=3", corpus=corpus)
+    result = run_config(config, runs=tmp_path)
+    assert result is not None and result.report["generations"][0]["decision"] in ("rejected", "merged")
+    assert "1m0.5/encode" in keys_of(result.folder), "half of the way from the base, which has no map"
+
+
+def test_an_adapter_changes_nothing_until_it_learns(tiny_student: Path) -> None:
+    model = SentenceTransformer(str(tiny_student), device="cpu")
+    before = model.encode(["ore in oslo"])
+    size = len(with_adapter(model))
+    np.testing.assert_allclose(model.encode(["ore in oslo"]), before, atol=1e-6)
+    assert len(with_adapter(model)) == size and has_adapter(model), "one is enough"
+    assert adapter_alone(model)[0] is model[-2]
+
+
+def test_what_cannot_learn_an_adapter_is_refused(make_config: MakeConfig, tiny_student: Path, tmp_path: Path) -> None:
+    model = SentenceTransformer(str(tiny_student), device="cpu")
+    longer = SentenceTransformer(modules=list(model.children())[:2], similarity_fn_name="dot", device="cpu")
+    longer.save(str(tmp_path / "longer"), create_model_card=False)
+    config = make_config(*LEARNS, student={"model": str(tmp_path / "longer"), "train": "adapter", "max_tokens": 32})
+    with pytest.raises(ModelError, match="makes vectors of other lengths than 1; student.train is adapter, one linear"):
+        run_config(config, runs=tmp_path)
+    live = {**EMA, "mode": "live"}
+    with pytest.raises(ConfigError, match="student.train is adapter: batches bring vectors, and a live teacher reads"):
+        make_config(*LEARNS, teacher=live)
