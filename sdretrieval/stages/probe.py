@@ -89,7 +89,7 @@ def probe(
         "seed": config.seed,
     }
     inputs = [vectors, index, lexical, collection.judged, *teacher_vectors.values()]
-    return run.runner.stage("0/probe", 6, identity, inputs, build)
+    return run.runner.stage("0/probe", 7, identity, inputs, build)
 
 
 def predictable(run: Run, collection: Collection) -> tuple[Signals | None, int] | None:
