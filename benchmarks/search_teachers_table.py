@@ -51,7 +51,7 @@ def tables(found: Sequence[Mapping[str, Any]]) -> str:
         own = [case for case in cases if case.model == model]
         for part in (by_weight(own), summary(own), by_collection(own), choices(own)):
             lines += [f"\n{model}\n", *part]
-    return "\n".join([*lines, "", *foretold(cases)])
+    return "\n".join([*lines, "", *foretold(cases), "", *weights_foretold(cases)])
 
 
 def row(*cells: object) -> str:
@@ -121,11 +121,7 @@ def chosen(case: Case, keys: Sequence[Key]) -> float:
 
 def foretold(cases: Sequence[Case]) -> Iterator[str]:
     """Whether signals tell the difference, by ridge regression, each collection predicted from the others."""
-    names = list(cases[0].signals)
-    seen_CF = np.asarray([[case.signals[name] for name in names] for case in cases])
-    for model in {case.model for case in cases}:  # a model's cosines are compared with its own
-        own = [case.model == model for case in cases]
-        seen_CF[own] = (seen_CF[own] - seen_CF[own].mean(0)) / seen_CF[own].std(0)
+    names, seen_CF = list(cases[0].signals), standardised(cases)
     yield from head(
         "second search", "weight", "always", "where a gain is predicted", "where there is one",
         "correlation of prediction and truth", *(f"of {name}" for name in names),
@@ -140,6 +136,30 @@ def foretold(cases: Sequence[Case]) -> Iterator[str]:
             yield row(
                 name, f"{weight:g}", *(f"{one.mean():+.4f}" for one in gains), *(f"{one:+.2f}" for one in correlations)
             )
+
+
+def weights_foretold(cases: Sequence[Case]) -> Iterator[str]:
+    """What weights above 0.75 bring if closeness and agreement choose (or, without queries, the other collections'
+    mean), each collection's from the others."""
+    yield from head("weights of BM25", "chosen by", "gain over dense, mean", "worst", "best in hindsight")
+    seen_CF, collections = standardised(cases)[:, :2], [case.collection for case in cases]
+    for more in ((), (0.85,), (0.9,), (0.85, 0.9)):
+        weights = sorted({0.0, 0.25, 0.5, 0.75, 1.0, *more})
+        true_CW = np.asarray([[(c.values["", w] - c.values["", 0.0]).mean() for w in weights] for c in cases])
+        for how, given_CF in (("signals", seen_CF), ("the mean", np.zeros_like(seen_CF))):
+            predicted_CW = np.stack([held_out(given_CF, true_C, collections) for true_C in true_CW.T], axis=1)
+            gains = true_CW[np.arange(len(cases)), predicted_CW.argmax(1)]
+            named = ", ".join(f"{weight:g}" for weight in weights[1:])
+            yield row(named, how, f"{gains.mean():+.4f}", f"{gains.min():+.3f}", f"{true_CW.max(1).mean():+.4f}")
+
+
+def standardised(cases: Sequence[Case]) -> Array:
+    """Signals (cases, signals) by model, since a model's cosines only compare with its own."""
+    seen_CF = np.asarray([list(case.signals.values()) for case in cases])
+    for model in {case.model for case in cases}:
+        own = [case.model == model for case in cases]
+        seen_CF[own] = (seen_CF[own] - seen_CF[own].mean(0)) / seen_CF[own].std(0)
+    return seen_CF
 
 
 def held_out(seen_CF: Array, true_C: Array, collections: Sequence[str]) -> Array:
