@@ -37,6 +37,7 @@ class CrossEncoderConfig(Section):
     model: str = identity("hub id or folder of a cross-encoder", min_length=1)
     max_tokens: int = identity("tokens of query and document together", 512, ge=8, le=MOST)
     view: ViewConfig = identity("what part of a document it sees", ViewConfig())
+    trust_remote_code: bool = identity("whether code that comes with the model may run", False)
     batch_tokens: int | None = cost(
         "most tokens in a batch of scoring, padding included; null chooses", None, ge=1, le=MOST_TEXTS
     )

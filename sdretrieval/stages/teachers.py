@@ -143,7 +143,10 @@ def _make_teacher(
 ) -> Teacher:  # fmt: skip
     corpus = collection.corpus
     if isinstance(member, CrossEncoderConfig):
-        model, digest = load_cross_encoder(member.model, max_tokens=member.max_tokens, device=run.config.student.device)
+        model, digest = load_cross_encoder(
+            member.model, max_tokens=member.max_tokens, device=run.config.student.device,
+            trust_remote_code=member.trust_remote_code,
+        )  # fmt: skip
         identity: dict[str, Any] = {"view": identity_fields(member.view), "most": member.max_tokens}
         if model.device.type == "cuda":  # its logits are not those of a CPU to the last digits: no mixture of both
             identity["products"] = "tf32"
@@ -152,7 +155,7 @@ def _make_teacher(
             name=name,
             query_text=corpus.query_texts().__getitem__,
             document_text=corpus.document_texts().__getitem__,
-            cache=PairCache(run.store.root / "pairs" / key_of("pairs", 2, identity, [digest])),
+            cache=PairCache(run.store.root / "pairs" / key_of("pairs", 3, identity, [digest])),
             max_tokens=member.max_tokens,
             windows=member.view.windows,
             stride=member.view.stride,
