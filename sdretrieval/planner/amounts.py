@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any, NamedTuple
 
-from sdretrieval.chat import ChatModel, Cost
-from sdretrieval.config import Config, DenseConfig, EmaConfig, Member, members_of
-from sdretrieval.config.conflicts import probes
+from sdretrieval.chat import Cost, ServedModel
+from sdretrieval.config import Config, DenseConfig, EmaConfig, Member, RerankerApiConfig, members_of
+from sdretrieval.config.conflicts import member_paths, probes
 from sdretrieval.corpus import find_source
+from sdretrieval.corpus.read.documents.blocks import word_count
 from sdretrieval.encode.views import View
 from sdretrieval.evaluation.judge import judging_cost
 from sdretrieval.planner.workload import Reader, Workload
@@ -23,6 +24,7 @@ from sdretrieval.stages.run import chat_model
 from sdretrieval.stages.teachers import view_of
 from sdretrieval.synthetic_queries import writing_cost
 from sdretrieval.synthetic_queries.make import SPARE
+from sdretrieval.teachers.reranker_api import rerank_cost
 from sdretrieval.training.batches import count_updates
 from sdretrieval.units import UNITS, Address
 
@@ -161,8 +163,8 @@ def judged_pairs(address: str, config: Config, load: Workload) -> int:
     return queries * min(2 * config.evaluate.teacher_depth + 1, load.documents)
 
 
-def asked_of_models(address: str, config: Config, load: Workload) -> list[tuple[str, ChatModel, Cost]]:
-    """What the stage at `address` asks of language models behind servers: the setting, the model, and the cost."""
+def asked_of_models(address: str, config: Config, load: Workload) -> list[tuple[str, ServedModel, Cost]]:
+    """What the stage at `address` asks of models behind servers: the setting, the model, and the cost."""
     writer, judge, stage = writer_of(config), config.evaluate.judge, Address.of(address).stage
     if stage == "corpus" and writer is not None and writer.url is not None:
         shares = {split: shares_of(config, split != SYNTHETIC_TRAIN) for split in load.wanted}
@@ -175,7 +177,29 @@ def asked_of_models(address: str, config: Config, load: Workload) -> list[tuple[
         pairs = judged_pairs(address, config, load)
         cost = judging_cost(load.document_texts, pairs, Address.of(address).part)
         return [("evaluate.judge", chat_model(judge), cost)]
-    return []
+    return _asked_of_rerankers(address, config, load)
+
+
+def _asked_of_rerankers(address: str, config: Config, load: Workload) -> list[tuple[str, ServedModel, Cost]]:
+    pairs = pairs_read(address, config, load)
+    if not pairs:
+        return []
+    texts, queries = load.document_texts, load.query_texts
+    words = sum(map(word_count, texts)) / max(len(texts), 1) + sum(map(word_count, queries)) / max(len(queries), 1)
+    asked = []
+    for path, member in zip(member_paths(config), members_of(config.teacher), strict=True):
+        if isinstance(member, RerankerApiConfig):
+            requests = requests_made(address, config, load, member.documents_per_request)
+            asked.append((path, chat_model(member), rerank_cost(pairs, requests, pairs * words)))
+    return asked
+
+
+def requests_made(address: str, config: Config, load: Workload, most: int) -> int:
+    """Requests of at most `most` documents of one query that the pairs of the stage at `address` take."""
+    kind, pairs = Address.of(address).stage, pairs_read(address, config, load)
+    alone = load.wanted.get(SYNTHETIC_TRAIN, 0) if kind == "score" else 0  # documents without the query are asked apart
+    queries = load.train if kind == "score" else load.splits.get(address.split(":")[-1] if ":" in address else "dev", 0)
+    return alone + queries * ceil((pairs - alone) / max(queries, 1) / most)
 
 
 def documents_of_update(config: Config, load: Workload) -> tuple[int, int]:

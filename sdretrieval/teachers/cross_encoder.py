@@ -30,9 +30,10 @@ from sdretrieval.encode.pace import Pace
 from sdretrieval.encode.student import check_positions, positions_of, torch_device
 from sdretrieval.errors import ModelError, NumericError
 from sdretrieval.progress import Progress
-from sdretrieval.ragged import Array, Ragged
+from sdretrieval.ragged import Array
+from sdretrieval.teachers.pair_teacher import Pair, PairTeacher
 from sdretrieval.teachers.pair_windows import PairWindows, prompt_of
-from sdretrieval.teachers.pairs import PairCache, pair_key
+from sdretrieval.teachers.pairs import PairCache
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -43,8 +44,8 @@ PAIRS_PER_SHARD = 512
 """A killed run loses at most this many scored pairs."""
 
 
-class CrossEncoderTeacher:
-    """Scores pairs once, remembers them in a `PairCache`. Not free: it scores lists, never a whole batch."""
+class CrossEncoderTeacher(PairTeacher):
+    """A model on this machine."""
 
     asymmetry = "reads query and document together, token against token"
 
@@ -61,43 +62,23 @@ class CrossEncoderTeacher:
         stride: int | None = None,
         batch_tokens: int | None = None,
     ) -> None:
-        self.name = name
-        self._model, self._cache = model, cache
-        self._query_text, self._document_text = query_text, document_text
-        self._windows = PairWindows(model, max_tokens, windows, stride)
+        super().__init__(name=name, query_text=query_text, document_text=document_text, cache=cache)
+        self._model, self._windows = model, PairWindows(model, max_tokens, windows, stride)
         self._batch_tokens = batch_tokens or usual_batch_tokens(model.device.type)
-        self.newly_scored = 0
 
-    def score(self, query_rows_Q: Array, candidates: Ragged) -> Ragged:
-        """See Teacher.score. Pairs that the cache knows cost nothing."""
-        queries_T, documents_T = query_rows_Q[candidates.list_of_entry], candidates.values_T
-
-        def pair(entry: int) -> tuple[str, str]:  # all texts at once would be a corpus, a document in each of its lists
-            return self._query_text(int(queries_T[entry])), self._document_text(int(documents_T[entry]))
-
-        return candidates.with_values(self._scored(len(documents_T), pair))
-
-    def score_texts(self, pairs: Sequence[tuple[str, str]]) -> Array:
-        """The logit of each pair of a query's and a document's text."""
-        return self._scored(len(pairs), pairs.__getitem__)
-
-    def _scored(self, count: int, pair: Callable[[int], tuple[str, str]]) -> Array:
-        keys = [pair_key(*pair(i)) for i in range(count)]
-        unknown = np.isnan(self._cache.get(keys))
-        todo = sorted({keys[i]: i for i in np.flatnonzero(unknown).tolist()}.values())
-        self.newly_scored += len(todo)
-        check_known(self.name, self._model.tokenizer, [pair(i)[1] for i in todo[:PAIRS_PER_SHARD]], "the documents")
+    def _score_new(self, keys: Sequence[bytes], pair: Callable[[int], Pair]) -> None:
+        some = [pair(position)[1] for position in range(min(len(keys), PAIRS_PER_SHARD))]
+        check_known(self.name, self._model.tokenizer, some, "the documents")
         what = f"score with {self.name}"
-        with Progress(what, len(todo), "pairs") as progress, Pace(what, self._model.device.type) as pace:
-            for start in range(0, len(todo), PAIRS_PER_SHARD):
-                block = todo[start : start + PAIRS_PER_SHARD]
-                pairs = [pair(i) for i in block]
+        with Progress(what, len(keys), "pairs") as progress, Pace(what, self._model.device.type) as pace:
+            for start in range(0, len(keys), PAIRS_PER_SHARD):
+                shard = keys[start : start + PAIRS_PER_SHARD]
+                pairs = [pair(position) for position in range(start, start + len(shard))]
                 logits = self._logits(pairs, progress.advance, pace)
                 _check_finite(self.name, logits, pairs)
-                self._cache.add([keys[i] for i in block], logits)
-        return self._cache.get(keys)
+                self._cache.add(shard, logits)
 
-    def _logits(self, pairs: Sequence[tuple[str, str]], advance: Callable[[int], None], pace: Pace) -> Array:
+    def _logits(self, pairs: Sequence[Pair], advance: Callable[[int], None], pace: Pace) -> Array:
         """The best window's logit of each pair."""
         import torch
         from sentence_transformers.util import batch_to_device
@@ -171,7 +152,7 @@ def load_cross_encoder(
     return model, model_digest(folder)
 
 
-def _check_finite(name: str, logits: Array, pairs: Sequence[tuple[str, str]]) -> None:
+def _check_finite(name: str, logits: Array, pairs: Sequence[Pair]) -> None:
     bad = np.flatnonzero(~np.isfinite(logits))
     if len(bad):
         query, document = pairs[int(bad[0])]

@@ -14,6 +14,7 @@ import numpy as np
 
 from sdretrieval.errors import ModelError
 from sdretrieval.ragged import Array
+from sdretrieval.teachers.pair_teacher import Pair
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -23,7 +24,6 @@ WINDOWS_AT_ONCE = 4096
 LEAST_ROOM = 16
 """Tokens that a template must leave for query and document."""
 
-Pair = tuple[str, str]
 Encoded = dict[str, Any]
 
 
