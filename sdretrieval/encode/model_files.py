@@ -160,7 +160,7 @@ def check_is_reranker(name: str, folder: Path) -> None:
     if any(one.endswith(CLASSIFIER) for one in kinds):  # transformers writes the labels unless they are its two
         labels = settings.get("id2label")
         check_one_output(name, len(labels) if isinstance(labels, dict) else settings.get("num_labels", 2))
-    elif kind == RERANKER:
+    elif kind == RERANKER or any(module["type"].endswith(".LogitScore") for module in modules_of(folder)):
         return  # its other modules make a score of a vector or of a word's logit
     elif any(one.endswith(LANGUAGE_MODEL) for one in kinds):
         raise ModelError(

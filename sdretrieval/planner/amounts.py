@@ -142,16 +142,28 @@ def reused_tokens(address: str, config: Config, load: Workload) -> float:
 def pairs_read(address: str, config: Config, load: Workload) -> int:
     """Pairs that each cross-encoder reads in the stage at `address`, at most: those of earlier generations' lists are
     remembered."""
+    queries, documents = lists_read(address, config, load)
+    return queries * documents + without_query(address, load) if queries else 0
+
+
+def lists_read(address: str, config: Config, load: Workload) -> tuple[int, int]:
+    """Queries, and documents of each, whose pairs a cross-encoder reads in the stage at `address`."""
     kind, split = Address.of(address).stage, address.split(":")[-1]
-    if kind == "score":  # each synthetic query's document is read without the query too
-        return load.train * list_length(config, load) + load.wanted.get(SYNTHETIC_TRAIN, 0)
+    if kind == "score":
+        return load.train, list_length(config, load)
     depth = min(config.evaluate.teacher_depth, load.documents)
     if kind == "probe":  # the student's best, and BM25's if lists hold them
-        return load.splits.get("dev", 0) * depth * (2 if config.mine.lexical else 1)
+        return load.splits.get("dev", 0), depth * (2 if config.mine.lexical else 1)
     # What the probe has read of dev is not read again.
     if ":teacher:" in address and kind == "evaluate" and not (split == "dev" and probes(config)):
-        return load.splits.get(split, 0) * depth
-    return 0
+        return load.splits.get(split, 0), depth
+    return 0, 0
+
+
+def without_query(address: str, load: Workload) -> int:
+    """Documents that the stage at `address` reads once more, without the synthetic query that was made from each."""
+    kind, split = Address.of(address).stage, address.split(":")[-1]
+    return load.wanted.get({"score": SYNTHETIC_TRAIN, "probe": "dev"}.get(kind, split), 0)
 
 
 def judged_pairs(address: str, config: Config, load: Workload) -> int:
@@ -196,10 +208,8 @@ def _asked_of_rerankers(address: str, config: Config, load: Workload) -> list[tu
 
 def requests_made(address: str, config: Config, load: Workload, most: int) -> int:
     """Requests of at most `most` documents of one query that the pairs of the stage at `address` take."""
-    kind, pairs = Address.of(address).stage, pairs_read(address, config, load)
-    alone = load.wanted.get(SYNTHETIC_TRAIN, 0) if kind == "score" else 0  # documents without the query are asked apart
-    queries = load.train if kind == "score" else load.splits.get(address.split(":")[-1] if ":" in address else "dev", 0)
-    return alone + queries * ceil((pairs - alone) / max(queries, 1) / most)
+    queries, documents = lists_read(address, config, load)
+    return queries * ceil(documents / most) + without_query(address, load) if queries else 0
 
 
 def documents_of_update(config: Config, load: Workload) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +24,7 @@ class RerankServer:
     """What it was asked, and what it is going to do wrong. `rest`: what it does once `plan` is used up."""
 
     shape: str = "documents"
+    squash: Callable[[float], float] = float
     url: str = ""
     plan: list[str] = field(default_factory=list)
     rest: str = ""
@@ -71,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, fault: str, query: str, documents: list[str], body: dict[str, Any]) -> None:
         name = "score" if self.state.shape == "texts" else "relevance_score"
-        results = [{"index": i, name: score_of(query, one)} for i, one in enumerate(documents)]
+        results = [{"index": i, name: self.state.squash(score_of(query, one))} for i, one in enumerate(documents)]
         results.sort(key=lambda one: -one[name])
         kind, _, what = fault.partition(" ")
         match kind:
@@ -111,9 +112,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def rerank_server(shape: str = "documents", plan: Sequence[str] = (), rest: str = "") -> Iterator[RerankServer]:
-    """The server, in threads of this process."""
-    state = RerankServer(shape, plan=list(plan), rest=rest)
+def rerank_server(
+    shape: str = "documents", plan: Sequence[str] = (), rest: str = "", squash: Callable[[float], float] = float
+) -> Iterator[RerankServer]:
+    """The server, in threads of this process. `squash`: what it makes of its raw scores."""
+    state = RerankServer(shape, squash, plan=list(plan), rest=rest)
     handler = type("Handler", (_Handler,), {"state": state})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True

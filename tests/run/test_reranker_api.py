@@ -46,10 +46,17 @@ def test_a_synthetic_querys_own_document_is_read_without_it(
 ) -> None:
     with rerank_server() as server:
         config = make_config(corpus={"source": str(tiny_corpus), **FEW}, teacher=server.config)
+        run_config(config, runs=tmp_path, until="0/lexical")
+        asked = forecast_config(config, runs=tmp_path).forecast.asked
         run_config(config, runs=tmp_path, until="1/score")
     whole = {f"{record['title']} {record['text']}" for record in tiny.documents()}
     removed = [(query, text) for query, text in server.pairs if text not in whole]
     assert len(removed) == 6 + 12 and all(query not in text for query, text in removed)
+    made = [one["stage"] for one in ledger_of(tmp_path / "tiny")]
+    costs = [cost for stage in made for _, _, cost in asked.get(stage, [])]
+    pairs = sum(int(cost.what.split()[2]) for cost in costs)
+    assert len(server.pairs) <= pairs <= 1.2 * len(server.pairs)
+    assert len(server.bodies) <= sum(cost.calls for cost in costs) <= 1.2 * len(server.bodies)
 
 
 def test_a_key_that_is_missing_is_said_before_anything_is_made(make_config: MakeConfig, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,14 +32,14 @@ def no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def teacher_of(tmp_path: Path) -> Make:
-    def make(server: RerankServer, most: int = 32, **changed: object) -> RerankerApiTeacher:
+    def make(server: RerankServer, most: int = 32, name: str = "m", **changed: object) -> RerankerApiTeacher:
         model = ServedModel(server.url, "m", **{"concurrency": 1, "timeout": 5.0, **changed})  # type: ignore[arg-type]
         return RerankerApiTeacher(
             Reranker(model, "teacher", most),
-            name="reranker_api:m",
+            name=name,
             query_text=QUERIES.__getitem__,
             document_text=DOCUMENTS.__getitem__,
-            cache=PairCache(tmp_path / "pairs"),
+            cache=PairCache(tmp_path / name),
         )
 
     return make
@@ -119,6 +120,21 @@ def test_what_was_scored_before_the_end_is_not_asked_for_again(teacher_of: Make)
         assert scores(teacher_of(server)) == RIGHT
         assert [body["query"] for body in server.bodies[before:]] == [QUERIES[2]]
         assert scores(teacher_of(server)) == RIGHT and len(server.bodies) == before + 1
+
+
+@pytest.mark.parametrize("digits", [4, 12])
+def test_probabilities_teach_by_their_log_odds(digits: int, teacher_of: Make, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    everything = Ragged.of([range(10)] * 3, np.int64)
+    with (
+        rerank_server() as raw,
+        rerank_server(squash=lambda score: round(1 / (1 + math.exp(-score)), digits)) as server,
+    ):
+        expected = teacher_of(raw, name="raw").score(np.arange(3), everything).values_T
+        found = teacher_of(server, name="squashed")
+        np.testing.assert_allclose(found.score(np.arange(3), everything).values_T, expected, atol=10.0 ** (4 - digits))
+        found.score(np.arange(3), LISTS)
+    assert caplog.text.count("squashed answers in probabilities: their log-odds teach") == 1 and expected.min() < 0
 
 
 @pytest.mark.parametrize("name", ["top_n", "return_documents", "raw_scores"])
