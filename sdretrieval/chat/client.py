@@ -107,24 +107,29 @@ class Client:
             request.headers["Authorization"] = f"Bearer {self.key}"
         return request
 
-    def post(self, session: requests.Session, path: str, body: Mapping[str, Any], optional: Mapping[str, Any]) -> str:
-        """The text of one answer. Raises Trouble.
+    def post(
+        self, session: requests.Session, path: str, body: Mapping[str, Any], optional: Mapping[str, Any],
+        most_bytes: int = MOST_BYTES,
+    ) -> str:  # fmt: skip
+        """The text of one answer, of at most so many bytes. Raises Trouble.
 
         `optional`: parameters that some servers refuse; each is left out from then on if a server names it in a
         refusal, and None is not sent.
         """
         sent = {name: value for name, value in optional.items() if value is not None and name not in self._refused}
-        status, headers, text = self._post(session, path, {**body, **sent})
+        status, headers, text = self._post(session, path, {**body, **sent}, most_bytes)
         if status in (400, 422):
             named = {name for name in sent if name in text}  # only what was sent, so that this ends
             if named:
                 self._refused |= named
-                return self.post(session, path, body, optional)
+                return self.post(session, path, body, optional, most_bytes)
         if status != 200:
             raise self._refusal(status, headers, text)
         return text
 
-    def _post(self, session: requests.Session, path: str, body: Mapping[str, Any]) -> tuple[int, Any, str]:
+    def _post(
+        self, session: requests.Session, path: str, body: Mapping[str, Any], most_bytes: int
+    ) -> tuple[int, Any, str]:
         """Status, headers and text, within the time allowed. Redirects are not followed: the key is for this host."""
         import requests
 
@@ -137,10 +142,10 @@ class Client:
                 for part in response.iter_content(CHUNK):
                     parts.append(part)
                     size += len(part)
-                    if size > MOST_BYTES:
+                    if size > most_bytes:
                         raise Trouble(
                             "too large",
-                            f"an answer of more than {readable_bytes(MOST_BYTES)}",
+                            f"an answer of more than {readable_bytes(most_bytes)}",
                             server=False,
                             again=False,
                         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdretrieval.chat.ask import Cost
-from sdretrieval.chat.client import Client, Trouble, key_of_environment
+from sdretrieval.chat.client import MOST_BYTES, Client, Trouble, key_of_environment
 from sdretrieval.chat.parallel import Requests
 from sdretrieval.formatting import quantity
 
@@ -25,6 +25,9 @@ logger = logging.getLogger("sdretrieval")
 WANTS_TEXTS = re.compile(r"""[`'"]texts[`'"]""")
 """In the refusal of text-embeddings-inference: missing field `texts`."""
 
+
+ESCAPED = 12
+"""Most bytes of a character in JSON: two escapes of six."""
 
 Pair = tuple[str, str]
 Group = tuple[int, ...]
@@ -41,13 +44,14 @@ class RerankClient(Client):
     def scores(self, session: requests.Session, query: str, documents: Sequence[str]) -> list[float]:
         """The score of each document, raw if the server can give it. One request. Raises Trouble."""
         body: dict[str, Any] = {"query": query}
+        most_bytes = MOST_BYTES + ESCAPED * sum(map(len, documents))  # some servers send the documents back
         if self._texts:
             body |= {"texts": documents, "raw_scores": True, "truncate": True}
-            return self._read(self.post(session, "/rerank", body, {}), len(documents))
+            return self._read(self.post(session, "/rerank", body, {}, most_bytes), len(documents))
         body |= {"model": self.model.model, "documents": documents}
         optional = {"top_n": len(documents), "return_documents": False, "raw_scores": True}
         try:
-            return self._read(self.post(session, "/rerank", body, optional), len(documents))
+            return self._read(self.post(session, "/rerank", body, optional, most_bytes), len(documents))
         except Trouble as trouble:
             if trouble.kind not in ("status 400", "status 422") or not WANTS_TEXTS.search(trouble.found):
                 raise

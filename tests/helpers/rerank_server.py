@@ -86,6 +86,9 @@ class _Handler(BaseHTTPRequestHandler):
                 results[0][name] = "high"
             case "unnamed":
                 results = [{"id": 1}]  # type: ignore[dict-item]
+            case "echo":
+                for one in results:
+                    one["document"] = {"text": documents[int(one["index"])]}  # type: ignore[assignment]
             case "slow":
                 time.sleep(float(what))
             case "429":

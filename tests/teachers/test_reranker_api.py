@@ -137,6 +137,13 @@ def test_probabilities_teach_by_their_log_odds(digits: int, teacher_of: Make, ca
     assert caplog.text.count("squashed answers in probabilities: their log-odds teach") == 1 and expected.min() < 0
 
 
+def test_a_server_may_send_the_documents_back(teacher_of: Make) -> None:
+    texts = [(QUERIES[0], "\u1e3f the mast " * 50_000), (QUERIES[0], "storm")]
+    with rerank_server(rest="echo") as server:
+        found = teacher_of(server).score_texts(texts)
+    assert found.tolist() == [np.float32(score_of(*pair)) for pair in texts]
+
+
 @pytest.mark.parametrize("name", ["top_n", "return_documents", "raw_scores"])
 def test_a_parameter_that_a_server_refuses_is_left_out(name: str, teacher_of: Make) -> None:
     with rerank_server(rest=f"refuses {name}") as server:
