@@ -1,4 +1,4 @@
-"""Runs that a reranker behind a server teaches: a server of ours stands for it."""
+"""Runs that other rerankers teach: one behind a server, for which a server of ours stands, and a language model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sdretrieval.errors import RequestError, WorkError
+from sdretrieval.errors import ModelError, RequestError, WorkError
 from sdretrieval.run.api import forecast_config, plan_config, run_config
 from tests.helpers import tiny
 from tests.helpers.rerank_server import rerank_server
@@ -73,3 +73,15 @@ def test_nobody_listens(finished_copy: Path, make_config: MakeConfig, monkeypatc
         pass
     with pytest.raises(WorkError, match=r"teacher: tiny-reranker at .*: found no connection .*; start the server, or"):
         run_config(make_config(teacher=gone.config), runs=finished_copy, until="1/score")
+
+
+def test_a_language_model_that_is_asked_for_yes_or_no_teaches(
+    finished_copy: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    model = tiny.write_yes_no_reranker(tmp_path / "yes_no", prompt="Find the place.")
+    reader = {"kind": "cross_encoder", "model": str(model), "max_tokens": 128}
+    run_config(make_config(teacher=reader), runs=finished_copy, until="1/targets")
+    (scored,) = [one for one in ledger_of(finished_copy / "tiny") if one["stage"] == "1/score"][1:]
+    assert scored["counts"]["newly_scored_pairs"] == 320
+    with pytest.raises(ModelError, match=r"has 256 positions, max_tokens asks for 512"):
+        plan_config(make_config(teacher={**reader, "max_tokens": 512}), runs=finished_copy)
