@@ -24,6 +24,10 @@ WINDOWS_AT_ONCE = 4096
 LEAST_ROOM = 16
 """Tokens that a template must leave for query and document."""
 
+BORDERS = 4
+"""Tokens that a window may gain where its text meets the template's. Windows after the first leave room for them: if one
+were cut once more, there would be a gap."""
+
 Encoded = dict[str, Any]
 
 
@@ -114,9 +118,13 @@ class PairWindows:
             kept = min(len(of_query), max(room // 2, room - len(of_document)))
             query, of_query = query[: of_query[kept - 1][1]], of_query[:kept]
         room -= len(of_query)
-        step, more = self._step(room), len(of_document) - room if self._windows == "all" else 0
-        starts = [0, *range(step, more + step, step)]  # up to the first window that reaches the document's end
-        return [(query, _cut(document, of_document[start : start + room])) for start in starts]
+        first = (query, _cut(document, of_document[:room]))
+        if self._windows == "first" or len(of_document) <= room:
+            return [first]
+        room -= BORDERS
+        step = self._step(room)
+        starts = range(step, len(of_document) - room + step, step)  # up to the first window that reaches the end
+        return [first, *((query, _cut(document, of_document[start : start + room])) for start in starts)]
 
     def _fitted(self, pairs: Sequence[Pair]) -> list[Encoded]:
         """Pairs in the template. Where two texts meet, tokens may fall otherwise: a document then loses a few more."""

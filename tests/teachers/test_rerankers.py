@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sdretrieval.encode.model_files import check_is_reranker
 from sdretrieval.errors import ModelError
 from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
-from sdretrieval.teachers.pair_windows import PairWindows
+from sdretrieval.teachers.pair_windows import BORDERS, PairWindows
 from sdretrieval.teachers.pairs import PairCache
 from tests.helpers import tiny
 
@@ -86,6 +89,11 @@ def opinionated(folder: Path) -> None:
         save_file(larger, file, {"format": "pt"})
 
 
+@cache
+def loaded_once(folder: Path) -> Model:
+    return load(folder)
+
+
 def load(folder: Path, max_tokens: int = 128) -> Model:
     return load_cross_encoder(str(folder), max_tokens=max_tokens, device="cpu")[0]
 
@@ -147,6 +155,31 @@ def test_no_template_and_no_query_is_cut_for_a_document(make: str, windows: Any,
     if windows == "all":
         assert len(seen) > 5 and document.endswith(seen[-1])
         assert all(f"storm{number}" in "".join(seen) for number in range(200))
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    query=st.lists(st.sampled_from(tiny.PLACES), max_size=12),
+    document=st.lists(st.sampled_from([*"abé漢 ", " ", "\n", "oven", "<|end|>", "Dough-9"]), max_size=150),
+    max_tokens=st.integers(90, 200),
+    stride=st.none() | st.integers(1, 90),
+)
+def test_windows_of_a_template_show_every_character_within_the_limit(
+    query: list[str], document: list[str], max_tokens: int, stride: int | None, folders: dict[str, Path]
+) -> None:
+    read = PairWindows(loaded_once(folders["instructed"]), max_tokens, "all", stride)
+    asked, text = " ".join(query), "".join(document)
+    pieces = read._pieces(asked, text)
+    seen, end = set[int](), 0
+    for own, piece in pieces:
+        assert own == asked
+        start = text.index(piece, max(end - len(piece), 0)) if piece else 0
+        assert start <= end, "no gap"
+        end = start + len(piece)
+        seen |= set(range(start, end))
+    assert end == len(text) or text[end:].isspace()
+    lengths = [len(one["input_ids"]) for one in read._templated(pieces)]
+    assert lengths[0] <= max_tokens + BORDERS and max(lengths[1:], default=0) <= max_tokens, "so cutting leaves no gap"
 
 
 def test_more_windows_of_a_template_never_lower_a_score(folders: dict[str, Path], tmp_path: Path) -> None:
