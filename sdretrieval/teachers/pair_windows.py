@@ -25,8 +25,8 @@ LEAST_ROOM = 16
 """Tokens that a template must leave for query and document."""
 
 BORDERS = 4
-"""Tokens that a window may gain where its text meets the template's. Windows after the first leave room for them: if one
-were cut once more, there would be a gap."""
+"""Tokens that a window may gain where its text meets the template's. Windows after the first leave room for them: if
+one were cut once more, there would be a gap."""
 
 Encoded = dict[str, Any]
 
