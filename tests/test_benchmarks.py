@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import forecast, mixing, scaling
+from benchmarks import fitted_reranker, forecast, mixing, scaling, served_scores
 from benchmarks.__main__ import LONG, NAMES, run
 from benchmarks.ceiling import operations
 from benchmarks.inputs import Asked
@@ -207,3 +208,32 @@ def test_mixing_finds_the_mixture_that_harms_nowhere(tiny_corpus: Path, tmp_path
     np.save(place / "queries.npy", np.load(place / "queries.npy")[:3])
     with pytest.raises(SystemExit, match="rows of another collection"):
         mixing.measure(tiny_corpus, ["random"], tmp_path)
+
+
+def test_log_odds_give_back_what_a_sigmoid_took(tiny_corpus: Path, tiny_cross_encoder: Path, tmp_path: Path) -> None:
+    write_random_vectors(tiny_corpus, tmp_path / served_scores.STUDENT / tiny_corpus.name)
+    rows = served_scores.measure(tiny_corpus, tmp_path, str(tiny_cross_encoder), 24)
+    of = {row["way"]: row for row in rows}
+    assert of["logits"]["difference"] == 0 and of["logits"]["queries"] == 24
+    assert of["log-odds of the sigmoid"]["ndcg"] == pytest.approx(of["logits"]["ndcg"]) and of["logits"]["ndcg"] > 0
+    assert "| the reranker's scores | tiny (24) |" in served_scores.table(rows)
+
+
+def test_a_reranker_in_two_halves_is_the_reranker_and_learns(
+    tiny_corpus: Path, tiny_cross_encoder: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    halves = fitted_reranker.Halves(str(tiny_cross_encoder), 1)
+    pairs = [("where is the mast?", "the mast is near bergen"), ("oven", "dough " * 20)]
+    found = halves.upper(halves.lower(pairs)).detach().numpy()
+    tokens = halves.tokenizer(*map(list, zip(*pairs, strict=True)), padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        np.testing.assert_allclose(found, halves.network(**tokens).logits[:, 0].numpy(), atol=3e-3)
+    write_random_vectors(tiny_corpus, tmp_path / served_scores.STUDENT / tiny_corpus.name)
+    asked = Namespace(queries=16, dev=8, candidates=4, frozen=1, epochs=2, rates=[1e-3])
+    rows = fitted_reranker.measure(tiny_corpus, tmp_path, str(tiny_cross_encoder), asked)
+    assert [(row["from"], row["epoch"]) for row in rows[1:]] == [
+        (name, epoch) for name in ("labels", "cosines + BM25") for epoch in (1, 2)
+    ]
+    assert rows[0]["alone_difference"] == 0 and "| labels | 0.001 | 2 |" in fitted_reranker.table(rows)

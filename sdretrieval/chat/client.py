@@ -1,6 +1,6 @@
-"""One request to a chat-completions server, and what can be wrong with its answer.
+"""One request to a server, and what can be wrong with its answer; requests for chat completions.
 
-The shape is OpenAI's, which ollama, vLLM, llama.cpp and most vendors speak.
+Their shape is OpenAI's, which ollama, vLLM, llama.cpp and most vendors speak.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import ipaddress
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,12 +29,10 @@ CHUNK = 64
 """Bytes read at a time: some servers send blanks to keep a connection open, and the time must end there too."""
 EXCERPT = 160
 """Characters of a server's words that a message repeats."""
-OPTIONAL = {"max_tokens": MOST_ANSWER_TOKENS, "temperature": None}
-"""Parameters that some models refuse: they are left out if a server names one in its refusal."""
 
 
 @dataclass(frozen=True)
-class ChatModel:
+class ServedModel:
     """Where a model is and how it is asked. `key_variable`: the environment variable that holds the key, if it needs
     one. `concurrency`: requests at a time; `timeout`: seconds for a whole answer."""
 
@@ -53,7 +52,7 @@ class ChatModel:
             return host == "localhost" or host.endswith(".localhost")
 
 
-def key_of_environment(model: ChatModel, setting: str) -> str | None:
+def key_of_environment(model: ServedModel, setting: str) -> str | None:
     """The key, from the environment alone. Raises RequestError if its variable is not set, or holds no key."""
     if model.key_variable is None:
         return None
@@ -86,12 +85,11 @@ class Trouble(Exception):
 
 @dataclass
 class Client:
-    """Asks one model. Safe for several threads with a session each."""
+    """Posts JSON to one server. Safe for several threads with a session each."""
 
-    model: ChatModel
+    model: ServedModel
     key: str | None
-    temperature: float | None = None
-    _refused: set[str] = field(default_factory=set)
+    _refused: set[str] = field(init=False, default_factory=set)
     """Parameters that this server does not take."""
 
     def session(self) -> requests.Session:
@@ -109,39 +107,45 @@ class Client:
             request.headers["Authorization"] = f"Bearer {self.key}"
         return request
 
-    def ask(self, session: requests.Session, prompt: str) -> Answer:
-        """One request. Raises Trouble."""
-        optional = {**OPTIONAL, "temperature": self.temperature}
-        body = {"model": self.model.model, "messages": [{"role": "user", "content": prompt}], "stream": False}
-        body |= {name: value for name, value in optional.items() if value is not None and name not in self._refused}
-        status, headers, text = self._post(session, body)
+    def post(
+        self, session: requests.Session, path: str, body: Mapping[str, Any], optional: Mapping[str, Any],
+        most_bytes: int = MOST_BYTES,
+    ) -> str:  # fmt: skip
+        """The text of one answer, of at most so many bytes. Raises Trouble.
+
+        `optional`: parameters that some servers refuse; each is left out from then on if a server names it in a
+        refusal, and None is not sent.
+        """
+        sent = {name: value for name, value in optional.items() if value is not None and name not in self._refused}
+        status, headers, text = self._post(session, path, {**body, **sent}, most_bytes)
         if status in (400, 422):
-            # Only what was sent: each name is left out once, so that this ends.
-            named = {name for name in optional if name in body and name in text}
+            named = {name for name in sent if name in text}  # only what was sent, so that this ends
             if named:
                 self._refused |= named
-                return self.ask(session, prompt)
+                return self.post(session, path, body, optional, most_bytes)
         if status != 200:
             raise self._refusal(status, headers, text)
-        return self._read(text)
+        return text
 
-    def _post(self, session: requests.Session, body: dict[str, Any]) -> tuple[int, Any, str]:
+    def _post(
+        self, session: requests.Session, path: str, body: Mapping[str, Any], most_bytes: int
+    ) -> tuple[int, Any, str]:
         """Status, headers and text, within the time allowed. Redirects are not followed: the key is for this host."""
         import requests
 
         seconds, ends = self.model.timeout, time.monotonic() + self.model.timeout
         try:
             with session.post(
-                f"{self.model.url}/chat/completions", json=body, timeout=seconds, stream=True, allow_redirects=False
+                f"{self.model.url}{path}", json=body, timeout=seconds, stream=True, allow_redirects=False
             ) as response:
                 parts, size = [], 0
                 for part in response.iter_content(CHUNK):
                     parts.append(part)
                     size += len(part)
-                    if size > MOST_BYTES:
+                    if size > most_bytes:
                         raise Trouble(
                             "too large",
-                            f"an answer of more than {readable_bytes(MOST_BYTES)}",
+                            f"an answer of more than {readable_bytes(most_bytes)}",
                             server=False,
                             again=False,
                         )
@@ -152,22 +156,22 @@ class Client:
             found = f"no whole answer within {seconds:g} s"
             raise Trouble("too slow", found, server=True) from None
         except requests.exceptions.SSLError as problem:
-            found = f"no secure connection ({self._shown(str(problem))})"
+            found = f"no secure connection ({self.shown(str(problem))})"
             raise Trouble("no secure connection", found, server=True, again=False) from None
         except requests.exceptions.ChunkedEncodingError:
             raise Trouble("cut off", "an answer that was cut off", server=False) from None
         except requests.ConnectionError as problem:
             if "Read timed out" in str(problem):  # while the body was read
                 raise Trouble("too slow", f"no whole answer within {seconds:g} s", server=True) from None
-            raise Trouble("no connection", f"no connection ({self._shown(_cause(problem))})", server=True) from None
+            raise Trouble("no connection", f"no connection ({self.shown(_cause(problem))})", server=True) from None
         except (requests.RequestException, ValueError) as problem:
-            raise Trouble("no request", f"{self._shown(str(problem))}", server=True, again=False) from None
+            raise Trouble("no request", f"{self.shown(str(problem))}", server=True, again=False) from None
 
     def _refusal(self, status: int, headers: Any, text: str) -> Trouble:
-        says = f", which says: {self._shown(_message_of(text))}" if text.strip() else ""
+        says = f", which says: {self.shown(_message_of(text))}" if text.strip() else ""
         kind = f"status {status}"
         if 300 <= status < 400:
-            target = self._shown(str(headers.get("Location", "another address")))
+            target = self.shown(str(headers.get("Location", "another address")))
             return Trouble(kind, f"a redirect to {target}, which is not followed", server=True, again=False)
         if status in (401, 403):  # their words may repeat parts of the key
             found = f"status {status}: the key was refused" if self.key else f"status {status}: it wants a key"
@@ -179,18 +183,40 @@ class Client:
         of_this_prompt = status in (400, 413, 422)  # too long for the model, or refused for its words
         return Trouble(kind, f"status {status}{says}", server=not of_this_prompt, again=False)
 
-    def _read(self, text: str) -> Answer:
+    def json_of(self, text: str) -> Any:
+        """What an answer's JSON holds. Raises Trouble."""
         try:
-            record = json.loads(text)
+            return json.loads(text)
         except (ValueError, RecursionError):
             raise Trouble(
-                "no JSON", f"an answer that is cut off or no JSON: {self._shown(text)!r}", server=False
+                "no JSON", f"an answer that is cut off or no JSON: {self.shown(text)!r}", server=False
             ) from None
+
+    def shown(self, text: str) -> str:
+        """Somebody else's words as a message may repeat them: short, on one line, and without the key."""
+        line = printable(" ".join(text.replace(self.key, "[key]").split() if self.key else text.split()))
+        return line if len(line) <= EXCERPT else f"{line[: EXCERPT - 3]}..."
+
+
+@dataclass
+class ChatClient(Client):
+    """Asks a language model for chat completions."""
+
+    temperature: float | None = None
+
+    def ask(self, session: requests.Session, prompt: str) -> Answer:
+        """One request. Raises Trouble."""
+        body = {"model": self.model.model, "messages": [{"role": "user", "content": prompt}], "stream": False}
+        optional = {"max_tokens": MOST_ANSWER_TOKENS, "temperature": self.temperature}
+        return self._read(self.post(session, "/chat/completions", body, optional))
+
+    def _read(self, text: str) -> Answer:
+        record = self.json_of(text)
         try:
             choice = record["choices"][0]
             words = choice["message"]["content"]
         except (KeyError, IndexError, TypeError):
-            found = f"JSON without choices[0].message.content: {self._shown(text)!r}"
+            found = f"JSON without choices[0].message.content: {self.shown(text)!r}"
             raise Trouble("another shape", found, server=False) from None
         usage = record.get("usage")
         counts = usage if isinstance(usage, dict) else {}
@@ -201,11 +227,6 @@ class Client:
             why = f" (cut at {MOST_ANSWER_TOKENS} tokens: does it think so long?)" if length else ""
             raise Trouble("empty", f"an empty answer{why}", server=False)
         return Answer(words, prompt, answer)
-
-    def _shown(self, text: str) -> str:
-        """Somebody else's words as a message may repeat them: short, on one line, and without the key."""
-        line = printable(" ".join(text.replace(self.key, "[key]").split() if self.key else text.split()))
-        return line if len(line) <= EXCERPT else f"{line[: EXCERPT - 3]}..."
 
 
 def _cause(problem: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Sections that name a language model: one that writes queries, one that judges."""
+"""Sections that name a model behind a server: a language model that writes queries, or judges; a reranker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _address(url: str) -> str:
     extra = parts.query or parts.fragment or parts.username is not None or re.search(r"[\s\\?#@]", url)
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or extra:
         raise ValueError(URL_TEXT)
-    return url.rstrip("/").removesuffix("/chat/completions")
+    return url.rstrip("/").removesuffix("/chat/completions").removesuffix("/rerank")
 
 
 Url = Annotated[str, AfterValidator(_address)]

@@ -12,6 +12,7 @@ from sdretrieval.config.teachers import (
     DenseConfig,
     EmaConfig,
     EnsembleConfig,
+    RerankerApiConfig,
     ScoresConfig,
     ViewConfig,
     members_of,
@@ -97,8 +98,8 @@ def _teacher(config: Config) -> Iterator[Conflict]:
     members = members_of(config.teacher)
     prefixes = member_paths(config)
     for prefix, member in zip(prefixes, members, strict=True):
-        if isinstance(member, CrossEncoderConfig | ScoresConfig) and config.train.scope == "batch":
-            kind = "a cross_encoder, which scores" if member.kind == "cross_encoder" else "scores, which has"
+        if isinstance(member, CrossEncoderConfig | RerankerApiConfig | ScoresConfig) and config.train.scope == "batch":
+            kind = "scores, which has" if member.kind == "scores" else f"a {member.kind}, which scores"
             text = f'found "batch", but {prefix} is {kind} only the pairs of the lists; expected auto or list'
             yield Conflict(("train.scope", f"{prefix}.kind"), text)
         if isinstance(member, EmaConfig | DenseConfig):

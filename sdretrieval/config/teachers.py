@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from sdretrieval.config.chat_section import URL_TEXT, ChatConfig, Url
 from sdretrieval.config.fields import MOST, MOST_TEXTS, MOST_WEIGHT, Number, Section, auto_or, cost, identity
 
 WEIGHT_TEXT = f"a number from 0 to {MOST_WEIGHT:g}, or auto"
@@ -37,9 +38,19 @@ class CrossEncoderConfig(Section):
     model: str = identity("hub id or folder of a cross-encoder", min_length=1)
     max_tokens: int = identity("tokens of query and document together", 512, ge=8, le=MOST)
     view: ViewConfig = identity("what part of a document it sees", ViewConfig())
+    trust_remote_code: bool = identity("whether code that comes with the model may run", False)
     batch_tokens: int | None = cost(
         "most tokens in a batch of scoring, padding included; null chooses", None, ge=1, le=MOST_TEXTS
     )
+    weight: Weight = identity("its share in a mixture; auto takes the probe's choice", 1.0, expects=WEIGHT_TEXT)
+
+
+class RerankerApiConfig(ChatConfig):
+    """A reranker behind a server with a /rerank: text-embeddings-inference, infinity, vLLM, Cohere, Jina."""
+
+    kind: Literal["reranker_api"] = identity("reranker_api")
+    url: Url = cost("address of the server, up to /rerank", expects=URL_TEXT)
+    documents_per_request: int = cost("most documents in a request, all of one query", 32, ge=1, le=1000)
     weight: Weight = identity("its share in a mixture; auto takes the probe's choice", 1.0, expects=WEIGHT_TEXT)
 
 
@@ -95,7 +106,7 @@ class ScoresConfig(Section):
     weight: Weight = identity("its share in a mixture; auto takes the probe's choice", 1.0, expects=WEIGHT_TEXT)
 
 
-Member = CrossEncoderConfig | DenseConfig | EmaConfig | LexicalConfig | ScoresConfig
+Member = CrossEncoderConfig | DenseConfig | EmaConfig | LexicalConfig | RerankerApiConfig | ScoresConfig
 MemberConfig = Annotated[Member, Field(discriminator="kind")]
 
 

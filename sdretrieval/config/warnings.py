@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sdretrieval.chat import ChatModel
+from sdretrieval.chat import ServedModel
 from sdretrieval.config.conflicts import learns_labels, member_paths
 from sdretrieval.config.index_section import settings_from
 from sdretrieval.config.schema import Config, CorpusConfig, FalseNegativesConfig, GenerateConfig, TargetsConfig
-from sdretrieval.config.teachers import CrossEncoderConfig, DenseConfig, EmaConfig, Member, members_of
+from sdretrieval.config.teachers import (
+    CrossEncoderConfig,
+    DenseConfig,
+    EmaConfig,
+    Member,
+    RerankerApiConfig,
+    members_of,
+)
 
 
 def warnings(config: Config) -> list[str]:
@@ -173,11 +180,16 @@ def _made_on_codes(config: Config) -> Iterator[str]:
 
 def _language_models(config: Config) -> Iterator[str]:
     writer, judge = config.corpus.generate.writer, config.evaluate.judge
-    for path, chat in (("corpus.generate.writer", writer), ("evaluate.judge", judge)):
+    rerankers = [
+        (path, member)
+        for path, member in zip(member_paths(config), members_of(config.teacher), strict=True)
+        if isinstance(member, RerankerApiConfig)
+    ]
+    for path, chat in (("corpus.generate.writer", writer), ("evaluate.judge", judge), *rerankers):
         url = chat.url if chat is not None else None
         if chat is None or url is None:
             continue
-        model = ChatModel(url, chat.model)
+        model = ServedModel(url, chat.model)
         if chat.key_variable is not None and url.startswith("http://") and not model.is_local:
             yield f"{path}.url: {url} is not encrypted: the key and all texts can be read on their way; use https"
     if writer is not None and judge is not None and writer.url is not None and writer.model == judge.model:

@@ -24,7 +24,8 @@ WEIGHTS = ("*.safetensors", "*.bin")
 WORD_LISTS = ("tokenizer.json", "*vocab*", "*.model", "*.tiktoken", "*bpe*")
 """Names of files that a tokenizer's entries are in."""
 TRANSFORMER, STATIC = "Transformer", "StaticEmbedding"
-CLASSIFIER = "ForSequenceClassification"
+CLASSIFIER, LANGUAGE_MODEL = "ForSequenceClassification", "ForCausalLM"
+RERANKER = "CrossEncoder"
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -151,24 +152,32 @@ def check_is_bi_encoder(name: str, folder: Path) -> None:
 def check_is_reranker(name: str, folder: Path) -> None:
     """Raise ModelError if files in `folder` are damaged or missing, or say that it holds no reranker; loads nothing.
 
-    A bi-encoder loads as a cross-encoder without complaint: with a random head.
+    A bi-encoder loads as a cross-encoder without complaint: with a random head. A language model does, too: its word
+    for yes is taken, whether or not it ever learned to judge.
     """
-    settings = check_files(name, folder)
-    kinds = _architectures(settings)
-    if not kinds:
-        if any(module["type"].endswith(".Pooling") for module in modules_of(folder)):
-            raise ModelError(
-                f"model {name!r} is no cross-encoder: {MODULES} names a Pooling, as a bi-encoder's does, expected "
-                "a model with a classification head; choose a reranker"
-            )
-    elif not any(kind.endswith(CLASSIFIER) for kind in kinds):
-        raise ModelError(
-            f"model {name!r} is no cross-encoder: its architecture is {', '.join(kinds)}, expected one that "
-            f"ends in {CLASSIFIER}; choose a reranker"
-        )
-    else:  # transformers writes the labels unless they are its default of two
+    settings, card = check_files(name, folder), read_settings(folder / CARD)
+    kinds, kind = _architectures(settings), card.get("model_type")
+    if any(one.endswith(CLASSIFIER) for one in kinds):  # transformers writes the labels unless they are its two
         labels = settings.get("id2label")
         check_one_output(name, len(labels) if isinstance(labels, dict) else settings.get("num_labels", 2))
+    elif kind == RERANKER or any(module["type"].endswith(".LogitScore") for module in modules_of(folder)):
+        return  # its other modules make a score of a vector or of a word's logit
+    elif any(one.endswith(LANGUAGE_MODEL) for one in kinds):
+        raise ModelError(
+            f"model {name!r} is a language model ({', '.join(kinds)}), and nothing in its files says which of its "
+            f"words means relevant; if it is a reranker, save it once as sentence-transformers' {RERANKER}, with a "
+            "LogitScore module and a chat template for query and document, and name that folder"
+        )
+    elif kinds:
+        raise ModelError(
+            f"model {name!r} is no cross-encoder: its architecture is {', '.join(kinds)}, expected one that "
+            f"ends in {CLASSIFIER}, or a folder that sentence-transformers saved as a {RERANKER}; choose a reranker"
+        )
+    elif any(module["type"].endswith(".Pooling") for module in modules_of(folder)):
+        raise ModelError(
+            f"model {name!r} is no cross-encoder: {MODULES} names a Pooling, as a bi-encoder's does, expected "
+            "a model with a classification head; choose a reranker"
+        )
 
 
 def _architectures(settings: Mapping[str, Any]) -> list[str]:

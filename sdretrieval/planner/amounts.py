@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any, NamedTuple
 
-from sdretrieval.chat import ChatModel, Cost
-from sdretrieval.config import Config, DenseConfig, EmaConfig, Member, members_of
-from sdretrieval.config.conflicts import probes
+from sdretrieval.chat import Cost, ServedModel
+from sdretrieval.config import Config, DenseConfig, EmaConfig, Member, RerankerApiConfig, members_of
+from sdretrieval.config.conflicts import member_paths, probes
 from sdretrieval.corpus import find_source
+from sdretrieval.corpus.read.documents.blocks import word_count
 from sdretrieval.encode.views import View
 from sdretrieval.evaluation.judge import judging_cost
 from sdretrieval.planner.workload import Reader, Workload
@@ -23,6 +24,7 @@ from sdretrieval.stages.run import chat_model
 from sdretrieval.stages.teachers import view_of
 from sdretrieval.synthetic_queries import writing_cost
 from sdretrieval.synthetic_queries.make import SPARE
+from sdretrieval.teachers.reranker_api import rerank_cost
 from sdretrieval.training.batches import count_updates
 from sdretrieval.units import UNITS, Address
 
@@ -143,16 +145,28 @@ def reused_tokens(address: str, config: Config, load: Workload) -> float:
 def pairs_read(address: str, config: Config, load: Workload) -> int:
     """Pairs that each cross-encoder reads in the stage at `address`, at most: those of earlier generations' lists are
     remembered."""
+    queries, documents = lists_read(address, config, load)
+    return queries * documents + without_query(address, load) if queries else 0
+
+
+def lists_read(address: str, config: Config, load: Workload) -> tuple[int, int]:
+    """Queries, and documents of each, whose pairs a cross-encoder reads in the stage at `address`."""
     kind, split = Address.of(address).stage, address.split(":")[-1]
-    if kind == "score":  # each synthetic query's document is read without the query too
-        return load.train * list_length(config, load) + load.wanted.get(SYNTHETIC_TRAIN, 0)
+    if kind == "score":
+        return load.train, list_length(config, load)
     depth = min(config.evaluate.teacher_depth, load.documents)
     if kind == "probe":  # the student's best, and BM25's if lists hold them
-        return load.splits.get("dev", 0) * depth * (2 if config.mine.lexical else 1)
+        return load.splits.get("dev", 0), depth * (2 if config.mine.lexical else 1)
     # What the probe has read of dev is not read again.
     if ":teacher:" in address and kind == "evaluate" and not (split == "dev" and probes(config)):
-        return load.splits.get(split, 0) * depth
-    return 0
+        return load.splits.get(split, 0), depth
+    return 0, 0
+
+
+def without_query(address: str, load: Workload) -> int:
+    """Documents that the stage at `address` reads once more, without the synthetic query that was made from each."""
+    kind, split = Address.of(address).stage, address.split(":")[-1]
+    return load.wanted.get({"score": SYNTHETIC_TRAIN, "probe": "dev"}.get(kind, split), 0)
 
 
 def judged_pairs(address: str, config: Config, load: Workload) -> int:
@@ -164,8 +178,8 @@ def judged_pairs(address: str, config: Config, load: Workload) -> int:
     return queries * min(2 * config.evaluate.teacher_depth + 1, load.documents)
 
 
-def asked_of_models(address: str, config: Config, load: Workload) -> list[tuple[str, ChatModel, Cost]]:
-    """What the stage at `address` asks of language models behind servers: the setting, the model, and the cost."""
+def asked_of_models(address: str, config: Config, load: Workload) -> list[tuple[str, ServedModel, Cost]]:
+    """What the stage at `address` asks of models behind servers: the setting, the model, and the cost."""
     writer, judge, stage = writer_of(config), config.evaluate.judge, Address.of(address).stage
     if stage == "corpus" and writer is not None and writer.url is not None:
         shares = {split: shares_of(config, split != SYNTHETIC_TRAIN) for split in load.wanted}
@@ -178,7 +192,27 @@ def asked_of_models(address: str, config: Config, load: Workload) -> list[tuple[
         pairs = judged_pairs(address, config, load)
         cost = judging_cost(load.document_texts, pairs, Address.of(address).part)
         return [("evaluate.judge", chat_model(judge), cost)]
-    return []
+    return _asked_of_rerankers(address, config, load)
+
+
+def _asked_of_rerankers(address: str, config: Config, load: Workload) -> list[tuple[str, ServedModel, Cost]]:
+    pairs = pairs_read(address, config, load)
+    if not pairs:
+        return []
+    texts, queries = load.document_texts, load.query_texts
+    words = sum(map(word_count, texts)) / max(len(texts), 1) + sum(map(word_count, queries)) / max(len(queries), 1)
+    asked = []
+    for path, member in zip(member_paths(config), members_of(config.teacher), strict=True):
+        if isinstance(member, RerankerApiConfig):
+            requests = requests_made(address, config, load, member.documents_per_request)
+            asked.append((path, chat_model(member), rerank_cost(pairs, requests, pairs * words)))
+    return asked
+
+
+def requests_made(address: str, config: Config, load: Workload, most: int) -> int:
+    """Requests of at most `most` documents of one query that the pairs of the stage at `address` take."""
+    queries, documents = lists_read(address, config, load)
+    return queries * ceil(documents / most) + without_query(address, load) if queries else 0
 
 
 def documents_of_update(config: Config, load: Workload) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sdretrieval.chat import ChatModel, Cost
+from sdretrieval.chat import Cost, ServedModel
 from sdretrieval.config import (
     Config,
     CrossEncoderConfig,
@@ -93,7 +93,7 @@ class Forecast:
 
     stages: dict[str, Prediction]
     keys: dict[str, str]
-    asked: dict[str, list[tuple[str, ChatModel, Cost]]] = field(default_factory=dict)
+    asked: dict[str, list[tuple[str, ServedModel, Cost]]] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:

@@ -207,7 +207,9 @@ class Trials:
 
         def trial() -> Figures:
             device = self.config.student.device
-            model, _ = load_cross_encoder(member.model, max_tokens=member.max_tokens, device=device)
+            model, _ = load_cross_encoder(
+                member.model, max_tokens=member.max_tokens, device=device, trust_remote_code=member.trust_remote_code
+            )
             texts = examples(load.document_texts, max(6, self._tokens(READ) // max(min(mean, member.max_tokens), 1)))
             queries = [load.query_texts[i % len(load.query_texts)] for i in range(len(texts))]
             return pair_trial(

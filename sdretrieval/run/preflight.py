@@ -15,10 +15,12 @@ from sdretrieval.config import (
     DenseConfig,
     EmaConfig,
     Member,
+    RerankerApiConfig,
     members_of,
     settings_from,
     warnings,
 )
+from sdretrieval.config.conflicts import member_paths
 from sdretrieval.corpus import find_source, read_marks
 from sdretrieval.corpus.language import AUTO, require_detector
 from sdretrieval.corpus.splits import require_judged
@@ -187,6 +189,9 @@ def check_language_models(config: Config) -> None:
         key_of_environment(chat_model(writer), "corpus.generate.writer")
     if judge is not None:
         key_of_environment(chat_model(judge), "evaluate.judge")
+    for path, member in zip(member_paths(config), members_of(config.teacher), strict=True):
+        if isinstance(member, RerankerApiConfig):
+            key_of_environment(chat_model(member), path)
 
 
 def check_examples(config: Config) -> None:

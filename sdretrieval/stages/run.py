@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from sdretrieval.chat import Chat, ChatModel
+from sdretrieval.chat import Chat, ServedModel
 from sdretrieval.config import ChatConfig, Config
 from sdretrieval.encode.locate import locate_model, model_digest, require_digest
 from sdretrieval.encode.prompts import FoundPrompts, Prompts, find_prompts
@@ -81,7 +81,7 @@ class Run:
     def chat(self, cfg: ChatConfig, setting: str, temperature: float | None = None) -> Chat:
         """The language model that the section `cfg` names, at the path `setting` of the config. Its answers are kept in
         the store: another run asks only for what is new."""
-        return Chat(chat_model(cfg), self.store.root / "answers", setting, temperature)
+        return Chat(chat_model(cfg), setting, self.store.root / "answers", temperature)
 
     @property
     def learns_queries_only(self) -> bool:
@@ -104,10 +104,10 @@ class Run:
         return tuple(dict.fromkeys(("dev", self.config.evaluate.split)))
 
 
-def chat_model(cfg: ChatConfig) -> ChatModel:
+def chat_model(cfg: ChatConfig) -> ServedModel:
     """The model of a section with a url."""
     assert cfg.url is not None
-    return ChatModel(cfg.url, cfg.model, cfg.key_variable, cfg.concurrency, cfg.timeout)
+    return ServedModel(cfg.url, cfg.model, cfg.key_variable, cfg.concurrency, cfg.timeout)
 
 
 def student_from(folder: Path | str, config: Config, prompts: Prompts | None = None) -> Student:

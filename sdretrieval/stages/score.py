@@ -19,6 +19,8 @@ from sdretrieval.store.runner import Artifact
 from sdretrieval.teachers.ensemble import TeacherScores, score_candidates
 from sdretrieval.teachers.imported import ImportedTeacher
 from sdretrieval.teachers.protocols import Teacher
+from sdretrieval.teachers.query_removed import whole
+from sdretrieval.teachers.reranker_api import RerankerApiTeacher
 
 
 def score(
@@ -33,6 +35,9 @@ def score(
         scores.save(work.folder)
         work.counts["pairs"] = len(rows.values_T) * len(teachers)
         work.counts["newly_scored_pairs"] = sum(getattr(teacher, "newly_scored", 0) for teacher in teachers)
+        asked = [one for one in map(whole, teachers) if isinstance(one, RerankerApiTeacher)]
+        if asked:
+            work.counts["requests"] = sum(one.requests for one in asked)
         from_files = [teacher for teacher in teachers if isinstance(teacher, ImportedTeacher)]
         if from_files:
             work.counts["missing_pairs"] = sum(len(one.missing_pairs(query_rows, rows)) for one in from_files)

@@ -14,6 +14,7 @@ from sdretrieval.config import (
     CrossEncoderConfig,
     EmaConfig,
     QueryWeightsConfig,
+    RerankerApiConfig,
     ScoresConfig,
     identity_fields,
     members_of,
@@ -90,7 +91,7 @@ def temper(
 def all_free(config: Config, weights: Sequence[float]) -> bool:
     """Whether every member that counts scores every pair, whichever lists were mined."""
     return all(
-        not isinstance(member, CrossEncoderConfig | ScoresConfig) or weight == 0
+        not isinstance(member, CrossEncoderConfig | RerankerApiConfig | ScoresConfig) or weight == 0
         for member, weight in zip(members_of(config.teacher), weights, strict=True)
     )
 

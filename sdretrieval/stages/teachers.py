@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, assert_never
 
+from sdretrieval.chat.rerank import Reranker
 from sdretrieval.config import (
     Config,
     CrossEncoderConfig,
@@ -13,11 +14,13 @@ from sdretrieval.config import (
     EmaConfig,
     LexicalConfig,
     Member,
+    RerankerApiConfig,
     ScoresConfig,
     ViewConfig,
     identity_fields,
     members_of,
 )
+from sdretrieval.config.conflicts import member_paths
 from sdretrieval.corpus.read.tables.files import stem_of
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.views import View
@@ -25,7 +28,7 @@ from sdretrieval.stages.collection import SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.encode import ExternalEncoder, Vectors, encode_external, encode_student
 from sdretrieval.stages.imported import imported_teacher, scores_identity
 from sdretrieval.stages.lexical import Lexical
-from sdretrieval.stages.run import Run, Weights
+from sdretrieval.stages.run import Run, Weights, chat_model
 from sdretrieval.stages.search import dense_query_removed, lexical_query_removed, texts_query_removed
 from sdretrieval.stages.tokens import Tokens
 from sdretrieval.store import key_of
@@ -33,9 +36,11 @@ from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_e
 from sdretrieval.teachers.dense import DenseTeacher, advantage_over
 from sdretrieval.teachers.imported import ImportedTeacher
 from sdretrieval.teachers.lexical import LexicalTeacher
+from sdretrieval.teachers.pair_teacher import PairTeacher
 from sdretrieval.teachers.pairs import PairCache
 from sdretrieval.teachers.protocols import Teacher
 from sdretrieval.teachers.query_removed import with_query_removed
+from sdretrieval.teachers.reranker_api import RerankerApiTeacher
 
 
 def view_of(section: ViewConfig, config: Config) -> View:
@@ -47,7 +52,7 @@ def member_names(config: Config) -> list[str]:
     """What the report calls the members; a second one of a name gets its number, so that their figures stay apart."""
     names: list[str] = []
     for member in members_of(config.teacher):
-        if isinstance(member, CrossEncoderConfig | DenseConfig):
+        if isinstance(member, CrossEncoderConfig | DenseConfig | RerankerApiConfig):
             name = f"{member.kind}:{member.model.rstrip('/').split('/')[-1]}"
         elif isinstance(member, EmaConfig):
             name = "ema:full_context" if member.view.windows == "all" else "ema:same_view"
@@ -124,7 +129,7 @@ def make_teachers(
     if not collection.query_removed_of(split):
         return teachers
     for position, teacher in enumerate(teachers):
-        if isinstance(teacher, CrossEncoderTeacher):
+        if isinstance(teacher, PairTeacher):
             masks = texts_query_removed(collection, split, teacher.score_texts)
             teachers[position] = with_query_removed(teacher, masks)
         elif isinstance(teacher, LexicalTeacher):
@@ -143,7 +148,10 @@ def _make_teacher(
 ) -> Teacher:  # fmt: skip
     corpus = collection.corpus
     if isinstance(member, CrossEncoderConfig):
-        model, digest = load_cross_encoder(member.model, max_tokens=member.max_tokens, device=run.config.student.device)
+        model, digest = load_cross_encoder(
+            member.model, max_tokens=member.max_tokens, device=run.config.student.device,
+            trust_remote_code=member.trust_remote_code,
+        )  # fmt: skip
         identity: dict[str, Any] = {"view": identity_fields(member.view), "most": member.max_tokens}
         if model.device.type == "cuda":  # its logits are not those of a CPU to the last digits: no mixture of both
             identity["products"] = "tf32"
@@ -152,11 +160,19 @@ def _make_teacher(
             name=name,
             query_text=corpus.query_texts().__getitem__,
             document_text=corpus.document_texts().__getitem__,
-            cache=PairCache(run.store.root / "pairs" / key_of("pairs", 2, identity, [digest])),
+            cache=PairCache(run.store.root / "pairs" / key_of("pairs", 3, identity, [digest])),
             max_tokens=member.max_tokens,
             windows=member.view.windows,
             stride=member.view.stride,
             batch_tokens=member.batch_tokens,
+        )
+    if isinstance(member, RerankerApiConfig):
+        return RerankerApiTeacher(
+            Reranker(chat_model(member), member_paths(run.config)[position], member.documents_per_request),
+            name=name,
+            query_text=corpus.query_texts().__getitem__,
+            document_text=corpus.document_texts().__getitem__,
+            cache=PairCache(run.store.root / "pairs" / key_of("pairs of a server", 1, {"model": member.model}, [])),
         )
     if isinstance(member, EmaConfig | DenseConfig):
         advantage = None

@@ -11,20 +11,29 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from sdretrieval.encode.batches import budget_batches, usual_batch_tokens
-from sdretrieval.encode.loading import check_known, check_vocabulary, check_weights, embedded_tokens, loaded
+from sdretrieval.encode.loading import (
+    check_known,
+    check_vocabulary,
+    check_weights,
+    embedded_tokens,
+    loaded,
+    reason_of,
+)
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.model_files import check_is_reranker, check_one_output
 from sdretrieval.encode.pace import Pace
 from sdretrieval.encode.student import check_positions, positions_of, torch_device
-from sdretrieval.errors import NumericError
+from sdretrieval.errors import ModelError, NumericError
 from sdretrieval.progress import Progress
-from sdretrieval.ragged import Array, Ragged
-from sdretrieval.teachers.pairs import PairCache, pair_key
+from sdretrieval.ragged import Array
+from sdretrieval.teachers.pair_teacher import Pair, PairTeacher
+from sdretrieval.teachers.pair_windows import PairWindows, prompt_of
+from sdretrieval.teachers.pairs import PairCache
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -33,12 +42,10 @@ logger = logging.getLogger("sdretrieval")
 
 PAIRS_PER_SHARD = 512
 """A killed run loses at most this many scored pairs."""
-WINDOWS_AT_ONCE = 4096
-"""About how many windows are held as tokens: a shard of book-long documents has hundreds of thousands."""
 
 
-class CrossEncoderTeacher:
-    """Scores pairs once, remembers them in a `PairCache`. Not free: it scores lists, never a whole batch."""
+class CrossEncoderTeacher(PairTeacher):
+    """A model on this machine."""
 
     asymmetry = "reads query and document together, token against token"
 
@@ -55,59 +62,37 @@ class CrossEncoderTeacher:
         stride: int | None = None,
         batch_tokens: int | None = None,
     ) -> None:
-        self.name = name
-        self._model, self._cache = model, cache
-        self._query_text, self._document_text = query_text, document_text
-        self._max_tokens, self._windows, self._stride = max_tokens, windows, stride
-        network = model.model
-        self._batch_tokens = batch_tokens or usual_batch_tokens(network.device.type if network is not None else "cpu")
-        self.newly_scored = 0
+        super().__init__(name=name, query_text=query_text, document_text=document_text, cache=cache)
+        self._model, self._windows = model, PairWindows(model, max_tokens, windows, stride)
+        self._batch_tokens = batch_tokens or usual_batch_tokens(model.device.type)
 
-    def score(self, query_rows_Q: Array, candidates: Ragged) -> Ragged:
-        """See Teacher.score. Pairs that the cache knows cost nothing."""
-        queries_T, documents_T = query_rows_Q[candidates.list_of_entry], candidates.values_T
-
-        def pair(entry: int) -> tuple[str, str]:  # all texts at once would be a corpus, a document in each of its lists
-            return self._query_text(int(queries_T[entry])), self._document_text(int(documents_T[entry]))
-
-        return candidates.with_values(self._scored(len(documents_T), pair))
-
-    def score_texts(self, pairs: Sequence[tuple[str, str]]) -> Array:
-        """The logit of each pair of a query's and a document's text."""
-        return self._scored(len(pairs), pairs.__getitem__)
-
-    def _scored(self, count: int, pair: Callable[[int], tuple[str, str]]) -> Array:
-        keys = [pair_key(*pair(i)) for i in range(count)]
-        unknown = np.isnan(self._cache.get(keys))
-        todo = sorted({keys[i]: i for i in np.flatnonzero(unknown).tolist()}.values())
-        self.newly_scored += len(todo)
-        check_known(self.name, self._model.tokenizer, [pair(i)[1] for i in todo[:PAIRS_PER_SHARD]], "the documents")
-        what, network = f"score with {self.name}", self._model.model
-        device = network.device.type if network is not None else "cpu"
-        with Progress(what, len(todo), "pairs") as progress, Pace(what, device) as pace:
-            for start in range(0, len(todo), PAIRS_PER_SHARD):
-                block = todo[start : start + PAIRS_PER_SHARD]
-                pairs = [pair(i) for i in block]
+    def _score_new(self, keys: Sequence[bytes], pair: Callable[[int], Pair]) -> None:
+        some = [pair(position)[1] for position in range(min(len(keys), PAIRS_PER_SHARD))]
+        check_known(self.name, self._model.tokenizer, some, "the documents")
+        what = f"score with {self.name}"
+        with Progress(what, len(keys), "pairs") as progress, Pace(what, self._model.device.type) as pace:
+            for start in range(0, len(keys), PAIRS_PER_SHARD):
+                shard = keys[start : start + PAIRS_PER_SHARD]
+                pairs = [pair(position) for position in range(start, start + len(shard))]
                 logits = self._logits(pairs, progress.advance, pace)
                 _check_finite(self.name, logits, pairs)
-                self._cache.add([keys[i] for i in block], logits)
-        return self._cache.get(keys)
+                self._cache.add(shard, logits)
 
-    def _logits(self, pairs: Sequence[tuple[str, str]], advance: Callable[[int], None], pace: Pace) -> Array:
+    def _logits(self, pairs: Sequence[Pair], advance: Callable[[int], None], pace: Pace) -> Array:
         """The best window's logit of each pair."""
         import torch
+        from sentence_transformers.util import batch_to_device
 
-        network = self._model.model
-        assert network is not None
-        network.eval()
+        model, device = self._model, self._model.device
+        model.eval()
         logits = np.full(len(pairs), -np.inf, dtype=np.float32)
-        for encoded, owners in self._blocks(pairs):
+        for encoded, owners in self._windows.blocks(pairs):
             count = int(owners[-1] - owners[0]) + 1
             done = reported = 0
             for batch in budget_batches([len(ids["input_ids"]) for ids in encoded], self._batch_tokens):
-                features = self._model.tokenizer.pad([encoded[i] for i in batch], return_tensors="pt")
-                with torch.inference_mode(), tf32_on(network.device.type):
-                    scores = network(**features.to(network.device)).logits.float().reshape(len(batch), -1)[:, 0]
+                features = batch_to_device(self._windows.features([encoded[i] for i in batch]), device)
+                with torch.inference_mode(), tf32_on(device.type):
+                    scores = model(features)["scores"].float().reshape(len(batch), -1)[:, 0]
                 with np.errstate(invalid="ignore"):  # NaN goes on as NaN, and is reported with its pair
                     np.maximum.at(logits, owners[batch], scores.cpu().numpy())
                 # By work: windows of one length share a batch, so that most pairs end in the last batches.
@@ -116,36 +101,6 @@ class CrossEncoderTeacher:
                 advance(reported - before)
                 pace.step(sum(len(encoded[i]["input_ids"]) for i in batch))
         return logits
-
-    def _blocks(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[list[dict[str, Any]], Array]]:
-        """Token windows, and the pair that each belongs to, some `WINDOWS_AT_ONCE` at a time; no pair is split."""
-        encoded: list[dict[str, Any]] = []
-        owners: list[int] = []
-        for position, (query, document) in enumerate(pairs):
-            windows = self._pair_windows(query, document)
-            encoded += windows
-            owners += [position] * len(windows)
-            if len(encoded) >= WINDOWS_AT_ONCE:
-                yield encoded, np.asarray(owners)
-                encoded, owners = [], []
-        if encoded:
-            yield encoded, np.asarray(owners)
-
-    def _pair_windows(self, query: str, document: str) -> list[dict[str, Any]]:
-        tokenizer = self._model.tokenizer
-        query_length = len(tokenizer(query, add_special_tokens=False, verbose=False)["input_ids"])
-        if query_length > self._max_tokens // 2:  # a query this long leaves no room for windows: cut both sides
-            return [dict(tokenizer(query, document, truncation="longest_first", max_length=self._max_tokens))]
-        if self._windows == "first":
-            return [dict(tokenizer(query, document, truncation="only_second", max_length=self._max_tokens))]
-        room = self._max_tokens - query_length - tokenizer.num_special_tokens_to_add(pair=True)
-        overlap = max(room - (self._stride or room // 2), 0)
-        encoded = tokenizer(
-            query, document, truncation="only_second", max_length=self._max_tokens,
-            return_overflowing_tokens=True, stride=overlap,
-        )  # fmt: skip
-        names = [key for key in tokenizer.model_input_names if key in encoded]
-        return [{key: encoded[key][i] for key in names} for i in range(len(encoded["input_ids"]))]
 
 
 @contextmanager
@@ -164,7 +119,9 @@ def tf32_on(device: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def load_cross_encoder(name: str, *, max_tokens: int, device: str = "auto") -> tuple[CrossEncoder, str]:
+def load_cross_encoder(
+    name: str, *, max_tokens: int, device: str = "auto", trust_remote_code: bool = False
+) -> tuple[CrossEncoder, str]:
     """The model in float32 and its digest. Raises ModelError if it is absent, damaged, no reranker, has another model's
     tokenizer, or is too short."""
     import torch
@@ -174,21 +131,28 @@ def load_cross_encoder(name: str, *, max_tokens: int, device: str = "auto") -> t
     check_is_reranker(name, folder)
     model = loaded(
         f"model {name!r} in {folder} does not load as a cross-encoder",
-        lambda: CrossEncoder(str(folder), device=where, activation_fn=torch.nn.Identity()),
+        lambda: CrossEncoder(
+            str(folder), device=where, activation_fn=torch.nn.Identity(), trust_remote_code=trust_remote_code
+        ),
     )
     check_one_output(name, model.num_labels)
     check_positions(name, positions_of(model[0]), max_tokens)
     check_weights(name, model)
     check_vocabulary(name, model.tokenizer, embedded_tokens(model))
-    prompt = model.prompts.get(model.default_prompt_name or "")
-    if prompt:  # pairs are read as they are: a reranker that wants an instruction must not get worse unnoticed
-        logger.warning("cross-encoder %s asks for the prompt %r, which is not put before its pairs", name, prompt)
+    model = model.float()
+    try:  # two of unequal length: one is padded
+        model.predict([("a", "b"), ("a", "b c d e")], show_progress_bar=False)
+    except Exception as problem:
+        raise ModelError(f"cross-encoder {name!r} cannot score a pair: {reason_of(problem)}") from problem
+    PairWindows(model, max_tokens).check_room(name)
+    if prompt := prompt_of(model):
+        logger.info("cross-encoder %s reads each pair with its own prompt %r", name, prompt)
     if model.device.type == "cuda":
         logger.info("cross-encoder %s scores in TF32 on %s", name, torch.cuda.get_device_name(model.device))
-    return model.float(), model_digest(folder)
+    return model, model_digest(folder)
 
 
-def _check_finite(name: str, logits: Array, pairs: Sequence[tuple[str, str]]) -> None:
+def _check_finite(name: str, logits: Array, pairs: Sequence[Pair]) -> None:
     bad = np.flatnonzero(~np.isfinite(logits))
     if len(bad):
         query, document = pairs[int(bad[0])]

@@ -56,6 +56,10 @@ class PairCache:
         """Known scores, float32, NaN if a pair is new."""
         return np.fromiter((self._scores.get(key, np.nan) for key in keys), dtype=np.float32)
 
+    def range(self) -> tuple[float, float]:
+        """The least and the greatest score; (inf, -inf) of none."""
+        return min(self._scores.values(), default=np.inf), max(self._scores.values(), default=-np.inf)
+
     def add(self, keys: Sequence[bytes], scores: Array) -> None:
         """Remember scores, on disk and here. Raises NumericError for NaN, which stands for an unknown pair."""
         from safetensors.numpy import save_file

@@ -10,8 +10,8 @@ from threading import Timer
 
 import pytest
 
-from sdretrieval.chat import Chat, ChatModel
-from sdretrieval.chat import ask as asking
+from sdretrieval.chat import Chat, ServedModel
+from sdretrieval.chat import parallel as asking
 from sdretrieval.chat.ask import plain_answer
 from sdretrieval.errors import RequestError, WorkError
 from sdretrieval.progress import want_interrupt
@@ -31,7 +31,7 @@ def no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 def chat_of(tmp_path: Path) -> Ask:
     def make(server: ChatServer, **changed: object) -> Chat:
         settings = {"concurrency": 1, "timeout": 5.0, **changed}
-        return Chat(ChatModel(server.url, "m", **settings), tmp_path / "answers", "corpus.generate.writer")  # type: ignore[arg-type]
+        return Chat(ServedModel(server.url, "m", **settings), "corpus.generate.writer", tmp_path / "answers")  # type: ignore[arg-type]
 
     return make
 
@@ -93,7 +93,7 @@ def test_a_server_that_cannot_be_used_ends_the_work_with_one_message(
 def test_nobody_listens(tmp_path: Path) -> None:
     with chat_server() as gone:
         pass
-    chat = Chat(ChatModel(gone.url, "m"), tmp_path, "evaluate.judge")
+    chat = Chat(ServedModel(gone.url, "m"), "evaluate.judge", tmp_path)
     with pytest.raises(
         WorkError, match=r"no connection \(Connection refused\), 6 times in a row; start the server, or"
     ):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sdretrieval.chat import ChatModel
+from sdretrieval.chat import ServedModel
 from sdretrieval.config import parse_config, warnings
 from tests.helpers.runs.configs import minimal, problems
 
@@ -95,7 +95,44 @@ def test_what_is_doubtful_is_said(data: dict[str, Any], line: str) -> None:
     assert line in warnings(parse_config(data))
 
 
+def reranker(**section: Any) -> dict[str, Any]:
+    return minimal(teacher={"kind": "reranker_api", "url": "http://localhost/v1", "model": "m", **section})
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ({"url": None}, f"url: found null; expected {URL}"),
+        ({"url": "https://me:sk-secret@host/v1"}, f"url: found {HIDDEN}; expected {URL}"),
+        ({"model": ""}, 'model: found ""; expected text (not empty)'),
+        (
+            {"documents_per_request": 0},
+            "documents_per_request: found 0; expected a whole number (at least 1, at most 1000)",
+        ),
+        ({"key_variable": "sk-secret"}, f"key_variable: found {HIDDEN}; {VARIABLE}"),
+        (
+            {"token": "sk-secret"},
+            f"token: unknown key (found {HIDDEN}); {VARIABLE.replace('expected', 'expected key_variable:')}",
+        ),
+        ({"weight": -1}, "weight: found -1; expected a number from 0 to 1000, or auto"),
+    ],
+)
+def test_each_bad_value_of_a_reranker_has_its_message(setting: dict[str, Any], line: str) -> None:
+    assert problems(reranker(**setting)) == [f"teacher.{line}"]
+
+
+def test_a_rerankers_address_and_what_is_doubtful_of_it() -> None:
+    config = parse_config(reranker(url="http://far.example/v2/rerank/", key_variable="A_KEY"))
+    assert getattr(config.teacher, "url", None) == "http://far.example/v2"
+    assert any(line.startswith("teacher.url: http://far.example/v2 is not encrypted") for line in warnings(config))
+    batch = {**reranker(), "train": {"scope": "batch"}}
+    (line,) = problems(batch)
+    assert line.startswith(
+        'train.scope: found "batch", but teacher is a reranker_api, which scores only the pairs of the lists'
+    )
+
+
 @pytest.mark.parametrize("url", ["http://localhost:1/v1", "http://127.0.0.1/v1", "http://[::1]:8/v1"])
 def test_on_this_machine_a_key_needs_no_encryption(url: str) -> None:
     assert not any("encrypted" in line for line in warnings(parse_config(judged(url=url, key_variable="A_KEY"))))
-    assert ChatModel(url, "m").is_local and not ChatModel("https://localhost.example.com/v1", "m").is_local
+    assert ServedModel(url, "m").is_local and not ServedModel("https://localhost.example.com/v1", "m").is_local

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdretrieval.chat import Chat, ChatModel
+from sdretrieval.chat import Chat, ServedModel
 from sdretrieval.evaluation.judge import agreement, grade_in, judge_pairs
 from tests.helpers.chat_server import chat_server
 
@@ -30,7 +30,7 @@ def test_the_grade_in_an_answer(answer: str, grade: int | None) -> None:
 def test_pairs_are_judged_in_their_order(tmp_path: Path) -> None:
     pairs = [("one two three", "three two one"), ("one two three", "three"), ("one two three", "four")]
     with chat_server() as server:
-        chat = Chat(ChatModel(server.url, "m"), tmp_path, "evaluate.judge", temperature=0.0)
+        chat = Chat(ServedModel(server.url, "m"), "evaluate.judge", tmp_path, temperature=0.0)
         assert judge_pairs(chat, pairs) == [3, 1, 0]
     assert {body["temperature"] for body in server.bodies} == {0.0}
 

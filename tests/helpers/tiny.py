@@ -137,6 +137,49 @@ def write_cross_encoder(folder: Path, seed: int = 1) -> Path:
     return folder
 
 
+PAIR_TEMPLATE = (
+    "<|start|>system\nJudge whether the document answers the query: yes or no.\n"
+    "{{ messages | selectattr('role', 'eq', 'system') | map(attribute='content') | first | default('') }}<|end|>\n"
+    "{% for role in ['query', 'document'] %}<|start|>{{ role }}\n"
+    "{{ messages | selectattr('role', 'eq', role) | map(attribute='content') | first }}<|end|>\n{% endfor %}"
+    "<|start|>answer\n"
+)
+"""As a reranker of Qwen3's kind has: an instruction, the query, the document, and where its yes or no follows."""
+
+
+def write_yes_no_reranker(folder: Path, template: str | None = PAIR_TEMPLATE, prompt: str = "") -> Path:
+    """Save a random 2-layer language model that is judged by its logits of yes and no, with 256 positions."""
+    import torch
+    from sentence_transformers import CrossEncoder
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet, specials = pre_tokenizers.ByteLevel.alphabet(), ["<|pad|>", "<|start|>", "<|end|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=700, initial_alphabet=alphabet, special_tokens=specials, show_progress=False
+    )
+    texts = [f"{record['title']} {record['text']}" for record in documents()]
+    tokenizer.train_from_iterator([*texts, *["yes", "no", "query", "document", "answer"] * 99], trainer)
+    saved = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=specials[0], eos_token=specials[2])
+    saved.chat_template = template
+    config = Qwen3Config(
+        vocab_size=len(saved), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, max_position_embeddings=2 * POSITIONS, tie_word_embeddings=True,
+    )  # fmt: skip
+    raw = folder.with_name(f"{folder.name}-raw")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        Qwen3ForCausalLM(config).save_pretrained(raw)
+    saved.save_pretrained(raw)
+    prompts = {"query": prompt} if prompt else {}
+    model = CrossEncoder(str(raw), device="cpu", prompts=prompts, default_prompt_name="query" if prompt else None)
+    model.save_pretrained(str(folder))
+    return folder
+
+
 def _write_bert(folder: Path, kind: Any, seed: int, dims: int = 32) -> None:
     import torch
     from transformers import BertConfig, BertTokenizer

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sdretrieval.chat import ask as asking
+from sdretrieval.chat import parallel as asking
 from sdretrieval.cli.export import export_run
 from sdretrieval.cli.lookup import Serving
 from sdretrieval.errors import RequestError, WorkError

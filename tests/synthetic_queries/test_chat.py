@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sdretrieval.chat import WRITING, Chat, ChatModel
+from sdretrieval.chat import WRITING, Chat, ServedModel
 from sdretrieval.synthetic_queries import chat_writer, writing_cost
 from sdretrieval.synthetic_queries.chat import DOCUMENT_WORDS, query_in
 from tests.helpers.chat_server import ChatServer, chat_server
@@ -24,7 +24,7 @@ def server() -> Iterator[ChatServer]:
 
 
 def chat_of(server: ChatServer, folder: Path) -> Chat:
-    return Chat(ChatModel(server.url, "m"), folder, "corpus.generate.writer")
+    return Chat(ServedModel(server.url, "m"), "corpus.generate.writer", folder)
 
 
 @pytest.mark.parametrize(

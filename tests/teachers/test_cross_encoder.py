@@ -14,6 +14,7 @@ from sdretrieval.errors import ModelError, NumericError
 from sdretrieval.ragged import Ragged
 from sdretrieval.teachers import cross_encoder
 from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder, tf32_on
+from sdretrieval.teachers.pair_windows import PairWindows
 from sdretrieval.teachers.pairs import PairCache
 from sdretrieval.teachers.protocols import FreeTeacher, Teacher
 from tests.helpers import tiny
@@ -95,12 +96,13 @@ def test_few_windows_are_held_at_a_time_whatever_the_documents(
     settings = {"max_tokens": 40, "windows": "all"}
     asked = (collection.query_rows, collection.candidates)
     whole = teacher_of(model, collection, tmp_path / "whole", **settings).score(*asked)
-    monkeypatch.setattr("sdretrieval.teachers.cross_encoder.WINDOWS_AT_ONCE", 4)
+    monkeypatch.setattr("sdretrieval.teachers.pair_windows.WINDOWS_AT_ONCE", 4)
     parted = teacher_of(model, collection, tmp_path / "parted", **settings)
     pairs = [(collection.queries[0], collection.documents[row]) for row in range(12)]
-    blocks = list(parted._blocks(pairs))
+    windows = PairWindows(model, 40, "all")
+    blocks = list(windows.blocks(pairs))
     assert sorted({owner for _, owners in blocks for owner in owners.tolist()}) == list(range(12))
-    most = max(len(parted._pair_windows(*pair)) for pair in pairs)
+    most = max(len(encoded) for pair in pairs for encoded, _ in windows.blocks([pair]))
     assert len(blocks) > 1 and max(len(encoded) for encoded, _ in blocks) < 4 + most
     np.testing.assert_allclose(parted.score(*asked).values_T, whole.values_T, atol=1e-5)
 
@@ -200,7 +202,7 @@ def test_a_killed_run_loses_at_most_a_shard(
         if len(seen) == 30:
             raise KeyboardInterrupt
 
-    hook = model.model.register_forward_hook(killed)
+    hook = model.register_forward_hook(killed)
     with pytest.raises(KeyboardInterrupt):
         teacher_of(model, collection, tmp_path, batch_tokens=1).score(*asked)
     hook.remove()
