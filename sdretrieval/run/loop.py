@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from sdretrieval.config import EmaConfig, members_of
 from sdretrieval.config.conflicts import by_probe, learns_labels, probes
 from sdretrieval.errors import MissingScores, WorkError
 from sdretrieval.evaluation.gate import MERGE_SHARES
@@ -287,7 +288,9 @@ def train_student(
     cfg = run.config.corpus
     by_vectors = run.learns_queries_only or run.learns_adapter_only
     if by_vectors and cfg.generated_queries:
-        query_removed = encode_query_removed(run, base.tokens)
+        members = members_of(run.config.teacher)  # an average is the base at first, and has read what they begin with
+        made = [one for n, one in base_teacher_vectors(base).items() if isinstance(members[n], EmaConfig)]
+        query_removed = encode_query_removed(run, base.tokens, made)
     kept = (base.vectors, query_removed) if by_vectors else (None, None)
     return train(
         run, base.collection, base.tokens, base.lexical, address, start, inputs, weights, objective, epochs, kept,

@@ -134,14 +134,17 @@ def map_student(run: Run, address: str, key: str, folder: Path, base: Vectors) -
     return Vectors(made.key, made.path)
 
 
-def encode_query_removed(run: Run, tokens: Tokens) -> Vectors:
-    """Every document without the query that was made from it, those of training queries too, by the base student."""
+def encode_query_removed(run: Run, tokens: Tokens, also_from: Sequence[Artifact] = ()) -> Vectors:
+    """Every document without the query that was made from it, those of training queries too, by the base student.
+
+    `also_from`: artifacts that hold some of the same.
+    """
     view, precision, address = View(run.config.student.max_tokens), number_format(run, "encode"), "1/encode:hidden"
 
     def build(work: Work) -> None:
         if tokens.query_removed is not None:
             student = run.student(run.base.student)
-            encoding = Encoding(work, student, batch_tokens_of(run), precision, address)
+            encoding = Encoding(work, student, batch_tokens_of(run), precision, address, also_from)
             encoding.documents("query_removed", "query_removed", tokens.query_removed, view)
 
     identity = {"encoded": "hidden", "max_tokens": view.max_tokens, **student_identity(run)}

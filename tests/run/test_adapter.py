@@ -86,6 +86,8 @@ def test_synthetic_queries_and_a_merge(make_config: MakeConfig, tiny_corpus: Pat
     result = run_config(config, runs=tmp_path)
     assert result is not None and result.report["generations"][0]["decision"] in ("rejected", "merged")
     assert "1m0.5/encode" in keys_of(result.folder), "half of the way from the base, which has no map"
+    removed = next(one["counts"] for one in ledger_of(result.folder) if one["stage"] == "1/encode:hidden")
+    assert removed["query_removed_windows_reused"] > 0, "the base's average has read them"
 
 
 def test_an_adapter_changes_nothing_until_it_learns(tiny_student: Path) -> None:
