@@ -49,6 +49,7 @@ from sdretrieval.export.layout import (
 )
 from sdretrieval.export.verify import Canaries, agreement, make_canaries, nearness, spread
 from sdretrieval.formatting import encodable, quantity
+from sdretrieval.indexes.lexical_half import with_half
 from sdretrieval.indexes.probability import Probabilities
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.ragged import Array
@@ -88,6 +89,8 @@ def export_bundle(
     Raises RequestError (folder taken, counts that do not fit, no canary query, unknown format), MissingPackageError,
     ModelError, WorkError (the index is of another student, or a format's vectors leave torch's).
     """
+    from sdretrieval.indexes.half_module import save_with_half
+
     names = check_formats(formats)
     for format in names:
         for package in NEEDED.get(format, ()):
@@ -98,6 +101,12 @@ def export_bundle(
     student = load_student(
         str(student_folder), max_tokens=max_tokens, query_tokens=query_tokens, prompts=prompts, device="cpu"
     )
+    student = with_half(student, student_folder)
+    if student.half is not None and not include_texts:
+        raise RequestError(
+            "export: the student's lexical half holds the documents' words, which --no-texts leaves out; export with "
+            "texts, or train a student without student.lexical_half"
+        )
     if student.dims != index.card.dims:
         raise RequestError(
             f"the student gives {student.dims} dims, the index holds {index.card.dims}; index its own vectors"
@@ -105,7 +114,10 @@ def export_bundle(
     check_graph(student, names)
     with whole_folder(folder, partial(check_bundle_target, folder)) as work:
         # It holds prompts and lengths, so that `SentenceTransformer(folder)` alone does the same.
-        save_student(student.model, work / STUDENT, student.document_encoder)
+        if student.half is None:
+            save_student(student.model, work / STUDENT, student.document_encoder)
+        else:
+            save_with_half(student.model, student.half, work / STUDENT)
         index.save(work / INDEX)
         (work / IDS).write_text(json.dumps(list(documents.ids)) + "\n", encoding="utf8")
         if include_texts:

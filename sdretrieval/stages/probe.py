@@ -99,6 +99,8 @@ def predictable(run: Run, collection: Collection) -> tuple[Signals | None, int] 
     words = [n for n, member in enumerate(members) if isinstance(member, LexicalConfig)]
     known = len(members) == 2 and len(words) == 1 and any(isinstance(member, EmaConfig) for member in members)
     scale = str(config.targets.calibrate) == "absolute" and config.gate.measure == MEASURE
+    if config.student.lexical_half is not None:  # the prediction is of a student without BM25's evidence
+        return None
     if not known or not scale or collection.kinds("dev") is None or collection.judge:
         return None
     return collection.signals, words[0]

@@ -104,6 +104,11 @@ class StoredVectors:
         return vectors_MD
 
 
+BatchHalf = Callable[[Array, Array, Mapping[int, int]], Array]
+"""(query rows of a batch, its document rows, document row -> row of its text with the query removed) -> float32 (B, M).
+"""
+
+
 @dataclass
 class Collator:
     """Collates visits (position, visit) into model features and targets.
@@ -113,6 +118,7 @@ class Collator:
     `judge_batch`, if given, takes its place where the false-negative rule judges documents that other lists brought.
     `vectors`, if given, brings the teacher's vectors, in the student's dimensions, of all texts of the batch.
     `stored`, if given, brings the documents' own vectors: no document is shown to the model.
+    `half`, if given, brings what the student's lexical half adds to each score.
     """
 
     model: SentenceTransformer
@@ -128,6 +134,7 @@ class Collator:
     query_removed: QueryRemoved | None = None
     vectors: HasVectors | None = None
     stored: StoredVectors | None = None
+    half: BatchHalf | None = None
     valid_label_columns: list[str] = field(default_factory=lambda: ["label"])
 
     def __call__(self, visits: Sequence[dict[str, int]]) -> dict[str, Any]:
@@ -159,6 +166,8 @@ class Collator:
             "weight_B": self.targets.weight_Q[positions_B],
             **self._by_query(positions_B, sampled, rows_M),
         }
+        if self.half is not None:
+            label["half_BM"] = self.half(query_rows_B, rows_M, self._query_removed(positions_B))
         if self.vectors is not None:
             label["teacher_queries_BD"] = self.vectors.query_vectors(query_rows_B)
             label["teacher_documents_MD"] = self.vectors.document_vectors(rows_M)
@@ -211,9 +220,7 @@ class Collator:
         Texts of similar length share a part. Returns the labels that belong to them: `order_M` puts the parts'
         documents back in column order, `documents_MD` holds stored vectors.
         """
-        query_removed = (
-            {} if self.query_removed is None else self.query_removed.rows_of(self.candidates.query_rows_Q[positions_B])
-        )
+        query_removed = self._query_removed(positions_B)
         queries = [self._query_ids(position) for position in positions_B]
         device = self.model.device.type
         gpu_tokens = None if device == "cpu" else usual_batch_tokens(device)
@@ -234,6 +241,11 @@ class Collator:
         for number, part in enumerate(shown):
             self._add(batch, f"document{number}", [documents[i] for i in part], self.documents.specials)
         return {"order_M": np.argsort(np.concatenate(shown))}
+
+    def _query_removed(self, positions_B: Array) -> dict[int, int]:
+        """Document row -> row of its text with the query removed."""
+        rows_B = self.candidates.query_rows_Q[positions_B]
+        return self.query_removed.rows_of(rows_B) if self.query_removed is not None else {}
 
     def _query_ids(self, position: int) -> Array:
         return self.queries.sequence(int(self.candidates.query_rows_Q[position]))
