@@ -1,10 +1,10 @@
 """A student with its lexical half as one sentence-transformers model: one folder, one vector a text.
 
-    from sentence_transformers import SentenceTransformer
-    model = SentenceTransformer(folder, trust_remote_code=True)    # sdretrieval must be installed
+    model = load_with_half(folder)    # or SentenceTransformer(folder, trust_remote_code=True)
     model.encode_query([...]), model.encode_document([...])
 
-sentence-transformers imports a module of another package only with `trust_remote_code=True`; the folder holds no code.
+sentence-transformers imports a module of another package, as this is, only with `trust_remote_code=True`; the folder
+holds no code.
 """
 
 from __future__ import annotations
@@ -78,11 +78,23 @@ class WithLexicalHalf(InputModule):
         return cls(SentenceTransformer(str(folder / PLAIN)), LexicalHalf.load(folder / HALF))
 
 
+def load_with_half(folder: str | Path, device: str | None = None) -> SentenceTransformer:
+    """The model that `save_with_half` wrote, without trusting anything that the folder says of code.
+
+    Raises DamagedArtifact if the folder holds no lexical half that can be read.
+    """
+    plain = SentenceTransformer(str(Path(folder) / PLAIN), device=device)
+    return _whole(plain, LexicalHalf.load(Path(folder) / HALF))
+
+
 def save_with_half(transformer: SentenceTransformer, half: TextVectors, folder: Path) -> None:
     """Write a student and its lexical half as one sentence-transformers folder (safetensors and JSON)."""
     assert isinstance(half, LexicalHalf)
-    whole = SentenceTransformer(
+    _whole(transformer, half).save_pretrained(str(folder), create_model_card=False)
+
+
+def _whole(transformer: SentenceTransformer, half: LexicalHalf) -> SentenceTransformer:
+    return SentenceTransformer(
         modules=[WithLexicalHalf(transformer, half)], device=str(transformer.device), similarity_fn_name="dot",
         prompts={name: text or "" for name, text in transformer.prompts.items()},
     )  # fmt: skip
-    whole.save_pretrained(str(folder), create_model_card=False)

@@ -140,10 +140,11 @@ def right_directions(weights_NV: csr_matrix, most: int, seed: int) -> Matrix:
     from scipy.sparse.linalg import svds
 
     least = min(weights_NV.shape)
-    if least < 2:  # one document, or one term
-        return np.zeros((weights_NV.shape[1], 0), dtype=np.float32)
+    if most >= least:  # of a small corpus all, which `svds` does not give
+        _, _, right_KV = np.linalg.svd(weights_NV.toarray(), full_matrices=False)
+        return np.asarray(right_KV.T, dtype=np.float32)
     start = np.random.default_rng(seed).normal(size=least)
-    _, values, right_KV = svds(weights_NV, min(most, least - 1), v0=start, return_singular_vectors="vh")  # type: ignore[arg-type]  # its own documentation has "vh"
+    _, values, right_KV = svds(weights_NV, most, v0=start, return_singular_vectors="vh")  # type: ignore[arg-type]
     return np.asarray(right_KV[np.argsort(-values)].T, dtype=np.float32)
 
 
