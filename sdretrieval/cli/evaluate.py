@@ -242,7 +242,9 @@ class Bench:
             words_QD = student.half.queries(self.corpus.query_texts(self.rows))
             queries_WD = np.concatenate([queries_WD, words_QD], axis=1)
         # Fitted on documents alone: the queries measure.
-        index = VectorIndex.build(documents_WD, settings_from(wanted), wanted.device, seed=SEED, repeatable=True)
+        index = VectorIndex.build(
+            documents_WD, settings_from(wanted), wanted.device, unit=student.half is None, seed=SEED, repeatable=True
+        )
         return self._run(*index.search(queries_WD, self._k))
 
     def _vectors(self, student: Student, side: str, precision: Precision) -> Path:

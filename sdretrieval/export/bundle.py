@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from sdretrieval.encode.prompts import Prompts
-from sdretrieval.encode.student import load_student, save_student
+from sdretrieval.encode.student import Student, load_student, save_student
 from sdretrieval.errors import RequestError, WorkError
 from sdretrieval.export.card import CardFacts, Served, model_card
 from sdretrieval.export.encoders import NEEDED, check_graph, need, open_encoder, write_graphs
@@ -89,8 +89,6 @@ def export_bundle(
     Raises RequestError (folder taken, counts that do not fit, no canary query, unknown format), MissingPackageError,
     ModelError, WorkError (the index is of another student, or a format's vectors leave torch's).
     """
-    from sdretrieval.indexes.half_module import save_with_half
-
     names = check_formats(formats)
     for format in names:
         for package in NEEDED.get(format, ()):
@@ -101,12 +99,7 @@ def export_bundle(
     student = load_student(
         str(student_folder), max_tokens=max_tokens, query_tokens=query_tokens, prompts=prompts, device="cpu"
     )
-    student = with_half(student, student_folder)
-    if student.half is not None and not include_texts:
-        raise RequestError(
-            "export: the student's lexical half holds the documents' words, which --no-texts leaves out; export with "
-            "texts, or train a student without student.lexical_half"
-        )
+    student = _with_half(student, student_folder, include_texts)
     if student.dims != index.card.dims:
         raise RequestError(
             f"the student gives {student.dims} dims, the index holds {index.card.dims}; index its own vectors"
@@ -114,10 +107,7 @@ def export_bundle(
     check_graph(student, names)
     with whole_folder(folder, partial(check_bundle_target, folder)) as work:
         # It holds prompts and lengths, so that `SentenceTransformer(folder)` alone does the same.
-        if student.half is None:
-            save_student(student.model, work / STUDENT, student.document_encoder)
-        else:
-            save_with_half(student.model, student.half, work / STUDENT)
+        _save(student, work / STUDENT)
         index.save(work / INDEX)
         (work / IDS).write_text(json.dumps(list(documents.ids)) + "\n", encoding="utf8")
         if include_texts:
@@ -205,6 +195,25 @@ def check_bundle_target(folder: Path) -> None:
             f"{' ...' if len(names) > 5 else ''}); only a bundle is replaced: give a new folder, or empty this one"
         )
     check_target(folder, "export target")
+
+
+def _with_half(student: Student, folder: Path, include_texts: bool) -> Student:
+    student = with_half(student, folder)
+    if student.half is not None and not include_texts:
+        raise RequestError(
+            "export: the student's lexical half holds the documents' words, which --no-texts leaves out; export with "
+            "texts, or train a student without student.lexical_half"
+        )
+    return student
+
+
+def _save(student: Student, folder: Path) -> None:
+    from sdretrieval.indexes.half_module import save_with_half
+
+    if student.half is None:
+        save_student(student.model, folder, student.document_encoder)
+    else:
+        save_with_half(student.model, student.half, folder)
 
 
 def _check_words(probabilities: Probabilities | None, index: VectorIndex, include_texts: bool) -> None:

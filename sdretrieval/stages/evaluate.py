@@ -211,4 +211,5 @@ def measure_teacher(
         )
         for split in run.splits
     }
-    return System("teacher@student_0", f"the teacher reranking the base student's top {depth}", runs)
+    whose = "base student" if vectors.plain is vectors else "base student with its lexical half"
+    return System("teacher@student_0", f"the teacher reranking the top {depth} of the {whose}", runs)

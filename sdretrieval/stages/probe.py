@@ -71,9 +71,12 @@ def probe(
         _, scores = score_lists(
             run, collection, lexical, teacher_vectors, rows, lists, members, "dev", write_gaps=write_gaps
         )
-        gate, seen = config.gate, predictable(run, collection)
+        gate, seen, usual = config.gate, predictable(run, collection), default
+        if seen and config.student.lexical_half is not None:
+            # What BM25 adds to the transformer is predicted, and so the best teacher; but the half has much of it.
+            usual, seen = max(weight_grid(2), key=lambda one: predict(seen[0], one[seen[1]]).gain), None
         build_probe(
-            work, collection, rows, lists, scores, student, weights, gate.measure, gate.tolerance, config.seed, default,
+            work, collection, rows, lists, scores, student, weights, gate.measure, gate.tolerance, config.seed, usual,
             seen,
         )  # fmt: skip
 
@@ -99,8 +102,6 @@ def predictable(run: Run, collection: Collection) -> tuple[Signals | None, int] 
     words = [n for n, member in enumerate(members) if isinstance(member, LexicalConfig)]
     known = len(members) == 2 and len(words) == 1 and any(isinstance(member, EmaConfig) for member in members)
     scale = str(config.targets.calibrate) == "absolute" and config.gate.measure == MEASURE
-    if config.student.lexical_half is not None:  # the prediction is of a student without BM25's evidence
-        return None
     if not known or not scale or collection.kinds("dev") is None or collection.judge:
         return None
     return collection.signals, words[0]
