@@ -74,7 +74,8 @@ def probe(
         gate, seen, usual = config.gate, predictable(run, collection), default
         if seen and config.student.lexical_half is not None:
             # What BM25 adds to the transformer is predicted, and so the best teacher; but the half has much of it.
-            usual, seen = max(weight_grid(2), key=lambda one: predict(seen[0], one[seen[1]]).gain), None
+            signals, words = seen
+            usual, seen = max(weight_grid(2), key=lambda one: predict(signals, one[words]).gain), None
         build_probe(
             work, collection, rows, lists, scores, student, weights, gate.measure, gate.tolerance, config.seed, usual,
             seen,
