@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks import fitted_reranker, forecast, mixing, scaling, served_scores
+from benchmarks import adapter, fitted_reranker, forecast, lexical_half, mixing, scaling, served_scores
 from benchmarks.__main__ import LONG, NAMES, run
 from benchmarks.ceiling import operations
 from benchmarks.inputs import Asked
@@ -222,8 +223,6 @@ def test_log_odds_give_back_what_a_sigmoid_took(tiny_corpus: Path, tiny_cross_en
 def test_a_reranker_in_two_halves_is_the_reranker_and_learns(
     tiny_corpus: Path, tiny_cross_encoder: Path, tmp_path: Path
 ) -> None:
-    import torch
-
     halves = fitted_reranker.Halves(str(tiny_cross_encoder), 1)
     pairs = [("where is the mast?", "the mast is near bergen"), ("oven", "dough " * 20)]
     found = halves.upper(halves.lower(pairs)).detach().numpy()
@@ -237,3 +236,26 @@ def test_a_reranker_in_two_halves_is_the_reranker_and_learns(
         (name, epoch) for name in ("labels", "cosines + BM25") for epoch in (1, 2)
     ]
     assert rows[0]["alone_difference"] == 0 and "| labels | 0.001 | 2 |" in fitted_reranker.table(rows)
+
+
+def test_a_lexical_half_brings_bm25_to_vectors_that_know_nothing(tiny_corpus: Path, tmp_path: Path) -> None:
+    write_random_vectors(tiny_corpus, tmp_path / "random" / tiny_corpus.name)
+    rows = lexical_half.measure(tiny_corpus, ["random"], tmp_path)
+    of = {row["system"]: row["difference"] for row in rows}
+    # 120 documents have no more than 120 directions, so that all of BM25 is left; hashed terms fall together.
+    kinds = [f"512 dims, {kind}, 4 sigma" for kind in lexical_half.KINDS]
+    assert len({round(of[kind], 6) for kind in kinds}) == 1 and of[kinds[0]] > of["hybrid, absolute"] > 0.1
+    assert of["128 dims, hashed, 4 sigma"] < of[kinds[0]]
+    assert "| 512 dims, idf in the query, 4 sigma |" in lexical_half.summary(rows)
+    assert f"| {tiny_corpus.name} | 24 |" in lexical_half.by_collection(rows)
+
+
+def test_an_adapter_learns_a_rotation_that_the_teacher_knows() -> None:
+    generator = torch.Generator().manual_seed(5)
+    documents_ND, queries_QD = (torch.randn(n, 8, generator=generator) for n in (60, 200))
+    documents_ND, queries_QD = (torch.nn.functional.normalize(one, dim=1) for one in (documents_ND, queries_QD))
+    turn_DD = torch.linalg.qr(torch.randn(8, 8, generator=generator) * 0.05 + torch.eye(8)).Q
+    turn_DD *= torch.sign(torch.diagonal(turn_DD))
+    target_QN = torch.log_softmax(queries_QD @ turn_DD @ documents_ND.T / adapter.TEMPERATURE, dim=1)
+    found_DD = adapter.fit(queries_QD, documents_ND, torch.zeros(200, 60), target_QN, both=False)
+    assert (found_DD - turn_DD).norm() < 0.6 * (torch.eye(8) - turn_DD).norm()

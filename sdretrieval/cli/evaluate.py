@@ -221,6 +221,8 @@ class Bench:
         return LexicalIndex.load(self._made("evaluate-lexical", identity, [self.corpus.digest], build))
 
     def _dense_run(self, model: FoundModel) -> Run:
+        import numpy as np
+
         from sdretrieval.config import settings_from
         from sdretrieval.encode.encoder import Embeddings
         from sdretrieval.indexes import VectorIndex
@@ -234,8 +236,15 @@ class Bench:
             Embeddings.load(self._vectors(student, side, model.precision)).vectors_WD
             for side in ("documents", f"queries:{self.split}")
         )
+        if student.half is not None:
+            words_ND = student.half.documents(self.corpus.document_texts())
+            documents_WD = np.concatenate([documents_WD, words_ND], axis=1)
+            words_QD = student.half.queries(self.corpus.query_texts(self.rows))
+            queries_WD = np.concatenate([queries_WD, words_QD], axis=1)
         # Fitted on documents alone: the queries measure.
-        index = VectorIndex.build(documents_WD, settings_from(wanted), wanted.device, seed=SEED, repeatable=True)
+        index = VectorIndex.build(
+            documents_WD, settings_from(wanted), wanted.device, unit=student.half is None, seed=SEED, repeatable=True
+        )
         return self._run(*index.search(queries_WD, self._k))
 
     def _vectors(self, student: Student, side: str, precision: Precision) -> Path:

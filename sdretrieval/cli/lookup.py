@@ -186,11 +186,13 @@ def find_model(
 def load_found(model: FoundModel, device: str = "auto") -> Student:
     """The model with its own prompts. Raises ModelError if it has fewer positions than were asked for."""
     from sdretrieval.encode.student import load_student
+    from sdretrieval.indexes.lexical_half import with_half
 
-    return load_student(
+    student = load_student(
         str(model.folder), max_tokens=model.max_tokens, query_tokens=model.query_tokens, device=device,
         trust_remote_code=model.trust_remote_code,
     )  # fmt: skip
+    return with_half(student, model.folder)
 
 
 def lengths_of(folder: Path, max_tokens: int | None = None, query_tokens: int | None = None) -> tuple[int, int]:

@@ -153,9 +153,12 @@ def _hits(
 
 def query_vector(student: Student, query: str) -> Array:
     """The query's vector, shape (1, D), with the student's prompt and query view."""
+    import numpy as np
+
     from sdretrieval.encode.encoder import encode_sequences
     from sdretrieval.encode.tokens import tokenize
 
     specials = student.query_specials
     tokens = tokenize([query], student.model.tokenizer)[0]
-    return encode_sequences(student.model, student.query_view.cut(tokens, specials)[:1], specials)
+    plain_1D = encode_sequences(student.model, student.query_view.cut(tokens, specials)[:1], specials)
+    return plain_1D if student.half is None else np.concatenate([plain_1D, student.half.queries([query])], axis=1)

@@ -200,6 +200,12 @@ def _sides(config: Config) -> Iterator[Conflict]:
                     "texts; expected frozen or base"
                 )
                 yield Conflict((f"{prefix}.mode", "student.train"), text)
+    if config.student.train == "query" and config.student.lexical_half is not None:
+        text = (
+            'found "query", but student.lexical_half puts dims behind every vector of a document, so that an index of '
+            "the base student's documents cannot stay valid; expected both, or no lexical half"
+        )
+        yield Conflict(("student.train", "student.lexical_half"), text)
 
 
 def has_vectors(member: object) -> bool:

@@ -97,6 +97,16 @@ class CorpusConfig(Section):
     )
 
 
+class LexicalHalfConfig(Section):
+    """What stands behind the transformer's dims in a vector: the text in the corpus' own term space."""
+
+    dims: int = identity("dims of the half", 256, ge=8, le=4096)
+    strength: Number = identity(
+        "what its evidence is worth, in the student's own unit: standard deviations of its 100 best scores", 4.0, gt=0,
+        le=100,
+    )  # fmt: skip
+
+
 class StudentConfig(Section):
     """The bi-encoder that is trained and served."""
 
@@ -109,6 +119,9 @@ class StudentConfig(Section):
     max_tokens: int = identity("tokens of a document that the student sees", 256, ge=1, le=MOST)
     query_tokens: int | None = identity(
         "tokens of a query that the student sees; null means max_tokens", 64, ge=1, le=MOST
+    )
+    lexical_half: LexicalHalfConfig | None = identity(
+        "dims that hold a text's words, so that one index searches both; null: none", None
     )
     trust_remote_code: bool = identity("whether code that comes with the model may run", False)
     prompts: PromptsConfig = identity("texts put before queries and documents", PromptsConfig())

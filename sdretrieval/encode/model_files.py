@@ -17,6 +17,8 @@ CONFIG, ADAPTER, MODULES = "config.json", "adapter_config.json", "modules.json"
 ROUTER = "router_config.json"
 CARD = "config_sentence_transformers.json"
 SIDES = ("query", "document")
+HALF, PLAIN = "lexical_half", "transformer"
+"""Folders of a student with a lexical half: that half, and the student without it, whole."""
 BI_ENCODER = "SentenceTransformer"
 SIMILARITIES = ("cosine", "dot")
 """By which vectors can be ranked here: both are inner products, the cosine of vectors of length 1."""
@@ -75,11 +77,26 @@ def _kind(value: Any) -> str:
     return "list without entries" if value == [] else names.get(type(value), "number")
 
 
+def plain_folder(folder: Path) -> Path:
+    """The folder of a student without its lexical half; the same if it has none."""
+    return folder / PLAIN if (folder / HALF).is_dir() else folder
+
+
+def check_without_half(name: str, folder: Path) -> None:
+    """Raise ModelError if the student in `folder` has a lexical half: another corpus' words say nothing of this one."""
+    if (folder / HALF).is_dir():
+        raise ModelError(
+            f"model {name!r} has a lexical half, which was fitted to the words of another corpus; expected a model "
+            f"without one: name {folder / PLAIN}, the same weights alone"
+        )
+
+
 def words_folder(folder: Path) -> Path:
     """The folder of the transformer itself, with its limits and tokenizer; of two encoders, that of the queries.
 
     Older sentence-transformers folders hold it in a folder of its own, and a router one for each side.
     """
+    folder = plain_folder(folder)
     modules = modules_of(folder)
     words = folder / modules[0]["path"] if modules else folder
     return words / next(iter(routes_of(words).get("query", [])), "")
@@ -103,6 +120,7 @@ def check_routes(name: str, routes: Collection[str]) -> None:
 
 def first_type(folder: Path) -> str:
     """The class of the module that reads a query; a folder without `modules.json` holds a transformer alone."""
+    folder = plain_folder(folder)
     modules = modules_of(folder)
     if not modules:
         return TRANSFORMER
@@ -121,6 +139,7 @@ def check_is_bi_encoder(name: str, folder: Path) -> None:
 
     A reranker loads as a bi-encoder without complaint: its head is dropped, and mean pooling assumed.
     """
+    folder = plain_folder(folder)
     settings, card = check_files(name, folder), read_settings(folder / CARD)
     kinds = _architectures(settings)
     pools = any(module["type"].endswith(".Pooling") for module in modules_of(folder))

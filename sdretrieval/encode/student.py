@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -15,11 +15,12 @@ from sdretrieval.encode.batches import is_static
 from sdretrieval.encode.encoder import encode_sequences
 from sdretrieval.encode.loading import UNUSED, check_vocabulary, check_weights, embedded_tokens, loaded, reason_of
 from sdretrieval.encode.locate import locate_model, model_digest
-from sdretrieval.encode.model_files import MODULES, SIDES, check_is_bi_encoder, check_routes
+from sdretrieval.encode.model_files import MODULES, SIDES, check_is_bi_encoder, check_routes, plain_folder
 from sdretrieval.encode.prompts import Prompts, find_prompts
 from sdretrieval.encode.tokens import specials_of, tokenize, tokenizer_of
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import ModelError
+from sdretrieval.ragged import Array
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -27,11 +28,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+class TextVectors(Protocol):
+    """Vectors of texts, float32 (N, dims)."""
+
+    @property
+    def dims(self) -> int:
+        """Length of a vector."""
+
+    def queries(self, texts: Sequence[str]) -> Array:
+        """Of queries."""
+
+    def documents(self, texts: Sequence[str]) -> Array:
+        """Of documents."""
+
+
 @dataclass(frozen=True)
 class Student:
     """A loaded bi-encoder. `view` is what it sees of a document, `query_view` of a query.
 
-    `model` encodes queries, and documents too unless these have an encoder of their own (`document_encoder`).
+    `model` encodes queries, and documents too unless these have an encoder of their own (`document_encoder`). `half`:
+    what stands behind the model's dims in each vector, if there is a lexical half.
     """
 
     model: SentenceTransformer
@@ -41,6 +57,7 @@ class Student:
     query_view: View
     document_encoder: SentenceTransformer | None = None
     name: str = ""
+    half: TextVectors | None = None
 
     @property
     def document_model(self) -> SentenceTransformer:
@@ -52,7 +69,7 @@ class Student:
         """Length of a vector."""
         size = self.model.get_embedding_dimension()
         assert size is not None
-        return int(size)
+        return int(size) + (self.half.dims if self.half else 0)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -64,7 +81,7 @@ class Student:
         """Whether the model itself makes vectors of length 1, so that an inner product is a cosine."""
         from sentence_transformers.sentence_transformer.modules import Normalize
 
-        return all(isinstance(encoder[-1], Normalize) for encoder in (self.model, self.document_model))
+        return self.half is None and all(isinstance(one[-1], Normalize) for one in (self.model, self.document_model))
 
     @cached_property
     def document_specials(self) -> Specials:
@@ -90,7 +107,8 @@ def load_student(
 
     The loaded model holds prompts and lengths, so that whatever saves it keeps them: its `encode_query` and
     `encode_document` read what is read here. A folder whose one module routes queries and documents to encoders of
-    their own (`Router`) gives a student with both. A static model has one length for both sides, `max_tokens`.
+    their own (`Router`) gives a student with both. A static model has one length for both sides, `max_tokens`. Of a
+    student with a lexical half this loads the rest; `with_half` adds it.
 
     Raises ModelError if it is not there, is damaged, is no bi-encoder that is ranked by an inner product, has another
     model's tokenizer, or has fewer positions than `max_tokens`.
@@ -99,14 +117,15 @@ def load_student(
     from sentence_transformers.sentence_transformer.modules import Normalize
 
     folder, where = locate_model(name), torch_device(device)
+    plain = plain_folder(folder)
     check_is_bi_encoder(name, folder)
     chosen, digest = prompts or find_prompts(folder, name).prompts, model_digest(folder)
     model = loaded(
         f"model {name!r} in {folder} does not load as a bi-encoder",
-        lambda: SentenceTransformer(str(folder), device=where, trust_remote_code=trust_remote_code),
+        lambda: SentenceTransformer(str(plain), device=where, trust_remote_code=trust_remote_code),
         UNUSED,
     )
-    if not (folder / MODULES).is_file():
+    if not (plain / MODULES).is_file():
         logger.warning(
             "model %r: %s has no modules.json, so mean pooling is assumed; is the folder whole?", name, folder
         )

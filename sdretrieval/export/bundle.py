@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from sdretrieval.encode.prompts import Prompts
-from sdretrieval.encode.student import load_student, save_student
+from sdretrieval.encode.student import Student, load_student, save_student
 from sdretrieval.errors import RequestError, WorkError
 from sdretrieval.export.card import CardFacts, Served, model_card
 from sdretrieval.export.encoders import NEEDED, check_graph, need, open_encoder, write_graphs
@@ -49,6 +49,7 @@ from sdretrieval.export.layout import (
 )
 from sdretrieval.export.verify import Canaries, agreement, make_canaries, nearness, spread
 from sdretrieval.formatting import encodable, quantity
+from sdretrieval.indexes.lexical_half import with_half
 from sdretrieval.indexes.probability import Probabilities
 from sdretrieval.indexes.vector import VectorIndex
 from sdretrieval.ragged import Array
@@ -98,6 +99,7 @@ def export_bundle(
     student = load_student(
         str(student_folder), max_tokens=max_tokens, query_tokens=query_tokens, prompts=prompts, device="cpu"
     )
+    student = _with_half(student, student_folder, include_texts)
     if student.dims != index.card.dims:
         raise RequestError(
             f"the student gives {student.dims} dims, the index holds {index.card.dims}; index its own vectors"
@@ -105,7 +107,7 @@ def export_bundle(
     check_graph(student, names)
     with whole_folder(folder, partial(check_bundle_target, folder)) as work:
         # It holds prompts and lengths, so that `SentenceTransformer(folder)` alone does the same.
-        save_student(student.model, work / STUDENT, student.document_encoder)
+        _save(student, work / STUDENT)
         index.save(work / INDEX)
         (work / IDS).write_text(json.dumps(list(documents.ids)) + "\n", encoding="utf8")
         if include_texts:
@@ -125,6 +127,7 @@ def export_bundle(
         served = Served(
             manifest.prompts, manifest.max_tokens, manifest.query_tokens, manifest.dims, agreements, student.digest,
             two_encoders=student.document_encoder is not None,
+            half_dims=student.half.dims if student.half else 0,
         )  # fmt: skip
         for place, model_path in ((work, STUDENT), (work / STUDENT, ".")):
             (place / CARD).write_text(encodable(model_card(card, served, model_path)), encoding="utf8")
@@ -192,6 +195,25 @@ def check_bundle_target(folder: Path) -> None:
             f"{' ...' if len(names) > 5 else ''}); only a bundle is replaced: give a new folder, or empty this one"
         )
     check_target(folder, "export target")
+
+
+def _with_half(student: Student, folder: Path, include_texts: bool) -> Student:
+    student = with_half(student, folder)
+    if student.half is not None and not include_texts:
+        raise RequestError(
+            "export: the student's lexical half holds the documents' words, which --no-texts leaves out; export with "
+            "texts, or train a student without student.lexical_half"
+        )
+    return student
+
+
+def _save(student: Student, folder: Path) -> None:
+    from sdretrieval.indexes.half_module import save_with_half
+
+    if student.half is None:
+        save_student(student.model, folder, student.document_encoder)
+    else:
+        save_with_half(student.model, student.half, folder)
 
 
 def _check_words(probabilities: Probabilities | None, index: VectorIndex, include_texts: bool) -> None:

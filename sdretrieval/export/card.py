@@ -63,6 +63,8 @@ class Served:
     digest: str = ""
     two_encoders: bool = False
     """Whether queries have an encoder of their own, which alone was trained."""
+    half_dims: int = 0
+    """Of the lexical half, if there is one."""
 
 
 def model_card(facts: CardFacts, served: Served, model_path: str = STUDENT) -> str:
@@ -108,10 +110,12 @@ def _summary(facts: CardFacts) -> str:
 
 def _usage(served: Served, model_path: str) -> str:
     query_tokens = served.query_tokens or served.max_tokens
+    # sentence-transformers imports a module of another package only if it is told to.
+    how = ", trust_remote_code=True)  # pip install sdretrieval" if served.half_dims else ")"
     lines = [
         "## Use",
         "```python\nfrom sentence_transformers import SentenceTransformer\n",
-        f'model = SentenceTransformer("{model_path}")',
+        f'model = SentenceTransformer("{model_path}"{how}',
         'queries = model.encode_query(["a query"])',
         'documents = model.encode_document(["title text"])  # title and text joined by one space\n```',
         f"Vectors have {served.dims} dims and are compared by inner product.",
@@ -121,6 +125,13 @@ def _usage(served: Served, model_path: str) -> str:
     if served.prompts.query or served.prompts.document:
         lines.append(
             f"Prompts (stored in the model): query `{served.prompts.query!r}`, document `{served.prompts.document!r}`."
+        )
+    if served.half_dims:
+        lines.append(
+            f"The last {served.half_dims} dims of a vector are its text's words (a lexical half). They are computed by "
+            "the package sdretrieval, not by code in this folder; servers such as text-embeddings-inference cannot run "
+            "them. The vectors fit any vector store that ranks by inner product. `transformer/` is the model without "
+            "them. A plain `encode` is refused, since it cannot know the side."
         )
     if served.two_encoders:
         lines.append(

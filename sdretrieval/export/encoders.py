@@ -28,11 +28,12 @@ from sdretrieval.encode.batches import CPU_BATCH_TOKENS, budget_batches, feature
 from sdretrieval.encode.encoder import encode_sequences
 from sdretrieval.encode.model_files import words_folder
 from sdretrieval.encode.prompts import Prompts
-from sdretrieval.encode.student import Student, load_student
+from sdretrieval.encode.student import Student, TextVectors, load_student
 from sdretrieval.encode.tokens import specials_of, tokenize, tokenizer_of
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import DamagedArtifact, MissingPackageError, ModelError
 from sdretrieval.export.layout import DOCUMENT_GRAPHS, GRAPHS, STUDENT, Manifest
+from sdretrieval.indexes.lexical_half import half_of, with_half
 from sdretrieval.ragged import Array
 
 NEEDED = {"onnx": ("onnx", "onnxruntime"), "onnx-int8": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
@@ -59,14 +60,18 @@ class TextEncoder:
     """If documents have an encoder of their own."""
     document_tokenizer: Any = None
     """The same words, but perhaps other special tokens; None: as for queries."""
+    half: TextVectors | None = None
+    """What stands behind the engine's vectors, if the student has a lexical half."""
 
     def queries(self, texts: Sequence[str]) -> Array:
         """float32 vectors of queries, shape (N, D)."""
-        return self._vectors(texts, self.query_view, self._query_specials, self.engine)
+        plain_ND = self._vectors(texts, self.query_view, self._query_specials, self.engine)
+        return plain_ND if self.half is None else np.concatenate([plain_ND, self.half.queries(texts)], axis=1)
 
     def documents(self, texts: Sequence[str]) -> Array:
         """float32 vectors of documents (title and text joined by one space), shape (N, D)."""
-        return self._vectors(texts, self.view, self._document_specials, self.document_engine or self.engine)
+        plain_ND = self._vectors(texts, self.view, self._document_specials, self.document_engine or self.engine)
+        return plain_ND if self.half is None else np.concatenate([plain_ND, self.half.documents(texts)], axis=1)
 
     @cached_property
     def _query_specials(self) -> Specials:
@@ -86,7 +91,7 @@ def torch_encoder(student: Student) -> TextEncoder:
     return TextEncoder(
         student.tokenizer, student.prompts, student.view, student.query_view,
         partial(encode_sequences, student.model), partial(encode_sequences, student.document_model),
-        tokenizer_of(student.document_model),
+        tokenizer_of(student.document_model), student.half,
     )  # fmt: skip
 
 
@@ -100,7 +105,7 @@ def open_encoder(folder: Path, manifest: Manifest, format: str, device: str = "c
             str(folder / STUDENT), max_tokens=manifest.max_tokens, query_tokens=manifest.query_tokens,
             prompts=manifest.prompts, device=device,
         )  # fmt: skip
-        return torch_encoder(student)
+        return torch_encoder(with_half(student, folder / STUDENT))
     need("openvino" if format == "openvino" else "onnxruntime", format)
     from transformers import AutoTokenizer
 
@@ -108,11 +113,16 @@ def open_encoder(folder: Path, manifest: Manifest, format: str, device: str = "c
     # Dynamic int8 scales activations over the whole batch, so that a text's vector would depend on its neighbours.
     batch_tokens = 1 if format == "onnx-int8" else CPU_BATCH_TOKENS
     query_view = View(min(manifest.query_tokens or manifest.max_tokens, manifest.max_tokens))
+    half = half_of(folder / STUDENT)
+    dims = manifest.dims - (half.dims if half else 0)
     engines = [
-        _graph_engine(infer, names, tokenizer.pad_token_id or 0, manifest.dims, batch_tokens)
+        _graph_engine(infer, names, tokenizer.pad_token_id or 0, dims, batch_tokens)
         for names, infer in (_open_graph(path, format) for path in graphs_of(folder, manifest, format))
     ]
-    return TextEncoder(tokenizer, manifest.prompts, View(manifest.max_tokens), query_view, *engines)
+    documents = engines[1] if len(engines) > 1 else None
+    return TextEncoder(
+        tokenizer, manifest.prompts, View(manifest.max_tokens), query_view, engines[0], documents, half=half
+    )
 
 
 def graphs_of(folder: Path, manifest: Manifest, format: str) -> list[Path]:

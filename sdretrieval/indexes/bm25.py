@@ -46,26 +46,39 @@ def numbered(texts_terms: Iterable[list[int]]) -> Ragged:
 
 def bm25_weights(terms: Ragged, vocabulary: int, k1: float, b: float) -> csr_matrix:
     """Weight of each document's each term, weights_NV float32, as `LexicalIndex` describes it."""
-    from scipy.sparse import csr_matrix
-
     holders_V = np.zeros(vocabulary, dtype=np.int64)
     sizes_N = np.zeros(len(terms), dtype=np.int64)
     for first, block in _counted(terms):
         holders_V += np.bincount(block.term_E, minlength=vocabulary)
         sizes_N[first : first + len(block.lengths_B)] = np.bincount(block.document_E, minlength=len(block.lengths_B))
-    ends = np.concatenate([[0], np.cumsum(sizes_N)])
-    index_type = np.int32 if ends[-1] < 2**31 else np.int64
-    indices_E, data_E = np.empty(ends[-1], dtype=index_type), np.empty(ends[-1], dtype=np.float32)
     # One logarithm a document frequency; math.log, not np.log: the two may differ in the last bit.
     held, places_V = np.unique(holders_V, return_inverse=True)
     idf = [math.log(1 + (len(terms) - df + 0.5) / (df + 0.5)) for df in held.tolist()]
     idf_V, mean_length = np.asarray(idf, dtype=np.float32)[places_V], len(terms.values_T) / len(terms)
+    return weights_of(terms, sizes_N, idf_V, k1, b, mean_length)
+
+
+def weights_outside(terms: Ragged, idf_V: NDArray[np.float32], k1: float, b: float, mean_length: float) -> csr_matrix:
+    """The weights, (N, V) float32, that texts would have as documents of a corpus with these statistics."""
+    sizes = [len(np.unique(terms[n])) for n in range(len(terms))]
+    return weights_of(terms, np.asarray(sizes, dtype=np.int64), idf_V, k1, b, mean_length)
+
+
+def weights_of(
+    terms: Ragged, sizes_N: Ints, idf_V: NDArray[np.float32], k1: float, b: float, mean_length: float
+) -> csr_matrix:
+    """The weights by the terms' idf; `sizes_N`: distinct terms of each document."""
+    from scipy.sparse import csr_matrix
+
+    ends = np.concatenate([[0], np.cumsum(sizes_N)])
+    index_type = np.int32 if ends[-1] < 2**31 else np.int64
+    indices_E, data_E = np.empty(ends[-1], dtype=index_type), np.empty(ends[-1], dtype=np.float32)
     for first, block in _counted(terms):
         entries = slice(ends[first], ends[first + len(block.lengths_B)])
         indices_E[entries] = block.term_E
         pull_B = k1 * ((1 - b) + b * block.lengths_B / mean_length)
         data_E[entries] = idf_V[block.term_E] * (block.count_E / (pull_B[block.document_E] + block.count_E))
-    return csr_matrix((data_E, indices_E, ends.astype(index_type)), shape=(len(terms), vocabulary))
+    return csr_matrix((data_E, indices_E, ends.astype(index_type)), shape=(len(terms), len(idf_V)))
 
 
 def _counted(terms: Ragged) -> Iterator[tuple[int, Counted]]:

@@ -66,11 +66,12 @@ def check_finite(block_BD: Floats, what: str, first: int = 0) -> None:
     )
 
 
-def all_unit(sample_BD: Floats) -> bool:
-    """Whether sampled vectors have length 1; logs a warning if not: the scores then are inner products, not cosines."""
+def all_unit(sample_BD: Floats, *, expected: bool = True) -> bool:
+    """Whether sampled vectors have length 1; logs a warning if not, though it is `expected`: the scores then are inner
+    products, not cosines."""
     norms = np.linalg.norm(sample_BD, axis=1)
     off = (np.abs(norms - 1) > 0.01) & (norms > 0)  # a text without any token may have the vector 0
-    if off.any():
+    if off.any() and expected:
         logger.warning(
             "%d of %d sampled vectors are not of length 1 (lengths %.3g to %.3g): scores are inner products, "
             "and IVF or HNSW may find less; normalise the vectors if the model means cosine similarity",

@@ -114,7 +114,8 @@ class LexicalIndex:
         return self.weights_NV.tocsc()
 
     @cached_property
-    def _idf_V(self) -> NDArray[np.float64]:
+    def idf_V(self) -> NDArray[np.float64]:
+        """Each term's idf."""
         df_V = np.diff(self._postings_NV.indptr)
         return np.asarray(np.log1p((self.count - df_V + 0.5) / (df_V + 0.5)))
 
@@ -139,8 +140,8 @@ class LexicalIndex:
 
     def _summed_idf(self, query_texts: Sequence[str], power: int) -> NDArray[np.float64]:
         unknown_Q = np.fromiter(map(self.vocabulary.unknown, query_texts), np.float64, len(query_texts))
-        known_Q = self._counts(query_texts) @ self._idf_V**power
-        return np.asarray(known_Q + float(self._idf_V.max()) ** power * unknown_Q)
+        known_Q = self._counts(query_texts) @ self.idf_V**power
+        return np.asarray(known_Q + float(self.idf_V.max()) ** power * unknown_Q)
 
     def coverage(self, query_texts: Sequence[str], document_rows: NDArray[np.int64] | Sequence[int]) -> Scores:
         """coverage_QM, from 0 to 1: scores as shares of what each query can reach. Unlike scores, they can be compared
@@ -174,7 +175,7 @@ class LexicalIndex:
 
         The corpus' term and length statistics stay as they are.
         """
-        idf_V = self._idf_V
+        idf_V = self.idf_V
         scores = np.zeros(len(texts), dtype=np.float32)
         for position, (query, text) in enumerate(zip(query_texts, texts, strict=True)):
             terms, counts = np.unique(np.asarray(self.vocabulary.ids(text), dtype=np.int64), return_counts=True)
@@ -188,16 +189,7 @@ class LexicalIndex:
         return self.prepare(query_texts).search(k)
 
     def _counts(self, query_texts: Sequence[str]) -> csr_matrix:
-        from scipy.sparse import csr_matrix
-
-        ids = [self.vocabulary.ids(text) for text in query_texts]
-        indptr = np.cumsum([0, *map(len, ids)])
-        indices = np.fromiter((number for query in ids for number in query), np.int32, int(indptr[-1]))
-        counts = csr_matrix(
-            (np.ones(len(indices), np.float32), indices, indptr), shape=(len(ids), self.weights_NV.shape[1])
-        )
-        counts.sum_duplicates()
-        return counts
+        return term_counts(self.vocabulary, query_texts)
 
     def save(self, folder: str | Path) -> None:
         """Write lexical.json (settings and vocabulary) and three npy files of the sparse weights into `folder`."""
@@ -267,6 +259,19 @@ class PreparedQueries:
                 hits.rows_Qk[start + position, : len(rows)] = rows
                 hits.scores_Qk[start + position, : len(rows)] = scores
         return hits
+
+
+def term_counts(vocabulary: Vocabulary, texts: Sequence[str]) -> csr_matrix:
+    """How often each text holds each known term, counts_QV float32."""
+    from scipy.sparse import csr_matrix
+
+    ids = [vocabulary.ids(text) for text in texts]
+    indptr = np.cumsum([0, *map(len, ids)])
+    indices = np.fromiter((number for text in ids for number in text), np.int32, int(indptr[-1]))
+    ones = np.ones(len(indices), np.float32)
+    counts = csr_matrix((ones, indices, indptr), shape=(len(ids), len(vocabulary.numbers)))
+    counts.sum_duplicates()
+    return counts
 
 
 def coverage(scores_Qk: Scores, reach_Q: Scores) -> Scores:

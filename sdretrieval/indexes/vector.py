@@ -74,6 +74,7 @@ class VectorIndex:
         *,
         queries_QD: NDArray[Any] | None = None,
         target_recall: float = TARGET_RECALL,
+        unit: bool = True,
         seed: int = 13,
         threads: int | None = None,
         repeatable: bool = False,
@@ -84,6 +85,7 @@ class VectorIndex:
         settings: an `IndexSettings`, or its kind alone: `exact`, `auto` or a FAISS factory string. If hits are
         rescored, `vectors_ND` must stay as they are until the index is saved. device: auto | cpu | cuda.
         queries_QD: real queries to fit and measure recall on; without them, sampled documents stand in.
+        unit: whether vectors are expected to have length 1; a warning says if they have not.
         threads: OpenMP threads of faiss while building; None leaves the process' count alone. repeatable: one thread
         if several would build another index each time. clock: whose seconds the card holds (`time.process_time` on a
         machine that does other work as well, with one thread).
@@ -99,7 +101,8 @@ class VectorIndex:
                 raise RequestError(f"an index cannot be built from 0 {what}; check that the corpus was encoded")
         count, dims = vectors_ND.shape
         choice = choose(settings, count, dims)
-        choice.settings.check(dims, count, unit=all_unit(sample_rows(vectors_ND, CARD_QUERIES, seed)))
+        some = sample_rows(vectors_ND, CARD_QUERIES, seed)
+        choice.settings.check(dims, count, unit=all_unit(some, expected=unit))
         if choice.reason:
             logger.info("index %s takes %s", settings.kind, choice.reason)
         fitted = choice.settings.fitted(count)

@@ -76,7 +76,7 @@ def amount_of(address: str, config: Config, load: Workload) -> Amount | None:
         case "tokens":
             reader = reader_at(address, load)
             count = sum(side.total() for side in (reader.documents, reader.queries, reader.query_removed))
-        case "encode":
+        case "encode" if not address.endswith(":half"):  # which reads no text
             count = _encoded_tokens(address, config, load)
         case "guard":
             if address == "0/guard":

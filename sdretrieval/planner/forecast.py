@@ -39,6 +39,7 @@ from sdretrieval.planner.amounts import (
 )
 from sdretrieval.planner.trials import FLOAT32, Calibration, Trials
 from sdretrieval.planner.workload import Workload
+from sdretrieval.stages.run import whole_dims
 from sdretrieval.stages.teachers import view_of
 from sdretrieval.store.run_folder import read_forecast
 from sdretrieval.store.runner import Planned
@@ -227,7 +228,7 @@ def _training(address: str, trials: Trials) -> tuple[float, Held]:
 
 def _index_bytes(trials: Trials) -> Held:
     config, load = trials.config, trials.load
-    documents, dims = max(load.documents, 1), load.student.dims
+    documents, dims = max(load.documents, 1), whole_dims(config, load.student)
     settings = choose(settings_from(config.index), documents, dims).settings
     on_gpu = trials.on_gpu and config.index.device != "cpu" and not settings.no_gpu
     device = shard_bytes(documents, dims, settings.kind) + FAISS_SCRATCH if on_gpu else 0.0
@@ -245,7 +246,11 @@ def _collection_bytes(config: Config, load: Workload) -> float:
     for member in members_of(config.teacher):
         if isinstance(member, EmaConfig | DenseConfig):
             windows += reader.documents.windows(view_of(member.view, config), reader.specials)
-    return characters + (FLOAT32 + POSTING_BYTES) * reader.documents.total() + FLOAT32 * load.student.dims * windows
+    return (
+        characters
+        + (FLOAT32 + POSTING_BYTES) * reader.documents.total()
+        + FLOAT32 * whole_dims(config, load.student) * windows
+    )
 
 
 def write_forecast(path: Path, now: Forecast) -> None:

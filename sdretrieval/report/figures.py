@@ -13,7 +13,7 @@ from sdretrieval.stages.results import Results
 
 BASE = "student_0"
 ALWAYS_AGAINST = (
-    BASE, "hybrid_0", "hybrid_dev", "hybrid_rrf", "hybrid_log_odds", "hard_labels", "shuffled_teacher",
+    BASE, "half_0", "hybrid_0", "hybrid_dev", "hybrid_rrf", "hybrid_log_odds", "hard_labels", "shuffled_teacher",
 )  # fmt: skip
 
 Pair = tuple[str, str]

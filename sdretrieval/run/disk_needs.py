@@ -12,6 +12,7 @@ from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.student import Student
 from sdretrieval.errors import ResourceError
 from sdretrieval.formatting import readable_bytes
+from sdretrieval.stages.run import whole_dims
 from sdretrieval.stages.teachers import view_of
 from sdretrieval.store import Store, check_disk
 from sdretrieval.store.runner import Planned
@@ -31,7 +32,7 @@ BYTES_PER_TOKEN = 4
 def check_room(config: Config, store: Store, stages: Sequence[Planned], student: Student) -> None:
     """Raise ResourceError, saying what is needed for what, if the store's disk cannot hold what is to be made."""
     weights = sum(4 * parameter.numel() for parameter in student.model.parameters())
-    needs = disk_needs(config, stages, text_size(config), student.dims, weights)
+    needs = disk_needs(config, stages, text_size(config), whole_dims(config, student), weights)
     try:
         check_disk(store.root, sum(needs.values()))
     except ResourceError as error:

@@ -27,6 +27,7 @@ from sdretrieval.stages.guard import forgotten, guarded, measure_guard, sample_g
 from sdretrieval.stages.index import index_vectors
 from sdretrieval.stages.judge import judge_what_people_judged, with_judged_dev
 from sdretrieval.stages.lexical import index_words
+from sdretrieval.stages.lexical_half import fit_half, joined
 from sdretrieval.stages.merge import merge
 from sdretrieval.stages.mine import mine
 from sdretrieval.stages.precision import say_formats
@@ -54,10 +55,15 @@ def loop(run: Run) -> Results:
     from_files = takes_scores_from_files(cfg)
 
     bm25 = measure_bm25(run, base.collection, base.lexical)
-    before = measure_student(run, base.collection, "1", "student_0", "the base student", base.vectors)
+    before = measure_student(
+        run, base.collection, "student_0" if base.half else "1", "student_0", "the base student", base.vectors.plain
+    )
     hybrids = Hybrids(run, base.collection, base.lexical, bm25, before, "1")
     mixed = [hybrids.absolute("hybrid_0", "base student + BM25"), *map(hybrids.baseline, cfg.evaluate.baselines)]
     results = Results(run, base, mixture_weights(base), [bm25, before, *mixed])
+    if base.half is not None:
+        text = "the base student with its lexical half, without training"
+        results.systems.append(measure_student(run, base.collection, "1", "half_0", text, base.vectors))
     if not from_files:
         results.systems.append(measure_base_teacher(results))
 
@@ -75,7 +81,7 @@ def loop(run: Run) -> Results:
         results.systems += base_teacher_if_known(results)
     if base.guard is not None and objective is not None:
         finals = [(one.run, one.final.student) for one in results.seeds if one.final is not None]
-        measured = [measure_guard(of, base.guard, "final/guard", student) for of, student in finals]
+        measured = [measure_guard(of, base.guard, "final/guard", student, base.half) for of, student in finals]
         results.forgotten = forgotten(run, base.guard, guard_of_base(base, base.guard), measured)
     return results
 
@@ -115,18 +121,21 @@ def prepare(run: Run) -> Base:
     tokens = tokenize_texts(run, collected, run.base.key, lambda: run.student(run.base.student))
     run.runner.say(lambda: say_formats(run))
     lexical = index_words(run, collected)
-    vectors = encode_student(run, collected, tokens, "1/encode", run.base)
+    plain = encode_student(run, collected, tokens, "1/encode", run.base)
+    half = fit_half(run, collected, lexical, plain)
+    vectors = joined(run, "1/encode", plain, half)
     if synthetic:
-        collection = with_verdicts(run, consistent_queries(run, collected, vectors, lexical))
+        collection = with_verdicts(run, consistent_queries(run, collected, plain, lexical))
     index = index_vectors(run, collection, "1/index", vectors)
     judged = with_judged_dev(run, collection, lexical, vectors, index)
     run.runner.say(lambda: say_if_undecidable(judged))
-    return Base(run, collected, judged, tokens, lexical, vectors, index, guard)
+    plain_index = index if half is None else index_vectors(run, collection, "student_0/index", plain)
+    return Base(run, collected, judged, tokens, lexical, vectors, index, guard, half, plain_index)
 
 
 def encode(base: Base, address: str, student: Weights) -> Vectors:
-    """A student's vectors under its own view."""
-    return encode_student(base.run, base.collected, base.tokens, address, student)
+    """A student's vectors under its own view, with the lexical half if there is one."""
+    return joined(base.run, address, encode_student(base.run, base.collected, base.tokens, address, student), base.half)
 
 
 def base_teacher_vectors(base: Base) -> Mapping[int, Vectors]:
@@ -231,7 +240,7 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
         teachers = teacher_vectors(run, collection, base.tokens, number, student, vectors)
         scores = score(run, collection, base.lexical, f"{number}/score", mined, teachers)
         targets = temper(run, collection, f"{number}/targets", mined, scores, weights)
-        turned_to = vectors if run.config.train.loss == "embedding" else None
+        turned_to = vectors.plain if run.config.train.loss == "embedding" else None
         inputs = TrainingInputs(mined, targets, scores, teachers, turned_to)
     epochs = run.config.train.epochs_of(number)
     new = train_student(base, f"{number}/train", student, inputs, weights, objective, epochs)
@@ -268,14 +277,14 @@ def judge(
     decision = gate(run, results.base.collection, f"{owner}/gate", before, after, results.weights, mixture=mixture)
     if guard is None or not decision["accepted"]:
         return decision
-    measured = measure_guard(run, guard, f"{owner}/guard", student)
+    measured = measure_guard(run, guard, f"{owner}/guard", student, results.base.half)
     found = forgotten(run, guard, guard_of_base(results.base, guard), [measured])
     return decision if found is None else guarded(decision, found)
 
 
 def guard_of_base(base: Base, guard: Artifact) -> Artifact:
     """What the base student, before any training, finds on the guard."""
-    return measure_guard(base.run, guard, "0/guard:student_0", base.run.base)
+    return measure_guard(base.run, guard, "0/guard:student_0", base.run.base, base.half)
 
 
 def train_student(
@@ -291,10 +300,10 @@ def train_student(
         members = members_of(run.config.teacher)  # an average is the base at first, and has read what they begin with
         made = [one for n, one in base_teacher_vectors(base).items() if isinstance(members[n], EmaConfig)]
         query_removed = encode_query_removed(run, base.tokens, made)
-    kept = (base.vectors, query_removed) if by_vectors else (None, None)
+    kept = (base.vectors.plain, query_removed) if by_vectors else (None, None)
     return train(
         run, base.collection, base.tokens, base.lexical, address, start, inputs, weights, objective, epochs, kept,
-        learning_rate,
+        learning_rate, base.half,
     )  # fmt: skip
 
 
@@ -337,7 +346,7 @@ def measure_control(results: Results, control: str) -> System:
         text = "equal updates, teacher shuffled"
         scores = score_base(base, mined)
         targets = temper(run, base.collection, "1/targets:shuffled", mined, scores, results.weights, shuffled=True)
-        turned_to = base.vectors if cfg.train.loss == "embedding" else None
+        turned_to = base.vectors.plain if cfg.train.loss == "embedding" else None
         inputs = TrainingInputs(mined, targets, scores, base_teacher_vectors(base), turned_to)
     # Of all generations that were not refused; of the first, if all were, or if none was run.
     kept = [one.number for one in results.generations if one.decision not in KEPT_OLD]

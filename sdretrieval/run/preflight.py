@@ -25,7 +25,14 @@ from sdretrieval.corpus import find_source, read_marks
 from sdretrieval.corpus.language import AUTO, require_detector
 from sdretrieval.corpus.splits import require_judged
 from sdretrieval.encode.locate import locate_model
-from sdretrieval.encode.model_files import CONFIG, check_is_bi_encoder, check_is_reranker, read_settings, words_folder
+from sdretrieval.encode.model_files import (
+    CONFIG,
+    check_is_bi_encoder,
+    check_is_reranker,
+    check_without_half,
+    read_settings,
+    words_folder,
+)
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import Student, check_positions, positions_in, torch_device
 from sdretrieval.errors import CorpusError, ModelError, RequestError
@@ -35,7 +42,7 @@ from sdretrieval.paths import typed_path
 from sdretrieval.run.disk_needs import check_room
 from sdretrieval.stages.corpus import given_examples, measuring_splits, writer_of
 from sdretrieval.stages.guard import guard_split
-from sdretrieval.stages.run import chat_model, prompts_of, student_from
+from sdretrieval.stages.run import chat_model, prompts_of, student_from, whole_dims
 from sdretrieval.store import Store
 from sdretrieval.store.runner import Planned
 from sdretrieval.units import Address
@@ -45,12 +52,12 @@ logger = logging.getLogger("sdretrieval")
 DryRun = Callable[..., list[Planned]]
 """See `dry_run` of api.py."""
 
-SHARED_STAGES = ("corpus", "queries", "verdicts", "tokens", "lexical", "judge", "probe", "precision")
+SHARED_STAGES = ("corpus", "queries", "verdicts", "tokens", "lexical", "lexical_half", "judge", "probe", "precision")
 """Of all generations: 0/corpus and so on."""
 MEASURED_STAGES = ("encode", "index", "evaluate")
 """Of every student, the last generation's candidate (under the next number), controls and the final one included."""
 GENERATION_STAGES = (*MEASURED_STAGES, "mine", "score", "targets", "train", "gate", "guard", "merge")
-STUDENTS = ("hard_labels", "shuffled_teacher", "final")
+STUDENTS = ("student_0", "hard_labels", "shuffled_teacher", "final")
 MERGE = re.compile(r"[0-9]+m0\.[0-9]+")
 ON_DEMAND = {
     "0/queries": "only a run that makes queries from documents has it (corpus.labels: false, corpus.generated_queries)",
@@ -151,12 +158,14 @@ def check_model(member: Member | None, config: Config) -> None:
     elif isinstance(member, DenseConfig):
         name, tokens = member.model, member.view.max_tokens or tokens
         check_is_bi_encoder(name, locate_model(name))
+        check_without_half(name, locate_model(name))
     elif isinstance(member, EmaConfig):
         tokens = member.view.max_tokens or 0
     elif member is not None:
         return
     else:
         check_is_bi_encoder(name, locate_model(name))
+        check_without_half(name, locate_model(name))
     check_positions(name, positions_in(read_settings(words_folder(locate_model(name)) / CONFIG)), tokens)
 
 
@@ -242,7 +251,8 @@ def check_student(config: Config) -> Student:
             )
     else:
         frozen_names([name for name, _ in student.model.named_parameters()], config.train.freeze)
-    settings_from(config.index).check(student.dims, unit=student.unit_length)
+    unit = student.unit_length and config.student.lexical_half is None
+    settings_from(config.index).check(whole_dims(config, student), unit=unit)
     if config.targets.temperature == "student" and not student.unit_length:
         raise RequestError(
             f'targets.temperature is "student", but {config.student.model} makes vectors of other lengths than 1: its '

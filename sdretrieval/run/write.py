@@ -81,7 +81,9 @@ def _config_text(results: Results) -> str:
 
 
 def _write_student(results: Results, final: Final, folder: Path) -> None:
-    """The final student with its views and prompts, as a plain sentence-transformers folder."""
+    """The final student with its views and prompts, as a sentence-transformers folder, its lexical half in it."""
+    from sdretrieval.indexes.half_module import save_with_half
+
     run, fresh = results.run, folder.with_name("student.made")
     student = run.student(final.student.student)
     documents = student.document_encoder
@@ -89,7 +91,11 @@ def _write_student(results: Results, final: Final, folder: Path) -> None:
         documents = run.student(run.base.student).document_model
         logger.info("only the query encoder learned: a document index that the base student made stays valid")
     with _emptied(fresh):
-        save_student(student.model, fresh, documents)
+        half = results.base.half
+        if half is None:
+            save_student(student.model, fresh, documents)
+        else:
+            save_with_half(student.model, half.fitted, fresh)
         replace_folder(fresh, folder)
 
 
@@ -109,7 +115,7 @@ def _serving(results: Results, final: Final) -> dict[str, Any]:
         "corpus": base.collected.made.key,
         "vectors": final.vectors.key,
         "index": final.index.key,
-        "base_index": base.index.key,
+        "base_index": (base.plain_index or base.index).key,
         "lexical": base.lexical.key,
     }
     if base.collection.filtered != base.collected.made:

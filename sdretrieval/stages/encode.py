@@ -45,6 +45,13 @@ class Vectors(Artifact):
 
     documents_of: Artifact | None = None
     """The artifact whose documents these are, if the query encoder alone learned; None: its own."""
+    without_half: Vectors | None = None
+    """The same without the lexical half, if it has one."""
+
+    @property
+    def plain(self) -> Vectors:
+        """The transformer's own vectors."""
+        return self.without_half or self
 
     @cached_property
     def documents(self) -> Embeddings:
@@ -98,7 +105,8 @@ def encode_student(
         if documents is None:
             count = len(collected.corpus.documents)
             chosen = choose(settings_from(run.config.index), count, student.dims)
-            chosen.settings.check(student.dims, count, unit=student.unit_length)
+            if run.config.student.lexical_half is None:  # else it is checked with all dims before the run
+                chosen.settings.check(student.dims, count, unit=student.unit_length)
             encoding.documents("document", "documents", tokens.documents, view)
         else:
             for side in ("documents", "query_removed"):

@@ -25,8 +25,8 @@ from sdretrieval.store.runner import Artifact
 from sdretrieval.targets.calibrate import EVIDENCE
 
 ORDER = (
-    "bm25", "student_0", "hybrid_0", "hybrid_dev", "hybrid_rrf", "hybrid_log_odds", "teacher@student_0", "hard_labels",
-    "shuffled_teacher",
+    "bm25", "student_0", "half_0", "hybrid_0", "hybrid_dev", "hybrid_rrf", "hybrid_log_odds", "teacher@student_0",
+    "hard_labels", "shuffled_teacher",
 )  # fmt: skip
 AFTER = len(ORDER)
 STRENGTHS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0)
@@ -211,4 +211,5 @@ def measure_teacher(
         )
         for split in run.splits
     }
-    return System("teacher@student_0", f"the teacher reranking the base student's top {depth}", runs)
+    whose = "base student" if vectors.plain is vectors else "base student with its lexical half"
+    return System("teacher@student_0", f"the teacher reranking the top {depth} of the {whose}", runs)

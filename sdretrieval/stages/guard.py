@@ -27,6 +27,7 @@ from sdretrieval.evaluation.significance import ALPHA
 from sdretrieval.files import read_json, write_json
 from sdretrieval.formatting import quantity
 from sdretrieval.stages.encode import Encoding, batch_tokens_of, student_identity
+from sdretrieval.stages.lexical_half import Half
 from sdretrieval.stages.precision import number_format
 from sdretrieval.stages.run import Run, Weights
 from sdretrieval.store import Work
@@ -136,9 +137,9 @@ def sample(corpus: Corpus) -> tuple[str, Corpus]:
     return split, replace(limit_documents(judged, DOCUMENTS), name=corpus.name)
 
 
-def measure_guard(run: Run, guard: Artifact, address: str, weights: Weights) -> Artifact:
+def measure_guard(run: Run, guard: Artifact, address: str, weights: Weights, half: Half | None = None) -> Artifact:
     """A student's `gate.measure` for each of the guard's queries, by exact search. If queries alone learn, documents
-    have the base student's vectors, as they do when it serves."""
+    have the base student's vectors, as they do when it serves. `half`: joined to all vectors."""
     measure, depth, precision = run.config.gate.measure, run.config.evaluate.depth, number_format(run, "encode")
 
     def build(work: Work) -> None:
@@ -154,6 +155,9 @@ def measure_guard(run: Run, guard: Artifact, address: str, weights: Weights) -> 
             np.asarray(Embeddings.load(work.folder / side).vectors_WD) for side in ("documents", "queries")
         )
         scores_QN = queries_QD @ documents_ND.T
+        if half is not None:
+            words = half.fitted
+            scores_QN += words.queries(corpus.query_texts(rows)) @ words.documents(corpus.document_texts()).T
         best_Qk = np.argsort(-scores_QN, axis=1, kind="stable")[:, : depth + 1]  # one more: a query's own document
         ids = [corpus.query_ids[row] for row in rows]
         trec = run_from_hits(ids, corpus.document_ids, best_Qk, np.take_along_axis(scores_QN, best_Qk, axis=1))
@@ -164,6 +168,7 @@ def measure_guard(run: Run, guard: Artifact, address: str, weights: Weights) -> 
     cfg = run.config.student
     identity: dict[str, Any] = {"measure": measure, "depth": depth, "max_tokens": cfg.max_tokens, "learns": cfg.train}
     inputs: list[Artifact | str] = [guard, weights.key, *([run.base.key] if run.learns_queries_only else [])]
+    inputs += [half] if half else []
     return run.runner.stage(address, 1, identity | student_identity(run), inputs, build, resumable=True)
 
 

@@ -18,7 +18,8 @@ def index_vectors(run: Run, collection: Collection, address: str, vectors: Vecto
         cfg = run.config.index
         index = VectorIndex.build(
             opened.documents.vectors_WD, settings_from(cfg), cfg.device,
-            queries_QD=opened.queries_QD[collection.train_rows[:200]], seed=run.config.seed, repeatable=True,
+            queries_QD=opened.queries_QD[collection.train_rows[:200]], unit=vectors.plain is vectors,
+            seed=run.config.seed, repeatable=True,
         )  # fmt: skip
         index.save(work.folder)
         work.counts["vectors"] = len(opened.documents.vectors_WD)

@@ -13,7 +13,7 @@ not teach.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -73,9 +73,13 @@ def probe(
         _, scores = score_lists(
             run, collection, lexical, teacher_vectors, rows, lists, members, "dev", write_gaps=write_gaps
         )
-        gate, seen = config.gate, predictable(run, collection)
+        gate, seen, usual = config.gate, predictable(run, collection), default
+        if seen and config.student.lexical_half is not None:
+            # What BM25 adds to the transformer is predicted, and so the best teacher; but the half has much of it.
+            usual = with_care(weight_grid(len(members)), *seen) if seen[0] else default
+            seen = None
         build_probe(
-            work, collection, rows, lists, scores, student, weights, gate.measure, gate.tolerance, config.seed, default,
+            work, collection, rows, lists, scores, student, weights, gate.measure, gate.tolerance, config.seed, usual,
             seen,
         )  # fmt: skip
 
@@ -197,8 +201,7 @@ def build_probe(
     if configured:
         chosen = configured
     elif seen and seen[0]:
-        # The highest gain, of the mixtures whose worst case is no loss that matters.
-        chosen = max((one for one in tried if predicted[one].low >= -MATTERS), key=lambda one: predicted[one].gain)
+        chosen = with_care(tried, *seen)
     else:
         chosen = choose(base, tried, kinds or {}, default, seed)
     looks = 1 if configured else len(tried)
@@ -225,6 +228,13 @@ def build_probe(
     }
     write_json(work.folder / "probe.json", record)
     work.counts.update(queries=len(base), mixtures=len(rows))
+
+
+def with_care(mixtures: Iterable[tuple[float, ...]], found: Signals | None, words: int) -> tuple[float, ...]:
+    """The weights with the highest predicted gain, of those whose worst case is no loss that matters. `words`: which
+    member is BM25."""
+    predicted = {one: predict(found, one[words]) for one in mixtures}
+    return max((one for one in predicted if predicted[one].low >= -MATTERS), key=lambda one: predicted[one].gain)
 
 
 def predicted_reason(found: Prediction) -> str:

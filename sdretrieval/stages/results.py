@@ -10,6 +10,7 @@ from sdretrieval.stages.evaluate import System
 from sdretrieval.stages.gate import Generation
 from sdretrieval.stages.guard import Forgotten
 from sdretrieval.stages.lexical import Lexical
+from sdretrieval.stages.lexical_half import Half
 from sdretrieval.stages.run import Run, Weights
 from sdretrieval.stages.targets import MixtureWeights
 from sdretrieval.stages.tokens import Tokens
@@ -29,6 +30,10 @@ class Base:
     index: Artifact
     guard: Artifact | None = None
     """The sample of another collection, on which no significant loss is accepted."""
+    half: Half | None = None
+    """The words' half of every student's vectors, if the config asks for one; `vectors` and `index` have it."""
+    plain_index: Artifact | None = None
+    """Of the base student's vectors without it."""
 
 
 @dataclass(frozen=True)

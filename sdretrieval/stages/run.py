@@ -11,6 +11,7 @@ from sdretrieval.config import ChatConfig, Config
 from sdretrieval.encode.locate import locate_model, model_digest, require_digest
 from sdretrieval.encode.prompts import FoundPrompts, Prompts, find_prompts
 from sdretrieval.encode.student import Student, load_student
+from sdretrieval.indexes.lexical_half import with_half
 from sdretrieval.store import Store
 from sdretrieval.store.runner import Runner
 
@@ -104,6 +105,12 @@ class Run:
         return tuple(dict.fromkeys(("dev", self.config.evaluate.split)))
 
 
+def whole_dims(config: Config, student: Student) -> int:
+    """Dims of a vector in an index: the student's, and those of the lexical half that the config adds."""
+    half = config.student.lexical_half
+    return student.dims + (half.dims if half else 0)
+
+
 def chat_model(cfg: ChatConfig) -> ServedModel:
     """The model of a section with a url."""
     assert cfg.url is not None
@@ -113,7 +120,7 @@ def chat_model(cfg: ChatConfig) -> ServedModel:
 def student_from(folder: Path | str, config: Config, prompts: Prompts | None = None) -> Student:
     """A student with the views, prompts and device that the config asks for."""
     cfg = config.student
-    return load_student(
+    student = load_student(
         str(folder),
         max_tokens=cfg.max_tokens,
         query_tokens=cfg.query_tokens,
@@ -121,6 +128,7 @@ def student_from(folder: Path | str, config: Config, prompts: Prompts | None = N
         trust_remote_code=cfg.trust_remote_code,
         prompts=prompts or prompts_of(config).prompts,
     )
+    return with_half(student, Path(folder))
 
 
 def prompts_of(config: Config) -> FoundPrompts:

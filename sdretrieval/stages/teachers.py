@@ -107,7 +107,7 @@ def teacher_vectors(
             same = weights.average_key == weights.key == student.key
             vectors[position] = encode_student(
                 run, collection, tokens, f"{made_in}/encode:teacher{position}", weights, view_of(member.view, config),
-                teaches=True, also_from=[student_vectors] if same else [],
+                teaches=True, also_from=[student_vectors.plain] if same else [],
             )  # fmt: skip
     return vectors
 

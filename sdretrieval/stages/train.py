@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.lexical import Lexical
+from sdretrieval.stages.lexical_half import Half
 from sdretrieval.stages.objective import make_loss, teacher_vectors
 from sdretrieval.stages.precision import number_format
 from sdretrieval.stages.run import Run, Weights, prompts_of, student_from
@@ -32,7 +33,7 @@ from sdretrieval.teachers.protocols import FreeTeacher
 
 if TYPE_CHECKING:
     from sdretrieval.teachers.ema import LiveEma
-    from sdretrieval.training.batches import Collator
+    from sdretrieval.training.batches import BatchHalf, Collator
     from sdretrieval.training.distillation import LiveTargets
     from sdretrieval.training.train import TrainSettings
 
@@ -50,11 +51,13 @@ def train(
     run: Run, collection: Collection, tokens: Tokens, lexical: Lexical, address: str, start: Weights,
     inputs: TrainingInputs, weights: MixtureWeights, objective: Objective, epochs: float,
     kept: tuple[Vectors | None, Vectors | None] = (None, None), learning_rate: float | None = None,
+    half: Half | None = None,
 ) -> Weights:  # fmt: skip
     """The student trained from `start`.
 
     `kept`: if only queries or an adapter learn, the base student's vectors of all documents, and of documents without
-    the synthetic queries made from them, or None. `learning_rate`: in place of the config's.
+    the synthetic queries made from them, or None. `learning_rate`: in place of the config's. `half`: of all vectors; it
+    does not learn.
     """
     config = run.config
     if learning_rate is not None:
@@ -81,6 +84,7 @@ def train(
             student_vectors=inputs.student_vectors,
             documents=kept[0],
             query_removed=kept[1],
+            half=half,
             objective=objective,
             epochs=epochs * len(as_many) / len(candidates),
             use_labels=config.corpus.labels or inputs.as_many_updates_as is not None,
@@ -110,7 +114,8 @@ def train(
         identity["averages"] = moving or ([["frozen", HALF_LIFE]] if averages else [])
     made = run.runner.stage(
         address, 6, identity,
-        [start.key, tokens, collection.filtered, *inputs.artifacts(), *filter(None, kept)], build, resumable=True,
+        [start.key, tokens, collection.filtered, *inputs.artifacts(), *filter(None, (*kept, half))], build,
+        resumable=True,
     )  # fmt: skip
     return Weights(made.key, made.path / "student", made.path / "average")
 
@@ -213,7 +218,24 @@ def _collator(work: Work, data: TrainingData, student: Student) -> Collator:
         query_removed=query_removed,
         vectors=teacher_vectors(work, data),
         stored=stored,
+        half=_half_scores(data),
     )
+
+
+def _half_scores(data: TrainingData) -> BatchHalf | None:
+    """What the lexical halves of a batch's queries and documents add to the student's scores."""
+    if data.half is None:
+        return None
+    queries_QD, documents_ND, removed_PD = data.half.queries_QD, data.half.documents_ND, data.half.query_removed_PD
+
+    def scores(query_rows_B: Array, rows_M: Array, query_removed: Mapping[int, int]) -> Array:
+        documents_MD = np.array(documents_ND[rows_M])
+        for column, row in enumerate(rows_M.tolist()):
+            if row in query_removed:
+                documents_MD[column] = removed_PD[query_removed[row]]
+        return np.asarray(queries_QD[query_rows_B] @ documents_MD.T)
+
+    return scores
 
 
 def _batch_scorer(data: TrainingData) -> BatchScores | None:

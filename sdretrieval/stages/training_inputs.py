@@ -12,6 +12,7 @@ from sdretrieval.encode.encoder import Precision
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.encode import Vectors
+from sdretrieval.stages.lexical_half import Half
 from sdretrieval.stages.tokens import Tokens
 from sdretrieval.store.runner import Artifact
 from sdretrieval.targets.build import Targets
@@ -47,7 +48,8 @@ class TrainingData:
 
     `start`: the student's folder; `average`: that of its moving average. `documents` and `query_removed`: the base
     student's vectors of all documents, and of documents without the queries made from them, if only queries learn.
-    `seed`: of this training, one of the config's. `use_labels`: whether the train judgements may be known.
+    `half`: the words' half of all vectors, which does not learn. `seed`: of this training, one of the config's.
+    `use_labels`: whether the train judgements may be known.
     """
 
     config: Config
@@ -64,6 +66,7 @@ class TrainingData:
     student_vectors: Vectors | None
     documents: Vectors | None
     query_removed: Vectors | None
+    half: Half | None
     objective: Objective
     epochs: float
     use_labels: bool

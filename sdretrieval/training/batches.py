@@ -106,6 +106,11 @@ class StoredVectors:
         return vectors_MD
 
 
+BatchHalf = Callable[[Array, Array, Mapping[int, int]], Array]
+"""(query rows of a batch, its document rows, document row -> row of its text with the query removed) -> float32 (B, M).
+"""
+
+
 @dataclass
 class Collator:
     """Collates visits (position, visit) into model features and targets.
@@ -115,6 +120,7 @@ class Collator:
     `judge_batch`, if given, takes its place where the false-negative rule judges documents that other lists brought.
     `vectors`, if given, brings the teacher's vectors, in the student's dimensions, of all texts of the batch.
     `stored`, if given, brings the documents' own vectors: no document is shown to the model.
+    `half`, if given, brings what the student's lexical half adds to each score.
     """
 
     model: SentenceTransformer
@@ -130,6 +136,7 @@ class Collator:
     query_removed: QueryRemoved | None = None
     vectors: HasVectors | None = None
     stored: StoredVectors | None = None
+    half: BatchHalf | None = None
     valid_label_columns: list[str] = field(default_factory=lambda: ["label"])
 
     def __call__(self, visits: Sequence[dict[str, int]]) -> dict[str, Any]:
@@ -161,6 +168,8 @@ class Collator:
             "weight_B": self.targets.weight_Q[positions_B],
             **self._by_query(positions_B, sampled, rows_M),
         }
+        if self.half is not None:
+            label["half_BM"] = self.half(query_rows_B, rows_M, self._query_removed(positions_B))
         if self.vectors is not None:
             label["teacher_queries_BD"] = self.vectors.query_vectors(query_rows_B)
             label["teacher_documents_MD"] = self.vectors.document_vectors(rows_M)
@@ -215,9 +224,7 @@ class Collator:
         """
         import torch
 
-        query_removed = (
-            {} if self.query_removed is None else self.query_removed.rows_of(self.candidates.query_rows_Q[positions_B])
-        )
+        query_removed = self._query_removed(positions_B)
         if self.stored is not None and self.stored.queries_QD is not None:
             sides = {
                 "query": self.stored.queries_QD[self.candidates.query_rows_Q[positions_B]],
@@ -245,6 +252,11 @@ class Collator:
         for number, part in enumerate(shown):
             self._add(batch, f"document{number}", [documents[i] for i in part], self.documents.specials)
         return {"order_M": np.argsort(np.concatenate(shown))}
+
+    def _query_removed(self, positions_B: Array) -> dict[int, int]:
+        """Document row -> row of its text with the query removed."""
+        rows_B = self.candidates.query_rows_Q[positions_B]
+        return self.query_removed.rows_of(rows_B) if self.query_removed is not None else {}
 
     def _query_ids(self, position: int) -> Array:
         return self.queries.sequence(int(self.candidates.query_rows_Q[position]))

@@ -44,7 +44,8 @@ class Distillation(nn.Module):
     `labels` (from `Collator`): order_M puts the parts' rows back in column order; target_log_probs_BM (-inf =
     excluded); positive_BM, negative_BM for the hard term; weight_B; queries_B (for messages); for
     `EmbeddingDistillation` also the teacher's vectors, teacher_queries_BD and teacher_documents_MD. If documents
-    keep the vectors they have, documents_MD holds these, and `features` are the queries alone, in parts.
+    keep the vectors they have, documents_MD holds these, and `features` are the queries alone, in parts. half_BM, if
+    the student has a lexical half, is what that adds to its scores.
 
     | inputs                         | labels                               | term      |
     |--------------------------------|--------------------------------------|-----------|
@@ -89,6 +90,8 @@ class Distillation(nn.Module):
         queries_BD = self._vectors(queries)
         documents_MD = self._vectors(parts)[labels["order_M"]] if kept_MD is None else kept_MD.to(queries_BD.dtype)
         scores_BM = queries_BD @ documents_MD.T
+        if "half_BM" in labels:
+            scores_BM = scores_BM + labels["half_BM"].to(scores_BM.dtype)
         if self._live is not None:
             labels = {**labels, "target_log_probs_BM": self._live.targets(queries, parts, labels)}
         term = self.teacher_term(queries_BD, documents_MD, scores_BM, labels)

@@ -10,6 +10,11 @@ from tests.helpers.runs.configs import CROSS, DENSE, ensemble, minimal, problems
 
 CLASHES = [
     (
+        minimal(student={"model": "m", "train": "query", "lexical_half": {"dims": 64}}),
+        'student.train: found "query", but student.lexical_half puts dims behind every vector of a document, so that '
+        "an index of the base student's documents cannot stay valid; expected both, or no lexical half",
+    ),
+    (
         minimal(
             student={"model": "m", "train": "query"},
             train={"loss": "embedding"},

@@ -230,3 +230,17 @@ def test_a_document_is_shown_without_the_query_that_was_made_from_it(inputs: Tra
     for row, ids, before in zip(columns(inputs), shown, document_ids(plain(VISITS)), strict=True):
         left = [*specials.prefix, *specials.prompt, 8, 9, *specials.suffix]
         assert ids == (left if row == document else before)
+
+
+def test_the_half_of_a_document_shown_without_its_query_is_of_what_is_shown(inputs: TrainingInputs) -> None:
+    taken = int(inputs.candidates.query_rows_Q[4])
+    removed = QueryRemoved(inputs.documents.tokens, {taken: (int(columns(inputs)[2]), 7)})
+    seen: dict[str, Any] = {}
+
+    def half(query_rows_B: Array, rows_M: Array, query_removed: Any) -> Array:
+        seen.update(queries=query_rows_B.tolist(), rows=rows_M.tolist(), removed=dict(query_removed))
+        return np.full((len(query_rows_B), len(rows_M)), 0.5, dtype=np.float32)
+
+    label = replace(inputs.batches(wanted=EVERY), query_removed=removed, half=half)(VISITS)["label"]
+    assert seen["queries"] == label["queries_B"].tolist() and seen["rows"] == columns(inputs).tolist()
+    assert seen["removed"] == {int(columns(inputs)[2]): 7} and bool((label["half_BM"] == 0.5).all())

@@ -326,3 +326,26 @@ def test_a_loss_that_is_no_number_names_step_and_batch() -> None:
     expected = r"the term kl is not finite at step 42, in the batch of queries \[17, 4\]; lower train.learning_rate"
     with pytest.raises(NumericError, match=expected):
         loss(parts, labels_of(torch.log_softmax(torch.randn(2, 3), dim=-1), [0, 1, 2]))
+
+
+class TwoSides(torch.nn.Module):
+    """Gives back the vectors that it is shown."""
+
+    def forward(self, features: dict[str, Any]) -> dict[str, Any]:
+        return {"sentence_embedding": features["vectors"]}
+
+
+def test_a_student_whose_half_says_what_the_teacher_adds_has_nothing_to_learn() -> None:
+    generator = torch.Generator().manual_seed(3)
+    queries, documents = (torch.randn(n, 4, generator=generator, requires_grad=True) for n in (3, 5))
+    half_BM = torch.rand(3, 5, generator=generator)
+    target_BM = torch.log_softmax((queries @ documents.T + half_BM).detach() / TEMPERATURE, dim=-1)
+    labels = {"target_log_probs_BM": target_BM, "order_M": torch.arange(5), "weight_B": torch.ones(3)}
+    labels["queries_B"] = torch.arange(3)
+    model: Any = TwoSides()
+    gradients = []
+    for extra in ({"half_BM": half_BM}, {}):
+        loss = ListwiseDistillation(model, student_temperature=TEMPERATURE)
+        term = loss([{"vectors": queries}, {"vectors": documents}], {**labels, **extra})["kl"]
+        gradients.append(float(torch.autograd.grad(term, queries)[0].abs().max()))
+    assert gradients[0] < 1e-3 < gradients[1]
