@@ -109,3 +109,12 @@ def test_what_cannot_learn_an_adapter_is_refused(make_config: MakeConfig, tiny_s
     live = {**EMA, "mode": "live"}
     with pytest.raises(ConfigError, match="student.train is adapter: batches bring vectors, and a live teacher reads"):
         make_config(*LEARNS, teacher=live)
+
+
+def test_it_learns_beside_a_lexical_half(make_config: MakeConfig, tiny_corpus: Path, tmp_path: Path) -> None:
+    corpus = {"source": str(tiny_corpus), "labels": False, "dev_queries": 24, "generated_queries": 60}
+    result = run_config(make_config(*LEARNS, "student.lexical_half.dims=16", corpus=corpus), runs=tmp_path)
+    assert result is not None
+    before, after = (vectors(result.folder, f"{number}/encode:half", "documents") for number in (1, 2))
+    np.testing.assert_array_equal(before[:, 32:], after[:, 32:])
+    assert np.abs(before[:, :32] - after[:, :32]).max() > 0.01
