@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sdretrieval")
 WANTS_TEXTS = re.compile(r"""[`'"]texts[`'"]""")
 """In the refusal of text-embeddings-inference: missing field `texts`."""
-
-
 ESCAPED = 12
 """Most bytes of a character in JSON: two escapes of six."""
 
