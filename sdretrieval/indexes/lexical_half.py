@@ -88,11 +88,13 @@ class LexicalHalf:
         return cls(index.vocabulary, idf_V, directions_VD, index.k1, index.b, index.mean_length, scale)
 
     def queries(self, texts: Sequence[str]) -> Matrix:
-        """Halves of queries, float32 (Q, D), of length 1 at most; 0 for a query without a known term."""
+        """Halves of queries, float32 (Q, D); 0 for a query without a known term."""
+        from scipy.sparse import diags
+
         counts_QV = term_counts(self.vocabulary, texts)
         unknown_Q = np.fromiter(map(self.vocabulary.unknown, texts), np.float64, len(texts))
         squares_Q = counts_QV @ self.idf_V.astype(np.float64) ** 2 + float(self.idf_V.max()) ** 2 * unknown_Q
-        halves_QD = counts_QV @ (self.idf_V[:, None] * self.directions_VD)
+        halves_QD = counts_QV @ diags(self.idf_V) @ self.directions_VD  # from the left: all but a few terms are 0
         return np.asarray(halves_QD / np.sqrt(np.maximum(squares_Q, 1e-12))[:, None], dtype=np.float32)
 
     def documents(self, texts: Sequence[str]) -> Matrix:
@@ -102,7 +104,9 @@ class LexicalHalf:
 
     def of_weights(self, weights_NV: csr_matrix) -> Matrix:
         """Halves of documents whose BM25 weights are known."""
-        return np.asarray(weights_NV @ (self.scale / self.idf_V[:, None] * self.directions_VD), dtype=np.float32)
+        from scipy.sparse import diags
+
+        return np.asarray(weights_NV @ diags(self.scale / self.idf_V) @ self.directions_VD, dtype=np.float32)
 
     def save(self, folder: Path) -> None:
         """Write its card and its arrays into `folder`."""

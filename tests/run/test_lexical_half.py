@@ -13,6 +13,7 @@ from sentence_transformers import SentenceTransformer
 from sdretrieval.cli.evaluate import evaluate_models
 from sdretrieval.cli.export import export_run
 from sdretrieval.cli.search import search
+from sdretrieval.config import load_config
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.errors import ModelError, RequestError
 from sdretrieval.export.searcher import Searcher
@@ -23,7 +24,7 @@ from sdretrieval.ragged import Array
 from sdretrieval.run.api import plan_config, run_config
 from sdretrieval.stages.collection import Collection
 from sdretrieval.store.runner import Artifact
-from tests.helpers.runs.tiny_runs import MakeConfig, artifact, keys_of
+from tests.helpers.runs.tiny_runs import MakeConfig, artifact, keys_of, to_run
 
 DIMS, PLAIN = 16, 32
 HALF = f"student.lexical_half.dims={DIMS}"
@@ -101,6 +102,14 @@ def test_search_evaluate_and_export_use_both_halves(run: Any, tiny_corpus: Path,
     assert "trust_remote_code=True" in (tmp_path / "bundle" / "README.md").read_text()
     measured = evaluate_models(name, str(tiny_corpus), measures=["nDCG@10"], runs=runs)["measures"]
     assert measured[name]["nDCG@10"] == pytest.approx(run.report["measures"]["final"]["nDCG@10"], abs=0.03)
+
+
+def test_another_strength_fits_the_half_again_and_encodes_nothing(run: Any) -> None:
+    config, runs = load_config(run.folder / "config.yaml"), run.folder.parent
+    assert not to_run(plan_config(config, runs=runs))
+    todo = to_run(plan_config(load_config(run.folder / "config.yaml", ["student.lexical_half.strength=2"]), runs=runs))
+    assert todo["0/lexical_half"] == "changed: strength" and {"1/encode:half", "1/index", "1/train"} <= set(todo)
+    assert not {"0/lexical", "1/encode", "student_0/evaluate:test"} & set(todo)
 
 
 def test_a_bundle_without_texts_is_refused(run: Any, tmp_path: Path) -> None:
