@@ -133,7 +133,7 @@ def held(words: LexicalIndex, texts: list[str], rows_Qk: np.ndarray, reach_Q: np
     for query, rows in enumerate(rows_Qk):
         terms = counts_QV[query].indices
         inside = np.asarray((words.weights_NV[rows][:, terms] > 0).sum(axis=0)).ravel() > 0
-        shares.append(words._idf_V[terms[inside]].sum() / reach_Q[query])
+        shares.append(words.idf_V[terms[inside]].sum() / reach_Q[query])
     return np.array(shares)
 
 

@@ -85,7 +85,7 @@ def test_a_dot_model_learns_as_fast_as_the_cosine_model_that_it_is(
     found = []
     for one in (prepare(tiny_corpus, tiny_student), inputs):
         work = Work(tmp_path)
-        loss = make_loss(work, data_of(one), one.student, None)
+        loss = make_loss(work, data_of(one), one.student, one.student.model, None)
         found.append((*first_loss(one, loss), loss.student_temperature, work.counts))
     (cosine, steep, heat, _), (dot, own, scaled, counts) = found
     assert heat == TrainConfig().student_temperature, "cosines are what it is meant for"
@@ -94,7 +94,8 @@ def test_a_dot_model_learns_as_fast_as_the_cosine_model_that_it_is(
 
 
 def test_margins_are_in_the_same_unit(inputs: TrainingInputs, tmp_path: Path) -> None:
-    loss: Any = make_loss(Work(tmp_path), data_of(inputs, loss="margin_mse", margin_scale=0.1), inputs.student, None)
+    data, student = data_of(inputs, loss="margin_mse", margin_scale=0.1), inputs.student
+    loss: Any = make_loss(Work(tmp_path), data, student, student.model, None)
     assert loss.scale == pytest.approx(0.1 * TIMES**2, rel=1e-4)
 
 
