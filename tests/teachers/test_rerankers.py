@@ -173,7 +173,7 @@ def test_windows_of_a_template_show_every_character_within_the_limit(
     too_long = len(read._spans(asked)) > (max_tokens - read._around) // 2
     seen, end = set[int](), 0
     for own, piece in pieces:
-        assert own == asked or too_long and asked.startswith(own), "only a query of more than half the room is cut"
+        assert own == asked or (too_long and asked.startswith(own)), "only a query of more than half the room is cut"
         start = text.index(piece, max(end - len(piece), 0)) if piece else 0
         assert start <= end, "no gap"
         end = start + len(piece)
