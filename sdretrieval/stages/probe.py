@@ -250,11 +250,11 @@ def choose(
     base: Mapping[str, float], tried: Mapping[tuple[float, ...], Mapping[str, float]], kinds: Mapping[str, str],
     default: tuple[float, ...] | None, seed: int,
 ) -> tuple[float, ...]:  # fmt: skip
-    """The best mixture, of those that no kind of synthetic query punishes; `default`, if there is one, unless the best
+    """The best mixture, of those that no kind of synthetic query punishes; `default`, if it was tried, unless the best
     is significantly better. Values by query, `kinds` of the queries."""
     fair = [one for one in tried if min(by_kind(base, tried[one], kinds).values(), default=0.0) >= 0] or list(tried)
     best = max(fair, key=lambda one: sum(tried[one].values()))
-    if default is None:
+    if default is None or default not in tried:  # thirds are not in the grid
         return best
     test = paired_test(tried[best], tried[default], seed)
     return best if test.difference > 0 and test.p < ALPHA else default
