@@ -150,7 +150,8 @@ def findings(report: Mapping[str, Any], pairs: Sequence[tuple[str, str]] = COMPA
     tests = {(test["a"], test["b"]): test for test in reversed(judged)}
     measure, names = _main_measure({"tests": judged}, _table_of({**report, "tests": judged})), NAMES
     if "generations" in report and not improved(report):
-        names, pairs = {**NAMES, FINAL: NAMES[BASE]}, [(a, b) for a, b in pairs if a == FINAL and b != BASE]
+        base = NAMES[BASE] + " with its lexical half" * ("half_0" in report["measures"])
+        names, pairs = {**NAMES, FINAL: base}, [(a, b) for a, b in pairs if a == FINAL and b != BASE]
     sentences = []
     for a, b in pairs:
         means = _means(report, a, b, measure)

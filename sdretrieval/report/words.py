@@ -26,14 +26,15 @@ def headline(report: Mapping[str, Any]) -> str:
     """One sentence: what became of the student."""
     against = next(row for row in report["tests"] if row["b"] == "student_0")
     before, after = (report["measures"][name][against["measure"]] for name in ("student_0", "final"))
+    base = "the base with its lexical half" if "half_0" in report["measures"] else "the base"
     few = f"dev has {quantity(report['n_dev_queries'], 'queries')}, {ENOUGH} are needed to decide"
     if not report["trained"]:
         why = few if report["n_dev_queries"] < ENOUGH else "the probe found no teacher better than the student"
-        return f"Nothing was trained: {why}, so the final student is the base ({against['measure']} {before:.4f})."
+        return f"Nothing was trained: {why}, so the final student is {base} ({against['measure']} {after:.4f})."
     if report["generations"][0]["decision"] == "undecided":
-        return f"Nothing was accepted, the final student is the base: {few}."
+        return f"Nothing was accepted, the final student is {base}: {few}."
     if not improved(report):
-        return "No generation passed the gate: the final student is the base."
+        return f"No generation passed the gate: the final student is {base}."
     interval = f"95 % interval {span(against['interval95'], 4)}, p {p_value(against['p_holm'], sign=True)} after Holm"
     return (
         f"{against['measure']} on {report['corpus']} {split_name(report)}: {before:.4f} to {after:.4f} "

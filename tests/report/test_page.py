@@ -222,6 +222,18 @@ def test_whoever_is_ahead_comes_first_in_words_and_figures(
     assert ("Nothing was trained" in first) == (not decisions)
 
 
+def test_a_base_that_serves_with_its_lexical_half_is_called_so() -> None:
+    means = {"student_0": 0.4, "half_0": 0.6, "final": 0.6, "hybrid_0": 0.5}
+    report: dict[str, Any] = {
+        "corpus": "tiny", "split": "test", "estimate": False, "split_is_synthetic": False, "n_queries": 300,
+        "n_dev_queries": 50, "trained": False, "seeds": [13], "generations": [],
+        "measures": {name: {"nDCG@10": mean} for name, mean in means.items()},
+        "tests": _judged([paired("final", b, means["final"] - means[b], 1e-6) for b in ("student_0", "hybrid_0")]),
+    }  # fmt: skip
+    assert headline(report).endswith("so the final student is the base with its lexical half (nDCG@10 0.6000).")
+    assert findings(report)[0].startswith("The base student with its lexical half beats untrained hybrid search")
+
+
 def test_the_page_says_nothing_twice(report: dict[str, Any], details: dict[str, Any]) -> None:
     details["notes"] = findings(report)
     text = Page(render(report, details)).text
