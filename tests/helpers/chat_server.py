@@ -144,15 +144,20 @@ class _Handler(BaseHTTPRequestHandler):
 def chat_server(plan: Sequence[str] = (), rest: str = "") -> Iterator[ChatServer]:
     """The server, in threads of this process."""
     state = ChatServer(plan=list(plan), rest=rest)
-    handler = type("Handler", (_Handler,), {"state": state})
+    with served(type("Handler", (_Handler,), {"state": state})) as state.url:
+        yield state
+
+
+@contextmanager
+def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address of a server that answers by `handler`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that hang up are wanted here
-    state.url = f"http://127.0.0.1:{server.server_port}/v1"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
-        yield state
+        yield f"http://127.0.0.1:{server.server_port}/v1"
     finally:
         server.shutdown()
         server.server_close()
