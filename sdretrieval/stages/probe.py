@@ -3,7 +3,8 @@
 On a dev that nobody judged, what BM25 adds to the student is predicted, from queries that people asked or, without any,
 from what it added on other collections. This says whether to train. The mixture with the highest predicted gain
 teaches, of those whose worst case is no loss that matters. If no query is known, the even mixture does, unless
-synthetic dev queries say that another is significantly better. For other teachers these decide alone.
+synthetic dev queries say that another, which is worth a training by the prediction, is significantly better. For other
+teachers these decide alone.
 
 It scores each dev query's own top documents (the student's and BM25's), reranks them by every mixture of a coarse grid
 and by the config's own, and compares with the student's order by the run's measure. A teacher that is no better must
@@ -93,7 +94,7 @@ def probe(
         "seed": config.seed,
     }
     inputs = [vectors, index, lexical, collection.judged, *teacher_vectors.values()]
-    return run.runner.stage("0/probe", 7, identity, inputs, build)
+    return run.runner.stage("0/probe", 8, identity, inputs, build)
 
 
 def predictable(run: Run, collection: Collection) -> tuple[Signals | None, int] | None:
@@ -203,7 +204,9 @@ def build_probe(
     elif seen and seen[0]:
         chosen = with_care(tried, *seen)
     else:
-        chosen = choose(base, tried, kinds or {}, default, seed)
+        # Not one, such as BM25 alone, that other collections say is not worth a training.
+        worth = {one: values for one, values in tried.items() if not seen or predicted[one].gain >= MATTERS}
+        chosen = choose(base, worth, kinds or {}, default, seed)
     looks = 1 if configured else len(tried)
     verdict = decide(base, tried[chosen], tolerance, seed, looks=looks, kinds=kinds)
     if seen and seen[0]:
