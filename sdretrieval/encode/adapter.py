@@ -26,27 +26,17 @@ ROWS = 65536
 
 
 def with_adapter(model: SentenceTransformer) -> SentenceTransformer:
-    """`model` itself, with an adapter at its end that changes nothing yet, unless it has one. Its vectors must have
-    length 1."""
+    """`model` itself, with an adapter at its end that changes nothing yet. Its vectors must have length 1.
+
+    A base that ends with an adapter of an earlier run gets another one: what it has is part of the base.
+    """
     import torch
     from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 
-    if not has_adapter(model):
-        dims = int(model.get_embedding_dimension() or 0)
-        identity = torch.nn.Identity()
-        model.append(Dense(dims, dims, bias=False, activation_function=identity, init_weight=torch.eye(dims)))
-        model.append(Normalize())
-        model.to(model.device)
-    return model
-
-
-def has_adapter(model: SentenceTransformer) -> bool:
-    """Whether it ends with a linear map between vectors of length 1."""
-    from sentence_transformers.sentence_transformer.modules import Dense, Normalize
-
-    if len(model) < 3 or not isinstance(model[-2], Dense):
-        return False
-    return isinstance(model[-3], Normalize) and isinstance(model[-1], Normalize) and not model[-2].bias
+    dims, device = int(model.get_embedding_dimension() or 0), model.device
+    model.append(Dense(dims, dims, bias=False, activation_function=torch.nn.Identity(), init_weight=torch.eye(dims)))
+    model.append(Normalize())
+    return model.to(device)
 
 
 def adapter_alone(model: SentenceTransformer) -> SentenceTransformer:

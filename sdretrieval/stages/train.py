@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sdretrieval.config import EmaConfig, identity_fields, members_of
+from sdretrieval.config import Config, EmaConfig, identity_fields, members_of
 from sdretrieval.encode.adapter import adapter_alone, save_with_encoder, with_adapter
+from sdretrieval.encode.encoder import Precision
 from sdretrieval.encode.student import Student
 from sdretrieval.mining.candidates import Candidates
 from sdretrieval.mining.mine import duplicate_groups
@@ -62,7 +63,6 @@ def train(
     config = run.config
     if learning_rate is not None:
         config = config.model_copy(update={"train": config.train.model_copy(update={"learning_rate": learning_rate})})
-    cfg = config.train
     precision = number_format(run, "train")
 
     def build(work: Work) -> None:
@@ -81,6 +81,7 @@ def train(
             make_teachers=lambda: make_teachers(run, collection, lexical, inputs.teacher_vectors),
             start=start.student,
             average=start.average,
+            from_base=start.key == run.base.key,
             student_vectors=inputs.student_vectors,
             documents=kept[0],
             query_removed=kept[1],
@@ -93,6 +94,17 @@ def train(
         )
         build_student(work, data)
 
+    made = run.runner.stage(
+        address, 7, identity_of(config, precision, objective, epochs, run.seed),
+        [start.key, tokens, collection.filtered, *inputs.artifacts(), *filter(None, (*kept, half))], build,
+        resumable=True,
+    )  # fmt: skip
+    return Weights(made.key, made.path / "student", made.path / "average")
+
+
+def identity_of(config: Config, precision: Precision, objective: Objective, epochs: float, seed: int) -> dict[str, Any]:
+    """What of the config decides a training's result."""
+    cfg = config.train
     # A setting of one loss is in that loss's key alone; a generation's own number of epochs is under `epochs`.
     idle = {"later_epochs", *(() if cfg.loss == "margin_mse" else ("margin_scale",))}
     identity: dict[str, Any] = {
@@ -102,7 +114,7 @@ def train(
         "objective": objective,
         "student": [config.student.max_tokens, config.student.query_tokens, *astuple(prompts_of(config).prompts)],
         "learns": config.student.train,
-        "seed": run.seed,
+        "seed": seed,
     }
     if objective == "hard":  # the teacher has no part in it: a run with another teacher finds the same control
         for name in ("scope", "hard_label_weight", "margin_scale"):
@@ -112,12 +124,7 @@ def train(
         averages = [member for member in members_of(config.teacher) if isinstance(member, EmaConfig)]
         moving = [[member.mode, member.half_life] for member in averages if member.mode != "base"]
         identity["averages"] = moving or ([["frozen", HALF_LIFE]] if averages else [])
-    made = run.runner.stage(
-        address, 6, identity,
-        [start.key, tokens, collection.filtered, *inputs.artifacts(), *filter(None, (*kept, half))], build,
-        resumable=True,
-    )  # fmt: skip
-    return Weights(made.key, made.path / "student", made.path / "average")
+    return identity
 
 
 def no_targets(candidates: Candidates) -> Targets:
@@ -135,7 +142,7 @@ def build_student(work: Work, data: TrainingData) -> None:
     student = student_from(data.start, data.config)
     model = student.model
     if data.config.student.train == "adapter":
-        model = adapter_alone(with_adapter(model))
+        model = adapter_alone(with_adapter(model) if data.from_base else model)
     ema, live = _live(data, student) if data.objective == "teacher" else (None, None)
     loss = make_loss(work, data, student, model, live)
     collator = _collator(work, data, student)

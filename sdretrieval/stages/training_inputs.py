@@ -46,10 +46,10 @@ class TrainingInputs:
 class TrainingData:
     """Everything that one training reads, opened.
 
-    `start`: the student's folder; `average`: that of its moving average. `documents` and `query_removed`: the base
-    student's vectors of all documents, and of documents without the queries made from them, if only queries learn.
-    `half`: the words' half of all vectors, which does not learn. `seed`: of this training, one of the config's.
-    `use_labels`: whether the train judgements may be known.
+    `start`: the student's folder; `average`: that of its moving average; `from_base`: whether it is the base student.
+    `documents` and `query_removed`: the base student's vectors of all documents, and of documents without the queries
+    made from them, if only queries or an adapter learn. `seed`: of this training, one of the config's. `use_labels`:
+    whether the train judgements may be known.
     """
 
     config: Config
@@ -63,6 +63,7 @@ class TrainingData:
     make_teachers: Callable[[], list[Teacher]]
     start: Path
     average: Path
+    from_base: bool
     student_vectors: Vectors | None
     documents: Vectors | None
     query_removed: Vectors | None
