@@ -61,6 +61,10 @@ def lines(cases: Sequence[Case]) -> Iterator[str]:
     chosen = list(cautious(cases, ABSOLUTE, MATTERS))
     cost, least = np.mean([best - gained for gained, best in chosen]), min(gained for gained, _ in chosen)
     yield f"Chosen with care (no low end below {-MATTERS:g}): costs {cost:.4f}, gains at least {least:+.3f}"
+    for name in ("abs 0.5", "abs 0.75"):
+        gains = [case["truth"][name] for case in cases]
+        cost = np.mean([best - gained for gained, (_, best) in zip(gains, chosen, strict=True)])
+        yield f"{name} everywhere: costs {cost:.4f}, gains at least {min(gains):+.3f}"
     synthetic = list(estimates(cases, matched, ESTIMATED))
     low, high, covered = interval(synthetic)
     yield ""

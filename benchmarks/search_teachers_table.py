@@ -17,7 +17,7 @@ SEARCHED = (0.0, 0.5, 0.75, 0.9)
 SHOWN = 0.75
 """The weight of the table by collection: the best for most."""
 FAMILIES = ("vectors", "words", "graph", "variants", "centred")
-FORETOLD = (
+PREDICTED = (
     "vectors, best 3, 0.5", "graph, 5 neighbours, 0.2", "graph, 5 neighbours by words, 0.2", "variants, all six",
     "centred, queries and documents",
 )  # fmt: skip
@@ -51,7 +51,7 @@ def tables(found: Sequence[Mapping[str, Any]]) -> str:
         own = [case for case in cases if case.model == model]
         for part in (by_weight(own), summary(own), by_collection(own), choices(own)):
             lines += [f"\n{model}\n", *part]
-    return "\n".join([*lines, "", *foretold(cases), "", *weights_foretold(cases)])
+    return "\n".join([*lines, "", *predicted(cases), "", *predicted_weights(cases)])
 
 
 def row(*cells: object) -> str:
@@ -119,14 +119,14 @@ def chosen(case: Case, keys: Sequence[Key]) -> float:
     return float(np.mean(found))
 
 
-def foretold(cases: Sequence[Case]) -> Iterator[str]:
+def predicted(cases: Sequence[Case]) -> Iterator[str]:
     """Whether signals tell the difference, by ridge regression, each collection predicted from the others."""
     names, seen_CF = list(cases[0].signals), standardised(cases)
     yield from head(
         "second search", "weight", "always", "where a gain is predicted", "where there is one",
         "correlation of prediction and truth", *(f"of {name}" for name in names),
     )  # fmt: skip
-    for name in FORETOLD:
+    for name in PREDICTED:
         for weight in (0.0, SHOWN):
             true_C = np.asarray([(case.values[name, weight] - case.values["", weight]).mean() for case in cases])
             predicted_C = held_out(seen_CF, true_C, [case.collection for case in cases])
@@ -138,7 +138,7 @@ def foretold(cases: Sequence[Case]) -> Iterator[str]:
             )
 
 
-def weights_foretold(cases: Sequence[Case]) -> Iterator[str]:
+def predicted_weights(cases: Sequence[Case]) -> Iterator[str]:
     """What weights above 0.75 bring if closeness and agreement choose (or, without queries, the other collections'
     mean), each collection's from the others."""
     yield from head("weights of BM25", "chosen by", "gain over dense, mean", "worst", "best in hindsight")

@@ -87,7 +87,7 @@ def test_the_tables_say_what_pays_and_no_collection_predicts_itself(
     for name in ("one", "two", "three"):
         plain, values = 0.5 + 0.01 * chance.random(40), []
         for row in found["values"]:
-            if row["system"] in ("", *search_teachers_table.FORETOLD):
+            if row["system"] in ("", *search_teachers_table.PREDICTED):
                 pays = row["system"] == "graph, 5 neighbours, 0.2" and row["weight"] == search_teachers_table.SHOWN
                 more = 0.1 if pays else 0.001 * chance.random() if row["system"] else 0.0
                 values.append({**row, "ndcg": (plain + more).tolist()})

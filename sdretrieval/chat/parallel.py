@@ -1,7 +1,6 @@
 """Many requests to one server: in parallel, and again where that may help.
 
-What a request brings is kept by whoever asks, in the thread that received it, so that an answer is kept even if another
-request fails.
+The caller keeps each answer in the thread that received it, so that none is lost if another request fails.
 """
 
 from __future__ import annotations

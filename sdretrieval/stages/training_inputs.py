@@ -48,8 +48,8 @@ class TrainingData:
 
     `start`: the student's folder; `average`: that of its moving average; `from_base`: whether it is the base student.
     `documents` and `query_removed`: the base student's vectors of all documents, and of documents without the queries
-    made from them, if only queries or an adapter learn. `seed`: of this training, one of the config's. `use_labels`:
-    whether the train judgements may be known.
+    made from them, if only queries or an adapter learn. `half`: the words' half of all vectors, which does not learn.
+    `seed`: of this training, one of the config's. `use_labels`: whether the train judgements may be known.
     """
 
     config: Config
