@@ -1,7 +1,6 @@
 """What a unit of a network's work takes on this machine: short trials of the real code, kept for the next time.
 
-A figure belongs to machine, threads, libraries, model and the shape of the work; if any of them differs, it is measured
-again.
+A figure belongs to machine, threads, libraries, model and the shape of the work; for others it is measured again.
 """
 
 from __future__ import annotations
@@ -206,10 +205,10 @@ class Trials:
         work = f"read pairs with documents of about {mean} tokens, at most {member.max_tokens} at once, {view}"
 
         def trial() -> Figures:
-            device = self.config.student.device
             model, _ = load_cross_encoder(
-                member.model, max_tokens=member.max_tokens, device=device, trust_remote_code=member.trust_remote_code
-            )
+                member.model, max_tokens=member.max_tokens, device=self.config.student.device,
+                trust_remote_code=member.trust_remote_code,
+            )  # fmt: skip
             texts = examples(load.document_texts, max(6, self._tokens(READ) // max(min(mean, member.max_tokens), 1)))
             queries = [load.query_texts[i % len(load.query_texts)] for i in range(len(texts))]
             return pair_trial(
