@@ -12,6 +12,8 @@ Test queries are read: this compares methods, and no run chooses anything by it.
 
 from __future__ import annotations
 
+import argparse
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.mixing import load_vectors, measured
+from benchmarks.mixing import COLLECTIONS, MODELS, load_vectors
 from benchmarks.z_scores import fuse
 from sdretrieval.corpus.sources import open_corpus
 from sdretrieval.evaluation import absolute, paired_test
@@ -173,7 +175,18 @@ def by_collection(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def main() -> None:
     """Measure and print."""
-    rows = measured(__doc__, measure)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--vectors", type=Path, required=True)
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--collections", default=",".join(COLLECTIONS))
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for name in asked.collections.split(","):
+        rows += measure(asked.data / name, asked.models.split(","), asked.vectors)
+        if asked.json:
+            asked.json.write_text(json.dumps(rows, indent=1), encoding="utf8")
     print(summary(rows), by_collection(rows), sep="\n")
 
 

@@ -233,29 +233,20 @@ def held_out(rows: Sequence[Mapping[str, Any]], kind: str) -> str:
     return "\n".join(lines)
 
 
-def measured(
-    text: str, measure: Callable[[Path, Sequence[str], Path], Sequence[dict[str, Any]]]
-) -> list[dict[str, Any]]:
-    """The rows of all collections and models that the command line asks for, kept in a file if it names one. `text`:
-    what the command does."""
-    parser = argparse.ArgumentParser(description=text.splitlines()[0])
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--vectors", type=Path, required=True)
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--collections", default=",".join(COLLECTIONS))
     parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
+    asked = parser.parse_args()
     rows: list[dict[str, Any]] = []
-    for name in given.collections.split(","):
-        rows += measure(given.data / name, given.models.split(","), given.vectors)
-        if given.json:
-            given.json.write_text(json.dumps(rows, indent=1), encoding="utf8")
-    return rows
-
-
-def main() -> None:
-    """Measure and print."""
-    rows = measured(__doc__, measure)
+    for name in asked.collections.split(","):
+        rows += measure(asked.data / name, asked.models.split(","), asked.vectors)
+    if asked.json:
+        asked.json.write_text(json.dumps(rows, indent=1), encoding="utf8")
     shown = ["z-scores, even", "reciprocal ranks", "log-odds (txtai)", named("coverage", 6), named("norm", 2)]
     print(summary(rows), by_collection(rows, shown), sep="\n")
     for kind in STRENGTHS if len({row["collection"] for row in rows}) > 1 else ():
