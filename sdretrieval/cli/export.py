@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sdretrieval.export.card import CardFacts
     from sdretrieval.export.layout import Manifest
 
+FINAL = "final"
 CANARY_POOL = 200
 """Dev queries of which the bundle takes a few: a test query has no place in what is published."""
 
@@ -34,6 +35,9 @@ def export_command(
             "--format", metavar="F", help="torch (always), onnx, onnx-int8, openvino; may be given several times"
         ),
     ] = None,
+    student: Annotated[
+        str, typer.Option("--student", metavar="NAME", help="a smaller student of the run, such as final-static")
+    ] = FINAL,
     texts: Annotated[
         bool, typer.Option("--texts/--no-texts", help="include the documents' titles and the beginnings of their texts")
     ] = True,
@@ -42,7 +46,7 @@ def export_command(
 ) -> None:
     """Write a run's student with its index, prompts and card as one folder that can check itself."""
     with stdout_kept_clean():
-        manifest = export_run(run, folder, formats or ["torch"], texts=texts, runs=runs)
+        manifest = export_run(run, folder, formats or ["torch"], student=student, texts=texts, runs=runs)
     if as_json:
         print_json(read_json(folder / "bundle.json"))
         return
@@ -72,12 +76,14 @@ def verify_command(
 
 
 def export_run(
-    name: str, folder: Path, formats: Sequence[str] = ("torch",), *, texts: bool = True, runs: Path | None = None
-) -> Manifest:
+    name: str, folder: Path, formats: Sequence[str] = ("torch",), *, student: str = FINAL, texts: bool = True,
+    runs: Path | None = None,
+) -> Manifest:  # fmt: skip
     """Write the final student of a run, its index, prompts, probabilities and card as the bundle `folder`.
 
-    `texts`: whether titles and beginnings of the documents go with it. Raises what `export_bundle` raises, and
-    RequestError if there is no such run or its parts left the store.
+    `student`: a smaller one instead, without probabilities, which were fitted to the final one's scores. `texts`:
+    whether titles and beginnings of the documents go with it. Raises what `export_bundle` raises, and RequestError if
+    there is no such run or student, or its parts left the store.
     """
     from sdretrieval.corpus import load_corpus
     from sdretrieval.encode.prompts import Prompts
@@ -88,22 +94,22 @@ def export_run(
 
     check_bundle_target(folder)
     run = find_run(name, runs)
-    serving = Serving.of(run)
+    serving = Serving.of(run) if student == FINAL else Serving.of(run).smaller(student)
     record, corpus = serving.record, load_corpus(serving.corpus_folder())
     vectors = Vectors(record["keys"]["vectors"], serving.artifact("vectors"))
     try:
         return export_bundle(
             folder,
-            student_folder=checked(run, "student"),
+            student_folder=checked(run, "student" if student == FINAL else f"smaller/{student}"),
             prompts=Prompts(**record["prompts"]),
             max_tokens=record["max_tokens"],
             query_tokens=record["query_tokens"],
             documents=IndexedDocuments.of(corpus),
             vectors_ND=vectors.documents.vectors_WD,
             index=VectorIndex.load(serving.artifact("index"), "cpu"),
-            card=card_facts(serving, corpus),
+            card=card_facts(serving, corpus, student),
             canary_queries=corpus.query_texts(corpus.split_rows("dev")[:CANARY_POOL]),
-            probabilities=serving.probabilities(words=texts),
+            probabilities=serving.probabilities(words=texts) if student == FINAL else None,
             formats=formats,
             include_texts=texts,
         )
@@ -117,7 +123,7 @@ def export_run(
         ) from problem
 
 
-def card_facts(serving: Serving, corpus: Corpus) -> CardFacts:
+def card_facts(serving: Serving, corpus: Corpus, student: str = FINAL) -> CardFacts:
     """Where the student comes from, what taught it, what it gained."""
     from sdretrieval.export.card import CardFacts, TeacherFact
     from sdretrieval.teachers.ensemble import TeacherScores
@@ -136,7 +142,9 @@ def card_facts(serving: Serving, corpus: Corpus) -> CardFacts:
         base_digest=str(serving.record["base_digest"]),
         corpus=corpus.name,
         corpus_digest=corpus.digest,
-        command=f"sdretrieval run {written}\nsdretrieval export {config.name} DIR",
+        command=f"sdretrieval run {written}\nsdretrieval export {config.name} DIR"
+        + ("" if student == FINAL else f" --student {student}"),
         teachers=[TeacherFact(m.name, m.asymmetry, weight) for m, weight in zip(members, weights, strict=True)],
         report=read_report(serving.run),
+        system=student,
     )

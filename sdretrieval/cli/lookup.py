@@ -71,6 +71,17 @@ class Serving:
             )
         return folder
 
+    def smaller(self, name: str) -> Serving:
+        """The same with the vectors, index and lengths of a smaller student. Raises RequestError if the run has none of
+        this name."""
+        found = self.record.get("smaller", {})
+        if name not in found:
+            known = f"it has: {', '.join(found)}" if found else "it made none (smaller: in its config)"
+            raise RequestError(f"run {self.run.name}: no smaller student {name!r}; {known}")
+        one = found[name]
+        record = {**self.record, **one, "keys": {**self.record["keys"], **one["keys"]}}
+        return Serving(self.run, record, self.store)
+
     def corpus_folder(self) -> Path:
         """The corpus as `load_corpus` reads it."""
         return self.artifact("corpus") / "corpus"

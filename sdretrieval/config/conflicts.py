@@ -34,7 +34,7 @@ def conflicts(config: Config) -> list[Conflict]:
     """All contradictions between fields that are each well-formed."""
     return [
         *_seeds(config), *_sizes(config), *_index(config.index), *_queries(config), *_teacher(config),
-        *_temperature(config), *_loss(config), *_sides(config), *_measures(config),
+        *_temperature(config), *_loss(config), *_sides(config), *_measures(config), *_smaller(config),
     ]  # fmt: skip
 
 
@@ -260,3 +260,27 @@ def learns_labels(config: Config) -> bool:
     corpus = config.corpus
     known = corpus.labels or corpus.generated_queries > 0 or corpus.verdicts is not None
     return config.train.hard_label_weight > 0 and known
+
+
+def _smaller(config: Config) -> Iterator[Conflict]:
+    names: list[str] = []
+    for position, one in enumerate(config.smaller):
+        path = f"smaller.{position}"
+        if one.model is None and one.layers is None and one.dims is None:
+            text = "found the final student itself; expected another model, fewer layers or fewer dims"
+            yield Conflict((path,), text)
+        if one.model == "static" and one.layers is not None:
+            text = f"found {one.layers}, but {path}.model is static, which has no layers; expected null"
+            yield Conflict((f"{path}.layers", f"{path}.model"), text)
+        if one.epochs is not None and one.model is None and one.layers is None:
+            text = f"found {one.epochs:g}, but {path} has no encoder of its own to fit; expected null"
+            yield Conflict((f"{path}.epochs", path), text)
+        if one.name in names:
+            yield Conflict((path,), f"found {one.name} again; expected another model, other layers or dims")
+        names.append(one.name)
+    if config.smaller and config.student.train == "query":
+        text = (
+            "found smaller students, but student.train is query: queries and documents have encoders of their own, and "
+            "one smaller student cannot follow both; expected none, or student.train both or adapter"
+        )
+        yield Conflict(("smaller", "student.train"), text)

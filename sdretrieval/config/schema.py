@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator
@@ -294,6 +296,30 @@ class GateConfig(Section):
     )
 
 
+class SmallerConfig(Section):
+    """A smaller student, fitted to the vectors of the final one."""
+
+    model: str | None = identity(
+        "what encodes: static (each token has a vector, and no transformer is needed), a hub id or folder of a smaller "
+        "model with the same vocabulary; null: the final student",
+        None,
+        min_length=1,
+    )
+    layers: int | None = identity("the first so many of its transformer's layers; null: all", None, ge=1, le=1000)
+    dims: int | None = identity("dims of a vector; null: all", None, ge=8, le=MOST)
+    epochs: Number | None = identity(
+        "passes over documents, training queries and pieces of documents; null: 6 for static, else 3", None, gt=0,
+        le=10_000,
+    )  # fmt: skip
+
+    @property
+    def name(self) -> str:
+        """Of the student in the report: `final-static`, `final-layers3-dims128`."""
+        model = [re.sub(r"[^A-Za-z0-9._]+", "_", PurePath(self.model).name)] if self.model else []
+        sizes = [f"{what}{size}" for what in ("layers", "dims") if (size := getattr(self, what)) is not None]
+        return "-".join(["final", *model, *sizes])
+
+
 class EvaluateConfig(Section):
     """What the report measures."""
 
@@ -350,6 +376,9 @@ class Config(Section):
     gate: GateConfig = identity("when a generation is accepted", GateConfig())
     evaluate: EvaluateConfig = identity("what the report measures", EvaluateConfig())
     generations: int = identity("rounds of mining, teaching and training", 1, ge=1, le=10)
+    smaller: tuple[SmallerConfig, ...] = identity(
+        "smaller students that are fitted to the final one's vectors", (), strict=False
+    )
 
     @property
     def seed(self) -> int:

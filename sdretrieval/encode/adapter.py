@@ -63,14 +63,15 @@ def matrix_of(model: SentenceTransformer) -> Array:
     return np.asarray(weight_DD.detach().float().cpu().numpy().T, dtype=np.float32)
 
 
-def map_vectors(source: Path, target: Path, map_DD: Array, description: str) -> int:
-    """Write to the folder `target` what the map makes of the vectors in `source`; returns their number."""
+def map_vectors(source: Path, target: Path, map_DE: Array, description: str) -> int:
+    """Write to the folder `target` what the map, from D to E dims, makes of the vectors in `source`; returns their
+    number."""
     old = Embeddings.load(source)
     target.mkdir(exist_ok=True)
-    new_WD = np.lib.format.open_memmap(target / "vectors.npy", "w+", np.float32, old.vectors_WD.shape)
-    for start in track(range(0, len(new_WD), ROWS), description, "blocks"):
-        block_WD = np.asarray(old.vectors_WD[start : start + ROWS]) @ map_DD
-        new_WD[start : start + ROWS] = block_WD / np.linalg.norm(block_WD, axis=1, keepdims=True)
-    new_WD.flush()
+    new_WE = np.lib.format.open_memmap(target / "vectors.npy", "w+", np.float32, (len(old.vectors_WD), map_DE.shape[1]))
+    for start in track(range(0, len(new_WE), ROWS), description, "blocks"):
+        block_WE = np.asarray(old.vectors_WD[start : start + ROWS]) @ map_DE
+        new_WE[start : start + ROWS] = block_WE / np.linalg.norm(block_WE, axis=1, keepdims=True)
+    new_WE.flush()
     np.save(target / "windows.npy", old.windows)
-    return len(new_WD)
+    return len(new_WE)

@@ -36,6 +36,8 @@ class CardFacts:
     command: str
     teachers: Sequence[TeacherFact] = ()
     report: Mapping[str, Any] | None = None
+    system: str = "final"
+    """What the report calls this student."""
 
     def lineage(self) -> dict[str, Any]:
         """What bundle.json keeps of it."""
@@ -46,6 +48,7 @@ class CardFacts:
             "corpus": self.corpus,
             "corpus_digest": self.corpus_digest,
             "command": self.command,
+            "student": self.system,
             "teachers": [{"name": t.name, "asymmetry": t.asymmetry, "weight": t.weight} for t in self.teachers],
             "generations": [{key: one.get(key) for key in ("generation", "decision", "proven")} for one in generations],
         }
@@ -74,8 +77,8 @@ def model_card(facts: CardFacts, served: Served, model_path: str = STUDENT) -> s
         f"# {facts.name}\n\n{_summary(facts)}",
         _usage(served, model_path),
         _mteb(facts, served),
-        _results(facts.report),
-        _probability(facts.report),
+        _results(facts.report, facts.system),
+        _probability(facts.report) if facts.system == "final" else "",
         _lineage(facts),
         _limits(facts, served),
     ]
@@ -105,6 +108,8 @@ def _summary(facts: CardFacts) -> str:
     if not any(one["decision"] in ("accepted", "merged") for one in own):
         why = "No generation passed the gate" if own else "Nothing was trained"
         return f"A bi-encoder for search over {corpus}. **{why}: these are the weights of {base}.**"
+    if facts.system != "final":
+        return f"A smaller student (`{facts.system}`) of one distilled from {base} on the documents of {corpus}."
     return f"A bi-encoder distilled from {base} on the documents of {corpus}, to search them better."
 
 
@@ -135,8 +140,8 @@ def _usage(served: Served, model_path: str) -> str:
         )
     if served.two_encoders:
         lines.append(
-            "Queries and documents have an encoder each; only that of queries is ever trained, so that an index of the "
-            "base's documents stays valid. A plain `encode` is refused, since it cannot know the side."
+            "Queries and documents have an encoder each; only that of queries is trained, so that an index of the "
+            "documents stays valid. A plain `encode` is refused, since it cannot know the side."
         )
     for name, near in served.agreement.items():
         lines.append(
@@ -160,19 +165,20 @@ results = mteb.evaluate(model, mteb.get_tasks(tasks=["SciFact"]))
 ```"""
 
 
-def _results(report: Mapping[str, Any] | None) -> str:
+def _results(report: Mapping[str, Any] | None, system: str) -> str:
     if report is None:
         return ""
     names = list(dict.fromkeys(measure for values in report["measures"].values() for measure in values))
     rows = []
-    for system in report.get("systems") or report["measures"]:
-        if system in report["measures"]:
-            values = [report["measures"][system].get(name) for name in names]
-            rows.append([system, *("" if value is None else f"{value:.4f}" for value in values)])
+    for name_of in report.get("systems") or report["measures"]:
+        if name_of in report["measures"]:
+            values = [report["measures"][name_of].get(name) for name in names]
+            rows.append([name_of, *("" if value is None else f"{value:.4f}" for value in values)])
     averaged = "" if len(report["seeds"]) == 1 else f" (seed {report['seeds'][0]}), measured as the seeds' average"
     parts = [
         f"## Results\n\n{_cell(report['corpus'])}, {_split(report)}, {quantity(report['n_queries'], 'queries')}, "
-        f"{seeds_text(report['seeds'])}. `student_0` is the base before training, `final` is this model{averaged}.",
+        f"{seeds_text(report['seeds'])}. `student_0` is the base before training, `{system}` is this model"
+        f"{averaged if system == 'final' else ', made smaller from `final`'}.",
         _table(["system", *names], rows),
     ]
     if report.get("tests"):
@@ -264,18 +270,18 @@ def _limits(facts: CardFacts, served: Served) -> str:
         *([f"* On another collection: {_cell(report['guard']['text'])}."] if report and report.get("guard") else []),
         f"* It sees the first {served.max_tokens} tokens of a document and no more.",
     ]
-    if report is not None and (behind := _hybrid_ahead(report)):
+    if report is not None and (behind := _hybrid_ahead(report, facts.system)):
         lines.append(f"* {behind}")
     return "\n".join(lines)
 
 
-def _hybrid_ahead(report: Mapping[str, Any]) -> str:
+def _hybrid_ahead(report: Mapping[str, Any], system: str) -> str:
     """What a reader must know if search without any training does as well or better."""
     measures = report["measures"]
-    if not {"final", "hybrid_0"} <= set(measures):
+    if not {system, "hybrid_0"} <= set(measures):
         return ""
-    name = next(iter(measures["final"]), "")
-    final, hybrid = measures["final"].get(name), measures["hybrid_0"].get(name)
+    name = next(iter(measures[system]), "")
+    final, hybrid = measures[system].get(name), measures["hybrid_0"].get(name)
     if final is None or hybrid is None or hybrid <= final:
         return ""
     return f"The base mixed with BM25, untrained, reaches {name} {hybrid:.4f}, this model alone {final:.4f}."

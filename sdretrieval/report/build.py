@@ -15,7 +15,8 @@ from sdretrieval.report.judged import judged
 from sdretrieval.report.page import dev_name, judge_of_dev
 from sdretrieval.stages.collection import SYNTHETIC_TRAIN
 from sdretrieval.stages.gate import Generation
-from sdretrieval.stages.results import Results
+from sdretrieval.stages.results import Results, Smaller
+from sdretrieval.stages.smaller import COST
 from sdretrieval.store.run_folder import PROBABILITY
 
 
@@ -48,6 +49,7 @@ def build_report(results: Results, figures: Figures, forecast: Mapping[str, Any]
         "tests": [figures.compared[pair] for pair in final_pairs(figures.test)],
         "seen_positives": _seen_positives(results, figures, measure),
         "generations": [_generation(one, seed, model) for seed in results.seeds for one in seed.generations],
+        "smaller": [_smaller(one, figures, measure) for one in results.smaller],
         "guard": results.forgotten.record() if results.forgotten else None,
         "generation_costs": generation_costs(records, len(results.generations)),
         "forecast": forecast_held(once(records), forecast),
@@ -57,6 +59,18 @@ def build_report(results: Results, figures: Figures, forecast: Mapping[str, Any]
         "seconds_this_time": round(sum(record["seconds"] for record in records if not record["cached"]), 1),
         # Of the stages as they were made, so that a run from the store says the same.
         "peak_rss_bytes": max((record["peak_rss_bytes"] or 0 for record in records), default=0),
+    }
+
+
+def _smaller(one: Smaller, figures: Figures, measure: str) -> dict[str, Any]:
+    """What a smaller student keeps of the final one's measure, and what both cost."""
+    kept, whole = (figures.test[name].mean(measure) for name in (one.name, "final"))
+    return {
+        "name": one.name,
+        "description": one.system.description,
+        "measure": measure,
+        "kept": kept / whole if whole else None,
+        "cost": read_json(one.cost.path / COST),
     }
 
 

@@ -8,7 +8,7 @@ from statistics import stdev
 from typing import Any
 
 from sdretrieval.evaluation import Measured, family, over_seeds, paired_test
-from sdretrieval.stages.evaluate import read_measured
+from sdretrieval.stages.evaluate import SMALLER, read_measured
 from sdretrieval.stages.results import Results
 
 BASE = "student_0"
@@ -69,8 +69,11 @@ def averaged(seeds: Sequence[Measured]) -> Measured:
 
 
 def final_pairs(systems: Mapping[str, Measured]) -> list[Pair]:
-    """`report.json`'s tests: final against what it must beat, then hybrid against hybrid."""
-    return [*(("final", other) for other in ALWAYS_AGAINST if other in systems), ("hybrid_final", "hybrid_0")]
+    """`report.json`'s tests: final against what it must beat, hybrid against hybrid, and smaller students against
+    final."""
+    smaller = [(name, "final") for name in systems if name.startswith(SMALLER)]
+    final = [("final", other) for other in ALWAYS_AGAINST if other in systems]
+    return [*final, ("hybrid_final", "hybrid_0"), *smaller]
 
 
 def compared(systems: Mapping[str, Measured], measure: str, seed: int) -> dict[Pair, dict[str, Any]]:

@@ -82,6 +82,7 @@ def notes(results: Results, report: Mapping[str, Any]) -> list[str]:
         )
     if results.forgotten is not None:
         lines.append(results.forgotten.sentence())
+    lines += _smaller_notes(report)
     lines += _dev_notes(report)
     if report["probability"]["estimate"]:
         lines.append(
@@ -94,6 +95,22 @@ def notes(results: Results, report: Mapping[str, Any]) -> list[str]:
             "trained the same student from the same lists."
         )
     return lines
+
+
+def _smaller_notes(report: Mapping[str, Any]) -> Iterator[str]:
+    """What each smaller student keeps, and what it saves."""
+    for one in report["smaller"]:
+        name, measure, cost = one["name"], one["measure"], one["cost"]
+        test = next(row for row in report["tests"] if (row["a"], row["b"]) == (name, "final"))
+        value, whole = (report["measures"][system][measure] for system in (name, "final"))
+        kept = "" if one["kept"] is None else f", {one['kept']:.1%} of final's"
+        small, large = cost["smaller"], cost["final"]
+        times = large["query_ms"] / small["query_ms"]
+        yield (
+            f"{name} has {measure} {value:.4f}{kept} {whole:.4f} ({signed(test['difference'], 4)}, "
+            f"{span(test['interval95'], 4)}, {test['verdict']}): {small['dims']} dims for {large['dims']}, a query in "
+            f"{small['query_ms']:.2f} ms for {large['query_ms']:.2f} ({times:.1f} times as fast)."
+        )
 
 
 def weight_notes(mining: Mapping[str, Any]) -> Iterator[str]:

@@ -37,6 +37,7 @@ from sdretrieval.stages.queries import consistent_queries, with_verdicts
 from sdretrieval.stages.results import Base, Final, Results
 from sdretrieval.stages.run import Run, Weights
 from sdretrieval.stages.score import score
+from sdretrieval.stages.smaller import smaller_students
 from sdretrieval.stages.targets import MixtureWeights, temper
 from sdretrieval.stages.teachers import takes_scores_from_files, teacher_vectors
 from sdretrieval.stages.tokens import tokenize_texts
@@ -70,6 +71,9 @@ def loop(run: Run) -> Results:
     results.probe = probe_if_wanted(base)
     objective = objective_of(results)
     trainings(results, objective, bm25)
+    if results.final is not None:
+        results.smaller = smaller_students(base, results.final)
+        results.systems += [one.system for one in results.smaller]
     for repetition in range(1, len(cfg.seeds)):  # everything above is the same for every seed
         repeated = run.repeated(repetition)
         repeat = Results(repeated, replace(base, run=repeated), results.weights, probe=results.probe)

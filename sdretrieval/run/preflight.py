@@ -24,6 +24,7 @@ from sdretrieval.config.conflicts import member_paths
 from sdretrieval.corpus import find_source, read_marks
 from sdretrieval.corpus.language import AUTO, require_detector
 from sdretrieval.corpus.splits import require_judged
+from sdretrieval.encode.batches import is_static
 from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.model_files import (
     CONFIG,
@@ -258,7 +259,28 @@ def check_student(config: Config) -> Student:
             f'targets.temperature is "student", but {config.student.model} makes vectors of other lengths than 1: its '
             "scores are no cosines, which train.student_temperature is meant for; set it to auto or a number"
         )
+    check_smaller(config, student)
     return student
+
+
+def check_smaller(config: Config, student: Student) -> None:
+    """Raise RequestError or ModelError if a smaller student that the config asks for cannot be made of the base."""
+    from sdretrieval.stages.smaller import STATIC, small_student
+    from sdretrieval.training.smaller import first_layers
+
+    for position, one in enumerate(config.smaller):
+        path = f"smaller.{position}"
+        if is_static(student.model) and (one.model is not None or one.layers is not None):
+            raise RequestError(
+                f"{path}: {config.student.model} has no transformer, nothing that encodes is smaller; expected "
+                "fewer dims alone, or another base"
+            )
+        if one.dims is not None and one.dims >= student.dims:
+            raise RequestError(f"{path}.dims is {one.dims}, the student's vectors have {student.dims}; expected fewer")
+        named = one.model not in (None, STATIC)
+        model = small_student(str(one.model), student, config.student.device).model if named else student.model
+        if one.layers is not None:
+            first_layers(model, one.layers, one.model or config.student.model)
 
 
 def check_until(until: str, generations: int) -> None:

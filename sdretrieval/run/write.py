@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from sdretrieval.config import dump_config
-from sdretrieval.encode.student import save_student
+from sdretrieval.encode.student import joined_by_side, save_student
 from sdretrieval.evaluation import encoded_ids, read_trec, write_trec
 from sdretrieval.files import read_json, write_json, write_text
 from sdretrieval.report import build_details, build_report, figures_of
 from sdretrieval.report.page import render
 from sdretrieval.stages.precision import resolved
-from sdretrieval.stages.results import Final, Results
+from sdretrieval.stages.results import Final, Results, Smaller
 from sdretrieval.store.run_folder import DIGESTS, PROBABILITY, REPORT, read_forecast, replace_folder, write_report
 
 logger = logging.getLogger("sdretrieval")
@@ -46,6 +46,7 @@ def finish_run(results: Results) -> RunResult:
     for name in ("serving.json", REPORT, DIGESTS):
         (folder / name).unlink(missing_ok=True)
     _write_student(results, final, folder / "student")
+    _write_smaller(results, folder / "smaller")
     fresh = folder / "runs.made"
     with _emptied(fresh):  # whole: an earlier run under this name may have had other systems
         fresh.mkdir(parents=True)
@@ -99,6 +100,27 @@ def _write_student(results: Results, final: Final, folder: Path) -> None:
         replace_folder(fresh, folder)
 
 
+def _write_smaller(results: Results, folder: Path) -> None:
+    """Each smaller student as a folder of its own, or none if the config asks for none."""
+    from sdretrieval.indexes.half_module import save_with_half
+
+    run, half, fresh = results.run, results.base.half, folder.with_name("smaller.made")
+    shutil.rmtree(folder, ignore_errors=True)
+    if not results.smaller:
+        return
+    with _emptied(fresh):
+        fresh.mkdir(parents=True)
+        for one in results.smaller:
+            model = run.student(one.student.student).model
+            documents = run.student(one.documents.student).document_model if one.documents else None
+            if half is None:
+                save_student(model, fresh / one.name, documents)
+            else:
+                whole = model if documents is None else joined_by_side(model, documents)
+                save_with_half(whole, half.fitted, fresh / one.name)
+        replace_folder(fresh, folder)
+
+
 @contextmanager
 def _emptied(folder: Path) -> Iterator[None]:
     shutil.rmtree(folder, ignore_errors=True)
@@ -135,5 +157,16 @@ def _serving(results: Results, final: Final) -> dict[str, Any]:
         "query_tokens": student.query_view.max_tokens,
         "prompts": {"query": student.prompts.query, "document": student.prompts.document},
         "config": resolved(run).model_dump(mode="json"),
+        "smaller": {one.name: _serving_of(one, results) for one in results.smaller},
         "ledger_lines": len(run.runner.ledger.read(skip_damaged=True)),
+    }
+
+
+def _serving_of(one: Smaller, results: Results) -> dict[str, Any]:
+    """The same of a smaller student, as far as it is another."""
+    student = results.run.student(one.student.student)
+    return {
+        "keys": {"vectors": one.vectors.key, "index": one.index.key},
+        "max_tokens": student.view.max_tokens,
+        "query_tokens": student.query_view.max_tokens,
     }

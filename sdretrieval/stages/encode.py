@@ -72,19 +72,20 @@ class Vectors(Artifact):
 
 def encode_student(
     run: Run, collected: Collection, tokens: Tokens, address: str, weights: Weights, view: View | None = None, *,
-    teaches: bool = False, also_from: Sequence[Artifact] = (),
+    teaches: bool = False, also_from: Sequence[Artifact] = (), maps_base: bool = True,
 ) -> Vectors:  # fmt: skip
     """All documents' and queries' vectors by a student under a view (None: its own).
 
     `teaches`: by its moving average, which scores training queries too; so documents are also encoded without the
     queries made from them to train on (`collected` says which of these stay), not only without those that measure.
     If queries alone learn, documents' vectors are the base student's, made in generation 1; if an adapter
-    learns, all vectors follow from these. `also_from`: artifacts that hold some of the same. Raises RequestError,
-    before hours of encoding, if the index does not suit so many documents.
+    learns, all vectors follow from these (not if `maps_base` is false: of a student with an encoder of its own).
+    `also_from`: artifacts that hold some of the same. Raises RequestError, before hours of encoding, if the index does
+    not suit so many documents.
     """
     key, folder = (weights.average_key, weights.average) if teaches else (weights.key, weights.student)
     view = view or View(run.config.student.max_tokens)
-    if run.learns_adapter_only and key != run.base.key:
+    if run.learns_adapter_only and maps_base and key != run.base.key:
         base = encode_student(
             run, collected, tokens, f"1/{address.split('/')[1]}", run.base, view, teaches=teaches, also_from=also_from
         )
@@ -140,6 +141,19 @@ def map_student(run: Run, address: str, key: str, folder: Path, base: Vectors) -
 
     made = run.runner.stage(address, 3, {"encoded": "mapped"}, [base, key], build)
     return Vectors(made.key, made.path)
+
+
+def share_documents(run: Run, address: str, queries: Vectors, documents: Vectors) -> Vectors:
+    """The query vectors of one student beside the documents that another, of the same dims, has encoded."""
+
+    def build(work: Work) -> None:
+        _share(queries.path / "queries", work.folder / "queries")
+        for side in ("documents", "query_removed"):
+            if (documents.path / side).is_dir():
+                _share(documents.path / side, work.folder / side)
+
+    made = run.runner.stage(address, 3, {"encoded": "shared"}, [queries, documents], build)
+    return Vectors(made.key, made.path, documents)
 
 
 def encode_query_removed(run: Run, tokens: Tokens, also_from: Sequence[Artifact] = ()) -> Vectors:

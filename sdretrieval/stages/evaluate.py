@@ -29,6 +29,8 @@ ORDER = (
     "hard_labels", "shuffled_teacher",
 )  # fmt: skip
 AFTER = len(ORDER)
+SMALLER = "final-"
+"""Begins the names of smaller students."""
 STRENGTHS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0)
 """Of BM25's evidence, in sigmas: what `hybrid_dev` chooses from."""
 
@@ -44,9 +46,12 @@ class System:
 
     @property
     def place(self) -> tuple[int, int]:
-        """In the report's order: what is there before training, controls, generations, what is final."""
+        """In the report's order: what is there before training, controls, generations, what is final, and smaller
+        students as the config names them."""
         if self.name.startswith("generation_"):
             return (AFTER, int(self.name.removeprefix("generation_")))
+        if self.name.startswith(SMALLER):
+            return (AFTER + 3, 0)
         last = {"final": AFTER + 1, "hybrid_final": AFTER + 2}
         return (ORDER.index(self.name) if self.name in ORDER else last[self.name], 0)
 

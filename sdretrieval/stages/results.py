@@ -46,6 +46,20 @@ class Final:
     probability: Artifact
 
 
+@dataclass(frozen=True)
+class Smaller:
+    """A smaller student, fitted to the final one's vectors. `documents`: what encodes these, if it encodes queries
+    alone. `cost`: the artifact of what it costs beside the final student."""
+
+    name: str
+    system: System
+    student: Weights
+    documents: Weights | None
+    vectors: Vectors
+    index: Artifact
+    cost: Artifact
+
+
 @dataclass
 class Results:
     """What a run has made with one of its seeds: systems, and what came of each generation."""
@@ -64,6 +78,8 @@ class Results:
     """None until the loop has come to its end."""
     forgotten: Forgotten | None = None
     """What the final students have lost on the guard; None without a guard, or before the end."""
+    smaller: list[Smaller] = field(default_factory=list)
+    """Fitted to the first seed's final student."""
     repeats: list[Results] = field(default_factory=list)
     """What the other seeds made: the systems that training has a part in, generations, final."""
 

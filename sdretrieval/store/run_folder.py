@@ -24,7 +24,7 @@ RUNS_VARIABLE = "SDRETRIEVAL_RUNS"
 FORECAST = "forecast.json"
 """In the run's folder: what its stages were predicted to take."""
 REPORT, DIGESTS, PROBABILITY = "report.json", "digests.json", "probability.json"
-READ_BACK = ("student", "runs", "serving.json", "details.json", PROBABILITY, REPORT)
+READ_BACK = ("student", "smaller", "runs", "serving.json", "details.json", PROBABILITY, REPORT)
 """Files and folders of a run whose digests are kept: search, evaluate, export and the like rely on them."""
 
 

@@ -139,6 +139,10 @@ class Collator:
     half: BatchHalf | None = None
     valid_label_columns: list[str] = field(default_factory=lambda: ["label"])
 
+    def __len__(self) -> int:
+        """Training queries."""
+        return len(self.candidates)
+
     def __call__(self, visits: Sequence[dict[str, int]]) -> dict[str, Any]:
         """One batch: query_* and document0_*, document1_* ... features, and `label`, a dictionary of tensors.
 

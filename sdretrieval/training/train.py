@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sdretrieval.teachers.ema import LiveEma
     from sdretrieval.training.distillation import Distillation
+    from sdretrieval.training.smaller import SameVectors, VectorBatches
     from sdretrieval.training.trainer import DistillationTrainer
 
 logger = logging.getLogger(__name__)
@@ -55,8 +56,8 @@ class Trained:
 
 def train(
     model: SentenceTransformer,
-    batches: Collator,
-    loss: Distillation,
+    batches: Collator | VectorBatches,
+    loss: Distillation | SameVectors,
     settings: TrainSettings,
     folder: Path,
     *,
@@ -80,7 +81,7 @@ def train(
     )
 
     folder.mkdir(parents=True, exist_ok=True)
-    updates = updates_of(len(batches.candidates), settings)
+    updates = updates_of(len(batches), settings)
     learning = freeze(model, settings.freeze)
     trainer = _trainer(model, batches, loss, settings, folder, updates)  # from here on the model is on its device
     if live is not None:
@@ -127,8 +128,8 @@ def _processes() -> int:
 
 
 def _trainer(
-    model: SentenceTransformer, batches: Collator, loss: Distillation, settings: TrainSettings, folder: Path,
-    updates: int,
+    model: SentenceTransformer, batches: Collator | VectorBatches, loss: Distillation | SameVectors,
+    settings: TrainSettings, folder: Path, updates: int,
 ) -> DistillationTrainer:  # fmt: skip
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainingArguments
@@ -160,7 +161,7 @@ def _trainer(
     # One process drives one GPU; for several GPUs start several processes (torchrun, accelerate launch).
     arguments._n_gpu = min(arguments.n_gpu, 1)
     per_update = settings.queries_per_batch * settings.gradient_accumulation * _processes()
-    positions, visits = visiting_order(len(batches.candidates), updates * per_update, settings.seed)
+    positions, visits = visiting_order(len(batches), updates * per_update, settings.seed)
     collate: Any = batches  # the library's type is its own class; it calls it and reads `valid_label_columns`
     return DistillationTrainer(
         model=model,

@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from sdretrieval.progress import Progress
     from sdretrieval.teachers.ema import LiveEma, WeightAverage
     from sdretrieval.training.distillation import Distillation
+    from sdretrieval.training.smaller import SameVectors
 
 logger = logging.getLogger("sdretrieval")
 
 COMPLETE = "complete.json"
 """Written last into a checkpoint, with size and digest of each of its files: one without it was cut short by a kill."""
 
-LOGGED = ("loss", "kl", "margin_mse", "embedding", "hard", "learning_rate", "grad_norm")
+LOGGED = ("loss", "kl", "margin_mse", "embedding", "hard", "cosine", "scores", "learning_rate", "grad_norm")
 
 
 class AverageCallback(TrainerCallback):
@@ -69,7 +70,7 @@ class AverageCallback(TrainerCallback):
 class MetricsCallback(TrainerCallback):
     """One JSON line an update in `metrics.jsonl`; a progress bar; the step number for the loss's messages."""
 
-    def __init__(self, path: Path, loss: Distillation, progress: Progress, pace: Pace) -> None:
+    def __init__(self, path: Path, loss: Distillation | SameVectors, progress: Progress, pace: Pace) -> None:
         self._path, self._loss, self._progress, self._pace = path, loss, progress, pace
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -1,0 +1,338 @@
+"""Stages NAME/train, NAME/encode and NAME/cost: smaller students, fitted to the vectors of the final one.
+
+NAME is `final-static`, `final-layers3`, `final-dims128` and so on. `final-static-queries` encodes queries alone, and
+searches the index of the final student's documents.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from sdretrieval.config import SmallerConfig, identity_fields
+from sdretrieval.encode.adapter import matrix_of
+from sdretrieval.encode.encoder import Precision
+from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.encode.student import Student, load_student, save_student
+from sdretrieval.errors import ModelError, RequestError
+from sdretrieval.evaluation.latency import latency
+from sdretrieval.files import write_json
+from sdretrieval.ragged import Array, Ragged
+from sdretrieval.stages.encode import (
+    Encoding,
+    Vectors,
+    batch_tokens_of,
+    encode_student,
+    map_student,
+    share_documents,
+    student_identity,
+)
+from sdretrieval.stages.evaluate import measure_student
+from sdretrieval.stages.index import index_vectors
+from sdretrieval.stages.lexical_half import joined
+from sdretrieval.stages.precision import number_format
+from sdretrieval.stages.results import Base, Final, Smaller
+from sdretrieval.stages.run import Weights, student_from
+from sdretrieval.store import Work
+from sdretrieval.store.runner import Artifact
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from sdretrieval.training.smaller import FittedTexts
+
+STATIC, COST = "static", "cost.json"
+SPANS, LEAST_TOKENS, MOST_TOKENS = 20_000, 3, 32
+"""Pieces of documents, as long as queries: at most how many, and how many tokens one has (even on a log scale)."""
+TOKENS_A_SPAN = 4
+"""A small corpus gives a piece for so many of its tokens."""
+MOST_TEXTS = 10_000
+"""Of documents and of training queries that a smaller student is fitted on, each."""
+TIMED_QUERIES, TIMED_DOCUMENTS = 50, 50
+
+
+class Fit(NamedTuple):
+    """Texts of a batch, learning rate and passes."""
+
+    batch: int
+    rate: float
+    epochs: float
+
+
+DIMS, STATIC_FIT, TRANSFORMER_FIT = Fit(512, 1e-3, 10), Fit(512, 3e-3, 6), Fit(64, 2e-4, 3)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A student and its vectors, without a lexical half: what a smaller one is fitted to."""
+
+    student: Weights
+    vectors: Vectors
+
+
+def smaller_students(base: Base, final: Final) -> list[Smaller]:
+    """Those that the config asks for, measured."""
+    run, whole = base.run, Fitted(final.student, final.vectors.plain)
+    made: list[Smaller] = []
+    spans = encode_spans(base, final.student) if any(encodes_itself(cfg) for cfg in run.config.smaller) else None
+    for cfg in run.config.smaller:
+        target = whole if cfg.dims is None else fewer_dims(base, whole, cfg.dims)
+        if spans is None or not encodes_itself(cfg):
+            made.append(measured(base, final, cfg, cfg.name, target))
+            continue
+        student = fit(base, cfg, target, spans)
+        vectors = encode_student(run, base.collected, base.tokens, f"{cfg.name}/encode", student, maps_base=False)
+        made.append(measured(base, final, cfg, cfg.name, Fitted(student, vectors)))
+        shared = share_documents(run, f"{cfg.name}-queries/encode", vectors, target.vectors)
+        made.append(measured(base, final, cfg, f"{cfg.name}-queries", Fitted(student, shared), target))
+    return made
+
+
+def encodes_itself(cfg: SmallerConfig) -> bool:
+    """Whether it has an encoder of its own, and not the final student's with fewer dims."""
+    return cfg.model is not None or cfg.layers is not None
+
+
+def measured(
+    base: Base, final: Final, cfg: SmallerConfig, name: str, fitted: Fitted, documents: Fitted | None = None
+) -> Smaller:
+    """A smaller student as a system of the report. `documents`: what encodes these, if it encodes queries alone."""
+    run, vectors = base.run, joined(base.run, f"{name}/encode", fitted.vectors, base.half)
+    if documents is not None and base.half is not None:  # their index is there
+        vectors = replace(
+            vectors, documents_of=joined(run, f"{cfg.name}/encode:documents", documents.vectors, base.half)
+        )
+    text = described(cfg) + ("; documents as the final student encodes them" if documents else "")
+    system = measure_student(run, base.collection, name, name, text, vectors)
+    index = index_vectors(run, base.collection, f"{name}/index", vectors)
+    cost = measure_cost(base, name, final.student, fitted.student, documents)
+    return Smaller(name, system, fitted.student, documents.student if documents else None, vectors, index, cost)
+
+
+def described(cfg: SmallerConfig) -> str:
+    """For the report."""
+    kinds = {None: "the final student", STATIC: "a vector a token, no transformer"}
+    what = kinds.get(cfg.model, str(cfg.model))
+    layers = f", its first {cfg.layers} layers" if cfg.layers else ""
+    dims = f", {cfg.dims} dims" if cfg.dims else ""
+    return f"{what}{layers}{dims}" + (", fitted to the final student's vectors" if encodes_itself(cfg) else "")
+
+
+def encode_spans(base: Base, student: Weights) -> Vectors:
+    """The final student's vectors of pieces of documents that are as long as queries, encoded as queries are."""
+    run, precision, address = base.run, number_format(base.run, "encode"), "final/encode:spans"
+
+    def build(work: Work) -> None:
+        Encoding(work, run.student(student.student), batch_tokens_of(run), precision, address).queries(spans_of(base))
+
+    identity = {"encoded": "spans", "spans": [SPANS, LEAST_TOKENS, MOST_TOKENS, run.seed], "precision": precision}
+    made = run.runner.stage(address, 1, identity, [base.tokens, student.key], build, resumable=True)
+    return Vectors(made.key, made.path)
+
+
+def spans_of(base: Base) -> Ragged:
+    """Token ids of the pieces: the same at each call."""
+    documents, chance = base.tokens.documents, np.random.default_rng(base.run.seed)
+    rows = np.flatnonzero(documents.lengths >= LEAST_TOKENS)
+    if not len(rows):
+        raise RequestError(
+            f"smaller: no document has {LEAST_TOKENS} tokens, pieces of which smaller students are fitted on; leave "
+            "smaller out"
+        )
+    shortest, longest = math.log(LEAST_TOKENS), math.log(MOST_TOKENS + 1)
+    pieces = []
+    count = min(SPANS, len(documents.values_T) // TOKENS_A_SPAN)
+    for row, length in zip(chance.choice(rows, count), np.exp(chance.uniform(shortest, longest, count)), strict=True):
+        ids = documents[row]
+        start = int(chance.integers(max(len(ids) - int(length), 0) + 1))
+        pieces.append(np.asarray(ids[start : start + int(length)]))
+    return Ragged.of(pieces, np.int32)
+
+
+def fewer_dims(base: Base, whole: Fitted, dims: int) -> Fitted:
+    """The final student with a linear map to fewer dims behind it, which begins at the principal ones and learns to
+    keep what texts score among each other: no text is read."""
+    run, name, temperature = base.run, f"final-dims{dims}", base.run.config.train.student_temperature
+
+    def build(work: Work) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        from sdretrieval.training.smaller import FittedTexts, map_modules, principal_dims
+
+        rows, vectors_ND = documents_of(base), whole.vectors.documents.vectors_WD
+        alone = SentenceTransformer(modules=map_modules(principal_dims(vectors_ND[rows], dims)), device="cpu")
+        texts = [FittedTexts(rows, vectors_ND), FittedTexts(queries_of(base), whole.vectors.queries_QD)]
+        run_fitting(work, base, alone, texts, DIMS, "float32", None, name)
+        map_FD = matrix_of(SentenceTransformer(str(work.folder / "student"), device="cpu"))
+        shutil.rmtree(work.folder / "student")
+        model = student_from(whole.student.student, run.config).model
+        save_student(model.extend(map_modules(map_FD)), work.folder / "student")
+
+    made = run.runner.stage(
+        f"{name}/train", 1, {"dims": dims, "temperature": temperature, "seed": run.seed},
+        [whole.student.key, whole.vectors, base.collection.filtered], build, resumable=True,
+    )  # fmt: skip
+    student = Weights(made.key, made.path / "student", made.path / "student")
+    return Fitted(student, map_student(run, f"{name}/encode", student.key, student.student, whole.vectors))
+
+
+def fit(base: Base, cfg: SmallerConfig, target: Fitted, spans: Vectors) -> Weights:
+    """A student with an encoder of its own, fitted to the vectors of `target`."""
+    run, how = base.run, STATIC_FIT if cfg.model == STATIC else TRANSFORMER_FIT
+    precision: Precision = "float32" if cfg.model == STATIC else number_format(run, "train")
+
+    def build(work: Work) -> None:
+        from sdretrieval.training.batches import Side
+        from sdretrieval.training.smaller import FittedTexts
+
+        large, tokens = run.student(target.student.student), base.tokens
+        small = replace(large, model=smaller_model(base, cfg, large), half=None)
+        query = Side(tokens.queries, small.query_view, small.query_specials)
+        document = Side(tokens.documents, small.view, small.document_specials)
+        spans_ND = spans.queries_QD
+        if cfg.dims is not None:
+            spans_ND = spans_ND @ matrix_of(large.model)
+            spans_ND /= np.linalg.norm(spans_ND, axis=1, keepdims=True)
+        texts = [
+            FittedTexts(
+                documents_of(base, len(spans_ND) if cfg.model == STATIC else 0),
+                target.vectors.documents.vectors_WD,
+                document,
+            ),
+            FittedTexts(queries_of(base), target.vectors.queries_QD, query),
+            FittedTexts(np.arange(len(spans_ND)), spans_ND, replace(query, tokens=spans_of(base))),
+        ]
+        run_fitting(work, base, small.model, texts, how, precision, cfg.epochs, cfg.name)
+
+    identity = {
+        **identity_fields(cfg),
+        **student_identity(run),
+        "max_tokens": run.config.student.max_tokens,
+        "temperature": run.config.train.student_temperature,
+        "precision": precision,
+        "seed": run.seed,
+    }
+    inputs: list[Artifact | str] = [target.student.key, target.vectors, spans, base.tokens, base.collection.filtered]
+    if cfg.model not in (None, STATIC):
+        inputs.append(model_digest(locate_model(cfg.model)))
+    made = run.runner.stage(f"{cfg.name}/train", 1, identity, inputs, build, resumable=True)
+    return Weights(made.key, made.path / "student", made.path / "student")
+
+
+def smaller_model(base: Base, cfg: SmallerConfig, large: Student) -> SentenceTransformer:
+    """What a smaller student begins as; its vectors have the dims of those of `large`."""
+    from sdretrieval.training.smaller import first_layers, map_modules, static_model
+
+    if cfg.model == STATIC:
+        ids = np.asarray(base.tokens.documents.values_T)
+        counts_V = np.bincount(ids, minlength=len(large.tokenizer))
+        return static_model(large, counts_V, number_format(base.run, "encode"))
+    if cfg.model is None:
+        model = large.model
+    else:
+        model = small_student(cfg.model, large, base.run.config.student.device).model
+        dims, wanted = int(model.get_embedding_dimension() or 0), large.dims
+        if dims != wanted:
+            model = model.extend(map_modules(np.eye(dims, wanted, dtype=np.float32))).to(model.device)
+    return first_layers(model, cfg.layers, cfg.model or base.run.config.student.model) if cfg.layers else model
+
+
+def small_student(model: str, student: Student, device: str) -> Student:
+    """A smaller model that the config names, loaded as the base student is. Raises ModelError if it has another
+    vocabulary than that, whose tokens it reads."""
+    small = load_student(
+        model, max_tokens=student.view.max_tokens, query_tokens=student.query_view.max_tokens, prompts=student.prompts,
+        device=device,
+    )  # fmt: skip
+    if small.document_encoder is not None or not small.unit_length:
+        problem = "makes vectors of other lengths than 1" if not small.unit_length else "has two encoders"
+        raise ModelError(
+            f"smaller: model {model!r} {problem}; expected one encoder of vectors of length 1: name another model"
+        )
+    if small.tokenizer.get_vocab() != student.tokenizer.get_vocab():
+        raise ModelError(
+            f"smaller: model {model!r} has another vocabulary than the student {student.name!r}, whose tokens it "
+            "reads; name a model of the same family, or static"
+        )
+    return small
+
+
+def documents_of(base: Base, visits: int = 0) -> Array:
+    """Rows of at most `MOST_TEXTS` documents, each again and again until there are `visits` of them."""
+    count = len(base.tokens.documents)
+    rows = np.sort(np.random.default_rng(base.run.seed).permutation(count)[:MOST_TEXTS])
+    return np.resize(rows, max(visits, len(rows)))
+
+
+def queries_of(base: Base) -> Array:
+    """The same of training queries."""
+    rows = base.collection.train_rows
+    return np.sort(np.random.default_rng(base.run.seed).permutation(rows)[:MOST_TEXTS])
+
+
+def run_fitting(
+    work: Work, base: Base, model: SentenceTransformer, texts: Sequence[FittedTexts], how: Fit, precision: Precision,
+    epochs: float | None, name: str,
+) -> None:  # fmt: skip
+    """Train `model` in place; writes `student/` and `metrics.jsonl`."""
+    from sdretrieval.training.smaller import SameVectors, VectorBatches
+    from sdretrieval.training.train import TrainSettings, train, updates_of
+
+    cfg, batches = base.run.config.train, VectorBatches(model, texts)
+    learned = [part for part in cfg.freeze if any(part in one for one, _ in model.named_parameters())]
+    settings = TrainSettings(
+        epochs=epochs or how.epochs,
+        queries_per_batch=min(how.batch, len(batches)),
+        learning_rate=how.rate,
+        weight_decay=0.0,
+        freeze=tuple(learned),
+        precision=precision,
+        seed=base.run.seed,
+    )
+    settings = replace(settings, save_every=max(1, updates_of(len(batches), settings) // 5))
+    trained = train(
+        model, batches, SameVectors(model, cfg.student_temperature), settings, work.folder, description=f"{name}: fit"
+    )
+    shutil.rmtree(work.folder / "average")
+    work.counts.update(trained.counts)
+
+
+def measure_cost(base: Base, name: str, final: Weights, student: Weights, documents: Fitted | None) -> Artifact:
+    """`COST`: weights, dims, and how long a query and a document take, by the smaller student and by the final one
+    in turn, so that their ratio holds on a busy machine too."""
+    run = base.run
+
+    def build(work: Work) -> None:
+        corpus = base.collection.corpus
+        queries = corpus.query_texts(base.collection.train_rows[:TIMED_QUERIES].tolist())
+        texts = list(corpus.document_texts()[:TIMED_DOCUMENTS])
+        found = {
+            "final": cost_of(student_from(final.student, run.config), queries, texts),
+            "smaller": cost_of(student_from(student.student, run.config), queries, texts),
+        }
+        write_json(work.folder / COST, found)
+        work.counts.update(
+            dims=found["smaller"]["dims"], queries_times=found["final"]["query_ms"] / found["smaller"]["query_ms"]
+        )
+
+    return run.runner.stage(f"{name}/cost", 1, {}, [final.key, student.key, base.tokens], build)
+
+
+def cost_of(student: Student, queries: Sequence[str], documents: Sequence[str]) -> dict[str, float]:
+    """Weights, dims, milliseconds of a query alone (the median), and documents a second."""
+    one = latency(lambda text: student.model.encode_query([text], show_progress_bar=False), queries)
+    began = time.perf_counter()
+    student.model.encode_document(documents, show_progress_bar=False)
+    seconds = time.perf_counter() - began
+    return {
+        "parameters": sum(parameter.numel() for parameter in student.model.parameters()),
+        "dims": student.dims,
+        "query_ms": one.p50_ms,
+        "documents_a_second": len(documents) / seconds,
+    }

@@ -1,0 +1,144 @@
+"""Smaller students, fitted to the final one's vectors: what is served, what is reported, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from sdretrieval.cli.export import export_run
+from sdretrieval.cli.search import search
+from sdretrieval.encode.encoder import Embeddings
+from sdretrieval.errors import ConfigError, ModelError, RequestError
+from sdretrieval.export.verify import verify_bundle
+from sdretrieval.ragged import Array
+from sdretrieval.run.api import run_config
+from tests.helpers.runs.tiny_runs import MakeConfig, artifact, ledger_of
+
+SMALLER = (
+    "smaller=[{model: static, epochs: 30}, {layers: 1, epochs: 1}, {dims: 8}, {model: static, dims: 8, epochs: 1}]"
+)
+NAMES = (
+    "final-static", "final-static-queries", "final-layers1", "final-layers1-queries", "final-dims8",
+    "final-static-dims8", "final-static-dims8-queries",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    result = run_config(make_config(SMALLER, "train.learning_rate=1e-3"), runs=tmp_path_factory.mktemp("smaller"))
+    assert result is not None
+    return result
+
+
+def vectors(folder: Path, address: str, side: str) -> Array:
+    return np.array(Embeddings.load(artifact(folder, address) / side).vectors_WD)
+
+
+def test_each_is_a_row_of_the_report_with_its_price(run: Any) -> None:
+    assert [one["name"] for one in run.report["smaller"]] == list(NAMES)
+    assert run.report["systems"][-len(NAMES) :] == list(NAMES)
+    for one in run.report["smaller"]:
+        name, small, large = one["name"], one["cost"]["smaller"], one["cost"]["final"]
+        assert one["kept"] == pytest.approx(
+            run.report["measures"][name]["nDCG@10"] / run.report["measures"]["final"]["nDCG@10"]
+        )
+        assert small["dims"] == (8 if "dims8" in name else large["dims"])
+        assert small["query_ms"] > 0 and small["documents_a_second"] > 0
+        assert [row["b"] for row in run.report["tests"] if row["a"] == name] == ["final"]
+        assert any(note.startswith(f"{name} has nDCG@10") for note in run.details["notes"]), name
+    assert all(one["cost"]["smaller"]["parameters"] < one["cost"]["final"]["parameters"]
+               for one in run.report["smaller"] if "static" in one["name"] or "layers1" in one["name"])  # fmt: skip
+
+
+def test_what_is_fitted_comes_nearer_to_the_final_student(run: Any) -> None:
+    target, found = (vectors(run.folder, f"{name}/encode", "documents") for name in ("final", "final-static"))
+    first = [one["cosine"] for one in map_lines(artifact(run.folder, "final-static/train") / "metrics.jsonl")]
+    assert first[-1] < 0.6 * first[0]
+    assert (target * found).sum(axis=1).mean() > 0.8
+
+
+def map_lines(path: Path) -> list[dict[str, float]]:
+    import json
+
+    return [json.loads(line) for line in path.read_text(encoding="utf8").splitlines()]
+
+
+def test_every_folder_is_a_plain_model_that_gives_the_vectors_that_were_measured(run: Any) -> None:
+    texts = ["ore in oslo", "salt in lima", "tin"]
+    final = SentenceTransformer(str(run.folder / "student"), device="cpu")
+    for name in NAMES:
+        model = SentenceTransformer(str(run.folder / "smaller" / name), device="cpu")
+        found = model.encode_query(texts)
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+        if name == "final-static-queries":
+            np.testing.assert_allclose(model.encode_document(texts), final.encode_document(texts), atol=1e-5)
+    layers = SentenceTransformer(str(run.folder / "smaller" / "final-layers1"), device="cpu")
+    assert layers[0].auto_model.config.num_hidden_layers == 1 < final[0].auto_model.config.num_hidden_layers
+    corpus_queries = vectors(run.folder, "final-static/encode", "queries")
+    shared = vectors(run.folder, "final-static-queries/encode", "queries")
+    np.testing.assert_array_equal(corpus_queries, shared)
+    np.testing.assert_array_equal(
+        vectors(run.folder, "final-static-queries/encode", "documents"),
+        vectors(run.folder, "final/encode", "documents"),
+    )
+
+
+@pytest.mark.parametrize("name", ["final-static", "final-static-queries", "final-dims8"])
+def test_one_is_exported_verified_and_searched(run: Any, name: str, tmp_path: Path) -> None:
+    manifest = export_run(run.folder.name, tmp_path / "bundle", student=name, runs=run.folder.parent)
+    assert (manifest.dims == 8) == (name == "final-dims8")
+    assert verify_bundle(tmp_path / "bundle").ok
+    assert search(str(tmp_path / "bundle"), "ore in oslo", 3).hits
+    card = (tmp_path / "bundle" / "README.md").read_text(encoding="utf8")
+    assert f"`{name}` is this model" in card and f"--student {name}" in card
+
+
+def test_a_name_that_the_run_lacks_is_refused(run: Any, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"no smaller student 'final-layers2'; it has: final-static, "):
+        export_run(run.folder.name, tmp_path / "bundle", student="final-layers2", runs=run.folder.parent)
+
+
+def test_nothing_is_fitted_twice(run: Any, make_config: MakeConfig) -> None:
+    again = run_config(make_config(SMALLER, "train.learning_rate=1e-3"), runs=run.folder.parent)
+    assert again is not None and again.report["smaller"] == run.report["smaller"]
+    last = [one for one in ledger_of(run.folder) if one["stage"].startswith("final-")]
+    assert last and all(one["cached"] for one in last[len(last) // 2 :])
+
+
+@pytest.mark.parametrize(
+    ("smaller", "problem"),
+    [
+        ("[{epochs: 2}]", "smaller.0: found the final student itself; expected another model, fewer layers or fewer"),
+        ("[{model: static, layers: 2}]", "smaller.0.layers: found 2, but smaller.0.model is static, which has no"),
+        ("[{dims: 8, epochs: 2}]", "smaller.0.epochs: found 2, but smaller.0 has no encoder of its own to fit"),
+        ("[{dims: 8}, {dims: 8}]", "smaller.1: found final-dims8 again; expected another model"),
+    ],
+)
+def test_contradictions_are_refused(make_config: MakeConfig, smaller: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem.replace("[", r"\[")):
+        make_config(f"smaller={smaller}")
+
+
+def test_no_smaller_student_follows_two_encoders(make_config: MakeConfig) -> None:
+    with pytest.raises(ConfigError, match="student.train is query: queries and documents have encoders of their own"):
+        make_config("smaller=[{dims: 8}]", "student.train=query")
+
+
+@pytest.mark.parametrize(
+    ("smaller", "problem"),
+    [
+        ("{layers: 9}", "has [0-9]+ layers; smaller asks for 9: expected fewer"),
+        ("{dims: 4000}", "smaller.0.dims is 4000, the student's vectors have [0-9]+; expected fewer"),
+        ("{model: nowhere}", "nowhere"),
+    ],
+)
+def test_what_the_base_cannot_give_is_refused_before_any_work(
+    make_config: MakeConfig, smaller: str, problem: str, tmp_path: Path
+) -> None:
+    with pytest.raises((RequestError, ModelError), match=problem):
+        run_config(make_config(f"smaller=[{smaller}]"), runs=tmp_path)
+    assert not list(tmp_path.glob("*/report.json"))
