@@ -188,8 +188,10 @@ def fit(base: Base, cfg: SmallerConfig, target: Fitted, spans: Vectors) -> Weigh
     precision: Precision = "float32" if cfg.model == STATIC else number_format(run, "train")
 
     def build(work: Work) -> None:
+        from sentence_transformers import SentenceTransformer
+
         from sdretrieval.training.batches import Side
-        from sdretrieval.training.smaller import FittedTexts
+        from sdretrieval.training.smaller import FittedTexts, put_tokens, tokens_alone
 
         large, tokens = run.student(target.student.student), base.tokens
         small = replace(large, model=smaller_model(base, cfg, large), half=None)
@@ -208,7 +210,17 @@ def fit(base: Base, cfg: SmallerConfig, target: Fitted, spans: Vectors) -> Weigh
             FittedTexts(queries_of(base), target.vectors.queries_QD, query),
             FittedTexts(np.arange(len(spans_ND)), spans_ND, replace(query, tokens=spans_of(base))),
         ]
-        run_fitting(work, base, small.model, texts, how, precision, cfg.epochs, cfg.name)
+        if cfg.model != STATIC:
+            run_fitting(work, base, small.model, texts, how, precision, cfg.epochs, cfg.name)
+            return
+        seen_S = tokens_seen(base, small)
+        row_of_token_V = np.zeros(len(small.tokenizer), dtype=np.int64)
+        row_of_token_V[seen_S] = np.arange(len(seen_S))
+        alone = tokens_alone(small.model, seen_S)
+        run_fitting(work, base, alone, texts, how, precision, cfg.epochs, cfg.name, row_of_token_V)
+        put_tokens(small.model, seen_S, SentenceTransformer(str(work.folder / "student"), device="cpu"))
+        shutil.rmtree(work.folder / "student")
+        save_student(small.model, work.folder / "student")
 
     identity = {
         **identity_fields(cfg),
@@ -241,6 +253,14 @@ def smaller_model(base: Base, cfg: SmallerConfig, large: Student) -> SentenceTra
         if dims != wanted:
             model = model.extend(map_modules(np.eye(dims, wanted, dtype=np.float32))).to(model.device)
     return first_layers(model, cfg.layers, cfg.model or base.run.config.student.model) if cfg.layers else model
+
+
+def tokens_seen(base: Base, student: Student) -> Array:
+    """Ids of the tokens that documents, queries, prompts and padding have, ascending."""
+    tokens = base.tokens
+    ids = [np.asarray(side.values_T) for side in (tokens.documents, tokens.queries)]
+    specials = [(*one.prefix, *one.prompt, *one.suffix) for one in (student.query_specials, student.document_specials)]
+    return np.unique(np.concatenate([*ids, np.array([*specials[0], *specials[1], 0])])).astype(np.int64)
 
 
 def small_student(model: str, student: Student, device: str) -> Student:
@@ -278,13 +298,13 @@ def queries_of(base: Base) -> Array:
 
 def run_fitting(
     work: Work, base: Base, model: SentenceTransformer, texts: Sequence[FittedTexts], how: Fit, precision: Precision,
-    epochs: float | None, name: str,
+    epochs: float | None, name: str, row_of_token_V: Array | None = None,
 ) -> None:  # fmt: skip
     """Train `model` in place; writes `student/` and `metrics.jsonl`."""
     from sdretrieval.training.smaller import SameVectors, VectorBatches
     from sdretrieval.training.train import TrainSettings, train, updates_of
 
-    cfg, batches = base.run.config.train, VectorBatches(model, texts)
+    cfg, batches = base.run.config.train, VectorBatches(model, texts, row_of_token_V)
     learned = [part for part in cfg.freeze if any(part in one for one, _ in model.named_parameters())]
     settings = TrainSettings(
         epochs=epochs or how.epochs,

@@ -75,6 +75,26 @@ def static_model(student: Student, counts_V: Array, precision: Precision) -> Sen
     )
 
 
+def tokens_alone(model: SentenceTransformer, tokens_S: Array) -> SentenceTransformer:
+    """A static model with the vectors of some tokens, which it knows by their position among these: only what texts
+    hold can learn, and a table of a quarter of a million tokens is dear to train."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
+
+    first: Any = model[0]
+    table_VD = first.embedding.weight.detach().cpu().numpy()
+    module = StaticEmbedding(model.tokenizer, embedding_weights=table_VD[tokens_S])
+    return SentenceTransformer(modules=[module, Normalize()], device=str(model.device))
+
+
+def put_tokens(model: SentenceTransformer, tokens_S: Array, learned: SentenceTransformer) -> None:
+    """What `tokens_alone` learned, back into `model`."""
+    whole: Any = model[0]
+    part: Any = learned[0]
+    with torch.no_grad():
+        whole.embedding.weight[tokens_S] = part.embedding.weight.to(model.device)
+
+
 def map_modules(map_FD: Array) -> list[nn.Module]:
     """What maps vectors linearly and makes them length 1 again."""
     from sentence_transformers.sentence_transformer.modules import Dense, Normalize
@@ -113,10 +133,11 @@ class FittedTexts:
 @dataclass
 class VectorBatches:
     """Collates visits of texts into model features and the vectors to come near to. `texts`: counted one after the
-    other, those of the first group first."""
+    other, those of the first group first. `row_of_token_V`: of `model`, if it is static and holds `seen` tokens."""
 
     model: SentenceTransformer
     texts: Sequence[FittedTexts]
+    row_of_token_V: Array | None = None
     valid_label_columns: list[str] = field(default_factory=lambda: ["label"])
 
     @cached_property
@@ -144,6 +165,8 @@ class VectorBatches:
                 sequences = [group.side.sequence(int(row)) for row in rows]
                 for part in budget_batches([len(one) for one in sequences], most):
                     shown = features_of(self.model, [sequences[i] for i in part], group.side.specials)
+                    if self.row_of_token_V is not None:
+                        shown["input_ids"] = torch.from_numpy(self.row_of_token_V[shown["input_ids"].numpy()])
                     parts.append((rows[part], shown))
             for some, features in parts:
                 batch.update({f"part{len(targets)}_{name}": value for name, value in features.items()})
