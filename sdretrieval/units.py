@@ -59,6 +59,7 @@ UNITS = {
     "score": ("pairs", ("pairs",)),
     "targets": ("lists", ("lists",)),
     "train": ("updates", ("updates",)),
+    "fit": ("updates", ("updates",)),
     "probability": ("queries", ("queries",)),
 }
 """Of a stage: its unit, and the counts of its manifest that make it up."""
@@ -94,6 +95,8 @@ SHOWN_COUNTS: dict[str, dict[str, str]] = {
         "lists": "{:,} lists", "temperature": "temperature {:.3g}", "silenced_queries": "{:,} queries left out",
     },
     "train": {"updates": "{:,} updates", "queries": "{:,} queries seen"},
+    "fit": {"updates": "{:,} updates", "queries": "{:,} texts seen"},
+    "cost": {"dims": "{} dims", "queries_times": "a query {:.1f} times as fast"},
     "merge": {"share": "{:.0%} of the new weights"},
     "precision": {"train": "train in {}", "encode": "encode in {}"},
     "gate": {"difference": "dev difference {:+.4f}"},

@@ -377,7 +377,9 @@ class Config(Section):
     evaluate: EvaluateConfig = identity("what the report measures", EvaluateConfig())
     generations: int = identity("rounds of mining, teaching and training", 1, ge=1, le=10)
     smaller: tuple[SmallerConfig, ...] = identity(
-        "smaller students that are fitted to the final one's vectors", (), strict=False
+        "smaller students that are fitted to the final one's vectors: a list of sections such as {model: static}",
+        (),
+        strict=False,
     )
 
     @property

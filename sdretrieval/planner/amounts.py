@@ -17,10 +17,21 @@ from sdretrieval.evaluation.judge import judging_cost
 from sdretrieval.planner.workload import Reader, Workload
 from sdretrieval.stages.collection import SYNTHETIC_TRAIN
 from sdretrieval.stages.corpus import shares_of, split_name, writer_of
+from sdretrieval.stages.evaluate import SMALLER
 from sdretrieval.stages.guard import DOCUMENTS as GUARD_DOCUMENTS
 from sdretrieval.stages.guard import QUERIES as GUARD_QUERIES
 from sdretrieval.stages.judge import CHECKED, judges_dev
 from sdretrieval.stages.run import chat_model
+from sdretrieval.stages.smaller import (
+    DIMS,
+    MEAN_SPAN,
+    MOST_TEXTS,
+    STATIC,
+    STATIC_FIT,
+    TRANSFORMER_FIT,
+    encodes_itself,
+    spans_in,
+)
 from sdretrieval.stages.teachers import view_of
 from sdretrieval.synthetic_queries import writing_cost
 from sdretrieval.synthetic_queries.make import SPARE
@@ -101,6 +112,8 @@ def amount_of(address: str, config: Config, load: Workload) -> Amount | None:
             epochs = config.all_epochs if control else config.train.epochs_of(int(Address.of(address).owner))
             per_update = min(config.train.queries_per_batch, max(load.train, 1)) * config.train.gradient_accumulation
             count = count_updates(load.train, epochs, per_update)
+        case "fit":
+            count = fitting(address, config, load).updates
         case _:
             return None
     return Amount(UNITS[name][0], round(count))
@@ -111,8 +124,16 @@ def _encoded_tokens(address: str, config: Config, load: Workload) -> float:
     reader, view = reader_at(address, load), view_at(address, config)
     if address.endswith(":hidden"):
         return reader.query_removed.seen(view, reader.specials)
+    if address.endswith(":spans"):
+        return spans_in(round(reader.documents.total())) * MEAN_SPAN
     tokens = reader.queries.seen(reader.query_view, reader.query_specials)
     first = address.startswith(("0/", "1/"))
+    owner = Address.of(address).owner
+    if owner.startswith(SMALLER):
+        cfg = next((one for one in config.smaller if one.name == owner), None)
+        if cfg is None or cfg.model == STATIC or not encodes_itself(cfg):
+            return 0  # shared, mapped, or added up
+        return tokens + reader.documents.seen(view, reader.specials)
     if config.student.train == "adapter" and not first:
         return 0  # vectors times a matrix
     # If queries alone learn, documents keep the base student's vectors.
@@ -122,6 +143,33 @@ def _encoded_tokens(address: str, config: Config, load: Workload) -> float:
         removed = load.measuring + (load.wanted.get(SYNTHETIC_TRAIN, 0) if teaches else 0)
         tokens += reader.query_removed.first(removed).seen(view, reader.specials)
     return tokens
+
+
+class Fitting(NamedTuple):
+    """Updates that fit a smaller student, and the content tokens that a transformer reads in them."""
+
+    updates: int
+    tokens: float
+
+
+def fitting(address: str, config: Config, load: Workload) -> Fitting:
+    """Of the stage at `address`."""
+    owner, reader = Address.of(address).owner, load.reader
+    cfg = next((one for one in config.smaller if one.name == owner), None)
+    documents, queries = min(load.documents, MOST_TEXTS), min(load.train, MOST_TEXTS)
+    if cfg is None or not encodes_itself(cfg):
+        return Fitting(count_updates(documents + queries, DIMS.epochs, min(DIMS.batch, documents + queries)), 0)
+    spans = spans_in(round(reader.documents.total()))
+    how = STATIC_FIT if cfg.model == STATIC else TRANSFORMER_FIT
+    if cfg.model == STATIC:
+        documents = max(documents, spans)
+    epochs = cfg.epochs or how.epochs
+    texts = documents + queries + spans
+    updates = count_updates(texts, epochs, min(how.batch, texts))
+    view = View(config.student.max_tokens)
+    read = documents * reader.documents.mean_seen(view, reader.specials) + spans * MEAN_SPAN
+    read += queries * reader.queries.mean_seen(reader.query_view, reader.query_specials)
+    return Fitting(updates, 0 if cfg.model == STATIC else epochs * read)
 
 
 def guard_tokens(config: Config, load: Workload) -> float:

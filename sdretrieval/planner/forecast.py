@@ -32,6 +32,7 @@ from sdretrieval.planner.amounts import (
     Prediction,
     amount_of,
     asked_of_models,
+    fitting,
     pairs_read,
     predicted_json,
     reused_tokens,
@@ -194,6 +195,9 @@ def _predict(stage: Planned, trials: Trials, kept: float) -> Prediction:
         pace, held = _training(address, trials)
         seconds = amount.count * pace
         works.append(held)
+    elif name == "fit" and amount:
+        if tokens := fitting(address, config, load).tokens:  # all layers, at most; the others take a minute or two
+            seconds = tokens * trials.training()["seconds_per_token"]
     elif pairs := pairs_read(address, config, load):
         for member in members_of(config.teacher):
             if isinstance(member, CrossEncoderConfig):

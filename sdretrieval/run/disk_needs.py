@@ -65,6 +65,8 @@ def disk_needs(
             needs["indexes"] += ceil(count * settings_from(config.index).disk_bytes(count, dims))
         elif name == "train":
             needs["students"] += 2 * student_bytes  # the student and its moving average
+        elif name == "fit":
+            needs["students"] += 2 * student_bytes  # as the store and as the run keep it
     if needs["students"]:
         # The run's own copy, which holds the documents' encoder as well if queries alone learn.
         needs["students"] += student_bytes * (2 if config.student.train == "query" else 1)

@@ -42,6 +42,7 @@ from sdretrieval.formatting import quantity
 from sdretrieval.paths import typed_path
 from sdretrieval.run.disk_needs import check_room
 from sdretrieval.stages.corpus import given_examples, measuring_splits, writer_of
+from sdretrieval.stages.evaluate import SMALLER
 from sdretrieval.stages.guard import guard_split
 from sdretrieval.stages.run import chat_model, prompts_of, student_from, whole_dims
 from sdretrieval.store import Store
@@ -57,6 +58,8 @@ SHARED_STAGES = ("corpus", "queries", "verdicts", "tokens", "lexical", "lexical_
 """Of all generations: 0/corpus and so on."""
 MEASURED_STAGES = ("encode", "index", "evaluate")
 """Of every student, the last generation's candidate (under the next number), controls and the final one included."""
+SMALLER_STAGES = ("fit", *MEASURED_STAGES, "cost")
+"""Of a smaller student."""
 GENERATION_STAGES = (*MEASURED_STAGES, "mine", "score", "targets", "train", "gate", "guard", "merge")
 STUDENTS = ("student_0", "hard_labels", "shuffled_teacher", "final")
 MERGE = re.compile(r"[0-9]+m0\.[0-9]+")
@@ -290,8 +293,8 @@ def check_until(until: str, generations: int) -> None:
     """
     number, name, *_ = Address.of(until)
     stage = until.partition("/")[2]
-    if name not in SHARED_STAGES + GENERATION_STAGES:
-        stages = ", ".join(SHARED_STAGES + GENERATION_STAGES)
+    if name not in SHARED_STAGES + GENERATION_STAGES + SMALLER_STAGES:
+        stages = ", ".join(dict.fromkeys(SHARED_STAGES + GENERATION_STAGES + SMALLER_STAGES))
         raise RequestError(f"--until {until}: expected GENERATION/STAGE such as 1/mine; stages: {stages}")
     if number == "0":
         if name not in (*SHARED_STAGES, "evaluate", "guard") and not stage.startswith("encode:teacher"):
@@ -308,6 +311,7 @@ def check_until(until: str, generations: int) -> None:
     elif not (
         (MERGE.fullmatch(number) and name in (*MEASURED_STAGES, "gate", "guard"))
         or (number in STUDENTS and name in MEASURED_STAGES)
+        or (number.startswith(SMALLER) and name in SMALLER_STAGES)
         or until.startswith("final/guard")
     ):
         raise RequestError(

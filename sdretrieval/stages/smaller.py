@@ -1,4 +1,4 @@
-"""Stages NAME/train, NAME/encode and NAME/cost: smaller students, fitted to the vectors of the final one.
+"""Stages NAME/fit, NAME/encode and NAME/cost: smaller students, fitted to the vectors of the final one.
 
 NAME is `final-static`, `final-layers3`, `final-dims128` and so on. `final-static-queries` encodes queries alone, and
 searches the index of the final student's documents.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import shutil
+import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,7 +22,6 @@ from sdretrieval.encode.encoder import Precision
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.student import Student, load_student, save_student
 from sdretrieval.errors import ModelError, RequestError
-from sdretrieval.evaluation.latency import latency
 from sdretrieval.files import write_json
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.encode import (
@@ -52,9 +52,11 @@ SPANS, LEAST_TOKENS, MOST_TOKENS = 20_000, 3, 32
 """Pieces of documents, as long as queries: at most how many, and how many tokens one has (even on a log scale)."""
 TOKENS_A_SPAN = 4
 """A small corpus gives a piece for so many of its tokens."""
+MEAN_SPAN = (MOST_TOKENS - LEAST_TOKENS) / math.log(MOST_TOKENS / LEAST_TOKENS)
 MOST_TEXTS = 10_000
 """Of documents and of training queries that a smaller student is fitted on, each."""
-TIMED_QUERIES, TIMED_DOCUMENTS = 50, 50
+TIMED = 50
+"""Queries, and documents, that are encoded to measure how long it takes."""
 
 
 class Fit(NamedTuple):
@@ -136,6 +138,11 @@ def encode_spans(base: Base, student: Weights) -> Vectors:
     return Vectors(made.key, made.path)
 
 
+def spans_in(tokens: int) -> int:
+    """Pieces that a corpus of so many tokens gives."""
+    return min(SPANS, tokens // TOKENS_A_SPAN)
+
+
 def spans_of(base: Base) -> Ragged:
     """Token ids of the pieces: the same at each call."""
     documents, chance = base.tokens.documents, np.random.default_rng(base.run.seed)
@@ -147,7 +154,7 @@ def spans_of(base: Base) -> Ragged:
         )
     shortest, longest = math.log(LEAST_TOKENS), math.log(MOST_TOKENS + 1)
     pieces = []
-    count = min(SPANS, len(documents.values_T) // TOKENS_A_SPAN)
+    count = spans_in(len(documents.values_T))
     for row, length in zip(chance.choice(rows, count), np.exp(chance.uniform(shortest, longest, count)), strict=True):
         ids = documents[row]
         start = int(chance.integers(max(len(ids) - int(length), 0) + 1))
@@ -175,7 +182,7 @@ def fewer_dims(base: Base, whole: Fitted, dims: int) -> Fitted:
         save_student(model.extend(map_modules(map_FD)), work.folder / "student")
 
     made = run.runner.stage(
-        f"{name}/train", 1, {"dims": dims, "temperature": temperature, "seed": run.seed},
+        f"{name}/fit", 1, {"dims": dims, "temperature": temperature, "seed": run.seed},
         [whole.student.key, whole.vectors, base.collection.filtered], build, resumable=True,
     )  # fmt: skip
     student = Weights(made.key, made.path / "student", made.path / "student")
@@ -233,7 +240,7 @@ def fit(base: Base, cfg: SmallerConfig, target: Fitted, spans: Vectors) -> Weigh
     inputs: list[Artifact | str] = [target.student.key, target.vectors, spans, base.tokens, base.collection.filtered]
     if cfg.model not in (None, STATIC):
         inputs.append(model_digest(locate_model(cfg.model)))
-    made = run.runner.stage(f"{cfg.name}/train", 1, identity, inputs, build, resumable=True)
+    made = run.runner.stage(f"{cfg.name}/fit", 1, identity, inputs, build, resumable=True)
     return Weights(made.key, made.path / "student", made.path / "student")
 
 
@@ -324,35 +331,44 @@ def run_fitting(
 
 
 def measure_cost(base: Base, name: str, final: Weights, student: Weights, documents: Fitted | None) -> Artifact:
-    """`COST`: weights, dims, and how long a query and a document take, by the smaller student and by the final one
-    in turn, so that their ratio holds on a busy machine too."""
+    """`COST`: weights, dims, and how long a query and a document take, by the smaller student and by the final one in
+    turn, so that their ratio holds on a busy machine too."""
     run = base.run
 
     def build(work: Work) -> None:
         corpus = base.collection.corpus
-        queries = corpus.query_texts(base.collection.train_rows[:TIMED_QUERIES].tolist())
-        texts = list(corpus.document_texts()[:TIMED_DOCUMENTS])
-        found = {
-            "final": cost_of(student_from(final.student, run.config), queries, texts),
-            "smaller": cost_of(student_from(student.student, run.config), queries, texts),
+        both = {
+            "final": student_from(final.student, run.config),
+            "smaller": student_from(student.student, run.config),
         }
+        texts = {
+            "query_ms": corpus.query_texts(base.collection.train_rows[:TIMED].tolist()),
+            "document_ms": list(corpus.document_texts()[:TIMED]),
+        }
+        found: dict[str, dict[str, float]] = {
+            whose: {
+                "parameters": sum(parameter.numel() for parameter in one.model.parameters()),
+                "dims": one.dims,
+            }
+            for whose, one in both.items()
+        }
+        for what, some in texts.items():
+            for whose, milliseconds in timed_in_turn(both, what, some).items():
+                found[whose][what] = milliseconds
         write_json(work.folder / COST, found)
-        work.counts.update(
-            dims=found["smaller"]["dims"], queries_times=found["final"]["query_ms"] / found["smaller"]["query_ms"]
-        )
+        times = found["final"]["query_ms"] / found["smaller"]["query_ms"]
+        work.counts.update(dims=found["smaller"]["dims"], queries_times=times)
 
     return run.runner.stage(f"{name}/cost", 1, {}, [final.key, student.key, base.tokens], build)
 
 
-def cost_of(student: Student, queries: Sequence[str], documents: Sequence[str]) -> dict[str, float]:
-    """Weights, dims, milliseconds of a query alone (the median), and documents a second."""
-    one = latency(lambda text: student.model.encode_query([text], show_progress_bar=False), queries)
-    began = time.perf_counter()
-    student.model.encode_document(documents, show_progress_bar=False)
-    seconds = time.perf_counter() - began
-    return {
-        "parameters": sum(parameter.numel() for parameter in student.model.parameters()),
-        "dims": student.dims,
-        "query_ms": one.p50_ms,
-        "documents_a_second": len(documents) / seconds,
-    }
+def timed_in_turn(students: Mapping[str, Student], what: str, texts: Sequence[str]) -> dict[str, float]:
+    """The median milliseconds that each student takes for a text alone."""
+    taken: dict[str, list[float]] = {whose: [] for whose in students}
+    for text in [texts[0], *texts]:  # the first warms up
+        for whose, one in students.items():
+            encode = one.model.encode_query if what == "query_ms" else one.model.encode_document
+            began = time.perf_counter()
+            encode([text], show_progress_bar=False)
+            taken[whose].append((time.perf_counter() - began) * 1000)
+    return {whose: statistics.median(milliseconds[1:]) for whose, milliseconds in taken.items()}

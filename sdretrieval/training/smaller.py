@@ -7,6 +7,7 @@ Legend: T texts, B texts of a batch, V tokens of the vocabulary, D dims of the s
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sdretrieval.encode.batches import budget_batches, features_of, usual_batch_tokens
+from sdretrieval.encode.batches import budget_batches, features_of, is_static, usual_batch_tokens
 from sdretrieval.encode.encoder import Precision, encode_sequences
 from sdretrieval.encode.student import Student
 from sdretrieval.errors import ModelError, NumericError
@@ -153,6 +154,8 @@ class VectorBatches:
         positions_B = np.sort(np.asarray([visit["position"] for visit in visits], dtype=np.int64))
         device = self.model.device.type
         most = PART_TOKENS if device == "cpu" else usual_batch_tokens(device)
+        if is_static(self.model):  # nothing is padded, and each part would have a gradient of the whole table
+            most = sys.maxsize
         batch: dict[str, Any] = {}
         targets: list[Array] = []
         for group, start, end in zip(self.texts, self._starts, self._starts[1:], strict=False):
