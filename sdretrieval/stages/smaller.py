@@ -113,7 +113,7 @@ def measured(
     text = described(cfg) + ("; documents as the final student encodes them" if documents else "")
     system = measure_student(run, base.collection, name, name, text, vectors)
     index = index_vectors(run, base.collection, f"{name}/index", vectors)
-    cost = measure_cost(base, name, final.student, fitted.student, documents)
+    cost = measure_cost(base, name, final.student, fitted.student)
     return Smaller(name, system, fitted.student, documents.student if documents else None, vectors, index, cost)
 
 
@@ -330,7 +330,7 @@ def run_fitting(
     work.counts.update(trained.counts)
 
 
-def measure_cost(base: Base, name: str, final: Weights, student: Weights, documents: Fitted | None) -> Artifact:
+def measure_cost(base: Base, name: str, final: Weights, student: Weights) -> Artifact:
     """`COST`: weights, dims, and how long a query and a document take, by the smaller student and by the final one in
     turn, so that their ratio holds on a busy machine too."""
     run = base.run
