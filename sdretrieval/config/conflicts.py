@@ -255,8 +255,13 @@ def probes(config: Config) -> bool:
     return config.probe.guard or by_probe(config)
 
 
-def learns_labels(config: Config) -> bool:
-    """Whether training has a term for labels, and there is some document known to be relevant."""
+def knows_labels(config: Config) -> bool:
+    """Whether there is some document known to be relevant."""
     corpus = config.corpus
-    known = corpus.labels or corpus.generated_queries > 0 or corpus.verdicts is not None
-    return config.train.hard_label_weight > 0 and known
+    return corpus.labels or corpus.generated_queries > 0 or corpus.verdicts is not None
+
+
+def learns_labels(config: Config) -> bool:
+    """Whether training learns from labels, and there are some."""
+    in_target = config.targets.label_evidence > 0 and config.train.loss != "embedding"
+    return knows_labels(config) and (config.train.hard_label_weight > 0 or in_target)
