@@ -12,7 +12,8 @@ from sdretrieval.mining.candidates import Candidates
 from sdretrieval.mining.mine import MiningReport
 from sdretrieval.stages.gate import Generation
 from sdretrieval.targets.build import Targets
-from sdretrieval.targets.confidence import QueryWeightReport
+from sdretrieval.targets.confidence import EXAMPLES, QueryWeightReport
+from sdretrieval.targets.doubts import disagreements
 from sdretrieval.targets.false_negatives import FalseNegativeReport
 
 EXCERPT = 200
@@ -24,7 +25,8 @@ def mining_of(one: Generation, corpus: Corpus) -> dict[str, Any]:
 
     `lists_left_out` of `lists` held fewer than two documents. `false_negatives`: what the rule took out of the
     hard-label term, None if the config has no rule. `query_weights`: how far queries are trusted, and those that
-    count nothing, None if all count alike.
+    count nothing, None if all count alike. `disagreements`: queries without a known positive on whose first document
+    student and teacher differ, None if all have one.
     """
     report = MiningReport.from_json(read_json(one.mined.path / "report.json"))
     candidates = Candidates.load(one.mined.path)
@@ -40,6 +42,7 @@ def mining_of(one: Generation, corpus: Corpus) -> dict[str, Any]:
         "examples": examples,
         "false_negatives": _false_negatives(one, candidates, corpus),
         "query_weights": _query_weights(one, candidates, corpus),
+        "disagreements": _disagreements(one, candidates, corpus),
     }
 
 
@@ -77,6 +80,19 @@ def _query_weights(one: Generation, candidates: Candidates, corpus: Corpus) -> d
         examples.append({"trust": example.trust, **_texts(corpus, int(candidates.query_rows_Q[position]), best)})
     edges = [float(edge) for edge in np.linspace(0.0, 1.0, len(report.trust_histogram) + 1)]
     return {**report.to_json(), "examples": examples, "edges": edges}
+
+
+def _disagreements(one: Generation, candidates: Candidates, corpus: Corpus) -> dict[str, Any] | None:
+    unjudged = sum(not known.any() for known in candidates.positive)
+    if one.targets is None or not unjudged:
+        return None
+    found = disagreements(Targets.load(one.targets.path).log_probs, candidates.scores, candidates.positive)
+    examples = []
+    for doubt in found[:EXAMPLES]:
+        query, rows = int(candidates.query_rows_Q[doubt.query_position]), candidates.rows[doubt.query_position]
+        student, teacher = (_texts(corpus, query, int(rows[place])) for place in (doubt.doubted, doubt.rival))
+        examples.append({"query": student["query"], "student": student["document"], "teacher": teacher["document"]})
+    return {"queries": unjudged, "found": len(found), "examples": examples}
 
 
 def _texts(corpus: Corpus, query_row: int, document_row: int) -> dict[str, str]:

@@ -241,6 +241,10 @@ def test_a_run_without_labels_is_an_estimate_and_may_have_the_hard_label_control
     assert "hard_labels" in result.report["measures"]
     updates = {r["stage"]: r["counts"]["updates"] for r in ledger_of(result.folder) if "updates" in r["counts"]}
     assert updates["1/train"] == updates["1/train:hard_labels"]
+    differing = result.details["mining"]["1"]["disagreements"]
+    assert 0 < len(differing["examples"]) <= differing["found"] <= differing["queries"]
+    assert all(one["student"] != one["teacher"] for one in differing["examples"])
+    assert differing["examples"][0]["teacher"] in page and "the cheapest to label" in page
 
 
 # --- teachers that cost
