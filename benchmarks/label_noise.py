@@ -1,12 +1,13 @@
 """Targets made of labels and a teacher, of which some labels are wrong: which one still teaches?
 
-    python -m benchmarks.label_noise DATA --vectors FOLDER [--collections a,b] [--seeds N] [--rows NAME]
+    python -m benchmarks.label_noise DATA --vectors FOLDER [--collections a,b] [--seeds N] [--rows NAME] [--split SPLIT]
 
 DATA and FOLDER as of `benchmarks.mixing`; each collection has a train split, of which at most `MOST_TRAIN` queries are
 used. A share of them has wrong labels: `plausible` ones (another document of the base's 20 best) or `random` ones. An
 adapter (a linear map of queries and documents that starts as the identity) follows a target over all documents of a
 batch: `UPDATES` of Adam at `RATE`, `BATCH` queries with `SAMPLED` candidates each. The teacher is the softmax at
-`TEMPERATURE` of cos + 2 sigma BM25 / norm.
+`TEMPERATURE` of cos + 2 sigma BM25 / norm. The split `unseen` is the test queries none of whose relevant documents is a
+train label: what an adapter remembers does not help there.
 
 Test queries are read: this compares methods, and no run chooses anything by it.
 """
@@ -14,17 +15,17 @@ Test queries are read: this compares methods, and no run chooses anything by it.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from benchmarks.label_targets import FREE, TARGETS, Step, Target
 from benchmarks.lexical_half import ndcg
 from benchmarks.mixing import load_vectors
 from sdretrieval.corpus.sources import open_corpus
@@ -41,106 +42,16 @@ TEMPERATURE, UNIT_HITS = 0.05, 100
 COLLECTIONS, MODEL = "feedbackqa,scifact,wikiqa", "all-MiniLM-L6-v2"
 NOISES = (("none", 0.0), ("plausible", 0.2), ("plausible", 0.4), ("random", 0.2), ("random", 0.4))
 
-
-class Step(NamedTuple):
-    """One batch's logits (B, M): the teacher's, the base's, the learning student's own (no gradient); what is labelled;
-    and how much of the training is over, 0 to 1."""
-
-    teacher_BM: Tensor
-    base_BM: Tensor
-    student_BM: Tensor
-    positive_BM: Tensor
-    progress: float
+NOISE_OF = {
+    "noise": NOISES,
+    "relabelled": (NOISES[0], NOISES[2]),
+    "smoothing": NOISES[:2],
+    "schedule": (NOISES[0], NOISES[2]),
+}
 
 
-Target = Callable[[Step], Tensor]
-"""Probabilities (B, M), a row of weight 1 summing to 1."""
 Lesson = tuple[Target, Tensor | None]
 """A target, and how much each train query counts, if not all alike."""
-
-
-def labels_of(step: Step) -> Tensor:
-    """Even over the labelled documents; 0 everywhere without one."""
-    return step.positive_BM / step.positive_BM.sum(dim=1, keepdim=True).clamp_min(1)
-
-
-def mixed(step: Step, weight: float) -> Tensor:
-    """`weight` of the labels, the rest the teacher's."""
-    return (1 - weight) * step.teacher_BM.softmax(1) + weight * labels_of(step)
-
-
-def evidence(step: Step, units: float) -> Tensor:
-    """A label is evidence of so many nats beside the teacher's logits (`targets.label_evidence`)."""
-    return (step.teacher_BM + units * step.positive_BM).softmax(1)
-
-
-def own(step: Step, units: float) -> Tensor:
-    """The same beside the student as it is now, with BM25's evidence."""
-    return (step.student_BM + step.teacher_BM - step.base_BM + units * step.positive_BM).softmax(1)
-
-
-def bounded(step: Step, power: float) -> Tensor:
-    """Labels weighed by the student's own probability of them: generalised cross entropy (Zhang and Sabuncu 2018)."""
-    label_BM = labels_of(step)
-    return label_BM * (step.student_BM.softmax(1) * label_BM).sum(1, keepdim=True) ** power
-
-
-def uniform(step: Step, share: float) -> Tensor:
-    """Label smoothing (Szegedy et al. 2016)."""
-    return (1 - share) * labels_of(step) + share / step.positive_BM.shape[1]
-
-
-def softened(step: Step, share: float, heat: float) -> Tensor:
-    """A share of the student's own distribution at `heat` times its temperature."""
-    return (1 - share) * labels_of(step) + share * (step.student_BM / heat).softmax(1)
-
-
-def heated(step: Step, first: float, last: float) -> Tensor:
-    """The teacher at a temperature that goes from `first` to `last` times the usual one."""
-    return (step.teacher_BM / (first * (last / first) ** step.progress)).softmax(1)
-
-
-def trusted(step: Step, first: float, last: float) -> Tensor:
-    """Labels whose weight goes from `first` to `last`, beside the teacher."""
-    return mixed(step, first + (last - first) * step.progress)
-
-
-TARGETS: dict[str, dict[str, Target]] = {
-    "noise": {
-        "hard labels": labels_of,
-        "teacher alone": lambda step: step.teacher_BM.softmax(1),
-        "mixed 2 : 1": partial(mixed, weight=2 / 3),
-        "evidence 4": partial(evidence, units=4.0),
-        "evidence 6": partial(evidence, units=6.0),
-        "evidence 4, the student as it learns": partial(own, units=4.0),
-        "bounded 0.7": partial(bounded, power=0.7),
-    },
-    "smoothing": {
-        "hard labels": labels_of,
-        "uniform 0.1": partial(uniform, share=0.1),
-        "uniform 0.3": partial(uniform, share=0.3),
-        "own output 0.1": partial(softened, share=0.1, heat=2.0),
-        "own output 0.3": partial(softened, share=0.3, heat=2.0),
-        "own output 0.5": partial(softened, share=0.5, heat=2.0),
-        "own output 0.5, not softened": partial(softened, share=0.5, heat=1.0),
-        "teacher 0.1": partial(mixed, weight=0.9),
-        "teacher 0.3": partial(mixed, weight=0.7),
-        "teacher 0.5": partial(mixed, weight=0.5),
-    },
-    "schedule": {
-        "teacher alone": partial(heated, first=1.0, last=1.0),
-        "temperature x 2": partial(heated, first=2.0, last=2.0),
-        "temperature x 0.5": partial(heated, first=0.5, last=0.5),
-        "temperature x 2 to x 0.5": partial(heated, first=2.0, last=0.5),
-        "temperature x 0.5 to x 2": partial(heated, first=0.5, last=2.0),
-        "labels 0.5": partial(trusted, first=0.5, last=0.5),
-        "labels 0 to 1": partial(trusted, first=0.0, last=1.0),
-        "labels 1 to 0": partial(trusted, first=1.0, last=0.0),
-    },
-}
-FREE = "teacher alone", *(name for name in TARGETS["schedule"] if "temperature" in name)
-"""Targets in which labels have no part."""
-NOISE_OF = {"noise": NOISES, "smoothing": NOISES[:2], "schedule": (NOISES[0], NOISES[2])}
 
 
 @dataclass(frozen=True)
@@ -192,6 +103,11 @@ def load(folder: Path, vectors: Path) -> Case:
         for q, row in enumerate(rows):
             gain_QN[q, relevant(corpus, row, split)] = 1
         splits[name] = Judged([corpus.query_ids[row] for row in rows], all_QD[rows], gain_QN)
+    seen = sorted({document for of in labels for document in of.tolist()})
+    fresh_Q = ~(splits["test"].gain_QN[:, seen] > 0).any(1)
+    of = splits["test"]
+    ids = [query for query, fresh in zip(of.ids, fresh_Q, strict=True) if fresh]
+    splits["unseen"] = Judged(ids, of.queries_QD[torch.from_numpy(fresh_Q)], of.gain_QN[fresh_Q])
     return Case(
         folder.name, documents_ND, all_QD[train], cosines_QN / TEMPERATURE, teacher_QN / TEMPERATURE, labels, splits
     )
@@ -370,7 +286,7 @@ def main() -> None:
     parser.add_argument("--collections", default=COLLECTIONS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", choices=(*TARGETS, "weights"), default="noise")
-    parser.add_argument("--split", choices=("dev", "test"), default="test")
+    parser.add_argument("--split", choices=("dev", "test", "unseen"), default="test")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     against = next(iter(TARGETS.get(asked.rows, {"all alike": None})))

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from benchmarks import doubts, label_noise
-from benchmarks.label_noise import WRONG_TOP, Case, Judged, Step, corrupted, evidence, load, mixed, rows_of, table
+from benchmarks.label_noise import WRONG_TOP, Case, Judged, corrupted, load, rows_of, table
+from benchmarks.label_targets import TARGETS, Step, evidence, mixed
 from sdretrieval.training.losses import with_labels
 from tests.helpers.tiny import write_random_vectors
 
@@ -46,7 +47,7 @@ def test_the_targets_are_the_products_and_sum_to_one() -> None:
     torch.testing.assert_close(
         evidence(step, 4.0), with_labels(teacher_BM.log_softmax(1), positive_BM, 4.0).exp(), rtol=1e-4, atol=1e-5
     )
-    for targets in (label_noise.TARGETS["noise"], label_noise.TARGETS["smoothing"], label_noise.TARGETS["schedule"]):
+    for targets in TARGETS.values():
         for name, target in targets.items():
             if not name.startswith("bounded"):  # which weighs queries by it
                 torch.testing.assert_close(target(step).sum(1), torch.ones(3), msg=name)
@@ -85,4 +86,8 @@ def test_a_collection_is_read_with_its_dev_and_test_apart(tiny_corpus: Path, tmp
     finally:
         label_noise.UNIT_HITS = kept
     assert found.teacher_QN.shape == (len(found.labels), len(found.documents_ND))
-    assert set(found.splits) == {"dev", "test"} and found.splits["test"].gain_QN.sum() >= len(found.splits["test"].ids)
+    assert set(found.splits) == {"dev", "test", "unseen"} and found.splits["test"].gain_QN.sum() >= len(
+        found.splits["test"].ids
+    )
+    seen = sorted({document for of in found.labels for document in of.tolist()})
+    assert not found.splits["unseen"].gain_QN[:, seen].any()

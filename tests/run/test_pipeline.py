@@ -183,6 +183,17 @@ def test_a_live_teacher_shares_scores_but_not_targets_with_a_frozen_one(
     assert np.abs(taught - vectors_ND(finished.folder, "2/encode")).max() > 1e-4
 
 
+def test_labels_as_evidence_teach_another_student_and_leave_the_control_as_it_is(
+    make_config: MakeConfig, finished: RunResult, finished_copy: Path
+) -> None:
+    lines = len(ledger_of(finished_copy / "tiny"))
+    result = run(make_config("targets.label_evidence=4", "evaluate.controls=[hard_labels]"), finished_copy)
+    made = made_in(result.folder, after=lines)
+    assert made[:2] == ["1/targets", "1/train"] and "1/train:hard_labels" not in made
+    taught = vectors_ND(result.folder, "2/encode")
+    assert np.abs(taught - vectors_ND(finished.folder, "2/encode")).max() > 1e-4
+
+
 def test_an_earlier_runs_systems_leave_its_folder(make_config: MakeConfig, finished_copy: Path) -> None:
     names = {path.name.split(".")[0] for path in (finished_copy / "tiny" / "runs").iterdir()}
     assert {"generation_1", "shuffled_teacher"} <= names
