@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sdretrieval.ragged import Ragged
-from sdretrieval.targets.calibrate import check_same_lists
+from sdretrieval.targets.calibrate import Floats, check_same_lists, reduced
 
 
 class Doubt(NamedTuple):
@@ -62,6 +62,21 @@ def disagreements(scores: Ragged, student: Ragged, positive: Ragged) -> list[Dou
         if own[first] < own[rival]:
             found.append(Doubt(position, first, rival, float(own[rival] - own[first])))
     return _furthest_first(found)
+
+
+def label_shares(log_probs: Ragged, positive: Ragged, evidence: float) -> Floats:
+    """Which share of each list's target its labels keep as evidence of so many nats (`with_labels`), 0 to 1, float64
+    (Q,); NaN for a list without a label that the teacher scored.
+
+    `log_probs`: the teacher's, log-sum-exp 0 in each list. Raises WorkError if the lists do not agree.
+    """
+    check_same_lists("positive", positive, "log_probs", log_probs)
+    own_Q = reduced(
+        np.add, np.where(positive.values_T, np.exp(log_probs.values_T.astype(np.float64)), 0.0), positive, 0.0
+    )
+    scored_Q = reduced(np.add, positive.values_T & ~np.isneginf(log_probs.values_T), positive, 0.0) > 0
+    odds_Q = own_Q * np.exp(evidence)
+    return np.where(scored_Q, odds_Q / (odds_Q + np.maximum(1.0 - own_Q, 0.0)), np.nan)
 
 
 def _furthest_first(found: list[Doubt]) -> list[Doubt]:

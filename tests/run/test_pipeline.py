@@ -187,11 +187,17 @@ def test_labels_as_evidence_teach_another_student_and_leave_the_control_as_it_is
     make_config: MakeConfig, finished: RunResult, finished_copy: Path
 ) -> None:
     lines = len(ledger_of(finished_copy / "tiny"))
-    result = run(make_config("targets.label_evidence=4", "evaluate.controls=[hard_labels]"), finished_copy)
+    result = run(make_config("targets.label_evidence=0.5", "evaluate.controls=[hard_labels]"), finished_copy)
     made = made_in(result.folder, after=lines)
     assert made[:2] == ["1/targets", "1/train"] and "1/train:hard_labels" not in made
     taught = vectors_ND(result.folder, "2/encode")
     assert np.abs(taught - vectors_ND(finished.folder, "2/encode")).max() > 1e-4
+    labels = result.details["mining"]["1"]["labels"]
+    assert finished.details["mining"]["1"]["labels"] is None
+    assert 0 < len(labels["examples"]) <= labels["doubted"] <= labels["queries"]
+    shares = [one["share"] for one in labels["examples"]]
+    assert shares == sorted(shares) and shares[-1] < 0.5
+    assert labels["examples"][0]["label"] in (result.folder / "report.html").read_text()
 
 
 def test_an_earlier_runs_systems_leave_its_folder(make_config: MakeConfig, finished_copy: Path) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from score_strategies import score_lists
 
 from sdretrieval.ragged import Ragged
-from sdretrieval.targets.doubts import Doubt, disagreements, doubtful_labels
+from sdretrieval.targets.doubts import Doubt, disagreements, doubtful_labels, label_shares
+from sdretrieval.targets.temperature import log_softmax
+from sdretrieval.training.losses import with_labels
 
 SCORES = Ragged.of([[0.2, 0.9, 0.5], [0.1, 0.2], [3.0, -np.inf, 1.0], []], np.float64)
 LABELS = Ragged.of([[True, False, False], [True, False], [False, True, False], []], np.bool_)
@@ -41,6 +45,19 @@ def test_promises_of_doubts(scores: Ragged, data: st.DataObject) -> None:
     for one in differing:
         theirs = student[one.query_position]
         assert not positive[one.query_position].any() and theirs[one.doubted] == theirs.max()
+
+
+@given(score_lists(), st.floats(0, 12), st.data())
+def test_the_share_that_labels_keep_is_that_of_the_target(scores: Ragged, evidence: float, data: st.DataObject) -> None:
+    positive = flags(scores, data)
+    log_probs = log_softmax(scores, 1.0)
+    for own, known, share in zip(log_probs, positive, label_shares(log_probs, positive, evidence), strict=True):
+        if not known.any():
+            assert np.isnan(share)
+            continue
+        row = torch.as_tensor(np.array(own))[None]
+        target = with_labels(row, torch.as_tensor(np.array(known))[None], evidence).exp()[0].numpy()
+        assert share == pytest.approx(target[known].sum(), abs=1e-6)
 
 
 def test_student_and_teacher_differ_only_where_nothing_is_labelled() -> None:
