@@ -1,4 +1,7 @@
-"""`fn-report`: unlabelled candidates that the teacher finds as good as a known positive, for a person to judge.
+"""`fn-report`: pairs that are worth a person's judgement, since labels, student and teacher disagree on them.
+
+Unlabelled candidates that the teacher finds as good as a known positive; labels that it finds far worse than something
+else; the first documents of queries without labels where student and teacher differ.
 
 Legend: Q lists, T candidates in all lists together.
 """
@@ -34,30 +37,37 @@ EXCERPT = 1000
 SHORT_EXCERPT = 90
 """Characters of a text that the table shows."""
 RULES = ("margin", "percent_of_positive")
+KINDS = {
+    "negatives": "likely false negatives",
+    "labels": "labels that may be wrong, each with the document that the teacher prefers",
+    "queries": "queries without labels on whose first document student and teacher differ",
+}
+"""Of pairs to judge, by what `--of` asks for."""
 
 
 def fn_report_command(
     what: ConfigOrRun,
+    of: Annotated[str, typer.Option(help="; ".join(f"{kind}: {text}" for kind, text in KINDS.items()))] = "negatives",
     tsv: Annotated[Path | None,
         typer.Option(metavar="FILE",
             help="write the suspects to a file to mark (.tsv, .csv or .jsonl); marks in it are kept")] = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="write a page of the suspects and the curve")] = None,
-    count: Annotated[int, typer.Option("-n", help="how many suspects")] = 50,
+    count: Annotated[int, typer.Option("-n", help="how many of them")] = 50,
     rule: Annotated[
         str | None, typer.Option(help="margin or percent_of_positive (default: the config's, else margin)")] = None,
     margin: Annotated[float | None, typer.Option(help="replaces targets.false_negatives.margin")] = None,
     percent: Annotated[float | None, typer.Option(help="replaces targets.false_negatives.percent")] = None,
     settings: Settings = None, runs: Runs = None, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Likely false negatives: unlabelled candidates that the teacher finds as good as a known positive."""
+    """Pairs to judge: likely false negatives, labels that may be wrong, queries that are the cheapest to label."""
     check_writable("--tsv", tsv)
     check_writable("--html", html)
     if tsv is not None:
         check_to_mark(tsv)
     with stdout_kept_clean():
         record = suspects_of(
-            what, overrides=settings or (), runs=runs, rule=rule, margin=margin, percent=percent, limit=count
+            what, of=of, overrides=settings or (), runs=runs, rule=rule, margin=margin, percent=percent, limit=count
         )
     kept = write_to_mark(record, tsv) if tsv is not None else 0
     if html is not None:
@@ -65,7 +75,7 @@ def fn_report_command(
     if as_json:
         print_json(record)
         return
-    _print(record)
+    _print(record) if of == "negatives" else _print_doubts(record)
     if tsv is not None:
         marks = f" ({kept} marked line{'s' * (kept != 1)} kept)" if kept else ""
         say(f"to mark: {tsv}{marks}: write relevant or not into its first column, then --set corpus.verdicts={tsv}")
@@ -110,10 +120,24 @@ def _print(record: dict[str, Any]) -> None:
     say("", curve["advice"])
 
 
+def _print_doubts(record: dict[str, Any]) -> None:
+    from sdretrieval.report.page import number
+
+    rows = [
+        [number(one["gap"]), one["is"], excerpt(one["query"], SHORT_EXCERPT), excerpt(one["document"], SHORT_EXCERPT)]
+        for one in record["suspects"]
+    ]
+    if rows:
+        print_table(["behind by", "is", "query", "document"], rows, right=["behind by"])
+    say("", record["sentence"])
+
+
 def render_suspects(record: Mapping[str, Any]) -> str:
     """The record of `suspects_of` as one self-contained HTML page, styled as a run's report; texts are escaped."""
     from sdretrieval.report.page import line_chart, page_template
 
+    if record["of"] != "negatives":
+        return page_template("suspects.html").render(record=record, curve=None, chart=None)
     points = [
         {"generation": f"{one['value']:g}", "dev": one["removed_share"], "test": one["caught_share"]}
         for one in record["curve"]["settings"]
@@ -124,13 +148,15 @@ def render_suspects(record: Mapping[str, Any]) -> str:
 
 
 def suspects_of(
-    what: str, *, overrides: Sequence[str] = (), runs: Path | None = None, rule: str | None = None,
-    margin: float | None = None, percent: float | None = None, limit: int = 50,
+    what: str, *, of: str = "negatives", overrides: Sequence[str] = (), runs: Path | None = None,
+    rule: str | None = None, margin: float | None = None, percent: float | None = None, limit: int = 50,
 ) -> dict[str, Any]:  # fmt: skip
-    """The suspects among the first generation's lists, those furthest above their threshold first, and the curve.
+    """Pairs of the first generation's lists that are worth a judgement: of `KINDS`, which `of` names. False negatives
+    come with the curve, those furthest above their threshold first; the others by how far the teacher finds a label, or
+    the student's first document, behind its own best (two pairs each: that one, and the teacher's).
 
     `what`: a run, or a config, of which the stages up to 1/score are made if they are missing. `rule`, `margin` and
-    `percent` replace the config's; without any rule it is `margin`. At most `limit` suspects are listed in full.
+    `percent` replace the config's; without any rule it is `margin`. At most `limit` are listed in full.
 
     Raises RequestError for a rule or number out of range, and what a run raises.
     """
@@ -140,6 +166,7 @@ def suspects_of(
     from sdretrieval.run.api import open_stages
     from sdretrieval.targets.false_negatives import thresholds
 
+    _check_kind(of, rule, margin, percent)
     config, runs, _ = config_or_run(what, overrides, runs)
     section = config.targets.false_negatives
     chosen = _rule(rule, margin, percent, section.rule)
@@ -152,7 +179,10 @@ def suspects_of(
     if limit < 1:
         raise RequestError(f"-n {limit}: expected at least 1")
     with open_stages(config, _stages, "fn-report", runs=runs) as run:
-        return _record(*_stages(run), chosen, numbers, limit)
+        base, mined, scored, weighed = _stages(run)
+        if of == "negatives":
+            return {**_head(base, of), **_negatives(base, mined, scored, weighed, chosen, numbers, limit)}
+        return {**_head(base, of), **_doubts(base, mined, scored, weighed, of, limit)}
 
 
 def write_to_mark(record: dict[str, Any], path: Path) -> int:
@@ -180,6 +210,14 @@ def check_to_mark(path: Path) -> None:
     kept_records(path)
 
 
+def _check_kind(of: str, rule: str | None, margin: float | None, percent: float | None) -> None:
+    if of not in KINDS:
+        raise RequestError(f"--of {of}: expected one of {', '.join(KINDS)}")
+    for name, value in (("rule", rule), ("margin", margin), ("percent", percent)):
+        if of != "negatives" and value is not None:
+            raise RequestError(f"--{name} is of false negatives; found --of {of}; leave one of them out")
+
+
 def _rule(rule: str | None, margin: float | None, percent: float | None, configured: Rule) -> Rule:
     """The rule that was asked for, by its name or by its number; else the config's; else `margin`."""
     if margin is not None and percent is not None:
@@ -201,7 +239,17 @@ def _stages(run: Run) -> tuple[Base, Artifact, Artifact, MixtureWeights]:
     return base, mined, score_base(base, mined), mixture_weights(base)
 
 
-def _record(
+def _head(base: Base, of: str) -> dict[str, Any]:
+    notes, verdicts = base.collection.notes, base.collection.verdicts
+    return {
+        "run": base.run.config.name,
+        "corpus": notes["name"],
+        "of": of,
+        "verdicts": dict(zip(("relevant", "not"), verdicts.pairs, strict=True)),
+    }
+
+
+def _negatives(
     base: Base, mined: Artifact, scored: Artifact, weighed: MixtureWeights, rule: Rule, numbers: dict[str, float],
     limit: int,
 ) -> dict[str, Any]:  # fmt: skip
@@ -213,8 +261,7 @@ def _record(
     from sdretrieval.targets.false_negatives import margin_curve, thresholds
     from sdretrieval.teachers.ensemble import TeacherScores
 
-    collection = base.collection
-    candidates, verdicts = Candidates.load(mined.path), collection.verdicts
+    candidates = Candidates.load(mined.path)
     raw, weights = TeacherScores.load(scored.path), weighed.values()
     mixed, unknown = raw.mixed(weights), raw.unknown(weights)
     known_T = ~unknown.values_T if unknown is not None else np.ones(len(mixed.values_T), dtype=bool)
@@ -222,25 +269,55 @@ def _record(
     judged = candidates.positive.with_values(candidates.positive.values_T & known_T)
     threshold_Q = thresholds(rule, scores, judged, **numbers)
     suspect_T = known_T & ~candidates.positive.values_T & (scores.values_T > per_entry(threshold_Q, scores))
-    confirmed = confirmed_negatives(verdicts, candidates)
+    confirmed = confirmed_negatives(base.collection.verdicts, candidates)
     if confirmed is not None:
         suspect_T &= ~confirmed.values_T
     suspects = np.flatnonzero(suspect_T)
     curve = margin_curve(rule, scores.only(known_T), candidates.positive.only(known_T))
     worst = suspects[np.argsort(-(scores.values_T - per_entry(threshold_Q, scores))[suspects], kind="stable")][:limit]
     return {
-        "run": base.run.config.name,
-        "corpus": collection.notes["name"],
         "rule": rule,
         "value": numbers["margin" if rule == "margin" else "percent"],
         "lists": len(candidates),
         "lists_without_positive": int(np.isinf(threshold_Q).sum()),
         "candidates": int((~candidates.positive.values_T).sum()),
         "found": len(suspects),
-        "verdicts": dict(zip(("relevant", "not"), verdicts.pairs, strict=True)),
-        "suspects": _rows(collection.corpus, candidates, scores, threshold_Q, worst),
+        "suspects": _rows(base.collection.corpus, candidates, scores, threshold_Q, worst),
         "curve": {**asdict(curve), "settings": [one._asdict() for one in curve.settings]},
     }
+
+
+def _doubts(
+    base: Base, mined: Artifact, scored: Artifact, weighed: MixtureWeights, of: str, limit: int
+) -> dict[str, Any]:
+    import numpy as np
+
+    from sdretrieval.mining.candidates import Candidates
+    from sdretrieval.stages.targets import confirmed_negatives
+    from sdretrieval.targets.doubts import disagreements, doubtful_labels
+    from sdretrieval.teachers.ensemble import TeacherScores
+
+    candidates, raw, weights = Candidates.load(mined.path), TeacherScores.load(scored.path), weighed.values()
+    out = [raw.unknown(weights), confirmed_negatives(base.collection.verdicts, candidates)]
+    scores, positive = raw.mixed(weights), candidates.positive
+    for mask in out:
+        if mask is not None:
+            scores = scores.with_values(np.where(mask.values_T, -np.inf, scores.values_T))
+    if of == "labels":
+        found, total = doubtful_labels(scores, positive), int(positive.values_T.sum())
+        names = "label", "teacher's best"
+        what = "the teacher finds an unlabelled document better"
+    else:
+        found, total = disagreements(scores, candidates.scores, positive), sum(not known.any() for known in positive)
+        names = "student's first", "teacher's first"
+        what = "student and teacher have different first documents"
+    rows = [
+        {**_row(base.collection.corpus, candidates, scores, one.query_position, place), "is": name, "gap": one.gap}
+        for one in found[:limit]
+        for name, place in zip(names, (one.doubted, one.rival), strict=True)
+    ]
+    counted = quantity(total, "labels" if of == "labels" else "queries without a known positive")
+    return {"found": len(found), "sentence": f"{len(found)} of {counted}: {what}.", "suspects": rows}
 
 
 def _rows(
@@ -248,29 +325,34 @@ def _rows(
 ) -> list[dict[str, Any]]:
     import numpy as np
 
-    from sdretrieval.corpus import content_digest
-
     list_T = candidates.rows.list_of_entry
     rows = []
     for entry in entries.tolist():
         q = int(list_T[entry])
         known = candidates.rows[q][candidates.positive[q]]
         best = int(known[np.argmax(scores[q][candidates.positive[q]])])
-        query, document = int(candidates.query_rows_Q[q]), int(candidates.rows.values_T[entry])
-        query_text, document_text = corpus.query_texts([query])[0], corpus.document_text(document)
-        rows.append(
-            {
-                "verdict": "",
-                "query": query_text[:EXCERPT],
-                "document": document_text[:EXCERPT],
-                "known_positive": corpus.document_text(best)[:EXCERPT],
-                "teacher_score": round(float(scores.values_T[entry]), 4),
-                "threshold": round(float(threshold_Q[q]), 4),
-                "student_score": round(float(candidates.scores.values_T[entry]), 4),
-                "query_id": corpus.query_ids[query],
-                "document_id": corpus.document_ids[document],
-                "query_digest": content_digest(query_text).hex(),
-                "document_digest": content_digest(document_text).hex(),
-            }
-        )
+        row = _row(corpus, candidates, scores, q, entry - int(candidates.rows.offsets[q]))
+        known_positive = corpus.document_text(best)[:EXCERPT]
+        rows.append({**row, "known_positive": known_positive, "threshold": round(float(threshold_Q[q]), 4)})
     return rows
+
+
+def _row(corpus: Corpus, candidates: Candidates, scores: Ragged, position: int, place: int) -> dict[str, Any]:
+    """A pair to mark: a list's query and the candidate at a place in it."""
+    from sdretrieval.corpus import content_digest
+
+    query, document = int(candidates.query_rows_Q[position]), int(candidates.rows[position][place])
+    query_text, document_text = corpus.query_texts([query])[0], corpus.document_text(document)
+    return {
+        "verdict": "",
+        "query": query_text[:EXCERPT],
+        "document": document_text[:EXCERPT],
+        "known_positive": None,
+        "teacher_score": round(float(scores[position][place]), 4),
+        "threshold": None,
+        "student_score": round(float(candidates.scores[position][place]), 4),
+        "query_id": corpus.query_ids[query],
+        "document_id": corpus.document_ids[document],
+        "query_digest": content_digest(query_text).hex(),
+        "document_digest": content_digest(document_text).hex(),
+    }

@@ -234,34 +234,6 @@ def _measures(config: Config) -> Iterator[Conflict]:
         yield Conflict(("evaluate.teacher_depth", "evaluate.depth"), text)
 
 
-def blind_to_order(config: Config) -> str | None:
-    """What is wrong with `gate.measure` as a probe's, which reranks a student's top: some see no order within it."""
-    (kind, cut), depth = config.gate.measure.split("@"), config.evaluate.teacher_depth
-    if kind not in ("Recall", "P") or int(cut) < depth:
-        return None
-    return (
-        f'found "{config.gate.measure}"; the probe reranks the student\'s top {depth} '
-        "(evaluate.teacher_depth), whose order such a cut does not see; expected a shorter cut, or nDCG"
-    )
-
-
-def by_probe(config: Config) -> bool:
-    """Whether the probe chooses the weights."""
-    return any(member.weight == "auto" for member in members_of(config.teacher))
-
-
-def probes(config: Config) -> bool:
-    """Whether a run probes: for the weights, or to train nothing if there is nothing to learn."""
-    return config.probe.guard or by_probe(config)
-
-
-def learns_labels(config: Config) -> bool:
-    """Whether training has a term for labels, and there is some document known to be relevant."""
-    corpus = config.corpus
-    known = corpus.labels or corpus.generated_queries > 0 or corpus.verdicts is not None
-    return config.train.hard_label_weight > 0 and known
-
-
 def _smaller(config: Config) -> Iterator[Conflict]:
     names: list[str] = []
     for position, one in enumerate(config.smaller):
@@ -284,3 +256,36 @@ def _smaller(config: Config) -> Iterator[Conflict]:
             "one smaller student cannot follow both; expected none, or student.train both or adapter"
         )
         yield Conflict(("smaller", "student.train"), text)
+
+
+def blind_to_order(config: Config) -> str | None:
+    """What is wrong with `gate.measure` as a probe's, which reranks a student's top: some see no order within it."""
+    (kind, cut), depth = config.gate.measure.split("@"), config.evaluate.teacher_depth
+    if kind not in ("Recall", "P") or int(cut) < depth:
+        return None
+    return (
+        f'found "{config.gate.measure}"; the probe reranks the student\'s top {depth} '
+        "(evaluate.teacher_depth), whose order such a cut does not see; expected a shorter cut, or nDCG"
+    )
+
+
+def by_probe(config: Config) -> bool:
+    """Whether the probe chooses the weights."""
+    return any(member.weight == "auto" for member in members_of(config.teacher))
+
+
+def probes(config: Config) -> bool:
+    """Whether a run probes: for the weights, or to train nothing if there is nothing to learn."""
+    return config.probe.guard or by_probe(config)
+
+
+def knows_labels(config: Config) -> bool:
+    """Whether there is some document known to be relevant."""
+    corpus = config.corpus
+    return corpus.labels or corpus.generated_queries > 0 or corpus.verdicts is not None
+
+
+def learns_labels(config: Config) -> bool:
+    """Whether training learns from labels, and there are some."""
+    in_target = config.targets.label_evidence > 0 and config.train.loss != "embedding"
+    return knows_labels(config) and (config.train.hard_label_weight > 0 or in_target)

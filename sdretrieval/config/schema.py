@@ -236,6 +236,10 @@ class TargetsConfig(Section):
         expects=TEMPERATURE_TEXT,
     )
     target_perplexity: Number = identity("median perplexity that temperature auto aims at", 3.0, gt=1, le=MOST)
+    label_evidence: Number = identity(
+        "nats that a label adds to its document's log-probability in the target; 0 leaves labels out of it",
+        0.0, ge=0, le=100,
+    )  # fmt: skip
     false_negatives: FalseNegativesConfig = identity("rule for the hard-label term", FalseNegativesConfig())
     query_weights: QueryWeightsConfig = identity("how much each query counts", QueryWeightsConfig())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sdretrieval.chat import ServedModel
-from sdretrieval.config.conflicts import learns_labels, member_paths
+from sdretrieval.config.conflicts import knows_labels, member_paths
 from sdretrieval.config.index_section import settings_from
 from sdretrieval.config.schema import Config, CorpusConfig, FalseNegativesConfig, GenerateConfig, TargetsConfig
 from sdretrieval.config.teachers import (
@@ -111,11 +111,16 @@ def _labels(config: Config) -> Iterator[str]:
         )
     if not made and corpus.example_queries is not None:
         yield "corpus.example_queries: has no effect: no query is made from documents that could follow them"
-    if config.train.hard_label_weight > 0 and not learns_labels(config):
-        yield (
-            f"train.hard_label_weight: {config.train.hard_label_weight:g} has no effect: corpus.labels is false and no "
-            "queries are generated, so no positive is known"
-        )
+    asked = {
+        "train.hard_label_weight": config.train.hard_label_weight,
+        "targets.label_evidence": config.targets.label_evidence,
+    }
+    for name, value in asked.items():
+        if value > 0 and not knows_labels(config):
+            yield (
+                f"{name}: {value:g} has no effect: corpus.labels is false and no queries are generated, so no positive "
+                "is known"
+            )
     if config.targets.false_negatives.rule != "none" and config.train.hard_label_weight == 0:
         yield (
             f"targets.false_negatives.rule: {config.targets.false_negatives.rule} has no effect: it masks only the "
@@ -139,7 +144,13 @@ def _unused_by_loss(config: Config) -> Iterator[str]:
         yield f"train.margin_scale: {train.margin_scale:g} has no effect: train.loss is {train.loss}, not margin_mse"
     if train.loss == "embedding" and train.scope != "auto":
         yield f"train.scope: {train.scope} has no effect: train.loss is embedding, which follows vectors, not lists"
+    if train.loss == "embedding" and targets.label_evidence > 0:
+        yield (
+            f"targets.label_evidence: {targets.label_evidence:g} has no effect: train.loss is embedding, which follows "
+            "vectors, not distributions; train.hard_label_weight has labels beside them"
+        )
     heated = targets.temperature != "auto" or targets.target_perplexity != _default(TargetsConfig, "target_perplexity")
+    heated = heated and not (train.loss == "margin_mse" and targets.label_evidence > 0)  # nats times T are scores
     if train.loss != "listwise_kl" and heated and targets.query_weights.by in ("none", "confidence"):
         name = "temperature" if targets.temperature != "auto" else "target_perplexity"
         value = _shown(getattr(targets, name))

@@ -26,7 +26,8 @@ SHOWN_QUERIES = 8
 def build_details(results: Results, figures: Figures, report: Mapping[str, Any]) -> dict[str, Any]:
     """What the HTML page shows beyond report.json."""
     split, measure = results.run.config.evaluate.split, results.run.config.evaluate.measures[0]
-    mining = {str(one.number): mining_of(one, results.base.collection.corpus) for one in results.generations}
+    evidence = results.run.config.targets.label_evidence
+    mining = {str(one.number): mining_of(one, results.base.collection.corpus, evidence) for one in results.generations}
     return {
         "headline": headline(report),
         "table": table_rows(results, figures),

@@ -63,10 +63,7 @@ def notes(results: Results, report: Mapping[str, Any]) -> list[str]:
         listed = ", ".join(f"{value:.4f} (seed {seed})" for seed, value in means)
         lines.insert(0, f"{config.evaluate.measures[0]} of final by seed: {listed}.")
     if results.generations and results.generations[0].scores is None:
-        lines.append(
-            "The probe found no teacher better than the student, so training learned from labels alone "
-            "(train.hard_label_weight)."
-        )
+        lines.append("The probe found no teacher better than the student, so training learned from labels alone.")
     lines += _seen_note(report["seen_positives"])
     if repeated := results.base.collection.notes["repeated_queries"]:
         lines.append(f"Training leaves out {quantity(repeated, 'queries')} whose text is in two splits.")

@@ -208,7 +208,7 @@ def objective_of(results: Results) -> Objective | None:
     estimate = result["estimate"] and not result["predicted"]
     mark = f" (an estimate: dev queries were made from documents{judged})" if estimate else ""
     labels = learns_labels(config) and result["decided"]
-    what = "so it learns from labels alone (train.hard_label_weight)" if labels else "so nothing is trained"
+    what = "so it learns from labels alone" if labels else "so nothing is trained"
     say(
         lambda: logger.warning(
             "nothing to learn from this teacher, %s%s: %s To train all the same, set probe.guard: false",

@@ -56,6 +56,7 @@ def make_loss(
     if data.objective == "hard":
         return ListwiseDistillation(model, kl_weight=0.0, hard_label_weight=1.0, **common)
     common["hard_label_weight"] = cfg.hard_label_weight
+    common["label_evidence"] = data.config.targets.label_evidence
     if cfg.loss == "embedding":
         return EmbeddingDistillation(model, **common)
     if cfg.loss == "listwise_kl":

@@ -22,6 +22,7 @@ from sdretrieval.training.losses import (
     margin_mse,
     masked_log_softmax,
     weighted_mean,
+    with_labels,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Distillation(nn.Module):
 
     `labelled_share`: of the training's queries, those with a known positive. InfoNCE is a mean over these; divided by
     the queries of a batch and this share, not by the labelled ones that the batch happens to have, each counts the same
-    whichever queries share its batch.
+    whichever queries share its batch. `label_evidence`: of `with_labels`, 0 = the teacher's target as it is.
 
     Regime: `features` = [queries, documents part 1, part 2, ...]: model inputs, documents in parts of similar length.
     `labels` (from `Collator`): order_M puts the parts' rows back in column order; target_log_probs_BM (-inf =
@@ -70,12 +71,14 @@ class Distillation(nn.Module):
         student_temperature: float,
         hard_label_weight: float = 0.0,
         labelled_share: float = 1.0,
+        label_evidence: float = 0.0,
         live: LiveTargets | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.student_temperature = student_temperature
         self.hard_label_weight, self.labelled_share = hard_label_weight, labelled_share
+        self.label_evidence = label_evidence
         self._live = live
         self.step = 0
 
@@ -94,6 +97,9 @@ class Distillation(nn.Module):
             scores_BM = scores_BM + labels["half_BM"].to(scores_BM.dtype)
         if self._live is not None:
             labels = {**labels, "target_log_probs_BM": self._live.targets(queries, parts, labels)}
+        if self.label_evidence:
+            known = with_labels(labels["target_log_probs_BM"], labels["positive_BM"], self.label_evidence)
+            labels = {**labels, "target_log_probs_BM": known}
         term = self.teacher_term(queries_BD, documents_MD, scores_BM, labels)
         terms = {} if term is None else {self.name: term}
         if self.hard_label_weight:

@@ -34,6 +34,19 @@ def listwise_kl(student_BM: Tensor, target_log_probs_BM: Tensor, temperature: fl
     return weighted_mean(per_query, weight_B)
 
 
+def with_labels(target_log_probs_BM: Tensor, positive_BM: Tensor, evidence: float) -> Tensor:
+    """The target once the labels are known: p(d) e^evidence / Z for a known positive d, p(d) / Z for the others.
+
+    That is Bayes' rule if a label is right with probability 1 - e and else falls on any of K documents alike, with
+    evidence = log(K (1 - e) / e) nats: the same for all labels, so that one which the teacher finds next to impossible
+    stays improbable. `target_log_probs_BM` as of `listwise_kl`; what is excluded stays so. Reed et al. (2015) mix the
+    label and the prediction with fixed shares.
+    """
+    excluded_BM = torch.isneginf(target_log_probs_BM)
+    log_probs_BM = masked_log_softmax(target_log_probs_BM + evidence * positive_BM, excluded_BM)
+    return log_probs_BM.masked_fill(excluded_BM, float("-inf"))
+
+
 def weighted_mean(values_B: Tensor, weight_B: Tensor) -> Tensor:
     """Mean of weight x value over the batch, divided by its size and not by its weights.
 

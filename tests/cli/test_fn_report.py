@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from sdretrieval.corpus import load_corpus
 from sdretrieval.corpus.verdicts import COLUMNS
 from tests.cli.conftest import Call, Finished
+from tests.helpers.runs.tiny_runs import artifact
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -72,6 +74,34 @@ def test_marks_are_truth_in_a_later_run_and_no_suspects_any_more(
     assert not set(first[:2]) & set(pairs)
 
 
+def test_doubtful_labels_come_with_what_the_teacher_prefers(finished: Finished, call: Call, tmp_path: Path) -> None:
+    to_mark, page = tmp_path / "marks.tsv", tmp_path / "page.html"
+    ask = ["fn-report", "tiny", "--runs", finished.runs, "--of", "labels", "-n", 3]
+    found = call(*ask, "--json", "--tsv", to_mark, "--html", page).json()
+    assert found["found"] >= 3 and [one["is"] for one in found["suspects"]] == ["label", "teacher's best"] * 3
+    corpus = load_corpus(artifact(finished.runs / "tiny", "0/corpus") / "corpus")
+    labels = {(query, document) for query, known in corpus.qrels["train"].items() for document in known}
+    pairs = [(row["query_id"], row["document_id"]) for row in rows_of(to_mark)]
+    assert [pair in labels for pair in pairs] == [True, False] * 3
+    for label, best in zip(found["suspects"][::2], found["suspects"][1::2], strict=True):
+        assert label["query"] == best["query"] and label["teacher_score"] < best["teacher_score"]
+    assert found["sentence"] in page.read_text(encoding="utf8")
+    assert found["sentence"] in call(*ask).out
+
+
+def test_queries_to_label_are_marked_and_become_truth(finished: Finished, call: Call, tmp_path: Path) -> None:
+    to_mark = tmp_path / "marks.tsv"
+    ask = ["fn-report", finished.config, "--runs", finished.runs, "--of", "queries", "--set", "name=unlabelled"]
+    ask += ["--set", "corpus.labels=false", "--set", "corpus.dev_queries=20"]
+    found = call(*ask, "-n", 2, "--json", "--tsv", to_mark).json()
+    assert [one["is"] for one in found["suspects"]] == ["student's first", "teacher's first"] * 2
+    lines = to_mark.read_text(encoding="utf8").splitlines()
+    to_mark.write_text("\n".join([lines[0], "not" + lines[1], "relevant" + lines[2], *lines[3:]]) + "\n")
+    again = call(*ask, "-n", 100, "--json", "--set", f"corpus.verdicts={to_mark}").json()
+    assert again["verdicts"] == {"relevant": 1, "not": 1} and again["found"] == found["found"] - 1
+    assert found["suspects"][0]["query"] not in {one["query"] for one in again["suspects"]}
+
+
 def test_the_table_names_rule_curve_and_advice(finished: Finished, call: Call) -> None:
     out = call("fn-report", "tiny", "--runs", finished.runs, "--rule", "percent_of_positive", "-n", 2).out
     assert "unlabelled candidates (percent 95)" in out
@@ -89,6 +119,11 @@ def test_the_table_names_rule_curve_and_advice(finished: Finished, call: Call) -
         ),
         (["--rule", "margin", "--percent", "90"], "--rule margin has no --percent; leave one of them out"),
         (["--rule", "none"], "--rule none: expected margin or percent_of_positive"),
+        (["--of", "gaps"], "--of gaps: expected one of negatives, labels, queries"),
+        (
+            ["--of", "labels", "--margin", "0.1"],
+            "--margin is of false negatives; found --of labels; leave one of them out",
+        ),
         (["-n", "0"], "-n 0: expected at least 1"),
         (
             ["--set", "seeds=[1]"],

@@ -69,6 +69,10 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
         'train.loss: found "margin"; expected one of listwise_kl, margin_mse, embedding; did you mean margin_mse?',
     ),
     (
+        minimal(targets={"label_evidence": -1}),
+        "targets.label_evidence: found -1; expected a number (at least 0, at most 100)",
+    ),
+    (
         minimal(targets={"query_weights": {"by": "confidence", "below": 1}}),
         "targets.query_weights.below: found 1; expected a number (at least 0, below 1)",
     ),

@@ -51,6 +51,9 @@ def test_what_a_setting_does_not_touch_keeps_its_key(make_config: MakeConfig, tm
     assert scaled["1/train"] != margin["1/train"] and scaled["1/targets"] == margin["1/targets"] == before["1/targets"]
     weighed = keys(make_config(controls, "targets.query_weights.by=confidence"), tmp_path)
     assert weighed["1/targets"] != before["1/targets"] and weighed["1/score"] == before["1/score"]
+    labelled = keys(make_config(controls, "targets.label_evidence=4"), tmp_path)
+    assert labelled["1/train"] != before["1/train"] and labelled["1/score"] == before["1/score"]
+    assert labelled["1/train:hard_labels"] == before["1/train:hard_labels"]
 
 
 @pytest.fixture(scope="module")

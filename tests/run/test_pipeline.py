@@ -183,6 +183,23 @@ def test_a_live_teacher_shares_scores_but_not_targets_with_a_frozen_one(
     assert np.abs(taught - vectors_ND(finished.folder, "2/encode")).max() > 1e-4
 
 
+def test_labels_as_evidence_teach_another_student_and_leave_the_control_as_it_is(
+    make_config: MakeConfig, finished: RunResult, finished_copy: Path
+) -> None:
+    lines = len(ledger_of(finished_copy / "tiny"))
+    result = run(make_config("targets.label_evidence=0.5", "evaluate.controls=[hard_labels]"), finished_copy)
+    made = made_in(result.folder, after=lines)
+    assert made[:2] == ["1/targets", "1/train"] and "1/train:hard_labels" not in made
+    taught = vectors_ND(result.folder, "2/encode")
+    assert np.abs(taught - vectors_ND(finished.folder, "2/encode")).max() > 1e-4
+    labels = result.details["mining"]["1"]["labels"]
+    assert finished.details["mining"]["1"]["labels"] is None
+    assert 0 < len(labels["examples"]) <= labels["doubted"] <= labels["queries"]
+    shares = [one["share"] for one in labels["examples"]]
+    assert shares == sorted(shares) and shares[-1] < 0.5
+    assert labels["examples"][0]["label"] in (result.folder / "report.html").read_text()
+
+
 def test_an_earlier_runs_systems_leave_its_folder(make_config: MakeConfig, finished_copy: Path) -> None:
     names = {path.name.split(".")[0] for path in (finished_copy / "tiny" / "runs").iterdir()}
     assert {"generation_1", "shuffled_teacher"} <= names
@@ -241,6 +258,10 @@ def test_a_run_without_labels_is_an_estimate_and_may_have_the_hard_label_control
     assert "hard_labels" in result.report["measures"]
     updates = {r["stage"]: r["counts"]["updates"] for r in ledger_of(result.folder) if "updates" in r["counts"]}
     assert updates["1/train"] == updates["1/train:hard_labels"]
+    differing = result.details["mining"]["1"]["disagreements"]
+    assert 0 < len(differing["examples"]) <= differing["found"] <= differing["queries"]
+    assert all(one["student"] != one["teacher"] for one in differing["examples"])
+    assert differing["examples"][0]["teacher"] in page and "the cheapest to label" in page
 
 
 # --- teachers that cost

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sdretrieval.errors import NumericError
 from sdretrieval.training.distillation import EmbeddingDistillation, ListwiseDistillation, MarginDistillation
-from sdretrieval.training.losses import anchors, embedding_distance, info_nce, listwise_kl, margin_mse
+from sdretrieval.training.losses import anchors, embedding_distance, info_nce, listwise_kl, margin_mse, with_labels
 
 TEMPERATURE = 0.05
 
@@ -146,6 +146,22 @@ def test_the_gradient_of_kl_is_the_difference_of_probabilities_over_the_temperat
     torch.testing.assert_close(student.grad, expected)
 
 
+@given(batches(), st.floats(0, 12), st.integers(0, 1000))
+def test_a_label_multiplies_its_documents_odds_against_the_others_and_nothing_else(
+    batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor], evidence: float, seed: int
+) -> None:
+    _, targets, _ = batch
+    positive = torch.tensor(np.random.default_rng(seed).random(targets.shape) < 0.4)
+    found = with_labels(targets, positive, evidence)
+    assert torch.equal(torch.isneginf(found), torch.isneginf(targets)), "what is excluded stays so, labelled or not"
+    for b in range(len(targets)):
+        known = ~torch.isneginf(targets[b])
+        if known.any():
+            torch.testing.assert_close(found[b].exp().sum(), torch.tensor(1.0))
+            gained = (found[b] - targets[b])[known] - evidence * positive[b][known]
+            torch.testing.assert_close(gained, gained[:1].expand_as(gained), rtol=1e-4, atol=1e-4)
+
+
 def plain_margins(
     student: torch.Tensor, teacher: torch.Tensor, anchor: torch.Tensor, excluded: torch.Tensor, scale: float
 ) -> list[float]:
@@ -266,6 +282,19 @@ def test_parts_of_the_documents_are_put_back_in_column_order() -> None:
     torch.testing.assert_close(terms["kl"], listwise_kl(scores, targets, 1.0, torch.ones(2)))
     hard = info_nce(scores, labels["positive_BM"], labels["negative_BM"], 1.0)
     torch.testing.assert_close(terms["hard"], 0.5 * hard.mean() / 0.25)
+
+
+def test_labels_are_evidence_in_the_target_of_both_losses() -> None:
+    queries, documents = torch.nn.functional.normalize(torch.randn(5, 4), dim=-1).split([2, 3])
+    targets = torch.log_softmax(torch.randn(2, 3), dim=-1)
+    labels, parts = labels_of(targets, order=[0, 1, 2]), [{"vectors": queries}, {"vectors": documents}]
+    known = {**labels, "target_log_probs_BM": with_labels(targets, labels["positive_BM"], 4.0)}
+    margins: dict[str, float] = {"target_temperature": 0.5, "scale": 0.1}
+    for kind, others in ((ListwiseDistillation, {}), (MarginDistillation, margins)):
+        found = kind(Fixed(), student_temperature=1.0, label_evidence=4.0, **others)(parts, labels)
+        expected = kind(Fixed(), student_temperature=1.0, **others)(parts, known)
+        torch.testing.assert_close(found, expected)
+        assert set(found) == {kind.name}
 
 
 def test_labelled_queries_count_the_same_however_an_update_is_cut_into_batches() -> None:
