@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import normalize
 
-from benchmarks import adapter, fitted_reranker, forecast, lexical_half, mixing, scaling, served_scores
+from benchmarks import adapter, fitted_reranker, forecast, lexical_half, mixing, scaling, served_scores, short_dims
 from benchmarks.__main__ import LONG, NAMES, run
 from benchmarks.ceiling import operations
 from benchmarks.inputs import Asked
@@ -24,6 +25,7 @@ from benchmarks.record import BEGIN, END, Record, Row, compared, update_readme
 from benchmarks.scaling import exponent
 from benchmarks.sides import Side, measure
 from sdretrieval.corpus.read import python_stdlib
+from sdretrieval.training.smaller import divergence, principal_dims
 from tests.helpers import counting_sides
 from tests.helpers.tiny import write_random_vectors
 
@@ -259,3 +261,14 @@ def test_an_adapter_learns_a_rotation_that_the_teacher_knows() -> None:
     target_QN = torch.log_softmax(queries_QD @ turn_DD @ documents_ND.T / adapter.TEMPERATURE, dim=1)
     found_DD = adapter.fit(queries_QD, documents_ND, torch.zeros(200, 60), target_QN, both=False)
     assert (found_DD - turn_DD).norm() < 0.6 * (torch.eye(8) - turn_DD).norm()
+
+
+def test_a_map_to_fewer_dims_learns_to_keep_scores() -> None:
+    chance = np.random.default_rng(5)
+    texts_ND = normalize(torch.from_numpy(chance.normal(size=(200, 16)).astype(np.float32)), dim=1)
+    first_DE = torch.from_numpy(principal_dims(texts_ND.numpy(), 4))
+    lost = [
+        float(divergence(normalize(texts_ND @ map_DE, dim=1), texts_ND, short_dims.TEMPERATURE))
+        for map_DE in (first_DE, short_dims.learned(texts_ND, first_DE))
+    ]
+    assert lost[1] < 0.9 * lost[0]

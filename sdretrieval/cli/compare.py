@@ -26,12 +26,20 @@ COMPARED = ("final", "hybrid_final")
 def compare_command(
     run: RunName,
     other: Annotated[str, typer.Argument(metavar="OTHER", help="the run to compare with")],
+    systems: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--system",
+            metavar="NAME",
+            help="what of both is compared, instead of final and hybrid_final; several times",
+        ),
+    ] = None,
     runs: Runs = None,
     as_json: Json = False,
 ) -> None:
     """Two runs over one corpus, query by query: the first's final student against the second's."""
     with stdout_kept_clean():
-        record = compare_runs(run, other, runs)
+        record = compare_runs(run, other, runs, systems or COMPARED)
     if as_json:
         print_json(record)
         return
@@ -52,23 +60,29 @@ class _Finished(NamedTuple):
     corpus: Corpus
 
 
-def compare_runs(first: str, second: str, runs: Path | None = None) -> dict[str, Any]:
-    """The first run's final student against the second's by every measure that both report, alone and with BM25.
+def compare_runs(
+    first: str, second: str, runs: Path | None = None, systems: Sequence[str] = COMPARED
+) -> dict[str, Any]:
+    """The first run's `systems` against the second's by every measure that both report: the final student, alone and
+    with BM25, if nothing else is asked for.
 
     `tests`: one row a system and measure; difference = first - second; p adjusted by Holm over all rows. `estimate`:
     the split's queries were made from documents. Raises RequestError if the runs were not measured on the same
-    documents, split and judgements.
+    documents, split and judgements, or one of them lacks a system.
     """
     from sdretrieval.evaluation import holm, paired_test, verdict
 
     folders = [find_run(name, runs) for name in (first, second)]
     a, b = (_Finished(one.name, one, read_report(one), Serving.of(one).corpus()) for one in folders)
     _require_same(a, b)
+    both = [name for name in a.report["systems"] if name in b.report["systems"]]
+    if lacking := [name for name in systems if name not in both]:
+        raise RequestError(f"--system {lacking[0]}: not in both runs; both have: {', '.join(both)}")
     measures = [name for name in a.report["measures"]["final"] if name in b.report["measures"]["final"]]
     if not measures:
         raise RequestError(f"runs {first} and {second} report no common measure; set evaluate.measures alike")
     split, rows, tests = a.report["split"], [], []
-    for system in COMPARED:
+    for system in systems:
         of_a, of_b = (_measured(run, system, split, measures) for run in (a, b))
         for measure in measures:
             values = {"value_a": of_a.mean(measure), "value_b": of_b.mean(measure)}
@@ -87,7 +101,8 @@ def _measured(run: _Finished, system: str, split: str, measures: Sequence[str]) 
     from sdretrieval.evaluation import evaluate, read_trec
     from sdretrieval.report.figures import averaged
 
-    marks = ["", *(f"@{seed}" for seed in run.report["seeds"][1:])]
+    repeated = run.report["seeds"][1:] if system in run.report["by_seed"] else ()
+    marks = ["", *(f"@{seed}" for seed in repeated)]
     files = [checked(run.folder, f"runs/{system}{mark}.{split}.trec") for mark in marks]
     return averaged([evaluate(run.corpus.qrels[split], read_trec(file), measures) for file in files])
 

@@ -92,6 +92,10 @@ def test_compare_is_a_paired_test_whose_sign_follows_the_order(finished: Finishe
     assert back["tests"][0]["difference"] == pytest.approx(-row["difference"])
     assert back["tests"][0]["verdict"] == "loss"
     assert "difference: tiny minus gentle" in call("compare", "tiny", "gentle", "--runs", finished.runs).out
+    both = ["compare", "tiny", "gentle", "--runs", finished.runs, "--json", "--system"]
+    before = call(*both, "student_0").json()["tests"]
+    assert {one["system"] for one in before} == {"student_0"} and before[0]["difference"] == 0
+    assert "--system student_9: not in both runs; both have: bm25, student_0" in call(*both, "student_9").err
 
 
 def test_runs_over_other_texts_are_not_compared(
