@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -174,15 +175,34 @@ def fit(case: Case, labels: Sequence[Array], lessons: Mapping[str, Lesson], seed
     return {name: map_DD.detach() for name, map_DD in maps.items()}
 
 
-def figures(case: Case, split: str, map_DD: Tensor) -> dict[str, Any]:
-    """nDCG@10 by query, and the calibration of the softmax's first hit."""
+def first_hits(case: Case, split: str, map_DD: Tensor) -> tuple[Tensor, Array]:
+    """Cosines of a split's queries (Q, N), and whether the first document is relevant (Q,)."""
     of = case.splits[split]
     scores_QN = normalize(of.queries_QD @ map_DD, dim=1) @ normalize(case.documents_ND @ map_DD, dim=1).T
-    first_Q, best_Q = (scores_QN / TEMPERATURE).softmax(1).max(1)
-    hit_Q = of.gain_QN[np.arange(len(best_Q)), best_Q.numpy()] > 0
+    return scores_QN, of.gain_QN[np.arange(len(scores_QN)), scores_QN.argmax(1).numpy()] > 0
+
+
+def fitted_temperature(case: Case, map_DD: Tensor) -> float:
+    """At which the probability of the first document is most likely on dev, in place of `TEMPERATURE`."""
+    scores_QN, hit_Q = first_hits(case, "dev", map_DD)
+
+    def loss(log_heat: float) -> float:
+        first_Q = (scores_QN / np.exp(log_heat)).softmax(1).amax(1).clamp(1e-6, 1 - 1e-6).numpy()
+        return float(-np.log(np.where(hit_Q, first_Q, 1 - first_Q)).mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.005), np.log(0.5)), method="bounded").x))
+
+
+def figures(case: Case, split: str, map_DD: Tensor) -> dict[str, Any]:
+    """nDCG@10 by query, and the calibration of the softmax's first hit, as trained and with the temperature fitted."""
+    of, (scores_QN, hit_Q) = case.splits[split], first_hits(case, split, map_DD)
+    heats = {"ece": TEMPERATURE, "fitted": fitted_temperature(case, map_DD)}
     return {
         "ndcg": dict(zip(of.ids, ndcg(scores_QN.numpy(), of.gain_QN).tolist(), strict=True)),
-        "ece": expected_calibration_error(first_Q.numpy(), hit_Q),
+        **{
+            name: expected_calibration_error((scores_QN / heat).softmax(1).amax(1).numpy(), hit_Q)
+            for name, heat in heats.items()
+        },
     }
 
 
@@ -250,16 +270,17 @@ def rows_of(case: Case, table: str, seed: int) -> Iterator[dict[str, Any]]:
 
 def table(rows: Sequence[Mapping[str, Any]], split: str, against: str) -> str:
     """nDCG@10 of one collection averaged over seeds, by target and noise, with the difference to the row `against` and
-    its p, and the calibration error."""
+    its p, and the calibration errors."""
     noises = list(dict.fromkeys((row["noise"], row["share"]) for row in rows))
-    cells: dict[tuple[str, Any], tuple[dict[str, float], float]] = {}
+    cells: dict[tuple[str, Any], tuple[dict[str, float], str]] = {}
     for target in dict.fromkeys(row["target"] for row in rows):
         for noise in noises:
             found = [row[split] for row in rows if (row["target"], row["noise"], row["share"]) == (target, *noise)]
             if found:
                 ids = found[0]["ndcg"]
                 mean = {query: float(np.mean([one["ndcg"][query] for one in found])) for query in ids}
-                cells[target, noise] = mean, float(np.mean([one["ece"] for one in found]))
+                errors = (np.mean([one[name] for one in found]) for name in ("ece", "fitted"))
+                cells[target, noise] = mean, "ECE {:.2f}, fitted {:.2f}".format(*errors)
     lines = ["| target | " + " | ".join(f"{kind} {share:g}" if share else "none" for kind, share in noises) + " |"]
     lines.append("|---" * (len(noises) + 1) + "|")
     for target in dict.fromkeys(target for target, _ in cells):
@@ -268,12 +289,12 @@ def table(rows: Sequence[Mapping[str, Any]], split: str, against: str) -> str:
             if (target, noise) not in cells:
                 shown.append("")
                 continue
-            mean, ece = cells[target, noise]
+            mean, errors_of = cells[target, noise]
             text = f"{np.mean(list(mean.values())):.3f}"
             if target != against and (other := cells.get((against, noise))):
                 test = paired_test(mean, other[0], SEED)
                 text += f" ({test.difference:+.3f}, p {test.p:.2g})"
-            shown.append(f"{text}, ECE {ece:.2f}")
+            shown.append(f"{text}, {errors_of}")
         lines.append(f"| {target} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 

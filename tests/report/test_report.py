@@ -207,7 +207,7 @@ def test_lists_that_are_too_short_to_teach_are_counted(finished: RunResult, tmp_
     mined, targets = Artifact("mine", folder), Artifact("targets", artifact(finished.folder, "1/targets"))
     weights = Weights("base", folder, folder)
     one = Generation(1, "accepted", {}, weights, mined, targets, targets)
-    found = mining_of(one, corpus)
+    found = mining_of(one, corpus, 0.0)
     assert (found["lists"], found["lists_left_out"], found["false_negatives"]) == (len(whole), 3, None)
 
 
