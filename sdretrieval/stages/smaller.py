@@ -342,7 +342,7 @@ def measure_cost(base: Base, name: str, final: Weights, student: Weights) -> Art
             "smaller": student_from(student.student, run.config),
         }
         texts = {
-            "query_ms": corpus.query_texts(base.collection.train_rows[:TIMED].tolist()),
+            "query_ms": corpus.query_texts(base.collection.rows_of("dev")[:TIMED].tolist()),
             "document_ms": list(corpus.document_texts()[:TIMED]),
         }
         found: dict[str, dict[str, float]] = {
