@@ -319,7 +319,7 @@ class SmallerConfig(Section):
     @property
     def name(self) -> str:
         """Of the student in the report: `final-static`, `final-layers3-dims128`."""
-        model = [re.sub(r"[^A-Za-z0-9._]+", "_", PurePath(self.model).name)] if self.model else []
+        model = [re.sub(r"[^A-Za-z0-9._-]+", "_", PurePath(self.model).name)] if self.model else []
         sizes = [f"{what}{size}" for what in ("layers", "dims") if (size := getattr(self, what)) is not None]
         return "-".join(["final", *model, *sizes])
 
