@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import doubts, label_noise
+from benchmarks import doubts, label_noise, wrong_labels
 from benchmarks.label_noise import WRONG_TOP, Case, Judged, corrupted, load, rows_of, table
 from benchmarks.label_targets import TARGETS, Step, evidence, mixed
+from sdretrieval.corpus.sources import open_corpus
 from sdretrieval.training.losses import with_labels
 from tests.helpers.tiny import write_random_vectors
 
@@ -91,3 +92,18 @@ def test_a_collection_is_read_with_its_dev_and_test_apart(tiny_corpus: Path, tmp
     )
     seen = sorted({document for of in found.labels for document in of.tolist()})
     assert not found.splits["unseen"].gain_QN[:, seen].any()
+
+
+def test_a_copy_with_wrong_labels_differs_in_as_many_train_queries_and_nothing_else(
+    tiny_corpus: Path, tmp_path: Path
+) -> None:
+    write_random_vectors(tiny_corpus, tmp_path / "vectors" / label_noise.MODEL / tiny_corpus.name)
+    before, copy = open_corpus(str(tiny_corpus)), tmp_path / "copy"
+    count = wrong_labels.write(tiny_corpus, copy, 0.25, "plausible", tmp_path / "vectors")
+    after = open_corpus(str(copy))
+    train = before.qrels["train"]
+    changed = [query for query in train if after.qrels["train"][query] != train[query]]
+    assert len(changed) == count == round(0.25 * len(train))
+    assert not any(after.qrels["train"][query].keys() & train[query].keys() for query in changed)
+    assert {split: before.qrels[split] for split in ("dev", "test")} == {s: after.qrels[s] for s in ("dev", "test")}
+    assert list(after.document_ids) == list(before.document_ids)

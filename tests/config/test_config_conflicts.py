@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from sdretrieval.config import parse_config
+from sdretrieval.config.conflicts import learns_labels
 from tests.helpers.runs.configs import CROSS, DENSE, ensemble, minimal, problems
 
 CLASHES = [
@@ -201,3 +203,18 @@ CLASHES = [
 @pytest.mark.parametrize(("data", "line"), CLASHES)
 def test_a_conflict_is_one_line_with_both_fields_and_what_is_expected(data: Any, line: str) -> None:
     assert problems(data) == [line]
+
+
+@pytest.mark.parametrize(
+    ("settings", "learned"),
+    [
+        ({}, False),
+        ({"train": {"hard_label_weight": 0.1}}, True),
+        ({"targets": {"label_evidence": 4}}, True),
+        ({"targets": {"label_evidence": 4}, "train": {"loss": "embedding"}, "teacher": {"kind": "ema"}}, False),
+        ({"targets": {"label_evidence": 4}, "corpus": {"source": "x", "labels": False}}, False),
+    ],
+)
+def test_labels_are_learned_by_either_setting_that_asks_for_them(settings: dict[str, Any], learned: bool) -> None:
+    """Then they are learned alone if the probe finds no teacher."""
+    assert learns_labels(parse_config(minimal(**settings))) == learned
