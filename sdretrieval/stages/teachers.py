@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from sdretrieval.chat.rerank import Reranker
 from sdretrieval.config import (
@@ -14,6 +15,7 @@ from sdretrieval.config import (
     EmaConfig,
     LexicalConfig,
     Member,
+    MultiVectorConfig,
     RerankerApiConfig,
     ScoresConfig,
     ViewConfig,
@@ -36,11 +38,15 @@ from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_e
 from sdretrieval.teachers.dense import DenseTeacher, advantage_over
 from sdretrieval.teachers.imported import ImportedTeacher
 from sdretrieval.teachers.lexical import LexicalTeacher
+from sdretrieval.teachers.multi_vector import MultiVectorTeacher, load_multi_vector
 from sdretrieval.teachers.pair_teacher import PairTeacher
 from sdretrieval.teachers.pairs import PairCache
 from sdretrieval.teachers.protocols import Teacher
 from sdretrieval.teachers.query_removed import with_query_removed
 from sdretrieval.teachers.reranker_api import RerankerApiTeacher
+
+if TYPE_CHECKING:
+    import torch
 
 
 def view_of(section: ViewConfig, config: Config) -> View:
@@ -52,7 +58,7 @@ def member_names(config: Config) -> list[str]:
     """What the report calls the members; a second one of a name gets its number, so that their figures stay apart."""
     names: list[str] = []
     for member in members_of(config.teacher):
-        if isinstance(member, CrossEncoderConfig | DenseConfig | RerankerApiConfig):
+        if isinstance(member, CrossEncoderConfig | DenseConfig | MultiVectorConfig | RerankerApiConfig):
             name = f"{member.kind}:{member.model.rstrip('/').split('/')[-1]}"
         elif isinstance(member, EmaConfig):
             name = "ema:full_context" if member.view.windows == "all" else "ema:same_view"
@@ -75,9 +81,9 @@ def member_identities(config: Config) -> list[dict[str, Any]]:
             identities.append(scores_identity(member))
             continue
         fields = identity_fields(member, without={"weight", "mode", "half_life"})
-        if isinstance(member, CrossEncoderConfig | DenseConfig):
+        if isinstance(member, CrossEncoderConfig | DenseConfig | MultiVectorConfig):
             fields["model"] = model_digest(locate_model(member.model))
-        if isinstance(member, CrossEncoderConfig | DenseConfig | EmaConfig):
+        if isinstance(member, CrossEncoderConfig | DenseConfig | EmaConfig | MultiVectorConfig):
             seen = view_of(member.view, config)
             fields["view"] = [seen.max_tokens, seen.windows, seen.stride]
         identities.append(fields)
@@ -147,24 +153,13 @@ def _make_teacher(
     member: Member,
 ) -> Teacher:  # fmt: skip
     corpus = collection.corpus
-    if isinstance(member, CrossEncoderConfig):
-        model, digest = load_cross_encoder(
-            member.model, max_tokens=member.max_tokens, device=run.config.student.device,
-            trust_remote_code=member.trust_remote_code,
-        )  # fmt: skip
-        identity: dict[str, Any] = {"view": identity_fields(member.view), "most": member.max_tokens}
-        if model.device.type == "cuda":  # its logits are not those of a CPU to the last digits: no mixture of both
-            identity["products"] = "tf32"
-        return CrossEncoderTeacher(
-            model,
+    if isinstance(member, CrossEncoderConfig | MultiVectorConfig):
+        model = open_pair_model(member, run.config)
+        return model.teacher(
             name=name,
             query_text=corpus.query_texts().__getitem__,
             document_text=corpus.document_texts().__getitem__,
-            cache=PairCache(run.store.root / "pairs" / key_of("pairs", 3, identity, [digest])),
-            max_tokens=member.max_tokens,
-            windows=member.view.windows,
-            stride=member.view.stride,
-            batch_tokens=member.batch_tokens,
+            cache=PairCache(run.store.root / "pairs" / model.key),
         )
     if isinstance(member, RerankerApiConfig):
         return RerankerApiTeacher(
@@ -185,3 +180,41 @@ def _make_teacher(
     if isinstance(member, LexicalConfig):
         return LexicalTeacher(lexical.index, corpus.query_texts(), name)
     assert_never(member)
+
+
+class PairModel(NamedTuple):
+    """A model on this machine that scores pairs."""
+
+    network: torch.nn.Module
+    key: str
+    """Of its scores: stands for the model, and for what it sees of a text."""
+    teacher: Callable[..., PairTeacher]
+    """Takes name, texts and cache."""
+
+
+def open_pair_model(member: CrossEncoderConfig | MultiVectorConfig, config: Config) -> PairModel:
+    """Loads it. Raises ModelError if it is absent, damaged or of another kind."""
+    device = config.student.device
+    if isinstance(member, MultiVectorConfig):
+        encoder, digest = load_multi_vector(
+            member.model, member.kind, device=device, trust_remote_code=member.trust_remote_code
+        )
+        view = view_of(member.view, config)
+        key = key_of("pairs of vectors", 1, {"view": [view.max_tokens, view.windows, view.stride]}, [digest])
+        make = partial(
+            MultiVectorTeacher, encoder, kind=member.kind, view=view, batch_tokens=member.batch_tokens
+        )  # fmt: skip
+        return PairModel(encoder, key, make)
+    model, digest = load_cross_encoder(
+        member.model, max_tokens=member.max_tokens, device=device, trust_remote_code=member.trust_remote_code
+    )
+    identity: dict[str, Any] = {"view": identity_fields(member.view), "most": member.max_tokens}
+    if model.device.type == "cuda":  # its logits are not those of a CPU to the last digits: no mixture of both
+        identity["products"] = "tf32"
+    return PairModel(
+        model, key_of("pairs", 3, identity, [digest]),
+        partial(
+            CrossEncoderTeacher, model, max_tokens=member.max_tokens, windows=member.view.windows,
+            stride=member.view.stride, batch_tokens=member.batch_tokens,
+        ),
+    )  # fmt: skip
