@@ -20,6 +20,7 @@ CROSS = "{kind: cross_encoder, model: cross-encoder/ms-marco-MiniLM-L12-v2, max_
 DENSE = "{kind: dense, model: %s}"
 BASE = "{kind: ema, mode: base, view: {windows: all, stride: %d}}"
 EVEN = "{kind: lexical}"
+TOKENS = "{kind: multi_vector, model: %s}"
 PLAIN = ["evaluate.controls=[]", "generations=1", "probe.guard=false"]
 """Whatever the config asks for, for the sake of its own report; a teacher that knows nothing is a row, too."""
 
@@ -78,6 +79,7 @@ def asymmetries(asked: Namespace) -> dict[str, list[str]]:
     mixed, auto = [*_mixture(full, lexical), "targets.calibrate=absolute"], "targets.temperature=auto"
     reader = CROSS.replace("max_tokens: 256", "max_tokens: 128") % 1
     config = load_config(asked.config, asked.overrides)
+    tokens = TOKENS % config.student.model
     epochs, queries = config.train.epochs, max(config.corpus.generated_queries, FEW)
     few = [f"corpus.generated_queries={FEW}", f"train.epochs={epochs * queries / FEW:g}", f"mine.keep={SHORT}"]
     unread = "evaluate.teacher_depth=1"  # its figure on all queries of dev and test would take an hour
@@ -96,6 +98,8 @@ def asymmetries(asked: Namespace) -> dict[str, list[str]]:
         "mixture: beside a lexical half": [*mixed, "student.lexical_half={dims: 256}"],
         "mixture: two generations, frozen": [*mixed, *two],
         "mixture: two generations, base": [*_mixture(BASE % asked.stride, lexical), *two],
+        "token vectors": [*_teacher(tokens), auto],
+        "mixture + token vectors": _mixture(full, lexical, tokens),
         "dense": [*_teacher(dense), auto],
         "dense: embedding": [*_teacher(dense), auto, "train.loss=embedding"],
         "dense + lexical": [*_mixture(dense, lexical), auto],

@@ -134,7 +134,7 @@ def run(asked: argparse.Namespace) -> str:
             measured = measure(asked.config, [*asked.overrides, *rows[name]], runs, asked.split)
             results[name] = {**measured, "overrides": rows[name]}
             write_json(path, {"settings": settings, "rows": results})
-    return markdown(results)
+    return markdown({name: results[name] for name in rows if name in results})
 
 
 def fewer(source: Path, split: str, most: int, folder: Path) -> Path:

@@ -173,6 +173,14 @@ def check_is_bi_encoder(name: str, folder: Path) -> None:
         )
 
 
+def pools_tokens(folder: Path) -> bool:
+    """Whether a folder holds a bi-encoder that pools the token vectors of one transformer."""
+    if (read_settings(folder / CARD).get("model_type") or BI_ENCODER) != BI_ENCODER or (folder / HALF).is_dir():
+        return False
+    pools = any(module["type"].endswith(".Pooling") for module in modules_of(folder))
+    return pools and first_type(folder) == TRANSFORMER
+
+
 def _or_teacher(kind: str) -> str:
     """What else a model of this kind can be used for."""
     return f", or give it to a teacher of kind: {TEACHES_AS[kind]}" if kind in TEACHES_AS else ""
@@ -180,7 +188,7 @@ def _or_teacher(kind: str) -> str:
 
 def check_has_vectors_of(kind: str, name: str, folder: Path) -> None:
     """Raise ModelError if files in `folder` are damaged or missing, or are not those of a teacher of `kind`:
-    multi_vector or sparse. Loads nothing.
+    multi_vector (which a bi-encoder may be too, by its token vectors) or sparse. Loads nothing.
 
     Any model loads as either, without complaint: with a random projection, or with a head that was never trained to.
     """
@@ -188,7 +196,7 @@ def check_has_vectors_of(kind: str, name: str, folder: Path) -> None:
     expected = MULTI_VECTOR if kind == TEACHES_AS[MULTI_VECTOR] else SPARSE
     says = next((one for one in (card.get("model_type"), *_architectures(settings)) if one), "nothing")
     found = COLBERT.get(says, says)
-    if found != expected:
+    if found != expected and not (expected == MULTI_VECTOR and pools_tokens(folder)):
         where = CARD if card.get("model_type") else CONFIG
         raise ModelError(
             f"model {name!r} is no {expected}: {where} says {says}; choose a model that sentence-transformers saved as "

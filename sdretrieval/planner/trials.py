@@ -207,7 +207,9 @@ class Trials:
         def trial() -> Figures:
             texts = examples(load.document_texts, max(6, self._tokens(READ) // max(min(mean, most), 1)))
             queries = [load.query_texts[i % len(load.query_texts)] for i in range(len(texts))]
-            return pair_trial(open_pair_model(member, self.config), list(zip(queries, texts, strict=True)))
+            return pair_trial(
+                open_pair_model(member, self.config, load.document_texts), list(zip(queries, texts, strict=True))
+            )
 
         return self.calibration.of(work, trial, model_digest(locate_model(member.model)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
@@ -25,6 +25,8 @@ from sdretrieval.config import (
 from sdretrieval.config.conflicts import member_paths
 from sdretrieval.corpus.read.tables.files import stem_of
 from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.encode.model_files import pools_tokens
+from sdretrieval.encode.reuse import digest_of
 from sdretrieval.encode.views import View
 from sdretrieval.stages.collection import SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.encode import ExternalEncoder, Vectors, encode_external, encode_student
@@ -38,7 +40,7 @@ from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_e
 from sdretrieval.teachers.dense import DenseTeacher, advantage_over
 from sdretrieval.teachers.imported import ImportedTeacher
 from sdretrieval.teachers.lexical import LexicalTeacher
-from sdretrieval.teachers.multi_vector import MultiVectorTeacher, load_multi_vector
+from sdretrieval.teachers.multi_vector import MultiVectorTeacher, load_multi_vector, token_idf
 from sdretrieval.teachers.pair_teacher import PairTeacher
 from sdretrieval.teachers.pairs import PairCache
 from sdretrieval.teachers.protocols import Teacher
@@ -154,7 +156,7 @@ def _make_teacher(
 ) -> Teacher:  # fmt: skip
     corpus = collection.corpus
     if isinstance(member, CrossEncoderConfig | MultiVectorConfig):
-        model = open_pair_model(member, run.config)
+        model = open_pair_model(member, run.config, corpus.document_texts())
         return model.teacher(
             name=name,
             query_text=corpus.query_texts().__getitem__,
@@ -192,19 +194,25 @@ class PairModel(NamedTuple):
     """Takes name, texts and cache."""
 
 
-def open_pair_model(member: CrossEncoderConfig | MultiVectorConfig, config: Config) -> PairModel:
-    """Loads it. Raises ModelError if it is absent, damaged or of another kind."""
+def open_pair_model(
+    member: CrossEncoderConfig | MultiVectorConfig, config: Config, texts: Sequence[str]
+) -> PairModel:  # fmt: skip
+    """Loads it. `texts`: the documents, whose words a bi-encoder's token vectors are weighed by. Raises ModelError if
+    it is absent, damaged or of another kind."""
     device = config.student.device
     if isinstance(member, MultiVectorConfig):
         encoder, digest = load_multi_vector(
             member.model, member.kind, device=device, trust_remote_code=member.trust_remote_code
         )
-        view = view_of(member.view, config)
-        key = key_of("pairs of vectors", 1, {"view": [view.max_tokens, view.windows, view.stride]}, [digest])
+        view, idf_V = view_of(member.view, config), None
+        seen: dict[str, Any] = {"view": [view.max_tokens, view.windows, view.stride]}
+        if pools_tokens(locate_model(member.model)):
+            idf_V = token_idf(encoder, texts)
+            seen["idf"] = digest_of(idf_V.tobytes()).hex()
         make = partial(
-            MultiVectorTeacher, encoder, kind=member.kind, view=view, batch_tokens=member.batch_tokens
-        )  # fmt: skip
-        return PairModel(encoder, key, make)
+            MultiVectorTeacher, encoder, kind=member.kind, view=view, batch_tokens=member.batch_tokens, idf_V=idf_V
+        )
+        return PairModel(encoder, key_of("pairs of vectors", 1, seen, [digest]), make)
     model, digest = load_cross_encoder(
         member.model, max_tokens=member.max_tokens, device=device, trust_remote_code=member.trust_remote_code
     )

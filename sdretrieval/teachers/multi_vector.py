@@ -6,7 +6,11 @@ A table of such vectors would be a hundred times the student's, so pairs are sco
 inner product. Prompts, length of queries and their expansion are the model's own. A document longer than the view's
 window is read in overlapping ones; its score is the best window's.
 
-Khattab and Zaharia 2020 (ColBERT); Formal et al. 2021 (SPLADE).
+A bi-encoder, such as the student itself, may teach by the token vectors that it pools: the mean over a
+query's tokens, weighted by their idf in the corpus, since nothing has taught such a model which words matter
+(docs/ablations/multi_vector.md). In BGE-M3 a model's three kinds of scores teach each of them.
+
+Khattab and Zaharia 2020 (ColBERT); Formal et al. 2021 (SPLADE); Chen et al. 2024 (BGE-M3).
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import numpy as np
 
 from sdretrieval.encode.batches import usual_batch_tokens
 from sdretrieval.encode.loading import (
+    UNUSED,
     check_known,
     check_vocabulary,
     check_weights,
@@ -28,7 +33,7 @@ from sdretrieval.encode.loading import (
     reason_of,
 )
 from sdretrieval.encode.locate import locate_model, model_digest
-from sdretrieval.encode.model_files import check_has_vectors_of
+from sdretrieval.encode.model_files import check_has_vectors_of, pools_tokens
 from sdretrieval.encode.pace import Pace
 from sdretrieval.encode.student import torch_device
 from sdretrieval.encode.views import View
@@ -55,10 +60,13 @@ PAIRS_PER_SHARD = 512
 """A killed run loses at most this many scored pairs."""
 WINDOWS_AT_ONCE, COMPARED_AT_ONCE = 64, 512
 """Bound the memory of the vectors of documents, and of the comparisons."""
+COUNTED = 20_000
+"""Documents that an idf is counted in."""
 
 
 class MultiVectorTeacher(PairTeacher):
-    """A model on this machine. `view`: of documents, never wider than the model's own limit."""
+    """A model on this machine. `view`: of documents, never wider than the model's own limit. `idf_V`: weights of the
+    tokens of a query; None: all alike."""
 
     def __init__(
         self,
@@ -71,8 +79,10 @@ class MultiVectorTeacher(PairTeacher):
         cache: PairCache,
         view: View,
         batch_tokens: int | None = None,
+        idf_V: Array | None = None,
     ) -> None:
         super().__init__(name=name, query_text=query_text, document_text=document_text, cache=cache)
+        self._idf_V = idf_V
         self.asymmetry = f"{ASYMMETRY[kind]}{f'; {EVERY_WINDOW}' if view.windows == 'all' else ''}"
         self._model = model
         self._view = replace(view, max_tokens=min(view.max_tokens, document_limit(model) or view.max_tokens))
@@ -105,7 +115,7 @@ class MultiVectorTeacher(PairTeacher):
     def _scores(self, pairs: Sequence[Pair], pace: Pace) -> Array:
         """The best window's score of each pair, float32."""
         queries = {query: place for place, query in enumerate(dict.fromkeys(query for query, _ in pairs))}
-        of_queries = self._model.encode_query(list(queries), **self._settings)
+        of_queries = self._query_vectors(list(queries))
         asking: dict[str, list[int]] = {}
         for position, (_, document) in enumerate(pairs):
             asking.setdefault(document, []).append(position)
@@ -123,6 +133,19 @@ class MultiVectorTeacher(PairTeacher):
                     np.maximum.at(scores, [at for at, _ in some], found.float().cpu().numpy())
             pace.step(sum(map(len, windows)))
         return scores
+
+    def _query_vectors(self, queries: list[str]) -> Any:
+        """Of each its tokens' vectors, as long as they count, 1 on average; or a row of the vocabulary's weights."""
+        import torch
+
+        if self._idf_V is None:
+            return self._model.encode_query(queries, **self._settings)
+        idf_V, vectors = torch.from_numpy(self._idf_V).float(), []
+        for one in self._model.encode_query(queries, output_value=None, **self._settings):
+            read = one["attention_mask"].bool()
+            weights = idf_V.to(read.device)[one["input_ids"][read]]
+            vectors.append(one["token_embeddings"][read] * (weights / weights.mean())[:, None])
+        return vectors
 
     def _blocks(self, documents: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
         """Windows as texts, and the document of each, some `WINDOWS_AT_ONCE` at a time."""
@@ -166,6 +189,16 @@ def _token_count(model: Model, text: str) -> int:
     return len(model.preprocess([text], prompt=prompt, task="document")["input_ids"][0])
 
 
+def token_idf(model: Model, texts: Sequence[str]) -> Array:
+    """Inverse document frequency (V,) of each token, as BM25 has it, in at most some `COUNTED` of the texts."""
+    rows, df_V = range(0, len(texts), max(1, len(texts) // COUNTED)), np.zeros(len(model.tokenizer))
+    for start in range(0, len(rows), WINDOWS_AT_ONCE):
+        some = [texts[row] for row in rows[start : start + WINDOWS_AT_ONCE]]
+        for ids in model.tokenizer(some, verbose=False)["input_ids"]:
+            df_V[list(set(ids))] += 1
+    return np.asarray(np.log1p((len(rows) - df_V + 0.5) / (df_V + 0.5)))
+
+
 def load_multi_vector(
     name: str, kind: Kind, *, device: str = "auto", trust_remote_code: bool = False
 ) -> tuple[Model, str]:
@@ -175,10 +208,13 @@ def load_multi_vector(
 
     folder, where = locate_model(name), torch_device(device)
     check_has_vectors_of(kind, name, folder)
-    make = MultiVectorEncoder if kind == "multi_vector" else SparseEncoder
-    model: Model = loaded(
-        f"model {name!r} in {folder} does not load as a {make.__name__}",
+    make: Callable[..., Model] = SparseEncoder
+    if kind == "multi_vector":
+        make = _token_vectors if pools_tokens(folder) else MultiVectorEncoder
+    model = loaded(
+        f"model {name!r} in {folder} does not load as a teacher of kind: {kind}",
         lambda: make(str(folder), device=where, trust_remote_code=trust_remote_code),
+        unused=UNUSED,
     )
     check_weights(name, model)
     check_vocabulary(name, model.tokenizer, embedded_tokens(model))
@@ -193,3 +229,17 @@ def load_multi_vector(
     if limit := document_limit(model):
         logger.info("%s %s reads at most %d tokens of a document at once", kind, name, limit)
     return model, model_digest(folder)
+
+
+def _token_vectors(folder: str, **settings: Any) -> MultiVectorEncoder:
+    """What a bi-encoder pools, each of length 1."""
+    from sentence_transformers import MultiVectorEncoder, SentenceTransformer
+    from sentence_transformers.base.modules import Normalize
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+
+    pooled = SentenceTransformer(folder, **settings)
+    modules = [pooled[0], MultiVectorMask(), Normalize(module_input_name="token_embeddings")]
+    prompts = {side: prompt for side, prompt in pooled.prompts.items() if prompt}
+    return MultiVectorEncoder(
+        modules=modules, device=settings["device"], prompts=prompts, similarity_fn_name="meanmaxsim"
+    )

@@ -90,9 +90,8 @@ def test_a_bi_encoder_as_cross_encoder(refused: Refused, tiny_student: Path, tmp
 @pytest.mark.parametrize(
     ("kind", "model", "expected"),
     [
-        ("multi_vector", "student", "is no MultiVectorEncoder: config_sentence_transformers.json says "
-         "SentenceTransformer; choose a model that sentence-transformers saved as a MultiVectorEncoder, or give it to "
-         "a teacher of kind: dense"),
+        ("sparse", "student", "is no SparseEncoder: config_sentence_transformers.json says SentenceTransformer; choose "
+         "a model that sentence-transformers saved as a SparseEncoder, or give it to a teacher of kind: dense"),
         ("multi_vector", "sparse", "as a MultiVectorEncoder, or give it to a teacher of kind: sparse"),
         ("sparse", "multi_vector", "as a SparseEncoder, or give it to a teacher of kind: multi_vector"),
         ("sparse", "sparse-bert", "is no SparseEncoder: config.json says BertForMaskedLM; choose a model that"),

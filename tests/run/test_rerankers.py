@@ -90,20 +90,22 @@ def test_a_language_model_that_is_asked_for_yes_or_no_teaches(
 
 
 def test_encoders_of_token_vectors_and_of_words_teach_and_the_probe_weighs_them(
-    finished_copy: Path, make_config: MakeConfig, tiny_corpus: Path, tmp_path: Path
+    finished_copy: Path, make_config: MakeConfig, tiny_corpus: Path, tiny_student: Path, tmp_path: Path
 ) -> None:
     alone = {"source": str(tiny_corpus), **FEW}
-    models = [tiny.write_multi_vector(tmp_path / "tokens"), tiny.write_sparse(tmp_path / "words")]
+    models = [tiny.write_multi_vector(tmp_path / "tokens"), tiny.write_sparse(tmp_path / "words"), tiny_student]
     view = {"windows": "all", "max_tokens": 32}
     members = [
         {"kind": kind, "model": str(model), "view": view, "weight": "auto"}
-        for kind, model in zip(("multi_vector", "sparse"), models, strict=True)
+        for kind, model in zip(("multi_vector", "sparse", "multi_vector"), models, strict=True)
     ]
     run_config(make_config(corpus=alone, teacher=ensemble(*members)), runs=finished_copy, until="1/targets")
     probed = json.loads((artifact(finished_copy / "tiny", "0/probe") / "probe.json").read_text())
-    assert [member["name"] for member in probed["members"]] == ["multi_vector:tokens", "sparse:words"]
+    assert [member["name"] for member in probed["members"]] == [
+        "multi_vector:tokens", "sparse:words", "multi_vector:student",
+    ]  # fmt: skip
     scored = TeacherScores.load(artifact(finished_copy / "tiny", "1/score"))
-    assert [member.free for member in scored.members] == [False, False]
+    assert [member.free for member in scored.members] == [False] * 3
     assert "each token of the query with every token" in scored.members[0].asymmetry
     fewer = make_config("mine.keep=6", corpus=alone, teacher=ensemble(*members))
     run_config(fewer, runs=finished_copy, until="1/score")

@@ -13,7 +13,7 @@ from sdretrieval.encode.views import View
 from sdretrieval.errors import NumericError
 from sdretrieval.ragged import Ragged
 from sdretrieval.teachers import multi_vector
-from sdretrieval.teachers.multi_vector import MultiVectorTeacher, load_multi_vector
+from sdretrieval.teachers.multi_vector import MultiVectorTeacher, load_multi_vector, token_idf
 from sdretrieval.teachers.pairs import PairCache
 from sdretrieval.teachers.protocols import FreeTeacher, Teacher
 from tests.helpers import tiny
@@ -102,6 +102,33 @@ def test_a_document_of_many_lists_is_encoded_once_and_no_pair_is_scored_twice(
     resumed = teacher_of(model, kind, collection, tmp_path / "parted")
     assert (resumed.score(collection.query_rows, collection.candidates).values_T == again.values_T).all()
     assert resumed.newly_scored == 0
+
+
+def test_a_bi_encoder_compares_what_it_pools_rare_words_first(
+    collection: Collection, tiny_student: Path, tmp_path: Path
+) -> None:
+    own = load_multi_vector(str(tiny_student), "multi_vector", device="cpu")[0]
+    idf_V = token_idf(own, collection.documents)
+    teacher = teacher_of(own, "multi_vector", collection, tmp_path, view=View(128), idf_V=idf_V)
+    rows = [row for row, text in enumerate(collection.documents) if len(text.split()) < 40][:12]
+    found = teacher.score(np.asarray([3]), Ragged.of([rows], np.int64)).values_T
+    plain = collection.student.model
+    tokens_TD, *of_documents = (
+        np.asarray(one / one.norm(dim=1, keepdim=True))
+        for one in plain.encode([collection.queries[3], *(collection.documents[row] for row in rows)],
+                                output_value="token_embeddings")
+    )  # fmt: skip
+    weights_T = idf_V[plain.tokenizer(collection.queries[3])["input_ids"]]
+    expected = [weights_T @ (tokens_TD @ of_document.T).max(1) / weights_T.sum() for of_document in of_documents]
+    assert found == pytest.approx(expected, abs=1e-4)
+    spread = sorted(
+        zip(
+            weights_T.round(2).tolist(),
+            plain.tokenizer.tokenize(collection.queries[3], add_special_tokens=True),
+            strict=True,
+        )
+    )
+    assert spread[-1][0] > 3 * spread[0][0] and {spread[0][1], spread[1][1]} <= {"[CLS]", "[SEP]"}
 
 
 def test_a_score_that_is_no_number_is_named_with_its_pair(
