@@ -17,7 +17,7 @@ DEMO_SEARCHES := $(BIN)/python -m pipelines.demo
 COLLECTIONS ?= feedbackqa covidqa_passage scifact
 ABLATION    := $(BIN)/python -m benchmarks.ablations configs/own-documents.yaml --table asymmetries --split test --most 400 \
   --stride 100 --set student.max_tokens=128 --set teacher.members.0.view.stride=100 --set corpus.dev_queries=200 \
-  --set corpus.generated_queries=1000 --set train.epochs=32 --set student.encode_precision=bfloat16
+  --set corpus.generated_queries=1000 --set student.encode_precision=bfloat16
 
 GPU    := $(shell nvidia-smi >/dev/null 2>&1 && echo yes)
 EXTRAS := $(if $(GPU),gpu,cpu),demo,dev

@@ -58,7 +58,10 @@ class MultiVectorConfig(Section):
     """An encoder with a vector for each token (ColBERT's kind), or with one over the whole vocabulary (SPLADE's)."""
 
     kind: Literal["multi_vector", "sparse"] = identity("multi_vector, sparse")
-    model: str = identity("hub id or folder of a MultiVectorEncoder or SparseEncoder", min_length=1)
+    model: str = identity(
+        "hub id or folder of a MultiVectorEncoder (or a bi-encoder, for its token vectors), or of a SparseEncoder",
+        min_length=1,
+    )
     view: ViewConfig = identity("what part of a document it sees", ViewConfig())
     trust_remote_code: bool = identity("whether code that comes with the model may run", False)
     batch_tokens: int | None = cost(
