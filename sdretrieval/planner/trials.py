@@ -202,13 +202,15 @@ class Trials:
         load, view = self.load, identity_fields(member.view)
         most = getattr(member, "max_tokens", None) or view_of(member.view, self.config).max_tokens
         mean = shape(load.reader.documents.total() / max(load.documents, 1))
-        work = f"read pairs with documents of about {mean} tokens, at most {most} at once, {view}"
+        precision = self.precision("encode") if isinstance(member, MultiVectorConfig) else "float32"
+        work = f"read pairs with documents of about {mean} tokens, at most {most} at once, {view}, {precision}"
 
         def trial() -> Figures:
             texts = examples(load.document_texts, max(6, self._tokens(READ) // max(min(mean, most), 1)))
             queries = [load.query_texts[i % len(load.query_texts)] for i in range(len(texts))]
             return pair_trial(
-                open_pair_model(member, self.config, load.document_texts), list(zip(queries, texts, strict=True))
+                open_pair_model(member, self.config, load.document_texts, precision),
+                list(zip(queries, texts, strict=True)),
             )
 
         return self.calibration.of(work, trial, model_digest(locate_model(member.model)))

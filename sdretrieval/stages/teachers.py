@@ -24,6 +24,7 @@ from sdretrieval.config import (
 )
 from sdretrieval.config.conflicts import member_paths
 from sdretrieval.corpus.read.tables.files import stem_of
+from sdretrieval.encode.encoder import Precision
 from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.model_files import pools_tokens
 from sdretrieval.encode.reuse import digest_of
@@ -32,6 +33,7 @@ from sdretrieval.stages.collection import SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.encode import ExternalEncoder, Vectors, encode_external, encode_student
 from sdretrieval.stages.imported import imported_teacher, scores_identity
 from sdretrieval.stages.lexical import Lexical
+from sdretrieval.stages.precision import number_format
 from sdretrieval.stages.run import Run, Weights, chat_model
 from sdretrieval.stages.search import dense_query_removed, lexical_query_removed, texts_query_removed
 from sdretrieval.stages.tokens import Tokens
@@ -88,6 +90,8 @@ def member_identities(config: Config) -> list[dict[str, Any]]:
         if isinstance(member, CrossEncoderConfig | DenseConfig | EmaConfig | MultiVectorConfig):
             seen = view_of(member.view, config)
             fields["view"] = [seen.max_tokens, seen.windows, seen.stride]
+        if isinstance(member, MultiVectorConfig):  # of others it is in the key of their vectors
+            fields["precision"] = config.student.encode_precision
         identities.append(fields)
     return identities
 
@@ -156,7 +160,7 @@ def _make_teacher(
 ) -> Teacher:  # fmt: skip
     corpus = collection.corpus
     if isinstance(member, CrossEncoderConfig | MultiVectorConfig):
-        model = open_pair_model(member, run.config, corpus.document_texts())
+        model = open_pair_model(member, run.config, corpus.document_texts(), number_format(run, "encode"))
         return model.teacher(
             name=name,
             query_text=corpus.query_texts().__getitem__,
@@ -195,22 +199,28 @@ class PairModel(NamedTuple):
 
 
 def open_pair_model(
-    member: CrossEncoderConfig | MultiVectorConfig, config: Config, texts: Sequence[str]
+    member: CrossEncoderConfig | MultiVectorConfig, config: Config, texts: Sequence[str], precision: Precision
 ) -> PairModel:  # fmt: skip
-    """Loads it. `texts`: the documents, whose words a bi-encoder's token vectors are weighed by. Raises ModelError if
-    it is absent, damaged or of another kind."""
+    """Loads it. `texts`: the documents, by whose words a bi-encoder weighs its token vectors. `precision`: that of an
+    encoder; a cross-encoder always reads in float32. Raises ModelError if it is absent, damaged or of another kind."""
     device = config.student.device
     if isinstance(member, MultiVectorConfig):
         encoder, digest = load_multi_vector(
             member.model, member.kind, device=device, trust_remote_code=member.trust_remote_code
         )
         view, idf_V = view_of(member.view, config), None
-        seen: dict[str, Any] = {"view": [view.max_tokens, view.windows, view.stride]}
+        seen: dict[str, Any] = {"view": [view.max_tokens, view.windows, view.stride], "precision": precision}
         if pools_tokens(locate_model(member.model)):
             idf_V = token_idf(encoder, texts)
             seen["idf"] = digest_of(idf_V.tobytes()).hex()
         make = partial(
-            MultiVectorTeacher, encoder, kind=member.kind, view=view, batch_tokens=member.batch_tokens, idf_V=idf_V
+            MultiVectorTeacher,
+            encoder,
+            kind=member.kind,
+            view=view,
+            batch_tokens=member.batch_tokens,
+            idf_V=idf_V,
+            precision=precision,
         )
         return PairModel(encoder, key_of("pairs of vectors", 1, seen, [digest]), make)
     model, digest = load_cross_encoder(

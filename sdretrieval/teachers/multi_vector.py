@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from sdretrieval.encode.batches import usual_batch_tokens
+from sdretrieval.encode.encoder import Precision
 from sdretrieval.encode.loading import (
     UNUSED,
     check_known,
@@ -66,7 +67,7 @@ COUNTED = 20_000
 
 class MultiVectorTeacher(PairTeacher):
     """A model on this machine. `view`: of documents, never wider than the model's own limit. `idf_V`: weights of the
-    tokens of a query; None: all alike."""
+    tokens of a query; None: all alike. `precision`: of the network's matrix products; scores are summed in float32."""
 
     def __init__(
         self,
@@ -80,9 +81,10 @@ class MultiVectorTeacher(PairTeacher):
         view: View,
         batch_tokens: int | None = None,
         idf_V: Array | None = None,
+        precision: Precision = "float32",
     ) -> None:
         super().__init__(name=name, query_text=query_text, document_text=document_text, cache=cache)
-        self._idf_V = idf_V
+        self._idf_V, self._precision = idf_V, precision
         self.asymmetry = f"{ASYMMETRY[kind]}{f'; {EVERY_WINDOW}' if view.windows == 'all' else ''}"
         self._model = model
         self._view = replace(view, max_tokens=min(view.max_tokens, document_limit(model) or view.max_tokens))
@@ -121,7 +123,7 @@ class MultiVectorTeacher(PairTeacher):
             asking.setdefault(document, []).append(position)
         scores = np.full(len(pairs), -np.inf, dtype=np.float32)
         for windows, owners in self._blocks(list(asking)):
-            of_windows = self._model.encode_document(windows, **self._settings)
+            of_windows = self._encoded(self._model.encode_document, windows)
             compared = [(at, window) for window, document in enumerate(owners) for at in asking[document]]
             for start in range(0, len(compared), COMPARED_AT_ONCE):
                 some = compared[start : start + COMPARED_AT_ONCE]
@@ -139,13 +141,24 @@ class MultiVectorTeacher(PairTeacher):
         import torch
 
         if self._idf_V is None:
-            return self._model.encode_query(queries, **self._settings)
+            return self._encoded(self._model.encode_query, queries)
         idf_V, vectors = torch.from_numpy(self._idf_V).float(), []
-        for one in self._model.encode_query(queries, output_value=None, **self._settings):
+        for one in self._encoded(self._model.encode_query, queries, output_value=None):
             read = one["attention_mask"].bool()
             weights = idf_V.to(read.device)[one["input_ids"][read]]
-            vectors.append(one["token_embeddings"][read] * (weights / weights.mean())[:, None])
+            vectors.append(one["token_embeddings"][read].float() * (weights / weights.mean())[:, None])
         return vectors
+
+    def _encoded(self, encode: Callable[..., Any], texts: list[str], **more: Any) -> Any:
+        """What the library makes of texts: a list of matrices or of dictionaries, or one matrix."""
+        import torch
+
+        reduced = self._precision == "bfloat16"
+        with torch.autocast(self._model.device.type, torch.bfloat16, enabled=reduced):
+            vectors = encode(texts, **self._settings, **more)
+        if not reduced or more:
+            return vectors
+        return [one.float() for one in vectors] if isinstance(vectors, list) else vectors.float()
 
     def _blocks(self, documents: Sequence[str]) -> Iterator[tuple[list[str], list[str]]]:
         """Windows as texts, and the document of each, some `WINDOWS_AT_ONCE` at a time."""

@@ -131,6 +131,17 @@ def test_a_bi_encoder_compares_what_it_pools_rare_words_first(
     assert spread[-1][0] > 3 * spread[0][0] and {spread[0][1], spread[1][1]} <= {"[CLS]", "[SEP]"}
 
 
+def test_in_bfloat16_scores_stay_near(model: Any, kind: Any, collection: Collection, tmp_path: Path) -> None:
+    lists = Ragged.of([list(range(20))], np.int64)
+    exact, near = (
+        teacher_of(model, kind, collection, tmp_path / precision, precision=precision)
+        .score(np.asarray([3]), lists)
+        .values_T
+        for precision in ("float32", "bfloat16")
+    )
+    assert (near != exact).any() and near == pytest.approx(exact, rel=0.03)
+
+
 def test_a_score_that_is_no_number_is_named_with_its_pair(
     model: Any, kind: Any, collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
