@@ -99,13 +99,14 @@ def asymmetries(asked: Namespace) -> dict[str, list[str]]:
         "mixture: two generations, frozen": [*mixed, *two],
         "mixture: two generations, base": [*_mixture(BASE % asked.stride, lexical), *two],
         "token vectors": [*_teacher(tokens), auto],
-        "mixture + token vectors": _mixture(full, lexical, tokens),
+        "mixture: lists alone": [*mixed, "train.scope=list", auto],
+        "mixture + token vectors": [*_mixture(full, lexical, tokens), auto],
         "dense": [*_teacher(dense), auto],
         "dense: embedding": [*_teacher(dense), auto, "train.loss=embedding"],
         "dense + lexical": [*_mixture(dense, lexical), auto],
         f"mixture: {FEW} queries": [*mixed, *few],
         f"cross-encoder: {FEW} queries": [*_teacher(reader), *few, unread, auto],
-        f"mixture + cross-encoder: {FEW} queries": [*_mixture(full, lexical, reader), *few, unread],
+        f"mixture + cross-encoder: {FEW} queries": [*_mixture(full, lexical, reader), *few, unread, auto],
     }
 
 

@@ -70,7 +70,7 @@ def measure(config_path: str, overrides: list[str], runs: Path, split: str) -> d
 
 
 def table(results: dict[str, dict[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """One record a row: means, difference to the base with interval, p by Holm, seconds."""
+    """One record a row: means, difference to the base with interval, p and p by Holm, seconds."""
     tests = {name: paired_test(values["row"], values["base"], seed) for name, values in results.items()}
     adjusted = holm([test.p for test in tests.values()])
     return [
@@ -81,6 +81,7 @@ def table(results: dict[str, dict[str, Any]], seed: int) -> list[dict[str, Any]]
             "student": _mean(results[name]["row"]),
             "difference": test.difference,
             "interval95": list(test.interval95),
+            "p": test.p,
             "p_holm": p,
             "verdict": verdict(test, p),
             "seconds": results[name]["seconds"],
@@ -159,14 +160,14 @@ def _earlier(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
 def markdown(results: dict[str, dict[str, Any]]) -> str:
     """The table."""
     lines = [
-        "| row | base | teacher reranks | student | difference | 95 % interval | p (Holm) | verdict | seconds |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| row | base | teacher reranks | student | difference | 95 % interval | p | p (Holm) | verdict | seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in table(results, SEED):
         low, high = row["interval95"]
         lines.append(
             f"| {row['row']} | {row['base']:.4f} | {row['teacher@student_0']:.4f} | {row['student']:.4f} | "
-            f"{row['difference']:+.4f} | {low:+.4f} to {high:+.4f} | {row['p_holm']:.3g} | {row['verdict']} | "
+            f"{row['difference']:+.4f} | {low:+.4f} to {high:+.4f} | {row['p']:.3g} | {row['p_holm']:.3g} | {row['verdict']} | "
             f"{row['seconds']:.0f} |"
         )
     return "\n".join(lines)
