@@ -167,8 +167,8 @@ def markdown(results: dict[str, dict[str, Any]]) -> str:
         low, high = row["interval95"]
         lines.append(
             f"| {row['row']} | {row['base']:.4f} | {row['teacher@student_0']:.4f} | {row['student']:.4f} | "
-            f"{row['difference']:+.4f} | {low:+.4f} to {high:+.4f} | {row['p']:.3g} | {row['p_holm']:.3g} | {row['verdict']} | "
-            f"{row['seconds']:.0f} |"
+            f"{row['difference']:+.4f} | {low:+.4f} to {high:+.4f} | {row['p']:.3g} | {row['p_holm']:.3g} | "
+            f"{row['verdict']} | {row['seconds']:.0f} |"
         )
     return "\n".join(lines)
 
