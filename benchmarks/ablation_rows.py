@@ -101,6 +101,11 @@ def asymmetries(asked: Namespace) -> dict[str, list[str]]:
         "token vectors": [*_teacher(tokens), auto],
         "mixture: lists alone": [*mixed, "train.scope=list", auto],
         "mixture + token vectors": [*_mixture(full, lexical, tokens), auto],
+        "mixture + token vectors: whole lists": [
+            *_mixture(full, lexical, tokens),
+            auto,
+            "train.candidates_per_query=16",
+        ],
         "dense": [*_teacher(dense), auto],
         "dense: embedding": [*_teacher(dense), auto, "train.loss=embedding"],
         "dense + lexical": [*_mixture(dense, lexical), auto],
