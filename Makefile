@@ -14,16 +14,21 @@ ANSWERS     := import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + 
 DEMO_RUN      := $(BIN)/sdretrieval run configs/stdlib.yaml
 DEMO_SEARCHES := $(BIN)/python -m pipelines.demo
 
+COLLECTIONS ?= feedbackqa covidqa_passage scifact
+ABLATION    := $(BIN)/python -m benchmarks.ablations configs/own-documents.yaml --table asymmetries --split test --most 400 \
+  --stride 100 --set student.max_tokens=128 --set teacher.members.0.view.stride=100 --set corpus.dev_queries=200 \
+  --set corpus.generated_queries=1000 --set student.encode_precision=bfloat16
+
 GPU    := $(shell nvidia-smi >/dev/null 2>&1 && echo yes)
 EXTRAS := $(if $(GPU),gpu,cpu),demo,dev
 # A GPU machine takes the torch that its registry offers (built with CUDA); every other version stays pinned.
 PINS   := $(if $(GPU),grep -v '^torch==' constraints-cpu.txt,cat constraints-cpu.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench docs format clean
+.PHONY: help setup demo test check bench ablations docs format clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## make .venv with everything in it (about 3 minutes, once; again when the pins change)
 
@@ -58,6 +63,17 @@ check: $(STAMP) ## format, lint, strict types, import contract
 
 bench: $(STAMP) ## our work beside the peers' parts, in turn: tables in benchmarks/README.md (about half an hour)
 	@$(BIN)/python -m benchmarks
+
+# Rows that are measured stay in runs/ablations-asymmetries-COLLECTION.json.
+ablations: $(STAMP) ## every teacher, target and way of training on three collections in DATA, a table each (about half an hour; goes on)
+	@for name in $(COLLECTIONS); do \
+	  [ -f '$(DATA)'/$$name/corpus.jsonl ] || { \
+	    echo "make ablations: no collection $$name in '$(DATA)'; name a folder of collections in BEIR's layout: make ablations DATA=FOLDER (others than $(COLLECTIONS) by COLLECTIONS='NAME NAME')" >&2; exit 1; }; \
+	done
+	@for name in $(COLLECTIONS); do \
+	  table=$$($(ABLATION) --set name=asymmetries-$$name --set corpus.source='$(DATA)'/$$name) || exit 1; \
+	  printf '\n%s\n\n%s\n' $$name "$$table"; \
+	done
 
 # The site's generator is installed only here: nothing else needs it.
 docs: $(STAMP) ## build the documentation as a site in site/

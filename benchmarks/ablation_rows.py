@@ -2,6 +2,8 @@
 
 `teachers` asks who should teach: rows `hard_labels` and `shuffled_teacher` are the controls of `ema-full-context +
 lexical`. `objectives` asks what is minimised: the losses on one mixture and on one dense teacher, and queries weighed.
+`asymmetries` asks what a teacher must know that the student does not: every teacher, target and way of training, for a
+config without labels (`make ablations`).
 """
 
 from __future__ import annotations
@@ -9,11 +11,16 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Callable
 
+from sdretrieval import load_config
+
 FULL = "{kind: ema, view: {windows: all, stride: %d}, weight: %g}"
 SAME = "{kind: ema, view: {windows: first}, weight: %g}"
 LEXICAL = "{kind: lexical, weight: %g}"
 CROSS = "{kind: cross_encoder, model: cross-encoder/ms-marco-MiniLM-L12-v2, max_tokens: 256, weight: %g}"
 DENSE = "{kind: dense, model: %s}"
+BASE = "{kind: ema, mode: base, view: {windows: all, stride: %d}}"
+EVEN = "{kind: lexical}"
+TOKENS = "{kind: multi_vector, model: %s}"
 PLAIN = ["evaluate.controls=[]", "generations=1", "probe.guard=false"]
 """Whatever the config asks for, for the sake of its own report; a teacher that knows nothing is a row, too."""
 
@@ -60,4 +67,56 @@ def _mixture(*members: str) -> list[str]:
     return _teacher(f"{{kind: ensemble, members: [{', '.join(members)}]}}")
 
 
-TABLES: dict[str, Callable[[Namespace], dict[str, list[str]]]] = {"teachers": teachers, "objectives": objectives}
+FEW, SHORT = 200, 6
+"""Queries whose pairs a cross-encoder reads, and documents of each: some two minutes."""
+
+
+def asymmetries(asked: Namespace) -> dict[str, list[str]]:
+    """One row an asymmetry; the mixture is full context and BM25, even. Updates are equal in all rows: fewer queries
+    are seen more often, and two generations share them. The config's temperature `student` keeps to the scale of the
+    student's own scores, which other teachers lack."""
+    full, lexical, dense = FULL % (asked.stride, 1), EVEN, DENSE % asked.dense
+    mixed, auto = [*_mixture(full, lexical), "targets.calibrate=absolute"], "targets.temperature=auto"
+    reader = CROSS.replace("max_tokens: 256", "max_tokens: 128") % 1
+    config = load_config(asked.config, asked.overrides)
+    tokens = TOKENS % config.student.model
+    epochs, queries = config.train.epochs, max(config.corpus.generated_queries, FEW)
+    few = [f"corpus.generated_queries={FEW}", f"train.epochs={epochs * queries / FEW:g}", f"mine.keep={SHORT}"]
+    unread = "evaluate.teacher_depth=1"  # its figure on all queries of dev and test would take an hour
+    two = ["generations=2", f"train.epochs={epochs / 2:g}", "gate.tolerance=1"]
+    labels = "train.hard_label_weight=1"
+    return {
+        "own scores": _teacher(SAME % 1),
+        "own scores + synthetic labels": [*_teacher(SAME % 1), labels],
+        "full context": _teacher(full),
+        "lexical": [*_teacher(lexical), auto],
+        "mixture": mixed,
+        "mixture: weights by the probe": [*mixed, *(f"teacher.members.{n}.weight=auto" for n in (0, 1))],
+        "mixture: z-scores": [*mixed, "targets.calibrate=zscore", auto],
+        "mixture: margin_mse": [*mixed, "train.loss=margin_mse"],
+        "mixture + synthetic labels": [*mixed, labels],
+        "mixture: beside a lexical half": [*mixed, "student.lexical_half={dims: 256}"],
+        "mixture: two generations, frozen": [*mixed, *two],
+        "mixture: two generations, base": [*_mixture(BASE % asked.stride, lexical), *two],
+        "token vectors": [*_teacher(tokens), auto],
+        "mixture: lists alone": [*mixed, "train.scope=list", auto],
+        "mixture + token vectors": [*_mixture(full, lexical, tokens), auto],
+        "mixture + token vectors: whole lists": [
+            *_mixture(full, lexical, tokens),
+            auto,
+            "train.candidates_per_query=16",
+        ],
+        "dense": [*_teacher(dense), auto],
+        "dense: embedding": [*_teacher(dense), auto, "train.loss=embedding"],
+        "dense + lexical": [*_mixture(dense, lexical), auto],
+        f"mixture: {FEW} queries": [*mixed, *few],
+        f"cross-encoder: {FEW} queries": [*_teacher(reader), *few, unread, auto],
+        f"mixture + cross-encoder: {FEW} queries": [*_mixture(full, lexical, reader), *few, unread, auto],
+    }
+
+
+TABLES: dict[str, Callable[[Namespace], dict[str, list[str]]]] = {
+    "teachers": teachers,
+    "objectives": objectives,
+    "asymmetries": asymmetries,
+}

@@ -1,11 +1,16 @@
-"""What each part of the teacher, or of what is minimised, gives, on dev: equal updates, one table.
+"""What each part of the teacher, or of what is minimised, gives: equal updates, one table.
 
-    python -m benchmarks.ablations configs/stdlib.yaml [--table teachers|objectives] [--rows lexical,all] [--runs DIR]
-        [--set KEY=VALUE ...]
+    python -m benchmarks.ablations configs/stdlib.yaml [--table teachers|objectives|asymmetries] [--rows "lexical; all"]
+        [--split dev] [--most N] [--runs DIR] [--set KEY=VALUE ...]
+    make ablations DATA=FOLDER          # asymmetries on three of the collections in FOLDER, on test
 
-Only dev is measured. Every row (`benchmarks/ablation_rows.py`) trains one student from the base (rows `generations-N`:
-N of them), measured before the gate, so that a row that fails is seen as what it is. Writes runs/ablations-NAME.json
-and prints a Markdown table for docs/ABLATIONS.md; rows of an earlier call with the same settings stay in it.
+Every row (`benchmarks/ablation_rows.py`) trains one student from the base (rows `generations-N`: N of them), measured
+before the gate, so that a row that fails is seen as what it is. Writes runs/ablations-NAME.json and prints a Markdown
+table for docs/ABLATIONS.md; rows of an earlier call with the same settings stay in it, and are not measured again.
+
+What is chosen by a table must be measured on dev. `--split test` is for collections without judged dev queries: then
+the table compares methods, and nothing may be chosen by it. `--most` keeps of the collection its documents and so many
+of the split's queries, no other judgements: a quick table.
 """
 
 from __future__ import annotations
@@ -19,7 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ablation_rows import TABLES
+from benchmarks.mixing import SEED
 from sdretrieval import load_config
+from sdretrieval.corpus.text import hash_rank
 from sdretrieval.evaluation import holm, paired_test, verdict
 from sdretrieval.files import write_json
 from sdretrieval.run.api import open_run
@@ -28,17 +35,22 @@ from sdretrieval.stages.evaluate import read_measured
 from sdretrieval.store.run_folder import runs_folder
 from sdretrieval.store.runner import Artifact, Stopped
 
-PARTS = ("table", "stride", "lexical", "dense")
-"""Arguments that rows are made from: rows of other values stand in another table."""
+PARTS = ("table", "split", "most", "stride", "lexical", "dense")
+"""Arguments that rows are made from or measured by: rows of other values stand in another table."""
 
 
-def measure(config_path: str, name: str, overrides: list[str], runs: Path) -> dict[str, dict[str, float]]:
-    """Per-query dev values of `base` and of the row's student."""
-    config = load_config(config_path, [*overrides, "evaluate.split=dev"])  # no other split is measured
+SHARED = re.compile(r"0/(?!encode:teacher)|student_0/|1/(encode(?!:teacher)|index|mine$|evaluate)")
+"""Stages whose work all rows of a corpus have in common, and the measuring of what is not trained."""
+
+
+def measure(config_path: str, overrides: list[str], runs: Path, split: str) -> dict[str, Any]:
+    """Values by query of the base, of the teacher reranking its top and of the row's student, and the row's seconds:
+    of its teacher's vectors, its scores, targets and trainings, whenever they were made."""
+    config = load_config(config_path, [*overrides, f"evaluate.split={split}"])  # no other split than it and dev
     config = config.model_copy(update={"name": f"ablations-{config.name}"})
     controls = config.evaluate.controls
     # A generation is measured before its gate: what that decides, and its merges, are no part of a row.
-    last = f"{controls[0]}/evaluate:dev" if controls else f"{config.generations}/gate"
+    last = f"{controls[0]}/evaluate:{split}" if controls else f"{config.generations}/gate"
     with open_run(config, runs=runs, until=last) as run, suppress(Stopped):
         loop(run)
     made = {record["stage"]: record["key"] for record in run.runner.records}
@@ -49,25 +61,30 @@ def measure(config_path: str, name: str, overrides: list[str], runs: Path) -> di
 
     # A refused generation is not repeated: then the last there is.
     numbers = [int(address.split("/")[0]) for address in made if re.fullmatch(r"[0-9]+/gate", address)]
-    row = last if controls else f"{max(numbers) + 1}/evaluate:dev"
+    row = last if controls else f"{max(numbers) + 1}/evaluate:{split}"
+    own = {record["key"]: record["seconds"] for record in run.runner.records if not SHARED.match(record["stage"])}
     return {
-        "base": values("1/evaluate:dev"), "row": values(row), "teacher": values("0/evaluate:teacher:dev"),
+        "base": values(f"1/evaluate:{split}"), "row": values(row),
+        "teacher": values(f"0/evaluate:teacher:{split}"), "seconds": sum(own.values()),
     }  # fmt: skip
 
 
-def table(results: dict[str, dict[str, dict[str, float]]], seed: int) -> list[dict[str, Any]]:
-    """One record a row: mean, difference to the base with interval, p and Holm's p."""
+def table(results: dict[str, dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """One record a row: means, difference to the base with interval, p and p by Holm, seconds."""
     tests = {name: paired_test(values["row"], values["base"], seed) for name, values in results.items()}
     adjusted = holm([test.p for test in tests.values()])
     return [
         {
             "row": name,
+            "base": _mean(results[name]["base"]),
             "teacher@student_0": _mean(results[name]["teacher"]),
-            "dev": _mean(results[name]["row"]),
+            "student": _mean(results[name]["row"]),
             "difference": test.difference,
             "interval95": list(test.interval95),
+            "p": test.p,
             "p_holm": p,
             "verdict": verdict(test, p),
+            "seconds": results[name]["seconds"],
         }
         for (name, test), p in zip(tests.items(), adjusted, strict=True)
     ]
@@ -87,7 +104,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config")
     parser.add_argument("--table", choices=sorted(TABLES), default="teachers", help="which rows there are")
-    parser.add_argument("--rows", default="", help="names, separated by commas; all where empty")
+    parser.add_argument("--rows", default="", help="names, separated by semicolons; all where empty")
+    parser.add_argument("--split", default="dev", help="which judged queries measure; see above")
+    parser.add_argument("--most", type=int, help="judged queries that measure; all where it is not given")
     parser.add_argument("--runs", type=Path, default=None)
     parser.add_argument("--stride", type=int, default=112, help="of the full-context windows")
     parser.add_argument("--lexical", type=float, default=0.5, help="BM25's share in the mixtures")
@@ -101,17 +120,35 @@ def _arguments() -> argparse.Namespace:
 def run(asked: argparse.Namespace) -> str:
     """Measure the rows that were asked for; the table of all rows of these settings, as Markdown."""
     rows, runs = TABLES[asked.table](asked), runs_folder(asked.runs)
-    names = [name.strip() for name in asked.rows.split(",") if name.strip()] or list(rows)
+    names = [name.strip() for name in asked.rows.split(";") if name.strip()] or list(rows)
     if unknown := sorted(set(names) - set(rows)):
         raise SystemExit(f"unknown rows: {', '.join(unknown)}; expected some of: {', '.join(rows)}")
     config = load_config(asked.config, asked.overrides)
+    if asked.most:
+        part = fewer(Path(config.corpus.source), asked.split, asked.most, runs / "collections" / config.name)
+        asked.overrides = [*asked.overrides, f"corpus.source={part}"]
     path = runs / f"ablations-{config.name}.json"
     settings = {"config": config.model_dump(mode="json"), **{name: getattr(asked, name) for name in PARTS}}
     results = _earlier(path, settings)
     for name in names:
-        results[name] = measure(asked.config, name, [*asked.overrides, *rows[name]], runs)
-        write_json(path, {"settings": settings, "rows": results})
-    return markdown(results)
+        if results.get(name, {}).get("overrides") != rows[name]:
+            measured = measure(asked.config, [*asked.overrides, *rows[name]], runs, asked.split)
+            results[name] = {**measured, "overrides": rows[name]}
+            write_json(path, {"settings": settings, "rows": results})
+    return markdown({name: results[name] for name in rows if name in results})
+
+
+def fewer(source: Path, split: str, most: int, folder: Path) -> Path:
+    """A collection in BEIR's layout in `folder`: the documents of `source`, and `most` judged queries of its split."""
+    (folder / "qrels").mkdir(parents=True, exist_ok=True)
+    for name in ("corpus.jsonl", "queries.jsonl"):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to((source / name).resolve())
+    head, *lines = (source / "qrels" / f"{split}.tsv").read_text(encoding="utf8").splitlines()
+    queries = sorted({line.split("\t")[0] for line in lines}, key=lambda query: hash_rank(SEED, query))[:most]
+    kept = [line for line in lines if line.split("\t")[0] in set(queries)]
+    (folder / "qrels" / f"{split}.tsv").write_text("\n".join([head, *kept]) + "\n", encoding="utf8")
+    return folder
 
 
 def _earlier(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -120,19 +157,18 @@ def _earlier(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     return dict(record["rows"]) if record.get("settings") == settings else {}
 
 
-def markdown(results: dict[str, dict[str, dict[str, float]]]) -> str:
+def markdown(results: dict[str, dict[str, Any]]) -> str:
     """The table."""
-    base = next(iter(results.values()))["base"]
     lines = [
-        "| row | teacher reranks | student | difference to base | 95 % interval | p (Holm) | verdict |",
-        "|---|---|---|---|---|---|---|",
-        f"| base student | | {_mean(base):.4f} | | | | |",
+        "| row | base | teacher reranks | student | difference | 95 % interval | p | p (Holm) | verdict | seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in table(results, seed=13):
+    for row in table(results, SEED):
         low, high = row["interval95"]
         lines.append(
-            f"| {row['row']} | {row['teacher@student_0']:.4f} | {row['dev']:.4f} | {row['difference']:+.4f} | "
-            f"{low:+.4f} to {high:+.4f} | {row['p_holm']:.3g} | {row['verdict']} |"
+            f"| {row['row']} | {row['base']:.4f} | {row['teacher@student_0']:.4f} | {row['student']:.4f} | "
+            f"{row['difference']:+.4f} | {low:+.4f} to {high:+.4f} | {row['p']:.3g} | {row['p_holm']:.3g} | "
+            f"{row['verdict']} | {row['seconds']:.0f} |"
         )
     return "\n".join(lines)
 

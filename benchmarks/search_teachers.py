@@ -90,10 +90,10 @@ class Case:
         return np.asarray((gains_Qk / np.log2(np.arange(CUT) + 2)).sum(1) / np.where(self.best_Q > 0, self.best_Q, 1))
 
 
-def load(folder: Path, model: str, vectors: Path) -> Case:
-    """A collection's test queries and documents."""
+def load(folder: Path, model: str, vectors: Path, most: int = MOST_QUERIES) -> Case:
+    """A collection's documents, and at most so many of its test queries."""
     corpus = open_corpus(str(folder))
-    rows = sorted(corpus.split_rows(SPLIT), key=lambda row: hash_rank(SEED, corpus.query_ids[row]))[:MOST_QUERIES]
+    rows = sorted(corpus.split_rows(SPLIT), key=lambda row: hash_rank(SEED, corpus.query_ids[row]))[:most]
     documents_ND, queries_QD = load_vectors(corpus, model, vectors / model / folder.name)
     gain_QN = np.zeros((len(rows), len(documents_ND)), np.float32)
     own_QN, best_Q = np.zeros(gain_QN.shape, bool), np.zeros(len(rows))

@@ -28,16 +28,14 @@ def asked(tiny_corpus: Path, tiny_student: Path, tmp_path: Path) -> Any:
 
     def arguments(rows: str, *overrides: str, table: str = "teachers") -> Namespace:
         given = {"config": str(config), "table": table, "rows": rows, "runs": tmp_path, "overrides": [*overrides]}
-        return Namespace(**given, stride=32, lexical=0.5, dense=str(tiny_student))
+        return Namespace(**given, split="dev", most=None, stride=32, lexical=0.5, dense=str(tiny_student))
 
     return arguments
 
 
 def test_rows_are_measured_on_dev_alone(asked: Any, tmp_path: Path) -> None:
-    table = run(asked("lexical,hard_labels,generations-2", "train.later_epochs=0.5")).splitlines()
-    assert [line.split(" | ")[0] for line in table[2:]] == [
-        "| base student", "| lexical", "| hard_labels", "| generations-2",
-    ]  # fmt: skip
+    table = run(asked("lexical; hard_labels; generations-2", "train.later_epochs=0.5")).splitlines()
+    assert [line.split(" | ")[0] for line in table[2:]] == ["| lexical", "| hard_labels", "| generations-2"]
     stages = (tmp_path / "ablations-tiny" / "ledger.jsonl").read_text()
     assert "evaluate:dev" in stages
     assert ":test" not in stages
@@ -48,7 +46,7 @@ def test_rows_are_measured_on_dev_alone(asked: Any, tmp_path: Path) -> None:
     assert all(one != other for one, other in combinations(students, 2)), "each row is a student of its own"
     # More rows of the same settings join the table; other settings begin a new one.
     assert len(run(asked("ema-same-view", "train.later_epochs=0.5")).splitlines()) == len(table) + 1
-    assert len(run(asked("lexical", "train.warmup=0.2")).splitlines()) == 4
+    assert len(run(asked("lexical", "train.warmup=0.2")).splitlines()) == 3
 
 
 def test_an_unknown_row_is_named_with_those_there_are(asked: Any) -> None:
@@ -58,8 +56,8 @@ def test_an_unknown_row_is_named_with_those_there_are(asked: Any) -> None:
 
 def test_objectives_are_compared_on_the_same_teacher(asked: Any, tmp_path: Path) -> None:
     names = ["mixture: listwise_kl over batches", "mixture: queries weighed by confidence", "dense: embedding"]
-    table = run(asked(",".join(names), table="objectives")).splitlines()
-    assert [line.split(" | ")[0] for line in table[3:]] == [f"| {name}" for name in names]
+    table = run(asked("; ".join(names), table="objectives")).splitlines()
+    assert [line.split(" | ")[0] for line in table[2:]] == [f"| {name}" for name in names]
     rows = json.loads((tmp_path / "ablations-tiny.json").read_text())["rows"]
     assert rows[names[0]]["teacher"] == rows[names[1]]["teacher"] != rows[names[2]]["teacher"]
     trained = [json.loads(line) for line in (tmp_path / "ablations-tiny" / "ledger.jsonl").read_text().splitlines()]
@@ -73,3 +71,23 @@ def test_every_row_of_every_table_is_a_config_of_its_own(asked: Any) -> None:
         rows = {name: load_config(arguments.config, overrides) for name, overrides in make(arguments).items()}
         asked_for = {config.model_dump_json() for config in rows.values()}
         assert len(asked_for) == len(rows), "two rows ask for the same"
+
+
+def test_asymmetries_are_measured_once_on_some_of_the_test_queries(
+    asked: Any, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = ["corpus.labels=false", "corpus.generated_queries=30", "corpus.dev_queries=20", "student.train=adapter"]
+    arguments = asked("lexical; mixture: beside a lexical half", *small, table="asymmetries")
+    arguments.split, arguments.most = "test", 10
+    table = run(arguments)
+    rows = json.loads((tmp_path / "ablations-tiny.json").read_text())["rows"]
+    plain, half = rows["lexical"], rows["mixture: beside a lexical half"]
+    test = {line.split("\t")[0] for line in (tiny_corpus / "qrels" / "test.tsv").read_text().splitlines()[1:]}
+    assert len(plain["row"]) == 10 and {*plain["row"]} < test
+    assert plain["base"] != half["base"], "a half finds something without any training"
+    assert all(row["seconds"] > 0 for row in rows.values())
+    made = [json.loads(line) for line in (tmp_path / "ablations-tiny" / "ledger.jsonl").read_text().splitlines()]
+    assert plain["seconds"] < sum(one["seconds"] for one in made if not one["cached"]), "all rows share the base"
+    monkeypatch.setattr("benchmarks.ablations.measure", lambda *_: pytest.fail("measured again"))
+    arguments.overrides = small
+    assert run(arguments) == table

@@ -40,10 +40,23 @@ def test_make_alone_lists_the_targets(folder: Path) -> None:
         "test",
         "check",
         "bench",
+        "ablations",
         "docs",
         "format",
         "clean",
     ]
+
+
+@pytest.mark.parametrize("data", [[], ["DATA=collections"]])
+def test_ablations_without_their_collections_say_what_to_name(folder: Path, data: list[str]) -> None:
+    (folder / "collections" / "feedbackqa").mkdir(parents=True)
+    (folder / "collections" / "feedbackqa" / "corpus.jsonl").touch()
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / ".ready").touch()
+    done = _make(folder, "ablations", *data)
+    missing = "covidqa_passage in 'collections'" if data else "feedbackqa in ''"
+    assert done.returncode != 0 and f"make ablations: no collection {missing}; name a folder" in done.stderr
+    assert "make ablations DATA=FOLDER" in done.stderr
 
 
 def _fake(path: Path, script: str) -> Path:

@@ -12,6 +12,7 @@ from sdretrieval.config.teachers import (
     DenseConfig,
     EmaConfig,
     EnsembleConfig,
+    MultiVectorConfig,
     RerankerApiConfig,
     ScoresConfig,
     ViewConfig,
@@ -21,6 +22,8 @@ from sdretrieval.synthetic_queries.recipe import KINDS as QUERY_KINDS
 
 VECTOR_KINDS = ("ema", "dense")
 """Kinds of teachers whose class is a `HasVectors`."""
+PAIRS_ALONE = CrossEncoderConfig | MultiVectorConfig | RerankerApiConfig | ScoresConfig
+"""Teachers that score the pairs of the lists, never a whole batch."""
 
 
 class Conflict(NamedTuple):
@@ -98,11 +101,11 @@ def _teacher(config: Config) -> Iterator[Conflict]:
     members = members_of(config.teacher)
     prefixes = member_paths(config)
     for prefix, member in zip(prefixes, members, strict=True):
-        if isinstance(member, CrossEncoderConfig | RerankerApiConfig | ScoresConfig) and config.train.scope == "batch":
+        if config.train.scope == "batch" and isinstance(member, PAIRS_ALONE):
             kind = "scores, which has" if member.kind == "scores" else f"a {member.kind}, which scores"
             text = f'found "batch", but {prefix} is {kind} only the pairs of the lists; expected auto or list'
             yield Conflict(("train.scope", f"{prefix}.kind"), text)
-        if isinstance(member, EmaConfig | DenseConfig):
+        if isinstance(member, EmaConfig | DenseConfig | MultiVectorConfig):
             yield from _gaps(member.view, f"{prefix}.view", config.student.max_tokens)
         if isinstance(member, CrossEncoderConfig):
             yield from _cross_encoder_view(member, prefix)

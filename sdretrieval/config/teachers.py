@@ -54,6 +54,22 @@ class RerankerApiConfig(ChatConfig):
     weight: Weight = identity("its share in a mixture; auto takes the probe's choice", 1.0, expects=WEIGHT_TEXT)
 
 
+class MultiVectorConfig(Section):
+    """An encoder with a vector for each token (ColBERT's kind), or with one over the whole vocabulary (SPLADE's)."""
+
+    kind: Literal["multi_vector", "sparse"] = identity("multi_vector, sparse")
+    model: str = identity(
+        "hub id or folder of a MultiVectorEncoder (or a bi-encoder, for its token vectors), or of a SparseEncoder",
+        min_length=1,
+    )
+    view: ViewConfig = identity("what part of a document it sees", ViewConfig())
+    trust_remote_code: bool = identity("whether code that comes with the model may run", False)
+    batch_tokens: int | None = cost(
+        "most tokens in a batch of encoding, padding included; null chooses", None, ge=1, le=MOST_TEXTS
+    )
+    weight: Weight = identity("its share in a mixture; auto takes the probe's choice", 1.0, expects=WEIGHT_TEXT)
+
+
 class EmaConfig(Section):
     """The student's own moving average, which may see more of a document than the student."""
 
@@ -106,7 +122,9 @@ class ScoresConfig(Section):
     weight: Weight = identity("its share in a mixture; auto takes the probe's choice", 1.0, expects=WEIGHT_TEXT)
 
 
-Member = CrossEncoderConfig | DenseConfig | EmaConfig | LexicalConfig | RerankerApiConfig | ScoresConfig
+Member = (
+    CrossEncoderConfig | DenseConfig | EmaConfig | LexicalConfig | MultiVectorConfig | RerankerApiConfig | ScoresConfig
+)
 MemberConfig = Annotated[Member, Field(discriminator="kind")]
 
 

@@ -13,6 +13,7 @@ from sdretrieval.config.teachers import (
     DenseConfig,
     EmaConfig,
     Member,
+    MultiVectorConfig,
     RerankerApiConfig,
     members_of,
 )
@@ -224,7 +225,7 @@ def _default(section: type[CorpusConfig | TargetsConfig | FalseNegativesConfig],
 def _views(config: Config) -> Iterator[str]:
     for prefix, member in zip(member_paths(config), members_of(config.teacher), strict=True):
         if (
-            isinstance(member, CrossEncoderConfig | DenseConfig | EmaConfig)
+            isinstance(member, CrossEncoderConfig | DenseConfig | EmaConfig | MultiVectorConfig)
             and member.view.windows == "first"
             and member.view.stride is not None
         ):

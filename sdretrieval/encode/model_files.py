@@ -28,6 +28,11 @@ WORD_LISTS = ("tokenizer.json", "*vocab*", "*.model", "*.tiktoken", "*bpe*")
 TRANSFORMER, STATIC = "Transformer", "StaticEmbedding"
 CLASSIFIER, LANGUAGE_MODEL = "ForSequenceClassification", "ForCausalLM"
 RERANKER = "CrossEncoder"
+MULTI_VECTOR, SPARSE = "MultiVectorEncoder", "SparseEncoder"
+TEACHES_AS = {MULTI_VECTOR: "multi_vector", SPARSE: "sparse", BI_ENCODER: "dense", RERANKER: "cross_encoder"}
+"""A model's kind in sentence-transformers, and the kind of teacher that it may be."""
+COLBERT = {"ColBERT": MULTI_VECTOR, "HF_ColBERT": MULTI_VECTOR}
+"""What PyLate and Stanford's own code call such a model."""
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -152,7 +157,7 @@ def check_is_bi_encoder(name: str, folder: Path) -> None:
     if kind != BI_ENCODER:
         raise ModelError(
             f"model {name!r} is no bi-encoder: {CARD} says {kind}, expected {BI_ENCODER}, which gives a text one dense "
-            "vector; choose a bi-encoder"
+            f"vector; choose a bi-encoder{_or_teacher(COLBERT.get(kind, kind))}"
         )
     similarity = card.get("similarity_fn_name") or SIMILARITIES[0]
     if similarity not in SIMILARITIES:
@@ -165,6 +170,37 @@ def check_is_bi_encoder(name: str, folder: Path) -> None:
         raise ModelError(
             f"model {name!r} keeps the first {card['truncate_dim']} dims of its vectors ({CARD}: truncate_dim), "
             "expected whole vectors; take truncate_dim out of a copy of the model, or choose another model"
+        )
+
+
+def pools_tokens(folder: Path) -> bool:
+    """Whether a folder holds a bi-encoder that pools the token vectors of one transformer."""
+    if (read_settings(folder / CARD).get("model_type") or BI_ENCODER) != BI_ENCODER or (folder / HALF).is_dir():
+        return False
+    pools = any(module["type"].endswith(".Pooling") for module in modules_of(folder))
+    return pools and first_type(folder) == TRANSFORMER
+
+
+def _or_teacher(kind: str) -> str:
+    """What else a model of this kind can be used for."""
+    return f", or give it to a teacher of kind: {TEACHES_AS[kind]}" if kind in TEACHES_AS else ""
+
+
+def check_has_vectors_of(kind: str, name: str, folder: Path) -> None:
+    """Raise ModelError if files in `folder` are damaged or missing, or are not those of a teacher of `kind`:
+    multi_vector (which a bi-encoder may be too, by its token vectors) or sparse. Loads nothing.
+
+    Any model loads as either, without complaint: with a random projection, or with a head that was never trained to.
+    """
+    settings, card = check_files(name, folder), read_settings(folder / CARD)
+    expected = MULTI_VECTOR if kind == TEACHES_AS[MULTI_VECTOR] else SPARSE
+    says = next((one for one in (card.get("model_type"), *_architectures(settings)) if one), "nothing")
+    found = COLBERT.get(says, says)
+    if found != expected and not (expected == MULTI_VECTOR and pools_tokens(folder)):
+        where = CARD if card.get("model_type") else CONFIG
+        raise ModelError(
+            f"model {name!r} is no {expected}: {where} says {says}; choose a model that sentence-transformers saved as "
+            f"a {expected}{_or_teacher(found)}"
         )
 
 

@@ -18,6 +18,7 @@ from sdretrieval.config import (
     CrossEncoderConfig,
     DenseConfig,
     EmaConfig,
+    MultiVectorConfig,
     members_of,
     parse_config,
     settings_from,
@@ -37,6 +38,7 @@ from sdretrieval.planner.amounts import (
     predicted_json,
     reused_tokens,
     tokens_of_update,
+    without_query,
 )
 from sdretrieval.planner.trials import FLOAT32, Calibration, Trials
 from sdretrieval.planner.workload import Workload
@@ -200,9 +202,11 @@ def _predict(stage: Planned, trials: Trials, kept: float) -> Prediction:
             seconds = tokens * trials.training()["seconds_per_token"]
     elif pairs := pairs_read(address, config, load):
         for member in members_of(config.teacher):
-            if isinstance(member, CrossEncoderConfig):
+            if isinstance(member, CrossEncoderConfig | MultiVectorConfig):
                 figures = trials.reading(member)
-                seconds = (seconds or 0.0) + pairs * figures["seconds_per_pair"]
+                # A document is encoded once, however many lists it is in.
+                most = pairs if member.kind == "cross_encoder" else load.documents + without_query(address, load)
+                seconds = (seconds or 0.0) + min(pairs, most) * figures["seconds_per_pair"]
                 works.append((HOLES["encode"] * figures["bytes"], figures["device_bytes"]))
     if name in ("index", "mine", "evaluate", "probe", "probability"):  # they open the index
         works.append(_index_bytes(trials))

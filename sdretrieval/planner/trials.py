@@ -19,7 +19,7 @@ from math import log2
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sdretrieval.config import Config, CrossEncoderConfig, DenseConfig, identity_fields
+from sdretrieval.config import Config, CrossEncoderConfig, DenseConfig, MultiVectorConfig, identity_fields
 from sdretrieval.corpus import default_cache
 from sdretrieval.encode.batches import budget_batches, features_of, usual_batch_tokens
 from sdretrieval.encode.encoder import Precision, encode_sequences
@@ -33,15 +33,14 @@ from sdretrieval.ragged import Array
 from sdretrieval.stages.encode import ExternalEncoder
 from sdretrieval.stages.precision import machine_name
 from sdretrieval.stages.run import student_from
+from sdretrieval.stages.teachers import PairModel, open_pair_model, view_of
 from sdretrieval.store.memory import Peak, give_back_freed, peak_of_work, resident_bytes
-from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
 from sdretrieval.teachers.pairs import PairCache
 from sdretrieval.training.speed import faster_precision
 from sdretrieval.training.train import TrainSettings
 
 if TYPE_CHECKING:
     import torch
-    from sentence_transformers import CrossEncoder
 
 logger = logging.getLogger("sdretrieval")
 
@@ -198,23 +197,21 @@ class Trials:
 
         return self.calibration.of(work, trial, student.digest)
 
-    def reading(self, member: CrossEncoderConfig) -> Figures:
-        """Seconds of a pair, and bytes, of a cross-encoder that reads whole documents as `member` says."""
+    def reading(self, member: CrossEncoderConfig | MultiVectorConfig) -> Figures:
+        """Seconds of a pair, and bytes, of a model that reads whole documents as `member` says."""
         load, view = self.load, identity_fields(member.view)
+        most = getattr(member, "max_tokens", None) or view_of(member.view, self.config).max_tokens
         mean = shape(load.reader.documents.total() / max(load.documents, 1))
-        work = f"read pairs with documents of about {mean} tokens, at most {member.max_tokens} at once, {view}"
+        precision = self.precision("encode") if isinstance(member, MultiVectorConfig) else "float32"
+        work = f"read pairs with documents of about {mean} tokens, at most {most} at once, {view}, {precision}"
 
         def trial() -> Figures:
-            model, _ = load_cross_encoder(
-                member.model, max_tokens=member.max_tokens, device=self.config.student.device,
-                trust_remote_code=member.trust_remote_code,
-            )  # fmt: skip
-            texts = examples(load.document_texts, max(6, self._tokens(READ) // max(min(mean, member.max_tokens), 1)))
+            texts = examples(load.document_texts, max(6, self._tokens(READ) // max(min(mean, most), 1)))
             queries = [load.query_texts[i % len(load.query_texts)] for i in range(len(texts))]
             return pair_trial(
-                model, list(zip(queries, texts, strict=True)), max_tokens=member.max_tokens,
-                windows=member.view.windows, stride=member.view.stride, batch_tokens=member.batch_tokens,
-            )  # fmt: skip
+                open_pair_model(member, self.config, load.document_texts, precision),
+                list(zip(queries, texts, strict=True)),
+            )
 
         return self.calibration.of(work, trial, model_digest(locate_model(member.model)))
 
@@ -339,20 +336,16 @@ def kept_by_autograd(model: torch.nn.Module) -> Iterator[dict[int, int]]:
         yield kept
 
 
-def pair_trial(model: CrossEncoder, pairs: Sequence[tuple[str, str]], **view: Any) -> Figures:
+def pair_trial(model: PairModel, pairs: Sequence[tuple[str, str]]) -> Figures:
     """Seconds a pair of a query and a whole document, windows and tokenizing included."""
-    before, network = resident_bytes(), model.model
-    assert network is not None
-    weights = FLOAT32 * sum(parameter.numel() for parameter in network.parameters())
-    kind = network.device.type
+    before, parameters = resident_bytes(), list(model.network.parameters())
+    weights, kind = FLOAT32 * sum(parameter.numel() for parameter in parameters), parameters[0].device.type
     with (
         tempfile.TemporaryDirectory(prefix="sdretrieval-trial-") as folder,
         peak_of_work() as peak,
         peak_on_device(kind) as on_device,
     ):
-        teacher = CrossEncoderTeacher(
-            model, name="trial", query_text=str, document_text=str, cache=PairCache(Path(folder)), **view
-        )
+        teacher = model.teacher(name="trial", query_text=str, document_text=str, cache=PairCache(Path(folder)))
         teacher.score_texts(pairs[:2])
         seconds = _seconds_of(lambda: teacher.score_texts(pairs[2:]))
     return {

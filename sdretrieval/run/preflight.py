@@ -15,6 +15,7 @@ from sdretrieval.config import (
     DenseConfig,
     EmaConfig,
     Member,
+    MultiVectorConfig,
     RerankerApiConfig,
     members_of,
     settings_from,
@@ -28,6 +29,7 @@ from sdretrieval.encode.batches import is_static
 from sdretrieval.encode.locate import locate_model
 from sdretrieval.encode.model_files import (
     CONFIG,
+    check_has_vectors_of,
     check_is_bi_encoder,
     check_is_reranker,
     check_without_half,
@@ -163,6 +165,9 @@ def check_model(member: Member | None, config: Config) -> None:
         name, tokens = member.model, member.view.max_tokens or tokens
         check_is_bi_encoder(name, locate_model(name))
         check_without_half(name, locate_model(name))
+    elif isinstance(member, MultiVectorConfig):  # whose own limit bounds its windows
+        check_has_vectors_of(member.kind, member.model, locate_model(member.model))
+        return
     elif isinstance(member, EmaConfig):
         tokens = member.view.max_tokens or 0
     elif member is not None:

@@ -11,15 +11,12 @@ import numpy as np
 
 from sdretrieval.config import (
     Config,
-    CrossEncoderConfig,
     EmaConfig,
     QueryWeightsConfig,
-    RerankerApiConfig,
-    ScoresConfig,
     identity_fields,
     members_of,
 )
-from sdretrieval.config.conflicts import has_vectors
+from sdretrieval.config.conflicts import PAIRS_ALONE, has_vectors
 from sdretrieval.corpus import Verdicts
 from sdretrieval.files import read_json, write_json
 from sdretrieval.mining.candidates import Candidates
@@ -91,7 +88,7 @@ def temper(
 def all_free(config: Config, weights: Sequence[float]) -> bool:
     """Whether every member that counts scores every pair, whichever lists were mined."""
     return all(
-        not isinstance(member, CrossEncoderConfig | RerankerApiConfig | ScoresConfig) or weight == 0
+        not isinstance(member, PAIRS_ALONE) or weight == 0
         for member, weight in zip(members_of(config.teacher), weights, strict=True)
     )
 

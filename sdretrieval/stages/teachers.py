@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from sdretrieval.chat.rerank import Reranker
 from sdretrieval.config import (
@@ -14,6 +15,7 @@ from sdretrieval.config import (
     EmaConfig,
     LexicalConfig,
     Member,
+    MultiVectorConfig,
     RerankerApiConfig,
     ScoresConfig,
     ViewConfig,
@@ -22,12 +24,16 @@ from sdretrieval.config import (
 )
 from sdretrieval.config.conflicts import member_paths
 from sdretrieval.corpus.read.tables.files import stem_of
+from sdretrieval.encode.encoder import Precision
 from sdretrieval.encode.locate import locate_model, model_digest
+from sdretrieval.encode.model_files import pools_tokens
+from sdretrieval.encode.reuse import digest_of
 from sdretrieval.encode.views import View
 from sdretrieval.stages.collection import SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.encode import ExternalEncoder, Vectors, encode_external, encode_student
 from sdretrieval.stages.imported import imported_teacher, scores_identity
 from sdretrieval.stages.lexical import Lexical
+from sdretrieval.stages.precision import number_format
 from sdretrieval.stages.run import Run, Weights, chat_model
 from sdretrieval.stages.search import dense_query_removed, lexical_query_removed, texts_query_removed
 from sdretrieval.stages.tokens import Tokens
@@ -36,11 +42,15 @@ from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_e
 from sdretrieval.teachers.dense import DenseTeacher, advantage_over
 from sdretrieval.teachers.imported import ImportedTeacher
 from sdretrieval.teachers.lexical import LexicalTeacher
+from sdretrieval.teachers.multi_vector import MultiVectorTeacher, load_multi_vector, token_idf
 from sdretrieval.teachers.pair_teacher import PairTeacher
 from sdretrieval.teachers.pairs import PairCache
 from sdretrieval.teachers.protocols import Teacher
 from sdretrieval.teachers.query_removed import with_query_removed
 from sdretrieval.teachers.reranker_api import RerankerApiTeacher
+
+if TYPE_CHECKING:
+    import torch
 
 
 def view_of(section: ViewConfig, config: Config) -> View:
@@ -52,7 +62,7 @@ def member_names(config: Config) -> list[str]:
     """What the report calls the members; a second one of a name gets its number, so that their figures stay apart."""
     names: list[str] = []
     for member in members_of(config.teacher):
-        if isinstance(member, CrossEncoderConfig | DenseConfig | RerankerApiConfig):
+        if isinstance(member, CrossEncoderConfig | DenseConfig | MultiVectorConfig | RerankerApiConfig):
             name = f"{member.kind}:{member.model.rstrip('/').split('/')[-1]}"
         elif isinstance(member, EmaConfig):
             name = "ema:full_context" if member.view.windows == "all" else "ema:same_view"
@@ -75,11 +85,13 @@ def member_identities(config: Config) -> list[dict[str, Any]]:
             identities.append(scores_identity(member))
             continue
         fields = identity_fields(member, without={"weight", "mode", "half_life"})
-        if isinstance(member, CrossEncoderConfig | DenseConfig):
+        if isinstance(member, CrossEncoderConfig | DenseConfig | MultiVectorConfig):
             fields["model"] = model_digest(locate_model(member.model))
-        if isinstance(member, CrossEncoderConfig | DenseConfig | EmaConfig):
+        if isinstance(member, CrossEncoderConfig | DenseConfig | EmaConfig | MultiVectorConfig):
             seen = view_of(member.view, config)
             fields["view"] = [seen.max_tokens, seen.windows, seen.stride]
+        if isinstance(member, MultiVectorConfig):  # of others it is in the key of their vectors
+            fields["precision"] = config.student.encode_precision
         identities.append(fields)
     return identities
 
@@ -147,24 +159,13 @@ def _make_teacher(
     member: Member,
 ) -> Teacher:  # fmt: skip
     corpus = collection.corpus
-    if isinstance(member, CrossEncoderConfig):
-        model, digest = load_cross_encoder(
-            member.model, max_tokens=member.max_tokens, device=run.config.student.device,
-            trust_remote_code=member.trust_remote_code,
-        )  # fmt: skip
-        identity: dict[str, Any] = {"view": identity_fields(member.view), "most": member.max_tokens}
-        if model.device.type == "cuda":  # its logits are not those of a CPU to the last digits: no mixture of both
-            identity["products"] = "tf32"
-        return CrossEncoderTeacher(
-            model,
+    if isinstance(member, CrossEncoderConfig | MultiVectorConfig):
+        model = open_pair_model(member, run.config, corpus.document_texts(), number_format(run, "encode"))
+        return model.teacher(
             name=name,
             query_text=corpus.query_texts().__getitem__,
             document_text=corpus.document_texts().__getitem__,
-            cache=PairCache(run.store.root / "pairs" / key_of("pairs", 3, identity, [digest])),
-            max_tokens=member.max_tokens,
-            windows=member.view.windows,
-            stride=member.view.stride,
-            batch_tokens=member.batch_tokens,
+            cache=PairCache(run.store.root / "pairs" / model.key),
         )
     if isinstance(member, RerankerApiConfig):
         return RerankerApiTeacher(
@@ -185,3 +186,53 @@ def _make_teacher(
     if isinstance(member, LexicalConfig):
         return LexicalTeacher(lexical.index, corpus.query_texts(), name)
     assert_never(member)
+
+
+class PairModel(NamedTuple):
+    """A model on this machine that scores pairs."""
+
+    network: torch.nn.Module
+    key: str
+    """Of its scores: stands for the model, and for what it sees of a text."""
+    teacher: Callable[..., PairTeacher]
+    """Takes name, texts and cache."""
+
+
+def open_pair_model(
+    member: CrossEncoderConfig | MultiVectorConfig, config: Config, texts: Sequence[str], precision: Precision
+) -> PairModel:  # fmt: skip
+    """Loads it. `texts`: the documents, by whose words a bi-encoder weighs its token vectors. `precision`: that of an
+    encoder; a cross-encoder always reads in float32. Raises ModelError if it is absent, damaged or of another kind."""
+    device = config.student.device
+    if isinstance(member, MultiVectorConfig):
+        encoder, digest = load_multi_vector(
+            member.model, member.kind, device=device, trust_remote_code=member.trust_remote_code
+        )
+        view, idf_V = view_of(member.view, config), None
+        seen: dict[str, Any] = {"view": [view.max_tokens, view.windows, view.stride], "precision": precision}
+        if pools_tokens(locate_model(member.model)):
+            idf_V = token_idf(encoder, texts)
+            seen["idf"] = digest_of(idf_V.tobytes()).hex()
+        make = partial(
+            MultiVectorTeacher,
+            encoder,
+            kind=member.kind,
+            view=view,
+            batch_tokens=member.batch_tokens,
+            idf_V=idf_V,
+            precision=precision,
+        )
+        return PairModel(encoder, key_of("pairs of vectors", 1, seen, [digest]), make)
+    model, digest = load_cross_encoder(
+        member.model, max_tokens=member.max_tokens, device=device, trust_remote_code=member.trust_remote_code
+    )
+    identity: dict[str, Any] = {"view": identity_fields(member.view), "most": member.max_tokens}
+    if model.device.type == "cuda":  # its logits are not those of a CPU to the last digits: no mixture of both
+        identity["products"] = "tf32"
+    return PairModel(
+        model, key_of("pairs", 3, identity, [digest]),
+        partial(
+            CrossEncoderTeacher, model, max_tokens=member.max_tokens, windows=member.view.windows,
+            stride=member.view.stride, batch_tokens=member.batch_tokens,
+        ),
+    )  # fmt: skip

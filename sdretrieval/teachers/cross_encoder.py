@@ -28,10 +28,10 @@ from sdretrieval.encode.locate import locate_model, model_digest
 from sdretrieval.encode.model_files import check_is_reranker, check_one_output
 from sdretrieval.encode.pace import Pace
 from sdretrieval.encode.student import check_positions, positions_of, torch_device
-from sdretrieval.errors import ModelError, NumericError
+from sdretrieval.errors import ModelError
 from sdretrieval.progress import Progress
 from sdretrieval.ragged import Array
-from sdretrieval.teachers.pair_teacher import Pair, PairTeacher
+from sdretrieval.teachers.pair_teacher import Pair, PairTeacher, check_finite_scores
 from sdretrieval.teachers.pair_windows import PairWindows, prompt_of
 from sdretrieval.teachers.pairs import PairCache
 
@@ -75,7 +75,7 @@ class CrossEncoderTeacher(PairTeacher):
                 shard = keys[start : start + PAIRS_PER_SHARD]
                 pairs = [pair(position) for position in range(start, start + len(shard))]
                 logits = self._logits(pairs, progress.advance, pace)
-                _check_finite(self.name, logits, pairs)
+                check_finite_scores(self.name, logits, pairs)
                 self._cache.add(shard, logits)
 
     def _logits(self, pairs: Sequence[Pair], advance: Callable[[int], None], pace: Pace) -> Array:
@@ -150,13 +150,3 @@ def load_cross_encoder(
     if model.device.type == "cuda":
         logger.info("cross-encoder %s scores in TF32 on %s", name, torch.cuda.get_device_name(model.device))
     return model, model_digest(folder)
-
-
-def _check_finite(name: str, logits: Array, pairs: Sequence[Pair]) -> None:
-    bad = np.flatnonzero(~np.isfinite(logits))
-    if len(bad):
-        query, document = pairs[int(bad[0])]
-        raise NumericError(
-            f"teacher {name}: {len(bad)} scores are not finite, the first for query {query[:60]!r} and document "
-            f"{document[:60]!r}; load the model in float32 or choose another"
-        )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from sdretrieval.errors import NumericError
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.teachers.pairs import PairCache, pair_key
 
@@ -50,3 +51,14 @@ class PairTeacher(ABC):
     @abstractmethod
     def _score_new(self, keys: Sequence[bytes], pair: Callable[[int], Pair]) -> None:
         """Score the pairs that the cache does not know, and add each to it under its key. `pair`: by position."""
+
+
+def check_finite_scores(name: str, scores: Array, pairs: Sequence[Pair]) -> None:
+    """Raise NumericError that names the first pair whose score is NaN or infinite."""
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if len(bad):
+        query, document = pairs[int(bad[0])]
+        raise NumericError(
+            f"teacher {name}: {len(bad)} scores are not finite, the first for query {query[:60]!r} and document "
+            f"{document[:60]!r}; load the model in float32 or choose another"
+        )

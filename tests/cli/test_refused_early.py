@@ -17,6 +17,7 @@ from sdretrieval.run.api import dry_run
 from sdretrieval.run.preflight import check_stage_exists
 from sdretrieval.store import Ledger, Store
 from tests.cli.conftest import Call, Done, Finished
+from tests.helpers import tiny
 
 Refused = Callable[..., Done]
 
@@ -84,6 +85,28 @@ def test_a_bi_encoder_as_cross_encoder(refused: Refused, tiny_student: Path, tmp
     assert "is no cross-encoder: its architecture is BertModel" in refused("--set", reranker(tiny_student)).err
     nameless = changed_model(tiny_student, tmp_path / "nameless", architectures=None)
     assert "is no cross-encoder: modules.json names a Pooling" in refused("--set", reranker(nameless)).err
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "expected"),
+    [
+        ("sparse", "student", "is no SparseEncoder: config_sentence_transformers.json says SentenceTransformer; choose "
+         "a model that sentence-transformers saved as a SparseEncoder, or give it to a teacher of kind: dense"),
+        ("multi_vector", "sparse", "as a MultiVectorEncoder, or give it to a teacher of kind: sparse"),
+        ("sparse", "multi_vector", "as a SparseEncoder, or give it to a teacher of kind: multi_vector"),
+        ("sparse", "sparse-bert", "is no SparseEncoder: config.json says BertForMaskedLM; choose a model that"),
+        ("dense", "multi_vector", "choose a bi-encoder, or give it to a teacher of kind: multi_vector"),
+        ("dense", "sparse", "choose a bi-encoder, or give it to a teacher of kind: sparse"),
+    ],
+)  # fmt: skip
+def test_an_encoder_of_another_kind(
+    kind: str, model: str, expected: str, refused: Refused, tiny_student: Path, tmp_path: Path
+) -> None:
+    folder = tiny_student
+    if model != "student":
+        write = tiny.write_multi_vector if model == "multi_vector" else tiny.write_sparse
+        folder = write(tmp_path / model.removesuffix("-bert")).with_name(model)
+    assert expected in refused("--set", f"teacher={{kind: {kind}, model: {folder}}}").err
 
 
 def test_a_classifier_as_cross_encoder(refused: Refused, tiny_cross_encoder: Path, tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def test_each_single_field_changes_the_key_exactly_if_it_is_identity(path: str, 
 
 def test_every_number_has_bounds_on_both_sides() -> None:
     """`train.epochs=1e300` would never end, and 1e300 of anything else is infinite once it is multiplied."""
-    kinds = ("cross_encoder", "dense", "ema", "lexical", "reranker_api", "scores")
+    kinds = ("cross_encoder", "dense", "ema", "lexical", "multi_vector", "reranker_api", "scores")
     mixture = {"teacher": {"kind": "ensemble", "members": [{"kind": kind} for kind in kinds]}}
     paths = [path.replace("members.0.", f"members.{at}.") for path in known_paths() for at in range(len(kinds))]
     checked = set()

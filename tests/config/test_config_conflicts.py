@@ -127,6 +127,15 @@ CLASHES = [
         "expected auto or list",
     ),
     (
+        minimal(teacher={"kind": "sparse", "model": "m"}, train={"scope": "batch"}),
+        'train.scope: found "batch", but teacher is a sparse, which scores only the pairs of the lists; expected auto '
+        "or list",
+    ),
+    (
+        minimal(teacher={"kind": "multi_vector", "model": "m", "view": {"windows": "all", "stride": 300}}),
+        "teacher.view.stride: found 300; expected at most the window's 256 tokens, else parts are never seen",
+    ),
+    (
         minimal(teacher={"kind": "scores", "file": "a.tsv"}, train={"scope": "batch"}),
         'train.scope: found "batch", but teacher is scores, which has only the pairs of the lists; expected auto or '
         "list",

@@ -103,17 +103,18 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
     ),
     (
         minimal(teacher={"kind": "cross-encoder"}),
-        'teacher.kind: found "cross-encoder"; expected one of cross_encoder, dense, ema, lexical, reranker_api, '
-        "scores, ensemble; did you mean cross_encoder?",
+        'teacher.kind: found "cross-encoder"; expected one of cross_encoder, dense, ema, lexical, multi_vector, '
+        "sparse, reranker_api, scores, ensemble; did you mean cross_encoder?",
     ),
     (
         minimal(teacher={}),
-        "teacher.kind: missing; expected one of cross_encoder, dense, ema, lexical, reranker_api, scores, ensemble",
+        "teacher.kind: missing; expected one of cross_encoder, dense, ema, lexical, multi_vector, sparse, "
+        "reranker_api, scores, ensemble",
     ),
     (
         minimal(teacher=3),
         "teacher: found 3; expected a section whose kind is one of cross_encoder, dense, ema, lexical, "
-        "reranker_api, scores, ensemble",
+        "multi_vector, sparse, reranker_api, scores, ensemble",
     ),
     (minimal(teacher={"kind": "cross_encoder"}), "teacher.model: missing; expected text (not empty)"),
     (minimal(student={"model": ""}), 'student.model: found ""; expected text (not empty)'),
@@ -164,12 +165,12 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
     (
         ensemble({"kind": "lexical"}),
         'teacher.members: found [{"kind": "lexical"}]; expected a list, each entry a section whose kind is one of '
-        "cross_encoder, dense, ema, lexical, reranker_api, scores (at least 2)",
+        "cross_encoder, dense, ema, lexical, multi_vector, sparse, reranker_api, scores (at least 2)",
     ),
     (
         ensemble({"kind": "lexical"}, {"kind": "ensemble", "members": []}),
         'teacher.members.1.kind: found "ensemble"; expected one of cross_encoder, dense, ema, lexical, '
-        "reranker_api, scores",
+        "multi_vector, sparse, reranker_api, scores",
     ),
     (
         ensemble({"kind": "lexical"}, {"kind": "ema", "veiw": {}}),

@@ -53,6 +53,10 @@ WARNINGS = [
         "evaluate.hard_label_rates: has no effect: evaluate.controls does not name hard_labels",
     ),
     (
+        minimal(teacher={"kind": "multi_vector", "model": "m", "view": {"stride": 64}}),
+        "teacher.view.stride: 64 has no effect: view.windows is first",
+    ),
+    (
         minimal(teacher={**CROSS, "view": {"stride": 64}}),
         "teacher.view.stride: 64 has no effect: view.windows is first",
     ),

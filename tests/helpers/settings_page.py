@@ -47,8 +47,9 @@ def _tables() -> str:
         elif sections:
             parts.append(f"## `{name}`\n\nOne of these kinds, alone or as a member of `ensemble`.")
             for section in dict.fromkeys(sections):
-                kind = get_args(section.model_fields["kind"].annotation)[0]
-                parts.append(_table(f"`{name}.kind: {kind}`", section.__doc__ or "", section.model_fields, "", "###"))
+                first, *others = get_args(section.model_fields["kind"].annotation)
+                title = " or ".join([f"`{name}.kind: {first}`", *(f"`{kind}`" for kind in others)])
+                parts.append(_table(title, section.__doc__ or "", section.model_fields, "", "###"))
     return "\n\n".join(parts) + "\n"
 
 

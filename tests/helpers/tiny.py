@@ -137,6 +137,38 @@ def write_cross_encoder(folder: Path, seed: int = 1) -> Path:
     return folder
 
 
+def write_multi_vector(folder: Path, document_length: int = 48) -> Path:
+    """Save a random 2-layer encoder with 16 dims a token, prompts, and queries padded to 12 tokens that count."""
+    import torch
+    from sentence_transformers import MultiVectorEncoder
+    from sentence_transformers.base.modules import Dense, Normalize, Transformer
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+    from transformers import BertModel
+
+    bert = folder.with_name(folder.name + "-bert")
+    _write_bert(bert, BertModel, seed=5)
+    expansion = {"strategy": "fixed", "attend": False, "length": 12}
+    words = Transformer(str(bert), max_seq_length=POSITIONS, document_length=document_length, query_expansion=expansion)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(6)
+        projection = Dense(32, 16, bias=False, activation_function=None, module_input_name="token_embeddings")
+    modules = [words, projection, MultiVectorMask(list(".?")), Normalize(module_input_name="token_embeddings")]
+    prompts = {"query": "find ", "document": "text "}
+    MultiVectorEncoder(modules=modules, prompts=prompts, device="cpu").save_pretrained(str(folder))
+    return folder
+
+
+def write_sparse(folder: Path) -> Path:
+    """Save a random 2-layer encoder with a weight for each entry of the vocabulary."""
+    from sentence_transformers import SparseEncoder
+    from transformers import BertForMaskedLM
+
+    bert = folder.with_name(folder.name + "-bert")
+    _write_bert(bert, BertForMaskedLM, seed=7)
+    SparseEncoder(str(bert), device="cpu").save_pretrained(str(folder))
+    return folder
+
+
 PAIR_TEMPLATE = (
     "<|start|>system\nJudge whether the document answers the query: yes or no.\n"
     "{{ messages | selectattr('role', 'eq', 'system') | map(attribute='content') | first | default('') }}<|end|>\n"

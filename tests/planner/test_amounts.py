@@ -23,6 +23,7 @@ from sdretrieval.planner.workload import Lengths
 from sdretrieval.ragged import Ragged
 from sdretrieval.run.api import RunResult, forecast_config, plan_config, run_config
 from sdretrieval.units import counted
+from tests.helpers import tiny
 from tests.helpers.runs.tiny_runs import MakeConfig, ledger_of
 
 SPECIALS = Specials((1,), (2,))
@@ -164,6 +165,15 @@ def test_pairs_of_a_cross_encoder_are_measured_and_weigh(
     assert seconds_of(fewer.stages, "1/score") < seconds_of(read.stages, "1/score")
     assert seconds_of(read.stages, "0/evaluate:teacher:dev") > 0
     assert units_of(read.stages, "1/score") == 40 * 8
+
+
+def test_an_encoder_of_token_vectors_is_measured_and_reads_each_document_once(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    teacher = {"kind": "multi_vector", "model": str(tiny.write_multi_vector(tmp_path / "model"))}
+    read = forecast_config(make_config(teacher=teacher), runs=tmp_path).forecast
+    fewer = forecast_config(make_config("mine.keep=6", teacher=teacher), runs=tmp_path).forecast
+    assert 0 < seconds_of(fewer.stages, "1/score") == seconds_of(read.stages, "1/score"), "of 120 documents"
 
 
 @given(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 
 from sdretrieval.errors import ModelError, RequestError, WorkError
 from sdretrieval.run.api import forecast_config, plan_config, run_config
+from sdretrieval.teachers.ensemble import TeacherScores
 from tests.helpers import tiny
 from tests.helpers.rerank_server import rerank_server
-from tests.helpers.runs.tiny_runs import EMA, MakeConfig, ledger_of, made_in
+from tests.helpers.runs.tiny_runs import EMA, MakeConfig, artifact, ensemble, ledger_of, made_in
 
 FEW = {"labels": False, "dev_queries": 6, "generated_queries": 12}
 
@@ -85,3 +87,27 @@ def test_a_language_model_that_is_asked_for_yes_or_no_teaches(
     assert scored["counts"]["newly_scored_pairs"] == 320
     with pytest.raises(ModelError, match=r"has 256 positions, max_tokens asks for 512"):
         plan_config(make_config(teacher={**reader, "max_tokens": 512}), runs=finished_copy)
+
+
+def test_encoders_of_token_vectors_and_of_words_teach_and_the_probe_weighs_them(
+    finished_copy: Path, make_config: MakeConfig, tiny_corpus: Path, tiny_student: Path, tmp_path: Path
+) -> None:
+    alone = {"source": str(tiny_corpus), **FEW}
+    models = [tiny.write_multi_vector(tmp_path / "tokens"), tiny.write_sparse(tmp_path / "words"), tiny_student]
+    view = {"windows": "all", "max_tokens": 32}
+    members = [
+        {"kind": kind, "model": str(model), "view": view, "weight": "auto"}
+        for kind, model in zip(("multi_vector", "sparse", "multi_vector"), models, strict=True)
+    ]
+    run_config(make_config(corpus=alone, teacher=ensemble(*members)), runs=finished_copy, until="1/targets")
+    probed = json.loads((artifact(finished_copy / "tiny", "0/probe") / "probe.json").read_text())
+    assert [member["name"] for member in probed["members"]] == [
+        "multi_vector:tokens", "sparse:words", "multi_vector:student",
+    ]  # fmt: skip
+    scored = TeacherScores.load(artifact(finished_copy / "tiny", "1/score"))
+    assert [member.free for member in scored.members] == [False] * 3
+    assert "each token of the query with every token" in scored.members[0].asymmetry
+    fewer = make_config("mine.keep=6", corpus=alone, teacher=ensemble(*members))
+    run_config(fewer, runs=finished_copy, until="1/score")
+    again = [one for one in ledger_of(finished_copy / "tiny") if one["stage"] == "1/score"][-1]
+    assert again["counts"]["newly_scored_pairs"] < again["counts"]["pairs"] / 2, "pairs are known from before"
