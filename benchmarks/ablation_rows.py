@@ -104,7 +104,7 @@ def asymmetries(asked: Namespace) -> dict[str, list[str]]:
         "mixture + token vectors: whole lists": [
             *_mixture(full, lexical, tokens),
             auto,
-            "train.candidates_per_query=16",
+            f"train.candidates_per_query={config.mine.keep}",
         ],
         "dense": [*_teacher(dense), auto],
         "dense: embedding": [*_teacher(dense), auto, "train.loss=embedding"],

@@ -57,8 +57,8 @@ ASYMMETRY: dict[Kind, str] = {
     "multi_vector": "compares each token of the query with every token of the document; the student has a vector each",
     "sparse": "weighs the words of both texts, and words that go with them, over a whole vocabulary",
 }
-PAIRS_PER_SHARD = 512
-"""A killed run loses at most this many scored pairs."""
+PAIRS_PER_SHARD = 2048
+"""A killed run loses at most this many scored pairs. Queries are encoded once a shard, and held."""
 WINDOWS_AT_ONCE, COMPARED_AT_ONCE = 64, 512
 """Bound the memory of the vectors of documents, and of the comparisons."""
 COUNTED = 20_000
@@ -99,7 +99,7 @@ class MultiVectorTeacher(PairTeacher):
 
     def _score_new(self, keys: Sequence[bytes], pair: Callable[[int], Pair]) -> None:
         check_known(
-            self.name, self._model.tokenizer, [pair(n)[1] for n in range(min(len(keys), PAIRS_PER_SHARD))],
+            self.name, self._model.tokenizer, [pair(n)[1] for n in range(min(len(keys), COMPARED_AT_ONCE))],
             "the documents",
         )  # fmt: skip
         # A document is in the lists of many queries: in this order one encoding serves them all.
