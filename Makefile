@@ -65,7 +65,7 @@ bench: $(STAMP) ## our work beside the peers' parts, in turn: tables in benchmar
 	@$(BIN)/python -m benchmarks
 
 # Rows that are measured stay in runs/ablations-asymmetries-COLLECTION.json.
-ablations: $(STAMP) ## every teacher, target and way of training on three collections in DATA, a table each (about half an hour; goes on)
+ablations: $(STAMP) ## every teacher, target and way of training on three collections in DATA, a table each (up to an hour; goes on)
 	@for name in $(COLLECTIONS); do \
 	  [ -f '$(DATA)'/$$name/corpus.jsonl ] || { \
 	    echo "make ablations: no collection $$name in '$(DATA)'; name a folder of collections in BEIR's layout: make ablations DATA=FOLDER (others than $(COLLECTIONS) by COLLECTIONS='NAME NAME')" >&2; exit 1; }; \
