@@ -271,4 +271,4 @@ def test_a_map_to_fewer_dims_learns_to_keep_scores() -> None:
         float(divergence(normalize(texts_ND @ map_DE, dim=1), texts_ND, short_dims.TEMPERATURE))
         for map_DE in (first_DE, short_dims.learned(texts_ND, first_DE))
     ]
-    assert lost[1] < 0.9 * lost[0]
+    assert lost[1] < 0.98 * lost[0]

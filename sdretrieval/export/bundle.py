@@ -127,7 +127,7 @@ def export_bundle(
         served = Served(
             manifest.prompts, manifest.max_tokens, manifest.query_tokens, manifest.dims, agreements, student.digest,
             two_encoders=student.document_encoder is not None,
-            half_dims=student.half.dims if student.half else 0,
+            half_dims=student.half.dims if student.half else 0, system=card.system,
         )  # fmt: skip
         for place, model_path in ((work, STUDENT), (work / STUDENT, ".")):
             (place / CARD).write_text(encodable(model_card(card, served, model_path)), encoding="utf8")

@@ -66,6 +66,8 @@ class Served:
     digest: str = ""
     two_encoders: bool = False
     """Whether queries have an encoder of their own, which alone was trained."""
+    system: str = "final"
+    """What the report calls this student."""
     half_dims: int = 0
     """Of the lexical half, if there is one."""
 
@@ -139,9 +141,10 @@ def _usage(served: Served, model_path: str) -> str:
             "them. A plain `encode` is refused, since it cannot know the side."
         )
     if served.two_encoders:
+        whose = "base" if served.system == "final" else "final student"
         lines.append(
             "Queries and documents have an encoder each; only that of queries is trained, so that an index of the "
-            "documents stays valid. A plain `encode` is refused, since it cannot know the side."
+            f"{whose}'s documents stays valid. A plain `encode` is refused, since it cannot know the side."
         )
     for name, near in served.agreement.items():
         lines.append(

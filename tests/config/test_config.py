@@ -179,7 +179,8 @@ CHANGES = {
     "evaluate.hard_label_rates": "[1e-4]", "train.freeze": "[]",
     "evaluate.split": "dev", "targets.temperature": "0.5", "student.prompts.query": "q",
     "student.prompts.document": "d", "corpus.verdicts": "marks.tsv",
-    "corpus.example_queries": "queries.txt", "corpus.generate.overlap": "0.5", "train.margin_scale": "0.1", **OTHER,
+    "corpus.example_queries": "queries.txt", "corpus.generate.overlap": "0.5", "train.margin_scale": "0.1",
+    "smaller.0.model": "another", **OTHER,
 }  # fmt: skip
 
 
@@ -206,9 +207,11 @@ OTHER_TEXT = {"index.kind": "PQ16", "index.max_memory": "2GB"}
 def test_each_single_field_changes_the_key_exactly_if_it_is_identity(path: str, kind: str, field: Any) -> None:
     section = KIND_WITH.get(path.removeprefix("index."), "{}") if path.startswith("index.") else "{}"
     first = [f"index={section}"]
+    if path.startswith("smaller."):  # a list of sections
+        first, path = [*first, "smaller=[{model: other, layers: 2, dims: 16}]"], path.replace(".", ".0.")
     now: Any = parse_config(minimal(), first)
     for part in path.split("."):
-        now = getattr(now, part)
+        now = now[int(part)] if part.isdigit() else getattr(now, part)
     needed = ["corpus.generate.writer.model=writer"] if path == "corpus.generate.written" else []
     other = OTHER_TEXT.get(path) or another_value(path, field, now)
     keys = [

@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense
 from torch import nn
 
-from sdretrieval.config import TrainConfig
+from sdretrieval.config import TargetsConfig, TrainConfig
 from sdretrieval.encode.encoder import Embeddings, encode_sequences
 from sdretrieval.encode.student import load_student
 from sdretrieval.errors import RequestError
@@ -45,7 +45,7 @@ def inputs(tiny_corpus: Path, longer: Path) -> TrainingInputs:
 
 def data_of(inputs: TrainingInputs, **train: Any) -> Any:
     return SimpleNamespace(
-        config=SimpleNamespace(train=TrainConfig(**train)),
+        config=SimpleNamespace(train=TrainConfig(**train), targets=TargetsConfig()),
         candidates=inputs.candidates,
         targets=inputs.targets,
         scores=inputs.scores,
