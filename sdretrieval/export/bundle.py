@@ -213,7 +213,7 @@ def _save(student: Student, folder: Path) -> None:
     if student.half is None:
         save_student(student.model, folder, student.document_encoder)
     else:
-        save_with_half(student.model, student.half, folder)
+        save_with_half(student.model, student.half, folder, student.document_encoder)
 
 
 def _check_words(probabilities: Probabilities | None, index: VectorIndex, include_texts: bool) -> None:

@@ -106,12 +106,15 @@ def _summary(facts: CardFacts) -> str:
     corpus = _cell(facts.corpus)
     if report is None:
         return f"A bi-encoder that began as {base}, for search over {corpus}. Nothing was measured for this card."
+    if facts.system != "final":
+        return (
+            f"A smaller student (`{facts.system}`), fitted to the vectors of a larger one that began as {base}, "
+            f"to search {corpus}."
+        )
     own = _generations(report)
     if not any(one["decision"] in ("accepted", "merged") for one in own):
         why = "No generation passed the gate" if own else "Nothing was trained"
         return f"A bi-encoder for search over {corpus}. **{why}: these are the weights of {base}.**"
-    if facts.system != "final":
-        return f"A smaller student (`{facts.system}`) of one distilled from {base} on the documents of {corpus}."
     return f"A bi-encoder distilled from {base} on the documents of {corpus}, to search them better."
 
 

@@ -18,7 +18,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import InputModule
 
 from sdretrieval.encode.model_files import HALF, PLAIN
-from sdretrieval.encode.student import TextVectors
+from sdretrieval.encode.student import TextVectors, joined_by_side
 from sdretrieval.errors import RequestError
 from sdretrieval.indexes.lexical_half import LexicalHalf
 
@@ -87,10 +87,19 @@ def load_with_half(folder: str | Path, device: str | None = None) -> SentenceTra
     return _whole(plain, LexicalHalf.load(Path(folder) / HALF))
 
 
-def save_with_half(transformer: SentenceTransformer, half: TextVectors, folder: Path) -> None:
-    """Write a student and its lexical half as one sentence-transformers folder (safetensors and JSON)."""
+def save_with_half(
+    transformer: SentenceTransformer,
+    half: TextVectors,
+    folder: Path,
+    document_encoder: SentenceTransformer | None = None,
+) -> None:
+    """Write a student and its lexical half as one sentence-transformers folder (safetensors and JSON).
+
+    `document_encoder`: if documents have one of their own.
+    """
     assert isinstance(half, LexicalHalf)
-    _whole(transformer, half).save_pretrained(str(folder), create_model_card=False)
+    encoders = transformer if document_encoder is None else joined_by_side(transformer, document_encoder)
+    _whole(encoders, half).save_pretrained(str(folder), create_model_card=False)
 
 
 def _whole(transformer: SentenceTransformer, half: LexicalHalf) -> SentenceTransformer:

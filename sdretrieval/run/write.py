@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sdretrieval.config import dump_config
-from sdretrieval.encode.student import joined_by_side, save_student
+from sdretrieval.encode.student import save_student
 from sdretrieval.evaluation import encoded_ids, read_trec, write_trec
 from sdretrieval.files import read_json, write_json, write_text
 from sdretrieval.report import build_details, build_report, figures_of
@@ -116,8 +116,7 @@ def _write_smaller(results: Results, folder: Path) -> None:
             if half is None:
                 save_student(model, fresh / one.name, documents)
             else:
-                whole = model if documents is None else joined_by_side(model, documents)
-                save_with_half(whole, half.fitted, fresh / one.name)
+                save_with_half(model, half.fitted, fresh / one.name, documents)
         replace_folder(fresh, folder)
 
 

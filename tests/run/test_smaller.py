@@ -103,6 +103,22 @@ def test_one_is_exported_verified_and_searched(run: Any, name: str, tmp_path: Pa
     assert f"`{name}` is this model" in card and f"--student {name}" in card
 
 
+def test_beside_a_lexical_half_queries_and_documents_keep_their_encoders(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(
+        "smaller=[{model: static, epochs: 1}]", "student.lexical_half.dims=16", "train.epochs=0.1", "name=half"
+    )
+    result = run_config(config, runs=tmp_path)
+    assert result is not None
+    for name in ("final-static", "final-static-queries"):
+        export_run("half", tmp_path / name, student=name, runs=tmp_path)
+        assert verify_bundle(tmp_path / name).ok
+        assert search(str(tmp_path / name), "ore in oslo", 3).hits
+        card = (tmp_path / name / "README.md").read_text(encoding="utf8")
+        assert f"A smaller student (`{name}`), fitted to the vectors" in card and "these are the weights" not in card
+
+
 def test_a_name_that_the_run_lacks_is_refused(run: Any, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"no smaller student 'final-layers2'; it has: final-static, "):
         export_run(run.folder.name, tmp_path / "bundle", student="final-layers2", runs=run.folder.parent)
