@@ -106,7 +106,8 @@ def _smaller_notes(report: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{name} has {measure} {value:.4f}{kept} {whole:.4f} ({signed(test['difference'], 4)}, "
             f"{span(test['interval95'], 4)}, {test['verdict']}): {small['dims']} dims for {large['dims']}, a query in "
-            f"{small['query_ms']:.2f} ms for {large['query_ms']:.2f} ({times:.1f} times as fast)."
+            f"{small['query_ms']:.2f} ms for {large['query_ms']:.2f} ({times:.1f} times as fast), "
+            f"{small['documents_a_second']:,.0f} documents a second for {large['documents_a_second']:,.0f}."
         )
 
 

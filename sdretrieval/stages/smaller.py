@@ -10,9 +10,9 @@ import math
 import shutil
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -331,8 +331,8 @@ def run_fitting(
 
 
 def measure_cost(base: Base, name: str, final: Weights, student: Weights) -> Artifact:
-    """`COST`: weights, dims, and how long a query and a document take, by the smaller student and by the final one in
-    turn, so that their ratio holds on a busy machine too."""
+    """`COST`: weights, dims, how long a query alone takes and how many documents a second, by the smaller student and
+    by the final one in turn, so that their ratio holds on a busy machine too."""
     run = base.run
 
     def build(work: Work) -> None:
@@ -341,34 +341,34 @@ def measure_cost(base: Base, name: str, final: Weights, student: Weights) -> Art
             "final": student_from(final.student, run.config),
             "smaller": student_from(student.student, run.config),
         }
-        texts = {
-            "query_ms": corpus.query_texts(base.collection.rows_of("dev")[:TIMED].tolist()),
-            "document_ms": list(corpus.document_texts()[:TIMED]),
-        }
+        queries = corpus.query_texts(base.collection.rows_of("dev")[:TIMED].tolist())
+        documents = list(corpus.document_texts()[:TIMED])
+        alone = timed_in_turn(
+            {whose: one.model.encode_query for whose, one in both.items()}, [[text] for text in queries]
+        )
+        together = timed_in_turn({whose: one.model.encode_document for whose, one in both.items()}, [documents] * 3)
         found: dict[str, dict[str, float]] = {
             whose: {
                 "parameters": sum(parameter.numel() for parameter in one.model.parameters()),
                 "dims": one.dims,
+                "query_ms": 1000 * alone[whose],
+                "documents_a_second": len(documents) / together[whose],
             }
             for whose, one in both.items()
         }
-        for what, some in texts.items():
-            for whose, milliseconds in timed_in_turn(both, what, some).items():
-                found[whose][what] = milliseconds
         write_json(work.folder / COST, found)
         times = found["final"]["query_ms"] / found["smaller"]["query_ms"]
         work.counts.update(dims=found["smaller"]["dims"], queries_times=times)
 
-    return run.runner.stage(f"{name}/cost", 1, {}, [final.key, student.key, base.tokens], build)
+    return run.runner.stage(f"{name}/cost", 2, {}, [final.key, student.key, base.tokens], build)
 
 
-def timed_in_turn(students: Mapping[str, Student], what: str, texts: Sequence[str]) -> dict[str, float]:
-    """The median milliseconds that each student takes for a text alone."""
-    taken: dict[str, list[float]] = {whose: [] for whose in students}
-    for text in [texts[0], *texts]:  # the first warms up
-        for whose, one in students.items():
-            encode = one.model.encode_query if what == "query_ms" else one.model.encode_document
+def timed_in_turn(encoders: Mapping[str, Callable[..., Any]], batches: Sequence[Sequence[str]]) -> dict[str, float]:
+    """The median seconds that each encoder takes for a batch of texts."""
+    taken: dict[str, list[float]] = {whose: [] for whose in encoders}
+    for texts in [batches[0], *batches]:  # the first warms up
+        for whose, encode in encoders.items():
             began = time.perf_counter()
-            encode([text], show_progress_bar=False)
-            taken[whose].append((time.perf_counter() - began) * 1000)
-    return {whose: statistics.median(milliseconds[1:]) for whose, milliseconds in taken.items()}
+            encode(texts, show_progress_bar=False)
+            taken[whose].append(time.perf_counter() - began)
+    return {whose: statistics.median(seconds[1:]) for whose, seconds in taken.items()}

@@ -48,7 +48,7 @@ def test_each_is_a_row_of_the_report_with_its_price(run: Any) -> None:
             run.report["measures"][name]["nDCG@10"] / run.report["measures"]["final"]["nDCG@10"]
         )
         assert small["dims"] == (8 if "dims8" in name else large["dims"])
-        assert small["query_ms"] > 0 and small["document_ms"] > 0
+        assert small["query_ms"] > 0 and small["documents_a_second"] > 0
         assert [row["b"] for row in run.report["tests"] if row["a"] == name] == ["final"]
         assert any(note.startswith(f"{name} has nDCG@10") for note in run.details["notes"]), name
     assert all(one["cost"]["smaller"]["parameters"] < one["cost"]["final"]["parameters"]
