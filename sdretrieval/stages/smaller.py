@@ -235,12 +235,13 @@ def fit(base: Base, cfg: SmallerConfig, target: Fitted, spans: Vectors) -> Weigh
         "max_tokens": run.config.student.max_tokens,
         "temperature": run.config.train.student_temperature,
         "precision": precision,
+        "freeze": [] if cfg.model == STATIC else list(run.config.train.freeze),
         "seed": run.seed,
     }
     inputs: list[Artifact | str] = [target.student.key, target.vectors, spans, base.tokens, base.collection.filtered]
     if cfg.model not in (None, STATIC):
         inputs.append(model_digest(locate_model(cfg.model)))
-    made = run.runner.stage(f"{cfg.name}/fit", 1, identity, inputs, build, resumable=True)
+    made = run.runner.stage(f"{cfg.name}/fit", 2, identity, inputs, build, resumable=True)
     return Weights(made.key, made.path / "student", made.path / "student")
 
 
