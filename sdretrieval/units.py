@@ -99,6 +99,7 @@ SHOWN_COUNTS: dict[str, dict[str, str]] = {
     "cost": {"dims": "{} dims", "queries_times": "a query {:.1f} times as fast"},
     "merge": {"share": "{:.0%} of the new weights"},
     "precision": {"train": "train in {}", "encode": "encode in {}"},
+    "follow": {"queries": "{:,} queries that people asked", "share": "{:.0%} of the way to the teacher"},
     "gate": {"difference": "dev difference {:+.4f}"},
 }  # fmt: skip
 """What the counts of a stage mean, in the order in which they are shown. Any other stage shows all its counts."""

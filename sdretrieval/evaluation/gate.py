@@ -28,6 +28,10 @@ ENOUGH = 20
 """With fewer dev queries nothing is decided: one lucky query is 5 % of the mean."""
 LEVEL = 0.90
 """Of the interval if dev is asked once: its lower end is above the truth in 5 of 100 cases."""
+FOLLOWS = 0.25
+"""Of the way to its teacher, on queries that training did not see: with less, what was learned does not carry over."""
+HARMLESS = 0.02
+"""A loss on synthetic dev queries that must be excluded if queries that people asked speak for the candidate."""
 MERGE_SHARES = (0.5, 0.25, 0.75)
 """Shares of the candidate's weights that are tried, in this order, if the candidate is refused."""
 
@@ -38,6 +42,24 @@ def looks_of(generations: int, *, mixture: bool = False) -> int:
     Each generation has the same share of it: half for the trained student, the other half for its mixtures together.
     """
     return 2 * generations * (len(MERGE_SHARES) if mixture else 1)
+
+
+@dataclass(frozen=True)
+class Following:
+    """What queries that people asked say of a candidate without any judgement, kept out of training.
+
+    `share`: how far it came to its teacher (1: all the way, 0: not at all), on so many `queries`; `gain`: what the
+    teacher is predicted to be ahead of the base student.
+    """
+
+    share: float
+    queries: int
+    gain: float
+
+    @property
+    def enough(self) -> bool:
+        """Whether what was learned carries over to queries that training did not see."""
+        return self.share >= FOLLOWS
 
 
 @dataclass(frozen=True)
@@ -76,6 +98,7 @@ def decide(
     looks: int = 1,
     chosen_of: int = 1,
     kinds: Mapping[str, str] | None = None,
+    following: Following | None = None,
     samples: int = SAMPLES,
 ) -> GateDecision:
     """Accept `candidate` if it gains on dev and its interval excludes a loss above `tolerance`.
@@ -89,6 +112,10 @@ def decide(
     `kinds`: by query what kind of synthetic query it is; None if dev is judged. Synthetic queries prove nothing, and a
     significant loss (p < 0.05) on any one of their kinds refuses: the gain on the others may be mere habit.
 
+    `following`: if the training queries are ones that people asked, synthetic dev queries are of another kind, and only
+    guard against harm: a candidate that follows its teacher (`FOLLOWS`) is accepted if the interval excludes a loss
+    above `HARMLESS`; one that does not is refused.
+
     With fewer than `ENOUGH` queries nothing is accepted. `samples`: of the test and the interval. Raises RequestError
     if the two hold different queries.
     """
@@ -101,7 +128,10 @@ def decide(
     gained = test.difference > 0 and (looks == 1 or looks * test.p < 1)
     by_kind = {kind: paired_test(*pair, seed, samples) for kind, pair in _by_kind(candidate, base, kinds or {})}
     losing = [kind for kind, one in by_kind.items() if one.difference < 0 and one.p < ALPHA]
-    accepted = decided and gained and low >= -tolerance and not losing
+    if following is None:
+        accepted = decided and gained and low >= -tolerance and not losing
+    else:
+        accepted = decided and following.enough and low >= -max(tolerance, HARMLESS)
     proven = accepted and kinds is None and test.p * looks * chosen_of < ALPHA
     detectable = detectable_gain(differences_Q)
     if count < 2:
@@ -116,6 +146,8 @@ def decide(
     numbers = f"{test.difference:+.4f} on {quantity(count, 'dev queries')} ({uncertainty})"
     if not decided:
         outcome = f"undecided: {count} dev queries are too few to tell a gain from luck, {ENOUGH} are needed"
+    elif following is not None:
+        outcome = _followed(following, accepted, low, max(tolerance, HARMLESS))
     else:
         outcome = _outcome(accepted, proven, gained, test.difference, low, tolerance)
         if accepted and kinds is not None:
@@ -139,6 +171,18 @@ def _by_kind(
         queries = [query for query in base if kinds.get(query) == kind]
         if len(queries) >= ENOUGH:
             yield kind, ({query: candidate[query] for query in queries}, {query: base[query] for query in queries})
+
+
+def _followed(following: Following, accepted: bool, low: float, tolerance: float) -> str:
+    way = (
+        f"on {quantity(following.queries, 'queries')} that people asked, kept out of training, it came "
+        f"{100 * following.share:.0f} % of the way to its teacher, which is predicted to be {following.gain:+.4f} ahead"
+    )
+    if accepted:
+        return f"accepted, an estimated gain: {way}, and synthetic dev queries exclude a loss above {tolerance:g}"
+    if not following.enough:
+        return f"rejected: {way}; {100 * FOLLOWS:.0f} % are asked for"
+    return f"rejected: {way}, but a loss of {-low:.4f} on synthetic dev queries, above {tolerance:g}, is not excluded"
 
 
 def _outcome(accepted: bool, proven: bool, gained: bool, difference: float, low: float, tolerance: float) -> str:

@@ -22,6 +22,7 @@ from sdretrieval.stages.evaluate import (
     measure_student,
     measure_teacher,
 )
+from sdretrieval.stages.follow import follow, follows
 from sdretrieval.stages.gate import KEPT_OLD, Decision, Generation, gate, say_if_undecidable
 from sdretrieval.stages.guard import forgotten, guarded, measure_guard, sample_guard
 from sdretrieval.stages.index import index_vectors
@@ -254,7 +255,16 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
     system = measure_student(run, collection, f"{number + 1}", f"generation_{number}", described, new_vectors)
     results.systems.append(system)
     old_dev = measure_split(run, collection, f"{number}", "dev", vectors, index)
-    decision = judge(results, f"{number}", old_dev, system.runs["dev"], new)
+
+    def followed(owner: str, candidate: Vectors) -> Artifact | None:
+        if inputs.targets is None or results.probe is None or not follows(run.config):
+            return None
+        return follow(
+            run, collection, base.lexical, f"{owner}/follow", vectors, candidate, index, inputs.teacher_vectors,
+            inputs.targets, weights, results.probe,
+        )  # fmt: skip
+
+    decision = judge(results, f"{number}", old_dev, system.runs["dev"], new, followed(f"{number}", new_vectors))
     outcome: Decision = "accepted" if decision["accepted"] else "rejected" if decision["decided"] else "undecided"
     kept = new if decision["accepted"] else student
     for share in MERGE_SHARES if outcome == "rejected" else ():
@@ -262,7 +272,8 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
         merged_vectors = encode(base, f"{number}m{share}/encode", merged)
         merged_index = index_vectors(run, collection, f"{number}m{share}/index", merged_vectors)
         dev = measure_split(run, collection, f"{number}m{share}", "dev", merged_vectors, merged_index)
-        tried = judge(results, f"{number}m{share}", old_dev, dev, merged, mixture=True)
+        speaks = followed(f"{number}m{share}", merged_vectors)
+        tried = judge(results, f"{number}m{share}", old_dev, dev, merged, speaks, mixture=True)
         if tried["accepted"]:
             kept, outcome, decision = merged, "merged", {**tried, "share": share, "unmerged": decision}
             break
@@ -274,11 +285,21 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
 
 
 def judge(
-    results: Results, owner: str, before: Artifact, after: Artifact, student: Weights, *, mixture: bool = False
-) -> dict[str, Any]:
+    results: Results, owner: str, before: Artifact, after: Artifact, student: Weights, followed: Artifact | None, *,
+    mixture: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """What the gate decides by dev, and, if it accepts, the guard: a significant loss there is refused."""
     run, guard = results.run, results.base.guard
-    decision = gate(run, results.base.collection, f"{owner}/gate", before, after, results.weights, mixture=mixture)
+    decision = gate(
+        run,
+        results.base.collection,
+        f"{owner}/gate",
+        before,
+        after,
+        results.weights,
+        mixture=mixture,
+        followed=followed,
+    )
     if guard is None or not decision["accepted"]:
         return decision
     measured = measure_guard(run, guard, f"{owner}/guard", student, results.base.half)

@@ -210,6 +210,12 @@ class Collection:
         rows = self.corpus.query_row
         return np.asarray(sorted(rows[identifier] for identifier in self.notes["train_queries"]), dtype=np.int64)
 
+    @cached_property
+    def held_out_rows(self) -> Array:
+        """Rows of queries that people asked, kept out of training; nobody has judged them."""
+        rows = self.corpus.query_row
+        return np.asarray(sorted(rows[identifier] for identifier in self.notes["held_out_queries"]), dtype=np.int64)
+
     def rows_of(self, split: str) -> Array:
         """Rows of a split's judged queries."""
         return np.asarray(self.corpus.split_rows(split), dtype=np.int64)

@@ -59,6 +59,11 @@ logger = logging.getLogger("sdretrieval")
 
 MOST_EXAMPLES = 500
 """Queries that people asked, to compare synthetic ones with."""
+HELD_OUT = 100
+"""Queries that people asked, without judgements, that are kept out of training to see whether what it taught carries
+over."""
+HELD_OUT_SHARE = 0.2
+"""At most this share of them."""
 COST_SAMPLE = 2000
 """Documents whose length stands for that of all, when a language model's work is counted beforehand."""
 
@@ -86,7 +91,7 @@ def collect(run: Run) -> Collection:
         if find_source(cfg.source).digest() != digest:  # it would be found again under the digest of what it was
             raise CorpusError(f"corpus {cfg.source} was changed while it was read; run again when nothing writes to it")
 
-    return Collection(run.runner.stage("0/corpus", 6, identity, [digest], build))
+    return Collection(run.runner.stage("0/corpus", 7, identity, [digest], build))
 
 
 def writer_of(config: Config) -> WriterConfig | None:
@@ -104,6 +109,11 @@ def _writer_identity(cfg: WriterConfig) -> dict[str, Any]:
 def generates(config: Config) -> bool:
     """Whether any queries are made from documents."""
     return not config.corpus.labels or config.corpus.generated_queries > 0
+
+
+def learns_from_asked(config: Config) -> bool:
+    """Whether all training queries are ones that people asked, and none of them may be judged."""
+    return not config.corpus.labels and not config.corpus.generated_queries
 
 
 def build_corpus(work: Work, config: Config, chat: Callable[[WriterConfig, str], Chat] | None = None) -> None:
@@ -130,6 +140,7 @@ def build_corpus(work: Work, config: Config, chat: Callable[[WriterConfig, str],
         "estimate": not cfg.labels,
         "train_queries": train,
         "repeated_queries": len(repeated),
+        "held_out_queries": splits.held_out,
     }
     write_json(work.folder / "notes.json", notes)
     if splits.generated:
@@ -155,6 +166,7 @@ class Splits:
         self.tallies: dict[str, QueryTally] = {}
         self.wanted: dict[str, int] = {}
         self.examples: list[str] = []
+        self.held_out: list[str] = []
         self.overlap: dict[str, Any] = {}
 
     def fill(self) -> None:
@@ -186,7 +198,7 @@ class Splits:
     def used(self) -> Set[str]:
         """Ids of the queries that a stage reads: of others, nobody needs a vector."""
         measuring = (self.corpus.qrels["dev"], self.corpus.qrels[self._config.evaluate.split])
-        return {*self.train, *self.examples, *chain.from_iterable(measuring)}
+        return {*self.train, *self.held_out, *self.examples, *chain.from_iterable(measuring)}
 
     def _choose_training(self) -> None:
         cfg, corpus = self._config.corpus, self.corpus
@@ -205,6 +217,8 @@ class Splits:
                 "not trained on: %s without a judgement; --set corpus.unjudged_queries=true trains on such queries too",
                 quantity(len(unjudged), "queries"),
             )
+        if learns_from_asked(self._config):
+            self._hold_out()
         if cfg.train_queries is not None and len(self.train) > cfg.train_queries:
             self.train = sorted(self.train, key=lambda query: hash_rank(self._config.seed, query))[: cfg.train_queries]
         if cfg.generated_queries:
@@ -222,6 +236,15 @@ class Splits:
                 f"corpus {self._raw.name} {lacking}, so there are no queries to train on; "
                 f"{log if unjudged else ''}make some from its documents: --set corpus.generated_queries=1000"
             )
+
+    def _hold_out(self) -> None:
+        """Some of the training queries, if there are enough of them, of those first that would not be trained on."""
+        ranked = sorted(self.train, key=lambda query: hash_rank(self._config.seed, query))
+        count = min(HELD_OUT, int(HELD_OUT_SHARE * len(ranked)))
+        if count >= ENOUGH:
+            self.held_out = ranked[-count:]
+            held_out = set(self.held_out)
+            self.train = [query for query in self.train if query not in held_out]
 
     def _generate(self, split: str, count: int, *, held_out: bool) -> None:
         tally = QueryTally()

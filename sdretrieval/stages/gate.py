@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sdretrieval.config import identity_fields, members_of
-from sdretrieval.evaluation.gate import ENOUGH, decide, looks_of
-from sdretrieval.files import write_json
+from sdretrieval.evaluation.gate import ENOUGH, Following, decide, looks_of
+from sdretrieval.files import read_json, write_json
 from sdretrieval.formatting import quantity
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.evaluate import read_measured
+from sdretrieval.stages.follow import FOLLOWED
 from sdretrieval.stages.probe import weight_grid
 from sdretrieval.stages.run import Run, Weights
 from sdretrieval.stages.targets import MixtureWeights
@@ -47,12 +48,12 @@ class Generation:
 
 def gate(
     run: Run, collection: Collection, address: str, before: Artifact, after: Artifact, weights: MixtureWeights, *,
-    mixture: bool = False,
+    mixture: bool = False, followed: Artifact | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The decision on the candidate measured in `after`, against the student measured in `before`.
 
     `mixture`: of old and new weights, three of which may be tried. If dev queries chose the teachers' `weights`, a
-    proof pays for that choice too.
+    proof pays for that choice too. `followed`: see `stages.follow`.
     """
     cfg = run.config.gate
     looks = looks_of(run.config.generations, mixture=mixture)
@@ -62,7 +63,7 @@ def gate(
         base, candidate = read_measured(before).of(cfg.measure), read_measured(after).of(cfg.measure)
         decision = decide(
             base, candidate, cfg.tolerance, run.config.seed, looks=looks, chosen_of=chosen_of,
-            kinds=collection.kinds("dev"),
+            kinds=collection.kinds("dev"), following=read_following(followed) if followed else None,
         )  # fmt: skip
         write_json(work.folder / "gate.json", decision.record())
         work.counts.update(accepted=decision.accepted, difference=decision.difference)
@@ -73,8 +74,15 @@ def gate(
         "chosen_of": chosen_of,
         "seed": run.config.seed,
     }
-    made = run.runner.stage(address, 4, identity, [before, after], build)
+    inputs = [before, after, *([followed] if followed else [])]
+    made = run.runner.stage(address, 5, identity, inputs, build)
     return run.runner.result(made, "gate.json", ACCEPTED)
+
+
+def read_following(followed: Artifact) -> Following | None:
+    """What a stage NAME/follow found; None if it had no queries, or nobody knows what the teacher gains."""
+    record = read_json(followed.path / FOLLOWED)
+    return Following(**record) if record else None
 
 
 def say_if_undecidable(collection: Collection) -> None:

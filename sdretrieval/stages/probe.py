@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from sdretrieval.config import EmaConfig, LexicalConfig, identity_fields, members_of
+from sdretrieval.config import Config, EmaConfig, LexicalConfig, identity_fields, members_of
 from sdretrieval.config.conflicts import by_probe
 from sdretrieval.evaluation import Run as TrecRun
 from sdretrieval.evaluation import evaluate, holm, paired_test
@@ -101,14 +101,19 @@ def predictable(run: Run, collection: Collection) -> tuple[Signals | None, int] 
     """The signals of the example queries (None without any), and which member is BM25, if the config's teacher is what
     the prediction was learned on: the student and BM25 on the absolute scale, by nDCG@10, on a dev that nobody has
     judged."""
-    config = run.config
+    words = studied(run.config)
+    if words is None or not collection.cosines or collection.kinds("dev") is None or collection.judge:
+        return None
+    return collection.signals, words
+
+
+def studied(config: Config) -> int | None:
+    """Which member is BM25, if the config's teacher is what the prediction was learned on; else None."""
     members = members_of(config.teacher)
     words = [n for n, member in enumerate(members) if isinstance(member, LexicalConfig)]
     known = len(members) == 2 and len(words) == 1 and any(isinstance(member, EmaConfig) for member in members)
     scale = str(config.targets.calibrate) == "absolute" and config.gate.measure == MEASURE
-    if not known or not scale or not collection.cosines or collection.kinds("dev") is None or collection.judge:
-        return None
-    return collection.signals, words[0]
+    return words[0] if known and scale else None
 
 
 def probe_pool(
