@@ -12,7 +12,7 @@ from sdretrieval.files import read_json
 from sdretrieval.report.build import once
 from sdretrieval.report.figures import BASE, Figures
 from sdretrieval.report.removed import mining_of
-from sdretrieval.report.words import headline, notes, weight_notes
+from sdretrieval.report.words import headline, notes
 from sdretrieval.stages.evaluate import System
 from sdretrieval.stages.precision import resolved
 from sdretrieval.stages.probe import with_holm
@@ -42,7 +42,7 @@ def build_details(results: Results, figures: Figures, report: Mapping[str, Any])
         **_wins_and_losses(results, figures, split, measure),
         "stages": _stage_rows(results),
         "probe": _probe_rows(results),
-        "notes": [*notes(results, report), *weight_notes(mining)],
+        "notes": notes(results, report),
         "config": dump_config(resolved(results.run)),
         "versions": results.run.store.manifest(results.base.collected.made.key).versions,
     }

@@ -111,18 +111,6 @@ def _smaller_notes(report: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def weight_notes(mining: Mapping[str, Any]) -> Iterator[str]:
-    """Queries that count nothing, by generation."""
-    for number, mined in mining.items():
-        weights = mined["query_weights"]
-        if weights and weights["silenced"]:
-            yield (
-                f"Generation {number}: the teacher's term leaves out {weights['silenced']:,} of "
-                f"{quantity(weights['queries'], 'training queries')}, trusted less than {weights['below']:g}; the "
-                "section Mining names the least trusted."
-            )
-
-
 def _dev_notes(report: Mapping[str, Any]) -> Iterator[str]:
     measure = report["tests"][0]["measure"]
     if report["estimate"]:
