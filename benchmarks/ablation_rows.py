@@ -1,7 +1,7 @@
 """What the rows of each ablation table change in a config: row name -> overrides.
 
 `teachers` asks who should teach: rows `hard_labels` and `shuffled_teacher` are the controls of `ema-full-context +
-lexical`. `objectives` asks what is minimised: the losses on one mixture and on one dense teacher, and queries weighed.
+lexical`. `objectives` asks what is minimised: the losses on one mixture and on one dense teacher.
 `asymmetries` asks what a teacher must know that the student does not: every teacher, target and way of training, for a
 config without labels (`make ablations`).
 """
@@ -53,7 +53,6 @@ def objectives(asked: Namespace) -> dict[str, list[str]]:
         "mixture: listwise_kl over lists": [*mixture, "train.scope=list"],
         "mixture: margin_mse": [*mixture, "train.loss=margin_mse"],
     }
-    rows["mixture: queries weighed by confidence"] = [*mixture, "targets.query_weights.by=confidence"]
     for loss in ("listwise_kl", "margin_mse", "embedding"):
         rows[f"dense: {loss}"] = [*dense, f"train.loss={loss}"]
     return rows

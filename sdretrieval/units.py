@@ -92,7 +92,7 @@ SHOWN_COUNTS: dict[str, dict[str, str]] = {
     "index": {"vectors": "{:,} vectors", "recall_at_100": "recall@100 {:.3f}"},
     "score": {"pairs": "{:,} scores", "newly_scored_pairs": "{:,} new", "missing_pairs": "{:,} missing"},
     "targets": {
-        "lists": "{:,} lists", "temperature": "temperature {:.3g}", "silenced_queries": "{:,} queries left out",
+        "lists": "{:,} lists", "temperature": "temperature {:.3g}",
     },
     "train": {"updates": "{:,} updates", "queries": "{:,} queries seen"},
     "fit": {"updates": "{:,} updates", "queries": "{:,} texts seen"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import sys
 import tempfile
 
@@ -11,7 +12,7 @@ import tempfile
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # make test: 1, in as many processes as there are cores
 # What tests measure of this machine, of tiny models, is not the user's: processes that tests start share it.
-os.environ["SDRETRIEVAL_CACHE"] = tempfile.mkdtemp(prefix="sdretrieval-test-cache-")
+CACHE = os.environ["SDRETRIEVAL_CACHE"] = tempfile.mkdtemp(prefix="sdretrieval-test-cache-")
 
 from collections.abc import Callable
 from functools import cache
@@ -47,6 +48,11 @@ from tests.helpers.runs.fixtures import (
 
 hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is no defect
 hypothesis.settings.load_profile("no deadline")
+
+
+def pytest_unconfigure() -> None:
+    """The folder of this process goes with it."""
+    shutil.rmtree(CACHE, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

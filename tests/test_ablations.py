@@ -55,7 +55,7 @@ def test_an_unknown_row_is_named_with_those_there_are(asked: Any) -> None:
 
 
 def test_objectives_are_compared_on_the_same_teacher(asked: Any, tmp_path: Path) -> None:
-    names = ["mixture: listwise_kl over batches", "mixture: queries weighed by confidence", "dense: embedding"]
+    names = ["mixture: listwise_kl over batches", "mixture: margin_mse", "dense: embedding"]
     table = run(asked("; ".join(names), table="objectives")).splitlines()
     assert [line.split(" | ")[0] for line in table[2:]] == [f"| {name}" for name in names]
     rows = json.loads((tmp_path / "ablations-tiny.json").read_text())["rows"]

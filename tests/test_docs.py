@@ -28,7 +28,14 @@ PAGES = [
 ]
 HISTORY = ("CHANGELOG.md", "removed.md")
 """Pages about what is no more: the settings that they name need not exist."""
-REMOVED = ("index.refresh", "train.batches", "train.early_stop", "teacher.weights_by")
+REMOVED = (
+    "index.refresh",
+    "train.batches",
+    "train.early_stop",
+    "teacher.weights_by",
+    "targets.query_weights",
+    "targets.query_weights.by",
+)
 """Settings of which other pages may say that they were removed."""
 FILES = ("csv", "faiss", "html", "json", "jsonl", "npy", "parquet", "safetensors", "trec", "tsv", "yaml")
 SHELLS = ("", "bash", "sh")

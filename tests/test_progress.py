@@ -92,8 +92,8 @@ def test_an_interrupt_that_was_swallowed_comes_with_the_next_unit_of_work() -> N
         ("0/probe", {"queries": 1, "mixtures": 1}, "0/probe 1 query, 1 mixture 4.2 s"),
         ("0/corpus", {"documents": 1, "train_queries": 1, "dev_queries": 2},
          "0/corpus 1 document, 1 train query, 2 dev queries 4.2 s"),
-        ("1/targets", {"lists": 1, "temperature": 1.0, "silenced_queries": 1},
-         "1/targets 1 list, temperature 1, 1 query left out 4.2 s"),
+        ("1/targets", {"lists": 1, "temperature": 1.0},
+         "1/targets 1 list, temperature 1 4.2 s"),
     ],
 )  # fmt: skip
 def test_a_stage_is_told_in_one_line(address: str, counts: dict[str, object], expected: str) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +33,13 @@ def test_two_makings_are_the_same_to_the_byte(tiny_corpus: Path, tiny_student: P
     for name in ("corpus.jsonl", "queries.jsonl"):
         assert (corpus / name).read_bytes() == (tiny_corpus / name).read_bytes()
     assert (student / "model.safetensors").read_bytes() == (tiny_student / "model.safetensors").read_bytes()
+
+
+def test_tests_leave_nothing_behind_in_the_temporary_folder(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", __file__]
+    root = Path(__file__).parents[1]
+    subprocess.run(command, cwd=root, env={**os.environ, "TMPDIR": str(tmp_path)}, check=True, capture_output=True)
+    assert not list(tmp_path.iterdir())
 
 
 def _ndcg_at_10(scores_QN: NDArray[np.float32], wanted: list[int]) -> float:

@@ -14,7 +14,6 @@ from sdretrieval.config.schema import (
     GateConfig,
     IndexConfig,
     MineConfig,
-    QueryWeightsConfig,
     SmallerConfig,
     StudentConfig,
     TargetsConfig,
@@ -35,6 +34,8 @@ from sdretrieval.config.teachers import (
     TeacherConfig,
     ViewConfig,
     members_of,
+    teacher_section,
+    with_own_teachers,
 )
 from sdretrieval.config.warnings import warnings
 
@@ -57,7 +58,6 @@ __all__ = [
     "MineConfig",
     "MultiVectorConfig",
     "PromptsConfig",
-    "QueryWeightsConfig",
     "RerankerApiConfig",
     "ScoresConfig",
     "SmallerConfig",
@@ -74,5 +74,7 @@ __all__ = [
     "parse_config",
     "read_index_section",
     "settings_from",
+    "teacher_section",
     "warnings",
+    "with_own_teachers",
 ]

@@ -93,7 +93,7 @@ class CorpusConfig(Section):
     dev_queries: int = identity("most synthetic dev queries if labels is false", 300, ge=1, le=MOST_TEXTS)
     max_documents: int | None = identity("keep only so many documents; null keeps all", None, ge=1, le=MOST_TEXTS)
     verdicts: str | None = identity(
-        "table of (query, document) pairs that a person judged, as fn-report writes it; truth in training",
+        "table of (query, document) pairs that a person judged, as `sdretrieval doubts` writes it; truth in training",
         None,
         min_length=1,
     )
@@ -212,17 +212,6 @@ class FalseNegativesConfig(Section):
     )
 
 
-class QueryWeightsConfig(Section):
-    """How much each training query counts in the teacher's term."""
-
-    by: Literal["none", "confidence"] = identity(
-        "by nothing, or by how sure the teacher is of the query's list", "none"
-    )
-    below: Number = identity(
-        "queries trusted less than this (0 to 1) count nothing; the report names them", 0.0, ge=0, lt=1
-    )
-
-
 class TargetsConfig(Section):
     """How raw teacher scores become distributions."""
 
@@ -241,7 +230,6 @@ class TargetsConfig(Section):
         0.0, ge=0, le=100,
     )  # fmt: skip
     false_negatives: FalseNegativesConfig = identity("rule for the hard-label term", FalseNegativesConfig())
-    query_weights: QueryWeightsConfig = identity("how much each query counts", QueryWeightsConfig())
 
 
 class TrainConfig(Section):

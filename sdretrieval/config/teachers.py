@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -141,3 +142,22 @@ TeacherConfig = Annotated[Member | EnsembleConfig, Field(discriminator="kind")]
 def members_of(teacher: TeacherConfig) -> tuple[Member, ...]:
     """The teachers of a mixture; the teacher itself if it is alone."""
     return teacher.members if isinstance(teacher, EnsembleConfig) else (teacher,)
+
+
+def with_own_teachers(teacher: TeacherConfig, student: str, *, token_vectors: bool) -> EnsembleConfig:
+    """The teachers of a config, and what it lacks of those that need no other model than `student`: its average on
+    whole documents, BM25 and, if asked for, its token vectors. The probe weighs all of them."""
+    members = [member.model_copy(update={"weight": "auto"}) for member in members_of(teacher)]
+    if not any(isinstance(one, EmaConfig) and one.view.windows == "all" for one in members):
+        members.append(EmaConfig(kind="ema", weight="auto"))
+    if not any(isinstance(one, LexicalConfig) for one in members):
+        members.append(LexicalConfig(kind="lexical", weight="auto"))
+    if token_vectors and not any(isinstance(one, MultiVectorConfig) and one.model == student for one in members):
+        members.append(MultiVectorConfig(kind="multi_vector", model=student, weight="auto"))
+    return EnsembleConfig(kind="ensemble", members=tuple(members))
+
+
+def teacher_section(members: Sequence[Member]) -> dict[str, Any]:
+    """The section of a config in which they teach, without what is as it is by default."""
+    sections = [member.model_dump(mode="json", exclude_defaults=True) | {"kind": member.kind} for member in members]
+    return {"kind": "ensemble", "members": sections} if len(sections) > 1 else sections[0]

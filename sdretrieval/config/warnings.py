@@ -28,7 +28,6 @@ def warnings(config: Config) -> list[str]:
         *_unused(config),
         *_unused_by_loss(config),
         *_later(config),
-        *_weighing(config),
         *_made_on_codes(config),
         *_language_models(config),
         *_views(config),
@@ -152,7 +151,7 @@ def _unused_by_loss(config: Config) -> Iterator[str]:
         )
     heated = targets.temperature != "auto" or targets.target_perplexity != _default(TargetsConfig, "target_perplexity")
     heated = heated and not (train.loss == "margin_mse" and targets.label_evidence > 0)  # nats times T are scores
-    if train.loss != "listwise_kl" and heated and targets.query_weights.by in ("none", "confidence"):
+    if train.loss != "listwise_kl" and heated:
         name = "temperature" if targets.temperature != "auto" else "target_perplexity"
         value = _shown(getattr(targets, name))
         yield (
@@ -163,12 +162,6 @@ def _unused_by_loss(config: Config) -> Iterator[str]:
 
 def _shown(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:g}"
-
-
-def _weighing(config: Config) -> Iterator[str]:
-    cfg = config.targets.query_weights
-    if cfg.below > 0 and cfg.by == "none":
-        yield f"targets.query_weights.below: {cfg.below:g} has no effect: targets.query_weights.by is none"
 
 
 def _later(config: Config) -> Iterator[str]:

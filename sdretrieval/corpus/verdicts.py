@@ -1,4 +1,4 @@
-"""What a person said of (query, document) pairs: `fn-report` writes a table, a person marks it, runs take it as truth.
+"""What a person said of (query, document) pairs: `doubts` writes a table, a person marks it, runs take it as truth.
 
 A text is known by its digest, so that marks outlive new ids and other files; where a line brings no digest, by its id.
 """
@@ -172,7 +172,7 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise RequestError(f"verdicts {path}: no such file; `sdretrieval fn-report` writes one to mark") from None
+        raise RequestError(f"verdicts {path}: no such file; `sdretrieval doubts` writes one to mark") from None
     except UnicodeDecodeError as error:
         raise RequestError(f"verdicts {path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
     return _json_records(path, text) if path.suffix.lower() == ".jsonl" else _table_records(path, text)

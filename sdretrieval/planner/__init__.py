@@ -12,7 +12,8 @@ from sdretrieval.planner.forecast import (
     forecast,
     write_forecast,
 )
-from sdretrieval.planner.trials import Calibration, open_calibration, windows_of
+from sdretrieval.planner.prices import Price, teacher_prices
+from sdretrieval.planner.trials import Calibration, Trials, open_calibration, windows_of
 from sdretrieval.planner.tuning import Tuning, tune
 from sdretrieval.planner.workload import Workload, workload_of, worth_measuring
 
@@ -24,12 +25,15 @@ __all__ = [
     "Fitted",
     "Forecast",
     "Prediction",
+    "Price",
+    "Trials",
     "Tuning",
     "Workload",
     "fit",
     "forecast",
     "open_calibration",
     "predicted_json",
+    "teacher_prices",
     "tune",
     "windows_of",
     "workload_of",

@@ -38,8 +38,8 @@ from sdretrieval.planner.amounts import (
     predicted_json,
     reused_tokens,
     tokens_of_update,
-    without_query,
 )
+from sdretrieval.planner.prices import reading_seconds
 from sdretrieval.planner.trials import FLOAT32, Calibration, Trials
 from sdretrieval.planner.workload import Workload
 from sdretrieval.stages.run import whole_dims
@@ -200,13 +200,11 @@ def _predict(stage: Planned, trials: Trials, kept: float) -> Prediction:
     elif name == "fit" and amount:
         if tokens := fitting(address, config, load).tokens:  # all layers, at most; the others take a minute or two
             seconds = tokens * trials.training()["seconds_per_token"]
-    elif pairs := pairs_read(address, config, load):
+    elif pairs_read(address, config, load):
         for member in members_of(config.teacher):
             if isinstance(member, CrossEncoderConfig | MultiVectorConfig):
                 figures = trials.reading(member)
-                # A document is encoded once, however many lists it is in.
-                most = pairs if member.kind == "cross_encoder" else load.documents + without_query(address, load)
-                seconds = (seconds or 0.0) + min(pairs, most) * figures["seconds_per_pair"]
+                seconds = (seconds or 0.0) + reading_seconds(member, address, trials)
                 works.append((HOLES["encode"] * figures["bytes"], figures["device_bytes"]))
     if name in ("index", "mine", "evaluate", "probe", "probability"):  # they open the index
         works.append(_index_bytes(trials))

@@ -12,7 +12,7 @@ from sdretrieval.files import read_json
 from sdretrieval.report.build import once
 from sdretrieval.report.figures import BASE, Figures
 from sdretrieval.report.removed import mining_of
-from sdretrieval.report.words import headline, notes, weight_notes
+from sdretrieval.report.words import advice, headline, notes
 from sdretrieval.stages.evaluate import System
 from sdretrieval.stages.precision import resolved
 from sdretrieval.stages.probe import with_holm
@@ -23,8 +23,10 @@ SHOWN_QUERIES = 8
 """Wins and losses shown, each."""
 
 
-def build_details(results: Results, figures: Figures, report: Mapping[str, Any]) -> dict[str, Any]:
-    """What the HTML page shows beyond report.json."""
+def build_details(
+    results: Results, figures: Figures, report: Mapping[str, Any], probe: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What the HTML page shows beyond report.json. `probe`: `probe.json` with prices, if the run has one."""
     split, measure = results.run.config.evaluate.split, results.run.config.evaluate.measures[0]
     evidence = results.run.config.targets.label_evidence
     mining = {str(one.number): mining_of(one, results.base.collection.corpus, evidence) for one in results.generations}
@@ -41,15 +43,12 @@ def build_details(results: Results, figures: Figures, report: Mapping[str, Any])
         "mining": mining,
         **_wins_and_losses(results, figures, split, measure),
         "stages": _stage_rows(results),
-        "probe": _probe_rows(results),
-        "notes": [*notes(results, report), *weight_notes(mining)],
+        "probe": with_holm(probe["rows"]) if probe else [],
+        "advice": advice(probe) if probe else None,
+        "notes": notes(results, report),
         "config": dump_config(resolved(results.run)),
         "versions": results.run.store.manifest(results.base.collected.made.key).versions,
     }
-
-
-def _probe_rows(results: Results) -> list[dict[str, Any]]:
-    return with_holm(read_json(results.probe.path / "probe.json")["rows"]) if results.probe else []
 
 
 def table_rows(results: Results, figures: Figures) -> list[dict[str, Any]]:

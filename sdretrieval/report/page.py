@@ -306,9 +306,7 @@ def _histogram(name: str, shape: Mapping[str, Sequence[float]]) -> Row:
 def _mined(counts: Mapping[str, Any]) -> Row:
     removed = [{"label": reason, "count": count} for reason, count in (counts.get("removed") or {}).items()]
     bars = _bars([{"label": "kept", "count": counts.get("kept", 0), "kept": True}, *removed], "count")
-    trusted = counts.get("query_weights")
-    trust = _histogram("trust", {"edges": trusted["edges"], "counts": trusted["trust_histogram"]}) if trusted else None
-    return {**counts, "bars": bars, "examples": counts.get("examples") or [], "trust": trust}
+    return {**counts, "bars": bars, "examples": counts.get("examples") or []}
 
 
 def _bars(rows: Sequence[Mapping[str, Any]], key: str) -> list[Row]:

@@ -12,10 +12,10 @@ from sdretrieval.mining.candidates import Candidates
 from sdretrieval.mining.mine import MiningReport
 from sdretrieval.stages.gate import Generation
 from sdretrieval.targets.build import Targets
-from sdretrieval.targets.confidence import EXAMPLES, QueryWeightReport
 from sdretrieval.targets.doubts import disagreements, label_shares
 from sdretrieval.targets.false_negatives import FalseNegativeReport
 
+EXAMPLES = 10
 EXCERPT = 200
 """Characters of a query or document."""
 
@@ -24,10 +24,9 @@ def mining_of(one: Generation, corpus: Corpus, label_evidence: float) -> dict[st
     """Candidates kept; documents removed, by reason; lists left out as too short to teach; examples.
 
     `lists_left_out` of `lists` held fewer than two documents. `false_negatives`: what the rule took out of the
-    hard-label term, None if the config has no rule. `query_weights`: how far queries are trusted, and those that
-    count nothing, None if all count alike. `disagreements`: queries without a known positive on whose first document
-    student and teacher differ, None if all have one. `labels`: queries whose labels keep less than half of the target,
-    None if labels are not in it.
+    hard-label term, None if the config has no rule. `disagreements`: queries without a known positive on whose first
+    document student and teacher differ, None if all have one. `labels`: queries whose labels keep less than half of the
+    target, None if labels are not in it.
     """
     report = MiningReport.from_json(read_json(one.mined.path / "report.json"))
     candidates = Candidates.load(one.mined.path)
@@ -42,7 +41,6 @@ def mining_of(one: Generation, corpus: Corpus, label_evidence: float) -> dict[st
         "lists_left_out": report.queries - len(candidates),
         "examples": examples,
         "false_negatives": _false_negatives(one, candidates, corpus),
-        "query_weights": _query_weights(one, candidates, corpus),
         "disagreements": _disagreements(one, candidates, corpus),
         "labels": _labels(one, candidates, corpus, label_evidence),
     }
@@ -67,21 +65,6 @@ def _false_negatives(one: Generation, candidates: Candidates, corpus: Corpus) ->
         for example in report.examples
     ]
     return {**report.to_json(), "examples": examples}
-
-
-def _query_weights(one: Generation, candidates: Candidates, corpus: Corpus) -> dict[str, Any] | None:
-    targets = one.targets.path if one.targets else None
-    if targets is None or not (targets / "query_weights.json").exists():
-        return None
-    report = QueryWeightReport.from_json(read_json(targets / "query_weights.json"))
-    log_probs = Targets.load(targets).log_probs
-    examples = []
-    for example in report.examples:
-        position = example.query_position
-        best = int(candidates.rows[position][int(np.argmax(log_probs[position]))])
-        examples.append({"trust": example.trust, **_texts(corpus, int(candidates.query_rows_Q[position]), best)})
-    edges = [float(edge) for edge in np.linspace(0.0, 1.0, len(report.trust_histogram) + 1)]
-    return {**report.to_json(), "examples": examples, "edges": edges}
 
 
 def _disagreements(one: Generation, candidates: Candidates, corpus: Corpus) -> dict[str, Any] | None:

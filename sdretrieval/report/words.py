@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sdretrieval.evaluation.gate import ENOUGH
-from sdretrieval.formatting import quantity
+from sdretrieval.formatting import quantity, readable_seconds
 from sdretrieval.report.judged import judge_notes
 from sdretrieval.report.page import (
     COMPARISONS,
@@ -111,16 +111,37 @@ def _smaller_notes(report: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def weight_notes(mining: Mapping[str, Any]) -> Iterator[str]:
-    """Queries that count nothing, by generation."""
-    for number, mined in mining.items():
-        weights = mined["query_weights"]
-        if weights and weights["silenced"]:
-            yield (
-                f"Generation {number}: the teacher's term leaves out {weights['silenced']:,} of "
-                f"{quantity(weights['queries'], 'training queries')}, trusted less than {weights['below']:g}; the "
-                "section Mining names the least trusted."
-            )
+def advice(probe: Mapping[str, Any]) -> str:
+    """The probe's word: which teacher to take, what it promises and what it costs; or that there is nothing to learn.
+
+    `probe`: `probe.json`, with prices if they are known.
+    """
+    members = probe["members"]
+    if not probe["train"]:
+        return f"skip training, there is nothing to learn: {probe['reason']}"
+    row = next(row for row in probe["rows"] if row["weights"] == probe["weights"])
+    ours = "" if probe["chosen"] or len(members) == 1 else ", the config's mixture"
+    if probe["predicted"]:
+        gain = probe["reason"].rstrip(".")
+    else:
+        dev = dev_name(probe["estimate"], probe["judge"])
+        gain = f"{signed(row['difference'])} ({span(row['interval95'])}) in {probe['measure']} on {dev}"
+    cost = price([one for one, weight in zip(members, row["weights"], strict=True) if weight > 0])
+    return f"take {row['teacher']}{ours}: {gain}{f'; to score the training lists: {cost}' if cost else ''}."
+
+
+def price(members: Sequence[Mapping[str, Any]]) -> str:
+    """What teachers cost together: time on this machine, calls of models behind servers; empty if nothing is known."""
+    asked = [one["asked"] for one in members if one.get("asked")]
+    taken = [one.get("seconds") for one in members if not one.get("asked")]
+    known: list[float] = [seconds for seconds in taken if seconds is not None]
+    total, parts = sum(known), []
+    if known and len(known) == len(taken):
+        parts.append(readable_seconds(total) if total else "nothing")
+    parts += [
+        f"{quantity(one['calls'], 'calls')} with {one['prompt_tokens']:,} tokens of {one['model']}" for one in asked
+    ]
+    return " and ".join(parts)
 
 
 def _dev_notes(report: Mapping[str, Any]) -> Iterator[str]:

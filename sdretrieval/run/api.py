@@ -8,7 +8,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sdretrieval.config import Config, dump_config, load_config
+from sdretrieval.config import (
+    Config,
+    dump_config,
+    load_config,
+    members_of,
+    teacher_section,
+    with_own_teachers,
+)
 from sdretrieval.config.conflicts import blind_to_order
 from sdretrieval.encode.batches import usual_batch_tokens
 from sdretrieval.encode.views import View
@@ -33,10 +40,12 @@ from sdretrieval.planner import (
 )
 from sdretrieval.run.loop import loop, prepare, probe_base
 from sdretrieval.run.preflight import check_request, check_settings, check_student, refuse_all, settings_checks
+from sdretrieval.run.prices import prices_of, with_prices
 from sdretrieval.run.write import RunResult, finish_run
 from sdretrieval.stages.corpus import collect
 from sdretrieval.stages.precision import number_format
 from sdretrieval.stages.run import Run
+from sdretrieval.stages.teachers import member_names
 from sdretrieval.store import Ledger, Store
 from sdretrieval.store.run_folder import FORECAST, runs_folder
 from sdretrieval.store.runner import Artifact, Planned, Runner, Stopped, ledger_by_address
@@ -232,12 +241,32 @@ def forecast_config(
         return fit(config, forecast_of, budget, batch_tokens or usual_batch_tokens(load.student.model.device.type))
 
 
+OWN_PROBE, OWN_QUERIES = "0/probe:own", 200
+"""Where a probe of the student's own teachers is kept, and how many dev queries it asks: pairs take their time."""
+
+
 def probe_config(
-    config: Config | str | Path, *, overrides: Sequence[str] = (), runs: Path | None = None
+    config: Config | str | Path, *, overrides: Sequence[str] = (), runs: Path | None = None, own_teachers: bool = False
 ) -> dict[str, Any]:
-    """Teacher headroom on the base student's own candidates: each mixture's difference, interval, and the advice."""
+    """Teacher headroom on the base student's own candidates: each mixture's difference, interval and price, and which
+    one to take (`teacher`: as a section of a config).
+
+    `own_teachers`: beside the config's, those that need no other model than the student; its token vectors only if
+    somebody judged dev, since nothing else tells what they are worth. Else `not_tried` names them.
+    """
     config = config if isinstance(config, Config) else load_config(config, overrides)
     if blind := blind_to_order(config):
         raise RequestError(f"probe: gate.measure: {blind}")
-    with open_stages(config, lambda run: probe_base(prepare(run)), "probe", runs=runs) as run:
-        return read_json(probe_base(prepare(run)).path / "probe.json")
+    how: dict[str, Any] = {}
+    judged = config.corpus.labels or config.evaluate.judge is not None
+    more = with_own_teachers(config.teacher, config.student.model, token_vectors=judged)
+    wider = config.model_copy(update={"teacher": more})
+    not_tried = member_names(wider)[len(members_of(config.teacher)) :]
+    if own_teachers:
+        config, not_tried, how = wider, [], {"address": OWN_PROBE, "most": OWN_QUERIES}
+    with open_stages(config, lambda run: probe_base(prepare(run), **how), "probe", runs=runs) as run:
+        record = read_json(probe_base(prepare(run), **how).path / "probe.json")
+        weighed = zip(members_of(config.teacher), record["weights"], strict=True)
+        taken = [one.model_copy(update={"weight": weight}) for one, weight in weighed if weight > 0]
+        said = {"teacher": teacher_section(taken), "not_tried": not_tried}
+        return {**with_prices(record, prices_of(run)), **said}

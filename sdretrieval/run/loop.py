@@ -148,10 +148,10 @@ def base_teacher_vectors(base: Base) -> Mapping[int, Vectors]:
     return teacher_vectors(base.run, base.collection, base.tokens, 1, base.run.base, base.vectors)
 
 
-def probe_base(base: Base, *, write_gaps: bool = True) -> Artifact:
-    """The configured teachers and their mixtures against the base student, on dev."""
+def probe_base(base: Base, **how: Any) -> Artifact:
+    """The configured teachers and their mixtures against the base student, on dev. `how`: see `probe`."""
     teachers = base_teacher_vectors(base)
-    return probe(base.run, base.collection, base.lexical, base.vectors, base.index, teachers, write_gaps=write_gaps)
+    return probe(base.run, base.collection, base.lexical, base.vectors, base.index, teachers, **how)
 
 
 def probe_if_wanted(base: Base) -> Artifact | None:

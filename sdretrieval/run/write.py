@@ -17,6 +17,7 @@ from sdretrieval.evaluation import encoded_ids, read_trec, write_trec
 from sdretrieval.files import read_json, write_json, write_text
 from sdretrieval.report import build_details, build_report, figures_of
 from sdretrieval.report.page import render
+from sdretrieval.run.prices import prices_of, with_prices
 from sdretrieval.stages.precision import resolved
 from sdretrieval.stages.results import Final, Results, Smaller
 from sdretrieval.store.run_folder import DIGESTS, PROBABILITY, REPORT, read_forecast, replace_folder, write_report
@@ -41,7 +42,7 @@ def finish_run(results: Results) -> RunResult:
     write_text(folder / "config.yaml", _config_text(results))
     figures = figures_of(results)
     report = build_report(results, figures, read_forecast(folder))
-    details = build_details(results, figures, report)
+    details = build_details(results, figures, report, _probe(results))
     # A run that is interrupted here is not finished, rather than a new student with old figures.
     for name in ("serving.json", REPORT, DIGESTS):
         (folder / name).unlink(missing_ok=True)
@@ -70,6 +71,12 @@ def finish_run(results: Results) -> RunResult:
     write_json(folder / "serving.json", _serving(results, final))
     write_report(folder, report)
     return RunResult(folder, report, details)
+
+
+def _probe(results: Results) -> dict[str, Any] | None:
+    if results.probe is None:
+        return None
+    return with_prices(read_json(results.probe.path / "probe.json"), prices_of(results.run))
 
 
 def _config_text(results: Results) -> str:

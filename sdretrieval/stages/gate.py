@@ -6,14 +6,14 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sdretrieval.config import identity_fields, members_of
+from sdretrieval.config import identity_fields
 from sdretrieval.evaluation.gate import ENOUGH, Following, decide, looks_of
 from sdretrieval.files import read_json, write_json
 from sdretrieval.formatting import quantity
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.evaluate import read_measured
 from sdretrieval.stages.follow import FOLLOWED
-from sdretrieval.stages.probe import weight_grid
+from sdretrieval.stages.probe import mixtures_of
 from sdretrieval.stages.run import Run, Weights
 from sdretrieval.stages.targets import MixtureWeights
 from sdretrieval.store import Work
@@ -57,7 +57,7 @@ def gate(
     """
     cfg = run.config.gate
     looks = looks_of(run.config.generations, mixture=mixture)
-    chosen_of = len(list(weight_grid(len(members_of(run.config.teacher))))) if weights.chosen_by else 1
+    chosen_of = len(mixtures_of(run.config)) if weights.chosen_by else 1
 
     def build(work: Work) -> None:
         base, candidate = read_measured(before).of(cfg.measure), read_measured(after).of(cfg.measure)

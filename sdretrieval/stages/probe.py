@@ -22,6 +22,7 @@ import numpy as np
 
 from sdretrieval.config import Config, EmaConfig, LexicalConfig, identity_fields, members_of
 from sdretrieval.config.conflicts import by_probe
+from sdretrieval.corpus.text import hash_rank
 from sdretrieval.evaluation import Run as TrecRun
 from sdretrieval.evaluation import evaluate, holm, paired_test
 from sdretrieval.evaluation.gate import ENOUGH, decide
@@ -44,28 +45,30 @@ from sdretrieval.synthetic_queries.trust import doubts
 from sdretrieval.targets.calibrate import mix
 from sdretrieval.teachers.ensemble import TeacherScores
 
+Weights = tuple[float, ...]
+"""Of each member, in the config's order."""
 STEPS = 4
 """Weights are multiples of a quarter: finer steps would fit dev's noise."""
+STRONG = 0.9
+"""The one weight beyond: of BM25 beside another member, on the absolute scale, where its unit is small."""
 
 
 def probe(
     run: Run, collection: Collection, lexical: Lexical, vectors: Vectors, index: Artifact,
-    teacher_vectors: Mapping[int, Vectors], *, write_gaps: bool = True,
+    teacher_vectors: Mapping[int, Vectors], *, address: str = "0/probe", most: int | None = None,
+    write_gaps: bool = True,
 ) -> Artifact:  # fmt: skip
     """The configured teachers and their mixtures against the base student, on dev.
 
-    With numbers as weights it judges the config's mixture; with `weight: auto` it chooses one. `write_gaps` and what it
-    raises: see `score_lists`.
+    With numbers as weights it judges the config's mixture; with `weight: auto` it chooses one. `most`: a sample of so
+    many dev queries; None: all of them. `write_gaps` and what it raises: see `score_lists`.
     """
     config = run.config
     weights = None if by_probe(config) else [float(member.weight) for member in members_of(config.teacher)]
-    members = member_identities(config)
-    # Mixtures on the absolute scale do little harm, so they need no estimate; whatever is beyond has to earn its place.
-    harmless = str(config.targets.calibrate) == "absolute"
-    default = (1 / len(members),) * len(members) if harmless else None
+    members, mixtures = member_identities(config), mixtures_of(config)
 
     def build(work: Work) -> None:
-        rows, lists = probe_pool(run, collection, lexical, vectors, index)
+        rows, lists = sampled(collection, *probe_pool(run, collection, lexical, vectors, index), most, config.seed)
         own = np.empty(len(lists.values_T), dtype=np.float32)  # the student's own scores of listed documents, flat
         for q, row in enumerate(rows):
             span = slice(lists.offsets[q], lists.offsets[q + 1])
@@ -74,14 +77,16 @@ def probe(
         _, scores = score_lists(
             run, collection, lexical, teacher_vectors, rows, lists, members, "dev", write_gaps=write_gaps
         )
-        gate, seen, usual = config.gate, predictable(run, collection), default
+        gate, seen = config.gate, predictable(run, collection)
+        # Judged queries choose the best; synthetic ones do not know enough.
+        usual = even(len(members)) if is_harmless(config) and collection.kinds("dev") is not None else None
         if seen and config.student.lexical_half is not None:
             # What BM25 adds to the transformer is predicted, and so the best teacher; but the half has much of it.
-            usual = with_care(weight_grid(len(members)), *seen) if seen[0] else default
+            usual = with_care(mixtures, *seen) if seen[0] else usual
             seen = None
         build_probe(
-            work, collection, rows, lists, scores, student, weights, gate.measure, gate.tolerance, config.seed, usual,
-            seen,
+            work, collection, rows, lists, scores, student, mixtures, weights, gate.measure, gate.tolerance,
+            config.seed, usual, seen,
         )  # fmt: skip
 
     identity = {
@@ -93,8 +98,21 @@ def probe(
         "gate": identity_fields(config.gate, without={"guard"}),
         "seed": config.seed,
     }
+    if most is not None:
+        identity["most"] = most
     inputs = [vectors, index, lexical, collection.judged, *teacher_vectors.values()]
-    return run.runner.stage("0/probe", 8, identity, inputs, build)
+    return run.runner.stage(address, 9, identity, inputs, build)
+
+
+def sampled(
+    collection: Collection, query_rows: Array, lists: Ragged, most: int | None, seed: int
+) -> tuple[Array, Ragged]:
+    """At most so many queries, and their lists: the same ones at each call."""
+    if most is None or len(query_rows) <= most:
+        return query_rows, lists
+    ids = collection.corpus.query_ids
+    chosen = sorted(range(len(query_rows)), key=lambda q: hash_rank(seed, ids[query_rows[q]]))[:most]
+    return query_rows[chosen], Ragged.of([lists[q] for q in chosen], np.int64)
 
 
 def predictable(run: Run, collection: Collection) -> tuple[Signals | None, int] | None:
@@ -111,9 +129,9 @@ def studied(config: Config) -> int | None:
     """Which member is BM25, if the config's teacher is what the prediction was learned on; else None."""
     members = members_of(config.teacher)
     words = [n for n, member in enumerate(members) if isinstance(member, LexicalConfig)]
-    known = len(members) == 2 and len(words) == 1 and any(isinstance(member, EmaConfig) for member in members)
-    scale = str(config.targets.calibrate) == "absolute" and config.gate.measure == MEASURE
-    return words[0] if known and scale else None
+    averages = sum(isinstance(member, EmaConfig) for member in members)
+    known = len(words) == 1 and averages == len(members) - 1 > 0
+    return words[0] if known and is_harmless(config) and config.gate.measure == MEASURE else None
 
 
 def probe_pool(
@@ -135,7 +153,33 @@ def rerank_pool(
     return rows, pool_lists(hits.rows_Qk, None, collection.own_documents(rows))
 
 
-def weight_grid(members: int) -> Iterator[tuple[float, ...]]:
+def mixtures_of(config: Config) -> list[Weights]:
+    """The weights that the probe tries. On the absolute scale the even mixture is one of them, even of three members,
+    and, if somebody judged dev, so is `STRONG` of BM25 beside each other member."""
+    members = members_of(config.teacher)
+    found = dict.fromkeys(weight_grid(len(members)))
+    if is_harmless(config):
+        found[even(len(members))] = None
+    words = [n for n, member in enumerate(members) if isinstance(member, LexicalConfig)]
+    if is_harmless(config) and config.corpus.labels and words:
+        for other in set(range(len(members))) - {words[0]}:
+            strong = {words[0]: STRONG, other: round(1 - STRONG, 2)}
+            found[tuple(strong.get(n, 0.0) for n in range(len(members)))] = None
+    return list(found)
+
+
+def is_harmless(config: Config) -> bool:
+    """Whether members are mixed on the absolute scale, where a mixture does little harm: it needs no estimate, and what
+    is beyond has to earn its place."""
+    return str(config.targets.calibrate) == "absolute"
+
+
+def even(members: int) -> Weights:
+    """All alike."""
+    return (1 / members,) * members
+
+
+def weight_grid(members: int) -> Iterator[Weights]:
     """All weights in quarters that sum to 1; single members first, then mixtures from even to uneven."""
     grid = [w for w in product(range(STEPS + 1), repeat=members) if sum(w) == STEPS]
     for weights in sorted(grid, key=lambda w: (sum(x > 0 for x in w), max(w), w)):
@@ -176,16 +220,17 @@ def with_rest(reranked: TrecRun, whole: TrecRun) -> TrecRun:
 
 def build_probe(
     work: Work, collection: Collection, query_rows: Array, lists: Ragged, scores: TeacherScores, student: Ragged,
-    weights: Sequence[float] | None, measure: str, tolerance: float, seed: int,
-    default: tuple[float, ...] | None = None, seen: tuple[Signals | None, int] | None = None,
+    mixtures: Sequence[Weights], weights: Sequence[float] | None, measure: str, tolerance: float, seed: int,
+    default: Weights | None = None, seen: tuple[Signals | None, int] | None = None,
 ) -> None:  # fmt: skip
     """`probe.json`: every mixture's measure, its difference to the student with interval and p, and the choice.
 
-    `weights`: of the one mixture that may teach; None: the best of the grid. `default`: those of a mixture that is
+    `weights`: of the one mixture that may teach; None: the best of `mixtures`. `default`: those of a mixture that is
     taken unless another one is significantly better. `seen`: see `predictable`; then a prediction says whether to
     train.
     """
-    qrels = collection.corpus.qrels["dev"]
+    asked = [collection.corpus.query_ids[row] for row in query_rows.tolist()]
+    qrels = {query: collection.corpus.qrels["dev"][query] for query in asked}
     calibrated = scores.calibrated()
 
     def measured(values: Ragged) -> dict[str, float]:
@@ -193,10 +238,10 @@ def build_probe(
 
     base = measured(student)
     rows: list[dict[str, Any]] = []
-    tried: dict[tuple[float, ...], dict[str, float]] = {}
+    tried: dict[Weights, dict[str, float]] = {}
     kinds = collection.kinds("dev")
     configured = tuple(weight / sum(weights) for weight in weights) if weights else None
-    for mixture in dict.fromkeys([*weight_grid(len(scores.members)), *([configured] if configured else [])]):
+    for mixture in dict.fromkeys([*mixtures, *([configured] if configured else [])]):
         values = measured(mix(calibrated, mixture))
         test = paired_test(values, base, seed)
         rows.append(_row(scores, mixture, values, test, measure))
@@ -238,7 +283,7 @@ def build_probe(
     work.counts.update(queries=len(base), mixtures=len(rows))
 
 
-def with_care(mixtures: Iterable[tuple[float, ...]], found: Signals | None, words: int) -> tuple[float, ...]:
+def with_care(mixtures: Iterable[Weights], found: Signals | None, words: int) -> Weights:
     """The weights with the highest predicted gain, of those whose worst case is no loss that matters. `words`: which
     member is BM25."""
     predicted = {one: predict(found, one[words]) for one in mixtures}
@@ -255,14 +300,14 @@ def predicted_reason(found: Prediction) -> str:
 
 
 def choose(
-    base: Mapping[str, float], tried: Mapping[tuple[float, ...], Mapping[str, float]], kinds: Mapping[str, str],
-    default: tuple[float, ...] | None, seed: int,
-) -> tuple[float, ...]:  # fmt: skip
+    base: Mapping[str, float], tried: Mapping[Weights, Mapping[str, float]], kinds: Mapping[str, str],
+    default: Weights | None, seed: int,
+) -> Weights:  # fmt: skip
     """The best mixture, of those that no kind of synthetic query punishes; `default`, if it was tried, unless the best
     is significantly better. Values by query, `kinds` of the queries."""
     fair = [one for one in tried if min(by_kind(base, tried[one], kinds).values(), default=0.0) >= 0] or list(tried)
     best = max(fair, key=lambda one: sum(tried[one].values()))
-    if default is None or default not in tried:  # thirds are not in the grid
+    if default is None or default not in tried:
         return best
     test = paired_test(tried[best], tried[default], seed)
     return best if test.difference > 0 and test.p < ALPHA else default

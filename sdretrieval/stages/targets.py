@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +11,6 @@ import numpy as np
 from sdretrieval.config import (
     Config,
     EmaConfig,
-    QueryWeightsConfig,
     identity_fields,
     members_of,
 )
@@ -25,13 +23,10 @@ from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.run import Run
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
-from sdretrieval.targets.build import Targets, build_targets
+from sdretrieval.targets.build import build_targets
 from sdretrieval.targets.calibrate import normalised
-from sdretrieval.targets.confidence import mixture_confidence, query_weights
 from sdretrieval.targets.shuffle import shuffled_within_lists
 from sdretrieval.teachers.ensemble import TeacherScores
-
-logger = logging.getLogger("sdretrieval")
 
 
 @dataclass(frozen=True)
@@ -82,7 +77,7 @@ def temper(
             shuffled=shuffled, seed=seed, confirmed=confirmed_negatives(collection.verdicts, candidates),
         )  # fmt: skip
 
-    return run.runner.stage(address, 4, identity, [mined, scores, *weights.inputs], build)
+    return run.runner.stage(address, 5, identity, [mined, scores, *weights.inputs], build)
 
 
 def all_free(config: Config, weights: Sequence[float]) -> bool:
@@ -152,8 +147,6 @@ def build_list_targets(
         excluded=excluded,
         clip=clip,
     )
-    if cfg.query_weights.by != "none":
-        targets = _weighted(work, targets, scores, weights, cfg.query_weights)
     targets.save(work.folder)
     write_json(work.folder / "false_negatives.json", removed.to_json())
     named = {member.name: values for member, values in zip(scores.members, scores.calibrated(), strict=True)}
@@ -180,22 +173,6 @@ def student_temperature(scores: TeacherScores, weights: Sequence[float], config:
     ]
     worth = sum(share * unit for share, unit in units)
     return config.train.student_temperature * (worth or (units[0][1] if units else 1.0))
-
-
-def _weighted(
-    work: Work, targets: Targets, scores: TeacherScores, weights: Sequence[float], cfg: QueryWeightsConfig
-) -> Targets:
-    """The targets with each query's weight, and `query_weights.json`. The shuffled control weighs queries the same."""
-    raw, _ = scores.scored_by_all(weights)
-    weight_Q, report = query_weights(mixture_confidence(raw, weights), cfg.below)
-    write_json(work.folder / "query_weights.json", report.to_json())
-    work.counts["silenced_queries"] = report.silenced
-    if report.silenced:
-        logger.warning(
-            "%d of %d training queries count nothing: the teacher's confidence is below targets.query_weights.below "
-            "(%g); the report names the least trusted", report.silenced, report.queries, cfg.below,
-        )  # fmt: skip
-    return replace(targets, weight_Q=targets.weight_Q * weight_Q)
 
 
 def confirmed_negatives(verdicts: Verdicts, candidates: Candidates) -> Ragged | None:

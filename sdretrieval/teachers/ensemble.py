@@ -73,16 +73,6 @@ class TeacherScores:
             return None
         return masks[0].with_values(np.logical_or.reduce([mask.values_T for mask in masks]))
 
-    def scored_by_all(self, weights: Sequence[float]) -> tuple[list[Ragged], list[Ragged]]:
-        """Each member's raw and calibrated scores of the candidates that every member of weight above 0 has scored:
-        what stands in for a missing pair says nothing of how sure a teacher is, or of how far it agrees with others."""
-        raw, calibrated = [member.raw for member in self.members], self.calibrated()
-        unknown = self.unknown(weights)
-        if unknown is None:
-            return raw, calibrated
-        kept_T = ~unknown.values_T
-        return [one.only(kept_T) for one in raw], [one.only(kept_T) for one in calibrated]
-
     def save(self, folder: Path) -> None:
         """Write `scores.safetensors` and `scores.json`."""
         from safetensors.numpy import save_file

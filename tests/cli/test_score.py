@@ -37,7 +37,7 @@ def test_what_others_appended_since_is_none_of_a_finished_run(
     asked = ("score", "tiny", "--runs", copied, "--export")
     call(*asked, tmp_path / "before.tsv")
     other = ("--runs", copied, "--set", "teacher.members.0.view.stride=9")
-    assert call("fn-report", finished.config, *other).code == 0
+    assert call("doubts", finished.config, *other).code == 0
     assert call("run", finished.config, *other, "--set", "teacher.members.1.weight=0.1", "--until", "1/score").code == 0
     done = call(*asked, tmp_path / "after.tsv")
     assert done.code == 0, done.err

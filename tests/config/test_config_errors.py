@@ -73,12 +73,8 @@ SINGLE: list[tuple[dict[Any, Any], str]] = [
         "targets.label_evidence: found -1; expected a number (at least 0, at most 100)",
     ),
     (
-        minimal(targets={"query_weights": {"by": "confidence", "below": 1}}),
-        "targets.query_weights.below: found 1; expected a number (at least 0, below 1)",
-    ),
-    (
-        minimal(targets={"query_weights": "both"}),
-        'targets.query_weights: found "both"; expected a section with the keys by, below',
+        minimal(targets={"false_negatives": "both"}),
+        'targets.false_negatives: found "both"; expected a section with the keys rule, margin, percent',
     ),
     (minimal(corpus={"source": "x", "verdicts": ""}), 'corpus.verdicts: found ""; expected text (not empty) or null'),
     (

@@ -128,10 +128,6 @@ WARNINGS = [
         minimal(teacher={"kind": "ema"}, train={"loss": "embedding"}, targets={"label_evidence": 4}),
         "targets.label_evidence: 4 has no effect: train.loss is embedding, which follows vectors, not distributions",
     ),
-    (
-        minimal(targets={"query_weights": {"below": 0.2}}),
-        "targets.query_weights.below: 0.2 has no effect: targets.query_weights.by is none",
-    ),
 ]
 
 
@@ -156,10 +152,6 @@ def test_settings_without_effect_are_named(data: Any, text: str) -> None:
         {**ensemble({"kind": "ema"}, {"kind": "lexical", "weight": 0}), "train": {"loss": "embedding"}},
         minimal(train={"loss": "margin_mse", "margin_scale": 0.1}),
         minimal(train={"loss": "margin_mse"}, targets={"label_evidence": 4, "temperature": 0.5}),
-        {
-            **ensemble({"kind": "ema"}, {"kind": "lexical"}),
-            "targets": {"query_weights": {"by": "confidence", "below": 0.2}},
-        },
         minimal(corpus={"source": "x", "labels": False, "verdicts": "marks.tsv"}, train={"hard_label_weight": 0.1}),
         minimal(teacher=DENSE),
         minimal(teacher={**DENSE, "model": "m", "view": {"windows": "all"}}),

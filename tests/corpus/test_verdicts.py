@@ -107,7 +107,7 @@ def test_two_ids_of_one_text_cannot_be_marked_differently_by_digest(tmp_path: Pa
     ("name", "content", "message"),
     [
         ("a.xlsx", b"", "found the ending '.xlsx'; expected one of .tsv, .csv, .jsonl"),
-        ("a.tsv", None, "no such file; `sdretrieval fn-report` writes one to mark"),
+        ("a.tsv", None, "no such file; `sdretrieval doubts` writes one to mark"),
         ("a.tsv", b"\xff\xfe", "byte 0 is not UTF-8; save the file as UTF-8"),
         (
             "a.tsv",

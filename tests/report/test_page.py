@@ -23,7 +23,7 @@ from sdretrieval.report.page import (
     size,
     ticks,
 )
-from sdretrieval.report.words import headline
+from sdretrieval.report.words import advice, headline, price
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 ATTACK = "<script>alert(1)</script> \"quoted\" & 'single'"
@@ -283,6 +283,36 @@ def test_the_probes_table_shows_p_after_holm(report: dict[str, Any], details: di
     text = Page(render(report, details)).text
     assert "Holm 0.012" in text
     assert "p corrected by Holm over the rows" in text
+
+
+def test_the_probes_table_names_the_teacher_to_take_and_each_ones_price(
+    report: dict[str, Any], details: dict[str, Any]
+) -> None:
+    assert "To score the lists" not in Page(render(report, details)).text, "nothing is known of a price"
+    members = [{"name": "ema", "seconds": 70.0}, {"name": "lexical", "seconds": 0.0}]
+    row = {**details["probe"][0], "weights": [0.5, 0.5], "seconds": 70.0}
+    probe = {"members": members, "rows": [row], "weights": [0.5, 0.5], "train": True, "chosen": True,
+             "predicted": None, "estimate": False, "judge": None, "measure": "nDCG@10"}  # fmt: skip
+    text = Page(render(report, {**details, "probe": [row], "advice": advice(probe)})).text
+    assert "Advice: take ensemble: +0.080 (+0.050 to +0.110) in nDCG@10 on dev; to score the training lists:" in text
+    assert text.count("1 min 10 s") == 2
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        ([{"seconds": 12.34}, {"seconds": 0.0}], "12.3 s"),
+        ([{"seconds": 0.0}], "nothing"),
+        ([{"seconds": None}, {"seconds": 3.0}], ""),
+        ([{}], ""),
+        (
+            [{"seconds": 2.0}, {"seconds": None, "asked": {"model": "big", "calls": 1200, "prompt_tokens": 3000000}}],
+            "2.0 s and 1,200 calls with 3,000,000 tokens of big",
+        ),
+    ],
+)
+def test_a_price_is_time_here_and_calls_elsewhere(members: list[dict[str, Any]], expected: str) -> None:
+    assert price(members) == expected
 
 
 def test_what_was_left_out_of_the_lists_is_counted(report: dict[str, Any], details: dict[str, Any]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from sdretrieval.errors import RequestError
 from sdretrieval.evaluation.gate import decide
 from sdretrieval.run.api import RunResult, plan_config, probe_config, run_config
+from sdretrieval.stages.probe import choose
 from sdretrieval.targets.build import Targets
 from tests.helpers.runs.tiny_runs import (
     EMA,
@@ -160,6 +163,70 @@ def test_the_probe_judges_the_mixture_that_would_teach(make_config: MakeConfig, 
     assert (probe["weights"], probe["train"], probe["chosen"]) == ([1, 0], False, False)
     probe = probe_config(make_config(), runs=finished_copy)  # weights that are no quarters
     assert (probe["weights"], probe["train"], len(probe["rows"])) == ([0.3, 0.7], True, 6)
+
+
+@pytest.mark.parametrize("labels", ["true", "false"])
+def test_only_what_nobody_judged_keeps_the_even_mixture_if_another_is_hardly_better(
+    labels: str, make_config: MakeConfig, finished_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defaults = []
+
+    def chosen(base: Any, tried: Any, kinds: Any, default: Any, seed: int) -> tuple[float, ...]:
+        defaults.append(default)
+        return choose(base, tried, kinds, default, seed)
+
+    monkeypatch.setattr("sdretrieval.stages.probe.choose", chosen)
+    # By a measure of which nothing is known of other collections.
+    settings = (f"corpus.labels={labels}", "corpus.dev_queries=20", "gate.measure=nDCG@5", "targets.calibrate=absolute")
+    members = [{**EMA, "weight": "auto"}, {**LEXICAL, "weight": "auto"}]
+    config = make_config(*settings, teacher={"kind": "ensemble", "members": members})
+    probe_config(config, runs=finished_copy)
+    assert defaults == [None if labels == "true" else (0.5, 0.5)]
+
+
+@pytest.fixture(scope="module")
+def own(make_config: MakeConfig, finished: RunResult, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """What the probe says of a config whose teacher knows nothing, if it may try the student's own, and RUNS."""
+    runs = Path(shutil.copytree(finished.folder.parent, tmp_path_factory.mktemp("own") / "runs"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sdretrieval.planner.workload.FEW_DOCUMENTS", 0)  # so that prices are measured
+        same = {"kind": "ema", "view": {"windows": "first"}}
+        return probe_config(make_config(teacher=same, name="own"), runs=runs, own_teachers=True), runs
+
+
+def test_the_probe_names_a_teacher_that_the_config_lacks(own: tuple[Any, Path], make_config: MakeConfig) -> None:
+    record, runs = own
+    names = [one["name"] for one in record["members"]]
+    assert names == ["ema:same_view", "ema:full_context", "lexical", "multi_vector:student"]
+    assert record["train"] and record["chosen"] and record["weights"][0] < 1
+    # What it says can be taken as it is, and then is what the probe measures.
+    taken = make_config(teacher=record["teacher"])
+    members = getattr(taken.teacher, "members", (taken.teacher,))
+    assert [member.weight for member in members] == [weight for weight in record["weights"] if weight > 0]
+    stages = {line["stage"] for line in ledger_of(runs / "own")}
+    assert "0/probe:own" in stages and "0/probe" not in stages, "a run's own probe is another"
+
+
+def test_a_teacher_has_a_price_and_a_mixture_that_of_its_members(own: tuple[Any, Path]) -> None:
+    record, _ = own
+    seconds = [one["seconds"] for one in record["members"]]
+    assert seconds[0] == 0 and seconds[2] == 0, "what the student has, and BM25, cost nothing"
+    assert seconds[1] > 0 and seconds[3] > 0
+    for row in record["rows"]:
+        assert row["seconds"] == pytest.approx(
+            sum(one for one, weight in zip(seconds, row["weights"], strict=True) if weight > 0), abs=0.11
+        )
+
+
+def test_without_labels_token_vectors_are_not_tried_since_nothing_tells_what_they_are_worth(
+    make_config: MakeConfig, finished_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdretrieval.run.api.OWN_QUERIES", 21)
+    config = make_config("corpus.labels=false", "corpus.dev_queries=30", "targets.calibrate=absolute", teacher=LEXICAL)
+    record = probe_config(config, runs=finished_copy, own_teachers=True)
+    assert [one["name"] for one in record["members"]] == ["lexical", "ema:full_context"]
+    assert record["n_queries"] == 21, "a sample"
+    assert record["predicted"] is not None, "what BM25 adds to the student is known of other collections"
 
 
 def test_weight_auto_gives_a_useful_teacher_its_weight(make_config: MakeConfig, finished_copy: Path) -> None:

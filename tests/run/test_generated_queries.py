@@ -357,7 +357,7 @@ def test_no_mixture_that_a_kind_punishes_is_chosen() -> None:
         "no evidence for less"
     )
     assert choose(base, {(0.5, 0.5, 0.0): even}, kinds, (1 / 3,) * 3, 1) == (0.5, 0.5, 0.0), (
-        "thirds are not in the grid"
+        "a default that other collections advise against"
     )
     noisy = {query: 0.61 if n else 0.0 for n, query in enumerate(kinds)}
     assert choose(base, {(0.5, 0.5): even, (0.25, 0.75): noisy}, kinds, (0.5, 0.5), 1) == (0.5, 0.5)

@@ -1,4 +1,4 @@
-"""What a run makes of losses, weights per query, and a person's verdicts."""
+"""What a run makes of losses and a person's verdicts."""
 
 from __future__ import annotations
 
@@ -49,8 +49,6 @@ def test_what_a_setting_does_not_touch_keeps_its_key(make_config: MakeConfig, tm
     } == {"1/train"}
     scaled = keys(make_config(controls, "train.loss=margin_mse", "train.margin_scale=0.1"), tmp_path)
     assert scaled["1/train"] != margin["1/train"] and scaled["1/targets"] == margin["1/targets"] == before["1/targets"]
-    weighed = keys(make_config(controls, "targets.query_weights.by=confidence"), tmp_path)
-    assert weighed["1/targets"] != before["1/targets"] and weighed["1/score"] == before["1/score"]
     labelled = keys(make_config(controls, "targets.label_evidence=4"), tmp_path)
     assert labelled["1/train"] != before["1/train"] and labelled["1/score"] == before["1/score"]
     assert labelled["1/train:hard_labels"] == before["1/train:hard_labels"]
@@ -73,43 +71,27 @@ def verdicts(finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def weighed(make_config: MakeConfig, verdicts: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A run with margins, weights per query with a threshold, and verdicts."""
+def judged(make_config: MakeConfig, verdicts: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A run with margins and verdicts."""
     config = make_config(
-        f"corpus.verdicts={verdicts}", "train.loss=margin_mse", "targets.query_weights.by=confidence",
-        "targets.query_weights.below=0.2", "targets.false_negatives.rule=margin", "targets.false_negatives.margin=1.5",
-        "train.hard_label_weight=0.1",
+        f"corpus.verdicts={verdicts}", "train.loss=margin_mse", "targets.false_negatives.rule=margin",
+        "targets.false_negatives.margin=1.5", "train.hard_label_weight=0.1",
     )  # fmt: skip
-    return run_config(config, runs=tmp_path_factory.mktemp("weighed"))
+    return run_config(config, runs=tmp_path_factory.mktemp("judged"))
 
 
-def test_margins_are_trained_on_at_the_fitted_scale(weighed: Any) -> None:
-    counts = next(r["counts"] for r in ledger_of(weighed.folder) if r["stage"] == "1/train")
-    candidates = Candidates.load(artifact(weighed.folder, "1/mine"))
+def test_margins_are_trained_on_at_the_fitted_scale(judged: Any) -> None:
+    counts = next(r["counts"] for r in ledger_of(judged.folder) if r["stage"] == "1/train")
+    candidates = Candidates.load(artifact(judged.folder, "1/mine"))
     spread = np.std([s - s.mean() for s in candidates.scores])
     assert 0 < counts["margin_scale"] < 2 * spread
-    assert "margin_mse" in read_metrics(artifact(weighed.folder, "1/train") / "metrics.jsonl")[0]
+    assert "margin_mse" in read_metrics(artifact(judged.folder, "1/train") / "metrics.jsonl")[0]
 
 
-def test_silenced_queries_are_counted_and_named_with_their_texts(weighed: Any) -> None:
-    found = weighed.details["mining"]["1"]["query_weights"]
-    weight_Q = Targets.load(artifact(weighed.folder, "1/targets")).weight_Q
-    assert found["silenced"] == int((weight_Q == 0).sum()) and 0 < found["silenced"] < len(weight_Q)
-    assert weight_Q[weight_Q > 0].mean() == pytest.approx(1.0, abs=1e-5)
-    assert found["examples"][0]["query"].startswith("where is the") and found["examples"][0]["trust"] < 0.2
-    page = (weighed.folder / "report.html").read_text(encoding="utf8")
-    assert "The teacher's term leaves out" in page.replace("&#39;", "'")
-    assert found["examples"][0]["query"] in page
-    assert any(
-        f"the teacher's term leaves out {found['silenced']} of {found['queries']} training queries" in n
-        for n in weighed.details["notes"]
-    )
-
-
-def test_a_relevant_verdict_makes_a_positive_and_a_refused_one_a_hard_negative(weighed: Any, finished: Any) -> None:
+def test_a_relevant_verdict_makes_a_positive_and_a_refused_one_a_hard_negative(judged: Any, finished: Any) -> None:
     before = Candidates.load(artifact(finished.folder, "1/mine"))
     after, targets = (
-        Candidates.load(artifact(weighed.folder, "1/mine")), Targets.load(artifact(weighed.folder, "1/targets"))
+        Candidates.load(artifact(judged.folder, "1/mine")), Targets.load(artifact(judged.folder, "1/targets"))
     )  # fmt: skip
     good, bad = (before.rows[position][~before.positive[position]][0] for position in (0, 1))
     assert bool(after.positive[0][after.rows[0] == good][0])
@@ -118,13 +100,13 @@ def test_a_relevant_verdict_makes_a_positive_and_a_refused_one_a_hard_negative(w
     masks = [targets.hard_negative[position] for position in range(len(targets))]
     assert masks[1].tolist() == (after.rows[1] == bad).tolist()
     assert sum(int(mask.sum()) for mask in masks) == 1
-    assert next(r["counts"] for r in ledger_of(weighed.folder) if r["stage"] == "0/verdicts") == {
+    assert next(r["counts"] for r in ledger_of(judged.folder) if r["stage"] == "0/verdicts") == {
         "relevant": 1,
         "refused": 1,
         "idle": 1,
     }
     assert (
-        load_corpus(artifact(weighed.folder, "0/corpus") / "corpus").qrels
+        load_corpus(artifact(judged.folder, "0/corpus") / "corpus").qrels
         == load_corpus(artifact(finished.folder, "0/corpus") / "corpus").qrels
     ), "nothing that is measured changes"
 

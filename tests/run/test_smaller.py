@@ -16,7 +16,8 @@ from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.errors import ConfigError, ModelError, RequestError
 from sdretrieval.export.verify import verify_bundle
 from sdretrieval.ragged import Array
-from sdretrieval.run.api import forecast_config, run_config
+from sdretrieval.run.api import dry_run, forecast_config, run_config
+from sdretrieval.store import Store
 from tests.helpers.runs.tiny_runs import MakeConfig, artifact, ledger_of
 
 SMALLER = (
@@ -129,6 +130,24 @@ def test_nothing_is_fitted_twice(run: Any, make_config: MakeConfig) -> None:
     assert again is not None and again.report["smaller"] == run.report["smaller"]
     last = [one for one in ledger_of(run.folder) if one["stage"].startswith("final-")]
     assert last and all(one["cached"] for one in last[len(last) // 2 :])
+
+
+def test_what_stays_frozen_counts_though_nothing_was_trained_but_a_static_student_has_no_such_part(
+    letters: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    teacher = {"kind": "ema", "mode": "base"}  # knows nothing: the final student is the base, whatever train says
+    same = {"corpus": {"source": str(letters)}, "teacher": teacher, "probe": {}}
+    run_config(make_config(**same), runs=tmp_path, until="0/probe")
+
+    def keys(*overrides: str) -> dict[str, str]:
+        smaller = "smaller=[{layers: 1}, {model: static}]"
+        plan = dry_run(make_config(smaller, *overrides, **same), Store(tmp_path / "store"))
+        return {stage.address: stage.key for stage in plan}
+
+    learned, frozen = keys(), keys("train.freeze=[embeddings]")
+    assert "1/train" not in learned
+    changed = {address for address, key in learned.items() if frozen[address] != key}
+    assert {"final-layers1/fit", "final-static/fit"} & changed == {"final-layers1/fit"}
 
 
 def test_a_plan_says_how_much_there_is_to_fit(run: Any, make_config: MakeConfig, tmp_path: Path) -> None:

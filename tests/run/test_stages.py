@@ -142,6 +142,19 @@ def test_weights_of_the_probe_are_quarters_that_sum_to_one() -> None:
     assert sorted(grid[:3]) == [(0, 0, 1), (0, 1, 0), (1, 0, 0)]
 
 
+def test_the_probe_tries_the_even_mixture_and_much_bm25_where_little_harm_is_done(make_config: MakeConfig) -> None:
+    three = {"kind": "ensemble", "members": [{"kind": "ema"}, {"kind": "dense", "model": "m"}, LEXICAL]}
+
+    def tried(*settings: str) -> set[tuple[float, ...]]:
+        return set(probe.mixtures_of(make_config(*settings, teacher=three)))
+
+    quarters = set(probe.weight_grid(3))
+    assert tried("targets.calibrate=zscore") == quarters
+    strong = {(0.1, 0, 0.9), (0, 0.1, 0.9)}
+    assert tried("targets.calibrate=absolute") == quarters | {(1 / 3,) * 3} | strong
+    assert tried("targets.calibrate=absolute", "corpus.labels=false") == quarters | {(1 / 3,) * 3}, "who would tell?"
+
+
 def test_pooled_lists_hold_each_document_once_and_never_the_querys_own() -> None:
     dense, lexical = np.array([[3, 1, 2], [4, 0, -1]]), np.array([[2, 7], [0, -1]])
     lists = probe.pool_lists(dense, lexical, np.array([1, -1]))

@@ -71,17 +71,6 @@ def test_the_mixture_is_the_weighted_mean_of_calibrated_scores(scores: TeacherSc
     np.testing.assert_allclose(scores.mixed([0, 1, 0]).values_T, second, rtol=1e-6)
 
 
-def test_candidates_that_a_counting_member_has_not_judged_are_no_evidence(scores: TeacherScores) -> None:
-    member = scores.members[2]
-    gap = member.raw.values_T == member.raw.values_T.max()
-    partial = TeacherScores((*scores.members[:2], member._replace(unknown=member.raw.with_values(gap))))
-    raw, calibrated = partial.scored_by_all([0.5, 0.3, 0.2])
-    for one, whole in zip([*raw, *calibrated], [*(m.raw for m in scores.members), *scores.calibrated()], strict=True):
-        assert gap.any() and one.values_T.tolist() == whole.values_T[~gap].tolist()
-    uncounted = partial.scored_by_all([0.5, 0.5, 0.0])[0]
-    assert [len(one.values_T) for one in uncounted] == [len(gap)] * 3
-
-
 def test_saved_scores_are_read_back(scores: TeacherScores, tmp_path: Path) -> None:
     scores.save(tmp_path)
     found = TeacherScores.load(tmp_path)

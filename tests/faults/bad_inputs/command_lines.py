@@ -8,7 +8,7 @@ from tests.faults.bad_inputs.kinds import BadInput, lines
 
 LONG = "x" * 5000
 COMMANDS = (
-    "run", "plan", "probe", "score", "evaluate", "search", "show", "compare", "report", "fn-report", "export",
+    "run", "plan", "probe", "score", "evaluate", "search", "show", "compare", "report", "doubts", "export",
     "verify", "gc", "corpus convert", "corpus check", "corpus python-stdlib",
 )  # fmt: skip
 NAMES = ("nobody", "../nobody", "''", ".", "/", LONG, "~nosuchuser/x", "{corpus}", "{config}", "'a\tb'", "--", "store")
@@ -63,12 +63,12 @@ LINES = (
     "score {config} --pairs {corpus} --runs {new}", "score {config} --pairs x.tsv --generation 0 --runs {new}",
     "score {config} --pairs {corpus}/x.tsv --generation 2 --runs {new}",
     "score tiny --export /nowhere/x.tsv --runs {runs}", "score {config} --export x.tsv --teacher-row --runs {new}",
-    "score tiny --export {corpus}/x.doc --runs {runs}", "fn-report tiny -n 0 --runs {runs}",
-    "fn-report tiny --rule nosuch --runs {runs}", "fn-report tiny --margin nan --runs {runs}",
-    "fn-report tiny --percent 101 --runs {runs}", "fn-report tiny --tsv /nowhere/x.tsv --runs {runs}",
-    "fn-report tiny --tsv {corpus}/x.doc --runs {runs}", "fn-report tiny --html {corpus} --runs {runs}",
-    "fn-report tiny --margin -1 --runs {runs}", "fn-report tiny --of nosuch --runs {runs}",
-    "fn-report tiny --of queries --percent 90 --runs {runs}",
+    "score tiny --export {corpus}/x.doc --runs {runs}", "doubts tiny -n 0 --runs {runs}",
+    "doubts tiny --rule nosuch --runs {runs}", "doubts tiny --margin nan --runs {runs}",
+    "doubts tiny --percent 101 --runs {runs}", "doubts tiny --tsv /nowhere/x.tsv --runs {runs}",
+    "doubts tiny --tsv {corpus}/x.doc --runs {runs}", "doubts tiny --html {corpus} --runs {runs}",
+    "doubts tiny --margin -1 --runs {runs}", "doubts tiny --of nosuch --runs {runs}",
+    "doubts tiny --of queries --percent 90 --runs {runs}",
     "corpus convert {corpus} {corpus}", "corpus convert /nowhere {new}/c",
     "corpus convert {corpus} {config}", "corpus convert {corpus} {new}/c --queries /nowhere.jsonl",
     "corpus convert {corpus} {new}/c --qrels /nowhere.tsv",
@@ -94,5 +94,5 @@ def bad_inputs() -> Iterator[BadInput]:
     for name in NAMES:
         run_names = [f"show {name} --runs {{runs}}", f"search {name} dough --runs {{runs}}"]
         run_names += [f"export {name} {{new}}/b --runs {{runs}}", f"report {name} --runs {{runs}}"]
-        run_names += [f"fn-report {name} --runs {{runs}}"] if name != "{config}" else []
+        run_names += [f"doubts {name} --runs {{runs}}"] if name != "{config}" else []
         yield from lines("names", run_names)

@@ -1,4 +1,4 @@
-"""`fn-report`: pairs that are worth a person's judgement, since labels, student and teacher disagree on them.
+"""`doubts`: pairs that are worth a person's judgement, since labels, student and teacher disagree on them.
 
 Unlabelled candidates that the teacher finds as good as a known positive; labels that it finds far worse than something
 else; the first documents of queries without labels where student and teacher differ.
@@ -45,7 +45,7 @@ KINDS = {
 """Of pairs to judge, by what `--of` asks for."""
 
 
-def fn_report_command(
+def doubts_command(
     what: ConfigOrRun,
     of: Annotated[str, typer.Option(help="; ".join(f"{kind}: {text}" for kind, text in KINDS.items()))] = "negatives",
     tsv: Annotated[Path | None,
@@ -66,12 +66,12 @@ def fn_report_command(
     if tsv is not None:
         check_to_mark(tsv)
     with stdout_kept_clean():
-        record = suspects_of(
+        record = doubts_of(
             what, of=of, overrides=settings or (), runs=runs, rule=rule, margin=margin, percent=percent, limit=count
         )
     kept = write_to_mark(record, tsv) if tsv is not None else 0
     if html is not None:
-        write_text(html, render_suspects(record))
+        write_text(html, render_doubts(record))
     if as_json:
         print_json(record)
         return
@@ -89,7 +89,7 @@ def _print(record: dict[str, Any]) -> None:
     rows = [
         [number(one["teacher_score"]), number(one["threshold"]), number(one["student_score"]),
          excerpt(one["query"], SHORT_EXCERPT), excerpt(one["document"], SHORT_EXCERPT)]
-        for one in record["suspects"]
+        for one in record["doubts"]
     ]  # fmt: skip
     if rows:
         columns = ["teacher", "threshold", "student", "query", "suspect"]
@@ -125,29 +125,29 @@ def _print_doubts(record: dict[str, Any]) -> None:
 
     rows = [
         [number(one["gap"]), one["is"], excerpt(one["query"], SHORT_EXCERPT), excerpt(one["document"], SHORT_EXCERPT)]
-        for one in record["suspects"]
+        for one in record["doubts"]
     ]
     if rows:
         print_table(["behind by", "is", "query", "document"], rows, right=["behind by"])
     say("", record["sentence"])
 
 
-def render_suspects(record: Mapping[str, Any]) -> str:
-    """The record of `suspects_of` as one self-contained HTML page, styled as a run's report; texts are escaped."""
+def render_doubts(record: Mapping[str, Any]) -> str:
+    """The record of `doubts_of` as one self-contained HTML page, styled as a run's report; texts are escaped."""
     from sdretrieval.report.page import line_chart, page_template
 
     if record["of"] != "negatives":
-        return page_template("suspects.html").render(record=record, curve=None, chart=None)
+        return page_template("doubts.html").render(record=record, curve=None, chart=None)
     points = [
         {"generation": f"{one['value']:g}", "dev": one["removed_share"], "test": one["caught_share"]}
         for one in record["curve"]["settings"]
     ]
     # The chart's two lines wear the colours of a report's two.
     chart = line_chart(points, "share", {"dev": "removed", "test": "caught"})
-    return page_template("suspects.html").render(record=record, curve=record["curve"], chart=chart)
+    return page_template("doubts.html").render(record=record, curve=record["curve"], chart=chart)
 
 
-def suspects_of(
+def doubts_of(
     what: str, *, of: str = "negatives", overrides: Sequence[str] = (), runs: Path | None = None,
     rule: str | None = None, margin: float | None = None, percent: float | None = None, limit: int = 50,
 ) -> dict[str, Any]:  # fmt: skip
@@ -178,7 +178,7 @@ def suspects_of(
     thresholds(chosen, empty, empty, **numbers)  # raises for a number out of range, before any work
     if limit < 1:
         raise RequestError(f"-n {limit}: expected at least 1")
-    with open_stages(config, _stages, "fn-report", runs=runs) as run:
+    with open_stages(config, _stages, "doubts", runs=runs) as run:
         base, mined, scored, weighed = _stages(run)
         if of == "negatives":
             return {**_head(base, of), **_negatives(base, mined, scored, weighed, chosen, numbers, limit)}
@@ -196,7 +196,7 @@ def write_to_mark(record: dict[str, Any], path: Path) -> int:
     check_to_mark(path)
     kept = kept_records(path)
     known = {pair for line in kept for pair in pairs_of(line)}
-    fresh = [row for row in record["suspects"] if not known.intersection(pairs_of(row))]
+    fresh = [row for row in record["doubts"] if not known.intersection(pairs_of(row))]
     write_text(path, marks_text([*kept, *fresh], path.suffix.lower()))
     return len(kept)
 
@@ -282,7 +282,7 @@ def _negatives(
         "lists_without_positive": int(np.isinf(threshold_Q).sum()),
         "candidates": int((~candidates.positive.values_T).sum()),
         "found": len(suspects),
-        "suspects": _rows(base.collection.corpus, candidates, scores, threshold_Q, worst),
+        "doubts": _rows(base.collection.corpus, candidates, scores, threshold_Q, worst),
         "curve": {**asdict(curve), "settings": [one._asdict() for one in curve.settings]},
     }
 
@@ -317,7 +317,7 @@ def _doubts(
         for name, place in zip(names, (one.doubted, one.rival), strict=True)
     ]
     counted = quantity(total, "labels" if of == "labels" else "queries without a known positive")
-    return {"found": len(found), "sentence": f"{len(found)} of {counted}: {what}.", "suspects": rows}
+    return {"found": len(found), "sentence": f"{len(found)} of {counted}: {what}.", "doubts": rows}
 
 
 def _rows(
