@@ -168,12 +168,9 @@ class IndexConfig(Section):
     )
     rescore_storage: Literal["float16", "float32", "int8"] = identity("number format of these vectors", "float16")
     max_memory: str | None = identity(
-        "of the index (auto), such as 2GB; null: no limit",
-        None,
-        min_length=1,
-        max_length=40,
+        "of the index (auto), such as 2GB; null: no limit", None, min_length=1, max_length=40,
         expects="a size such as 2GB, or null",
-    )
+    )  # fmt: skip
 
 
 Stemming = Literal[
@@ -270,6 +267,9 @@ class TrainConfig(Section):
     )
     gradient_accumulation: int = identity(
         "batches summed into one update; a query only meets the documents of its own batch", 1, ge=1, le=10_000
+    )
+    batch_tokens: int | None = cost(
+        "most tokens of a batch held at once, each encoded twice; null holds them all", None, ge=1, le=MOST_TEXTS
     )
     save_every: int | None = cost("updates between two checkpoints; null chooses", None, ge=1, le=MOST_TEXTS)
 

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 from sdretrieval.planner.amounts import Amount, Prediction, predicted_json
-from sdretrieval.planner.forecast import (
-    CANNOT_FORECAST,
-    Budget,
-    Fitted,
-    Forecast,
-    fit,
-    forecast,
-    write_forecast,
-)
+from sdretrieval.planner.budget import Budget, Fitted, fit
+from sdretrieval.planner.forecast import CANNOT_FORECAST, Forecast, forecast, write_forecast
 from sdretrieval.planner.prices import Price, teacher_prices
 from sdretrieval.planner.trials import Calibration, Trials, open_calibration, windows_of
 from sdretrieval.planner.tuning import Tuning, tune

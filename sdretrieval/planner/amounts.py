@@ -286,6 +286,14 @@ def tokens_of_update(config: Config, load: Workload) -> float:
     return tokens
 
 
+def tokens_held(config: Config, tokens: float) -> float:
+    """Of an update's `tokens`, those that are held at once for the way back: a batch's, or a piece's."""
+    held = tokens / config.train.gradient_accumulation
+    if config.train.batch_tokens is None:
+        return held
+    return min(held, max(config.train.batch_tokens, training_view(config).max_tokens))  # a piece is a text at least
+
+
 def list_length(config: Config, load: Workload) -> int:
     """Documents of a training query's list."""
     return min(config.mine.keep, load.documents)

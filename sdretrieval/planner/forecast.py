@@ -1,4 +1,4 @@
-"""What the stages to come will take, and settings that fit a budget.
+"""What the stages to come will take.
 
 Amounts of work are predicted of all stages; seconds if a network does the work, as amount times what a trial took;
 memory as what a trial held, the collection and the index, rather too much than too little. Nothing here changes a run.
@@ -6,11 +6,10 @@ memory as what a trial held, the collection and the index, rather too much than 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from sdretrieval.chat import Cost, ServedModel
 from sdretrieval.config import (
@@ -20,11 +19,10 @@ from sdretrieval.config import (
     EmaConfig,
     MultiVectorConfig,
     members_of,
-    parse_config,
     settings_from,
 )
 from sdretrieval.digests import sealed
-from sdretrieval.errors import ConfigError, RequestError, SdretrievalError
+from sdretrieval.errors import SdretrievalError
 from sdretrieval.files import write_json
 from sdretrieval.formatting import readable_bytes, readable_seconds
 from sdretrieval.indexes.auto import choose
@@ -37,6 +35,7 @@ from sdretrieval.planner.amounts import (
     pairs_read,
     predicted_json,
     reused_tokens,
+    tokens_held,
     tokens_of_update,
 )
 from sdretrieval.planner.prices import reading_seconds
@@ -66,26 +65,6 @@ POSTING_BYTES = 8
 """BM25's, for a token of a document: 16 for a term of it, kept by document and by term."""
 FAISS_SCRATCH = 1.5 * 2**30
 """Bytes that faiss takes of a GPU for itself."""
-
-WORTH = 0.005
-"""Share of the whole that a step must save: below it, something is given up for nothing."""
-MOST_STEPS = 40
-LEAST_EPOCHS = 0.2
-"""Of the config's epochs: a training shorter than that is another experiment."""
-LEAST_KEPT = 6
-"""Documents in a list."""
-
-MEANINGS = {
-    "train.epochs": "fewer updates",
-    "train.later_epochs": "fewer updates",
-    "mine.keep": "shorter lists: the teacher scores fewer documents a query",
-    "train.precision": "bfloat16 if it is faster here",
-    "student.encode_precision": "bfloat16 if it is faster here",
-    "train.queries_per_batch": "a query is compared with fewer other queries' documents",
-    "train.gradient_accumulation": "as many queries an update as before, in several batches",
-    "train.candidates_per_query": "fewer documents of a list at a time",
-    "student.batch_tokens": "nothing but speed",
-}
 
 
 @dataclass(frozen=True)
@@ -224,9 +203,10 @@ def _training(address: str, trials: Trials) -> tuple[float, Held]:
     live = ":" not in address and any(
         isinstance(m, EmaConfig) and m.mode == "live" and m.weight != 0 for m in members_of(config.teacher)
     )
-    seconds = tokens * figures["seconds_per_token"] * (1 + ONE_MORE_PASS * live) + figures["seconds_per_update"]
+    passes = 1 + ONE_MORE_PASS * (live + (config.train.batch_tokens is not None))
+    seconds = tokens * figures["seconds_per_token"] * passes + figures["seconds_per_update"]
     fixed = figures["bytes_fixed"] + 2 * live * figures["bytes_weights"]
-    kept = tokens / config.train.gradient_accumulation * figures["bytes_per_token"]
+    kept = tokens_held(config, tokens) * figures["bytes_per_token"]
     if trials.on_gpu:
         return seconds, (figures["bytes_weights"], DEVICE_HOLES * (fixed + kept))
     return seconds, (fixed + HOLES["train"] * kept, 0.0)
@@ -264,135 +244,3 @@ def write_forecast(path: Path, now: Forecast) -> None:
     earlier = read_forecast(path.parent)
     kept = {address: one for address, one in earlier.items() if now.keys.get(address) in (None, one["key"])}
     write_json(path, sealed({**now.to_json(), **kept}))
-
-
-# --- a budget: while a run would take too long, or hold too much, what saves most is given up
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Seconds and bytes that a run may take; None: as many as it likes."""
-
-    seconds: float | None = None
-    peak_bytes: int | None = None
-
-    def late(self, forecast: Forecast) -> bool:
-        """Whether the run takes too long."""
-        return self.seconds is not None and forecast.seconds > self.seconds
-
-    def large(self, forecast: Forecast) -> bool:
-        """Whether it holds too much, in memory or on the GPU."""
-        return self.peak_bytes is not None and forecast.held_bytes > self.peak_bytes
-
-
-class GivenUp(NamedTuple):
-    """A setting that was changed to fit, and what that means."""
-
-    setting: str
-    before: Any
-    now: Any
-    meaning: str
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """The config that fits, what was given up for it, and its forecast."""
-
-    config: Config
-    given_up: list[GivenUp]
-    forecast: Forecast
-
-    @property
-    def overrides(self) -> list[str]:
-        """As `--set` takes them."""
-        return [f"{one.setting}={one.now}" for one in self.given_up]
-
-
-def fit(config: Config, forecast_of: Callable[[Config], Forecast], budget: Budget, usual_tokens: int = 2048) -> Fitted:
-    """The config changed until it fits. Raises RequestError, saying what takes the most, if nothing helps.
-
-    `usual_tokens`: of a batch of encoding, if the config leaves that open.
-    """
-    now, forecast = config, forecast_of(config)
-    for _ in range(MOST_STEPS):
-        late = budget.late(forecast)
-        if not late and not budget.large(forecast):
-            return Fitted(now, _given_up(config, now), forecast)
-        # Of all changes, the one that saves most of what there is too much of.
-        measure = attrgetter("seconds" if late else "held_bytes")
-        moves = _shorter(now, config) if late else _smaller(now, usual_tokens)
-        changed = [(other, forecast_of(other)) for move in moves if (other := _changed(now, move)) is not None]
-        worth = [one for one in changed if measure(one[1]) < measure(forecast) * (1 - WORTH)]
-        if not worth:
-            break
-        now, forecast = min(worth, key=lambda one: measure(one[1]))
-    raise RequestError(_too_much(forecast, budget, _given_up(config, now)))
-
-
-def _shorter(now: Config, config: Config) -> Iterator[dict[str, Any]]:
-    """Changes that save time: settings by dotted name."""
-    if (epochs := round(now.train.epochs * 0.85, 3)) >= LEAST_EPOCHS * config.train.epochs:
-        later = now.train.later_epochs
-        yield {"train.epochs": epochs} | ({"train.later_epochs": round(later * 0.85, 3)} if later else {})
-    if (keep := int(now.mine.keep * 0.75)) >= max(LEAST_KEPT, now.train.candidates_per_query):
-        yield {"mine.keep": keep}
-    if now.train.precision == "float32":
-        yield {"train.precision": "auto"}
-    if now.student.encode_precision == "float32":
-        yield {"student.encode_precision": "auto"}
-
-
-def _smaller(now: Config, usual_tokens: int) -> Iterator[dict[str, Any]]:
-    """Changes that save memory; those that cost nothing but speed first."""
-    train = now.train
-    if train.queries_per_batch >= 4:
-        yield {
-            "train.queries_per_batch": -(-train.queries_per_batch // 2),
-            "train.gradient_accumulation": 2 * train.gradient_accumulation,
-        }
-    if (candidates := int(train.candidates_per_query * 0.75)) >= 2:
-        yield {"train.candidates_per_query": candidates}
-    if (tokens := (now.student.batch_tokens or usual_tokens) // 2) >= 256:
-        yield {"student.batch_tokens": tokens}
-
-
-def _changed(config: Config, settings: dict[str, Any]) -> Config | None:
-    """The config with other settings; None if they contradict another one."""
-    try:
-        return parse_config(config.model_dump(mode="json"), [f"{name}={value}" for name, value in settings.items()])
-    except ConfigError:
-        return None
-
-
-def _given_up(config: Config, now: Config) -> list[GivenUp]:
-    changed = []
-    for setting, meaning in MEANINGS.items():
-        of = attrgetter(setting)
-        if of(config) != of(now):
-            changed.append(GivenUp(setting, of(config), of(now), meaning))
-    return changed
-
-
-def _too_much(forecast: Forecast, budget: Budget, given_up: list[GivenUp]) -> str:
-    late = budget.late(forecast)
-    amounts = {
-        address: (one.seconds or 0) if late else max(one.peak_bytes or 0, one.device_bytes or 0)
-        for address, one in forecast.stages.items()
-    }
-    readable: Callable[[Any], str] = readable_seconds if late else readable_bytes
-    largest = sorted(amounts.items(), key=lambda one: -one[1])[:4]
-    most = ", ".join(f"{address} {readable(amount)}" for address, amount in largest)
-    tried = f" even with {', '.join(f'{one.setting} {one.now}' for one in given_up)}" if given_up else ""
-    if late:
-        assert budget.seconds is not None
-        return (
-            f"--budget-minutes {budget.seconds / 60:g}: this config takes {readable(forecast.seconds)} "
-            f"here{tried}; most: {most}. Encoding and measuring cannot be shortened by settings of mining and "
-            "training: fewer documents (--set corpus.max_documents=N), generations, seeds or controls "
-            "(--set evaluate.controls=[]) need less"
-        )
-    assert budget.peak_bytes is not None
-    return (
-        f"--max-memory {readable(budget.peak_bytes)}: this config holds {readable(forecast.held_bytes)} "
-        f"here{tried}; most: {most}. A smaller student, or an index of codes (index.kind: PQ32), holds less"
-    )

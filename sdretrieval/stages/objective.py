@@ -46,6 +46,7 @@ def make_loss(
         "student_temperature": cfg.student_temperature * unit_of_score,
         "labelled_share": max(labelled, 1) / len(positive),
         "live": live,
+        "batch_tokens": cfg.batch_tokens,
     }
     if unit_of_score != 1.0:
         work.counts["score_unit"] = unit_of_score

@@ -6,11 +6,13 @@ however many lists), D dims.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sdretrieval.errors import NumericError
 from sdretrieval.targets.calibrate import Statistics, apply
@@ -40,6 +42,9 @@ class Distillation(nn.Module):
     `labelled_share`: of the training's queries, those with a known positive. InfoNCE is a mean over these; divided by
     the queries of a batch and this share, not by the labelled ones that the batch happens to have, each counts the same
     whichever queries share its batch. `label_evidence`: of `with_labels`, 0 = the teacher's target as it is.
+    `batch_tokens`: most tokens of a piece of the batch, padding included. Each piece is encoded without what its way
+    back needs, and again on the way back, with the gradient of its vectors: memory holds one piece, whatever the batch,
+    and loss and gradients are the same (Gao et al. 2021). None keeps all of the batch.
 
     Regime: `features` = [queries, documents part 1, part 2, ...]: model inputs, documents in parts of similar length.
     `labels` (from `Collator`): order_M puts the parts' rows back in column order; target_log_probs_BM (-inf =
@@ -73,12 +78,14 @@ class Distillation(nn.Module):
         labelled_share: float = 1.0,
         label_evidence: float = 0.0,
         live: LiveTargets | None = None,
+        batch_tokens: int | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.student_temperature = student_temperature
         self.hard_label_weight, self.labelled_share = hard_label_weight, labelled_share
         self.label_evidence = label_evidence
+        self.batch_tokens = batch_tokens
         self._live = live
         self.step = 0
 
@@ -109,7 +116,15 @@ class Distillation(nn.Module):
         return terms
 
     def _vectors(self, parts: list[dict[str, Any]]) -> Tensor:
-        return torch.cat([self.model(part)["sentence_embedding"] for part in parts])
+        if self.batch_tokens is None:
+            return torch.cat([self._embed(part) for part in parts])
+        # Dropout's random numbers and the number format are those of the first time.
+        again = [piece for part in parts for piece in pieces(part, self.batch_tokens)]
+        return torch.cat([checkpoint(self._embed, piece, use_reentrant=False) for piece in again])
+
+    def _embed(self, part: dict[str, Any]) -> Tensor:
+        vectors_XD: Tensor = self.model(dict(part))["sentence_embedding"]  # the model adds its own to what it is given
+        return vectors_XD
 
     def _check_finite(self, terms: dict[str, Tensor], labels: Labels) -> None:
         broken = [name for name, value in terms.items() if not bool(torch.isfinite(value))]
@@ -171,6 +186,20 @@ class EmbeddingDistillation(Distillation):
         queries_B = embedding_distance(queries_BD, labels["teacher_queries_BD"])
         documents_M = embedding_distance(documents_MD, labels["teacher_documents_MD"])
         return weighted_mean(queries_B, labels["weight_B"]) + documents_M.mean()
+
+
+def pieces(part: dict[str, Any], batch_tokens: int) -> Iterator[dict[str, Any]]:
+    """Model inputs of X texts as pieces of whole texts, each of at most `batch_tokens`, padding included, if it has
+    several. Inputs that are no rows of token ids (of a static model, of an adapter) stay whole."""
+    ids_XL = part.get("input_ids")
+    if ids_XL is None or ids_XL.dim() != 2:
+        yield part
+        return
+    texts, length = ids_XL.shape
+    size = max(1, batch_tokens // length)
+    for start in range(0, texts, size):
+        rows = slice(start, start + size)
+        yield {name: value[rows] if isinstance(value, Tensor) else value for name, value in part.items()}
 
 
 @dataclass

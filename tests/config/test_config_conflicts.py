@@ -12,6 +12,11 @@ from tests.helpers.runs.configs import CROSS, DENSE, ensemble, minimal, problems
 
 CLASHES = [
     (
+        minimal(student={"model": "m", "train": "adapter"}, train={"batch_tokens": 512}),
+        "train.batch_tokens: found 512, but student.train is adapter: batches bring vectors, and no text is encoded; "
+        "expected null",
+    ),
+    (
         minimal(student={"model": "m", "train": "query", "lexical_half": {"dims": 64}}),
         'student.train: found "query", but student.lexical_half puts dims behind every vector of a document, so that '
         "an index of the base student's documents cannot stay valid; expected both, or no lexical half",

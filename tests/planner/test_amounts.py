@@ -18,6 +18,7 @@ from sdretrieval.cli.show import lineage
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import DamagedArtifact
 from sdretrieval.planner import Amount, Fitted, Forecast, Prediction, workload
+from sdretrieval.planner.amounts import tokens_held
 from sdretrieval.planner.trials import Trials
 from sdretrieval.planner.workload import Lengths
 from sdretrieval.ragged import Ragged
@@ -135,6 +136,18 @@ def test_more_of_a_thing_takes_longer(make_config: MakeConfig, predicted: Fitted
     longer = forecast_config(make_config(CONTROLS, "train.epochs=40"), runs=tmp_path).forecast
     assert seconds_of(longer.stages, "1/train") > seconds_of(predicted.forecast.stages, "1/train")
     assert longer.stages["1/encode"].seconds == predicted.forecast.stages["1/encode"].seconds  # measured once
+
+
+def test_a_batch_in_pieces_takes_longer_and_holds_a_piece(
+    make_config: MakeConfig, predicted: Fitted, tmp_path: Path
+) -> None:
+    in_pieces = make_config(CONTROLS, "train.batch_tokens=500")
+    stages = forecast_config(in_pieces, runs=tmp_path).forecast.stages
+    assert seconds_of(stages, "1/train") > seconds_of(predicted.forecast.stages, "1/train")
+    assert tokens_held(make_config("train.gradient_accumulation=2"), 9000.0) == 4500
+    assert tokens_held(in_pieces, 9000.0) == 500
+    assert tokens_held(in_pieces, 300.0) == 300
+    assert tokens_held(make_config("train.batch_tokens=1"), 9000.0) == in_pieces.student.max_tokens  # a text at least
 
 
 def test_the_forecast_is_of_what_the_store_lacks(make_config: MakeConfig, finished: RunResult) -> None:

@@ -58,6 +58,18 @@ def test_memory_is_saved_by_smaller_batches_and_as_many_queries_an_update(config
     assert fitted.config.train.epochs == 4  # time was not short
 
 
+def test_pieces_of_a_batch_come_before_smaller_batches(config: Config) -> None:
+    def in_pieces(config: Config) -> Forecast:
+        whole = forecast_of(config)
+        if config.train.batch_tokens is None:
+            return whole
+        train = whole.stages["1/train"]._replace(peak_bytes=10**9 + 10**5 * config.train.batch_tokens)
+        return Forecast({**whole.stages, "1/train": train}, whole.keys)
+
+    fitted = fit(config, in_pieces, Budget(peak_bytes=10**9 + 3 * 10**8))
+    assert [(one.setting, one.before, one.now) for one in fitted.given_up] == [("train.batch_tokens", None, 2048)]
+
+
 def test_what_contradicts_another_setting_is_not_tried(make_config: MakeConfig) -> None:
     config = make_config("mine.keep=12", "train.epochs=4", "targets.target_perplexity=10")  # a list must be longer
     fitted = fit(config, forecast_of, Budget(seconds=180))

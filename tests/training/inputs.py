@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from sdretrieval.encode.encoder import Embeddings, encode_sequences
 from sdretrieval.encode.student import Student, load_student
@@ -187,10 +188,14 @@ def teach(
     batches: Collator | None = None,
     hard_label_weight: float = 0.1,
     kind: str = "kl",
+    batch_tokens: int | None = None,
 ) -> Trained:
     """One training with these arguments; the student is `inputs.student`."""
     ema, targets = inputs.live(settings) if live else (None, None)
-    loss = loss_of(inputs, kind, student_temperature=0.05, hard_label_weight=hard_label_weight, live=targets)
+    loss = loss_of(
+        inputs, kind, student_temperature=0.05, hard_label_weight=hard_label_weight, live=targets,
+        batch_tokens=batch_tokens,
+    )  # fmt: skip
     made = batches or inputs.batches()
     if kind == "embedding":
         made = replace(made, vectors=inputs.words)
@@ -203,6 +208,19 @@ def loss_of(inputs: TrainingInputs, kind: str, **asked: Any) -> Distillation:
     if kind == "margin_mse":
         return MarginDistillation(model, target_temperature=inputs.targets.temperature, scale=0.1, **asked)
     return (EmbeddingDistillation if kind == "embedding" else ListwiseDistillation)(model, **asked)
+
+
+def terms(loss: Distillation, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """As the trainer calls it: features of queries, then of each part of the documents."""
+    sides = dict.fromkeys(name.partition("_")[0] for name in batch if name != "label")
+    features = [{n.partition("_")[2]: v for n, v in batch.items() if n.startswith(f"{side}_")} for side in sides]
+    terms: dict[str, torch.Tensor] = loss(features, batch["label"])
+    return terms
+
+
+def gradients(inputs: TrainingInputs) -> dict[str, torch.Tensor]:
+    """Of the student's parameters."""
+    return {n: p.grad.clone() for n, p in inputs.student.model.named_parameters() if p.grad is not None}
 
 
 def weights(folder: Path, which: str = "student") -> Weights:
@@ -225,7 +243,7 @@ def assert_close(one: Weights, other: Weights, start: Weights) -> None:
 def main(corpus: str, student: str, folder: str, options: str) -> None:
     """Train as `options` say; `live`, `whole_batch`, `hard`, `slow` and `kind` are not settings of the training.
 
-    Several kinds (`kl,margin_mse`) train one after another, each in a folder of its name.
+    Several kinds (`kl,margin_mse`) train one after another, each in a folder of its name; `pieces` is `kl` in pieces.
     """
     asked = json.loads(options)
     kinds = asked.pop("kind", "kl").split(",")
@@ -235,7 +253,11 @@ def main(corpus: str, student: str, folder: str, options: str) -> None:
         inputs = prepare(Path(corpus), Path(student))
         batches = inputs.batches(bool(whole), SlowBatchMaker if slow else Collator)
         target = Path(folder) / kind if len(kinds) > 1 else Path(folder)
-        teach(inputs, settings, target, live=bool(live), batches=batches, hard_label_weight=hard, kind=kind)
+        loss, tokens = ("kl", 64) if kind == "pieces" else (kind, None)
+        teach(
+            inputs, settings, target, live=bool(live), batches=batches, hard_label_weight=hard, kind=loss,
+            batch_tokens=tokens,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from sdretrieval.encode.encoder import Embeddings, encode_sequences
 from sdretrieval.ragged import Ragged
 from sdretrieval.training.batches import Collator, QueryRemoved, StoredVectors
-from sdretrieval.training.distillation import Distillation
 from sdretrieval.training.trainer import last_complete_checkpoint, read_metrics
-from tests.training.inputs import SETTINGS, TrainingInputs, interrupted, loss_of, teach, weights
+from tests.training.inputs import SETTINGS, TrainingInputs, gradients, interrupted, loss_of, teach, terms, weights
 
 NewInputs = Callable[[], TrainingInputs]
 VISITS = [{"position": position, "visit": 0} for position in (4, 0, 31, 7)]
@@ -35,19 +34,6 @@ def stored_of(inputs: TrainingInputs) -> StoredVectors:
 def query_side(inputs: TrainingInputs, **asked: Any) -> Collator:
     """Batches that bring documents' vectors."""
     return replace(inputs.batches(**asked), stored=stored_of(inputs))
-
-
-def terms(loss: Distillation, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """As the trainer calls it: features of queries, then of each part of the documents."""
-    sides = dict.fromkeys(name.partition("_")[0] for name in batch if name != "label")
-    features = [{n.partition("_")[2]: v for n, v in batch.items() if n.startswith(f"{side}_")} for side in sides]
-    terms: dict[str, torch.Tensor] = loss(features, batch["label"])
-    return terms
-
-
-def gradients(inputs: TrainingInputs) -> dict[str, torch.Tensor]:
-    """Of the student's parameters."""
-    return {n: p.grad.clone() for n, p in inputs.student.model.named_parameters() if p.grad is not None}
 
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
