@@ -1,7 +1,7 @@
 """What each part of the teacher, or of what is minimised, gives: equal updates, one table.
 
-    python -m benchmarks.ablations configs/stdlib.yaml [--table teachers|objectives|asymmetries] [--rows "lexical; all"]
-        [--split dev] [--most N] [--runs DIR] [--set KEY=VALUE ...]
+    python -m benchmarks.ablations configs/stdlib.yaml [--table teachers|objectives|asymmetries|generations]
+        [--rows "lexical; all"] [--split dev] [--most N] [--against ROW] [--runs DIR] [--set KEY=VALUE ...]
     make ablations DATA=FOLDER          # asymmetries on three of the collections in FOLDER, on test
 
 Every row (`benchmarks/ablation_rows.py`) trains one student from the base (rows `generations-N`: N of them), measured
@@ -10,7 +10,8 @@ table for docs/ABLATIONS.md; rows of an earlier call with the same settings stay
 
 What is chosen by a table must be measured on dev. `--split test` is for collections without judged dev queries: then
 the table compares methods, and nothing may be chosen by it. `--most` keeps of the collection its documents and so many
-of the split's queries, no other judgements: a quick table.
+of the split's queries, no other judgements: a quick table. `--against` compares the rows with one of them, not with the
+base.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from benchmarks.ablation_rows import TABLES
 from benchmarks.mixing import SEED
@@ -32,6 +34,7 @@ from sdretrieval.files import write_json
 from sdretrieval.run.api import open_run
 from sdretrieval.run.loop import loop
 from sdretrieval.stages.evaluate import read_measured
+from sdretrieval.stages.gate import ACCEPTED
 from sdretrieval.store.run_folder import runs_folder
 from sdretrieval.store.runner import Artifact, Stopped
 
@@ -50,8 +53,9 @@ def measure(config_path: str, overrides: list[str], runs: Path, split: str) -> d
     config = config.model_copy(update={"name": f"ablations-{config.name}"})
     controls = config.evaluate.controls
     # A generation is measured before its gate: what that decides, and its merges, are no part of a row.
-    last = f"{controls[0]}/evaluate:{split}" if controls else f"{config.generations}/gate"
-    with open_run(config, runs=runs, until=last) as run, suppress(Stopped):
+    last = f"{controls[0]}/evaluate:{split}" if controls else f"{config.generations + 1}/evaluate:{split}"
+    accepts = patch("sdretrieval.run.loop.judge", lambda *_, **__: ACCEPTED)  # every generation is to be seen
+    with open_run(config, runs=runs, until=last) as run, suppress(Stopped), accepts:
         loop(run)
     made = {record["stage"]: record["key"] for record in run.runner.records}
 
@@ -59,19 +63,21 @@ def measure(config_path: str, overrides: list[str], runs: Path, split: str) -> d
         artifact = Artifact(made[address], run.store.path_of(made[address]))
         return dict(read_measured(artifact).of(config.gate.measure))
 
-    # A refused generation is not repeated: then the last there is.
-    numbers = [int(address.split("/")[0]) for address in made if re.fullmatch(r"[0-9]+/gate", address)]
-    row = last if controls else f"{max(numbers) + 1}/evaluate:{split}"
     own = {record["key"]: record["seconds"] for record in run.runner.records if not SHARED.match(record["stage"])}
     return {
-        "base": values(f"1/evaluate:{split}"), "row": values(row),
+        "base": values(f"1/evaluate:{split}"), "row": values(last),
         "teacher": values(f"0/evaluate:teacher:{split}"), "seconds": sum(own.values()),
     }  # fmt: skip
 
 
-def table(results: dict[str, dict[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """One record a row: means, difference to the base with interval, p and p by Holm, seconds."""
-    tests = {name: paired_test(values["row"], values["base"], seed) for name, values in results.items()}
+def table(results: dict[str, dict[str, Any]], seed: int, against: str | None = None) -> list[dict[str, Any]]:
+    """One record a row: means, difference to the base, or to the row `against`, with interval, p and p by Holm,
+    seconds."""
+    tests = {
+        name: paired_test(values["row"], results[against]["row"] if against else values["base"], seed)
+        for name, values in results.items()
+        if name != against
+    }
     adjusted = holm([test.p for test in tests.values()])
     return [
         {
@@ -107,6 +113,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rows", default="", help="names, separated by semicolons; all where empty")
     parser.add_argument("--split", default="dev", help="which judged queries measure; see above")
     parser.add_argument("--most", type=int, help="judged queries that measure; all where it is not given")
+    parser.add_argument("--against", help="a row to compare with, in place of the base")
     parser.add_argument("--runs", type=Path, default=None)
     parser.add_argument("--stride", type=int, default=112, help="of the full-context windows")
     parser.add_argument("--lexical", type=float, default=0.5, help="BM25's share in the mixtures")
@@ -121,7 +128,7 @@ def run(asked: argparse.Namespace) -> str:
     """Measure the rows that were asked for; the table of all rows of these settings, as Markdown."""
     rows, runs = TABLES[asked.table](asked), runs_folder(asked.runs)
     names = [name.strip() for name in asked.rows.split(";") if name.strip()] or list(rows)
-    if unknown := sorted(set(names) - set(rows)):
+    if unknown := sorted({*names, asked.against or names[0]} - set(rows)):
         raise SystemExit(f"unknown rows: {', '.join(unknown)}; expected some of: {', '.join(rows)}")
     config = load_config(asked.config, asked.overrides)
     if asked.most:
@@ -135,7 +142,7 @@ def run(asked: argparse.Namespace) -> str:
             measured = measure(asked.config, [*asked.overrides, *rows[name]], runs, asked.split)
             results[name] = {**measured, "overrides": rows[name]}
             write_json(path, {"settings": settings, "rows": results})
-    return markdown({name: results[name] for name in rows if name in results})
+    return markdown({name: results[name] for name in rows if name in results}, asked.against)
 
 
 def fewer(source: Path, split: str, most: int, folder: Path) -> Path:
@@ -157,13 +164,13 @@ def _earlier(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     return dict(record["rows"]) if record.get("settings") == settings else {}
 
 
-def markdown(results: dict[str, dict[str, Any]]) -> str:
+def markdown(results: dict[str, dict[str, Any]], against: str | None = None) -> str:
     """The table."""
     lines = [
         "| row | base | teacher reranks | student | difference | 95 % interval | p | p (Holm) | verdict | seconds |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in table(results, SEED):
+    for row in table(results, SEED, against):
         low, high = row["interval95"]
         lines.append(
             f"| {row['row']} | {row['base']:.4f} | {row['teacher@student_0']:.4f} | {row['student']:.4f} | "

@@ -28,7 +28,7 @@ def asked(tiny_corpus: Path, tiny_student: Path, tmp_path: Path) -> Any:
 
     def arguments(rows: str, *overrides: str, table: str = "teachers") -> Namespace:
         given = {"config": str(config), "table": table, "rows": rows, "runs": tmp_path, "overrides": [*overrides]}
-        return Namespace(**given, split="dev", most=None, stride=32, lexical=0.5, dense=str(tiny_student))
+        return Namespace(**given, split="dev", most=None, against=None, stride=32, lexical=0.5, dense=str(tiny_student))
 
     return arguments
 

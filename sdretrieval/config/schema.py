@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ from pydantic import AfterValidator, Field, PlainValidator
 
 from sdretrieval.config.chat_section import JudgeConfig, WriterConfig
 from sdretrieval.config.fields import MOST, MOST_TEXTS, MOST_WEIGHT, Number, Section, auto_or, cost, identity
-from sdretrieval.config.teachers import PromptsConfig, TeacherConfig
+from sdretrieval.config.teachers import PromptsConfig, TeacherConfig, members_of
 from sdretrieval.indexes.settings import KIND as INDEX_KIND
 from sdretrieval.indexes.settings import KIND_TEXT as INDEX_KIND_TEXT
 from sdretrieval.synthetic_queries.recipe import DEFAULT_SHARES
@@ -380,9 +381,12 @@ class Config(Section):
         return self.seeds[0]
 
     @property
-    def all_epochs(self) -> float:
-        """Passes over the training queries in all generations together."""
-        train = self.train
-        if train.later_epochs is None:
-            return train.epochs * self.generations
-        return train.epochs + train.later_epochs * (self.generations - 1)
+    def born_again(self) -> bool:
+        """Whether every generation's student starts from the base, not from the last one's."""
+        return any(getattr(member, "mode", None) == "born_again" for member in members_of(self.teacher))
+
+    def epochs_of(self, generations: Sequence[int]) -> float:
+        """Passes over the training queries behind a student of these `generations`: one that was born again has only
+        those of its last."""
+        counted = generations[-1:] if self.born_again else generations
+        return sum(self.train.epochs_of(number) for number in counted)

@@ -75,14 +75,21 @@ class EmaConfig(Section):
     """The student's own moving average, which may see more of a document than the student."""
 
     kind: Literal["ema"] = identity("ema")
-    mode: Literal["frozen", "live", "base"] = identity(
-        "a snapshot per generation, updated at each step, or the student before any training", "frozen"
+    mode: Literal["frozen", "live", "base", "mean", "born_again"] = identity(
+        "a snapshot per generation, updated at each step, the student before any training, or the mean of all students "
+        "so far; born_again: frozen, and every generation trains the base anew",
+        "frozen",
     )
     half_life: Number = identity(
         "half-life of the average, as a share of the generation's updates", 0.25, gt=0, le=1000
     )
     view: ViewConfig = identity("what part of a document it sees", ViewConfig(windows="all"))
     weight: Weight = identity("its share in a mixture; auto takes the probe's choice", 1.0, expects=WEIGHT_TEXT)
+
+    @property
+    def moves(self) -> bool:
+        """Whether it is the average that a training keeps: neither the base nor a mean of students."""
+        return self.mode not in ("base", "mean")
 
 
 class LexicalConfig(Section):

@@ -108,8 +108,9 @@ def amount_of(address: str, config: Config, load: Workload) -> Amount | None:
         case "targets":
             count = load.train
         case "train":
-            control = ":" in address  # a control has the updates of all generations
-            epochs = config.all_epochs if control else config.train.epochs_of(int(Address.of(address).owner))
+            control = ":" in address  # which has the updates of the last generation's student
+            numbers = range(1, config.generations + 1)
+            epochs = config.epochs_of(numbers) if control else config.train.epochs_of(int(Address.of(address).owner))
             per_update = min(config.train.queries_per_batch, max(load.train, 1)) * config.train.gradient_accumulation
             count = count_updates(load.train, epochs, per_update)
         case "fit":

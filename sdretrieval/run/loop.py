@@ -145,7 +145,7 @@ def encode(base: Base, address: str, student: Weights) -> Vectors:
 
 def base_teacher_vectors(base: Base) -> Mapping[int, Vectors]:
     """What the members compare in the first generation, when the student is the base."""
-    return teacher_vectors(base.run, base.collection, base.tokens, 1, base.run.base, base.vectors)
+    return teacher_vectors(base.run, base.collection, base.tokens, 1, [base.run.base], base.vectors)
 
 
 def probe_base(base: Base, **how: Any) -> Artifact:
@@ -242,13 +242,15 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
     mined = mine(run, collection, base.lexical, f"{number}/mine", vectors, index)
     inputs = TrainingInputs(mined)
     if objective == "teacher":
-        teachers = teacher_vectors(run, collection, base.tokens, number, student, vectors)
+        past = [run.base, *(one.weights for one in results.generations if one.decision not in KEPT_OLD)]
+        teachers = teacher_vectors(run, collection, base.tokens, number, past, vectors)
         scores = score(run, collection, base.lexical, f"{number}/score", mined, teachers)
         targets = temper(run, collection, f"{number}/targets", mined, scores, weights)
         turned_to = vectors.plain if run.config.train.loss == "embedding" else None
         inputs = TrainingInputs(mined, targets, scores, teachers, turned_to)
     epochs = run.config.train.epochs_of(number)
-    new = train_student(base, f"{number}/train", student, inputs, weights, objective, epochs)
+    start = run.base if run.config.born_again else student
+    new = train_student(base, f"{number}/train", start, inputs, weights, objective, epochs)
 
     new_vectors = encode(base, f"{number + 1}/encode", new)
     described = f"after generation {number}, before the gate"
@@ -374,8 +376,7 @@ def measure_control(results: Results, control: str) -> System:
         turned_to = base.vectors.plain if cfg.train.loss == "embedding" else None
         inputs = TrainingInputs(mined, targets, scores, base_teacher_vectors(base), turned_to)
     # Of all generations that were not refused; of the first, if all were, or if none was run.
-    kept = [one.number for one in results.generations if one.decision not in KEPT_OLD]
-    epochs = sum(cfg.train.epochs_of(number) for number in kept) or cfg.train.epochs_of(1)
+    epochs = cfg.epochs_of([one.number for one in results.generations if one.decision not in KEPT_OLD] or [1])
 
     def trained(part: str, rate: float | None = None) -> Weights:
         address = f"1/train:{part}{control}"

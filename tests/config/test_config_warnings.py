@@ -105,6 +105,18 @@ WARNINGS = [
         "teacher.members.1.half_life: 0.5 has no effect: mode is base, which does not move",
     ),
     (
+        {**ensemble({"kind": "lexical"}, {"kind": "ema", "mode": "mean", "half_life": 0.5}), "generations": 2},
+        "teacher.members.1.half_life: 0.5 has no effect: mode is mean, of students, not of their averages",
+    ),
+    *(
+        (
+            ensemble({"kind": "lexical"}, {"kind": "ema", "mode": mode}),
+            f"teacher.members.1.mode: {mode} has no effect: generations is 1, and the base teaches the first; set "
+            "generations to 2 or more, or leave it out",
+        )
+        for mode in ("mean", "born_again")
+    ),
+    (
         minimal(train={"later_epochs": 0.5}),
         "train.later_epochs: 0.5 has no effect: generations is 1; set generations to 2 or more, or leave it out",
     ),

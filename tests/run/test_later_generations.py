@@ -1,15 +1,21 @@
-"""Generations after the first may cost less: fewer passes, and a teacher that is not encoded again."""
+"""Generations after the first may cost less, learn from all students so far, or start from the base again."""
 
 from __future__ import annotations
 
+import json
+import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from sdretrieval.config import Config
+from sdretrieval.ragged import Array
 from sdretrieval.run.api import RunResult, forecast_config, plan_config, run_config
 from sdretrieval.units import counted
-from tests.helpers.runs.tiny_runs import EMA, LEXICAL, MakeConfig, keys_of, ledger_of, vectors_ND
+from tests.helpers.runs.nursery import Nursery
+from tests.helpers.runs.tiny_runs import EMA, LEXICAL, MakeConfig, artifact, figures, keys_of, ledger_of, vectors_ND
 
 ENOUGH = ("generations=2", "train.epochs=8", "gate.tolerance=1", "evaluate.controls=[shuffled_teacher]")
 
@@ -17,6 +23,8 @@ ASKED: dict[str, tuple[tuple[str, ...], str]] = {
     "as_much": ((), "frozen"),
     "fewer": (("train.later_epochs=4",), "frozen"),
     "base": (("evaluate.controls=[]",), "base"),
+    "mean": (("evaluate.controls=[]", "generations=3"), "mean"),
+    "born_again": (("evaluate.controls=[]", "train.later_epochs=0.5"), "born_again"),
 }
 
 
@@ -57,7 +65,7 @@ def test_later_epochs_shorten_the_second_generation_and_the_control_with_it(runs
 
 def test_the_first_generation_is_shared_by_all_of_them(runs: dict[str, RunResult]) -> None:
     assert len({keys_of(result.folder)["1/train"] for result in runs.values()}) == 1
-    assert len({keys_of(result.folder)["2/train"] for result in runs.values()}) == 3
+    assert len({keys_of(result.folder)["2/train"] for result in runs.values()}) == len(runs)
 
 
 def test_a_base_teacher_is_not_encoded_again(runs: dict[str, RunResult]) -> None:
@@ -77,13 +85,60 @@ def test_a_base_teacher_judges_with_the_vectors_of_the_first_generation(runs: di
     assert moved.shape == base.shape and abs(moved - base).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["fewer", "base"])
+def weights_of(folder: Path) -> dict[str, Array]:
+    return load_file(folder / "model.safetensors")
+
+
+def distance(one: dict[str, Array], other: dict[str, Array]) -> float:
+    return float(sum(((one[name] - other[name]) ** 2).sum() for name in one))
+
+
+def test_the_mean_of_all_students_so_far_teaches(runs: dict[str, RunResult], tiny_student: Path) -> None:
+    folder = runs["mean"].folder
+    students = [tiny_student, *(artifact(folder, f"{number}/train") / "student" for number in (1, 2))]
+    base, first, second = map(weights_of, students)
+    for number, several in ((2, (base, first)), (3, (base, first, second))):
+        mean = weights_of(artifact(folder, f"{number}/merge:mean") / "average")
+        for name, found in mean.items():
+            np.testing.assert_allclose(found, sum(one[name] for one in several) / number, atol=1e-6, err_msg=name)
+        read = next(one for one in ledger_of(folder) if one["stage"] == f"{number}/encode:teacher0")
+        assert any(key.startswith(keys_of(folder)[f"{number}/merge:mean"]) for key in read["inputs"])
+
+
+def test_a_student_born_again_starts_from_the_base(runs: dict[str, RunResult], tiny_student: Path) -> None:
+    folder, base = runs["born_again"].folder, weights_of(tiny_student)
+    first, second = (weights_of(artifact(folder, f"{number}/train") / "student") for number in (1, 2))
+    assert 0 < distance(second, base) < distance(first, base) / 3 < distance(second, first)
+    assert keys_of(folder)["2/encode:teacher0"] == keys_of(runs["as_much"].folder)["2/encode:teacher0"]
+
+
+def test_a_run_killed_while_a_student_is_born_again_ends_as_an_uninterrupted_one(
+    runs: dict[str, RunResult], make_config: MakeConfig, nursery: Nursery, tmp_path: Path
+) -> None:
+    more, mode = ASKED["born_again"]
+    config = make_config(*ENOUGH, *more, "name=born_again", teacher=teacher(mode))
+    assert nursery.run(config, tmp_path, kill_at="2/train").code == -signal.SIGKILL
+    ended = nursery.run(config, tmp_path)
+    assert ended.code == 0, ended.said
+    report = json.loads((tmp_path / "born_again" / "report.json").read_text())
+    assert figures(report) == figures(runs["born_again"].report)
+
+
+@pytest.mark.parametrize(("mode", "epochs"), [("frozen", 7), ("mean", 7), ("born_again", 3)])
+def test_a_control_has_the_passes_that_the_final_student_has_had(
+    mode: str, epochs: float, make_config: MakeConfig
+) -> None:
+    config = make_config("generations=3", "train.epochs=1", "train.later_epochs=3", teacher=teacher(mode))
+    assert config.epochs_of([1, 2, 3]) == epochs and config.epochs_of([1]) == 1
+
+
+@pytest.mark.parametrize("name", ["fewer", "base", "mean", "born_again"])
 def test_the_work_of_later_generations_is_predicted(
     runs: dict[str, RunResult], name: str, make_config: MakeConfig, tmp_path: Path
 ) -> None:
     more, mode = ASKED[name]
     stages = forecast_config(make_config(*ENOUGH, *more, teacher=teacher(mode)), runs=tmp_path).forecast.stages
-    assert ("2/encode:teacher0" in stages) == (name == "fewer")
+    assert ("2/encode:teacher0" in stages) == (name != "base")
     for record in ledger_of(runs[name].folder):
         kind = record["stage"].split("/")[1].split(":")[0]
         if kind in ("train", "encode") and record["stage"] in stages:
