@@ -15,11 +15,11 @@ from sdretrieval.config.schema import (
     IndexConfig,
     MineConfig,
     QueryWeightsConfig,
-    SmallerConfig,
     StudentConfig,
     TargetsConfig,
     TrainConfig,
 )
+from sdretrieval.config.smaller_section import SmallerConfig
 from sdretrieval.config.teachers import (
     CrossEncoderConfig,
     DenseConfig,
