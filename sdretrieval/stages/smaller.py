@@ -99,23 +99,23 @@ def measured(
         vectors = replace(
             vectors, documents_of=joined(run, f"{cfg.name}/encode:documents", documents.vectors, base.half)
         )
-    text = described(cfg, cfg in run.config.exits) + (
-        "; documents as the final student encodes them" if documents else ""
-    )
+    how = ", fitted to the final student's vectors" if cfg.encodes_itself else ""
+    if cfg in run.config.exits:
+        how = ", taught along with it" if final.student.key != run.base.key else ", not taught: the base was kept"
+    text = described(cfg) + how + ("; documents as the final student encodes them" if documents else "")
     system = measure_student(run, base.collection, name, name, text, vectors)
     index = index_vectors(run, base.collection, f"{name}/index", vectors)
     cost = measure_cost(base, name, final.student, fitted.student)
     return Smaller(name, system, fitted.student, documents.student if documents else None, vectors, index, cost)
 
 
-def described(cfg: SmallerConfig, taught: bool) -> str:
+def described(cfg: SmallerConfig) -> str:
     """For the report."""
     kinds = {None: "the final student", STATIC: "a vector a token, no transformer"}
     what = kinds.get(cfg.model, str(cfg.model))
     layers = f", its first {cfg.layers} layers" if cfg.layers else ""
     dims = f", {cfg.dims} dims" if cfg.dims else ""
-    how = ", fitted to the final student's vectors" if cfg.encodes_itself else ""
-    return f"{what}{layers}{dims}" + (", taught along with it" if taught else how)
+    return f"{what}{layers}{dims}"
 
 
 def encode_spans(base: Base, student: Weights) -> Vectors:

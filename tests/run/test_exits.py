@@ -20,7 +20,7 @@ from sdretrieval.ragged import Array
 from sdretrieval.run.api import forecast_config, run_config
 from tests.helpers.runs.tiny_runs import MakeConfig, artifact, ledger_of
 
-ALSO = ("train.also={layers: [1], dims: [8]}", "smaller=[{model: static, dims: 8, epochs: 1}]", "train.epochs=1")
+ALSO = ("train.also={layers: [1], dims: [8]}", "smaller=[{model: static, dims: 8, epochs: 1}]")
 EXITS = ("final-dims8", "final-layers1", "final-layers1-dims8")
 
 
@@ -48,7 +48,7 @@ def test_each_exit_is_a_row_of_the_report_with_its_price(run: Any) -> None:
         assert small["dims"] == (8 if "dims8" in name else large["dims"])
         assert (small["parameters"] < large["parameters"]) == ("layers1" in name)
         assert [row["b"] for row in run.report["tests"] if row["a"] == name] == ["final"]
-        assert "taught along with it" in rows[name]["description"]
+        assert rows[name]["description"].endswith("taught along with it")
         assert any(note.startswith(f"{name} has nDCG@10") for note in run.details["notes"]), name
 
 
@@ -111,6 +111,9 @@ def test_exits_learn_with(make_config: MakeConfig, settings: tuple[str, ...], tm
     result = run_config(config, runs=tmp_path)
     assert result is not None
     assert [one["name"] for one in result.report["smaller"]] == [one.name for one in config.exits]
+    learned = result.report["generations"][0]["decision"] in ("accepted", "merged")
+    said = "taught along with it" if learned else "not taught: the base was kept"
+    assert all(one["description"].endswith(said) for one in result.report["smaller"])
     assert all(one["exits"] > 0 for one in metrics(result.folder))
     name = config.exits[-1].name
     export_run("with", tmp_path / "bundle", student=name, runs=tmp_path)
