@@ -76,7 +76,7 @@ class Serving:
         this name."""
         found = self.record.get("smaller", {})
         if name not in found:
-            known = f"it has: {', '.join(found)}" if found else "it made none (smaller: in its config)"
+            known = f"it has: {', '.join(found)}" if found else "it made none (smaller or train.also in its config)"
             raise RequestError(f"run {self.run.name}: no smaller student {name!r}; {known}")
         one = found[name]
         record = {**self.record, **one, "keys": {**self.record["keys"], **one["keys"]}}

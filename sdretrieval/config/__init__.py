@@ -14,11 +14,11 @@ from sdretrieval.config.schema import (
     GateConfig,
     IndexConfig,
     MineConfig,
-    SmallerConfig,
     StudentConfig,
     TargetsConfig,
     TrainConfig,
 )
+from sdretrieval.config.smaller_section import SmallerConfig
 from sdretrieval.config.teachers import (
     CrossEncoderConfig,
     DenseConfig,

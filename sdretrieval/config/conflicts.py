@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from sdretrieval.config.teachers import (
 )
 from sdretrieval.synthetic_queries.recipe import KINDS as QUERY_KINDS
 
+FROZEN_LAYERS = re.compile(r"layers:\d+")
 VECTOR_KINDS = ("ema", "dense")
 """Kinds of teachers whose class is a `HasVectors`."""
 PAIRS_ALONE = CrossEncoderConfig | MultiVectorConfig | RerankerApiConfig | ScoresConfig
@@ -37,7 +39,7 @@ def conflicts(config: Config) -> list[Conflict]:
     """All contradictions between fields that are each well-formed."""
     return [
         *_seeds(config), *_sizes(config), *_index(config.index), *_queries(config), *_teacher(config),
-        *_temperature(config), *_loss(config), *_sides(config), *_measures(config), *_smaller(config),
+        *_temperature(config), *_loss(config), *_sides(config), *_measures(config), *_smaller(config), *_also(config),
     ]  # fmt: skip
 
 
@@ -265,6 +267,47 @@ def _smaller(config: Config) -> Iterator[Conflict]:
             "one smaller student cannot follow both; expected none, or student.train both or adapter"
         )
         yield Conflict(("smaller", "student.train"), text)
+
+
+def _also(config: Config) -> Iterator[Conflict]:
+    """What learns along with the student is a part of it, and encodes both sides."""
+    also, train = config.train.also, config.student.train
+    if also is None:
+        return
+    if not config.exits:
+        text = "found neither layers nor dims; expected some, such as {layers: [3], dims: [128]}, or null"
+        yield Conflict(("train.also",), text)
+    for name in ("layers", "dims"):
+        sizes = getattr(also, name)
+        for position, size in enumerate(sizes):
+            if size in sizes[:position]:
+                yield Conflict((f"train.also.{name}.{position}",), f"found {size} again; expected another number")
+    if train == "query":
+        text = (
+            "found exits, but student.train is query: documents keep the base student's vectors, which no exit of the "
+            "query encoder was taught to search; expected null, or student.train both"
+        )
+        yield Conflict(("train.also", "student.train"), text)
+    if train == "adapter" and also.layers:
+        text = (
+            f"found {list(also.layers)}, but student.train is adapter: no layer learns, only a linear map behind them "
+            "all; expected dims alone, or student.train both"
+        )
+        yield Conflict(("train.also.layers", "student.train"), text)
+    frozen = max(
+        [int(part.removeprefix("layers:")) for part in config.train.freeze if FROZEN_LAYERS.fullmatch(part)] + [0]
+    )
+    for position, count in enumerate(also.layers):
+        if count <= frozen:
+            text = (
+                f"found {count}, but train.freeze holds layers:{frozen}: no layer of such an exit learns; expected more"
+            )
+            yield Conflict((f"train.also.layers.{position}", "train.freeze"), text)
+    names = [one.name for one in config.exits]
+    for position, one in enumerate(config.smaller):
+        if one.name in names:
+            text = f"found {one.name}, which train.also teaches already; leave it out of one of them"
+            yield Conflict((f"smaller.{position}", "train.also"), text)
 
 
 def blind_to_order(config: Config) -> str | None:

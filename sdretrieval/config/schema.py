@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator
 
 from sdretrieval.config.chat_section import JudgeConfig, WriterConfig
 from sdretrieval.config.fields import MOST, MOST_TEXTS, MOST_WEIGHT, Number, Section, auto_or, cost, identity
+from sdretrieval.config.smaller_section import AlsoConfig, SmallerConfig
 from sdretrieval.config.teachers import PromptsConfig, TeacherConfig, members_of
 from sdretrieval.indexes.settings import KIND as INDEX_KIND
 from sdretrieval.indexes.settings import KIND_TEXT as INDEX_KIND_TEXT
@@ -263,6 +262,9 @@ class TrainConfig(Section):
     max_grad_norm: Number = identity("gradients are scaled down to this norm", 1.0, gt=0, le=MOST)
     freeze: tuple[str, ...] = identity("parts of the student that stay as they are", ("word_embeddings",), strict=False)
     dropout: Number = identity("dropout while training", 0.0, ge=0, lt=1)
+    also: AlsoConfig | None = identity(
+        "earlier layers and fewer dims that learn along, each a student that can be served; null: none", None
+    )
     precision: Literal["auto", "float32", "bfloat16"] = identity(
         "number format of training; auto: the faster one here, decided once a store", "auto"
     )
@@ -287,30 +289,6 @@ class GateConfig(Section):
     guard: str | None = identity(
         "another judged collection, on which no significant loss is accepted; null: none", None, min_length=1
     )
-
-
-class SmallerConfig(Section):
-    """A smaller student, fitted to the vectors of the final one."""
-
-    model: str | None = identity(
-        "what encodes: static (each token has a vector, and no transformer is needed), a hub id or folder of a smaller "
-        "model with the same vocabulary; null: the final student",
-        None,
-        min_length=1,
-    )
-    layers: int | None = identity("the first so many of its transformer's layers; null: all", None, ge=1, le=1000)
-    dims: int | None = identity("dims of a vector; null: all", None, ge=8, le=MOST)
-    epochs: Number | None = identity(
-        "passes over documents, training queries and pieces of documents; null: 6 for static, else 3", None, gt=0,
-        le=10_000,
-    )  # fmt: skip
-
-    @property
-    def name(self) -> str:
-        """Of the student in the report: `final-static`, `final-layers3-dims128`."""
-        model = [re.sub(r"[^A-Za-z0-9._-]+", "_", PurePath(self.model).name)] if self.model else []
-        sizes = [f"{what}{size}" for what in ("layers", "dims") if (size := getattr(self, what)) is not None]
-        return "-".join(["final", *model, *sizes])
 
 
 class EvaluateConfig(Section):
@@ -374,6 +352,13 @@ class Config(Section):
         (),
         strict=False,
     )
+
+    @property
+    def exits(self) -> tuple[SmallerConfig, ...]:
+        """What `train.also` teaches, in the report's order."""
+        also = self.train.also or AlsoConfig()
+        sizes = [(layers, dims) for layers in (None, *also.layers) for dims in (None, *also.dims)]
+        return tuple(SmallerConfig(layers=layers, dims=dims) for layers, dims in sizes[1:])
 
     @property
     def seed(self) -> int:

@@ -108,8 +108,8 @@ def _summary(facts: CardFacts) -> str:
         return f"A bi-encoder that began as {base}, for search over {corpus}. Nothing was measured for this card."
     if facts.system != "final":
         return (
-            f"A smaller student (`{facts.system}`), fitted to the vectors of a larger one that began as {base}, "
-            f"to search {corpus}."
+            f"A smaller student (`{facts.system}`) of a larger one that began as {base}, to search {corpus}: "
+            f"{next(one['description'] for one in report['smaller'] if one['name'] == facts.system)}."
         )
     own = _generations(report)
     if not any(one["decision"] in ("accepted", "merged") for one in own):

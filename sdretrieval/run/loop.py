@@ -330,7 +330,7 @@ def train_student(
     kept = (base.vectors.plain, query_removed) if by_vectors else (None, None)
     return train(
         run, base.collection, base.tokens, base.lexical, address, start, inputs, weights, objective, epochs, kept,
-        learning_rate, base.half,
+        learning_rate, base.half, base.vectors.plain if run.config.train.also and run.config.train.also.dims else None,
     )  # fmt: skip
 
 

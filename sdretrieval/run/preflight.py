@@ -268,6 +268,7 @@ def check_student(config: Config) -> Student:
             "scores are no cosines, which train.student_temperature is meant for; set it to auto or a number"
         )
     check_smaller(config, student)
+    check_exits(config, student)
     return student
 
 
@@ -289,6 +290,27 @@ def check_smaller(config: Config, student: Student) -> None:
         model = small_student(str(one.model), student, config.student.device).model if named else student.model
         if one.layers is not None:
             first_layers(model, one.layers, one.model or config.student.model)
+
+
+def check_exits(config: Config, student: Student) -> None:
+    """Raise RequestError or ModelError if the base has no such exits as `train.also` asks for."""
+    from sdretrieval.training.exits import Exits
+
+    also, name = config.train.also, config.student.model
+    if also is None:
+        return
+    if not student.unit_length:
+        raise ModelError(
+            f"model {name!r} makes vectors of other lengths than 1, and train.also gives those of exits the length 1; "
+            "leave it out, or name another base"
+        )
+    if also.layers and is_static(student.model):
+        raise ModelError(f"model {name!r} has no layers; expected none in train.also.layers, or another base")
+    if also.dims and max(also.dims) >= student.dims:
+        raise RequestError(
+            f"train.also.dims asks for {max(also.dims)}, the student's vectors have {student.dims}; expected fewer"
+        )
+    Exits(student.model, [(count, None) for count in also.layers], None, name)
 
 
 def check_until(until: str, generations: int) -> None:

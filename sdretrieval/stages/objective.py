@@ -38,15 +38,20 @@ def make_loss(
     """What the config asks for, with its temperature in the unit of the student's scores (`score_unit`); the hard-label
     control is InfoNCE alone. `model`: what learns, the student's or its adapter."""
     from sdretrieval.training.distillation import EmbeddingDistillation, ListwiseDistillation, MarginDistillation
+    from sdretrieval.training.exits import Exits
 
     cfg, unit_of_score = data.config.train, score_unit(data, student)
-    positive = data.candidates.positive
+    positive, exits = data.candidates.positive, None
+    if data.config.exits:
+        sizes = [(one.layers, one.dims) for one in data.config.exits]
+        exits = Exits(model, sizes, data.directions_FD, data.config.student.model)
     labelled = int((reduced(np.add, positive.values_T, positive, 0.0) > 0).sum())
     common: dict[str, Any] = {
         "student_temperature": cfg.student_temperature * unit_of_score,
         "labelled_share": max(labelled, 1) / len(positive),
         "live": live,
         "batch_tokens": cfg.batch_tokens,
+        "exits": exits,
     }
     if unit_of_score != 1.0:
         work.counts["score_unit"] = unit_of_score

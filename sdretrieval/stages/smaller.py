@@ -11,7 +11,7 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -34,6 +34,7 @@ from sdretrieval.stages.encode import (
     student_identity,
 )
 from sdretrieval.stages.evaluate import measure_student
+from sdretrieval.stages.exits import MOST_TEXTS, Fitted, documents_in, exit_students
 from sdretrieval.stages.index import index_vectors
 from sdretrieval.stages.lexical_half import joined
 from sdretrieval.stages.precision import number_format
@@ -53,8 +54,6 @@ SPANS, LEAST_TOKENS, MOST_TOKENS = 20_000, 3, 32
 TOKENS_A_SPAN = 4
 """A small corpus gives a piece for so many of its tokens."""
 MEAN_SPAN = (MOST_TOKENS - LEAST_TOKENS) / math.log(MOST_TOKENS / LEAST_TOKENS)
-MOST_TEXTS = 10_000
-"""Of documents and of training queries that a smaller student is fitted on, each."""
 TIMED = 50
 """Queries, and documents, that are encoded to measure how long it takes."""
 
@@ -70,22 +69,17 @@ class Fit(NamedTuple):
 DIMS, STATIC_FIT, TRANSFORMER_FIT = Fit(512, 1e-3, 10), Fit(512, 3e-3, 6), Fit(64, 2e-4, 3)
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A student and its vectors, without a lexical half: what a smaller one is fitted to."""
-
-    student: Weights
-    vectors: Vectors
-
-
 def smaller_students(base: Base, final: Final) -> list[Smaller]:
-    """Those that the config asks for, measured."""
+    """Those that the config asks for, measured: the exits that learned along, then those that are fitted now."""
     run, whole = base.run, Fitted(final.student, final.vectors.plain)
-    made: list[Smaller] = []
-    spans = encode_spans(base, final.student) if any(encodes_itself(cfg) for cfg in run.config.smaller) else None
+    exits = exit_students(run, base.collected, base.tokens, base.vectors.plain, whole)
+    made = [measured(base, final, cfg, cfg.name, exits[cfg.name]) for cfg in run.config.exits]
+    spans = encode_spans(base, final.student) if any(cfg.encodes_itself for cfg in run.config.smaller) else None
     for cfg in run.config.smaller:
-        target = whole if cfg.dims is None else fewer_dims(base, whole, cfg.dims)
-        if spans is None or not encodes_itself(cfg):
+        target = whole
+        if cfg.dims is not None:
+            target = exits.get(f"final-dims{cfg.dims}") or fewer_dims(base, whole, cfg.dims)
+        if spans is None or not cfg.encodes_itself:
             made.append(measured(base, final, cfg, cfg.name, target))
             continue
         student = fit(base, cfg, target, spans)
@@ -94,11 +88,6 @@ def smaller_students(base: Base, final: Final) -> list[Smaller]:
         shared = share_documents(run, f"{cfg.name}-queries/encode", vectors, target.vectors)
         made.append(measured(base, final, cfg, f"{cfg.name}-queries", Fitted(student, shared), target))
     return made
-
-
-def encodes_itself(cfg: SmallerConfig) -> bool:
-    """Whether it has an encoder of its own, and not the final student's with fewer dims."""
-    return cfg.model is not None or cfg.layers is not None
 
 
 def measured(
@@ -110,7 +99,10 @@ def measured(
         vectors = replace(
             vectors, documents_of=joined(run, f"{cfg.name}/encode:documents", documents.vectors, base.half)
         )
-    text = described(cfg) + ("; documents as the final student encodes them" if documents else "")
+    how = ", fitted to the final student's vectors" if cfg.encodes_itself else ""
+    if cfg in run.config.exits:
+        how = ", taught along with it" if final.student.key != run.base.key else ", not taught: the base was kept"
+    text = described(cfg) + how + ("; documents as the final student encodes them" if documents else "")
     system = measure_student(run, base.collection, name, name, text, vectors)
     index = index_vectors(run, base.collection, f"{name}/index", vectors)
     cost = measure_cost(base, name, final.student, fitted.student)
@@ -123,7 +115,7 @@ def described(cfg: SmallerConfig) -> str:
     what = kinds.get(cfg.model, str(cfg.model))
     layers = f", its first {cfg.layers} layers" if cfg.layers else ""
     dims = f", {cfg.dims} dims" if cfg.dims else ""
-    return f"{what}{layers}{dims}" + (", fitted to the final student's vectors" if encodes_itself(cfg) else "")
+    return f"{what}{layers}{dims}"
 
 
 def encode_spans(base: Base, student: Weights) -> Vectors:
@@ -293,8 +285,7 @@ def small_student(model: str, student: Student, device: str) -> Student:
 
 def documents_of(base: Base, visits: int = 0) -> Array:
     """Rows of at most `MOST_TEXTS` documents, each again and again until there are `visits` of them."""
-    count = len(base.tokens.documents)
-    rows = np.sort(np.random.default_rng(base.run.seed).permutation(count)[:MOST_TEXTS])
+    rows = documents_in(len(base.tokens.documents), base.run.seed)
     return np.resize(rows, max(visits, len(rows)))
 
 

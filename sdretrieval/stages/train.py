@@ -17,6 +17,7 @@ from sdretrieval.mining.mine import duplicate_groups
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.encode import Vectors
+from sdretrieval.stages.exits import directions_of
 from sdretrieval.stages.lexical import Lexical
 from sdretrieval.stages.lexical_half import Half
 from sdretrieval.stages.objective import make_loss, teacher_vectors
@@ -52,13 +53,13 @@ def train(
     run: Run, collection: Collection, tokens: Tokens, lexical: Lexical, address: str, start: Weights,
     inputs: TrainingInputs, weights: MixtureWeights, objective: Objective, epochs: float,
     kept: tuple[Vectors | None, Vectors | None] = (None, None), learning_rate: float | None = None,
-    half: Half | None = None,
+    half: Half | None = None, base: Vectors | None = None,
 ) -> Weights:  # fmt: skip
     """The student trained from `start`.
 
     `kept`: if only queries or an adapter learn, the base student's vectors of all documents, and of documents without
     the synthetic queries made from them, or None. `learning_rate`: in place of the config's. `half`: of all vectors; it
-    does not learn.
+    does not learn. `base`: the base student's vectors, along whose directions exits with fewer dims are taught.
     """
     config = run.config
     if learning_rate is not None:
@@ -86,6 +87,7 @@ def train(
             documents=kept[0],
             query_removed=kept[1],
             half=half,
+            directions_FD=None if base is None else directions_of(run, base),
             objective=objective,
             epochs=epochs * len(as_many) / len(candidates),
             use_labels=config.corpus.labels or inputs.as_many_updates_as is not None,
@@ -96,7 +98,7 @@ def train(
 
     made = run.runner.stage(
         address, 7, identity_of(config, precision, objective, epochs, run.seed),
-        [start.key, tokens, collection.filtered, *inputs.artifacts(), *filter(None, (*kept, half))], build,
+        [start.key, tokens, collection.filtered, *inputs.artifacts(), *filter(None, (*kept, half, base))], build,
         resumable=True,
     )  # fmt: skip
     return Weights(made.key, made.path / "student", made.path / "average")

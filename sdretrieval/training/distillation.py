@@ -6,7 +6,7 @@ however many lists), D dims.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from sdretrieval.teachers.protocols import LiveTeacher
+    from sdretrieval.training.exits import Exits
 
 Labels = dict[str, Tensor]
 Term = Tensor | None
@@ -79,6 +80,7 @@ class Distillation(nn.Module):
         label_evidence: float = 0.0,
         live: LiveTargets | None = None,
         batch_tokens: int | None = None,
+        exits: Exits | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -86,7 +88,7 @@ class Distillation(nn.Module):
         self.hard_label_weight, self.labelled_share = hard_label_weight, labelled_share
         self.label_evidence = label_evidence
         self.batch_tokens = batch_tokens
-        self._live = live
+        self._live, self._exits = live, exits
         self.step = 0
 
     def teacher_term(self, queries_BD: Tensor, documents_MD: Tensor, scores_BM: Tensor, labels: Labels) -> Term:
@@ -97,8 +99,11 @@ class Distillation(nn.Module):
         """The weighted terms by name; the trainer sums and logs them. Raises NumericError naming step and batch."""
         kept_MD = labels.get("documents_MD")
         queries, parts = (features[:1], features[1:]) if kept_MD is None else (features, [])
-        queries_BD = self._vectors(queries)
-        documents_MD = self._vectors(parts)[labels["order_M"]] if kept_MD is None else kept_MD.to(queries_BD.dtype)
+        queries_BD, *exits_BD = self._vectors(queries)
+        if kept_MD is None:
+            documents_MD, *exits_MD = (vectors_MD[labels["order_M"]] for vectors_MD in self._vectors(parts))
+        else:
+            documents_MD, exits_MD = kept_MD.to(queries_BD.dtype), []
         scores_BM = queries_BD @ documents_MD.T
         if "half_BM" in labels:
             scores_BM = scores_BM + labels["half_BM"].to(scores_BM.dtype)
@@ -112,19 +117,39 @@ class Distillation(nn.Module):
         if self.hard_label_weight:
             hard_B = info_nce(scores_BM, labels["positive_BM"], labels["negative_BM"], self.student_temperature)
             terms["hard"] = self.hard_label_weight * hard_B.mean() / self.labelled_share
+        if self._exits is not None:
+            terms["exits"] = self._exits_term(exits_BD, exits_MD, scores_BM, labels.get("half_BM"))
         self._check_finite(terms, labels)
         return terms
 
-    def _vectors(self, parts: list[dict[str, Any]]) -> Tensor:
-        if self.batch_tokens is None:
-            return torch.cat([self._embed(part) for part in parts])
-        # Dropout's random numbers and the number format are those of the first time.
-        again = [piece for part in parts for piece in pieces(part, self.batch_tokens)]
-        return torch.cat([checkpoint(self._embed, piece, use_reentrant=False) for piece in again])
+    def _exits_term(
+        self, exits_BD: Sequence[Tensor], exits_MD: Sequence[Tensor], scores_BM: Tensor, half_BM: Tensor | None
+    ) -> Tensor:
+        """Mean over exits and queries of KL(the student's own distribution over the batch's documents || an exit's)."""
+        wanted_BM = torch.log_softmax(scores_BM.detach().float() / self.student_temperature, dim=1)
+        alike_B = torch.ones(len(wanted_BM), device=wanted_BM.device)
+        values = []
+        for queries_BD, documents_MD in zip(exits_BD, exits_MD, strict=True):
+            found_BM = queries_BD.float() @ documents_MD.float().T
+            if half_BM is not None:
+                found_BM = found_BM + half_BM
+            values.append(listwise_kl(found_BM, wanted_BM, self.student_temperature, alike_B))
+        return torch.stack(values).mean()
 
-    def _embed(self, part: dict[str, Any]) -> Tensor:
-        vectors_XD: Tensor = self.model(dict(part))["sentence_embedding"]  # the model adds its own to what it is given
-        return vectors_XD
+    def _vectors(self, parts: list[dict[str, Any]]) -> list[Tensor]:
+        """Of the student, (texts, D), then of each exit."""
+        if self.batch_tokens is None:
+            made = [self._embed(part) for part in parts]
+        else:  # dropout's random numbers and the number format are those of the first time
+            again = [piece for part in parts for piece in pieces(part, self.batch_tokens)]
+            made = [checkpoint(self._embed, piece, use_reentrant=False) for piece in again]
+        return [torch.cat(vectors) for vectors in zip(*made, strict=True)]
+
+    def _embed(self, part: dict[str, Any]) -> tuple[Tensor, ...]:
+        features = dict(part)  # the model adds its own to what it is given
+        if self._exits is not None:
+            return tuple(self._exits.vectors(self.model, features))
+        return (self.model(features)["sentence_embedding"],)
 
     def _check_finite(self, terms: dict[str, Tensor], labels: Labels) -> None:
         broken = [name for name, value in terms.items() if not bool(torch.isfinite(value))]

@@ -36,7 +36,7 @@ logger = logging.getLogger("sdretrieval")
 COMPLETE = "complete.json"
 """Written last into a checkpoint, with size and digest of each of its files: one without it was cut short by a kill."""
 
-LOGGED = ("loss", "kl", "margin_mse", "embedding", "hard", "cosine", "scores", "learning_rate", "grad_norm")
+LOGGED = ("loss", "kl", "margin_mse", "embedding", "hard", "exits", "cosine", "scores", "learning_rate", "grad_norm")
 
 
 class AverageCallback(TrainerCallback):

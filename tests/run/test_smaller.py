@@ -117,7 +117,7 @@ def test_beside_a_lexical_half_queries_and_documents_keep_their_encoders(
         assert verify_bundle(tmp_path / name).ok
         assert search(str(tmp_path / name), "ore in oslo", 3).hits
         card = (tmp_path / name / "README.md").read_text(encoding="utf8")
-        assert f"A smaller student (`{name}`), fitted to the vectors" in card and "these are the weights" not in card
+        assert f"A smaller student (`{name}`) of a larger one" in card and "these are the weights" not in card
 
 
 def test_a_name_that_the_run_lacks_is_refused(run: Any, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_no_smaller_student_follows_two_encoders(make_config: MakeConfig) -> Non
 @pytest.mark.parametrize(
     ("smaller", "problem"),
     [
-        ("{layers: 9}", "has [0-9]+ layers; smaller asks for 9: expected fewer"),
+        ("{layers: 9}", "has [0-9]+ layers, found 9 asked for; expected fewer"),
         ("{dims: 4000}", "smaller.0.dims is 4000, the student's vectors have [0-9]+; expected fewer"),
         ("{model: nowhere}", "nowhere"),
     ],

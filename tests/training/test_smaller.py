@@ -67,7 +67,7 @@ def test_the_first_layers_read_as_the_whole_model_does_up_to_there(tiny_student:
         outside = smaller[0].auto_model(**features).last_hidden_state
     torch.testing.assert_close(inside, outside)
     assert model[0].auto_model.config.num_hidden_layers == layers, "the model itself stays whole"
-    with pytest.raises(ModelError, match=f"'tiny' has {layers} layers; smaller asks for {layers}: expected fewer"):
+    with pytest.raises(ModelError, match=f"'tiny' has {layers} layers, found {layers} asked for; expected fewer"):
         first_layers(model, layers, "tiny")
 
 
