@@ -1,7 +1,7 @@
 """What each part of the teacher, or of what is minimised, gives: equal updates, one table.
 
-    python -m benchmarks.ablations configs/stdlib.yaml [--table teachers|objectives|asymmetries] [--rows "lexical; all"]
-        [--split dev] [--most N] [--runs DIR] [--set KEY=VALUE ...]
+    python -m benchmarks.ablations configs/stdlib.yaml [--table teachers|objectives|asymmetries|queries]
+        [--rows "lexical; all"] [--split dev] [--most N] [--runs DIR] [--set KEY=VALUE ...]
     make ablations DATA=FOLDER          # asymmetries on three of the collections in FOLDER, on test
 
 Every row (`benchmarks/ablation_rows.py`) trains one student from the base (rows `generations-N`: N of them), measured

@@ -35,21 +35,33 @@ SCORES_WEIGHT = 0.2
 """Of the divergence of the scores beside the distance of the vectors."""
 
 
-def first_layers(model: SentenceTransformer, count: int, name: str) -> SentenceTransformer:
-    """A copy with the transformer's first `count` layers alone. Raises ModelError if it has no more than these."""
+def first_layers(model: SentenceTransformer, count: int, name: str, last: int = 0) -> SentenceTransformer:
+    """A copy with `count` of the transformer's layers: its first ones, but for the `last` ones, which are its last.
+    Raises ModelError if it has no more than these."""
     smaller = copy.deepcopy(model)
     transformer: Any = smaller[0].auto_model
+    module, key, layers = found_layers(transformer, count, name)
+    kept = [*range(count - last), *range(len(layers) - last, len(layers))]
+    setattr(module, key, nn.ModuleList([layers[n] for n in kept]))
+    config = transformer.config
+    config.num_hidden_layers = count
+    if getattr(config, "layer_types", None):  # one for each layer, else the saved model does not load
+        config.layer_types = [config.layer_types[n] for n in kept]
+    return smaller
+
+
+def found_layers(transformer: Any, count: int, name: str) -> tuple[nn.Module, str, nn.ModuleList]:
+    """A transformer's list of layers, the module that holds it, and what it is called there. Raises ModelError if it
+    has no more than `count`."""
     layers = int(transformer.config.num_hidden_layers)
     if count >= layers:
-        raise ModelError(f"model {name!r} has {layers} layers; smaller asks for {count}: expected fewer")
-    for module in list(transformer.modules()):
-        for key, child in list(module.named_children()):
+        raise ModelError(f"model {name!r} has {layers} layers, found {count} asked for; expected fewer")
+    for module in transformer.modules():
+        for key, child in module.named_children():
             if isinstance(child, nn.ModuleList) and len(child) == layers:
-                setattr(module, key, nn.ModuleList(list(child)[:count]))
-                transformer.config.num_hidden_layers = count
-                return smaller
+                return module, key, child
     raise ModelError(
-        f"model {name!r}: its layers are not to be found, a list of {layers} modules; leave smaller.layers out"
+        f"model {name!r}: its layers are not to be found, a list of {layers} modules; ask for no layers of it"
     )
 
 
