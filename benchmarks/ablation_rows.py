@@ -3,7 +3,7 @@
 `teachers` asks who should teach: rows `hard_labels` and `shuffled_teacher` are the controls of `ema-full-context +
 lexical`. `objectives` asks what is minimised: the losses on one mixture and on one dense teacher.
 `asymmetries` asks what a teacher must know that the student does not: every teacher, target and way of training, for a
-config without labels (`make ablations`).
+config without labels (`make ablations`). `queries` asks how many synthetic queries are enough.
 """
 
 from __future__ import annotations
@@ -132,9 +132,28 @@ def generations(asked: Namespace) -> dict[str, list[str]]:
     return rows
 
 
+NUMBERS = (500, 1000, 4000, 10_000)
+
+
+def queries(asked: Namespace) -> dict[str, list[str]]:
+    """How many synthetic queries the even mixture teaches by: at the updates of the config, and as many times as often
+    as there are more queries."""
+    mixed = [*_mixture(FULL % (asked.stride, 1), EVEN), "targets.calibrate=absolute"]
+    config = load_config(asked.config, asked.overrides)
+    epochs, usual = config.train.epochs, config.corpus.generated_queries
+    rows = {}
+    for number in NUMBERS:
+        some = [*mixed, f"corpus.generated_queries={number}"]
+        rows[f"{number:,} queries"] = [*some, f"train.epochs={epochs * usual / number:g}"]
+        if number > usual:
+            rows[f"{number:,} queries, {number / usual:g} times the updates"] = [*some, f"train.epochs={epochs:g}"]
+    return rows
+
+
 TABLES: dict[str, Callable[[Namespace], dict[str, list[str]]]] = {
     "teachers": teachers,
     "objectives": objectives,
     "asymmetries": asymmetries,
     "generations": generations,
+    "queries": queries,
 }

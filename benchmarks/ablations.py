@@ -1,6 +1,6 @@
 """What each part of the teacher, or of what is minimised, gives: equal updates, one table.
 
-    python -m benchmarks.ablations configs/stdlib.yaml [--table teachers|objectives|asymmetries|generations]
+    python -m benchmarks.ablations configs/stdlib.yaml [--table teachers|objectives|asymmetries|generations|queries]
         [--rows "lexical; all"] [--split dev] [--most N] [--against ROW] [--runs DIR] [--set KEY=VALUE ...]
     make ablations DATA=FOLDER          # asymmetries on three of the collections in FOLDER, on test
 

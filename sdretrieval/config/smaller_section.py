@@ -20,7 +20,9 @@ class SmallerConfig(Section):
         None,
         min_length=1,
     )
-    layers: int | None = identity("the first so many of its transformer's layers; null: all", None, ge=1, le=1000)
+    layers: int | None = identity(
+        "so many of its transformer's layers, the first and the last ones; null: all", None, ge=1, le=1000
+    )
     dims: int | None = identity("dims of a vector; null: all", None, ge=8, le=MOST)
     epochs: Number | None = identity(
         "passes over documents, training queries and pieces of documents; null: 6 for static, else 3", None, gt=0,

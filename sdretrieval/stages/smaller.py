@@ -113,7 +113,7 @@ def described(cfg: SmallerConfig) -> str:
     """For the report."""
     kinds = {None: "the final student", STATIC: "a vector a token, no transformer"}
     what = kinds.get(cfg.model, str(cfg.model))
-    layers = f", its first {cfg.layers} layers" if cfg.layers else ""
+    layers = f", {cfg.layers} of its layers" if cfg.layers else ""
     dims = f", {cfg.dims} dims" if cfg.dims else ""
     return f"{what}{layers}{dims}"
 
@@ -233,7 +233,7 @@ def fit(base: Base, cfg: SmallerConfig, target: Fitted, spans: Vectors) -> Weigh
     inputs: list[Artifact | str] = [target.student.key, target.vectors, spans, base.tokens, base.collection.filtered]
     if cfg.model not in (None, STATIC):
         inputs.append(model_digest(locate_model(cfg.model)))
-    made = run.runner.stage(f"{cfg.name}/fit", 2, identity, inputs, build, resumable=True)
+    made = run.runner.stage(f"{cfg.name}/fit", 3, identity, inputs, build, resumable=True)
     return Weights(made.key, made.path / "student", made.path / "student")
 
 
@@ -252,7 +252,10 @@ def smaller_model(base: Base, cfg: SmallerConfig, large: Student) -> SentenceTra
         dims, wanted = int(model.get_embedding_dimension() or 0), large.dims
         if dims != wanted:
             model = model.extend(map_modules(np.eye(dims, wanted, dtype=np.float32))).to(model.device)
-    return first_layers(model, cfg.layers, cfg.model or base.run.config.student.model) if cfg.layers else model
+    if cfg.layers is None:
+        return model
+    name = cfg.model or base.run.config.student.model
+    return first_layers(model, cfg.layers, name, last=cfg.layers - 1)  # the last ones make the vectors: they say more
 
 
 def tokens_seen(base: Base, student: Student) -> Array:

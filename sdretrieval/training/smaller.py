@@ -35,16 +35,18 @@ SCORES_WEIGHT = 0.2
 """Of the divergence of the scores beside the distance of the vectors."""
 
 
-def first_layers(model: SentenceTransformer, count: int, name: str) -> SentenceTransformer:
-    """A copy with the transformer's first `count` layers alone. Raises ModelError if it has no more than these."""
+def first_layers(model: SentenceTransformer, count: int, name: str, last: int = 0) -> SentenceTransformer:
+    """A copy with `count` of the transformer's layers: its first ones, but for the `last` ones, which are its last.
+    Raises ModelError if it has no more than these."""
     smaller = copy.deepcopy(model)
     transformer: Any = smaller[0].auto_model
     module, key, layers = found_layers(transformer, count, name)
-    setattr(module, key, layers[:count])
+    kept = [*range(count - last), *range(len(layers) - last, len(layers))]
+    setattr(module, key, nn.ModuleList([layers[n] for n in kept]))
     config = transformer.config
     config.num_hidden_layers = count
     if getattr(config, "layer_types", None):  # one for each layer, else the saved model does not load
-        config.layer_types = config.layer_types[:count]
+        config.layer_types = [config.layer_types[n] for n in kept]
     return smaller
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +15,10 @@ from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 from torch.nn.functional import normalize
 
+from sdretrieval.config import SmallerConfig
 from sdretrieval.encode.student import load_student
 from sdretrieval.errors import ModelError, NumericError
+from sdretrieval.stages.smaller import smaller_model
 from sdretrieval.training.smaller import (
     SameVectors,
     divergence,
@@ -69,6 +74,21 @@ def test_the_first_layers_read_as_the_whole_model_does_up_to_there(tiny_student:
     assert model[0].auto_model.config.num_hidden_layers == layers, "the model itself stays whole"
     with pytest.raises(ModelError, match=f"'tiny' has {layers} layers, found {layers} asked for; expected fewer"):
         first_layers(model, layers, "tiny")
+
+
+def test_fewer_layers_are_the_first_and_the_last_ones(tiny_student: Path) -> None:
+    large = load_student(str(tiny_student), max_tokens=32)
+    transformer = large.model[0].auto_model
+    layer = transformer.encoder.layer
+    layer.extend(copy.deepcopy(layer[0]) for _ in range(2))
+    transformer.config.num_hidden_layers = len(layer)
+    for number, one in enumerate(layer):
+        torch.nn.init.constant_(one.output.dense.bias, number)
+    base: Any = SimpleNamespace(run=SimpleNamespace(config=SimpleNamespace(student=SimpleNamespace(model="tiny"))))
+    for count, kept in {1: [0], 2: [0, 3], 3: [0, 2, 3]}.items():
+        smaller = smaller_model(base, SmallerConfig(layers=count), large)[0].auto_model
+        assert [int(one.output.dense.bias[0]) for one in smaller.encoder.layer] == kept
+        assert smaller.config.num_hidden_layers == count
 
 
 def test_a_static_model_begins_with_what_the_student_makes_of_each_token_alone(tiny_student: Path) -> None:
