@@ -37,6 +37,7 @@ from sdretrieval.planner.amounts import (
     pairs_read,
     predicted_json,
     reused_tokens,
+    teacher_fitted,
     tokens_of_update,
     without_query,
 )
@@ -53,6 +54,8 @@ CANNOT_FORECAST = (SdretrievalError, OSError, ValueError, MemoryError, RuntimeEr
 again), or a trial needs more memory than there is (of which torch says RuntimeError)."""
 ONE_MORE_PASS = 1 / 3
 """Of a token's cost in training (forward, and twice as much back): a forward pass."""
+FORWARD_AND_BACK = 2
+"""What a pair costs in fitting a cross-encoder, of which half the layers learn, in forward passes."""
 HOLES = {"train": 1.8, "encode": 2.2}
 """What the process holds over what tensors take in training, and over the peak of a trial of encoding: batches of ever
 other shapes leave holes between them (docs/ablations/speed_and_memory.md)."""
@@ -198,7 +201,9 @@ def _predict(stage: Planned, trials: Trials, kept: float) -> Prediction:
         seconds = amount.count * pace
         works.append(held)
     elif name == "fit" and amount:
-        if tokens := fitting(address, config, load).tokens:  # all layers, at most; the others take a minute or two
+        if teacher := teacher_fitted(address, config, load):
+            seconds = teacher.pairs * FORWARD_AND_BACK * trials.reading(teacher.member)["seconds_per_pair"]
+        elif tokens := fitting(address, config, load).tokens:  # all layers, at most; the others take a minute or two
             seconds = tokens * trials.training()["seconds_per_token"]
     elif pairs := pairs_read(address, config, load):
         for member in members_of(config.teacher):

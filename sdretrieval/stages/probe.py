@@ -37,7 +37,7 @@ from sdretrieval.stages.lexical import Lexical
 from sdretrieval.stages.run import Run
 from sdretrieval.stages.score import score_lists
 from sdretrieval.stages.search import dense_hits, dense_query_removed, lexical_hits
-from sdretrieval.stages.teachers import member_identities
+from sdretrieval.stages.teachers import Made, member_identities
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 from sdretrieval.synthetic_queries.trust import doubts
@@ -50,7 +50,7 @@ STEPS = 4
 
 def probe(
     run: Run, collection: Collection, lexical: Lexical, vectors: Vectors, index: Artifact,
-    teacher_vectors: Mapping[int, Vectors], *, write_gaps: bool = True,
+    made: Made, *, write_gaps: bool = True,
 ) -> Artifact:  # fmt: skip
     """The configured teachers and their mixtures against the base student, on dev.
 
@@ -71,9 +71,7 @@ def probe(
             span = slice(lists.offsets[q], lists.offsets[q + 1])
             own[span] = np.asarray(vectors.documents.vectors_WD[lists[q]]) @ vectors.queries_QD[row]
         student = dense_query_removed(collection, "dev", vectors).correct(rows, lists, lists.with_values(own))
-        _, scores = score_lists(
-            run, collection, lexical, teacher_vectors, rows, lists, members, "dev", write_gaps=write_gaps
-        )
+        _, scores = score_lists(run, collection, lexical, made, rows, lists, members, "dev", write_gaps=write_gaps)
         gate, seen, usual = config.gate, predictable(run, collection), default
         if seen and config.student.lexical_half is not None:
             # What BM25 adds to the transformer is predicted, and so the best teacher; but the half has much of it.
@@ -93,7 +91,7 @@ def probe(
         "gate": identity_fields(config.gate, without={"guard"}),
         "seed": config.seed,
     }
-    inputs = [vectors, index, lexical, collection.judged, *teacher_vectors.values()]
+    inputs = [vectors, index, lexical, collection.judged, *made.values()]
     return run.runner.stage("0/probe", 8, identity, inputs, build)
 
 
