@@ -238,7 +238,7 @@ def test_a_fitted_reranker_is_measured_in_fold_and_out_of_fold(
     np.testing.assert_array_equal(logits["in fold"][1::2], both[1][1::2])
     np.testing.assert_array_equal(logits["out of fold"][1::2], both[0][1::2])
     assert [line.split(" | ")[0] for line in fitted_reranker.on_dev(case, reranker)][1:] == [
-        "| (cosines; cosines and BM25)", "| as it was", "| fitted to half 1", "| fitted to half 2",
+        "| (cosines; cosines and BM25)", "| as it was", "| fitted to one half",
     ]  # fmt: skip
     assert sum("in fold" in line for line in fitted_reranker.on_students(case, logits, ["dev"])) == 2
 

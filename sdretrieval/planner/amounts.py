@@ -42,6 +42,8 @@ from sdretrieval.units import UNITS, Address
 
 SHARED = 0.05
 """Of a batch's documents, those in several of its lists beyond what chance brings: some per cent."""
+FORWARD_AND_BACK = 2
+"""Of a forward pass, where half of the layers learn."""
 BYTES_PER_TOKEN = 4
 """Of English text."""
 
@@ -175,11 +177,11 @@ def fitting(address: str, config: Config, load: Workload) -> Fitting:
 
 
 class TeacherFitted(NamedTuple):
-    """What fits a cross-encoder in both halves: its updates, and the pairs that they read."""
+    """What fits a cross-encoder in both halves: its updates, and what they cost in pairs that it would only score."""
 
     member: CrossEncoderConfig
     updates: int
-    pairs: float
+    passes: float
 
 
 def teacher_fitted(address: str, config: Config, load: Workload) -> TeacherFitted | None:
@@ -191,7 +193,7 @@ def teacher_fitted(address: str, config: Config, load: Workload) -> TeacherFitte
         ceil(load.train / len(HALVES)), member.fit.epochs, LISTS_PER_BATCH * BATCHES_PER_UPDATE
     )
     pairs = load.train * member.fit.epochs * min(member.fit.candidates, list_length(config, load))
-    return TeacherFitted(member, updates, pairs)
+    return TeacherFitted(member, updates, FORWARD_AND_BACK * pairs)
 
 
 def guard_tokens(config: Config, load: Workload) -> float:

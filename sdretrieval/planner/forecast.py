@@ -54,8 +54,6 @@ CANNOT_FORECAST = (SdretrievalError, OSError, ValueError, MemoryError, RuntimeEr
 again), or a trial needs more memory than there is (of which torch says RuntimeError)."""
 ONE_MORE_PASS = 1 / 3
 """Of a token's cost in training (forward, and twice as much back): a forward pass."""
-FORWARD_AND_BACK = 2
-"""What a pair costs in fitting a cross-encoder, of which half the layers learn, in forward passes."""
 HOLES = {"train": 1.8, "encode": 2.2}
 """What the process holds over what tensors take in training, and over the peak of a trial of encoding: batches of ever
 other shapes leave holes between them (docs/ablations/speed_and_memory.md)."""
@@ -126,9 +124,8 @@ class Forecast:
         """How long, how much memory, and of how much of the run that is said."""
         others = [one.took for one in self.stages.values() if one.seconds is None]  # not predicted
         timed = [seconds for seconds in others if seconds is not None]
-        words = f"about {readable_seconds(self.seconds)}, {readable_bytes(self.peak_bytes)} of memory"
-        if self.device_bytes:
-            words += f" and {readable_bytes(self.device_bytes)} on the GPU"
+        on_gpu = f" and {readable_bytes(self.device_bytes)} on the GPU" if self.device_bytes else ""
+        words = f"about {readable_seconds(self.seconds)}, {readable_bytes(self.peak_bytes)} of memory{on_gpu}"
         parts = []
         if predicted := len(self.stages) - len(others):
             parts.append(f"{predicted} predicted, those that encode, read pairs or train")
@@ -202,7 +199,7 @@ def _predict(stage: Planned, trials: Trials, kept: float) -> Prediction:
         works.append(held)
     elif name == "fit" and amount:
         if teacher := teacher_fitted(address, config, load):
-            seconds = teacher.pairs * FORWARD_AND_BACK * trials.reading(teacher.member)["seconds_per_pair"]
+            seconds = teacher.passes * trials.reading(teacher.member)["seconds_per_pair"]
         elif tokens := fitting(address, config, load).tokens:  # all layers, at most; the others take a minute or two
             seconds = tokens * trials.training()["seconds_per_token"]
     elif pairs := pairs_read(address, config, load):
@@ -382,10 +379,8 @@ def _given_up(config: Config, now: Config) -> list[GivenUp]:
 
 def _too_much(forecast: Forecast, budget: Budget, given_up: list[GivenUp]) -> str:
     late = budget.late(forecast)
-    amounts = {
-        address: (one.seconds or 0) if late else max(one.peak_bytes or 0, one.device_bytes or 0)
-        for address, one in forecast.stages.items()
-    }
+    held = {address: max(one.peak_bytes or 0, one.device_bytes or 0) for address, one in forecast.stages.items()}
+    amounts = {address: one.seconds or 0 for address, one in forecast.stages.items()} if late else held
     readable: Callable[[Any], str] = readable_seconds if late else readable_bytes
     largest = sorted(amounts.items(), key=lambda one: -one[1])[:4]
     most = ", ".join(f"{address} {readable(amount)}" for address, amount in largest)

@@ -35,8 +35,8 @@ HALVES = ("first", "second")
 """Folders of the two models: plain sentence-transformers cross-encoders."""
 LEARNED = "learned_by_first.json"
 """Ids of the queries that the first model has learned."""
-LISTS_PER_BATCH, BATCHES_PER_UPDATE = 4, 4
-"""An update has 16 queries. A batch holds few of them: each brings several documents, and each of these the query."""
+LISTS_PER_BATCH, BATCHES_PER_UPDATE = 4, 2
+"""An update has 8 queries. A batch holds few of them: each brings several documents, and each of these the query."""
 CHECKPOINTS = 5
 """Of each half."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,19 +36,19 @@ def test_it_learns_each_half_apart_and_scores_no_query_that_it_has_learned(
     predicted = forecast_config(config, runs=finished_copy).forecast.stages[ADDRESS]
     assert predicted.amount is not None and predicted.seconds is not None
 
-    real, made = fit_teacher.fit_half, []
+    real, made = fit_teacher.fit_model, []
 
-    def killed(*arguments: object) -> None:
-        made.append(arguments[5])
+    def killed(*arguments: Any, **settings: Any) -> None:
+        made.append(arguments[3].name)
         if len(made) == 2:
             raise KeyboardInterrupt
-        real(*arguments)  # type: ignore[arg-type]
+        real(*arguments, **settings)
 
-    monkeypatch.setattr(fit_teacher, "fit_half", killed)
+    monkeypatch.setattr(fit_teacher, "fit_model", killed)
     with pytest.raises(KeyboardInterrupt):
         run_config(config, runs=finished_copy, until=ADDRESS)
     run_config(config, runs=finished_copy, until="1/targets")
-    assert made == ["first", "second", "second"], "what was finished is kept"
+    assert made == ["fitting_first", "fitting_second", "fitting_second"], "what was finished is kept"
 
     run = finished_copy / "tiny"
     (fitted,) = [one for one in ledger_of(run) if one["stage"] == ADDRESS]
