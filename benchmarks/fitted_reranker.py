@@ -1,207 +1,286 @@
-"""Does a cross-encoder that is fitted to the corpus before it teaches rank better?
+"""A cross-encoder that learns the train judgements before it teaches: what does it learn, and what does a student?
 
-    python -m benchmarks.fitted_reranker DATA/COLLECTION --vectors FOLDER --reranker MODEL [--queries N] [--rates a,b]
+    python -m benchmarks.fitted_reranker DATA/COLLECTION --vectors FOLDER --reranker MODEL --out OUT [--queries N]
+        [--rate R] [--epochs E] [--candidates C] [--tokens T]
 
-FOLDER as in benchmarks/mixing.py. The reranker, a BERT, learns from lists of a known positive and others that
-all-MiniLM-L6-v2 finds, by the softmax over the list: from labels, and without labels from even z-scores of the cosines
-and of BM25. Its lower layers are frozen, and their output is kept, so that an epoch costs a CPU minutes. Prints nDCG@10
-of dev queries, whose best 15 are reranked by the cross-encoder, alone and mixed evenly with the cosines, after each
-epoch, and the difference to the reranker as it was, with its p (paired, not adjusted).
+FOLDER as in `benchmarks.mixing`. Two models are fitted as a run does it (`teacher.fit`), each to one half of N train
+queries, on lists that all-MiniLM-L6-v2 and BM25 find. Prints three tables. First, nDCG@10 of some dev queries whose
+best 10 the first model reranks, alone and mixed with cosines and BM25, with the difference to the model as it was.
+Second, how it ranks train queries' lists of 6: as it was, by the model that has learned a query's judgements (in fold),
+by the other (out of fold). Third, what a student keeps: an adapter of queries and documents, 100 updates of 128
+queries, that follows teachers over these lists, with and without labels (InfoNCE over the batch, weight 2); nDCG@10
+over all documents, three seeds, with the difference to the row above all others that has one.
+
+Everything dear is kept in OUT: a second call goes on where the first was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
 
-from benchmarks.mixing import MEASURE, SEED, load_vectors
+from benchmarks.lexical_half import ndcg
+from benchmarks.mixing import load_vectors
 from benchmarks.served_scores import STUDENT, z_scores
 from sdretrieval.corpus.sources import open_corpus
 from sdretrieval.corpus.text import hash_rank
 from sdretrieval.corpus.types import Corpus
-from sdretrieval.encode.batches import budget_batches
-from sdretrieval.evaluation import evaluate, paired_test
-from sdretrieval.ragged import Array
+from sdretrieval.evaluation import paired_test
+from sdretrieval.mining.candidates import FIELDS, Candidates
+from sdretrieval.ragged import Array, Ragged
+from sdretrieval.stages.fit_teacher import fit_model
 from sdretrieval.stages.lexical import build_lexical
-from sdretrieval.teachers.cross_encoder import load_cross_encoder
+from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
+from sdretrieval.teachers.pairs import PairCache
 
-DEPTH, TOKENS, LISTS_AT_ONCE, TEACHER_TEMPERATURE = 15, 96, 16, 0.5
-
-
-class Halves:
-    """A BERT reranker in two: `lower` layers whose output is kept, and the rest, which learns."""
-
-    def __init__(self, reranker: str, frozen: int) -> None:
-        model, _ = load_cross_encoder(reranker, max_tokens=TOKENS, device="cpu")
-        self.network: Any = model.model
-        self.tokenizer, self.frozen = model.tokenizer, frozen
-
-    def lower(self, pairs: Sequence[tuple[str, str]]) -> list[Any]:
-        """What the frozen layers make of each pair, bfloat16."""
-        import torch
-
-        encoded = [dict(self.tokenizer(q, d, truncation="only_second", max_length=TOKENS)) for q, d in pairs]
-        lengths = [len(one["input_ids"]) for one in encoded]
-        out: list[Any] = [None] * len(pairs)
-        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-            for batch in budget_batches(lengths, 2048):
-                x = self.tokenizer.pad([encoded[i] for i in batch], return_tensors="pt")
-                states = self.network.bert.embeddings(x["input_ids"], token_type_ids=x["token_type_ids"])
-                states = self._through(states, x["attention_mask"], slice(0, self.frozen))
-                for row, i in enumerate(batch.tolist()):
-                    out[i] = states[row, : lengths[i]].bfloat16().clone()
-        return out
-
-    def upper(self, kept: Sequence[Any]) -> Any:
-        """Logits of pairs from what `lower` made of them."""
-        import torch
-
-        states = torch.nn.utils.rnn.pad_sequence([one.float() for one in kept], batch_first=True)
-        mask = torch.nn.utils.rnn.pad_sequence([torch.ones(len(one)) for one in kept], batch_first=True)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            states = self._through(states, mask, slice(self.frozen, None))
-            return self.network.classifier(self.network.bert.pooler(states)).float()[:, 0]
-
-    def _through(self, states: Any, mask: Any, layers: slice) -> Any:
-        blocked = (1 - mask[:, None, None, :].float()) * -1e4
-        for layer in self.network.bert.encoder.layer[layers]:
-            states = layer(states, blocked.to(states.dtype))
-            states = states[0] if isinstance(states, tuple) else states
-        return states
-
-    def learning(self) -> list[Any]:
-        """The parameters of the upper half."""
-        bert = self.network.bert
-        parts = (*bert.encoder.layer[self.frozen :], bert.pooler, self.network.classifier)
-        return [parameter for part in parts for parameter in part.parameters()]
-
-    def fit(self, kept: Sequence[Any], targets_LC: Array, rate: float, epochs: int) -> Iterator[int]:
-        """Learn the targets of lists, of which `kept` holds the pairs one after another; yields after each epoch."""
-        import torch
-
-        parameters, chance = self.learning(), np.random.default_rng(SEED)
-        torch.manual_seed(SEED)
-        lists, width = targets_LC.shape
-        optimizer = torch.optim.AdamW(parameters, lr=rate)
-        steps = epochs * -(-lists // LISTS_AT_ONCE)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps + 1, pct_start=0.1)
-        for epoch in range(epochs):
-            self.network.train()
-            order = chance.permutation(lists)
-            for start in range(0, lists, LISTS_AT_ONCE):
-                some = order[start : start + LISTS_AT_ONCE]
-                logits = self.upper([kept[i * width + j] for i in some for j in range(width)]).reshape(-1, width)
-                target = torch.from_numpy(targets_LC[some])
-                loss = -(target * logits.log_softmax(1)).sum(1).mean()
-                optimizer.zero_grad()
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-                optimizer.step()
-                schedule.step()
-            yield epoch + 1
+SEED, LISTED, DEV, DEPTH = 13, 6, 100, 10
+UPDATES, RATE, BATCH, TEMPERATURE, LIST_TEMPERATURE = 100, 1e-3, 128, 0.05, 0.5
 
 
-def sample(corpus: Corpus, split: str, count: int) -> list[int]:
-    """Rows of some queries of a split."""
-    return sorted(corpus.split_rows(split), key=lambda row: hash_rank(SEED, corpus.query_ids[row]))[:count]
+@dataclass(frozen=True)
+class Case:
+    """A collection, with train queries (Q) and, of each, its labels and a list of `LISTED` documents, a label first."""
+
+    corpus: Corpus
+    documents_ND: Array
+    all_QD: Array
+    train: list[int]
+    labels: list[list[int]]
+    lists_QL: Array
+    dev: list[int]
+    shown: Array
+    words_QN: Array
+    """BM25's scores of the train queries."""
+    dev_words_QK: Array
 
 
-def measure(folder: Path, vectors: Path, reranker: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
-    """Rows: what it learned from, rate, epoch, nDCG@10 alone and mixed, differences to the reranker as it was, p."""
-    import torch
+def relevant(corpus: Corpus, split: str, row: int) -> list[int]:
+    """Rows of a query's relevant documents."""
+    place, grades = corpus.document_row, corpus.qrels[split][corpus.query_ids[row]]
+    return sorted(place[document] for document, grade in grades.items() if grade > 0 and document in place)
 
+
+def load(folder: Path, vectors: Path, queries: int) -> Case:
+    """Lists are a label, and others by the even mixture of cosines and BM25: half the best, half from the first 40."""
     corpus = open_corpus(str(folder))
-    documents_ND, queries_QD = load_vectors(corpus, STUDENT, vectors / STUDENT / folder.name)
-    train, dev, chance = (
-        sample(corpus, "train", asked.queries),
-        sample(corpus, "dev", asked.dev),
-        np.random.default_rng(0),
+    documents_ND, all_QD = (np.array(one) for one in load_vectors(corpus, STUDENT, vectors / STUDENT / folder.name))
+    drawn = {
+        split: sorted(corpus.split_rows(split), key=lambda row: hash_rank(SEED, corpus.query_ids[row]))
+        for split in ("train", "dev")
+        if split in corpus.qrels
+    }
+    train = [row for row in drawn["train"] if relevant(corpus, "train", row)]
+    if "dev" not in drawn:
+        drawn["dev"], train = train[-len(train) // 5 :], train[: -len(train) // 5]
+    train, dev = train[:queries], drawn["dev"][:DEV]
+    index, chance = build_lexical(corpus.document_texts(), False, "english"), np.random.default_rng(SEED)
+    words_QN, dev_QN = (
+        np.asarray(index.scores(corpus.query_texts(rows), range(index.count)), dtype=np.float32)
+        for rows in (train, dev)
     )
-
-    def best(row: int, count: int) -> list[int]:
-        return np.argsort(-(documents_ND @ queries_QD[row]), kind="stable")[:count].tolist()
-
     lists = []
-    for row in train:
-        positives = corpus.positives("train", row)
-        others = [one for one in best(row, 20) if one not in positives]
-        lists.append([positives[0], *chance.choice(others, asked.candidates - 1, replace=False).tolist()])
-    texts = corpus.query_texts()
-    halves, shown = Halves(reranker, asked.frozen), {row: best(row, DEPTH) for row in dev}
-    pairs = [(texts[row], corpus.document_text(one)) for row, of in zip(train, lists, strict=True) for one in of]
-    kept = halves.lower(pairs)
-    kept_dev = halves.lower([(texts[row], corpus.document_text(one)) for row in dev for one in shown[row]])
-    cosine_QK = z_scores(np.stack([documents_ND[shown[row]] @ queries_QD[row] for row in dev]))
-
-    def by_query(logits_QK: Array) -> tuple[Mapping[str, float], Mapping[str, float]]:
-        found = []
-        for scores_QK in (logits_QK, z_scores(logits_QK) + cosine_QK):
-            run = {
-                corpus.query_ids[row]: dict(
-                    zip(map(corpus.document_ids.__getitem__, shown[row]), of.tolist(), strict=True)
-                )
-                for row, of in zip(dev, scores_QK, strict=True)
-            }
-            found.append(evaluate({q: corpus.qrels["dev"][q] for q in run}, run, [MEASURE]).of(MEASURE))
-        return found[0], found[1]
-
-    def logits() -> Array:
-        halves.network.eval()
-        with torch.inference_mode():
-            blocks = [halves.upper(kept_dev[start : start + 60]).numpy() for start in range(0, len(kept_dev), 60)]
-        return np.concatenate(blocks).reshape(len(dev), DEPTH)
-
-    before, own = halves.network.state_dict(), by_query(logits())
-    before = {name: weights.clone() for name, weights in before.items()}
-    hard_LC = np.zeros((len(lists), asked.candidates), dtype=np.float32)
-    hard_LC[:, 0] = 1
-    teachers = {"labels": hard_LC, "cosines + BM25": soft_targets(corpus, documents_ND, queries_QD, train, lists)}
-    out = [row_of("as it was", 0.0, 0, own, own)]
-    for name, targets_LC in teachers.items():
-        for rate in asked.rates if name == "labels" else asked.rates[:1]:
-            halves.network.load_state_dict(before)
-            for epoch in halves.fit(kept, targets_LC, rate, asked.epochs):
-                out.append(row_of(name, rate, epoch, by_query(logits()), own))
-                print(table(out[-1:]).splitlines()[-1], flush=True)
-    return out
+    for q, row in enumerate(train):
+        labels = relevant(corpus, "train", row)
+        mixed_N = z_scores(np.stack([documents_ND @ all_QD[row], words_QN[q]])).sum(0)
+        others = [one for one in np.argsort(-mixed_N, kind="stable")[:40].tolist() if one not in labels]
+        half = LISTED // 2
+        lists.append([labels[0], *others[:half], *chance.choice(others[half:], LISTED - half - 1, replace=False)])
+    shown = np.stack([np.argsort(-(documents_ND @ all_QD[row]), kind="stable")[:DEPTH] for row in dev])
+    return Case(
+        corpus, documents_ND, all_QD, train, [relevant(corpus, "train", row) for row in train],
+        np.asarray(lists, dtype=np.int64), dev, shown, words_QN, np.take_along_axis(dev_QN, shown, axis=1),
+    )  # fmt: skip
 
 
-def soft_targets(
-    corpus: Corpus, documents_ND: Array, queries_QD: Array, rows: Sequence[int], lists: Sequence[Sequence[int]]
-) -> Array:
-    """Softmax of the even mixture of both z-scores over each list."""
-    index, texts = build_lexical(corpus.document_texts(), False, "english"), corpus.query_texts(list(rows))
-    hits = index.search(texts, min(200, len(corpus.documents)))
-    words = [dict(zip(r.tolist(), s.tolist(), strict=True)) for r, s in zip(*hits, strict=True)]
-    lexical_LC = np.asarray([[found.get(one, 0.0) for one in of] for found, of in zip(words, lists, strict=True)])
-    cosine_LC = np.stack([documents_ND[list(of)] @ queries_QD[row] for row, of in zip(rows, lists, strict=True)])
-    mixed_LC = (z_scores(cosine_LC) + z_scores(lexical_LC)) / 2 / TEACHER_TEMPERATURE
-    weights_LC = np.exp(mixed_LC - mixed_LC.max(axis=1, keepdims=True))
-    return np.asarray(weights_LC / weights_LC.sum(axis=1, keepdims=True), dtype=np.float32)
+class Reranker:
+    """The model as it was, and fitted to each half of the train queries."""
+
+    def __init__(self, case: Case, asked: argparse.Namespace) -> None:
+        self.case, self.asked = case, asked
+        self.second_Q = np.arange(len(case.train)) % 2 == 1  # they come in a random order
+
+    def folder(self, half: int) -> Path:
+        """Of one half's model, fitted now if it was not."""
+        asked, case = self.asked, self.case
+        name = f"{Path(asked.reranker).name}-{asked.queries}-{asked.candidates}-{asked.rate:g}-{asked.epochs:g}"
+        folder = asked.out / f"{name}-{asked.tokens}" / f"half{half}"
+        if not (folder / "student").exists():
+            chosen = np.flatnonzero(self.second_Q == bool(half))
+            rows = Ragged.of(case.lists_QL[chosen].tolist(), np.int64)
+            labels = [np.isin(case.lists_QL[q], case.labels[q]) for q in chosen]
+            fields = {name: rows.with_values(np.zeros(len(rows.values_T), kind)) for name, kind in FIELDS.items()}
+            fields |= {"rows": rows, "positive": Ragged.of(labels, np.bool_)}
+            lists = Candidates(np.asarray(case.train, dtype=np.int64)[chosen], **fields)
+            model, _ = load_cross_encoder(asked.reranker, max_tokens=asked.tokens, device="cpu")
+            fit_model(
+                model, case.corpus, lists, folder, epochs=asked.epochs, learning_rate=asked.rate,
+                candidates=asked.candidates, max_tokens=asked.tokens, precision="bfloat16", seed=SEED,
+            )  # fmt: skip
+        return folder / "student"
+
+    def scores(self, half: int | None, rows: Sequence[int], lists_QL: Array) -> Array:
+        """Logits by one half's model, or by the model as it was."""
+        model, digest = load_cross_encoder(
+            self.asked.reranker if half is None else str(self.folder(half)), max_tokens=self.asked.tokens, device="cpu"
+        )
+        texts, documents = self.case.corpus.query_texts(), self.case.corpus.document_texts()
+        teacher = CrossEncoderTeacher(
+            model, name="reranker", query_text=texts.__getitem__, document_text=documents.__getitem__,
+            cache=PairCache(self.asked.out / f"pairs-{digest}-{self.asked.tokens}"), max_tokens=self.asked.tokens,
+        )  # fmt: skip
+        pairs = [(texts[row], documents[int(one)]) for row, of in zip(rows, lists_QL, strict=True) for one in of]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return teacher.score_texts(pairs).reshape(lists_QL.shape)
 
 
-def row_of(name: str, rate: float, epoch: int, found: Any, own: Any) -> dict[str, Any]:
-    """Figures alone and mixed."""
-    row: dict[str, Any] = {"from": name, "rate": rate, "epoch": epoch}
-    for way, mine, theirs in zip(("alone", "mixed"), found, own, strict=True):
-        test = paired_test(mine, theirs, SEED, samples=2000)
-        row |= {way: float(np.mean(list(mine.values()))), f"{way}_difference": test.difference, f"{way}_p": test.p}
-    return row
+def gains(case: Case, split: str, rows: Sequence[int], lists_QL: Array) -> Array:
+    """1 for each relevant document of a list."""
+    found = [np.isin(of, relevant(case.corpus, split, row)) for row, of in zip(rows, lists_QL, strict=True)]
+    return np.asarray(found, dtype=np.float32)
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A row each."""
-    lines = ["| learned from | rate | epoch | alone | | p | mixed with the student | | p |", "|---" * 9 + "|"]
-    for row in rows:
-        cells = [
-            f"{row[way]:.4f} | {row[f'{way}_difference']:+.4f} | {row[f'{way}_p']:.3f}" for way in ("alone", "mixed")
-        ]
-        lines.append(f"| {row['from']} | {row['rate']:g} | {row['epoch']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def as_values(values: Array) -> dict[str, float]:
+    """By query, as the paired test takes them."""
+    return {str(q): float(value) for q, value in enumerate(values)}
+
+
+def ranked(scores_QL: Array, gain_QL: Array) -> Array:
+    """nDCG of short lists."""
+    more = ((0, 0), (0, 12 - scores_QL.shape[1]))
+    return np.asarray(ndcg(np.pad(scores_QL, more, constant_values=scores_QL.min() - 1), np.pad(gain_QL, more)))
+
+
+def on_dev(case: Case, reranker: Reranker) -> Iterator[str]:
+    """The first table. A relevant document that is not among the best counts in the ideal order."""
+    split = "dev" if "dev" in case.corpus.qrels else "train"
+    gain_QK, all_relevant = (
+        gains(case, split, case.dev, case.shown),
+        [relevant(case.corpus, split, r) for r in case.dev],
+    )
+    missing = max(map(len, all_relevant))
+    padded = np.concatenate([gain_QK, np.zeros((len(case.dev), missing), dtype=np.float32)], axis=1)
+    for q, of in enumerate(all_relevant):
+        padded[q, DEPTH : DEPTH + len(of) - int(gain_QK[q].sum())] = 1
+    cosines = z_scores(
+        np.stack([case.documents_ND[of] @ case.all_QD[r] for r, of in zip(case.dev, case.shown, strict=True)])
+    )
+    words = z_scores(case.dev_words_QK)
+
+    def measured(scores_QK: Array) -> Array:
+        low = np.full((len(scores_QK), missing), scores_QK.min() - 1)
+        return np.asarray(ndcg(np.concatenate([scores_QK, low], axis=1), padded))
+
+    before: dict[str, Array] = {}
+    yield "| model | alone | p | with cosines and BM25 | p |\n|---|---|---|---|---|"
+    untaught = [f"{measured(one).mean():.4f} | " for one in (cosines, cosines + words)]
+    yield f"| (cosines; cosines and BM25) | {' | '.join(untaught)} |"
+    for half in (None, 0):
+        logits = reranker.scores(half, case.dev, case.shown)
+        cells = []
+        for way, scores_QK in (("alone", logits), ("mixed", 2 * z_scores(logits) + cosines + words)):
+            values = measured(scores_QK)
+            test = paired_test(as_values(values), as_values(before.setdefault(way, values)), SEED, samples=2000)
+            cells.append(f"{values.mean():.4f} ({test.difference:+.4f}) | {test.p:.3f}")
+        yield f"| {'as it was' if half is None else 'fitted to one half'} | {' | '.join(cells)} |"
+
+
+def by_fold(case: Case, reranker: Reranker) -> dict[str, Array]:
+    """Logits of the train lists: as it was, in fold, out of fold."""
+    both = [reranker.scores(half, case.train, case.lists_QL) for half in (0, 1)]
+    second_Q1 = reranker.second_Q[:, None]
+    return {
+        "as it was": reranker.scores(None, case.train, case.lists_QL),
+        "in fold": np.where(second_Q1, both[1], both[0]),
+        "out of fold": np.where(second_Q1, both[0], both[1]),
+    }
+
+
+def on_train(case: Case, logits: Mapping[str, Array]) -> Iterator[str]:
+    """The second table: nDCG of the lists, and the share of the softmax that is on labels."""
+    gain_QL = gains(case, "train", case.train, case.lists_QL)
+    yield "| model | nDCG of the lists | label first | softmax on labels, mean | above 0.9 |\n|---|---|---|---|---|"
+    for name, logits_QL in logits.items():
+        share = (torch.from_numpy(logits_QL).softmax(1).numpy() * gain_QL).sum(1)
+        first = gain_QL[np.arange(len(gain_QL)), logits_QL.argmax(1)].mean()
+        cells = [f"{ranked(logits_QL, gain_QL).mean():.4f}", f"{first:.2f}", f"{share.mean():.3f}"]
+        yield f"| {name} | {' | '.join(cells)} | {(share > 0.9).mean():.2f} |"
+
+
+def targets(case: Case, logits: Mapping[str, Array]) -> dict[str, Tensor | None]:
+    """Distributions over the lists: even mixtures of z-scores, as `targets.calibrate: zscore` makes them."""
+    cosines = np.stack(
+        [case.documents_ND[of] @ case.all_QD[r] for r, of in zip(case.train, case.lists_QL, strict=True)]
+    )
+    own = z_scores(cosines) + z_scores(np.take_along_axis(case.words_QN, case.lists_QL, axis=1))
+    mixed = {"cosines and BM25": own / 2}
+    for name, logits_QL in logits.items():
+        mixed[f"cross-encoder {name}"] = z_scores(logits_QL)
+        mixed[f"all three, {name}"] = (own + 2 * z_scores(logits_QL)) / 4
+    soft = {name: (torch.from_numpy(one) / LIST_TEMPERATURE).softmax(1).float() for name, one in mixed.items()}
+    return {"nothing": None, **soft}
+
+
+def student(case: Case, target_QL: Tensor | None, labels: bool, seed: int) -> Tensor:
+    """The map (D, D) of queries and documents."""
+    chance, documents_ND = np.random.default_rng(seed), torch.from_numpy(case.documents_ND)
+    queries_QD = torch.from_numpy(case.all_QD[case.train])
+    map_DD = torch.eye(documents_ND.shape[1], requires_grad=True)
+    optimiser, warm, order = torch.optim.Adam([map_DD], lr=RATE), UPDATES // 10 + 1, []
+    for number in range(UPDATES):
+        while len(order) < BATCH:
+            order += chance.permutation(len(case.train)).tolist()
+        chosen, order = np.asarray(order[:BATCH]), order[BATCH:]
+        optimiser.param_groups[0]["lr"] = RATE * min((number + 1) / warm, (UPDATES - number) / (UPDATES - warm))
+        rows, where = np.unique(case.lists_QL[chosen], return_inverse=True)
+        mapped_MD = normalize(documents_ND[rows] @ map_DD, dim=1)
+        logits_BM = normalize(queries_QD[chosen] @ map_DD, dim=1) @ mapped_MD.T / TEMPERATURE
+        loss = torch.zeros(())
+        if target_QL is not None:
+            lists_BL = logits_BM.gather(1, torch.from_numpy(where.reshape(len(chosen), -1)))
+            loss = loss - (target_QL[chosen] * lists_BL.log_softmax(1)).sum(1).mean()
+        if labels:
+            known_BM = torch.from_numpy(np.stack([np.isin(rows, case.labels[q]) for q in chosen]))
+            loss = (
+                loss + 2 * (logits_BM.logsumexp(1) - logits_BM.masked_fill(~known_BM, -torch.inf).logsumexp(1)).mean()
+            )
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return map_DD.detach()
+
+
+def on_students(case: Case, logits: Mapping[str, Array], splits: Sequence[str]) -> Iterator[str]:
+    """The third table."""
+    names = [f"{split}, {what}" for what in ("teacher alone", "with labels") for split in splits]
+    yield f"| teacher | {' | '.join(names)} |\n|{'---|' * (len(names) + 1)}"
+    documents_ND, against = torch.from_numpy(case.documents_ND), {}
+    for name, target_QL in targets(case, logits).items():
+        cells = []
+        for labels in (False, True):
+            if target_QL is None and not labels:
+                cells += [""] * len(splits)
+                continue
+            maps = [student(case, target_QL, labels, seed) for seed in range(SEED, SEED + 3)]
+            for split in splits:
+                rows = case.corpus.split_rows(split)
+                gain_QN = np.zeros((len(rows), len(documents_ND)), dtype=np.float32)
+                for q, row in enumerate(rows):
+                    gain_QN[q, relevant(case.corpus, split, row)] = 1
+                asked_QD = torch.from_numpy(case.all_QD[rows])
+                scores = [normalize(asked_QD @ m, dim=1) @ normalize(documents_ND @ m, dim=1).T for m in maps]
+                values = np.mean([ndcg(one.numpy(), gain_QN) for one in scores], axis=0)
+                test = paired_test(as_values(values), as_values(against.setdefault((split, labels), values)), SEED)
+                p = "" if target_QL is None else f" ({test.difference:+.4f}, p {test.p:.2g})"
+                cells.append(f"{values.mean():.4f}{p}")
+        yield f"| {name} | {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -210,14 +289,23 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--vectors", type=Path, required=True)
     parser.add_argument("--reranker", required=True)
-    parser.add_argument("--queries", type=int, default=250)
-    parser.add_argument("--dev", type=int, default=120)
-    parser.add_argument("--candidates", type=int, default=6)
-    parser.add_argument("--frozen", type=int, default=9)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--rates", type=lambda text: [float(one) for one in text.split(",")], default=[1e-4, 3e-4])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--rate", type=float, default=1e-4)
+    parser.add_argument("--epochs", type=float, default=1.0)
+    parser.add_argument("--candidates", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--splits", default="dev,test")
     asked = parser.parse_args()
-    print(table(measure(asked.data, asked.vectors, asked.reranker, asked)))
+    case: Any = load(asked.data, asked.vectors, asked.queries)
+    reranker = Reranker(case, asked)
+    for line in on_dev(case, reranker):
+        print(line, flush=True)
+    logits = by_fold(case, reranker)
+    for part in (on_train(case, logits), on_students(case, logits, asked.splits.split(","))):
+        print()
+        for line in part:
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

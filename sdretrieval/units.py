@@ -95,7 +95,9 @@ SHOWN_COUNTS: dict[str, dict[str, str]] = {
         "lists": "{:,} lists", "temperature": "temperature {:.3g}",
     },
     "train": {"updates": "{:,} updates", "queries": "{:,} queries seen"},
-    "fit": {"updates": "{:,} updates", "queries": "{:,} texts seen"},
+    "fit": {
+        "judged_queries": "{:,} judged queries", "updates": "{:,} updates", "queries": "{:,} texts seen",
+    },
     "cost": {"dims": "{} dims", "queries_times": "a query {:.1f} times as fast"},
     "merge": {"share": "{:.0%} of the new weights"},
     "precision": {"train": "train in {}", "encode": "encode in {}"},

@@ -222,22 +222,25 @@ def test_log_odds_give_back_what_a_sigmoid_took(tiny_corpus: Path, tiny_cross_en
     assert "| the reranker's scores | tiny (24) |" in served_scores.table(rows)
 
 
-def test_a_reranker_in_two_halves_is_the_reranker_and_learns(
-    tiny_corpus: Path, tiny_cross_encoder: Path, tmp_path: Path
+def test_a_fitted_reranker_is_measured_in_fold_and_out_of_fold(
+    tiny_corpus: Path, tiny_cross_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    halves = fitted_reranker.Halves(str(tiny_cross_encoder), 1)
-    pairs = [("where is the mast?", "the mast is near bergen"), ("oven", "dough " * 20)]
-    found = halves.upper(halves.lower(pairs)).detach().numpy()
-    tokens = halves.tokenizer(*map(list, zip(*pairs, strict=True)), padding=True, return_tensors="pt")
-    with torch.inference_mode():
-        np.testing.assert_allclose(found, halves.network(**tokens).logits[:, 0].numpy(), atol=3e-3)
+    monkeypatch.setattr(fitted_reranker, "UPDATES", 2)
+    monkeypatch.setattr(fitted_reranker, "BATCH", 12)
     write_random_vectors(tiny_corpus, tmp_path / served_scores.STUDENT / tiny_corpus.name)
-    asked = Namespace(queries=16, dev=8, candidates=4, frozen=1, epochs=2, rates=[1e-3])
-    rows = fitted_reranker.measure(tiny_corpus, tmp_path, str(tiny_cross_encoder), asked)
-    assert [(row["from"], row["epoch"]) for row in rows[1:]] == [
-        (name, epoch) for name in ("labels", "cosines + BM25") for epoch in (1, 2)
-    ]
-    assert rows[0]["alone_difference"] == 0 and "| labels | 0.001 | 2 |" in fitted_reranker.table(rows)
+    asked = Namespace(
+        reranker=str(tiny_cross_encoder), out=tmp_path, queries=12, rate=1e-2, epochs=4, candidates=4, tokens=48
+    )
+    case = fitted_reranker.load(tiny_corpus, tmp_path, asked.queries)
+    reranker = fitted_reranker.Reranker(case, asked)
+    logits = fitted_reranker.by_fold(case, reranker)
+    both = [reranker.scores(half, case.train, case.lists_QL) for half in (0, 1)]
+    np.testing.assert_array_equal(logits["in fold"][1::2], both[1][1::2])
+    np.testing.assert_array_equal(logits["out of fold"][1::2], both[0][1::2])
+    assert [line.split(" | ")[0] for line in fitted_reranker.on_dev(case, reranker)][1:] == [
+        "| (cosines; cosines and BM25)", "| as it was", "| fitted to one half",
+    ]  # fmt: skip
+    assert sum("in fold" in line for line in fitted_reranker.on_students(case, logits, ["dev"])) == 2
 
 
 def test_a_lexical_half_brings_bm25_to_vectors_that_know_nothing(tiny_corpus: Path, tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ def _teacher(config: Config) -> Iterator[Conflict]:
             yield from _gaps(member.view, f"{prefix}.view", config.student.max_tokens)
         if isinstance(member, CrossEncoderConfig):
             yield from _cross_encoder_view(member, prefix)
+            yield from _fit(member, prefix, config)
     yield from _weights([member.weight for member in members], prefixes)
 
 
@@ -129,6 +130,21 @@ def _cross_encoder_view(member: CrossEncoderConfig, prefix: str) -> Iterator[Con
         yield Conflict((f"{prefix}.view.max_tokens", f"{prefix}.max_tokens"), text)
         return
     yield from _gaps(member.view, f"{prefix}.view", member.max_tokens)
+
+
+def _fit(member: CrossEncoderConfig, prefix: str, config: Config) -> Iterator[Conflict]:
+    """What a cross-encoder learns from: people's judgements, in the lists that were mined."""
+    if member.fit is None:
+        return
+    if not config.corpus.labels and config.corpus.verdicts is None:
+        text = (
+            "a cross-encoder learns from train judgements, and corpus.labels is false; expected corpus.labels: true, "
+            "or null"
+        )
+        yield Conflict((f"{prefix}.fit", "corpus.labels"), text)
+    if member.fit.candidates > config.mine.keep:
+        text = f"found {member.fit.candidates}; expected at most mine.keep ({config.mine.keep}), a list's length"
+        yield Conflict((f"{prefix}.fit.candidates", "mine.keep"), text)
 
 
 def _gaps(view: ViewConfig, path: str, student_tokens: int) -> Iterator[Conflict]:

@@ -32,6 +32,16 @@ class ViewConfig(Section):
     )
 
 
+class FitConfig(Section):
+    """How a cross-encoder learns the train judgements before it teaches."""
+
+    epochs: Number = identity("passes over the judged train queries", 1.0, gt=0, le=10_000)
+    learning_rate: Number = identity("highest learning rate", 5e-5, gt=0, le=1000)
+    candidates: int = identity(
+        "documents of a query's list that it compares, known positives among them", 6, ge=2, le=MOST
+    )
+
+
 class CrossEncoderConfig(Section):
     """A model that reads query and document together."""
 
@@ -39,6 +49,10 @@ class CrossEncoderConfig(Section):
     model: str = identity("hub id or folder of a cross-encoder", min_length=1)
     max_tokens: int = identity("tokens of query and document together", 512, ge=8, le=MOST)
     view: ViewConfig = identity("what part of a document it sees", ViewConfig())
+    fit: FitConfig | None = identity(
+        "it learns the train judgements first, and scores no query whose judgements it has learned; null: as it is",
+        None,
+    )
     trust_remote_code: bool = identity("whether code that comes with the model may run", False)
     batch_tokens: int | None = cost(
         "most tokens in a batch of scoring, padding included; null chooses", None, ge=1, le=MOST_TEXTS

@@ -8,7 +8,7 @@ from math import ceil
 from typing import Any, NamedTuple
 
 from sdretrieval.chat import Cost, ServedModel
-from sdretrieval.config import Config, DenseConfig, EmaConfig, Member, RerankerApiConfig, members_of
+from sdretrieval.config import Config, CrossEncoderConfig, DenseConfig, EmaConfig, Member, RerankerApiConfig, members_of
 from sdretrieval.config.conflicts import member_paths, probes
 from sdretrieval.corpus import find_source
 from sdretrieval.corpus.read.documents.blocks import word_count
@@ -19,6 +19,7 @@ from sdretrieval.stages.collection import SYNTHETIC_TRAIN
 from sdretrieval.stages.corpus import shares_of, split_name, writer_of
 from sdretrieval.stages.evaluate import SMALLER
 from sdretrieval.stages.exits import MOST_TEXTS
+from sdretrieval.stages.fit_teacher import BATCHES_PER_UPDATE, HALVES, LISTS_PER_BATCH
 from sdretrieval.stages.guard import DOCUMENTS as GUARD_DOCUMENTS
 from sdretrieval.stages.guard import QUERIES as GUARD_QUERIES
 from sdretrieval.stages.judge import CHECKED, judges_dev
@@ -40,6 +41,8 @@ from sdretrieval.units import UNITS, Address
 
 SHARED = 0.05
 """Of a batch's documents, those in several of its lists beyond what chance brings: some per cent."""
+FORWARD_AND_BACK = 2
+"""Of a forward pass, where half of the layers learn."""
 BYTES_PER_TOKEN = 4
 """Of English text."""
 
@@ -113,7 +116,8 @@ def amount_of(address: str, config: Config, load: Workload) -> Amount | None:
             per_update = min(config.train.queries_per_batch, max(load.train, 1)) * config.train.gradient_accumulation
             count = count_updates(load.train, epochs, per_update)
         case "fit" if Address.of(address).owner not in [one.name for one in config.exits]:  # which are cut, not fitted
-            count = fitting(address, config, load).updates
+            teacher = teacher_fitted(address, config, load)
+            count = teacher.updates if teacher else fitting(address, config, load).updates
         case _:
             return None
     return Amount(UNITS[name][0], round(count))
@@ -170,6 +174,26 @@ def fitting(address: str, config: Config, load: Workload) -> Fitting:
     read = documents * reader.documents.mean_seen(view, reader.specials) + spans * MEAN_SPAN
     read += queries * reader.queries.mean_seen(reader.query_view, reader.query_specials)
     return Fitting(updates, 0 if cfg.model == STATIC else epochs * read)
+
+
+class TeacherFitted(NamedTuple):
+    """What fits a cross-encoder in both halves: its updates, and what they cost in pairs that it would only score."""
+
+    member: CrossEncoderConfig
+    updates: int
+    passes: float
+
+
+def teacher_fitted(address: str, config: Config, load: Workload) -> TeacherFitted | None:
+    """Of the stage at `address`; None if it fits a smaller student. Every training query is taken to be judged."""
+    member = member_at(address, config)
+    if not isinstance(member, CrossEncoderConfig) or member.fit is None:
+        return None
+    updates = len(HALVES) * count_updates(
+        ceil(load.train / len(HALVES)), member.fit.epochs, LISTS_PER_BATCH * BATCHES_PER_UPDATE
+    )
+    pairs = load.train * member.fit.epochs * min(member.fit.candidates, list_length(config, load))
+    return TeacherFitted(member, updates, FORWARD_AND_BACK * pairs)
 
 
 def guard_tokens(config: Config, load: Workload) -> float:

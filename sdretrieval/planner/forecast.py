@@ -35,6 +35,7 @@ from sdretrieval.planner.amounts import (
     pairs_read,
     predicted_json,
     reused_tokens,
+    teacher_fitted,
     tokens_held,
     tokens_of_update,
 )
@@ -102,9 +103,8 @@ class Forecast:
         """How long, how much memory, and of how much of the run that is said."""
         others = [one.took for one in self.stages.values() if one.seconds is None]  # not predicted
         timed = [seconds for seconds in others if seconds is not None]
-        words = f"about {readable_seconds(self.seconds)}, {readable_bytes(self.peak_bytes)} of memory"
-        if self.device_bytes:
-            words += f" and {readable_bytes(self.device_bytes)} on the GPU"
+        on_gpu = f" and {readable_bytes(self.device_bytes)} on the GPU" if self.device_bytes else ""
+        words = f"about {readable_seconds(self.seconds)}, {readable_bytes(self.peak_bytes)} of memory{on_gpu}"
         parts = []
         if predicted := len(self.stages) - len(others):
             parts.append(f"{predicted} predicted, those that encode, read pairs or train")
@@ -177,7 +177,9 @@ def _predict(stage: Planned, trials: Trials, kept: float) -> Prediction:
         seconds = amount.count * pace
         works.append(held)
     elif name == "fit" and amount:
-        if tokens := fitting(address, config, load).tokens:  # all layers, at most; the others take a minute or two
+        if teacher := teacher_fitted(address, config, load):
+            seconds = teacher.passes * trials.reading(teacher.member)["seconds_per_pair"]
+        elif tokens := fitting(address, config, load).tokens:  # all layers, at most; the others take a minute or two
             seconds = tokens * trials.training()["seconds_per_token"]
     elif pairs_read(address, config, load):
         for member in members_of(config.teacher):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from sdretrieval.config import EmaConfig, members_of
+from sdretrieval.config import CrossEncoderConfig, EmaConfig, members_of
 from sdretrieval.config.conflicts import by_probe, learns_labels, probes
 from sdretrieval.errors import MissingScores, WorkError
 from sdretrieval.evaluation.gate import MERGE_SHARES
@@ -22,6 +22,7 @@ from sdretrieval.stages.evaluate import (
     measure_student,
     measure_teacher,
 )
+from sdretrieval.stages.fit_teacher import fit_teachers
 from sdretrieval.stages.follow import follow, follows
 from sdretrieval.stages.gate import KEPT_OLD, Decision, Generation, gate, say_if_undecidable
 from sdretrieval.stages.guard import forgotten, guarded, measure_guard, sample_guard
@@ -40,7 +41,7 @@ from sdretrieval.stages.run import Run, Weights
 from sdretrieval.stages.score import score
 from sdretrieval.stages.smaller import smaller_students
 from sdretrieval.stages.targets import MixtureWeights, temper
-from sdretrieval.stages.teachers import takes_scores_from_files, teacher_vectors
+from sdretrieval.stages.teachers import Made, takes_scores_from_files, teacher_vectors, vectors_in
 from sdretrieval.stages.tokens import tokenize_texts
 from sdretrieval.stages.train import train
 from sdretrieval.stages.training_inputs import Objective, TrainingInputs
@@ -143,14 +144,21 @@ def encode(base: Base, address: str, student: Weights) -> Vectors:
     return joined(base.run, address, encode_student(base.run, base.collected, base.tokens, address, student), base.half)
 
 
-def base_teacher_vectors(base: Base) -> Mapping[int, Vectors]:
-    """What the members compare in the first generation, when the student is the base."""
-    return teacher_vectors(base.run, base.collection, base.tokens, 1, [base.run.base], base.vectors)
+def made_for_teachers(
+    base: Base, number: int = 1, past: Sequence[Weights] | None = None, vectors: Vectors | None = None
+) -> Made:
+    """What the members need in generation `number`, whose student has these vectors, after the students `past`: by
+    default the first, whose student is the base."""
+    run, collection = base.run, base.collection
+    fits = any(isinstance(one, CrossEncoderConfig) and one.fit for one in members_of(run.config.teacher))
+    fitted = fit_teachers(run, collection, mine_base(base)) if fits else {}
+    of = teacher_vectors(run, collection, base.tokens, number, past or [run.base], vectors or base.vectors)
+    return {**of, **fitted}
 
 
 def probe_base(base: Base, **how: Any) -> Artifact:
     """The configured teachers and their mixtures against the base student, on dev. `how`: see `probe`."""
-    teachers = base_teacher_vectors(base)
+    teachers = made_for_teachers(base)
     return probe(base.run, base.collection, base.lexical, base.vectors, base.index, teachers, **how)
 
 
@@ -188,7 +196,7 @@ def mine_base(base: Base) -> Artifact:
 
 def score_base(base: Base, mined: Artifact) -> Artifact:
     """The members' scores of the first generation's lists."""
-    return score(base.run, base.collection, base.lexical, "1/score", mined, base_teacher_vectors(base))
+    return score(base.run, base.collection, base.lexical, "1/score", mined, made_for_teachers(base))
 
 
 def objective_of(results: Results) -> Objective | None:
@@ -243,7 +251,7 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
     inputs = TrainingInputs(mined)
     if objective == "teacher":
         past = [run.base, *(one.weights for one in results.generations if one.decision not in KEPT_OLD)]
-        teachers = teacher_vectors(run, collection, base.tokens, number, past, vectors)
+        teachers = made_for_teachers(base, number, past, vectors)
         scores = score(run, collection, base.lexical, f"{number}/score", mined, teachers)
         targets = temper(run, collection, f"{number}/targets", mined, scores, weights)
         turned_to = vectors.plain if run.config.train.loss == "embedding" else None
@@ -262,7 +270,7 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
         if inputs.targets is None or results.probe is None or not follows(run.config):
             return None
         return follow(
-            run, collection, base.lexical, f"{owner}/follow", vectors, candidate, index, inputs.teacher_vectors,
+            run, collection, base.lexical, f"{owner}/follow", vectors, candidate, index, inputs.made,
             inputs.targets, weights, results.probe,
         )  # fmt: skip
 
@@ -325,7 +333,8 @@ def train_student(
     by_vectors = run.learns_queries_only or run.learns_adapter_only
     if by_vectors and cfg.generated_queries:
         members = members_of(run.config.teacher)  # an average is the base at first, and has read what they begin with
-        made = [one for n, one in base_teacher_vectors(base).items() if isinstance(members[n], EmaConfig)]
+        averages = [n for n, member in enumerate(members) if isinstance(member, EmaConfig)]
+        made = [vectors_in(made_for_teachers(base), n) for n in averages]
         query_removed = encode_query_removed(run, base.tokens, made)
     kept = (base.vectors.plain, query_removed) if by_vectors else (None, None)
     return train(
@@ -336,7 +345,7 @@ def train_student(
 
 def measure_base_teacher(results: Results) -> System:
     """The teacher reranking the base student's own top documents."""
-    base, teachers = results.base, base_teacher_vectors(results.base)
+    base, teachers = results.base, made_for_teachers(results.base)
     return measure_teacher(base.run, base.collection, base.lexical, base.vectors, base.index, teachers, results.weights)
 
 
@@ -374,7 +383,7 @@ def measure_control(results: Results, control: str) -> System:
         scores = score_base(base, mined)
         targets = temper(run, base.collection, "1/targets:shuffled", mined, scores, results.weights, shuffled=True)
         turned_to = base.vectors.plain if cfg.train.loss == "embedding" else None
-        inputs = TrainingInputs(mined, targets, scores, base_teacher_vectors(base), turned_to)
+        inputs = TrainingInputs(mined, targets, scores, made_for_teachers(base), turned_to)
     # Of all generations that were not refused; of the first, if all were, or if none was run.
     epochs = cfg.epochs_of([one.number for one in results.generations if one.decision not in KEPT_OLD] or [1])
 

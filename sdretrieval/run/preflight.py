@@ -70,6 +70,7 @@ ON_DEMAND = {
     "0/probe": "only probe.guard and weight: auto make a run probe; `sdretrieval probe` does it alone",
     "0/verdicts": "only corpus.verdicts makes it",
     "0/judge:dev": "only evaluate.judge makes it, of dev if corpus.labels is false",
+    "0/fit": "only a cross-encoder with teacher.fit is fitted; its address is 0/fit:teacherN, N its position from 0",
     "0/precision": "only train.precision: auto or student.encode_precision: auto make a run measure it",
 }
 
@@ -324,7 +325,9 @@ def check_until(until: str, generations: int) -> None:
         stages = ", ".join(dict.fromkeys(SHARED_STAGES + GENERATION_STAGES + SMALLER_STAGES))
         raise RequestError(f"--until {until}: expected GENERATION/STAGE such as 1/mine; stages: {stages}")
     if number == "0":
-        if name not in (*SHARED_STAGES, "evaluate", "guard") and not stage.startswith("encode:teacher"):
+        if name not in (*SHARED_STAGES, "evaluate", "guard") and not stage.startswith(
+            ("encode:teacher", "fit:teacher")
+        ):
             raise RequestError(f"--until {until}: {name} belongs to a generation; expected 1/{stage}, for example")
     elif name in SHARED_STAGES:
         raise RequestError(f"--until {until}: {name} is shared by all generations; expected 0/{stage}")

@@ -19,7 +19,7 @@ from sdretrieval.stages.run import Run
 from sdretrieval.stages.score import score_lists
 from sdretrieval.stages.search import dense_run, lexical_norm, lexical_run
 from sdretrieval.stages.targets import MixtureWeights
-from sdretrieval.stages.teachers import member_identities
+from sdretrieval.stages.teachers import Made, member_identities
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 from sdretrieval.targets.calibrate import EVIDENCE
@@ -186,7 +186,7 @@ class Hybrids:
 
 def measure_teacher(
     run: Run, collection: Collection, lexical: Lexical, vectors: Vectors, index: Artifact,
-    teacher_vectors: Mapping[int, Vectors], weights: MixtureWeights,
+    made: Made, weights: MixtureWeights,
 ) -> System:  # fmt: skip
     """The teacher reranking the base student's own top documents: what there is to learn.
 
@@ -204,12 +204,12 @@ def measure_teacher(
     def rerank(split: str) -> TrecRun:
         rows, lists = rerank_pool(run, collection, split, vectors, index)
         _, scores = score_lists(
-            run, collection, lexical, teacher_vectors, rows, lists, identity["members"], split, write_gaps=False
+            run, collection, lexical, made, rows, lists, identity["members"], split, write_gaps=False
         )
         reranked = rerank_run(collection, rows, lists, scores.mixed(weights.values()))
         return with_rest(reranked, dense_run(collection, split, vectors, open_index(run, index), config.evaluate.depth))
 
-    inputs = [vectors, index, lexical, *teacher_vectors.values(), *weights.inputs]
+    inputs = [vectors, index, lexical, *made.values(), *weights.inputs]
     runs = {
         split: measure_run(
             run, collection, f"0/evaluate:teacher:{split}", split, identity, inputs, partial(rerank, split)

@@ -8,7 +8,6 @@ collections and two models, every student that came a quarter of the way to its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 
 import numpy as np
@@ -27,7 +26,7 @@ from sdretrieval.stages.probe import pool_lists, studied
 from sdretrieval.stages.run import Run
 from sdretrieval.stages.score import score_lists
 from sdretrieval.stages.targets import MixtureWeights
-from sdretrieval.stages.teachers import member_identities
+from sdretrieval.stages.teachers import Made, member_identities
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 from sdretrieval.targets.build import Targets
@@ -47,7 +46,7 @@ def follows(config: Config) -> bool:
 
 def follow(
     run: Run, collection: Collection, lexical: Lexical, address: str, before: Vectors, after: Vectors, index: Artifact,
-    teachers: Mapping[int, Vectors], targets: Artifact, weights: MixtureWeights, probe: Artifact,
+    teachers: Made, targets: Artifact, weights: MixtureWeights, probe: Artifact,
 ) -> Artifact:  # fmt: skip
     """`followed.json`: a `Following`, or an empty object if too few queries could be held out, or if the probe has
     nothing to predict from.

@@ -38,7 +38,7 @@ from sdretrieval.stages.lexical import Lexical
 from sdretrieval.stages.run import Run
 from sdretrieval.stages.score import score_lists
 from sdretrieval.stages.search import dense_hits, dense_query_removed, lexical_hits
-from sdretrieval.stages.teachers import member_identities
+from sdretrieval.stages.teachers import Made, member_identities
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 from sdretrieval.synthetic_queries.trust import doubts
@@ -55,8 +55,7 @@ STRONG = 0.9
 
 def probe(
     run: Run, collection: Collection, lexical: Lexical, vectors: Vectors, index: Artifact,
-    teacher_vectors: Mapping[int, Vectors], *, address: str = "0/probe", most: int | None = None,
-    write_gaps: bool = True,
+    made: Made, *, address: str = "0/probe", most: int | None = None, write_gaps: bool = True,
 ) -> Artifact:  # fmt: skip
     """The configured teachers and their mixtures against the base student, on dev.
 
@@ -74,9 +73,7 @@ def probe(
             span = slice(lists.offsets[q], lists.offsets[q + 1])
             own[span] = np.asarray(vectors.documents.vectors_WD[lists[q]]) @ vectors.queries_QD[row]
         student = dense_query_removed(collection, "dev", vectors).correct(rows, lists, lists.with_values(own))
-        _, scores = score_lists(
-            run, collection, lexical, teacher_vectors, rows, lists, members, "dev", write_gaps=write_gaps
-        )
+        _, scores = score_lists(run, collection, lexical, made, rows, lists, members, "dev", write_gaps=write_gaps)
         gate, seen = config.gate, predictable(run, collection)
         # Judged queries choose the best; synthetic ones do not know enough.
         usual = even(len(members)) if is_harmless(config) and collection.kinds("dev") is not None else None
@@ -100,7 +97,7 @@ def probe(
     }
     if most is not None:
         identity["most"] = most
-    inputs = [vectors, index, lexical, collection.judged, *teacher_vectors.values()]
+    inputs = [vectors, index, lexical, collection.judged, *made.values()]
     return run.runner.stage(address, 9, identity, inputs, build)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from sdretrieval.errors import MissingScores, RequestError
@@ -10,10 +9,9 @@ from sdretrieval.mining.candidates import Candidates
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages import imported
 from sdretrieval.stages.collection import SYNTHETIC_TRAIN, Collection
-from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.lexical import Lexical
 from sdretrieval.stages.run import Run
-from sdretrieval.stages.teachers import make_teachers, member_identities
+from sdretrieval.stages.teachers import Made, make_teachers, member_identities
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 from sdretrieval.teachers.ensemble import TeacherScores, score_candidates
@@ -23,15 +21,13 @@ from sdretrieval.teachers.query_removed import whole
 from sdretrieval.teachers.reranker_api import RerankerApiTeacher
 
 
-def score(
-    run: Run, collection: Collection, lexical: Lexical, address: str, lists: Artifact, vectors: Mapping[int, Vectors]
-) -> Artifact:
-    """Raw scores of every member for every candidate of `lists`. `vectors`: the teachers', by member position."""
+def score(run: Run, collection: Collection, lexical: Lexical, address: str, lists: Artifact, made: Made) -> Artifact:
+    """Raw scores of every member for every candidate of `lists`."""
 
     def build(work: Work) -> None:
         candidates = Candidates.load(lists.path)
         query_rows, rows = candidates.query_rows_Q, candidates.rows
-        teachers, scores = score_lists(run, collection, lexical, vectors, query_rows, rows, members)
+        teachers, scores = score_lists(run, collection, lexical, made, query_rows, rows, members)
         scores.save(work.folder)
         work.counts["pairs"] = len(rows.values_T) * len(teachers)
         work.counts["newly_scored_pairs"] = sum(getattr(teacher, "newly_scored", 0) for teacher in teachers)
@@ -44,13 +40,13 @@ def score(
 
     members = member_identities(run.config)
     identity = {"members": members, "calibrate": run.config.targets.calibrate}
-    inputs = [lists, lexical, collection.filtered, *vectors.values()]
+    inputs = [lists, lexical, collection.filtered, *made.values()]
     return run.runner.stage(address, 5, identity, inputs, build)
 
 
 def score_lists(
-    run: Run, collection: Collection, lexical: Lexical, vectors: Mapping[int, Vectors], query_rows: Array,
-    lists: Ragged, members: list[dict[str, Any]], split: str | None = None, *, write_gaps: bool = True,
+    run: Run, collection: Collection, lexical: Lexical, made: Made, query_rows: Array, lists: Ragged,
+    members: list[dict[str, Any]], split: str | None = None, *, write_gaps: bool = True,
 ) -> tuple[list[Teacher], TeacherScores]:  # fmt: skip
     """The members, and each one's scores of every candidate. `members`: their identities in the stage's key.
 
@@ -59,7 +55,7 @@ def score_lists(
     run's folder, to be scored elsewhere. Raises MissingScores if such a file lacks pairs that it must not, RequestError
     if a model or file was changed since the key was made.
     """
-    teachers = make_teachers(run, collection, lexical, vectors, split or SYNTHETIC_TRAIN)
+    teachers = make_teachers(run, collection, lexical, made, split or SYNTHETIC_TRAIN)
     from_files = [teacher for teacher in teachers if isinstance(teacher, ImportedTeacher)]
     try:
         for teacher in from_files if split is not None else ():

@@ -31,6 +31,7 @@ from sdretrieval.encode.reuse import digest_of
 from sdretrieval.encode.views import View
 from sdretrieval.stages.collection import SYNTHETIC_TRAIN, Collection
 from sdretrieval.stages.encode import ExternalEncoder, Vectors, encode_external, encode_student
+from sdretrieval.stages.fit_teacher import FittedHalves
 from sdretrieval.stages.imported import imported_teacher, scores_identity
 from sdretrieval.stages.lexical import Lexical
 from sdretrieval.stages.merge import mean_student
@@ -39,11 +40,13 @@ from sdretrieval.stages.run import Run, Weights, chat_model
 from sdretrieval.stages.search import dense_query_removed, lexical_query_removed, texts_query_removed
 from sdretrieval.stages.tokens import Tokens
 from sdretrieval.store import key_of
+from sdretrieval.store.runner import Artifact
 from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
 from sdretrieval.teachers.dense import DenseTeacher, advantage_over
 from sdretrieval.teachers.imported import ImportedTeacher
 from sdretrieval.teachers.lexical import LexicalTeacher
 from sdretrieval.teachers.multi_vector import MultiVectorTeacher, load_multi_vector, token_idf
+from sdretrieval.teachers.out_of_fold import OutOfFoldTeacher
 from sdretrieval.teachers.pair_teacher import PairTeacher
 from sdretrieval.teachers.pairs import PairCache
 from sdretrieval.teachers.protocols import Teacher
@@ -52,6 +55,17 @@ from sdretrieval.teachers.reranker_api import RerankerApiTeacher
 
 if TYPE_CHECKING:
     import torch
+
+
+Made = Mapping[int, Artifact]
+"""By member position, what stages made for it: a bi-encoder's vectors, a fitted cross-encoder's weights."""
+
+
+def vectors_in(made: Made, position: int) -> Vectors:
+    """A bi-encoder's."""
+    vectors = made[position]
+    assert isinstance(vectors, Vectors)
+    return vectors
 
 
 def view_of(section: ViewConfig, config: Config) -> View:
@@ -131,9 +145,9 @@ def teacher_vectors(
 
 
 def make_teachers(
-    run: Run, collection: Collection, lexical: Lexical, vectors: Mapping[int, Vectors], split: str = SYNTHETIC_TRAIN
+    run: Run, collection: Collection, lexical: Lexical, made: Made, split: str = SYNTHETIC_TRAIN
 ) -> list[Teacher]:
-    """The members, in the config's order. `vectors`: of dense and ema members, by position.
+    """The members, in the config's order.
 
     Of the queries of `split` that were made from documents, each scores what is left of a query's own document. In
     training too: a teacher that read the query in its document would be sure of it, and the student, which does not,
@@ -141,30 +155,40 @@ def make_teachers(
     """
     members = zip(member_names(run.config), members_of(run.config.teacher), strict=True)
     teachers = [
-        _make_teacher(run, collection, lexical, vectors, position, name, member)
+        _make_teacher(run, collection, lexical, made, position, name, member)
         for position, (name, member) in enumerate(members)
     ]
     if not collection.query_removed_of(split):
         return teachers
     for position, teacher in enumerate(teachers):
-        if isinstance(teacher, PairTeacher):
+        if isinstance(teacher, PairTeacher | OutOfFoldTeacher):
             masks = texts_query_removed(collection, split, teacher.score_texts)
             teachers[position] = with_query_removed(teacher, masks)
         elif isinstance(teacher, LexicalTeacher):
             masks = lexical_query_removed(collection, split, lexical.index)
             teachers[position] = with_query_removed(teacher, masks, zero_is_no_hit=True)
         elif isinstance(teacher, DenseTeacher):
-            teachers[position] = with_query_removed(teacher, dense_query_removed(collection, split, vectors[position]))
+            teachers[position] = with_query_removed(
+                teacher, dense_query_removed(collection, split, vectors_in(made, position))
+            )
         elif not isinstance(teacher, ImportedTeacher):  # whose file was made from the texts without the queries
             raise TypeError(f"teacher {teacher.name}: nothing says how it scores a document without its query")
     return teachers
 
 
 def _make_teacher(
-    run: Run, collection: Collection, lexical: Lexical, vectors: Mapping[int, Vectors], position: int, name: str,
-    member: Member,
-) -> Teacher:  # fmt: skip
+    run: Run, collection: Collection, lexical: Lexical, made: Made, position: int, name: str, member: Member
+) -> Teacher:
     corpus = collection.corpus
+    if isinstance(member, CrossEncoderConfig) and member.fit is not None:
+        fitted = FittedHalves.of(made[position])
+        as_it_is = member.model_copy(update={"fit": None})
+        first, second = (
+            _make_teacher(run, collection, lexical, {}, position, name, as_it_is.model_copy(update={"model": str(one)}))
+            for one in fitted.models
+        )
+        assert isinstance(first, PairTeacher) and isinstance(second, PairTeacher)
+        return OutOfFoldTeacher(first, second, [corpus.query_row[query] for query in fitted.learned_by_first])
     if isinstance(member, CrossEncoderConfig | MultiVectorConfig):
         model = open_pair_model(member, run.config, corpus.document_texts(), number_format(run, "encode"))
         return model.teacher(
@@ -186,7 +210,8 @@ def _make_teacher(
         if isinstance(member, DenseConfig):
             theirs, own = locate_model(member.model), locate_model(run.config.student.model)
             advantage = advantage_over(theirs, own, same=model_digest(theirs) == model_digest(own))
-        return DenseTeacher(name, vectors[position].queries_QD, vectors[position].documents, advantage=advantage)
+        vectors = vectors_in(made, position)
+        return DenseTeacher(name, vectors.queries_QD, vectors.documents, advantage=advantage)
     if isinstance(member, ScoresConfig):
         return imported_teacher(member, name, corpus)
     if isinstance(member, LexicalConfig):

@@ -79,7 +79,7 @@ def train(
             targets=Targets.load(inputs.targets.path) if inputs.targets else no_targets(candidates),
             scores=TeacherScores.load(inputs.scores.path) if inputs.scores else None,
             weights=weights.values() if taught else [],
-            make_teachers=lambda: make_teachers(run, collection, lexical, inputs.teacher_vectors),
+            make_teachers=lambda: make_teachers(run, collection, lexical, inputs.made),
             start=start.student,
             average=start.average,
             from_base=start.key == run.base.key,

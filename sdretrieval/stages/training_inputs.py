@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -14,6 +14,7 @@ from sdretrieval.ragged import Array
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.lexical_half import Half
+from sdretrieval.stages.teachers import Made
 from sdretrieval.stages.tokens import Tokens
 from sdretrieval.store.runner import Artifact
 from sdretrieval.targets.build import Targets
@@ -26,12 +27,12 @@ Objective = Literal["teacher", "shuffled", "hard"]
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """Lists, and, if a teacher has a part in it, its targets, scores and vectors."""
+    """Lists, and, if a teacher has a part in it, its targets, its scores and what stages made for it."""
 
     mined: Artifact
     targets: Artifact | None = None
     scores: Artifact | None = None
-    teacher_vectors: Mapping[int, Vectors] = field(default_factory=dict)
+    made: Made = field(default_factory=dict)
     student_vectors: Vectors | None = None
     """The student's own, towards which a teacher's are turned (`loss: embedding`)."""
     as_many_updates_as: Artifact | None = None
@@ -40,7 +41,7 @@ class TrainingInputs:
     def artifacts(self) -> list[Artifact]:
         """All of them, as inputs of the training's key."""
         others = (self.targets, self.scores, self.student_vectors, self.as_many_updates_as)
-        return [self.mined, *(one for one in (*others, *self.teacher_vectors.values()) if one)]
+        return [self.mined, *(one for one in (*others, *self.made.values()) if one)]
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sdretrieval.encode.pace import Pace
-from sdretrieval.encode.student import save_student
 from sdretrieval.progress import Progress
 from sdretrieval.training.batches import Collator, count_updates, visiting_order
 from sdretrieval.training.speed import dropout_at, freeze
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+    from sentence_transformers import CrossEncoder, SentenceTransformer
 
     from sdretrieval.teachers.ema import LiveEma
     from sdretrieval.training.distillation import Distillation
+    from sdretrieval.training.reranker import ListBatches, PositiveFirst
     from sdretrieval.training.smaller import SameVectors, VectorBatches
     from sdretrieval.training.trainer import DistillationTrainer
 
@@ -55,9 +55,9 @@ class Trained:
 
 
 def train(
-    model: SentenceTransformer,
-    batches: Collator | VectorBatches,
-    loss: Distillation | SameVectors,
+    model: SentenceTransformer | CrossEncoder,
+    batches: Collator | VectorBatches | ListBatches,
+    loss: Distillation | SameVectors | PositiveFirst,
     settings: TrainSettings,
     folder: Path,
     *,
@@ -107,8 +107,8 @@ def train(
     # The first process writes student and average as plain folders and drops the checkpoints; the others wait.
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
-        save_student(model, folder / "student")
-        save_student(average.module(model), folder / "average")
+        for network, name in ((model, "student"), (average.module(model), "average")):
+            network.save_pretrained(str(folder / name), create_model_card=False)
         shutil.rmtree(folder / "trainer", ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     queries = done * settings.queries_per_batch * settings.gradient_accumulation * _processes()
@@ -128,8 +128,8 @@ def _processes() -> int:
 
 
 def _trainer(
-    model: SentenceTransformer, batches: Collator | VectorBatches, loss: Distillation | SameVectors,
-    settings: TrainSettings, folder: Path, updates: int,
+    model: SentenceTransformer | CrossEncoder, batches: Collator | VectorBatches | ListBatches,
+    loss: Distillation | SameVectors | PositiveFirst, settings: TrainSettings, folder: Path, updates: int,
 ) -> DistillationTrainer:  # fmt: skip
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainingArguments
@@ -163,8 +163,9 @@ def _trainer(
     per_update = settings.queries_per_batch * settings.gradient_accumulation * _processes()
     positions, visits = visiting_order(len(batches), updates * per_update, settings.seed)
     collate: Any = batches  # the library's type is its own class; it calls it and reads `valid_label_columns`
+    network: Any = model  # a cross-encoder, too: the library's trainer of these differs in how it collates
     return DistillationTrainer(
-        model=model,
+        model=network,
         args=arguments,
         train_dataset=Dataset.from_dict({"position": positions, "visit": visits}),
         loss=loss,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sdretrieval.progress import Progress
     from sdretrieval.teachers.ema import LiveEma, WeightAverage
     from sdretrieval.training.distillation import Distillation
+    from sdretrieval.training.reranker import PositiveFirst
     from sdretrieval.training.smaller import SameVectors
 
 logger = logging.getLogger("sdretrieval")
@@ -70,7 +71,9 @@ class AverageCallback(TrainerCallback):
 class MetricsCallback(TrainerCallback):
     """One JSON line an update in `metrics.jsonl`; a progress bar; the step number for the loss's messages."""
 
-    def __init__(self, path: Path, loss: Distillation | SameVectors, progress: Progress, pace: Pace) -> None:
+    def __init__(
+        self, path: Path, loss: Distillation | SameVectors | PositiveFirst, progress: Progress, pace: Pace
+    ) -> None:
         self._path, self._loss, self._progress, self._pace = path, loss, progress, pace
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

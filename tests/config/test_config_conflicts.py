@@ -58,6 +58,15 @@ CLASHES = [
         "the query; expected null",
     ),
     (
+        minimal(corpus={"source": "beir:x", "labels": False}, teacher={**CROSS, "fit": {}}),
+        "teacher.fit: a cross-encoder learns from train judgements, and corpus.labels is false; expected "
+        "corpus.labels: true, or null",
+    ),
+    (
+        minimal(mine={"keep": 4}, train={"candidates_per_query": 4}, teacher={**CROSS, "fit": {"candidates": 5}}),
+        "teacher.fit.candidates: found 5; expected at most mine.keep (4), a list's length",
+    ),
+    (
         minimal(teacher={**CROSS, "max_tokens": 300, "view": {"windows": "all", "stride": 400}}),
         "teacher.view.stride: found 400; expected at most the window's 300 tokens, else parts are never seen",
     ),
