@@ -1,0 +1,108 @@
+"""Does a student gain that follows its teacher on queries that training did not see? Judged test queries tell.
+
+    python -m benchmarks.following DATA --vectors FOLDER [--models a,b] [--collections a,b]
+
+DATA and FOLDER as of `benchmarks.mixing`. An adapter (`benchmarks.adapter`) learns from the texts of train queries (of
+half of the test queries where there is no train split), at most `MOST`, without their judgements; the teacher is the
+base and BM25 on the absolute scale, with BM25's weight at 0.25, 0.5 and 0.75. A fifth of the texts is kept out: there
+the share of the way to the teacher is 1 - KL(teacher || student) / KL(teacher || base) over all documents, as the stage
+`N/follow` of a run has it. Both gains are in nDCG@10 over at most `MOST` judged test queries.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.adapter import SEED, TEMPERATURE, UNIT_HITS, fit, scores_of
+from benchmarks.lexical_half import ndcg
+from benchmarks.mixing import load_vectors
+from sdretrieval.corpus.sources import open_corpus
+from sdretrieval.evaluation import paired_test
+from sdretrieval.evaluation.gate import FOLLOWS
+from sdretrieval.stages.corpus import HELD_OUT_SHARE
+from sdretrieval.stages.follow import divergence
+from sdretrieval.stages.lexical import build_lexical
+from sdretrieval.targets.calibrate import EVIDENCE
+
+MOST, LEAST = 600, 100
+COLLECTIONS = "scifact,feedbackqa,covidqa_passage,wikiqa,climate_fever_sent"
+MODELS, WEIGHTS = "all-MiniLM-L6-v2,paraphrase-MiniLM-L3", (0.25, 0.5, 0.75)
+
+
+def measure(folder: Path, model: str, vectors: Path) -> None:
+    """Print a row for each weight of BM25."""
+    corpus, chance = open_corpus(str(folder)), np.random.default_rng(SEED)
+    test = [int(row) for row in chance.permutation(corpus.split_rows("test"))][:MOST]
+    asked = (
+        [int(row) for row in chance.permutation(corpus.split_rows("train"))][:MOST] if "train" in corpus.qrels else []
+    )
+    if len(asked) < LEAST:
+        asked, test = test[: len(test) // 2], test[len(test) // 2 :]
+    kept_out = int(HELD_OUT_SHARE * len(asked))
+    train, held_out = asked[kept_out:], asked[:kept_out]
+    index = build_lexical(corpus.document_texts(), False, "english")
+    arrays = load_vectors(corpus, model, vectors / model / folder.name)
+    documents_ND, all_QD = (torch.from_numpy(np.array(one)) for one in arrays)
+    best = torch.topk(all_QD[train] @ documents_ND.T, min(UNIT_HITS, len(documents_ND))).values
+    sigma = float(best.std(dim=1, unbiased=False).mean())
+
+    def sides(rows: list[int]) -> tuple[Tensor, Tensor]:
+        """The base's cosines, and what BM25 adds to them if both count alike (Q, N)."""
+        texts = corpus.query_texts(rows)
+        words_QN = index.scores(texts, range(index.count)) / np.maximum(index.norm(texts), 1e-6)[:, None]
+        return all_QD[rows] @ documents_ND.T, torch.from_numpy((EVIDENCE * sigma * words_QN).astype(np.float32))
+
+    ids = [corpus.query_ids[row] for row in test]
+    gain_QN = np.zeros((len(test), len(documents_ND)))
+    for q, query in enumerate(ids):
+        for document, grade in corpus.qrels["test"][query].items():
+            if document in corpus.document_row:
+                gain_QN[q, corpus.document_row[document]] = max(grade, 0)
+
+    def figures(scores_QN: Tensor) -> dict[str, float]:
+        return dict(zip(ids, ndcg(scores_QN.numpy(), gain_QN).tolist(), strict=True))
+
+    (cosines_QN, words_QN), (held_QN, held_words_QN), (test_QN, test_words_QN) = map(sides, (train, held_out, test))
+    before, none = figures(test_QN), np.zeros(held_QN.shape, dtype=bool)
+    for weight in WEIGHTS:
+        odds = weight / (1 - weight)
+        target_QN = torch.log_softmax((cosines_QN + odds * words_QN) / TEMPERATURE, dim=1)
+        map_DD = fit(all_QD[train], documents_ND, torch.zeros(len(train), 1), target_QN, both=True)
+        wanted = ((held_QN + odds * held_words_QN) / TEMPERATURE).numpy()
+        after_QN = scores_of(all_QD[held_out], documents_ND, map_DD, both=True)
+        ways = [divergence(wanted, (one / TEMPERATURE).numpy(), none).mean() for one in (after_QN, held_QN)]
+        share = 1 - ways[0] / ways[1]
+        taught = figures(scores_of(all_QD[test], documents_ND, map_DD, both=True))
+        teacher = paired_test(figures(test_QN + odds * test_words_QN), before, SEED)
+        student = paired_test(taught, before, SEED)
+        low, high = student.interval95
+        print(
+            f"| {folder.name} | {model} | {weight:g} | {share:.0%}{'' if share >= FOLLOWS else ' (refused)'} "
+            f"| {teacher.difference:+.3f} | {student.difference:+.3f} | {low:+.3f} to {high:+.3f} |",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--vectors", type=Path, required=True)
+    parser.add_argument("--models", default=MODELS)
+    parser.add_argument("--collections", default=COLLECTIONS)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    print("| collection | model | BM25's weight | of the way | teacher | student | 95 % interval |")
+    print("|---|---|---|---|---|---|---|")
+    for model in asked.models.split(","):
+        for name in asked.collections.split(","):
+            measure(asked.data / name, model, asked.vectors)
+
+
+if __name__ == "__main__":
+    main()
