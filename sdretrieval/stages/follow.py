@@ -2,8 +2,8 @@
 
 If the training queries are ones that people asked and nobody has judged any, dev is synthetic: queries of another kind,
 which misjudge such a student. Held-out queries say without a judgement whether what was learned carries over. On five
-collections and two models, every student that came a quarter of the way to its teacher was better than the base
-(docs/estimates.md).
+collections and two models, no student that came a quarter of the way to its teacher lost significantly, and those that
+lost did not (docs/estimates.md).
 """
 
 from __future__ import annotations
