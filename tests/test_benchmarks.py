@@ -16,7 +16,17 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from benchmarks import adapter, fitted_reranker, forecast, lexical_half, mixing, scaling, served_scores, short_dims
+from benchmarks import (
+    adapter,
+    exits,
+    fitted_reranker,
+    forecast,
+    lexical_half,
+    mixing,
+    scaling,
+    served_scores,
+    short_dims,
+)
 from benchmarks.__main__ import LONG, NAMES, run
 from benchmarks.ceiling import operations
 from benchmarks.inputs import Asked
@@ -275,3 +285,15 @@ def test_a_map_to_fewer_dims_learns_to_keep_scores() -> None:
         for map_DE in (first_DE, short_dims.learned(texts_ND, first_DE))
     ]
     assert lost[1] < 0.98 * lost[0]
+
+
+def test_a_map_reads_out_of_early_layers_what_the_whole_student_says() -> None:
+    chance = np.random.default_rng(2)
+    wanted_XF = np.asarray(normalize(torch.from_numpy(chance.normal(size=(80, 6))), dim=1), dtype=np.float32)
+    read_XF = (wanted_XF @ chance.normal(size=(6, 6)) + 0.05 * chance.normal(size=(80, 6))).astype(np.float32)
+    wanted = torch.from_numpy(wanted_XF)
+    lost = [
+        float(divergence(normalize(torch.from_numpy(vectors_XF), dim=1), wanted, exits.TEMPERATURE))
+        for vectors_XF in (read_XF, read_XF @ exits.fitted_map(read_XF, wanted_XF, None))
+    ]
+    assert lost[1] < 0.2 * lost[0]

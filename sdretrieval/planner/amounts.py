@@ -18,18 +18,15 @@ from sdretrieval.planner.workload import Reader, Workload
 from sdretrieval.stages.collection import SYNTHETIC_TRAIN
 from sdretrieval.stages.corpus import shares_of, split_name, writer_of
 from sdretrieval.stages.evaluate import SMALLER
-from sdretrieval.stages.exits import MOST_TEXTS
+from sdretrieval.stages.exits import MAP_FIT, MOST_TEXTS, STATIC_FIT, TRANSFORMER_FIT
 from sdretrieval.stages.fit_teacher import BATCHES_PER_UPDATE, HALVES, LISTS_PER_BATCH
 from sdretrieval.stages.guard import DOCUMENTS as GUARD_DOCUMENTS
 from sdretrieval.stages.guard import QUERIES as GUARD_QUERIES
 from sdretrieval.stages.judge import CHECKED, judges_dev
 from sdretrieval.stages.run import chat_model
 from sdretrieval.stages.smaller import (
-    DIMS,
     MEAN_SPAN,
     STATIC,
-    STATIC_FIT,
-    TRANSFORMER_FIT,
     spans_in,
 )
 from sdretrieval.stages.teachers import view_of
@@ -115,7 +112,7 @@ def amount_of(address: str, config: Config, load: Workload) -> Amount | None:
             epochs = config.epochs_of(numbers) if control else config.train.epochs_of(int(Address.of(address).owner))
             per_update = min(config.train.queries_per_batch, max(load.train, 1)) * config.train.gradient_accumulation
             count = count_updates(load.train, epochs, per_update)
-        case "fit" if Address.of(address).owner not in [one.name for one in config.exits]:  # which are cut, not fitted
+        case "fit" if not address.endswith(":cut"):  # which learns nothing
             teacher = teacher_fitted(address, config, load)
             count = teacher.updates if teacher else fitting(address, config, load).updates
         case _:
@@ -134,8 +131,8 @@ def _encoded_tokens(address: str, config: Config, load: Workload) -> float:
     first = address.startswith(("0/", "1/"))
     owner = Address.of(address).owner
     if owner.startswith(SMALLER):
-        cfg = next((one for one in (*config.exits, *config.smaller) if one.name == owner), None)
-        if cfg is None or cfg.model == STATIC or not cfg.encodes_itself:
+        cfg = next((one for one in config.smaller if one.name == owner), None)
+        if not address.endswith(":cut") and (cfg is None or cfg.model == STATIC or not cfg.encodes_itself):
             return 0  # shared, mapped, or added up
         return tokens + reader.documents.seen(view, reader.specials)
     if config.student.train == "adapter" and not first:
@@ -162,7 +159,7 @@ def fitting(address: str, config: Config, load: Workload) -> Fitting:
     cfg = next((one for one in config.smaller if one.name == owner), None)
     documents, queries = min(load.documents, MOST_TEXTS), min(load.train, MOST_TEXTS)
     if cfg is None or not cfg.encodes_itself:
-        return Fitting(count_updates(documents + queries, DIMS.epochs, min(DIMS.batch, documents + queries)), 0)
+        return Fitting(count_updates(documents + queries, MAP_FIT.epochs, min(MAP_FIT.batch, documents + queries)), 0)
     spans = spans_in(round(reader.documents.total()))
     how = STATIC_FIT if cfg.model == STATIC else TRANSFORMER_FIT
     if cfg.model == STATIC:

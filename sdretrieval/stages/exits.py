@@ -1,29 +1,46 @@
-"""Stage NAME/fit of the final student's exits: its first layers alone, fewer dims, or both, as `train.also` taught.
+"""Stages NAME/fit and NAME/encode of students that are a part of the final one: its first layers, fewer dims, or both.
 
-An exit's short vectors are those of its longer ones along directions that are the same from the beginning of the
-training to its end: the principal ones of the base student's vectors.
+Each has a linear map behind it, which is fitted to what the final student's vectors say. That takes seconds: no text is
+read, since vectors are there. What `train.also` names has learned along with the final student; fewer dims need not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from sdretrieval.config import SmallerConfig
+from sdretrieval.encode.adapter import matrix_of
+from sdretrieval.encode.encoder import Precision
 from sdretrieval.encode.student import save_student
 from sdretrieval.ragged import Array
-from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.encode import Vectors, encode_student, map_student
-from sdretrieval.stages.run import Run, Weights, student_from
-from sdretrieval.stages.tokens import Tokens
+from sdretrieval.stages.results import Base
+from sdretrieval.stages.run import Weights, student_from
 from sdretrieval.store import Work
-from sdretrieval.store.runner import Artifact
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from sdretrieval.training.smaller import FittedTexts
 
 MOST_TEXTS = 10_000
-"""Of documents on which directions are found, and of documents and of training queries that a smaller student is fitted
-on, each."""
+"""Of documents and of training queries that a smaller student is fitted on, each."""
+
+
+class Fit(NamedTuple):
+    """Texts of a batch, learning rate and passes."""
+
+    batch: int
+    rate: float
+    epochs: float
+
+
+MAP_FIT, STATIC_FIT, TRANSFORMER_FIT = Fit(512, 1e-3, 10), Fit(512, 3e-3, 6), Fit(64, 2e-4, 3)
 
 
 @dataclass(frozen=True)
@@ -34,49 +51,110 @@ class Fitted:
     vectors: Vectors
 
 
-def directions_of(run: Run, vectors: Vectors) -> Array:
-    """The map (F, D) to the principal directions of a student's document vectors, as many as an exit keeps at most."""
-    from sdretrieval.training.smaller import principal_dims
-
-    vectors_ND = vectors.documents.vectors_WD[documents_in(len(vectors.documents.windows) - 1, run.config.seed)]
-    return principal_dims(vectors_ND, max(one.dims or 0 for one in run.config.exits))
-
-
-def documents_in(count: int, seed: int) -> Array:
-    """Rows of at most `MOST_TEXTS` of so many documents, ascending."""
-    return np.sort(np.random.default_rng(seed).permutation(count)[:MOST_TEXTS])
-
-
-def exit_students(
-    run: Run, collected: Collection, tokens: Tokens, base: Vectors, whole: Fitted
-) -> Mapping[str, Fitted]:
-    """The exits of the final student, `whole`, by name, with their vectors. `base`: the base student's vectors."""
+def exit_students(base: Base, whole: Fitted) -> Mapping[str, Fitted]:
+    """What `train.also` names of the final student, `whole`, by name."""
     made: dict[str, Fitted] = {}
-    for cfg in run.config.exits:
-        student, address = cut(run, cfg, whole.student, base), f"{cfg.name}/encode"
-        if cfg.dims is None:
-            vectors = encode_student(run, collected, tokens, address, student, maps_base=False)
-        else:
-            longer = whole if cfg.layers is None else made[SmallerConfig(layers=cfg.layers).name]
-            vectors = map_student(run, address, student.key, student.student, longer.vectors)
-        made[cfg.name] = Fitted(student, vectors)
+    early: dict[int | None, Fitted] = {None: whole}
+    for cfg in base.run.config.exits:
+        if cfg.layers not in early:
+            early[cfg.layers] = first_layers_of(base, whole, SmallerConfig(layers=cfg.layers))
+        made[cfg.name] = mapped(base, cfg, early[cfg.layers], whole)
     return made
 
 
-def cut(run: Run, cfg: SmallerConfig, final: Weights, base: Vectors) -> Weights:
-    """One exit as a student of its own."""
+def first_layers_of(base: Base, whole: Fitted, cfg: SmallerConfig) -> Fitted:
+    """The final student's first layers as a student of their own, not yet fitted to anything."""
+    run = base.run
 
     def build(work: Work) -> None:
-        from sdretrieval.training.smaller import first_layers, map_modules
+        from sdretrieval.training.smaller import first_layers
 
-        model = student_from(final.student, run.config).model
-        if cfg.layers is not None:
-            model = first_layers(model, cfg.layers, run.config.student.model)
+        assert cfg.layers is not None
+        model = student_from(whole.student.student, run.config).model
+        save_student(first_layers(model, cfg.layers, run.config.student.model), work.folder / "student")
+
+    made = run.runner.stage(f"{cfg.name}/fit:cut", 1, {"layers": cfg.layers}, [whole.student.key], build)
+    student = Weights(made.key, made.path / "student", made.path / "student")
+    address = f"{cfg.name}/encode:cut"
+    return Fitted(student, encode_student(run, base.collected, base.tokens, address, student, maps_base=False))
+
+
+def mapped(base: Base, cfg: SmallerConfig, early: Fitted, whole: Fitted) -> Fitted:
+    """`early`, the final student's first layers or itself, with a linear map behind it.
+
+    The map begins as the regression of the final student's vectors on those of `early`, along the principal directions
+    of the former if `cfg` asks for fewer dims. It learns to keep what texts score among each other.
+    """
+    run, temperature = base.run, base.run.config.train.student_temperature
+
+    def build(work: Work) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        from sdretrieval.training.smaller import FittedTexts, linear_map, map_modules, principal_dims
+
+        rows, queries = documents_of(base), queries_of(base)
+        (read_ND, read_QD), (wanted_ND, wanted_QD) = (
+            (one.vectors.documents.vectors_WD, one.vectors.queries_QD) for one in (early, whole)
+        )
+        map_FD = np.eye(wanted_ND.shape[1], dtype=np.float32)
+        if early is not whole:
+            map_FD = linear_map(
+                np.concatenate([read_ND[rows], read_QD[queries]]), np.concatenate([wanted_ND[rows], wanted_QD[queries]])
+            )
         if cfg.dims is not None:
-            model.extend(map_modules(directions_of(run, base)[:, : cfg.dims]))
-        save_student(model, work.folder / "student")
+            map_FD = map_FD @ principal_dims(wanted_ND[rows], cfg.dims)
+        alone = SentenceTransformer(modules=map_modules(map_FD), device="cpu")
+        texts = [
+            FittedTexts(rows, wanted_ND, read_NF=read_ND), FittedTexts(queries, wanted_QD, read_NF=read_QD)
+        ]  # fmt: skip
+        run_fitting(work, base, alone, texts, MAP_FIT, "float32", None, cfg.name, distance=False)
+        map_FD = matrix_of(SentenceTransformer(str(work.folder / "student"), device="cpu"))
+        shutil.rmtree(work.folder / "student")
+        model = student_from(early.student.student, run.config).model
+        save_student(model.extend(map_modules(map_FD)), work.folder / "student")
 
-    inputs: list[Artifact | str] = [final.key] if cfg.dims is None else [final.key, base]
-    identity = {"layers": cfg.layers, "dims": cfg.dims, "seed": run.config.seed}
-    made = run.runner.stage(f"{cfg.name}/fit", 1, identity, inputs, build)
-    return Weights(made.key, made.path / "student", made.path / "student")
+    made = run.runner.stage(
+        f"{cfg.name}/fit", 2, {"dims": cfg.dims, "temperature": temperature, "seed": run.seed},
+        [early.student.key, early.vectors, whole.vectors, base.collection.filtered], build, resumable=True,
+    )  # fmt: skip
+    student = Weights(made.key, made.path / "student", made.path / "student")
+    return Fitted(student, map_student(run, f"{cfg.name}/encode", student.key, student.student, early.vectors))
+
+
+def documents_of(base: Base, visits: int = 0) -> Array:
+    """Rows of at most `MOST_TEXTS` documents, each again and again until there are `visits` of them."""
+    count = len(base.tokens.documents)
+    rows = np.sort(np.random.default_rng(base.run.seed).permutation(count)[:MOST_TEXTS])
+    return np.resize(rows, max(visits, len(rows)))
+
+
+def queries_of(base: Base) -> Array:
+    """The same of training queries."""
+    rows = base.collection.train_rows
+    return np.sort(np.random.default_rng(base.run.seed).permutation(rows)[:MOST_TEXTS])
+
+
+def run_fitting(
+    work: Work, base: Base, model: SentenceTransformer, texts: Sequence[FittedTexts], how: Fit, precision: Precision,
+    epochs: float | None, name: str, row_of_token_V: Array | None = None, *, distance: bool = True,
+) -> None:  # fmt: skip
+    """Train `model` in place; writes `student/` and `metrics.jsonl`. `distance`: see `SameVectors`."""
+    from sdretrieval.training.smaller import SameVectors, VectorBatches
+    from sdretrieval.training.train import TrainSettings, train, updates_of
+
+    cfg, batches = base.run.config.train, VectorBatches(model, texts, row_of_token_V)
+    learned = [part for part in cfg.freeze if any(part in one for one, _ in model.named_parameters())]
+    settings = TrainSettings(
+        epochs=epochs or how.epochs,
+        queries_per_batch=min(how.batch, len(batches)),
+        learning_rate=how.rate,
+        weight_decay=0.0,
+        freeze=tuple(learned),
+        precision=precision,
+        seed=base.run.seed,
+    )
+    settings = replace(settings, save_every=max(1, updates_of(len(batches), settings) // 5))
+    loss = SameVectors(model, cfg.student_temperature, distance=distance)
+    trained = train(model, batches, loss, settings, work.folder, description=f"{name}: fit")
+    shutil.rmtree(work.folder / "average")
+    work.counts.update(trained.counts)

@@ -44,7 +44,7 @@ def make_loss(
     positive, exits = data.candidates.positive, None
     if data.config.exits:
         sizes = [(one.layers, one.dims) for one in data.config.exits]
-        exits = Exits(model, sizes, data.directions_FD, data.config.student.model)
+        exits = Exits(model, sizes, _directions(data), data.config.student.model)
     labelled = int((reduced(np.add, positive.values_T, positive, 0.0) > 0).sum())
     common: dict[str, Any] = {
         "student_temperature": cfg.student_temperature * unit_of_score,
@@ -70,6 +70,17 @@ def make_loss(
     heat, scale = data.targets.temperature, _margin_scale(data, unit_of_score)
     work.counts["margin_scale"] = scale
     return MarginDistillation(model, target_temperature=heat, scale=scale, **common)
+
+
+def _directions(data: TrainingData) -> Array | None:
+    """The principal ones of the base student's documents, as many as an exit keeps at most; None: all have all dims."""
+    from sdretrieval.training.smaller import principal_dims
+
+    if data.base is None:
+        return None
+    seen = data.base.documents
+    drawn = np.sort(np.random.default_rng(data.config.seed).permutation(len(seen.windows) - 1)[:ALIGNED_ON])
+    return principal_dims(seen.vectors_WD[seen.windows[drawn]], max(one.dims or 0 for one in data.config.exits))
 
 
 def score_unit(data: TrainingData, student: Student) -> float:

@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,12 +29,20 @@ from sdretrieval.stages.encode import (
     Vectors,
     batch_tokens_of,
     encode_student,
-    map_student,
     share_documents,
     student_identity,
 )
 from sdretrieval.stages.evaluate import measure_student
-from sdretrieval.stages.exits import MOST_TEXTS, Fitted, documents_in, exit_students
+from sdretrieval.stages.exits import (
+    STATIC_FIT,
+    TRANSFORMER_FIT,
+    Fitted,
+    documents_of,
+    exit_students,
+    mapped,
+    queries_of,
+    run_fitting,
+)
 from sdretrieval.stages.index import index_vectors
 from sdretrieval.stages.lexical_half import joined
 from sdretrieval.stages.precision import number_format
@@ -46,7 +54,6 @@ from sdretrieval.store.runner import Artifact
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from sdretrieval.training.smaller import FittedTexts
 
 STATIC, COST = "static", "cost.json"
 SPANS, LEAST_TOKENS, MOST_TOKENS = 20_000, 3, 32
@@ -58,27 +65,16 @@ TIMED = 50
 """Queries, and documents, that are encoded to measure how long it takes."""
 
 
-class Fit(NamedTuple):
-    """Texts of a batch, learning rate and passes."""
-
-    batch: int
-    rate: float
-    epochs: float
-
-
-DIMS, STATIC_FIT, TRANSFORMER_FIT = Fit(512, 1e-3, 10), Fit(512, 3e-3, 6), Fit(64, 2e-4, 3)
-
-
 def smaller_students(base: Base, final: Final) -> list[Smaller]:
     """Those that the config asks for, measured: the exits that learned along, then those that are fitted now."""
     run, whole = base.run, Fitted(final.student, final.vectors.plain)
-    exits = exit_students(run, base.collected, base.tokens, base.vectors.plain, whole)
+    exits = exit_students(base, whole)
     made = [measured(base, final, cfg, cfg.name, exits[cfg.name]) for cfg in run.config.exits]
     spans = encode_spans(base, final.student) if any(cfg.encodes_itself for cfg in run.config.smaller) else None
     for cfg in run.config.smaller:
         target = whole
         if cfg.dims is not None:
-            target = exits.get(f"final-dims{cfg.dims}") or fewer_dims(base, whole, cfg.dims)
+            target = exits.get(f"final-dims{cfg.dims}") or mapped(base, SmallerConfig(dims=cfg.dims), whole, whole)
         if spans is None or not cfg.encodes_itself:
             made.append(measured(base, final, cfg, cfg.name, target))
             continue
@@ -152,33 +148,6 @@ def spans_of(base: Base) -> Ragged:
         start = int(chance.integers(max(len(ids) - int(length), 0) + 1))
         pieces.append(np.asarray(ids[start : start + int(length)]))
     return Ragged.of(pieces, np.int32)
-
-
-def fewer_dims(base: Base, whole: Fitted, dims: int) -> Fitted:
-    """The final student with a linear map to fewer dims behind it, which begins at the principal ones and learns to
-    keep what texts score among each other: no text is read."""
-    run, name, temperature = base.run, f"final-dims{dims}", base.run.config.train.student_temperature
-
-    def build(work: Work) -> None:
-        from sentence_transformers import SentenceTransformer
-
-        from sdretrieval.training.smaller import FittedTexts, map_modules, principal_dims
-
-        rows, vectors_ND = documents_of(base), whole.vectors.documents.vectors_WD
-        alone = SentenceTransformer(modules=map_modules(principal_dims(vectors_ND[rows], dims)), device="cpu")
-        texts = [FittedTexts(rows, vectors_ND), FittedTexts(queries_of(base), whole.vectors.queries_QD)]
-        run_fitting(work, base, alone, texts, DIMS, "float32", None, name)
-        map_FD = matrix_of(SentenceTransformer(str(work.folder / "student"), device="cpu"))
-        shutil.rmtree(work.folder / "student")
-        model = student_from(whole.student.student, run.config).model
-        save_student(model.extend(map_modules(map_FD)), work.folder / "student")
-
-    made = run.runner.stage(
-        f"{name}/fit", 1, {"dims": dims, "temperature": temperature, "seed": run.seed},
-        [whole.student.key, whole.vectors, base.collection.filtered], build, resumable=True,
-    )  # fmt: skip
-    student = Weights(made.key, made.path / "student", made.path / "student")
-    return Fitted(student, map_student(run, f"{name}/encode", student.key, student.student, whole.vectors))
 
 
 def fit(base: Base, cfg: SmallerConfig, target: Fitted, spans: Vectors) -> Weights:
@@ -284,45 +253,6 @@ def small_student(model: str, student: Student, device: str) -> Student:
             "reads; name a model of the same family, or static"
         )
     return small
-
-
-def documents_of(base: Base, visits: int = 0) -> Array:
-    """Rows of at most `MOST_TEXTS` documents, each again and again until there are `visits` of them."""
-    rows = documents_in(len(base.tokens.documents), base.run.seed)
-    return np.resize(rows, max(visits, len(rows)))
-
-
-def queries_of(base: Base) -> Array:
-    """The same of training queries."""
-    rows = base.collection.train_rows
-    return np.sort(np.random.default_rng(base.run.seed).permutation(rows)[:MOST_TEXTS])
-
-
-def run_fitting(
-    work: Work, base: Base, model: SentenceTransformer, texts: Sequence[FittedTexts], how: Fit, precision: Precision,
-    epochs: float | None, name: str, row_of_token_V: Array | None = None,
-) -> None:  # fmt: skip
-    """Train `model` in place; writes `student/` and `metrics.jsonl`."""
-    from sdretrieval.training.smaller import SameVectors, VectorBatches
-    from sdretrieval.training.train import TrainSettings, train, updates_of
-
-    cfg, batches = base.run.config.train, VectorBatches(model, texts, row_of_token_V)
-    learned = [part for part in cfg.freeze if any(part in one for one, _ in model.named_parameters())]
-    settings = TrainSettings(
-        epochs=epochs or how.epochs,
-        queries_per_batch=min(how.batch, len(batches)),
-        learning_rate=how.rate,
-        weight_decay=0.0,
-        freeze=tuple(learned),
-        precision=precision,
-        seed=base.run.seed,
-    )
-    settings = replace(settings, save_every=max(1, updates_of(len(batches), settings) // 5))
-    trained = train(
-        model, batches, SameVectors(model, cfg.student_temperature), settings, work.folder, description=f"{name}: fit"
-    )
-    shutil.rmtree(work.folder / "average")
-    work.counts.update(trained.counts)
 
 
 def measure_cost(base: Base, name: str, final: Weights, student: Weights) -> Artifact:

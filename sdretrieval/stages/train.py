@@ -17,7 +17,6 @@ from sdretrieval.mining.mine import duplicate_groups
 from sdretrieval.ragged import Array, Ragged
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.encode import Vectors
-from sdretrieval.stages.exits import directions_of
 from sdretrieval.stages.lexical import Lexical
 from sdretrieval.stages.lexical_half import Half
 from sdretrieval.stages.objective import make_loss, teacher_vectors
@@ -87,7 +86,7 @@ def train(
             documents=kept[0],
             query_removed=kept[1],
             half=half,
-            directions_FD=None if base is None else directions_of(run, base),
+            base=base,
             objective=objective,
             epochs=epochs * len(as_many) / len(candidates),
             use_labels=config.corpus.labels or inputs.as_many_updates_as is not None,

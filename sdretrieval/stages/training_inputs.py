@@ -10,7 +10,6 @@ from typing import Literal
 from sdretrieval.config import Config
 from sdretrieval.encode.encoder import Precision
 from sdretrieval.mining.candidates import Candidates
-from sdretrieval.ragged import Array
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.lexical_half import Half
@@ -51,7 +50,7 @@ class TrainingData:
     `start`: the student's folder; `average`: that of its moving average; `from_base`: whether it is the base student.
     `documents` and `query_removed`: the base student's vectors of all documents, and of documents without the queries
     made from them, if only queries or an adapter learn. `half`: the words' half of all vectors, which does not learn.
-    `directions_FD`: of an exit's short vectors, if `train.also` names dims.
+    `base`: the base student's vectors, along whose principal directions an exit has fewer dims.
     `seed`: of this training, one of the config's. `use_labels`: whether the train judgements may be known.
     """
 
@@ -71,7 +70,7 @@ class TrainingData:
     documents: Vectors | None
     query_removed: Vectors | None
     half: Half | None
-    directions_FD: Array | None
+    base: Vectors | None
     objective: Objective
     epochs: float
     use_labels: bool

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 RARE = 1e-3
 """A token's vector is begun with the weight RARE / (RARE + its share of the corpus): frequent ones say little.
 Arora et al. (2017)."""
+RIDGE = 0.01
+"""Of a regression, as a share of the mean square of what it reads."""
 SCORES_WEIGHT = 0.2
 """Of the divergence of the scores beside the distance of the vectors."""
 
@@ -130,17 +132,25 @@ def principal_dims(vectors_NF: Array, dims: int) -> Array:
     return np.ascontiguousarray(directions_FF[:, ::-1][:, :dims], dtype=np.float32)
 
 
+def linear_map(from_NF: Array, to_ND: Array) -> Array:
+    """The map (F, D) that brings vectors nearest to others of the same texts: ridge regression."""
+    inner_FF, cross_FD = (from_NF.T.astype(np.float64) @ one_ND for one_ND in (from_NF, to_ND))
+    inner_FF += RIDGE * np.trace(inner_FF) / len(inner_FF) * np.eye(len(inner_FF))
+    return np.linalg.solve(inner_FF, cross_FD).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class FittedTexts:
     """Texts of one side that a smaller student is fitted on, and the larger one's vectors of them.
 
-    `rows_T`: of `side`, whose texts it reads, and of `targets_ND`. Without a side it reads these vectors themselves, as
-    a linear map does.
+    `rows_T`: of `side`, whose texts it reads, and of `targets_ND`. Without a side it reads vectors, as a linear map
+    does: those of `read_NF`, or the targets themselves.
     """
 
     rows_T: Array
     targets_ND: Array
     side: Side | None = None
+    read_NF: Array | None = None
 
 
 @dataclass
@@ -174,8 +184,9 @@ class VectorBatches:
             rows = group.rows_T[positions_B[(positions_B >= start) & (positions_B < end)] - start]
             parts: list[tuple[Array, dict[str, Any]]] = []
             if group.side is None:
-                vectors_BD = np.asarray(group.targets_ND[rows], dtype=np.float32)
-                parts = [(rows, {"sentence_embedding": torch.from_numpy(vectors_BD)})] if len(rows) else []
+                read_ND = group.targets_ND if group.read_NF is None else group.read_NF
+                vectors = torch.from_numpy(np.asarray(read_ND[rows], dtype=np.float32))
+                parts = [(rows, {"sentence_embedding": vectors})] if len(rows) else []
             else:
                 sequences = [group.side.sequence(int(row)) for row in rows]
                 for part in budget_batches([len(one) for one in sequences], most):
@@ -192,12 +203,13 @@ class VectorBatches:
 class SameVectors(nn.Module):
     """A smaller student's vectors come near to a larger one's: their cosine distance (Vujanic and Rueckstiess, 2025,
     arXiv 2509.12539), and the divergence of what a batch's texts score among each other (Fang et al., 2021, arXiv
-    2101.04731), which says where distance matters. See `VectorBatches` for `labels`.
+    2101.04731), which says where distance matters. Without `distance` the latter alone: what both sides are encoded by
+    may leave the larger one's space. See `VectorBatches` for `labels`.
     """
 
-    def __init__(self, model: SentenceTransformer, temperature: float) -> None:
+    def __init__(self, model: SentenceTransformer, temperature: float, *, distance: bool = True) -> None:
         super().__init__()
-        self.model, self.temperature = model, temperature
+        self.model, self.temperature, self.distance = model, temperature, distance
         self.step = 0
 
     def forward(self, features: list[dict[str, Any]], labels: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -205,10 +217,10 @@ class SameVectors(nn.Module):
         vectors_BD = torch.cat([self.model(part)["sentence_embedding"] for part in features]).float()
         targets_BD = labels["targets_BD"]
         scores = divergence(vectors_BD, targets_BD, self.temperature)
-        if vectors_BD.shape == targets_BD.shape:
+        if self.distance:
             distance = (1 - (vectors_BD * targets_BD).sum(dim=1)).mean()
             terms = {"cosine": distance, "scores": SCORES_WEIGHT * scores}
-        else:  # a map to fewer dims
+        else:
             terms = {"scores": scores}
         if not all(bool(torch.isfinite(term)) for term in terms.values()):
             raise NumericError(

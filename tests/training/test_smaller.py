@@ -23,6 +23,7 @@ from sdretrieval.training.smaller import (
     SameVectors,
     divergence,
     first_layers,
+    linear_map,
     map_modules,
     principal_dims,
     put_tokens,
@@ -60,6 +61,13 @@ def test_principal_dims_keep_more_of_inner_products_than_any_other_directions(se
     ]
     assert lost[0] <= lost[1] * (1 + 1e-5)
     np.testing.assert_allclose(principal_dims(vectors, 3).T @ principal_dims(vectors, 3), np.eye(3), atol=1e-5)
+
+
+@given(seeds)
+def test_a_linear_map_finds_the_one_that_made_the_vectors(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    read, made_by = chance.normal(size=(80, 5)).astype(np.float32), chance.normal(size=(5, 3)).astype(np.float32)
+    np.testing.assert_allclose(linear_map(read, read @ made_by), made_by, atol=0.1)
 
 
 def test_the_first_layers_read_as_the_whole_model_does_up_to_there(tiny_student: Path) -> None:
@@ -117,4 +125,4 @@ def test_a_loss_that_is_not_finite_is_named() -> None:
     model = SentenceTransformer(modules=map_modules(np.full((4, 2), np.nan, dtype=np.float32)), device="cpu")
     features = [{"sentence_embedding": unit_rows(1, 3, 4).float()}]
     with pytest.raises(NumericError, match=r"smaller: the loss is not finite at step 1; give .* \(smaller.epochs\)"):
-        SameVectors(model, 0.05)(features, {"targets_BD": unit_rows(1, 3, 4).float()})
+        SameVectors(model, 0.05, distance=False)(features, {"targets_BD": unit_rows(1, 3, 4).float()})
