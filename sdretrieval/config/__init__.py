@@ -34,6 +34,7 @@ from sdretrieval.config.teachers import (
     ScoresConfig,
     TeacherConfig,
     ViewConfig,
+    born_again,
     members_of,
 )
 from sdretrieval.config.warnings import warnings
@@ -67,6 +68,7 @@ __all__ = [
     "TrainConfig",
     "ViewConfig",
     "WriterConfig",
+    "born_again",
     "dump_config",
     "identity_fields",
     "load_config",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from sdretrieval.config import EmaConfig, members_of
+from sdretrieval.config import EmaConfig, born_again, members_of
 from sdretrieval.config.conflicts import by_probe, learns_labels, probes
 from sdretrieval.errors import MissingScores, WorkError
 from sdretrieval.evaluation.gate import MERGE_SHARES
@@ -144,7 +144,7 @@ def encode(base: Base, address: str, student: Weights) -> Vectors:
 
 def base_teacher_vectors(base: Base) -> Mapping[int, Vectors]:
     """What the members compare in the first generation, when the student is the base."""
-    return teacher_vectors(base.run, base.collection, base.tokens, 1, [base.run.base], base.vectors)
+    return teacher_vectors(base.run, base.collection, base.tokens, 1, base.run.base, base.vectors)
 
 
 def probe_base(base: Base, *, write_gaps: bool = True) -> Artifact:
@@ -241,14 +241,13 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
     mined = mine(run, collection, base.lexical, f"{number}/mine", vectors, index)
     inputs = TrainingInputs(mined)
     if objective == "teacher":
-        past = [run.base, *(one.weights for one in results.generations if one.decision not in KEPT_OLD)]
-        teachers = teacher_vectors(run, collection, base.tokens, number, past, vectors)
+        teachers = teacher_vectors(run, collection, base.tokens, number, student, vectors)
         scores = score(run, collection, base.lexical, f"{number}/score", mined, teachers)
         targets = temper(run, collection, f"{number}/targets", mined, scores, weights)
         turned_to = vectors.plain if run.config.train.loss == "embedding" else None
         inputs = TrainingInputs(mined, targets, scores, teachers, turned_to)
     epochs = run.config.train.epochs_of(number)
-    start = run.base if run.config.born_again else student
+    start = run.base if born_again(run.config.teacher) else student
     new = train_student(base, f"{number}/train", start, inputs, weights, objective, epochs)
 
     new_vectors = encode(base, f"{number + 1}/encode", new)
