@@ -126,7 +126,7 @@ def generations(asked: Namespace) -> dict[str, list[str]]:
 
     rows = {"one generation": row("frozen", 1), "one generation, live": row("live", 1)}
     for count, word in ((2, "two"), (3, "three")):
-        rows |= {f"{word}: {mode}": row(mode, count) for mode in ("base", "frozen", "live", "mean")}
+        rows |= {f"{word}: {mode}": row(mode, count) for mode in ("base", "frozen", "live")}
         rows[f"{word}: born_again"] = row("born_again", count, 1)
         rows[f"{word}: born_again, equal cost"] = row("born_again", count)
     return rows

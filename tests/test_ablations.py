@@ -91,3 +91,10 @@ def test_asymmetries_are_measured_once_on_some_of_the_test_queries(
     monkeypatch.setattr("benchmarks.ablations.measure", lambda *_: pytest.fail("measured again"))
     arguments.overrides = small
     assert run(arguments) == table
+    arguments.overrides, arguments.against = small, "lexical"
+    [line] = run(arguments).splitlines()[2:]
+    cells = [cell.strip() for cell in line.split("|")]
+    means = [sum(row["row"].values()) / 10 for row in (half, plain)]
+    assert cells[1] == "mixture: beside a lexical half" and float(cells[5]) == pytest.approx(
+        means[0] - means[1], abs=1e-4
+    )

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, PlainValidator
 from sdretrieval.config.chat_section import JudgeConfig, WriterConfig
 from sdretrieval.config.fields import MOST, MOST_TEXTS, MOST_WEIGHT, Number, Section, auto_or, cost, identity
 from sdretrieval.config.smaller_section import AlsoConfig, SmallerConfig
-from sdretrieval.config.teachers import PromptsConfig, TeacherConfig, members_of
+from sdretrieval.config.teachers import PromptsConfig, TeacherConfig, born_again
 from sdretrieval.indexes.settings import KIND as INDEX_KIND
 from sdretrieval.indexes.settings import KIND_TEXT as INDEX_KIND_TEXT
 from sdretrieval.synthetic_queries.recipe import DEFAULT_SHARES
@@ -365,13 +365,8 @@ class Config(Section):
         """The first: of the splits, of synthetic queries, of the lists, and of the student that is served."""
         return self.seeds[0]
 
-    @property
-    def born_again(self) -> bool:
-        """Whether every generation's student starts from the base, not from the last one's."""
-        return any(getattr(member, "mode", None) == "born_again" for member in members_of(self.teacher))
-
     def epochs_of(self, generations: Sequence[int]) -> float:
         """Passes over the training queries behind a student of these `generations`: one that was born again has only
         those of its last."""
-        counted = generations[-1:] if self.born_again else generations
+        counted = generations[-1:] if born_again(self.teacher) else generations
         return sum(self.train.epochs_of(number) for number in counted)

@@ -89,9 +89,9 @@ class EmaConfig(Section):
     """The student's own moving average, which may see more of a document than the student."""
 
     kind: Literal["ema"] = identity("ema")
-    mode: Literal["frozen", "live", "base", "mean", "born_again"] = identity(
-        "a snapshot per generation, updated at each step, the student before any training, or the mean of all students "
-        "so far; born_again: frozen, and every generation trains the base anew",
+    mode: Literal["frozen", "live", "base", "born_again"] = identity(
+        "a snapshot per generation, updated at each step, or the student before any training; born_again: frozen, and "
+        "every generation trains the base again",
         "frozen",
     )
     half_life: Number = identity(
@@ -99,11 +99,6 @@ class EmaConfig(Section):
     )
     view: ViewConfig = identity("what part of a document it sees", ViewConfig(windows="all"))
     weight: Weight = identity("its share in a mixture; auto takes the probe's choice", 1.0, expects=WEIGHT_TEXT)
-
-    @property
-    def moves(self) -> bool:
-        """Whether it is the average that a training keeps: neither the base nor a mean of students."""
-        return self.mode not in ("base", "mean")
 
 
 class LexicalConfig(Section):
@@ -182,3 +177,8 @@ def teacher_section(members: Sequence[Member]) -> dict[str, Any]:
     """The section of a config in which they teach, without what is as it is by default."""
     sections = [member.model_dump(mode="json", exclude_defaults=True) | {"kind": member.kind} for member in members]
     return {"kind": "ensemble", "members": sections} if len(sections) > 1 else sections[0]
+
+
+def born_again(teacher: TeacherConfig) -> bool:
+    """Whether every generation's student starts from the base, not from the last generation's."""
+    return any(isinstance(member, EmaConfig) and member.mode == "born_again" for member in members_of(teacher))

@@ -64,11 +64,10 @@ def _averages(config: Config) -> Iterator[str]:
     """A run keeps one average, with the first ema member's half_life, and one live one, with the first live one's."""
     pairs = zip(member_paths(config), members_of(config.teacher), strict=True)
     averages = [(path, member) for path, member in pairs if isinstance(member, EmaConfig)]
-    still = {"base": "which does not move", "mean": "of students, not of their averages"}
     for path, member in averages:
-        if not member.moves and member.half_life != EmaConfig.model_fields["half_life"].default:
-            yield f"{path}.half_life: {member.half_life:g} has no effect: mode is {member.mode}, {still[member.mode]}"
-    averages = [(path, member) for path, member in averages if member.moves]
+        if member.mode == "base" and member.half_life != EmaConfig.model_fields["half_life"].default:
+            yield f"{path}.half_life: {member.half_life:g} has no effect: mode is base, which does not move"
+    averages = [(path, member) for path, member in averages if member.mode != "base"]
     live = [(path, member) for path, member in averages if member.mode == "live"]
     for path, _ in live[1:]:
         yield (
@@ -174,10 +173,10 @@ def _later(config: Config) -> Iterator[str]:
             "out"
         )
     for path, member in zip(member_paths(config), members_of(config.teacher), strict=True):
-        if config.generations == 1 and isinstance(member, EmaConfig) and member.mode in ("mean", "born_again"):
+        if config.generations == 1 and isinstance(member, EmaConfig) and member.mode == "born_again":
             yield (
-                f"{path}.mode: {member.mode} has no effect: generations is 1, and the base teaches the first; set "
-                "generations to 2 or more, or leave it out"
+                f"{path}.mode: born_again has no effect: generations is 1, and the first starts from the base anyway; "
+                "set generations to 2 or more, or leave it out"
             )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from sdretrieval.config import CrossEncoderConfig, EmaConfig, members_of
+from sdretrieval.config import CrossEncoderConfig, EmaConfig, born_again, members_of
 from sdretrieval.config.conflicts import by_probe, learns_labels, probes
 from sdretrieval.errors import MissingScores, WorkError
 from sdretrieval.evaluation.gate import MERGE_SHARES
@@ -145,14 +145,14 @@ def encode(base: Base, address: str, student: Weights) -> Vectors:
 
 
 def made_for_teachers(
-    base: Base, number: int = 1, past: Sequence[Weights] | None = None, vectors: Vectors | None = None
+    base: Base, number: int = 1, student: Weights | None = None, vectors: Vectors | None = None
 ) -> Made:
-    """What the members need in generation `number`, whose student has these vectors, after the students `past`: by
-    default the first, whose student is the base."""
+    """What the members need in generation `number`, whose student has these vectors: by default the first, whose
+    student is the base."""
     run, collection = base.run, base.collection
     fits = any(isinstance(one, CrossEncoderConfig) and one.fit for one in members_of(run.config.teacher))
     fitted = fit_teachers(run, collection, mine_base(base)) if fits else {}
-    of = teacher_vectors(run, collection, base.tokens, number, past or [run.base], vectors or base.vectors)
+    of = teacher_vectors(run, collection, base.tokens, number, student or run.base, vectors or base.vectors)
     return {**of, **fitted}
 
 
@@ -250,14 +250,13 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
     mined = mine(run, collection, base.lexical, f"{number}/mine", vectors, index)
     inputs = TrainingInputs(mined)
     if objective == "teacher":
-        past = [run.base, *(one.weights for one in results.generations if one.decision not in KEPT_OLD)]
-        teachers = made_for_teachers(base, number, past, vectors)
+        teachers = made_for_teachers(base, number, student, vectors)
         scores = score(run, collection, base.lexical, f"{number}/score", mined, teachers)
         targets = temper(run, collection, f"{number}/targets", mined, scores, weights)
         turned_to = vectors.plain if run.config.train.loss == "embedding" else None
         inputs = TrainingInputs(mined, targets, scores, teachers, turned_to)
     epochs = run.config.train.epochs_of(number)
-    start = run.base if run.config.born_again else student
+    start = run.base if born_again(run.config.teacher) else student
     new = train_student(base, f"{number}/train", start, inputs, weights, objective, epochs)
 
     new_vectors = encode(base, f"{number + 1}/encode", new)

@@ -1,8 +1,6 @@
-"""Stage N/merge: the weights between two students, and the mean of several."""
+"""Stage N/merge: the weights between two students."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from sdretrieval.encode.adapter import with_adapter
 from sdretrieval.encode.student import save_student
@@ -29,11 +27,3 @@ def merge(run: Run, address: str, old: Weights, new: Weights, share: float) -> W
 
     made = run.runner.stage(address, 2, {"share": share}, [old.key, new.key], build)
     return Weights(made.key, made.path / "student", made.path / "average")
-
-
-def mean_student(run: Run, number: int, students: Sequence[Weights]) -> Weights:
-    """The mean weights of the students up to generation `number`; the student itself if there is one."""
-    *earlier, last = students
-    if not earlier:
-        return last
-    return merge(run, f"{number}/merge:mean", mean_student(run, number - 1, earlier), last, 1 / len(students))

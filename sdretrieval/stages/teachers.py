@@ -34,7 +34,6 @@ from sdretrieval.stages.encode import ExternalEncoder, Vectors, encode_external,
 from sdretrieval.stages.fit_teacher import FittedHalves
 from sdretrieval.stages.imported import imported_teacher, scores_identity
 from sdretrieval.stages.lexical import Lexical
-from sdretrieval.stages.merge import mean_student
 from sdretrieval.stages.precision import number_format
 from sdretrieval.stages.run import Run, Weights, chat_model
 from sdretrieval.stages.search import dense_query_removed, lexical_query_removed, texts_query_removed
@@ -117,24 +116,19 @@ def takes_scores_from_files(config: Config) -> bool:
 
 
 def teacher_vectors(
-    run: Run, collection: Collection, tokens: Tokens, number: int, past: Sequence[Weights], student_vectors: Vectors
+    run: Run, collection: Collection, tokens: Tokens, number: int, student: Weights, student_vectors: Vectors
 ) -> dict[int, Vectors]:
     """By member position: the vectors of each dense member, and of each EMA member, under its own view.
 
-    `past`: the students so far, from the base to that of generation `number`, whose own vectors are `student_vectors`.
-    What does not move is made in the first generation.
+    `student_vectors`: the student's own, of generation `number`. What does not move is made in the first generation.
     """
-    config, vectors, student = run.config, {}, past[-1]
+    config, vectors = run.config, {}
     for position, member in enumerate(members_of(config.teacher)):
         if isinstance(member, DenseConfig):
             encoder = ExternalEncoder(member, view_of(member.view, config), config.student.device)
             vectors[position] = encode_external(run, collection, position, encoder)
         elif isinstance(member, EmaConfig):
-            made_in, weights = number, student
-            if member.mode == "base":
-                made_in, weights = 1, run.base
-            elif member.mode == "mean":
-                weights = mean_student(run, number, past)
+            made_in, weights = (1, run.base) if member.mode == "base" else (number, student)
             # If the average is the student itself, as the base is, a document's first window is encoded already.
             same = weights.average_key == weights.key == student.key
             vectors[position] = encode_student(

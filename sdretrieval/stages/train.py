@@ -121,9 +121,9 @@ def identity_of(config: Config, precision: Precision, objective: Objective, epoc
         for name in ("scope", "hard_label_weight", "margin_scale"):
             identity.pop(name, None)
         identity["loss"] = "listwise_kl"
-    else:  # the average that a training keeps; as it usually is if none of the members is that average
+    else:  # the average that a training keeps; the base, if it alone teaches, leaves it as it usually is
         averages = [member for member in members_of(config.teacher) if isinstance(member, EmaConfig)]
-        moving = [["live" if one.mode == "live" else "frozen", one.half_life] for one in averages if one.moves]
+        moving = [["live" if one.mode == "live" else "frozen", one.half_life] for one in averages if one.mode != "base"]
         identity["averages"] = moving or ([["frozen", HALF_LIFE]] if averages else [])
     return identity
 
@@ -161,7 +161,7 @@ def _settings(data: TrainingData) -> TrainSettings:
 
     cfg, queries = data.config.train, len(data.candidates)
     members = members_of(data.config.teacher)
-    half_lives = [m.half_life for m in members if isinstance(m, EmaConfig) and m.moves]
+    half_lives = [m.half_life for m in members if isinstance(m, EmaConfig) and m.mode != "base"]
     settings = TrainSettings(
         epochs=data.epochs,
         queries_per_batch=min(cfg.queries_per_batch, queries),

@@ -1,4 +1,4 @@
-"""Generations after the first may cost less, learn from all students so far, or start from the base again."""
+"""Generations after the first may cost less, or start from the base again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
@@ -23,7 +22,6 @@ ASKED: dict[str, tuple[tuple[str, ...], str]] = {
     "as_much": ((), "frozen"),
     "fewer": (("train.later_epochs=4",), "frozen"),
     "base": (("evaluate.controls=[]",), "base"),
-    "mean": (("evaluate.controls=[]", "generations=3"), "mean"),
     "born_again": (("evaluate.controls=[]", "train.later_epochs=0.5"), "born_again"),
 }
 
@@ -93,18 +91,6 @@ def distance(one: dict[str, Array], other: dict[str, Array]) -> float:
     return float(sum(((one[name] - other[name]) ** 2).sum() for name in one))
 
 
-def test_the_mean_of_all_students_so_far_teaches(runs: dict[str, RunResult], tiny_student: Path) -> None:
-    folder = runs["mean"].folder
-    students = [tiny_student, *(artifact(folder, f"{number}/train") / "student" for number in (1, 2))]
-    base, first, second = map(weights_of, students)
-    for number, several in ((2, (base, first)), (3, (base, first, second))):
-        mean = weights_of(artifact(folder, f"{number}/merge:mean") / "average")
-        for name, found in mean.items():
-            np.testing.assert_allclose(found, sum(one[name] for one in several) / number, atol=1e-6, err_msg=name)
-        read = next(one for one in ledger_of(folder) if one["stage"] == f"{number}/encode:teacher0")
-        assert any(key.startswith(keys_of(folder)[f"{number}/merge:mean"]) for key in read["inputs"])
-
-
 def test_a_student_born_again_starts_from_the_base(runs: dict[str, RunResult], tiny_student: Path) -> None:
     folder, base = runs["born_again"].folder, weights_of(tiny_student)
     first, second = (weights_of(artifact(folder, f"{number}/train") / "student") for number in (1, 2))
@@ -124,7 +110,7 @@ def test_a_run_killed_while_a_student_is_born_again_ends_as_an_uninterrupted_one
     assert figures(report) == figures(runs["born_again"].report)
 
 
-@pytest.mark.parametrize(("mode", "epochs"), [("frozen", 7), ("mean", 7), ("born_again", 3)])
+@pytest.mark.parametrize(("mode", "epochs"), [("frozen", 7), ("born_again", 3)])
 def test_a_control_has_the_passes_that_the_final_student_has_had(
     mode: str, epochs: float, make_config: MakeConfig
 ) -> None:
@@ -132,7 +118,7 @@ def test_a_control_has_the_passes_that_the_final_student_has_had(
     assert config.epochs_of([1, 2, 3]) == epochs and config.epochs_of([1]) == 1
 
 
-@pytest.mark.parametrize("name", ["fewer", "base", "mean", "born_again"])
+@pytest.mark.parametrize("name", ["fewer", "base", "born_again"])
 def test_the_work_of_later_generations_is_predicted(
     runs: dict[str, RunResult], name: str, make_config: MakeConfig, tmp_path: Path
 ) -> None:
