@@ -93,10 +93,9 @@ class CorpusConfig(Section):
     dev_queries: int = identity("most synthetic dev queries if labels is false", 300, ge=1, le=MOST_TEXTS)
     max_documents: int | None = identity("keep only so many documents; null keeps all", None, ge=1, le=MOST_TEXTS)
     verdicts: str | None = identity(
-        "table of (query, document) pairs that a person judged, as fn-report writes it; truth in training",
-        None,
+        "table of (query, document) pairs that a person judged, as fn-report writes it; truth in training", None,
         min_length=1,
-    )
+    )  # fmt: skip
 
 
 class LexicalHalfConfig(Section):
@@ -273,6 +272,7 @@ class TrainConfig(Section):
     weight_decay: Number = identity("decoupled weight decay", 0.01, ge=0, le=100)
     max_grad_norm: Number = identity("gradients are scaled down to this norm", 1.0, gt=0, le=MOST)
     freeze: tuple[str, ...] = identity("parts of the student that stay as they are", ("word_embeddings",), strict=False)
+    lora_rank: int | None = identity("rank of matrices that learn in place of weights (LoRA)", None, ge=1, le=MOST)
     dropout: Number = identity("dropout while training", 0.0, ge=0, lt=1)
     precision: Literal["auto", "float32", "bfloat16"] = identity(
         "number format of training; auto: the faster one here, decided once a store", "auto"
