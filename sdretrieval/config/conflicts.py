@@ -221,12 +221,10 @@ def _sides(config: Config) -> Iterator[Conflict]:
                     "texts; expected frozen or base"
                 )
                 yield Conflict((f"{prefix}.mode", "student.train"), text)
-        if config.train.batch_tokens is not None:
-            text = (
-                f"found {config.train.batch_tokens}, but student.train is adapter: batches bring vectors, and no text "
-                "is encoded; expected null"
-            )
-            yield Conflict(("train.batch_tokens", "student.train"), text)
+        for name in ("batch_tokens", "lora_rank"):
+            if (value := getattr(config.train, name)) is not None:
+                text = f"found {value}, but student.train is adapter: no transformer reads a text; expected null"
+                yield Conflict((f"train.{name}", "student.train"), text)
     if config.student.train == "query" and config.student.lexical_half is not None:
         text = (
             'found "query", but student.lexical_half puts dims behind every vector of a document, so that an index of '

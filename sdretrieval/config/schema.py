@@ -96,7 +96,7 @@ class CorpusConfig(Section):
         "table of (query, document) pairs that a person judged, as `sdretrieval doubts` writes it; truth in training",
         None,
         min_length=1,
-    )
+    )  # fmt: skip
 
 
 class LexicalHalfConfig(Section):
@@ -261,6 +261,7 @@ class TrainConfig(Section):
     weight_decay: Number = identity("decoupled weight decay", 0.01, ge=0, le=100)
     max_grad_norm: Number = identity("gradients are scaled down to this norm", 1.0, gt=0, le=MOST)
     freeze: tuple[str, ...] = identity("parts of the student that stay as they are", ("word_embeddings",), strict=False)
+    lora_rank: int | None = identity("rank of matrices that learn in place of weights (LoRA)", None, ge=1, le=MOST)
     dropout: Number = identity("dropout while training", 0.0, ge=0, lt=1)
     also: AlsoConfig | None = identity(
         "earlier layers and fewer dims that learn along, each a student that can be served; null: none", None

@@ -178,10 +178,12 @@ class Trials:
         """Of training as the config says, `train_trial`'s figures."""
         config, load, cfg = self.config, self.load, self.config.train
         view, student = training_view(config), load.student
-        settings = TrainSettings(freeze=cfg.freeze, dropout=cfg.dropout, precision=self.precision("train"))
+        settings = TrainSettings(
+            freeze=cfg.freeze, dropout=cfg.dropout, precision=self.precision("train"), lora_rank=cfg.lora_rank
+        )
         work = (
             f"train on documents of about {shape(_mean_window(load.reader, view))} tokens, frozen "
-            f"{', '.join(cfg.freeze) or 'nothing'}, dropout {cfg.dropout:g}, {settings.precision}"
+            f"{', '.join(cfg.freeze) or 'nothing'}, dropout {cfg.dropout:g}, {settings.precision}, LoRA {cfg.lora_rank}"
         )
 
         def trial() -> Figures:
@@ -263,9 +265,12 @@ def train_trial(
 
     from sdretrieval.teachers.ema import WeightAverage
     from sdretrieval.training.batches import PART_TOKENS
+    from sdretrieval.training.lora import add_lora
     from sdretrieval.training.speed import dropout_at, freeze
 
     model, specials = student.model, student.document_specials
+    if settings.lora_rank is not None:
+        add_lora(model, settings.lora_rank, settings.seed)
     freeze(model, settings.freeze)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser, average = torch.optim.AdamW(learning, lr=0.0), WeightAverage(model, 0.5)

@@ -239,10 +239,12 @@ def check_guard(config: Config) -> None:
 
 def check_student(config: Config) -> Student:
     """The base student. Raises ModelError if it does not load, has two encoders of which one would learn for both,
-    or `train.freeze` names no part of it, and RequestError if its vectors' dims do not suit the index.
+    `train.freeze` names no part of it, or `train.lora_rank` finds no layer in it; RequestError if its vectors' dims do
+    not suit the index.
 
     Names of parameters are known for certain only once it is loaded.
     """
+    from sdretrieval.training.lora import linear_layers
     from sdretrieval.training.speed import frozen_names
 
     student = student_from(locate_model(config.student.model), config)
@@ -261,6 +263,8 @@ def check_student(config: Config) -> Student:
             )
     else:
         frozen_names([name for name, _ in student.model.named_parameters()], config.train.freeze)
+        if config.train.lora_rank is not None:
+            linear_layers(student.model)
     unit = student.unit_length and config.student.lexical_half is None
     settings_from(config.index).check(whole_dims(config, student), unit=unit)
     if config.targets.temperature == "student" and not student.unit_length:

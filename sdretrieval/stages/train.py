@@ -174,6 +174,7 @@ def _settings(data: TrainingData) -> TrainSettings:
         precision=data.precision,
         gradient_accumulation=cfg.gradient_accumulation,
         half_life=half_lives[0] if half_lives else HALF_LIFE,
+        lora_rank=cfg.lora_rank,
         seed=data.seed,
     )
     often = cfg.save_every or max(1, updates_of(queries, settings) // SAVE_TIMES)

@@ -77,6 +77,10 @@ class LiveEma:
         self.average.update(student)
         self.network.load_state_dict(self.average.state)
 
+    def restart(self) -> None:
+        """Average from the network as it is now: it was given other parts."""
+        self.average = WeightAverage(self.network.requires_grad_(False), self.average.decay)
+
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
         """Continue from a saved average (a resumed run)."""
         self.average.restore(state)

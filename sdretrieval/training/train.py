@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sdretrieval.encode.pace import Pace
 from sdretrieval.progress import Progress
 from sdretrieval.training.batches import Collator, count_updates, visiting_order
+from sdretrieval.training.lora import add_lora, merge_lora
 from sdretrieval.training.speed import dropout_at, freeze
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class TrainSettings:
     precision: Literal["float32", "bfloat16"] = "float32"
     gradient_accumulation: int = 1
     half_life: float = 0.25
+    lora_rank: int | None = None
     save_every: int | None = None
     seed: int = 13
 
@@ -82,6 +84,11 @@ def train(
 
     folder.mkdir(parents=True, exist_ok=True)
     updates = updates_of(len(batches), settings)
+    if settings.lora_rank is not None:
+        add_lora(model, settings.lora_rank, settings.seed)
+        if live is not None:  # it follows the student, matrices and all
+            add_lora(live.network, settings.lora_rank, settings.seed)
+            live.restart()
     learning = freeze(model, settings.freeze)
     trainer = _trainer(model, batches, loss, settings, folder, updates)  # from here on the model is on its device
     if live is not None:
@@ -103,11 +110,15 @@ def train(
         done = int(trainer.state.global_step)
     # Back to plain float32: mixed precision wraps the model's forward.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    averaged = average.module(model)
+    if settings.lora_rank is not None:
+        for network in (model, averaged):
+            merge_lora(network)
     model.requires_grad_(True).eval()
     # The first process writes student and average as plain folders and drops the checkpoints; the others wait.
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
-        for network, name in ((model, "student"), (average.module(model), "average")):
+        for network, name in ((model, "student"), (averaged, "average")):
             network.save_pretrained(str(folder / name), create_model_card=False)
         shutil.rmtree(folder / "trainer", ignore_errors=True)
     trainer.accelerator.wait_for_everyone()

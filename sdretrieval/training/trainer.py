@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,6 @@ from torch.utils.data import SequentialSampler
 from transformers import TrainerCallback
 
 from sdretrieval.digests import sealed, unsealed
-from sdretrieval.encode.student import save_student
 from sdretrieval.errors import DamagedArtifact, NumericError
 from sdretrieval.files import read_json, write_json
 from sdretrieval.store.manifest import FileRecord, difference, record_files
@@ -37,6 +37,8 @@ logger = logging.getLogger("sdretrieval")
 COMPLETE = "complete.json"
 """Written last into a checkpoint, with size and digest of each of its files: one without it was cut short by a kill."""
 
+LEARNING = "learning.safetensors"
+"""The weights that learn, in a checkpoint."""
 LOGGED = ("loss", "kl", "margin_mse", "embedding", "hard", "exits", "cosine", "scores", "learning_rate", "grad_norm")
 
 
@@ -169,18 +171,24 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _unshared(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _unshared(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
 
 
 class DistillationTrainer(SentenceTransformerTrainer):
-    """Saves a checkpoint's model as a plain folder: no model card (export writes one, from the store), no pickle."""
+    """Saves of a checkpoint's model what learns, nothing else: the rest is where the training started from."""
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """No card: the library's lists the dataset's first rows, here numbers of queries."""
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        save_student(self.model, Path(output_dir or str(self.args.output_dir)))
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        learning = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+        save_file(_unshared(learning), folder / LEARNING)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        (model or self.model).load_state_dict(load_file(Path(resume_from_checkpoint) / LEARNING), strict=False)
 
 
 def in_order(dataset: Any, batch_size: int, drop_last: bool, **_: Any) -> DefaultBatchSampler:

@@ -13,8 +13,7 @@ from tests.helpers.runs.configs import CROSS, DENSE, ensemble, minimal, problems
 CLASHES = [
     (
         minimal(student={"model": "m", "train": "adapter"}, train={"batch_tokens": 512}),
-        "train.batch_tokens: found 512, but student.train is adapter: batches bring vectors, and no text is encoded; "
-        "expected null",
+        "train.batch_tokens: found 512, but student.train is adapter: no transformer reads a text; expected null",
     ),
     (
         minimal(student={"model": "m", "train": "query", "lexical_half": {"dims": 64}}),
