@@ -1,6 +1,6 @@
 """Is the teacher that the probe names the right one? Its choice beside the truth, over collections and base models.
 
-    python -m benchmarks.teacher_choice DATA --out OUT [--models NAME,...] [--collections NAME,...]
+    python -m benchmarks.teacher_choice DATA --out OUT [--models NAME,...] [--collections NAME,...] [--no-tokens]
     python -m benchmarks.teacher_choice --out OUT          # only the tables again
 
 DATA holds folders in BEIR's layout. As the probe does, each test query's documents (the best 20 of the student and of
@@ -149,10 +149,10 @@ def read_tokens(case: Case, model: str, lists: Ragged, cache: Path) -> Ragged:
     return teacher.score(np.arange(len(case.texts)), lists)
 
 
-def measure(folder: Path, model: str, out: Path) -> None:
-    """One case into its file, unless it is there."""
+def measure(folder: Path, model: str, out: Path, *, with_tokens: bool = True) -> None:
+    """One case into its file, unless it is there; without token vectors, their mixtures have no value."""
     file = out / "choice" / f"{folder.name}.{Path(model).name}.json"
-    if file.exists():
+    if file.exists() and (json.loads(file.read_text())["tokens"] or not with_tokens):
         return
     began, case = time.process_time(), load(folder)
     student, other = (dense(case, one, folder.name, out) for one in (model, OTHER[model]))
@@ -162,7 +162,8 @@ def measure(folder: Path, model: str, out: Path) -> None:
     found_Qk = np.where(np.isnan(words.top_scores(depth)), -1, words.top(depth))
     lists = pool_lists(student.top(depth), found_Qk, case.own_Q)
     middle = time.process_time()
-    tokens = read_tokens(case, model, lists, out / "choice" / "pairs" / Path(model).name / folder.name)
+    pairs = out / "choice" / "pairs" / Path(model).name / folder.name
+    tokens = read_tokens(case, model, lists, pairs) if with_tokens else None
     read = time.process_time()
     searched = {"student": student, "BM25": words, "other": other}
     raw = {
@@ -175,18 +176,27 @@ def measure(folder: Path, model: str, out: Path) -> None:
         if scale == "absolute":
             statistics["BM25"] = unit_statistics(lexical.norm(case.texts))
         scaled = {name: calibrate(raw[name], statistics[name]) for name in searched}
-        scaled["tokens"] = calibrate(tokens, statistics_for(scale, tokens))
+        unknown = scaled["student"].with_values(np.full(len(lists.values_T), np.nan, np.float32))
+        scaled["tokens"] = calibrate(tokens, statistics_for(scale, tokens)) if tokens is not None else unknown
         members = [scaled[name] for name in MEMBERS]
-        values[scale] = [measured(case, lists, mix(members, one)).round(4).tolist() for one in mixtures()]
+        values[scale] = [mixed(case, lists, members, one) for one in mixtures()]
     record = {
         "collection": folder.name, "model": Path(model).name, "other": OTHER[model], "queries": len(case.texts),
-        "documents_read": len(np.unique(lists.values_T)), "pairs": len(lists.values_T), "values": values,
-        "signals": signals(student, words, other), "unrelated": student.unrelated,
+        "tokens": with_tokens, "documents_read": len(np.unique(lists.values_T)), "pairs": len(lists.values_T),
+        "values": values, "signals": signals(student, words, other), "unrelated": student.unrelated,
         "cpu_seconds": {"search": middle - began, "tokens": read - middle},
     }  # fmt: skip
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(record))
     print(f"{folder.name} {model}: {record['cpu_seconds']}", file=sys.stderr, flush=True)
+
+
+def mixed(case: Case, lists: Ragged, members: Sequence[Ragged], weights: Sequence[float]) -> list[float | None]:
+    """nDCG@10 of each query by a mixture; None if a member of it is not known."""
+    of = [(member, weight) for member, weight in zip(members, weights, strict=True) if weight > 0]
+    if any(np.isnan(member.values_T).any() for member, _ in of):
+        return [None] * len(lists)
+    return measured(case, lists, mix([one for one, _ in of], [weight for _, weight in of])).round(4).tolist()
 
 
 def measured(case: Case, lists: Ragged, scores: Ragged) -> Array:
@@ -219,12 +229,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder with the vectors of benchmarks.estimates")
     parser.add_argument("--models", default=",".join(OTHER))
     parser.add_argument("--collections", help="names of folders in DATA; all of them by default")
+    parser.add_argument("--no-tokens", action="store_true", help="leave token vectors out, which take most of the time")
     given = parser.parse_args(arguments)
     names = given.collections.split(",") if given.collections else None
     for model in given.models.split(","):
         for folder in sorted(given.data.iterdir()) if given.data else ():
             if (folder / "qrels" / "test.tsv").exists() and (names is None or folder.name in names):
-                measure(folder, model, given.out)
+                measure(folder, model, given.out, with_tokens=not given.no_tokens)
     print(teacher_choice_table.tables(given.out / "choice", mixtures()))
 
 

@@ -60,7 +60,7 @@ def tables(folder: Path, mixtures: Sequence[Mixture]) -> str:
     alone = mixtures.index((1.0, 0.0, 0.0, 0.0))
     cases = []
     for one in records:
-        values = {scale: np.asarray(found) for scale, found in one["values"].items()}
+        values = {scale: np.asarray(found, dtype=float) for scale, found in one["values"].items()}
         gains = {scale: found - found[alone] for scale, found in values.items()}
         cases.append(Case(one["collection"], one["model"], gains, np.asarray(one["signals"]), one["unrelated"]))
     return "\n".join([*choices(cases, mixtures), "", *scales(cases, mixtures), "", *by_case(cases, mixtures)])
@@ -73,18 +73,19 @@ def choices(cases: Sequence[Case], mixtures: Sequence[Mixture]) -> Iterator[str]
     for name, members in CANDIDATES.items():
         inside = [m for m, one in enumerate(mixtures) if not any(w for n, w in enumerate(one) if n not in members)]
         quarters = [m for m in inside if max(mixtures[m]) != 0.9]
+        known_cases = [case for case in cases if np.isfinite(truth(case)[inside]).all()]
         for dev in DEV:
             for rule, some, choose in (
                 ("best", inside, best), ("best, without 0.9 of BM25", quarters, best),
                 ("even, unless p < 0.05", quarters, careful(mixtures)),
             ):  # fmt: skip
-                yield line(f"{dev} judged", name, rule, list(judged(cases, dev, some, choose)))
+                yield line(f"{dev} judged", name, rule, list(judged(known_cases, dev, some, choose)))
         for known, signals in (
             ("examples", [0, 1]),
             ("examples, agreement with the other too", [0, 1, 2]),
             ("nothing", []),
         ):
-            yield line(known, name, "highest, no low end below -0.02", list(predicted(cases, quarters, signals)))
+            yield line(known, name, "highest, no low end below -0.02", list(predicted(known_cases, quarters, signals)))
 
 
 def line(known: str, name: str, rule: str, found: Sequence[Outcome]) -> str:
@@ -118,7 +119,7 @@ def judged(
             chosen = choose(gains_MQ[:, order[:dev]], inside)
             true_M = gains_MQ[:, order[dev:]].mean(1)
             gain = float(true_M[chosen]) if gains_MQ[chosen, order[:dev]].mean() > 0 else 0.0
-            yield Outcome(case, gain, max(0.0, true_M[list(inside)].max()), max(0.0, true_M.max()))
+            yield Outcome(case, gain, max(0.0, true_M[list(inside)].max()), max(0.0, np.nanmax(true_M)))
 
 
 def best(dev_MQ: Array, inside: Sequence[int]) -> int:
@@ -154,7 +155,7 @@ def predicted(cases: Sequence[Case], inside: Sequence[int], signals: Sequence[in
         low_M = said_M + np.quantile(np.stack(errors), LEVEL, axis=0)
         chosen = max((m for m in inside if low_M[m] >= -MATTERS), key=lambda m: said_M[m])
         true_M = truth(case)
-        yield Outcome(case, float(true_M[chosen]), max(0.0, true_M[list(inside)].max()), max(0.0, true_M.max()))
+        yield Outcome(case, float(true_M[chosen]), max(0.0, true_M[list(inside)].max()), max(0.0, np.nanmax(true_M)))
 
 
 def truth(case: Case) -> Array:
@@ -185,9 +186,10 @@ def scales(cases: Sequence[Case], mixtures: Sequence[Mixture]) -> Iterator[str]:
         inside = [m for m, one in enumerate(mixtures) if not any(w for n, w in enumerate(one) if n not in members)]
         alike = tuple(1 / len(members) if n in members else 0.0 for n in range(4))
         for scale in cases[0].gains:
-            means = [case.gains[scale].mean(1) for case in cases]
+            known = [case for case in cases if np.isfinite(truth(case)[inside]).all()]
+            means = [case.gains[scale].mean(1) for case in known]
             fixed = [float(one[mixtures.index(alike)]) for one in means]
-            on_scale = [case._replace(gains={"absolute": case.gains[scale]}) for case in cases]
+            on_scale = [case._replace(gains={"absolute": case.gains[scale]}) for case in known]
             found = [one.gain for one in judged(on_scale, 100, inside, best)]
             highest = np.mean([one[inside].max() for one in means])
             chosen = f"{np.mean(found):+.3f}" if found else ""
@@ -204,5 +206,6 @@ def by_case(cases: Sequence[Case], mixtures: Sequence[Mixture]) -> Iterator[str]
     yield "| collection, model | " + " | ".join(map(named, SHOWN)) + " |"
     yield "|---" * (len(SHOWN) + 1) + "|"
     rows: Mapping[str, Array] = {f"{case.collection}, {case.model}": truth(case) for case in cases}
-    for name, gains_M in {**rows, "mean": np.mean(list(rows.values()), axis=0)}.items():
-        yield f"| {name} | " + " | ".join(f"{gains_M[mixtures.index(one)]:+.3f}" for one in SHOWN) + " |"
+    for name, gains_M in {**rows, "mean": np.nanmean(list(rows.values()), axis=0)}.items():
+        cells = (f"{value:+.3f}" if np.isfinite(value) else "" for value in gains_M[[*map(mixtures.index, SHOWN)]])
+        yield f"| {name} | {' | '.join(cells)} |"

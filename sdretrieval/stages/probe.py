@@ -331,7 +331,7 @@ def with_holm(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _row(
     scores: TeacherScores, weights: Sequence[float], values: dict[str, float], test: Any, measure: str
 ) -> dict[str, Any]:
-    parts = [f"{w:g} {m.name}" for w, m in zip(weights, scores.members, strict=True) if w > 0]
+    parts = [f"{w:.3g} {m.name}" for w, m in zip(weights, scores.members, strict=True) if w > 0]
     return {
         "teacher": " + ".join(parts) if len(parts) > 1 else parts[0].split(" ", 1)[1],
         "weights": list(weights),
