@@ -266,7 +266,7 @@ def train_trial(
     from sdretrieval.teachers.ema import WeightAverage
     from sdretrieval.training.batches import PART_TOKENS
     from sdretrieval.training.lora import add_lora
-    from sdretrieval.training.speed import dropout_at, freeze
+    from sdretrieval.training.speed import dropout_at, freeze, quick_attention
 
     model, specials = student.model, student.document_specials
     if settings.lora_rank is not None:
@@ -303,7 +303,7 @@ def train_trial(
             torch.cuda.synchronize(model.device)
 
     model.train()
-    with dropout_at(model, settings.dropout):
+    with dropout_at(model, settings.dropout), quick_attention(model):
         with kept_by_autograd(model) as kept:  # the first pass: what is only done once is done
             loss = forward()
         loss.backward()

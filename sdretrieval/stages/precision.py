@@ -83,7 +83,7 @@ def measure_precision(run: Run) -> Artifact:
             work.counts[task] = record[task]
         write_json(work.folder / "precision.json", record)
 
-    return run.runner.stage("0/precision", 3, {"device": device}, [run.base.key], build)
+    return run.runner.stage("0/precision", 4, {"device": device}, [run.base.key], build)
 
 
 def _wanted(config: Config) -> dict[Task, str]:

@@ -13,7 +13,7 @@ from sdretrieval.encode.pace import Pace
 from sdretrieval.progress import Progress
 from sdretrieval.training.batches import Collator, count_updates, visiting_order
 from sdretrieval.training.lora import add_lora, merge_lora
-from sdretrieval.training.speed import dropout_at, freeze
+from sdretrieval.training.speed import dropout_at, freeze, quick_attention
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder, SentenceTransformer
@@ -96,7 +96,8 @@ def train(
     average = WeightAverage(model, decay_of(settings.half_life, updates))
     averaging, metrics = AverageCallback(model, average, live), folder / "metrics.jsonl"
     pace = Pace(description, model.device.type, expected)
-    with Progress(description, updates, "updates") as progress, pace, dropout_at(model, settings.dropout):
+    quick = quick_attention(model)
+    with Progress(description, updates, "updates") as progress, pace, dropout_at(model, settings.dropout), quick:
         trainer.remove_callback(PrinterCallback)
         # Metrics first: it clears the file of what an earlier, killed attempt wrote. Complete last: all is there then.
         for callback in (MetricsCallback(metrics, loss, progress, pace), averaging, CompleteCallback(metrics)):

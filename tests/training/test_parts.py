@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sdretrieval.errors import ModelError
-from sdretrieval.training.speed import dropout_at, faster_precision, freeze, frozen_names
+from sdretrieval.training.speed import dropout_at, faster_precision, freeze, frozen_names, quick_attention
 
 
 @pytest.fixture
@@ -87,6 +87,32 @@ def test_dropout_is_set_and_comes_back_also_after_an_error(model: Any) -> None:
     with pytest.raises(KeyboardInterrupt), dropout_at(model, 0.3):
         raise KeyboardInterrupt
     assert rates(model) == before
+
+
+def test_short_texts_train_without_fused_attention_in_bfloat16_alone(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdretrieval.training.speed.SHORT", 8)
+    transformer = model[0].auto_model
+    used: list[str] = []
+
+    def vectors(tokens: int, reduced: bool) -> torch.Tensor:
+        ids = torch.full((2, tokens), 5)
+        with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+            found: torch.Tensor = model({"input_ids": ids, "attention_mask": torch.ones_like(ids)})[
+                "sentence_embedding"
+            ]
+        return found.float()
+
+    transformer.encoder.register_forward_pre_hook(lambda *_: used.append(transformer.config._attn_implementation))
+    before = vectors(8, True)
+    with quick_attention(model):
+        torch.testing.assert_close(vectors(8, True), before, atol=0.02, rtol=0.02)
+        vectors(8, False)
+        vectors(9, True)
+        vectors(8, True)
+    vectors(8, True)
+    assert used == ["sdpa", "eager", "sdpa", "sdpa", "eager", "sdpa"]
 
 
 @pytest.mark.parametrize("training", [True, False])
