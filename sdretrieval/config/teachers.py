@@ -35,10 +35,10 @@ class ViewConfig(Section):
 class FitConfig(Section):
     """How a cross-encoder learns the train judgements before it teaches."""
 
-    epochs: Number = identity("passes over the judged train queries", 1.0, gt=0, le=10_000)
-    learning_rate: Number = identity("highest learning rate", 5e-5, gt=0, le=1000)
+    epochs: Number = identity("passes over the judged train queries", 2.0, gt=0, le=10_000)
+    learning_rate: Number = identity("highest learning rate", 1e-4, gt=0, le=1000)
     candidates: int = identity(
-        "documents of a query's list that it compares, known positives among them", 6, ge=2, le=MOST
+        "documents of a query's list that it compares, known positives among them", 5, ge=2, le=MOST
     )
 
 
