@@ -7,7 +7,7 @@ read, since vectors are there. What `train.also` names has learned along with th
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -51,15 +51,10 @@ class Fitted:
     vectors: Vectors
 
 
-def exit_students(base: Base, whole: Fitted) -> Mapping[str, Fitted]:
-    """What `train.also` names of the final student, `whole`, by name."""
-    made: dict[str, Fitted] = {}
-    early: dict[int | None, Fitted] = {None: whole}
-    for cfg in base.run.config.exits:
-        if cfg.layers not in early:
-            early[cfg.layers] = first_layers_of(base, whole, SmallerConfig(layers=cfg.layers))
-        made[cfg.name] = mapped(base, cfg, early[cfg.layers], whole)
-    return made
+def part_of(base: Base, cfg: SmallerConfig, whole: Fitted) -> Fitted:
+    """The final student's first layers, its vectors in fewer dims, or both, with a linear map behind."""
+    early = whole if cfg.layers is None else first_layers_of(base, whole, SmallerConfig(layers=cfg.layers))
+    return mapped(base, cfg, early, whole)
 
 
 def first_layers_of(base: Base, whole: Fitted, cfg: SmallerConfig) -> Fitted:
