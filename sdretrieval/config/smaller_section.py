@@ -25,8 +25,8 @@ class SmallerConfig(Section):
     )
     dims: int | None = identity("dims of a vector; null: all", None, ge=8, le=MOST)
     epochs: Number | None = identity(
-        "passes over documents, training queries and pieces of documents; null: 6 for static, else 3", None, gt=0,
-        le=10_000,
+        "passes over documents, training queries and pieces of documents; null: 6 for static, 3 for another model, and "
+        "for layers none: only a linear map behind them is fitted", None, gt=0, le=10_000,
     )  # fmt: skip
 
     @property
@@ -38,8 +38,8 @@ class SmallerConfig(Section):
 
     @property
     def encodes_itself(self) -> bool:
-        """Whether it has an encoder of its own, and not the final student's with fewer dims."""
-        return self.model is not None or self.layers is not None
+        """Whether an encoder of its own is fitted; else a linear map is, behind a part of the final student."""
+        return self.model is not None or (self.layers is not None and self.epochs is not None)
 
 
 class AlsoConfig(Section):

@@ -7,7 +7,7 @@ read, since vectors are there. What `train.also` names has learned along with th
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -51,36 +51,35 @@ class Fitted:
     vectors: Vectors
 
 
-def exit_students(base: Base, whole: Fitted) -> Mapping[str, Fitted]:
-    """What `train.also` names of the final student, `whole`, by name."""
-    made: dict[str, Fitted] = {}
-    early: dict[int | None, Fitted] = {None: whole}
-    for cfg in base.run.config.exits:
-        if cfg.layers not in early:
-            early[cfg.layers] = first_layers_of(base, whole, SmallerConfig(layers=cfg.layers))
-        made[cfg.name] = mapped(base, cfg, early[cfg.layers], whole)
-    return made
+def part_of(base: Base, cfg: SmallerConfig, whole: Fitted) -> Fitted:
+    """Layers of the final student, its vectors in fewer dims, or both, with a linear map behind."""
+    early = whole if cfg.layers is None else some_layers_of(base, whole, SmallerConfig(layers=cfg.layers))
+    return mapped(base, cfg, early, whole)
 
 
-def first_layers_of(base: Base, whole: Fitted, cfg: SmallerConfig) -> Fitted:
-    """The final student's first layers as a student of their own, not yet fitted to anything."""
-    run = base.run
+def some_layers_of(base: Base, whole: Fitted, cfg: SmallerConfig) -> Fitted:
+    """Layers of the final student as a student of their own, not yet fitted to anything: the first ones, if these were
+    taught; else the first and the last ones, which are nearer to the whole."""
+    run, also = base.run, base.run.config.train.also
 
     def build(work: Work) -> None:
         from sdretrieval.training.smaller import first_layers
 
-        assert cfg.layers is not None
         model = student_from(whole.student.student, run.config).model
-        save_student(first_layers(model, cfg.layers, run.config.student.model), work.folder / "student")
+        save_student(first_layers(model, count, run.config.student.model, last), work.folder / "student")
 
-    made = run.runner.stage(f"{cfg.name}/fit:cut", 1, {"layers": cfg.layers}, [whole.student.key], build)
+    assert cfg.layers is not None
+    count = cfg.layers
+    last = 0 if also is not None and count in also.layers else count - 1
+    identity = {"layers": count, "last": last}
+    made = run.runner.stage(f"{cfg.name}/fit:cut", 1, identity, [whole.student.key], build)
     student = Weights(made.key, made.path / "student", made.path / "student")
     address = f"{cfg.name}/encode:cut"
     return Fitted(student, encode_student(run, base.collected, base.tokens, address, student, maps_base=False))
 
 
 def mapped(base: Base, cfg: SmallerConfig, early: Fitted, whole: Fitted) -> Fitted:
-    """`early`, the final student's first layers or itself, with a linear map behind it.
+    """`early`, layers of the final student or itself, with a linear map behind it.
 
     The map begins as the regression of the final student's vectors on those of `early`, along the principal directions
     of the former if `cfg` asks for fewer dims. It learns to keep what texts score among each other.

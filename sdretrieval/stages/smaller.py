@@ -38,8 +38,7 @@ from sdretrieval.stages.exits import (
     TRANSFORMER_FIT,
     Fitted,
     documents_of,
-    exit_students,
-    mapped,
+    part_of,
     queries_of,
     run_fitting,
 )
@@ -68,16 +67,13 @@ TIMED = 50
 def smaller_students(base: Base, final: Final) -> list[Smaller]:
     """Those that the config asks for, measured: the exits that learned along, then those that are fitted now."""
     run, whole = base.run, Fitted(final.student, final.vectors.plain)
-    exits = exit_students(base, whole)
-    made = [measured(base, final, cfg, cfg.name, exits[cfg.name]) for cfg in run.config.exits]
+    made = [measured(base, final, cfg, cfg.name, part_of(base, cfg, whole)) for cfg in run.config.exits]
     spans = encode_spans(base, final.student) if any(cfg.encodes_itself for cfg in run.config.smaller) else None
     for cfg in run.config.smaller:
-        target = whole
-        if cfg.dims is not None:
-            target = exits.get(f"final-dims{cfg.dims}") or mapped(base, SmallerConfig(dims=cfg.dims), whole, whole)
         if spans is None or not cfg.encodes_itself:
-            made.append(measured(base, final, cfg, cfg.name, target))
+            made.append(measured(base, final, cfg, cfg.name, part_of(base, cfg, whole)))
             continue
+        target = whole if cfg.dims is None else part_of(base, SmallerConfig(dims=cfg.dims), whole)
         student = fit(base, cfg, target, spans)
         vectors = encode_student(run, base.collected, base.tokens, f"{cfg.name}/encode", student, maps_base=False)
         made.append(measured(base, final, cfg, cfg.name, Fitted(student, vectors)))
@@ -95,7 +91,7 @@ def measured(
         vectors = replace(
             vectors, documents_of=joined(run, f"{cfg.name}/encode:documents", documents.vectors, base.half)
         )
-    how = ", fitted to the final student's vectors" if cfg.encodes_itself else ""
+    how = ", fitted to the final student's vectors" if cfg.model or cfg.layers else ""
     if cfg in run.config.exits:
         how = ", taught along with it" if final.student.key != run.base.key else ", not taught: the base was kept"
     text = described(cfg) + how + ("; documents as the final student encodes them" if documents else "")

@@ -100,7 +100,10 @@ def test_a_plan_says_how_much_exits_encode(run: Any, make_config: MakeConfig, tm
 @pytest.mark.parametrize(
     "settings",
     [
-        ("student.train=adapter", "train.also={dims: [8]}", "train.loss=embedding", "teacher={kind: ema}"),
+        (
+            "student.train=adapter", "train.also={dims: [8]}", "train.loss=embedding", "teacher={kind: ema}",
+            "smaller=[{layers: 1, dims: 12}]",
+        ),
         (
             "train.also={layers: [1], dims: [8]}", "student.lexical_half.dims=16", "teacher.members.0.mode=live",
             "generations=2", "train.gradient_accumulation=2", "gate.tolerance=1",
@@ -112,12 +115,13 @@ def test_exits_learn_with(make_config: MakeConfig, settings: tuple[str, ...], tm
     config = make_config(*settings, "train.epochs=0.5", "name=with")
     result = run_config(config, runs=tmp_path)
     assert result is not None
-    assert [one["name"] for one in result.report["smaller"]] == [one.name for one in config.exits]
+    parts = (*config.exits, *config.smaller)  # none of them encodes queries alone
+    assert [one["name"] for one in result.report["smaller"]] == [one.name for one in parts]
     learned = result.report["generations"][0]["decision"] in ("accepted", "merged")
     said = "taught along with it" if learned else "not taught: the base was kept"
-    assert all(one["description"].endswith(said) for one in result.report["smaller"])
+    assert all(one["description"].endswith(said) for one in result.report["smaller"][: len(config.exits)])
     assert all(one["exits"] > 0 for one in metrics(result.folder))
-    name = config.exits[-1].name
+    name = parts[-1].name
     export_run("with", tmp_path / "bundle", student=name, runs=tmp_path)
     assert verify_bundle(tmp_path / "bundle").ok
 
