@@ -157,8 +157,8 @@ def main() -> None:
     """Train one, measure and compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
-    for name in ("vectors", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--vectors", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--collection", default="feedbackqa")
     parser.add_argument("--guard", default="cacm")
     parser.add_argument("--model", default="all-MiniLM-L6-v2")
