@@ -140,7 +140,7 @@ def queries(asked: Namespace) -> dict[str, list[str]]:
     as there are more queries."""
     mixed = [*_mixture(FULL % (asked.stride, 1), EVEN), "targets.calibrate=absolute"]
     config = load_config(asked.config, asked.overrides)
-    epochs, usual = config.train.epochs, config.corpus.generated_queries
+    epochs, usual = config.train.epochs, max(config.corpus.generated_queries, NUMBERS[0])
     rows = {}
     for number in NUMBERS:
         some = [*mixed, f"corpus.generated_queries={number}"]
