@@ -185,8 +185,8 @@ def scales(cases: Sequence[Case], mixtures: Sequence[Mixture]) -> Iterator[str]:
     for name, members in CANDIDATES.items():
         inside = [m for m, one in enumerate(mixtures) if not any(w for n, w in enumerate(one) if n not in members)]
         alike = tuple(1 / len(members) if n in members else 0.0 for n in range(4))
-        for scale in cases[0].gains:
-            known = [case for case in cases if np.isfinite(truth(case)[inside]).all()]
+        known = [case for case in cases if np.isfinite(truth(case)[inside]).all()]
+        for scale in known[0].gains if known else ():
             means = [case.gains[scale].mean(1) for case in known]
             fixed = [float(one[mixtures.index(alike)]) for one in means]
             on_scale = [case._replace(gains={"absolute": case.gains[scale]}) for case in known]
