@@ -118,15 +118,16 @@ def generations(asked: Namespace) -> dict[str, list[str]]:
     """One row for what the first member, an average, is over two or three generations. The student has as many updates
     in all rows; one that is born again starts from the base each time, so that it has them in its last generation, or,
     at equal cost, only its share."""
-    epochs = load_config(asked.config, asked.overrides).train.epochs
+    config = load_config(asked.config, asked.overrides)
+    epochs, adapter = config.train.epochs, config.student.train == "adapter"  # which a live average cannot teach
 
     def row(mode: str, count: int, parts: int = 0) -> list[str]:
         split = [f"generations={count}", f"train.epochs={epochs / (parts or count):g}"]
         return [*PLAIN, *split, f"teacher.members.0.mode={mode}"]
 
-    rows = {"one generation": row("frozen", 1), "one generation, live": row("live", 1)}
+    rows = {"one generation": row("frozen", 1)} | ({} if adapter else {"one generation, live": row("live", 1)})
     for count, word in ((2, "two"), (3, "three")):
-        rows |= {f"{word}: {mode}": row(mode, count) for mode in ("base", "frozen", "live")}
+        rows |= {f"{word}: {mode}": row(mode, count) for mode in ("base", "frozen", *(() if adapter else ("live",)))}
         rows[f"{word}: born_again"] = row("born_again", count, 1)
         rows[f"{word}: born_again, equal cost"] = row("born_again", count)
     return rows
