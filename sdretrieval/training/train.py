@@ -84,11 +84,7 @@ def train(
 
     folder.mkdir(parents=True, exist_ok=True)
     updates = updates_of(len(batches), settings)
-    if settings.lora_rank is not None:
-        add_lora(model, settings.lora_rank, settings.seed)
-        if live is not None:  # it follows the student, matrices and all
-            add_lora(live.network, settings.lora_rank, settings.seed)
-            live.restart()
+    _give_lora(model, live, settings)
     learning = freeze(model, settings.freeze)
     trainer = _trainer(model, batches, loss, settings, folder, updates)  # from here on the model is on its device
     if live is not None:
@@ -126,6 +122,15 @@ def train(
     queries = done * settings.queries_per_batch * settings.gradient_accumulation * _processes()
     counts = {"updates": done, "queries": queries, "learning_parameters": learning}
     return Trained(folder, done, counts)
+
+
+def _give_lora(model: SentenceTransformer, live: LiveEma | None, settings: TrainSettings) -> None:
+    if settings.lora_rank is None:
+        return
+    add_lora(model, settings.lora_rank, settings.seed)
+    if live is not None:  # it follows the student, matrices and all
+        add_lora(live.network, settings.lora_rank, settings.seed)
+        live.restart()
 
 
 def updates_of(queries: int, settings: TrainSettings) -> int:
