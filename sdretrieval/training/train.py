@@ -124,7 +124,7 @@ def train(
     return Trained(folder, done, counts)
 
 
-def _give_lora(model: SentenceTransformer, live: LiveEma | None, settings: TrainSettings) -> None:
+def _give_lora(model: SentenceTransformer | CrossEncoder, live: LiveEma | None, settings: TrainSettings) -> None:
     if settings.lora_rank is None:
         return
     add_lora(model, settings.lora_rank, settings.seed)
