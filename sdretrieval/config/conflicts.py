@@ -201,7 +201,7 @@ def _loss(config: Config) -> Iterator[Conflict]:
         elif isinstance(member, EmaConfig) and member.mode == "live":
             text = (
                 f'found "embedding", but {prefix} is live: its vectors move while the student regresses on them; '
-                "expected mode: frozen or base, or another loss"
+                "expected mode: frozen, base or born_again, or another loss"
             )
             yield Conflict(("train.loss", f"{prefix}.mode", f"{prefix}.weight"), text)
 
@@ -218,7 +218,7 @@ def _sides(config: Config) -> Iterator[Conflict]:
             if isinstance(member, EmaConfig) and member.mode == "live":
                 text = (
                     'found "live", but student.train is adapter: batches bring vectors, and a live teacher reads '
-                    "texts; expected frozen or base"
+                    "texts; expected frozen, base or born_again"
                 )
                 yield Conflict((f"{prefix}.mode", "student.train"), text)
         for name in ("batch_tokens", "lora_rank"):

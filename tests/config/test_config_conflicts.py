@@ -217,7 +217,7 @@ CLASHES = [
     (
         {**ensemble({"kind": "ema"}, {"kind": "ema", "mode": "live"}), "train": {"loss": "embedding"}},
         'train.loss: found "embedding", but teacher.members.1 is live: its vectors move while the student regresses on '
-        "them; expected mode: frozen or base, or another loss",
+        "them; expected mode: frozen, base or born_again, or another loss",
     ),
 ]
 
