@@ -140,7 +140,7 @@ def test_what_stays_frozen_counts_though_nothing_was_trained_but_a_static_studen
     run_config(make_config(**same), runs=tmp_path, until="0/probe")
 
     def keys(*overrides: str) -> dict[str, str]:
-        smaller = "smaller=[{layers: 1}, {model: static}]"
+        smaller = "smaller=[{layers: 1, epochs: 1}, {model: static}]"
         plan = dry_run(make_config(smaller, *overrides, **same), Store(tmp_path / "store"))
         return {stage.address: stage.key for stage in plan}
 

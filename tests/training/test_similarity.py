@@ -45,7 +45,7 @@ def inputs(tiny_corpus: Path, longer: Path) -> TrainingInputs:
 
 def data_of(inputs: TrainingInputs, **train: Any) -> Any:
     return SimpleNamespace(
-        config=SimpleNamespace(train=TrainConfig(**train), targets=TargetsConfig()),
+        config=SimpleNamespace(train=TrainConfig(**train), targets=TargetsConfig(), exits=()),
         candidates=inputs.candidates,
         targets=inputs.targets,
         scores=inputs.scores,

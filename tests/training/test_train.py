@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 
 from sdretrieval.encode.student import load_student
 from sdretrieval.errors import NumericError
-from sdretrieval.training import train as train_module
 from sdretrieval.training.batches import Collator
 from sdretrieval.training.distillation import ListwiseDistillation
 from sdretrieval.training.train import TrainSettings, train, updates_of
@@ -180,7 +180,7 @@ def test_a_training_killed_after_its_last_update_is_only_saved(
 ) -> None:
     settings = replace(SETTINGS, save_every=5)
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, "save_student", _interrupt)
+        patch.setattr(SentenceTransformer, "save_pretrained", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             teach(new_inputs(), settings, tmp_path)
     assert teach(new_inputs(), settings, tmp_path).updates == 10
@@ -276,7 +276,7 @@ def test_bfloat16_trains_and_leaves_a_model_in_plain_float32(
     assert losses[-1] < losses[0]
 
 
-def _interrupt(*_: Any) -> None:
+def _interrupt(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
 
@@ -354,8 +354,6 @@ def test_the_metrics_say_what_the_trainer_did(inputs: TrainingInputs, tmp_path: 
 def test_a_student_stored_in_half_precision_trains_as_in_float32(
     format: torch.dtype, tiny_corpus: Path, tiny_student: Path, tmp_path: Path
 ) -> None:
-    from sentence_transformers import SentenceTransformer
-
     model = SentenceTransformer(str(tiny_student), device="cpu").to(format)
     model.save_pretrained(str(tmp_path / "half"))
     model.float().save_pretrained(str(tmp_path / "same"))  # the rounded weights
