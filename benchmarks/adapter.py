@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from torch.nn.functional import kl_div, normalize
 from benchmarks.lexical_half import ndcg
 from benchmarks.mixing import load_vectors
 from sdretrieval.corpus.sources import open_corpus
+from sdretrieval.corpus.types import Corpus
 from sdretrieval.evaluation import paired_test
 from sdretrieval.indexes.lexical_half import LexicalHalf
 from sdretrieval.stages.lexical import build_lexical
@@ -57,6 +59,17 @@ def fit(queries_QD: Tensor, documents_ND: Tensor, added_QN: Tensor, target_QN: T
     return map_DD.detach()
 
 
+def figures_of(corpus: Corpus, test: Sequence[int]) -> Callable[[Tensor], dict[str, float]]:
+    """From scores (Q, N) of test queries, by row, to nDCG@10 by their ids."""
+    ids = [corpus.query_ids[row] for row in test]
+    gain_QN = np.zeros((len(test), len(corpus.documents)))
+    for q, query in enumerate(ids):
+        for document, grade in corpus.qrels["test"][query].items():
+            if document in corpus.document_row:
+                gain_QN[q, corpus.document_row[document]] = max(grade, 0)
+    return lambda scores_QN: dict(zip(ids, ndcg(scores_QN.numpy(), gain_QN).tolist(), strict=True))
+
+
 def measure(folder: Path, vectors: Path, half_dims: int) -> None:
     """Print the base, its teacher, and each kind of map."""
     corpus = open_corpus(str(folder))
@@ -79,16 +92,7 @@ def measure(folder: Path, vectors: Path, half_dims: int) -> None:
         halves_QN = half.queries(texts) @ half.of_weights(index.weights_NV).T if half else np.zeros_like(words_QN)
         return torch.from_numpy(halves_QN), torch.from_numpy(EVIDENCE * sigma * words_QN)
 
-    ids = [corpus.query_ids[row] for row in test]
-    gain_QN = np.zeros((len(test), len(documents_ND)))
-    for q, query in enumerate(ids):
-        for document, grade in corpus.qrels["test"][query].items():
-            if document in corpus.document_row:
-                gain_QN[q, corpus.document_row[document]] = max(grade, 0)
-
-    def figures(scores_QN: Tensor) -> dict[str, float]:
-        return dict(zip(ids, ndcg(scores_QN.numpy(), gain_QN).tolist(), strict=True))
-
+    figures = figures_of(corpus, test)
     (taught_QN, evidence_QN), (tested_QN, known_QN) = beside(train), beside(test)
     target_QN = torch.log_softmax((all_QD[train] @ documents_ND.T + evidence_QN) / TEMPERATURE, dim=1)
     plain_QN = all_QD[test] @ documents_ND.T

@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.adapter import SEED, TEMPERATURE, UNIT_HITS, fit, scores_of
-from benchmarks.lexical_half import ndcg
+from benchmarks.adapter import SEED, TEMPERATURE, UNIT_HITS, figures_of, fit, scores_of
 from benchmarks.mixing import load_vectors
 from sdretrieval.corpus.sources import open_corpus
 from sdretrieval.evaluation import paired_test
@@ -57,16 +56,7 @@ def measure(folder: Path, model: str, vectors: Path) -> None:
         words_QN = index.scores(texts, range(index.count)) / np.maximum(index.norm(texts), 1e-6)[:, None]
         return all_QD[rows] @ documents_ND.T, torch.from_numpy((EVIDENCE * sigma * words_QN).astype(np.float32))
 
-    ids = [corpus.query_ids[row] for row in test]
-    gain_QN = np.zeros((len(test), len(documents_ND)))
-    for q, query in enumerate(ids):
-        for document, grade in corpus.qrels["test"][query].items():
-            if document in corpus.document_row:
-                gain_QN[q, corpus.document_row[document]] = max(grade, 0)
-
-    def figures(scores_QN: Tensor) -> dict[str, float]:
-        return dict(zip(ids, ndcg(scores_QN.numpy(), gain_QN).tolist(), strict=True))
-
+    figures = figures_of(corpus, test)
     (cosines_QN, words_QN), (held_QN, held_words_QN), (test_QN, test_words_QN) = map(sides, (train, held_out, test))
     before, none = figures(test_QN), np.zeros(held_QN.shape, dtype=bool)
     for weight in WEIGHTS:

@@ -13,12 +13,14 @@ from sdretrieval.config.teachers import (
     DenseConfig,
     EmaConfig,
     EnsembleConfig,
+    LexicalConfig,
     MultiVectorConfig,
     RerankerApiConfig,
     ScoresConfig,
     ViewConfig,
     members_of,
 )
+from sdretrieval.evaluation.prediction import MEASURE
 from sdretrieval.synthetic_queries.recipe import KINDS as QUERY_KINDS
 
 FROZEN_LAYERS = re.compile(r"layers:\d+")
@@ -355,3 +357,26 @@ def learns_labels(config: Config) -> bool:
     """Whether training learns from labels, and there are some."""
     in_target = config.targets.label_evidence > 0 and config.train.loss != "embedding"
     return knows_labels(config) and (config.train.hard_label_weight > 0 or in_target)
+
+
+def is_harmless(config: Config) -> bool:
+    """Whether members are mixed on the absolute scale, where a mixture does little harm: it needs no estimate, and what
+    is beyond has to earn its place."""
+    return str(config.targets.calibrate) == "absolute"
+
+
+def studied(config: Config) -> int | None:
+    """Which member is BM25, if the config's teacher is what the prediction was learned on; else None."""
+    members = members_of(config.teacher)
+    words = [n for n, member in enumerate(members) if isinstance(member, LexicalConfig)]
+    averages = sum(isinstance(member, EmaConfig) for member in members)
+    known = len(words) == 1 and averages == len(members) - 1 > 0
+    return words[0] if known and is_harmless(config) and config.gate.measure == MEASURE else None
+
+
+def follows(config: Config) -> bool:
+    """Whether queries kept out of training decide about the student: people asked all training queries, nobody judged
+    any, and the teacher's gain can be predicted; not beside a lexical half, which has much of it already."""
+    corpus = config.corpus
+    asked = not corpus.labels and not corpus.generated_queries
+    return asked and probes(config) and studied(config) is not None and config.student.lexical_half is None

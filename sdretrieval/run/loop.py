@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from sdretrieval.config import CrossEncoderConfig, EmaConfig, born_again, members_of
-from sdretrieval.config.conflicts import by_probe, learns_labels, probes
+from sdretrieval.config.conflicts import by_probe, follows, learns_labels, probes
 from sdretrieval.errors import MissingScores, WorkError
 from sdretrieval.evaluation.gate import MERGE_SHARES
 from sdretrieval.stages.corpus import collect, generates, require_for_control
@@ -23,7 +23,7 @@ from sdretrieval.stages.evaluate import (
     measure_teacher,
 )
 from sdretrieval.stages.fit_teacher import fit_teachers
-from sdretrieval.stages.follow import follow, follows
+from sdretrieval.stages.follow import follow
 from sdretrieval.stages.gate import KEPT_OLD, Decision, Generation, gate, say_if_undecidable
 from sdretrieval.stages.guard import forgotten, guarded, measure_guard, sample_guard
 from sdretrieval.stages.index import index_vectors
@@ -300,15 +300,9 @@ def judge(
     """What the gate decides by dev, and, if it accepts, the guard: a significant loss there is refused."""
     run, guard = results.run, results.base.guard
     decision = gate(
-        run,
-        results.base.collection,
-        f"{owner}/gate",
-        before,
-        after,
-        results.weights,
-        mixture=mixture,
+        run, results.base.collection, f"{owner}/gate", before, after, results.weights, mixture=mixture,
         followed=followed,
-    )
+    )  # fmt: skip
     if guard is None or not decision["accepted"]:
         return decision
     measured = measure_guard(run, guard, f"{owner}/guard", student, results.base.half)

@@ -11,6 +11,7 @@ from typing import Any
 
 from sdretrieval.chat import WRITING, Chat
 from sdretrieval.config import Config, WriterConfig, identity_fields
+from sdretrieval.config.conflicts import follows
 from sdretrieval.corpus import (
     Corpus,
     carve_dev,
@@ -77,6 +78,7 @@ def collect(run: Run) -> Collection:
         "seed": run.config.seed,
     }
     identity["split"] = run.config.evaluate.split
+    identity["holds_out"] = follows(run.config)
     if generates(run.config):  # a corpus without synthetic queries is the same whatever their recipe
         recipe = identity_fields(cfg.generate, without={"within", "writer"})
         recipe |= {"language": run.config.mine.language, "split_identifiers": run.config.mine.split_identifiers}
@@ -109,11 +111,6 @@ def _writer_identity(cfg: WriterConfig) -> dict[str, Any]:
 def generates(config: Config) -> bool:
     """Whether any queries are made from documents."""
     return not config.corpus.labels or config.corpus.generated_queries > 0
-
-
-def learns_from_asked(config: Config) -> bool:
-    """Whether all training queries are ones that people asked, and none of them may be judged."""
-    return not config.corpus.labels and not config.corpus.generated_queries
 
 
 def build_corpus(work: Work, config: Config, chat: Callable[[WriterConfig, str], Chat] | None = None) -> None:
@@ -217,7 +214,7 @@ class Splits:
                 "not trained on: %s without a judgement; --set corpus.unjudged_queries=true trains on such queries too",
                 quantity(len(unjudged), "queries"),
             )
-        if learns_from_asked(self._config):
+        if follows(self._config):
             self._hold_out()
         if cfg.train_queries is not None and len(self.train) > cfg.train_queries:
             self.train = sorted(self.train, key=lambda query: hash_rank(self._config.seed, query))[: cfg.train_queries]

@@ -18,11 +18,10 @@ from sdretrieval.evaluation.gate import Following
 from sdretrieval.files import read_json, write_json
 from sdretrieval.ragged import Array
 from sdretrieval.stages.collection import Collection
-from sdretrieval.stages.corpus import learns_from_asked
 from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.index import open_index
 from sdretrieval.stages.lexical import Lexical
-from sdretrieval.stages.probe import pool_lists, studied
+from sdretrieval.stages.probe import pool_lists
 from sdretrieval.stages.run import Run
 from sdretrieval.stages.score import score_lists
 from sdretrieval.stages.targets import MixtureWeights
@@ -36,12 +35,6 @@ from sdretrieval.teachers.protocols import FreeTeacher
 FOLLOWED = "followed.json"
 MOST_DOCUMENTS = 5000
 """Over so many documents the distributions are compared: each query's best ones, and others by chance."""
-
-
-def follows(config: Config) -> bool:
-    """Whether people asked all training queries, nobody judged any, and the teacher's gain can be predicted: not beside
-    a lexical half, which has much of it already."""
-    return learns_from_asked(config) and studied(config) is not None and config.student.lexical_half is None
 
 
 def follow(

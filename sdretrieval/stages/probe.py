@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from sdretrieval.config import Config, EmaConfig, LexicalConfig, identity_fields, members_of
-from sdretrieval.config.conflicts import by_probe
+from sdretrieval.config import Config, LexicalConfig, identity_fields, members_of
+from sdretrieval.config.conflicts import by_probe, is_harmless, studied
 from sdretrieval.corpus.text import hash_rank
 from sdretrieval.evaluation import Run as TrecRun
 from sdretrieval.evaluation import evaluate, holm, paired_test
@@ -122,15 +122,6 @@ def predictable(run: Run, collection: Collection) -> tuple[Signals | None, int] 
     return collection.signals, words
 
 
-def studied(config: Config) -> int | None:
-    """Which member is BM25, if the config's teacher is what the prediction was learned on; else None."""
-    members = members_of(config.teacher)
-    words = [n for n, member in enumerate(members) if isinstance(member, LexicalConfig)]
-    averages = sum(isinstance(member, EmaConfig) for member in members)
-    known = len(words) == 1 and averages == len(members) - 1 > 0
-    return words[0] if known and is_harmless(config) and config.gate.measure == MEASURE else None
-
-
 def probe_pool(
     run: Run, collection: Collection, lexical: Lexical, vectors: Vectors, index: Artifact
 ) -> tuple[Array, Ragged]:
@@ -163,12 +154,6 @@ def mixtures_of(config: Config) -> list[Weights]:
             strong = {words[0]: STRONG, other: round(1 - STRONG, 2)}
             found[tuple(strong.get(n, 0.0) for n in range(len(members)))] = None
     return list(found)
-
-
-def is_harmless(config: Config) -> bool:
-    """Whether members are mixed on the absolute scale, where a mixture does little harm: it needs no estimate, and what
-    is beyond has to earn its place."""
-    return str(config.targets.calibrate) == "absolute"
 
 
 def even(members: int) -> Weights:

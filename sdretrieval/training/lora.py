@@ -6,6 +6,7 @@ are added to the weights, so that nothing behind knows of them.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from sdretrieval.errors import MissingPackageError, ModelError
@@ -24,13 +25,11 @@ def linear_layers(model: nn.Module) -> list[str]:
     """
     from torch import nn
 
-    try:
-        import peft  # noqa: F401
-    except ImportError as error:
+    if find_spec("peft") is None:
         raise MissingPackageError(
             "train.lora_rank needs the package peft, which is not installed; run: pip install peft  (or pip install "
             "'sdretrieval[lora]')"
-        ) from error
+        )
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and ".pooler." not in name]
     if not names:
         found = ", ".join(type(module).__name__ for module in model.children())

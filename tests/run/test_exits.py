@@ -91,10 +91,12 @@ def test_a_plan_says_how_much_exits_encode(run: Any, make_config: MakeConfig, tm
     made = {one["stage"]: one for one in ledger_of(run.folder)}
     counts = made["final-layers1/encode:cut"]["counts"]
     read = counts["document_tokens"] + counts["query_tokens"]
-    assert stages["final-layers1/encode:cut"].amount.count == pytest.approx(read, rel=0.2)  # type: ignore[union-attr]
+    planned = stages["final-layers1/encode:cut"].amount
+    assert planned is not None and planned.count == pytest.approx(read, rel=0.2)
     assert stages["final-layers1/fit:cut"].amount is None
     updates = made["final-layers1/fit"]["counts"]["updates"]
-    assert stages["final-layers1/fit"].amount.count == pytest.approx(updates, rel=0.2)  # type: ignore[union-attr]
+    planned = stages["final-layers1/fit"].amount
+    assert planned is not None and planned.count == pytest.approx(updates, rel=0.2)
 
 
 @pytest.mark.parametrize(

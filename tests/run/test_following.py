@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sdretrieval.run.api import plan_config
 from sdretrieval.stages import corpus
 from sdretrieval.stages.follow import columns, divergence
+from sdretrieval.store import Work
 from tests.helpers.runs.tiny_runs import EMA, LEXICAL, MakeConfig, artifact, ledger_of, run, to_run
 
 ASKED = ("corpus.labels=false", "corpus.dev_queries=40")
@@ -47,9 +48,15 @@ def test_queries_kept_out_of_training_decide_where_dev_is_synthetic(
         pytest.param((*ASKED, "evaluate.controls=[]"), id="z-scores, whose gain nothing predicts"),
     ],
 )
-def test_other_runs_go_by_dev_alone(others: tuple[str, ...], make_config: MakeConfig, tmp_path: Path) -> None:
+def test_other_runs_go_by_dev_alone_and_train_on_all_queries(
+    others: tuple[str, ...], make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "HELD_OUT_SHARE", 0.5)
     config = make_config(*others, teacher=AUTO)
     assert not any(address.endswith("/follow") for address in to_run(plan_config(config, runs=tmp_path)))
+    work = Work(tmp_path / "made")
+    corpus.build_corpus(work, config)
+    assert json.loads((work.folder / "notes.json").read_text())["held_out_queries"] == []
 
 
 @settings(max_examples=30, deadline=None)
