@@ -100,8 +100,9 @@ SHORT = 160
 
 @contextmanager
 def quick_attention(model: nn.Module) -> Iterator[None]:
-    """Compute short texts' attention step by step while a model trains in bfloat16 on a CPU: with fused attention a step
-    takes 1.6 to 2.2 times as long there (`benchmarks.attention`). Longer texts, float32 and GPUs are left alone."""
+    """Compute short texts' attention step by step while a model trains in bfloat16 on a CPU: with fused attention an
+    update takes 1.6 to 2.2 times as long there (`benchmarks.attention`). Longer texts, float32 and GPUs are left alone.
+    """
     import torch
 
     first: Any = next(iter(model.children()), None)
