@@ -191,6 +191,15 @@ class MineConfig(Section):
     language: Stemming = identity("what BM25 stems as; auto recognises it, none stems nothing", "english")
 
 
+class PretrainConfig(Section):
+    """What the student learns from documents alone before anybody teaches it: two pieces of a document find each other
+    among those of a batch's other documents."""
+
+    updates: int = identity("updates of the optimiser", 100, ge=1, le=MOST)
+    documents_per_batch: int = identity("documents in a batch, two pieces of each", 48, ge=2, le=100_000)
+    learning_rate: Number = identity("highest learning rate", 2e-5, gt=0, le=1000)
+
+
 class ProbeConfig(Section):
     """What is measured before any training: does the teacher rank the student's candidates better than the student?"""
 
@@ -339,6 +348,7 @@ class Config(Section):
     )
     corpus: CorpusConfig = identity("texts and judgements")
     student: StudentConfig = identity("the model that is trained")
+    pretrain: PretrainConfig | None = identity("what it learns from documents alone first; null: nothing", None)
     index: IndexConfig = identity("nearest-neighbour search", IndexConfig())
     mine: MineConfig = identity("candidates", MineConfig())
     teacher: TeacherConfig = identity("what teaches")

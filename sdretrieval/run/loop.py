@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from sdretrieval.config import CrossEncoderConfig, EmaConfig, born_again, members_of
+from sdretrieval.config import Config, CrossEncoderConfig, EmaConfig, born_again, members_of
 from sdretrieval.config.conflicts import by_probe, follows, learns_labels, probes
 from sdretrieval.errors import MissingScores, WorkError
 from sdretrieval.evaluation.gate import MERGE_SHARES
@@ -33,6 +33,7 @@ from sdretrieval.stages.lexical_half import fit_half, joined
 from sdretrieval.stages.merge import merge
 from sdretrieval.stages.mine import mine
 from sdretrieval.stages.precision import say_formats
+from sdretrieval.stages.pretrain import pretrain
 from sdretrieval.stages.probability import fit_probabilities
 from sdretrieval.stages.probe import probe
 from sdretrieval.stages.queries import consistent_queries, with_verdicts
@@ -58,15 +59,21 @@ def loop(run: Run) -> Results:
     from_files = takes_scores_from_files(cfg)
 
     bm25 = measure_bm25(run, base.collection, base.lexical)
+    first = begins_at(cfg)
     before = measure_student(
-        run, base.collection, "student_0" if base.half else "1", "student_0", "the base student", base.vectors.plain
+        run, base.collection, "student_0" if base.half else first, "student_0", "the base student", base.vectors.plain
     )
     hybrids = Hybrids(run, base.collection, base.lexical, bm25, before, "1")
     mixed = [hybrids.absolute("hybrid_0", "base student + BM25"), *map(hybrids.baseline, cfg.evaluate.baselines)]
-    results = Results(run, base, mixture_weights(base), [bm25, before, *mixed])
+    systems, pretrained = [bm25, before, *mixed], None
     if base.half is not None:
         text = "the base student with its lexical half, without training"
-        results.systems.append(measure_student(run, base.collection, "1", "half_0", text, base.vectors))
+        systems.append(measure_student(run, base.collection, first, "half_0", text, base.vectors))
+    if cfg.pretrain is not None:
+        base, system, pretrained = pretrain_base(base)
+        systems.append(system)
+        run = base.run
+    results = Results(run, base, mixture_weights(base), systems, pretrained)
     if not from_files:
         results.systems.append(measure_base_teacher(results))
 
@@ -127,16 +134,40 @@ def prepare(run: Run) -> Base:
     tokens = tokenize_texts(run, collected, run.base.key, lambda: run.student(run.base.student))
     run.runner.say(lambda: say_formats(run))
     lexical = index_words(run, collected)
-    plain = encode_student(run, collected, tokens, "1/encode", run.base)
+    first = begins_at(run.config)
+    plain = encode_student(run, collected, tokens, f"{'student_0' if run.config.pretrain else '1'}/encode", run.base)
     half = fit_half(run, collected, lexical, plain)
-    vectors = joined(run, "1/encode", plain, half)
+    vectors = joined(run, f"{first}/encode", plain, half)
     if synthetic:
         collection = with_verdicts(run, consistent_queries(run, collected, plain, lexical))
-    index = index_vectors(run, collection, "1/index", vectors)
+    index = index_vectors(run, collection, f"{first}/index", vectors)
     judged = with_judged_dev(run, collection, lexical, vectors, index)
     run.runner.say(lambda: say_if_undecidable(judged))
     plain_index = index if half is None else index_vectors(run, collection, "student_0/index", plain)
     return Base(run, collected, judged, tokens, lexical, vectors, index, guard, half, plain_index)
+
+
+def begins_at(cfg: Config) -> str:
+    """Whose address the base student's stages have: generation 1's, unless pretraining comes before it."""
+    return "1" if cfg.pretrain is None else "student_0" if cfg.student.lexical_half is None else "half_0"
+
+
+def pretrain_base(base: Base) -> tuple[Base, System, dict[str, Any]]:
+    """The base student after it has learned from documents alone, if the gate accepts that, else as it was; how the
+    pretrained student measures, and what the gate decided."""
+    run, collection = base.run, base.collection
+    new = pretrain(run, collection, base.tokens)
+    plain = encode_student(run, base.collected, base.tokens, "pretrained/encode", new, maps_base=False)
+    vectors = joined(run, "pretrained/encode", plain, base.half)
+    text = "the base student after it learned from documents alone, before the gate"
+    system = measure_student(run, collection, "pretrained", "pretrained", text, vectors)
+    dev = measure_split(run, collection, begins_at(run.config), "dev", base.vectors, base.index)
+    decision = judge(base, None, "pretrained", dev, system.runs["dev"], new, None)
+    run.runner.say(lambda: logger.info("pretraining: %s", decision["reason"]))
+    if decision["accepted"]:
+        index = index_vectors(run, collection, "pretrained/index", vectors)
+        base = replace(base, run=run.begun_from(new), vectors=vectors, index=index)
+    return base, system, decision
 
 
 def encode(base: Base, address: str, student: Weights) -> Vectors:
@@ -273,7 +304,9 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
             inputs.targets, weights, results.probe,
         )  # fmt: skip
 
-    decision = judge(results, f"{number}", old_dev, system.runs["dev"], new, followed(f"{number}", new_vectors))
+    decision = judge(
+        base, weights, f"{number}", old_dev, system.runs["dev"], new, followed(f"{number}", new_vectors)
+    )
     outcome: Decision = "accepted" if decision["accepted"] else "rejected" if decision["decided"] else "undecided"
     kept = new if decision["accepted"] else student
     for share in MERGE_SHARES if outcome == "rejected" else ():
@@ -282,7 +315,7 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
         merged_index = index_vectors(run, collection, f"{number}m{share}/index", merged_vectors)
         dev = measure_split(run, collection, f"{number}m{share}", "dev", merged_vectors, merged_index)
         speaks = followed(f"{number}m{share}", merged_vectors)
-        tried = judge(results, f"{number}m{share}", old_dev, dev, merged, speaks, mixture=True)
+        tried = judge(base, weights, f"{number}m{share}", old_dev, dev, merged, speaks, mixture=True)
         if tried["accepted"]:
             kept, outcome, decision = merged, "merged", {**tried, "share": share, "unmerged": decision}
             break
@@ -294,25 +327,24 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
 
 
 def judge(
-    results: Results, owner: str, before: Artifact, after: Artifact, student: Weights, followed: Artifact | None, *,
-    mixture: bool = False,
+    base: Base, weights: MixtureWeights | None, owner: str, before: Artifact, after: Artifact, student: Weights,
+    followed: Artifact | None, *, mixture: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """What the gate decides by dev, and, if it accepts, the guard: a significant loss there is refused."""
-    run, guard = results.run, results.base.guard
+    run, guard = base.run, base.guard
     decision = gate(
-        run, results.base.collection, f"{owner}/gate", before, after, results.weights, mixture=mixture,
-        followed=followed,
+        run, base.collection, f"{owner}/gate", before, after, weights, mixture=mixture, followed=followed
     )  # fmt: skip
     if guard is None or not decision["accepted"]:
         return decision
-    measured = measure_guard(run, guard, f"{owner}/guard", student, results.base.half)
-    found = forgotten(run, guard, guard_of_base(results.base, guard), [measured])
+    measured = measure_guard(run, guard, f"{owner}/guard", student, base.half)
+    found = forgotten(run, guard, guard_of_base(base, guard), [measured])
     return decision if found is None else guarded(decision, found)
 
 
 def guard_of_base(base: Base, guard: Artifact) -> Artifact:
     """What the base student, before any training, finds on the guard."""
-    return measure_guard(base.run, guard, "0/guard:student_0", base.run.base, base.half)
+    return measure_guard(base.run, guard, "0/guard:student_0", base.run.untrained, base.half)
 
 
 def train_student(

@@ -157,8 +157,8 @@ def _serving(results: Results, final: Final) -> dict[str, Any]:
     return {
         "keys": keys,
         "weights": results.weights.values() if scores else [],
-        "base": str(run.base.student),
-        "base_digest": run.base.key,
+        "base": str(run.untrained.student),
+        "base_digest": run.untrained.key,
         "max_tokens": student.view.max_tokens,
         "query_tokens": student.query_view.max_tokens,
         "prompts": {"query": student.prompts.query, "document": student.prompts.document},

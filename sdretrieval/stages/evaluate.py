@@ -25,8 +25,8 @@ from sdretrieval.store.runner import Artifact
 from sdretrieval.targets.calibrate import EVIDENCE
 
 ORDER = (
-    "bm25", "student_0", "half_0", "hybrid_0", "hybrid_dev", "hybrid_rrf", "hybrid_log_odds", "teacher@student_0",
-    "hard_labels", "shuffled_teacher",
+    "bm25", "student_0", "half_0", "hybrid_0", "hybrid_dev", "hybrid_rrf", "hybrid_log_odds", "pretrained",
+    "teacher@student_0", "teacher@pretrained", "hard_labels", "shuffled_teacher",
 )  # fmt: skip
 AFTER = len(ORDER)
 SMALLER = "final-"
@@ -188,7 +188,7 @@ def measure_teacher(
     run: Run, collection: Collection, lexical: Lexical, vectors: Vectors, index: Artifact,
     made: Made, weights: MixtureWeights,
 ) -> System:  # fmt: skip
-    """The teacher reranking the base student's own top documents: what there is to learn.
+    """The teacher reranking the top documents of the student that generations begin with: what there is to learn.
 
     Raises MissingScores if a member's scores come from a file that lacks these pairs.
     """
@@ -216,5 +216,6 @@ def measure_teacher(
         )
         for split in run.splits
     }
-    whose = "base student" if vectors.plain is vectors else "base student with its lexical half"
-    return System("teacher@student_0", f"the teacher reranking the top {depth} of the {whose}", runs)
+    name, whose = ("student_0", "base student") if run.pretrained is None else ("pretrained", "pretrained student")
+    whose += "" if vectors.plain is vectors else " with its lexical half"
+    return System(f"teacher@{name}", f"the teacher reranking the top {depth} of the {whose}", runs)

@@ -47,17 +47,17 @@ class Generation:
 
 
 def gate(
-    run: Run, collection: Collection, address: str, before: Artifact, after: Artifact, weights: MixtureWeights, *,
+    run: Run, collection: Collection, address: str, before: Artifact, after: Artifact, weights: MixtureWeights | None, *,
     mixture: bool = False, followed: Artifact | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The decision on the candidate measured in `after`, against the student measured in `before`.
 
     `mixture`: of old and new weights, three of which may be tried. If dev queries chose the teachers' `weights`, a
-    proof pays for that choice too. `followed`: see `stages.follow`.
+    proof pays for that choice too; None: nobody taught the candidate. `followed`: see `stages.follow`.
     """
     cfg = run.config.gate
-    looks = looks_of(run.config.generations, mixture=mixture)
-    chosen_of = len(mixtures_of(run.config)) if weights.chosen_by else 1
+    looks = looks_of(run.config.generations + (run.config.pretrain is not None), mixture=mixture)
+    chosen_of = len(mixtures_of(run.config)) if weights is not None and weights.chosen_by else 1
 
     def build(work: Work) -> None:
         base, candidate = read_measured(before).of(cfg.measure), read_measured(after).of(cfg.measure)

@@ -76,14 +76,14 @@ def measure_precision(run: Run) -> Artifact:
     def build(work: Work) -> None:
         from sdretrieval.training.speed import faster_precision
 
-        model = student_from(run.base.student, run.config).model  # one of its own: trials change its number format
+        model = student_from(run.untrained.student, run.config).model  # one of its own: trials change its number format
         record: dict[str, Any] = {"machine": machine_name(run.config.student.device), "why": {}}
         for task in ("train", "encode"):
             record[task], record["why"][task] = faster_precision(model, training=task == "train")
             work.counts[task] = record[task]
         write_json(work.folder / "precision.json", record)
 
-    return run.runner.stage("0/precision", 4, {"device": device}, [run.base.key], build)
+    return run.runner.stage("0/precision", 4, {"device": device}, [run.untrained.key], build)
 
 
 def _wanted(config: Config) -> dict[Task, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.encode import Vectors
@@ -19,7 +21,8 @@ from sdretrieval.store.runner import Artifact
 
 @dataclass(frozen=True)
 class Base:
-    """What all generations share: corpus, tokens, BM25, and the base student's vectors with their index."""
+    """What all generations share: corpus, tokens, BM25, and the vectors, with their index, of the student that they
+    begin with: the base, or what pretraining made of it."""
 
     run: Run
     collected: Collection
@@ -33,7 +36,7 @@ class Base:
     half: Half | None = None
     """The words' half of every student's vectors, if the config asks for one; `vectors` and `index` have it."""
     plain_index: Artifact | None = None
-    """Of the base student's vectors without it."""
+    """Of the untrained student's vectors without it."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Results:
     weights: MixtureWeights
     """Of the teacher's members."""
     systems: list[System] = field(default_factory=list)
+    pretrained: Mapping[str, Any] | None = None
+    """What the gate decided on the pretrained student; None if the config wants none."""
     generations: list[Generation] = field(default_factory=list)
     probe: Artifact | None = None
     """What was known of the teacher before training; None if nobody asked, or could say."""

@@ -42,6 +42,8 @@ class Run:
     """By stage address, seconds of a token (encode) or of an update (train), as trials of this machine say."""
     repetition: int = 0
     """Which of the config's seeds the trainings have."""
+    pretrained: Weights | None = None
+    """What generations begin with, if that is not the config's model as it is."""
     _loaded: tuple[Path, Student] | None = None
 
     @property
@@ -66,17 +68,26 @@ class Run:
         return self.store.root.parent / self.config.name
 
     @cached_property
-    def base(self) -> Weights:
-        """The student before training. Raises ModelError if it is not there."""
+    def untrained(self) -> Weights:
+        """The config's model. Raises ModelError if it is not there."""
         folder = locate_model(self.config.student.model)
         return Weights(model_digest(folder), folder, folder)
+
+    @property
+    def base(self) -> Weights:
+        """The student that generations begin with: `untrained`, or what pretraining made of it."""
+        return self.pretrained or self.untrained
+
+    def begun_from(self, pretrained: Weights) -> Run:
+        """The same run, whose generations begin with another student."""
+        return replace(self, pretrained=pretrained)
 
     def student(self, folder: Path) -> Student:
         """A student; the one used last stays loaded, an earlier one would only cost memory."""
         if self._loaded is None or self._loaded[0] != folder:
             self._loaded = (folder, student_from(folder, self.config))
-            if folder == self.base.student:  # all keys hold the digest that it had when the run began
-                require_digest(folder, self.base.key)
+            if folder == self.untrained.student:  # all keys hold the digest that it had when the run began
+                require_digest(folder, self.untrained.key)
         return self._loaded[1]
 
     def chat(self, cfg: ChatConfig, setting: str, temperature: float | None = None) -> Chat:

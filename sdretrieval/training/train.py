@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 
     from sdretrieval.teachers.ema import LiveEma
     from sdretrieval.training.distillation import Distillation
+    from sdretrieval.training.pieces import PieceBatches, SameDocument
     from sdretrieval.training.reranker import ListBatches, PositiveFirst
     from sdretrieval.training.smaller import SameVectors, VectorBatches
     from sdretrieval.training.trainer import DistillationTrainer
+
+    Batches = Collator | VectorBatches | ListBatches | PieceBatches
+    Loss = Distillation | SameVectors | PositiveFirst | SameDocument
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +62,8 @@ class Trained:
 
 def train(
     model: SentenceTransformer | CrossEncoder,
-    batches: Collator | VectorBatches | ListBatches,
-    loss: Distillation | SameVectors | PositiveFirst,
+    batches: Batches,
+    loss: Loss,
     settings: TrainSettings,
     folder: Path,
     *,
@@ -145,8 +149,8 @@ def _processes() -> int:
 
 
 def _trainer(
-    model: SentenceTransformer | CrossEncoder, batches: Collator | VectorBatches | ListBatches,
-    loss: Distillation | SameVectors | PositiveFirst, settings: TrainSettings, folder: Path, updates: int,
+    model: SentenceTransformer | CrossEncoder, batches: Batches, loss: Loss, settings: TrainSettings, folder: Path,
+    updates: int,
 ) -> DistillationTrainer:  # fmt: skip
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainingArguments

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from sdretrieval.encode.pace import Pace
     from sdretrieval.progress import Progress
     from sdretrieval.teachers.ema import LiveEma, WeightAverage
-    from sdretrieval.training.distillation import Distillation
-    from sdretrieval.training.reranker import PositiveFirst
-    from sdretrieval.training.smaller import SameVectors
+    from sdretrieval.training.train import Loss
 
 logger = logging.getLogger("sdretrieval")
 
@@ -39,7 +37,7 @@ COMPLETE = "complete.json"
 
 LEARNING = "learning.safetensors"
 """The weights that learn, in a checkpoint."""
-LOGGED = ("loss", "kl", "margin_mse", "embedding", "hard", "exits", "cosine", "scores", "learning_rate", "grad_norm")
+LOGGED = ("loss", "kl", "margin_mse", "embedding", "hard", "exits", "pieces", "cosine", "scores", "pieces", "learning_rate", "grad_norm")
 
 
 class AverageCallback(TrainerCallback):
@@ -73,9 +71,7 @@ class AverageCallback(TrainerCallback):
 class MetricsCallback(TrainerCallback):
     """One JSON line an update in `metrics.jsonl`; a progress bar; the step number for the loss's messages."""
 
-    def __init__(
-        self, path: Path, loss: Distillation | SameVectors | PositiveFirst, progress: Progress, pace: Pace
-    ) -> None:
+    def __init__(self, path: Path, loss: Loss, progress: Progress, pace: Pace) -> None:
         self._path, self._loss, self._progress, self._pace = path, loss, progress, pace
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

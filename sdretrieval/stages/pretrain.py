@@ -1,0 +1,78 @@
+"""Stage pretrained/train: the student learns from documents alone, before any teacher: pieces of each find each other."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+
+import numpy as np
+
+from sdretrieval.config import identity_fields
+from sdretrieval.encode.views import View
+from sdretrieval.errors import CorpusError
+from sdretrieval.formatting import quantity
+from sdretrieval.mining.mine import duplicate_groups
+from sdretrieval.ragged import Array
+from sdretrieval.stages.collection import Collection
+from sdretrieval.stages.precision import number_format
+from sdretrieval.stages.run import Run, Weights, prompts_of
+from sdretrieval.stages.tokens import Tokens
+from sdretrieval.store import Work
+from sdretrieval.training.pieces import LEAST_TOKENS
+
+CHECKPOINTS = 5
+LEAST_LENGTH = 2 * LEAST_TOKENS
+"""Of a document, in tokens: pieces of a shorter one would be the same."""
+
+
+def pretrain(run: Run, collection: Collection, tokens: Tokens) -> Weights:
+    """The base student after `pretrain.updates` of it. Raises CorpusError if hardly any document is long enough."""
+    cfg, train_cfg, precision = run.config.pretrain, run.config.train, number_format(run, "train")
+    assert cfg is not None
+
+    def build(work: Work) -> None:
+        from sdretrieval.training.batches import Side
+        from sdretrieval.training.pieces import PieceBatches, SameDocument
+        from sdretrieval.training.train import TrainSettings, train
+
+        rows_N = rows_of_pieces(collection, tokens)
+        if len(rows_N) < 2:
+            raise CorpusError(
+                f"pretrain: found {quantity(len(rows_N), 'documents')} of {LEAST_LENGTH} tokens or more to learn from; "
+                "expected 2 at least, whose pieces are told apart. Leave pretrain out (--set pretrain=null)"
+            )
+        student = run.student(run.base.student)
+        model = student.model
+        batches = PieceBatches(
+            model, Side(tokens.queries, student.query_view, student.query_specials),
+            Side(tokens.documents, View(run.config.student.max_tokens), student.document_specials),
+            rows_N, duplicate_groups(collection.corpus.document_texts()), run.config.seed,
+        )  # fmt: skip
+        documents = min(cfg.documents_per_batch, len(rows_N))
+        settings = TrainSettings(
+            epochs=cfg.updates * documents / len(rows_N), queries_per_batch=documents,
+            learning_rate=cfg.learning_rate, warmup=train_cfg.warmup, weight_decay=train_cfg.weight_decay,
+            max_grad_norm=train_cfg.max_grad_norm, freeze=train_cfg.freeze, dropout=train_cfg.dropout,
+            precision=precision, lora_rank=train_cfg.lora_rank, seed=run.config.seed,
+            save_every=train_cfg.save_every or max(1, cfg.updates // CHECKPOINTS),
+        )  # fmt: skip
+        loss = SameDocument(model, train_cfg.student_temperature)
+        trained = train(model, batches, loss, settings, work.folder, description="pretrain")
+        work.counts.update(documents=len(rows_N), **trained.counts)
+
+    identity = {
+        **identity_fields(cfg), "precision": precision, "temperature": train_cfg.student_temperature,
+        **{name: getattr(train_cfg, name) for name in ("warmup", "weight_decay", "max_grad_norm", "dropout", "lora_rank")},
+        "freeze": list(train_cfg.freeze), "seed": run.config.seed,
+        "student": [run.config.student.max_tokens, run.config.student.query_tokens, *astuple(prompts_of(run.config).prompts)],
+    }  # fmt: skip
+    inputs = [run.base.key, tokens, collection.filtered]
+    made = run.runner.stage("pretrained/train", 1, identity, inputs, build, resumable=True)
+    return Weights(made.key, made.path / "student", made.path / "student")
+
+
+def rows_of_pieces(collection: Collection, tokens: Tokens) -> Array:
+    """Rows of documents that are long enough. Those that measuring queries were made from stay out: a student that has
+    seen such a query beside the rest of its document would only remember it."""
+    measuring = {one.document_row for one in collection.query_removed[: collection.measuring]}
+    rows_N = np.flatnonzero(tokens.documents.lengths >= LEAST_LENGTH)
+    return rows_N[~np.isin(rows_N, sorted(measuring))]
