@@ -94,7 +94,7 @@ SHOWN_COUNTS: dict[str, dict[str, str]] = {
     "targets": {
         "lists": "{:,} lists", "temperature": "temperature {:.3g}",
     },
-    "train": {"updates": "{:,} updates", "queries": "{:,} queries seen"},
+    "train": {"updates": "{:,} updates", "queries": "{:,} queries seen", "documents_seen": "{:,} documents seen"},
     "fit": {
         "judged_queries": "{:,} judged queries", "updates": "{:,} updates", "queries": "{:,} texts seen",
     },

@@ -49,6 +49,8 @@ def show_command(run: RunName, runs: Runs = None, as_json: Json = False) -> None
     for one in record["unfinished"]:
         say(f"not of the finished run: a later pass of {one['stages']} stages, which ended after {one['last']}")
     several = len({one["seed"] for one in record["generations"]}) > 1
+    if record["pretrained"]:
+        say(f"pretraining: {record['pretrained']['reason']}")
     for one in record["generations"]:
         seed = f", seed {one['seed']}" if several else ""
         say(f"generation {one['generation']}{seed}: {one['reason']}")
@@ -98,6 +100,7 @@ def lineage(name: str, runs: Path | None = None) -> dict[str, Any]:
         "unfinished": [{"stages": len(one), "last": one[-1]["stage"]} for one in later],
         "stages": list(stages.values()),
         "seconds": round(sum(stage["seconds"] for stage in stages.values()), 1),
+        "pretrained": report.get("pretrained"),
         "generations": report.get("generations", []),
         "measures": report.get("measures", {}),
         "tests": report.get("tests", []),

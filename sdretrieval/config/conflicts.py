@@ -42,6 +42,7 @@ def conflicts(config: Config) -> list[Conflict]:
     return [
         *_seeds(config), *_sizes(config), *_index(config.index), *_queries(config), *_teacher(config),
         *_temperature(config), *_loss(config), *_sides(config), *_measures(config), *_smaller(config), *_also(config),
+        *_pretrain(config),
     ]  # fmt: skip
 
 
@@ -283,6 +284,15 @@ def _smaller(config: Config) -> Iterator[Conflict]:
             "one smaller student cannot follow both; expected none, or student.train both or adapter"
         )
         yield Conflict(("smaller", "student.train"), text)
+
+
+def _pretrain(config: Config) -> Iterator[Conflict]:
+    if config.pretrain is not None and config.student.train == "query":
+        text = (
+            "found a section, but student.train is query: documents keep the base student's vectors, and pretraining "
+            "changes them; expected null, or student.train both or adapter"
+        )
+        yield Conflict(("pretrain", "student.train"), text)
 
 
 def _also(config: Config) -> Iterator[Conflict]:

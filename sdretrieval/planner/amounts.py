@@ -34,6 +34,7 @@ from sdretrieval.synthetic_queries import writing_cost
 from sdretrieval.synthetic_queries.make import SPARE
 from sdretrieval.teachers.reranker_api import rerank_cost
 from sdretrieval.training.batches import count_updates
+from sdretrieval.training.pieces import LEAST_TOKENS, MOST_TOKENS
 from sdretrieval.units import UNITS, Address
 
 SHARED = 0.05
@@ -106,6 +107,8 @@ def amount_of(address: str, config: Config, load: Workload) -> Amount | None:
             count = pairs * len(members_of(config.teacher))
         case "targets":
             count = load.train
+        case "train" if config.pretrain is not None and address.startswith("pretrained/"):
+            count = config.pretrain.updates
         case "train":
             control = ":" in address  # which has the updates of the last generation's student
             numbers = range(1, config.generations + 1)
@@ -128,7 +131,7 @@ def _encoded_tokens(address: str, config: Config, load: Workload) -> float:
     if address.endswith(":spans"):
         return spans_in(round(reader.documents.total())) * MEAN_SPAN
     tokens = reader.queries.seen(reader.query_view, reader.query_specials)
-    first = address.startswith(("0/", "1/"))
+    first = address.startswith(("0/", "1/", "student_0/", "pretrained/"))  # an adapter is behind what these make
     owner = Address.of(address).owner
     if owner.startswith(SMALLER):
         cfg = next((one for one in config.smaller if one.name == owner), None)
@@ -305,6 +308,13 @@ def tokens_of_update(config: Config, load: Workload) -> float:
     if config.student.train == "both":  # else the documents' vectors are there
         tokens += documents * reader.documents.mean_seen(training_view(config), reader.specials)
     return tokens
+
+
+def tokens_of_pieces(config: Config, load: Workload) -> float:
+    """Content tokens that the student reads in an update of pretraining."""
+    assert config.pretrain is not None
+    documents = min(config.pretrain.documents_per_batch, max(load.documents, 1))
+    return documents * (LEAST_TOKENS + MOST_TOKENS)  # two pieces of a document, each half of that on average
 
 
 def tokens_held(config: Config, tokens: float) -> float:

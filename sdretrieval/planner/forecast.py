@@ -37,6 +37,7 @@ from sdretrieval.planner.amounts import (
     reused_tokens,
     teacher_fitted,
     tokens_held,
+    tokens_of_pieces,
     tokens_of_update,
 )
 from sdretrieval.planner.prices import reading_seconds
@@ -200,7 +201,11 @@ def _predict(stage: Planned, trials: Trials, kept: float) -> Prediction:
 def _training(address: str, trials: Trials) -> tuple[float, Held]:
     """Seconds of an update, and what training holds."""
     config, figures = trials.config, trials.training()
-    tokens = tokens_of_update(config, trials.load)
+    if address.startswith("pretrained/"):
+        tokens = held = tokens_of_pieces(config, trials.load)
+    else:
+        tokens = tokens_of_update(config, trials.load)
+        held = tokens_held(config, tokens)
     # A live average reads each batch too, with weights of its own, kept twice; no control has one.
     live = ":" not in address and any(
         isinstance(m, EmaConfig) and m.mode == "live" and m.weight != 0 for m in members_of(config.teacher)
@@ -208,7 +213,7 @@ def _training(address: str, trials: Trials) -> tuple[float, Held]:
     passes = 1 + ONE_MORE_PASS * (live + (config.train.batch_tokens is not None))
     seconds = tokens * figures["seconds_per_token"] * passes + figures["seconds_per_update"]
     fixed = figures["bytes_fixed"] + 2 * live * figures["bytes_weights"]
-    kept = tokens_held(config, tokens) * figures["bytes_per_token"]
+    kept = held * figures["bytes_per_token"]
     if trials.on_gpu:
         return seconds, (figures["bytes_weights"], DEVICE_HOLES * (fixed + kept))
     return seconds, (fixed + HOLES["train"] * kept, 0.0)

@@ -48,13 +48,14 @@ def build_report(results: Results, figures: Figures, forecast: Mapping[str, Any]
         "n_dev_queries": figures.dev[BASE].n_queries,
         "tests": [figures.compared[pair] for pair in final_pairs(figures.test)],
         "seen_positives": _seen_positives(results, figures, measure),
+        "pretrained": _pretrained(results, model),
         "generations": [_generation(one, seed, model) for seed in results.seeds for one in seed.generations],
         "smaller": [_smaller(one, figures, measure) for one in results.smaller],
         "guard": results.forgotten.record() if results.forgotten else None,
         "generation_costs": generation_costs(records, len(results.generations)),
         "forecast": forecast_held(once(records), forecast),
         "probability": read_json(results.final.probability.path / PROBABILITY),
-        "trained": bool(results.generations),
+        "trained": bool(results.generations) or results.run.pretrained is not None,
         "seconds": round(sum(record["seconds"] for record in once(records)), 1),
         "seconds_this_time": round(sum(record["seconds"] for record in records if not record["cached"]), 1),
         # Of the stages as they were made, so that a run from the store says the same.
@@ -101,27 +102,41 @@ CONTROLS = "hard_labels|shuffled_teacher|labelled|shuffled"
 """How the addresses of the controls' stages end."""
 
 
+def _pretrained(results: Results, judge: str | None) -> dict[str, Any] | None:
+    """What came of learning from documents alone; None if the config wants none."""
+    gate = results.pretrained
+    if gate is None:
+        return None
+    decision = "accepted" if gate["accepted"] else "rejected" if gate["decided"] else "undecided"
+    return {"decision": decision, **_decided(gate, results, judge, re.compile("pretrained/"))}
+
+
 def _generation(one: Generation, results: Results, judge: str | None) -> dict[str, Any]:
-    estimate = bool(results.base.collection.notes["estimate"])
     share = one.gate.get("share")
     alone = one.gate.get("unmerged", {}).get("guard")
     forgot = f"since as trained it forgets ({alone['text']}), " if alone else ""
     mixed = f"mixed with the student before it ({share:.0%} of the new weights), {forgot}" if share is not None else ""
     mark = re.escape(results.run.runner.mark)
     own = re.compile(rf"{one.number}(m[0-9.]+)?/(?!.*:({CONTROLS})(@|$))[^@]*{mark}$")  # its mixtures too
-    mine = [record for record in once(results.run.runner.records) if own.match(record["stage"])]
     return {
         "generation": one.number,
         "seed": results.run.seed,
         "decision": one.decision,
-        "proven": bool(one.gate["proven"]),
-        "reason": (f"by {dev_name(True, judge)}: " if estimate else "") + mixed + one.gate["reason"],
-        "difference": one.gate["difference"],
-        "interval": one.gate["interval"],
-        "level": one.gate["level"],
-        "p": one.gate["p"],
-        "detectable": one.gate["detectable"],
         "merge_share": share,
-        "guard": one.gate.get("guard"),
+        **_decided(one.gate, results, judge, own, mixed),
+    }
+
+
+def _decided(
+    gate: Mapping[str, Any], results: Results, judge: str | None, own: re.Pattern[str], how: str = ""
+) -> dict[str, Any]:
+    """What the gate said of a candidate, and the seconds of its `own` stages. `how`: it was made, if not by training."""
+    estimate = bool(results.base.collection.notes["estimate"])
+    mine = [record for record in once(results.run.runner.records) if own.match(record["stage"])]
+    return {
+        "proven": bool(gate["proven"]),
+        "reason": (f"by {dev_name(True, judge)}: " if estimate else "") + how + gate["reason"],
+        **{name: gate[name] for name in ("difference", "interval", "level", "p", "detectable")},
+        "guard": gate.get("guard"),
         "seconds": round(sum(record["seconds"] for record in mine), 1),
     }

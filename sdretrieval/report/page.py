@@ -165,8 +165,9 @@ def findings(report: Mapping[str, Any], pairs: Sequence[tuple[str, str]] = COMPA
 
 
 def improved(report: Mapping[str, Any]) -> bool:
-    """Whether a generation was kept: else the final student is the base."""
-    return any(one["decision"] in ("accepted", "merged") for one in report["generations"])
+    """Whether what was pretrained or a generation was kept: else the final student is the base."""
+    tried = [*filter(None, [report.get("pretrained")]), *report["generations"]]
+    return any(one["decision"] in ("accepted", "merged") for one in tried)
 
 
 def _sentence(report: Mapping[str, Any], test: Mapping[str, Any], names: Mapping[str, str]) -> str:

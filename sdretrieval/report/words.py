@@ -31,10 +31,11 @@ def headline(report: Mapping[str, Any]) -> str:
     if not report["trained"]:
         why = few if report["n_dev_queries"] < ENOUGH else "the probe found no teacher better than the student"
         return f"Nothing was trained: {why}, so the final student is {base} ({against['measure']} {after:.4f})."
-    if report["generations"][0]["decision"] == "undecided":
+    tried = [*filter(None, [report["pretrained"]]), *report["generations"]]
+    if tried[0]["decision"] == "undecided":
         return f"Nothing was accepted, the final student is {base}: {few}."
     if not improved(report):
-        return f"No generation passed the gate: the final student is {base}."
+        return f"Nothing that was trained passed the gate: the final student is {base}."
     interval = f"95 % interval {span(against['interval95'], 4)}, p {p_value(against['p_holm'], sign=True)} after Holm"
     return (
         f"{against['measure']} on {report['corpus']} {split_name(report)}: {before:.4f} to {after:.4f} "
@@ -62,6 +63,10 @@ def notes(results: Results, report: Mapping[str, Any]) -> list[str]:
         means = report["by_seed"]["final"][config.evaluate.measures[0]].items()
         listed = ", ".join(f"{value:.4f} (seed {seed})" for seed, value in means)
         lines.insert(0, f"{config.evaluate.measures[0]} of final by seed: {listed}.")
+    if report["pretrained"] is not None and not results.generations:
+        lines.append(
+            "Nothing was taught: the probe found no teacher better than the student that learned from documents."
+        )
     if results.generations and results.generations[0].scores is None:
         lines.append("The probe found no teacher better than the student, so training learned from labels alone.")
     lines += _seen_note(report["seen_positives"])
@@ -184,6 +189,8 @@ def _dev_notes(report: Mapping[str, Any]) -> Iterator[str]:
             f"{signed(final['estimated'], 4)} on synthetic dev queries, {signed(final['true'], 4)} on judged "
             f"{report['split']} queries{order}."
         )
+    if report["pretrained"] is not None:
+        yield f"Pretraining on documents: {report['pretrained']['reason']}"
     for one in report["generations"]:
         seed = f", seed {one['seed']}" if len(report["seeds"]) > 1 else ""
         yield f"Generation {one['generation']}{seed}: {one['reason']}"

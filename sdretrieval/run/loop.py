@@ -304,9 +304,7 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
             inputs.targets, weights, results.probe,
         )  # fmt: skip
 
-    decision = judge(
-        base, weights, f"{number}", old_dev, system.runs["dev"], new, followed(f"{number}", new_vectors)
-    )
+    decision = judge(base, weights, f"{number}", old_dev, system.runs["dev"], new, followed(f"{number}", new_vectors))
     outcome: Decision = "accepted" if decision["accepted"] else "rejected" if decision["decided"] else "undecided"
     kept = new if decision["accepted"] else student
     for share in MERGE_SHARES if outcome == "rejected" else ():

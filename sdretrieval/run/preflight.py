@@ -63,7 +63,7 @@ MEASURED_STAGES = ("encode", "index", "evaluate")
 SMALLER_STAGES = ("fit", *MEASURED_STAGES, "cost")
 """Of a smaller student."""
 GENERATION_STAGES = (*MEASURED_STAGES, "mine", "score", "targets", "train", "gate", "guard", "merge")
-STUDENTS = ("student_0", "hard_labels", "shuffled_teacher", "final")
+STUDENTS = ("student_0", "half_0", "pretrained", "hard_labels", "shuffled_teacher", "final")
 MERGE = re.compile(r"[0-9]+m0\.[0-9]+")
 ON_DEMAND = {
     "0/queries": "only a run that makes queries from documents has it (corpus.labels: false, corpus.generated_queries)",
@@ -345,6 +345,7 @@ def check_until(until: str, generations: int) -> None:
     elif not (
         (MERGE.fullmatch(number) and name in (*MEASURED_STAGES, "gate", "guard"))
         or (number in STUDENTS and name in MEASURED_STAGES)
+        or (number == "pretrained" and name in ("train", "gate", "guard"))
         or (number.startswith(SMALLER) and name in SMALLER_STAGES)
         or until.startswith("final/guard")
     ):

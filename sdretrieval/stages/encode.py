@@ -98,7 +98,10 @@ def encode_student(
 
     def build(work: Work) -> None:
         student = run.student(folder)
-        if address in ("1/encode", "student_0/encode"):  # the base student is loaded: if all of this is found, it is not
+        if address in (
+            "1/encode",
+            "student_0/encode",
+        ):  # the base student is loaded: if all of this is found, it is not
             say_coverage(run, collected, tokens)
         encoding = Encoding(
             work, student, batch_tokens_of(run), precision, address, also_from, run.expected.get(address)

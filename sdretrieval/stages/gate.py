@@ -47,8 +47,8 @@ class Generation:
 
 
 def gate(
-    run: Run, collection: Collection, address: str, before: Artifact, after: Artifact, weights: MixtureWeights | None, *,
-    mixture: bool = False, followed: Artifact | None = None,
+    run: Run, collection: Collection, address: str, before: Artifact, after: Artifact,
+    weights: MixtureWeights | None, *, mixture: bool = False, followed: Artifact | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The decision on the candidate measured in `after`, against the student measured in `before`.
 

@@ -1,4 +1,5 @@
-"""Stage pretrained/train: the student learns from documents alone, before any teacher: pieces of each find each other."""
+"""Stage pretrained/train: the student learns from documents alone, before it is taught. Pieces of a document find each
+other."""
 
 from __future__ import annotations
 
@@ -17,9 +18,12 @@ from sdretrieval.stages.precision import number_format
 from sdretrieval.stages.run import Run, Weights, prompts_of
 from sdretrieval.stages.tokens import Tokens
 from sdretrieval.store import Work
+from sdretrieval.store.runner import Artifact
 from sdretrieval.training.pieces import LEAST_TOKENS
 
 CHECKPOINTS = 5
+OF_TRAIN = ("warmup", "weight_decay", "max_grad_norm", "dropout", "lora_rank")
+"""Settings of the section train that hold here, too."""
 LEAST_LENGTH = 2 * LEAST_TOKENS
 """Of a document, in tokens: pieces of a shorter one would be the same."""
 
@@ -57,15 +61,16 @@ def pretrain(run: Run, collection: Collection, tokens: Tokens) -> Weights:
         )  # fmt: skip
         loss = SameDocument(model, train_cfg.student_temperature)
         trained = train(model, batches, loss, settings, work.folder, description="pretrain")
-        work.counts.update(documents=len(rows_N), **trained.counts)
+        counts = trained.counts
+        work.counts.update(documents=len(rows_N), documents_seen=counts.pop("queries"), **counts)
 
+    views = [run.config.student.max_tokens, run.config.student.query_tokens]
     identity = {
         **identity_fields(cfg), "precision": precision, "temperature": train_cfg.student_temperature,
-        **{name: getattr(train_cfg, name) for name in ("warmup", "weight_decay", "max_grad_norm", "dropout", "lora_rank")},
-        "freeze": list(train_cfg.freeze), "seed": run.config.seed,
-        "student": [run.config.student.max_tokens, run.config.student.query_tokens, *astuple(prompts_of(run.config).prompts)],
+        **{name: getattr(train_cfg, name) for name in OF_TRAIN}, "freeze": list(train_cfg.freeze),
+        "student": [*views, *astuple(prompts_of(run.config).prompts)], "seed": run.config.seed,
     }  # fmt: skip
-    inputs = [run.base.key, tokens, collection.filtered]
+    inputs: list[Artifact | str] = [run.base.key, tokens, collection.filtered]
     made = run.runner.stage("pretrained/train", 1, identity, inputs, build, resumable=True)
     return Weights(made.key, made.path / "student", made.path / "student")
 

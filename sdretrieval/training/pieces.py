@@ -96,8 +96,8 @@ class SameDocument(nn.Module):
         loss = same_document(one_BD @ other_BD.T / self.temperature, labels["group_B"])
         if not bool(torch.isfinite(loss)):
             raise NumericError(
-                f"pretraining: the loss is not finite at step {self.step + 1}; lower pretrain.learning_rate, or train in "
-                "float32 (train.precision)"
+                f"pretraining: the loss is not finite at step {self.step + 1}; lower pretrain.learning_rate, or train "
+                "in float32 (train.precision)"
             )
         return {"pieces": loss}
 

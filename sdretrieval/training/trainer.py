@@ -37,7 +37,10 @@ COMPLETE = "complete.json"
 
 LEARNING = "learning.safetensors"
 """The weights that learn, in a checkpoint."""
-LOGGED = ("loss", "kl", "margin_mse", "embedding", "hard", "exits", "pieces", "cosine", "scores", "pieces", "learning_rate", "grad_norm")
+LOGGED = (
+    "loss", "kl", "margin_mse", "embedding", "hard", "exits", "pieces", "cosine", "scores", "learning_rate",
+    "grad_norm",
+)  # fmt: skip
 
 
 class AverageCallback(TrainerCallback):
