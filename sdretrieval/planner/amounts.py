@@ -34,7 +34,7 @@ from sdretrieval.synthetic_queries import writing_cost
 from sdretrieval.synthetic_queries.make import SPARE
 from sdretrieval.teachers.reranker_api import rerank_cost
 from sdretrieval.training.batches import count_updates
-from sdretrieval.training.pieces import LEAST_TOKENS, MOST_TOKENS
+from sdretrieval.training.pretrain import LEAST_TOKENS, MOST_TOKENS
 from sdretrieval.units import UNITS, Address
 
 SHARED = 0.05

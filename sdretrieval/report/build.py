@@ -130,7 +130,7 @@ def _generation(one: Generation, results: Results, judge: str | None) -> dict[st
 def _decided(
     gate: Mapping[str, Any], results: Results, judge: str | None, own: re.Pattern[str], how: str = ""
 ) -> dict[str, Any]:
-    """What the gate said of a candidate, and the seconds of its `own` stages. `how`: it was made, if not by training."""
+    """What the gate said of a candidate, and the seconds of its `own` stages. `how`: it was made, if it was mixed."""
     estimate = bool(results.base.collection.notes["estimate"])
     mine = [record for record in once(results.run.runner.records) if own.match(record["stage"])]
     return {

@@ -35,7 +35,8 @@ def headline(report: Mapping[str, Any]) -> str:
     if tried[0]["decision"] == "undecided":
         return f"Nothing was accepted, the final student is {base}: {few}."
     if not improved(report):
-        return f"Nothing that was trained passed the gate: the final student is {base}."
+        what = "No generation" if report["pretrained"] is None else "Nothing that was trained"
+        return f"{what} passed the gate: the final student is {base}."
     interval = f"95 % interval {span(against['interval95'], 4)}, p {p_value(against['p_holm'], sign=True)} after Holm"
     return (
         f"{against['measure']} on {report['corpus']} {split_name(report)}: {before:.4f} to {after:.4f} "

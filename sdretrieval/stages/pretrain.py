@@ -19,7 +19,7 @@ from sdretrieval.stages.run import Run, Weights, prompts_of
 from sdretrieval.stages.tokens import Tokens
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
-from sdretrieval.training.pieces import LEAST_TOKENS
+from sdretrieval.training.pretrain import LEAST_TOKENS
 
 CHECKPOINTS = 5
 OF_TRAIN = ("warmup", "weight_decay", "max_grad_norm", "dropout", "lora_rank")
@@ -35,7 +35,7 @@ def pretrain(run: Run, collection: Collection, tokens: Tokens) -> Weights:
 
     def build(work: Work) -> None:
         from sdretrieval.training.batches import Side
-        from sdretrieval.training.pieces import PieceBatches, SameDocument
+        from sdretrieval.training.pretrain import PieceBatches, SameDocument
         from sdretrieval.training.train import TrainSettings, train
 
         rows_N = rows_of_pieces(collection, tokens)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sdretrieval.teachers.ema import LiveEma
     from sdretrieval.training.distillation import Distillation
-    from sdretrieval.training.pieces import PieceBatches, SameDocument
+    from sdretrieval.training.pretrain import PieceBatches, SameDocument
     from sdretrieval.training.reranker import ListBatches, PositiveFirst
     from sdretrieval.training.smaller import SameVectors, VectorBatches
     from sdretrieval.training.trainer import DistillationTrainer
