@@ -386,7 +386,7 @@ def studied(config: Config) -> int | None:
 
 def follows(config: Config) -> bool:
     """Whether queries kept out of training decide about the student: people asked all training queries, nobody judged
-    any, and the teacher's gain can be predicted; not beside a lexical half, which has much of it already."""
+    any, and the teacher's gain can be predicted (beside a lexical half, that over the student without it)."""
     corpus = config.corpus
     asked = not corpus.labels and not corpus.generated_queries
-    return asked and probes(config) and studied(config) is not None and config.student.lexical_half is None
+    return asked and probes(config) and studied(config) is not None

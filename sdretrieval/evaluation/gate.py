@@ -49,12 +49,14 @@ class Following:
     """What queries that people asked say of a candidate without any judgement, kept out of training.
 
     `share`: how far it came to its teacher (1: all the way, 0: not at all), on so many `queries`; `gain`: what the
-    teacher is predicted to be ahead of the base student.
+    teacher is predicted to be ahead of the base student, of one without lexical half if the student has one
+    (`beside_half`).
     """
 
     share: float
     queries: int
     gain: float
+    beside_half: bool = False
 
     @property
     def enough(self) -> bool:
@@ -177,6 +179,7 @@ def _followed(following: Following, accepted: bool, low: float, tolerance: float
     way = (
         f"on {quantity(following.queries, 'queries')} that people asked, kept out of training, it came "
         f"{100 * following.share:.0f} % of the way to its teacher, which is predicted to be {following.gain:+.4f} ahead"
+        f"{' of the base without the lexical half' if following.beside_half else ''}"
     )
     if accepted:
         return f"accepted, an estimated gain: {way}, and synthetic dev queries exclude a loss above {tolerance:g}"

@@ -77,7 +77,7 @@ def disk_needs(
 
 def _member(config: Config, address: str) -> Member | None:
     """The teacher whose vectors `address` names."""
-    part = Address.of(address).part
+    part = Address.of(address).part.removesuffix(":half")
     return members_of(config.teacher)[int(part.removeprefix("teacher"))] if part.startswith("teacher") else None
 
 

@@ -183,7 +183,7 @@ def made_for_teachers(
     run, collection = base.run, base.collection
     fits = any(isinstance(one, CrossEncoderConfig) and one.fit for one in members_of(run.config.teacher))
     fitted = fit_teachers(run, collection, mine_base(base)) if fits else {}
-    of = teacher_vectors(run, collection, base.tokens, number, student or run.base, vectors or base.vectors)
+    of = teacher_vectors(run, collection, base.tokens, number, student or run.base, vectors or base.vectors, base.half)
     return {**of, **fitted}
 
 
@@ -357,7 +357,7 @@ def train_student(
     if by_vectors and cfg.generated_queries:
         members = members_of(run.config.teacher)  # an average is the base at first, and has read what they begin with
         averages = [n for n, member in enumerate(members) if isinstance(member, EmaConfig)]
-        made = [vectors_in(made_for_teachers(base), n) for n in averages]
+        made = [vectors_in(made_for_teachers(base), n).plain for n in averages]
         query_removed = encode_query_removed(run, base.tokens, made)
     kept = (base.vectors.plain, query_removed) if by_vectors else (None, None)
     return train(

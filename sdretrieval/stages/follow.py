@@ -71,7 +71,9 @@ def follow(
                 for vectors in (after, before)
             )
         )
-        following = Following(float(share), len(rows), float(predicted["gain"]))
+        following = Following(
+            float(share), len(rows), float(predicted["gain"]), run.config.student.lexical_half is not None
+        )
         write_json(work.folder / FOLLOWED, asdict(following))
         work.counts.update(queries=len(rows), share=following.share)
 

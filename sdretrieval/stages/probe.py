@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from sdretrieval.config import Config, LexicalConfig, identity_fields, members_of
-from sdretrieval.config.conflicts import by_probe, is_harmless, studied
+from sdretrieval.config.conflicts import by_probe, follows, is_harmless, studied
 from sdretrieval.corpus.text import hash_rank
 from sdretrieval.evaluation import Run as TrecRun
 from sdretrieval.evaluation import evaluate, holm, paired_test
@@ -77,13 +77,14 @@ def probe(
         gate, seen = config.gate, predictable(run, collection)
         # Judged queries choose the best; synthetic ones do not know enough.
         usual = even(len(members)) if is_harmless(config) and collection.kinds("dev") is not None else None
-        if seen and config.student.lexical_half is not None:
+        beside_half = config.student.lexical_half is not None
+        if seen and beside_half and not follows(config):
             # What BM25 adds to the transformer is predicted, and so the best teacher; but the half has much of it.
             usual = with_care(mixtures, *seen) if seen[0] else usual
             seen = None
         build_probe(
             work, collection, rows, lists, scores, student, mixtures, weights, gate.measure, gate.tolerance,
-            config.seed, usual, seen,
+            config.seed, usual, seen, beside_half=beside_half,
         )  # fmt: skip
 
     identity = {
@@ -203,13 +204,13 @@ def with_rest(reranked: TrecRun, whole: TrecRun) -> TrecRun:
 def build_probe(
     work: Work, collection: Collection, query_rows: Array, lists: Ragged, scores: TeacherScores, student: Ragged,
     mixtures: Sequence[Weights], weights: Sequence[float] | None, measure: str, tolerance: float, seed: int,
-    default: Weights | None = None, seen: tuple[Signals | None, int] | None = None,
+    default: Weights | None = None, seen: tuple[Signals | None, int] | None = None, *, beside_half: bool = False,
 ) -> None:  # fmt: skip
     """`probe.json`: every mixture's measure, its difference to the student with interval and p, and the choice.
 
     `weights`: of the one mixture that may teach; None: the best of `mixtures`. `default`: those of a mixture that is
     taken unless another one is significantly better. `seen`: see `predictable`; then a prediction says whether to
-    train.
+    train. `beside_half`: the student has a lexical half, the prediction is about one without.
     """
     asked = [collection.corpus.query_ids[row] for row in query_rows.tolist()]
     qrels = {query: collection.corpus.qrels["dev"][query] for query in asked}
@@ -254,7 +255,7 @@ def build_probe(
         "chosen": configured is None,
         "train": predicted[chosen].gain >= MATTERS if predicted else verdict.accepted,
         "decided": verdict.decided or bool(predicted),
-        "reason": predicted_reason(predicted[chosen]) if predicted else verdict.reason,
+        "reason": predicted_reason(predicted[chosen], beside_half) if predicted else verdict.reason,
         "predicted": predicted[chosen].record() if predicted else None,
         "estimate": bool(collection.notes["estimate"]),
         "judge": collection.judge,
@@ -272,13 +273,14 @@ def with_care(mixtures: Iterable[Weights], found: Signals | None, words: int) ->
     return max((one for one in predicted if predicted[one].low >= -MATTERS), key=lambda one: predicted[one].gain)
 
 
-def predicted_reason(found: Prediction) -> str:
-    """In a sentence."""
+def predicted_reason(found: Prediction, beside_half: bool = False) -> str:
+    """In a sentence. `beside_half`: see `build_probe`."""
     enough = "" if found.gain >= MATTERS else f", below the {MATTERS:g} that are worth a training"
     how = f"predicted from {quantity(found.queries, 'queries')} that people asked,"
     if not found.queries:
         how = "on average of other collections (twenty example queries would tell of this one: corpus.example_queries),"
-    return f"its gain in {MEASURE}, {how} is {found.gain:+.4f} ({found.low:+.4f} to {found.high:+.4f}){enough}."
+    over = " over the student without its lexical half, which has part of that already" if beside_half else ""
+    return f"its gain in {MEASURE}{over}, {how} is {found.gain:+.4f} ({found.low:+.4f} to {found.high:+.4f}){enough}."
 
 
 def choose(

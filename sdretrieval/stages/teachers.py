@@ -34,6 +34,7 @@ from sdretrieval.stages.encode import ExternalEncoder, Vectors, encode_external,
 from sdretrieval.stages.fit_teacher import FittedHalves
 from sdretrieval.stages.imported import imported_teacher, scores_identity
 from sdretrieval.stages.lexical import Lexical
+from sdretrieval.stages.lexical_half import Half, joined
 from sdretrieval.stages.precision import number_format
 from sdretrieval.stages.run import Run, Weights, chat_model
 from sdretrieval.stages.search import dense_query_removed, lexical_query_removed, texts_query_removed
@@ -116,13 +117,17 @@ def takes_scores_from_files(config: Config) -> bool:
 
 
 def teacher_vectors(
-    run: Run, collection: Collection, tokens: Tokens, number: int, student: Weights, student_vectors: Vectors
-) -> dict[int, Vectors]:
+    run: Run, collection: Collection, tokens: Tokens, number: int, student: Weights, student_vectors: Vectors,
+    half: Half | None = None,
+) -> dict[int, Vectors]:  # fmt: skip
     """By member position: the vectors of each dense member, and of each EMA member, under its own view.
 
     `student_vectors`: the student's own, of generation `number`. What does not move is made in the first generation.
+    `half`: the student's lexical half, which an average of it has as well: without, it would teach to undo it. Not if
+    the student learns the vectors themselves, of which the half is no part.
     """
     config, vectors = run.config, {}
+    half = None if config.train.loss == "embedding" else half
     for position, member in enumerate(members_of(config.teacher)):
         if isinstance(member, DenseConfig):
             encoder = ExternalEncoder(member, view_of(member.view, config), config.student.device)
@@ -131,10 +136,12 @@ def teacher_vectors(
             made_in, weights = (1, run.base) if member.mode == "base" else (number, student)
             # If the average is the student itself, as the base is, a document's first window is encoded already.
             same = weights.average_key == weights.key == student.key
-            vectors[position] = encode_student(
-                run, collection, tokens, f"{made_in}/encode:teacher{position}", weights, view_of(member.view, config),
+            address = f"{made_in}/encode:teacher{position}"
+            plain = encode_student(
+                run, collection, tokens, address, weights, view_of(member.view, config),
                 teaches=True, also_from=[student_vectors.plain] if same else [],
             )  # fmt: skip
+            vectors[position] = joined(run, address, plain, half)
     return vectors
 
 

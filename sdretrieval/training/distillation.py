@@ -249,6 +249,8 @@ class LiveTargets:
         """
         frozen_BM = labels["target_log_probs_BM"]
         live_BM = self.teacher.matrix(queries, labels.get("documents_MD", parts))[:, labels["order_M"]]
+        if "half_BM" in labels:  # as the student has it
+            live_BM = live_BM + labels["half_BM"].to(live_BM.dtype)
         positions = labels["positions_B"].cpu().numpy()
         calibrated = apply(live_BM.float().cpu().numpy(), self.statistics, positions, "live ema")
         calibrated_BM = torch.as_tensor(calibrated, device=live_BM.device)
