@@ -19,14 +19,12 @@ if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
     from sdretrieval.teachers.ema import LiveEma
-    from sdretrieval.training.distillation import Distillation
-    from sdretrieval.training.pretrain import PieceBatches, SameDocument
-    from sdretrieval.training.reranker import ListBatches, PositiveFirst
-    from sdretrieval.training.smaller import SameVectors, VectorBatches
-    from sdretrieval.training.trainer import DistillationTrainer
+    from sdretrieval.training.pretrain import PieceBatches
+    from sdretrieval.training.reranker import ListBatches
+    from sdretrieval.training.smaller import VectorBatches
+    from sdretrieval.training.trainer import DistillationTrainer, Loss
 
     Batches = Collator | VectorBatches | ListBatches | PieceBatches
-    Loss = Distillation | SameVectors | PositiveFirst | SameDocument
 
 logger = logging.getLogger(__name__)
 

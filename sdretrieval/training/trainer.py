@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from sdretrieval.encode.pace import Pace
     from sdretrieval.progress import Progress
     from sdretrieval.teachers.ema import LiveEma, WeightAverage
-    from sdretrieval.training.train import Loss
+    from sdretrieval.training.distillation import Distillation
+    from sdretrieval.training.pretrain import SameDocument
+    from sdretrieval.training.reranker import PositiveFirst
+    from sdretrieval.training.smaller import SameVectors
+
+    Loss = Distillation | SameVectors | PositiveFirst | SameDocument
 
 logger = logging.getLogger("sdretrieval")
 

@@ -21,11 +21,12 @@ AUTO = {"kind": "ensemble", "members": [{**EMA, "weight": "auto"}, {**LEXICAL, "
 SCALE = ("targets.calibrate=absolute", "targets.temperature=student", "evaluate.controls=[]")
 
 
+@pytest.mark.parametrize("half", [(), ("student.lexical_half={dims: 8}",)], ids=["plain", "beside a lexical half"])
 def test_queries_kept_out_of_training_decide_where_dev_is_synthetic(
-    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    half: tuple[str, ...], make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(corpus, "HELD_OUT_SHARE", 0.5)  # of 40 train queries
-    config = make_config(*SCALE, *ASKED, teacher=AUTO)
+    config = make_config(*SCALE, *ASKED, *half, teacher=AUTO)
     assert "1/follow" in to_run(plan_config(config, runs=tmp_path))
     result = run(config, tmp_path)
     notes = json.loads((artifact(result.folder, "0/corpus") / "notes.json").read_text())
@@ -37,6 +38,9 @@ def test_queries_kept_out_of_training_decide_where_dev_is_synthetic(
     assert counts["1/mine"]["queries"] == 20
     (one,) = result.report["generations"]
     assert f"came {100 * followed['share']:.0f} % of the way to its teacher" in one["reason"]
+    assert ("ahead of the base without the lexical half" in one["reason"]) == bool(half)
+    probe = json.loads((artifact(result.folder, "0/probe") / "probe.json").read_text())
+    assert probe["predicted"] and ("over the student without its lexical half" in probe["reason"]) == bool(half)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +48,6 @@ def test_queries_kept_out_of_training_decide_where_dev_is_synthetic(
     [
         pytest.param(SCALE, id="labels"),
         pytest.param((*SCALE, *ASKED, "corpus.generated_queries=30"), id="synthetic queries"),
-        pytest.param((*SCALE, *ASKED, "student.lexical_half={dims: 8}"), id="a half that knows what BM25 does"),
         pytest.param((*ASKED, "evaluate.controls=[]"), id="z-scores, whose gain nothing predicts"),
     ],
 )

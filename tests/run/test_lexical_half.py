@@ -57,6 +57,24 @@ def test_training_moves_the_transformers_dims_alone(run: Any) -> None:
     assert np.abs(before[:, :PLAIN] - after[:, :PLAIN]).max() > 0.01
 
 
+def test_the_average_that_teaches_has_the_half_in_every_window(run: Any) -> None:
+    """Without it a teacher knows less of words than its student, and would teach to undo the half."""
+    folder, half_ND = run.folder, np.load(artifact(run.folder, "0/lexical_half") / "documents.npy")
+    taught = Embeddings.load(artifact(folder, "1/encode:teacher0:half") / "documents")
+    of_window = np.repeat(np.arange(len(half_ND)), np.diff(taught.windows))
+    assert len(of_window) > len(half_ND), "some documents have several windows"
+    np.testing.assert_array_equal(taught.vectors_WD[:, PLAIN:], half_ND[of_window])
+
+
+def test_an_adapter_learns_beside_the_half(run: Any) -> None:
+    asked = ["student.train=adapter", "train.learning_rate=1e-2", "name=adapter"]
+    result = run_config(load_config(run.folder / "config.yaml", asked), runs=run.folder.parent)
+    assert result is not None
+    before, after = vectors(result.folder, "1/encode:half"), vectors(result.folder, "2/encode:half")
+    np.testing.assert_array_equal(before[:, PLAIN:], after[:, PLAIN:])
+    assert np.abs(before[:, :PLAIN] - after[:, :PLAIN]).max() > 0.001
+
+
 def test_a_document_meets_the_query_made_from_it_without_its_words(run: Any) -> None:
     keys = keys_of(run.folder)
     made = (Artifact(keys[f"0/{name}"], artifact(run.folder, f"0/{name}")) for name in ("corpus", "queries"))

@@ -24,7 +24,9 @@ class Fixed:
         return SCORES_BM[:, [2, 0, 1]]
 
 
-def targets(weight: float, frozen: torch.Tensor, form: Form = "affine") -> torch.Tensor:
+def targets(
+    weight: float, frozen: torch.Tensor, form: Form = "affine", half: torch.Tensor | None = None
+) -> torch.Tensor:
     """Log-probabilities at temperature 0.5 of scores with centres 0.1, 0.2, 0.3 and scales 1, 2, 4 (batch: 2, 0, 1)."""
     statistics = Statistics(np.asarray([0.1, 0.2, 0.3]), np.asarray([1.0, 2.0, 4.0]), form)
     labels = {
@@ -32,6 +34,8 @@ def targets(weight: float, frozen: torch.Tensor, form: Form = "affine") -> torch
         "order_M": torch.tensor([1, 2, 0]),
         "positions_B": torch.tensor([2, 0, 1]),
     }
+    if half is not None:
+        labels["half_BM"] = half
     return LiveTargets(Fixed(), weight, statistics, temperature=0.5).targets([], [], labels)
 
 
@@ -48,6 +52,13 @@ def test_frozen_and_live_are_mixed_before_the_softmax() -> None:
     calibrated = (SCORES_BM - torch.tensor([[0.3], [0.1], [0.2]])) / torch.tensor([[4.0], [1.0], [2.0]])
     expected = torch.log_softmax(0.75 * FROZEN_BM + 0.25 * calibrated / 0.5, dim=-1)
     torch.testing.assert_close(targets(0.25, FROZEN_BM), expected)
+
+
+def test_a_live_average_has_the_lexical_half_of_its_student() -> None:
+    half_BM = torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.0, 0.0], [0.0, 0.0, 2.0]])
+    calibrated = (SCORES_BM + half_BM - torch.tensor([[0.3], [0.1], [0.2]])) / torch.tensor([[4.0], [1.0], [2.0]])
+    expected = torch.log_softmax(calibrated / 0.5, dim=-1)
+    torch.testing.assert_close(targets(1.0, FROZEN_BM, half=half_BM), expected)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
