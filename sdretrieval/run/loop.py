@@ -33,7 +33,7 @@ from sdretrieval.stages.lexical_half import fit_half, joined
 from sdretrieval.stages.merge import merge
 from sdretrieval.stages.mine import mine
 from sdretrieval.stages.precision import say_formats
-from sdretrieval.stages.pretrain import pretrain
+from sdretrieval.stages.pretrain import PRETRAINED_SHARE, pretrain
 from sdretrieval.stages.probability import fit_probabilities
 from sdretrieval.stages.probe import probe
 from sdretrieval.stages.queries import consistent_queries, with_verdicts
@@ -156,7 +156,8 @@ def pretrain_base(base: Base) -> tuple[Base, System, dict[str, Any]]:
     """The base student after it has learned from documents alone, if the gate accepts that, else as it was; how the
     pretrained student measures, and what the gate decided."""
     run, collection = base.run, base.collection
-    new = pretrain(run, collection, base.tokens)
+    mixed = merge(run, "pretrained/merge", run.base, pretrain(run, collection, base.tokens), PRETRAINED_SHARE)
+    new = replace(mixed, average=mixed.student)  # nothing moved that could be averaged
     plain = encode_student(run, base.collected, base.tokens, "pretrained/encode", new, maps_base=False)
     vectors = joined(run, "pretrained/encode", plain, base.half)
     text = "the base student after it learned from documents alone, before the gate"

@@ -345,7 +345,7 @@ def check_until(until: str, generations: int) -> None:
     elif not (
         (MERGE.fullmatch(number) and name in (*MEASURED_STAGES, "gate", "guard"))
         or (number in STUDENTS and name in MEASURED_STAGES)
-        or (number == "pretrained" and name in ("train", "gate", "guard"))
+        or (number == "pretrained" and name in ("train", "merge", "gate", "guard"))
         or (number.startswith(SMALLER) and name in SMALLER_STAGES)
         or until.startswith("final/guard")
     ):

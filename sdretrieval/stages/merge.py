@@ -13,7 +13,7 @@ def merge(run: Run, address: str, old: Weights, new: Weights, share: float) -> W
 
     def build(work: Work) -> None:
         base, other = student_from(old.student, run.config), student_from(new.student, run.config)
-        if run.learns_adapter_only and old.key == run.base.key:  # none is the same as one that changes nothing
+        if len(other.model) > len(base.model):  # no adapter is the same as one that changes nothing
             with_adapter(base.model)
         theirs = other.model.state_dict()
         merged = {

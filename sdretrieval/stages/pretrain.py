@@ -15,7 +15,7 @@ from sdretrieval.mining.mine import duplicate_groups
 from sdretrieval.ragged import Array
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.precision import number_format
-from sdretrieval.stages.run import Run, Weights, prompts_of
+from sdretrieval.stages.run import Run, Weights, prompts_of, student_from
 from sdretrieval.stages.tokens import Tokens
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
@@ -24,12 +24,15 @@ from sdretrieval.training.pretrain import LEAST_TOKENS
 CHECKPOINTS = 5
 OF_TRAIN = ("warmup", "weight_decay", "max_grad_norm", "dropout", "lora_rank")
 """Settings of the section train that hold here, too."""
+PRETRAINED_SHARE = 0.5
+"""Of the weights after it, the others being the base's: keeps nearly all of the gain where there is one, and takes back
+what was lost elsewhere (docs/ablations/pretrain.md)."""
 LEAST_LENGTH = 2 * LEAST_TOKENS
 """Of a document, in tokens: pieces of a shorter one would be the same."""
 
 
 def pretrain(run: Run, collection: Collection, tokens: Tokens) -> Weights:
-    """The base student after `pretrain.updates` of it. Raises CorpusError if hardly any document is long enough."""
+    """The base student after `pretrain.updates` of it, which is to be mixed with the base (`PRETRAINED_SHARE`). Raises CorpusError if hardly any document is long enough."""
     cfg, train_cfg, precision = run.config.pretrain, run.config.train, number_format(run, "train")
     assert cfg is not None
 
@@ -44,7 +47,7 @@ def pretrain(run: Run, collection: Collection, tokens: Tokens) -> Weights:
                 f"pretrain: found {quantity(len(rows_N), 'documents')} of {LEAST_LENGTH} tokens or more to learn from; "
                 "expected 2 at least, whose pieces are told apart. Leave pretrain out (--set pretrain=null)"
             )
-        student = run.student(run.base.student)
+        student = student_from(run.base.student, run.config)  # one of its own: it changes
         model = student.model
         batches = PieceBatches(
             model, Side(tokens.queries, student.query_view, student.query_specials),

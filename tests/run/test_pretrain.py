@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from sdretrieval.errors import ConfigError, CorpusError
 from sdretrieval.evaluation import gate
@@ -56,15 +58,26 @@ def pretrained(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory
         return run(make_config(PRETRAIN, "evaluate.controls=[hard_labels]"), tmp_path_factory.mktemp("pretrained"))
 
 
-def test_everything_begins_with_what_was_accepted(pretrained: RunResult) -> None:
+def test_everything_begins_with_what_was_accepted(pretrained: RunResult, tiny_student: Path) -> None:
     keys, folder = keys_of(pretrained.folder), pretrained.folder
     assert keys["1/encode"] == keys["pretrained/encode"] != keys["student_0/encode"]
     started = [record for record in ledger_of(folder) if record["stage"] in ("1/train", "1/train:hard_labels")]
-    assert len(started) == 2 and all(keys["pretrained/train"] in record["inputs"] for record in started)
+    assert len(started) == 2 and all(keys["pretrained/merge"] in record["inputs"] for record in started)
     report = pretrained.report
     assert report["pretrained"]["decision"] == "accepted" and report["generations"][0]["decision"] == "accepted"
     systems = ["bm25", "student_0", "hybrid_0", "pretrained", "teacher@pretrained", "hard_labels", "generation_1"]
     assert report["systems"] == [*systems, "final", "hybrid_final"]
+    base, new, mixed = (
+        load_file(path / "model.safetensors")
+        for path in (
+            tiny_student,
+            artifact(folder, "pretrained/train") / "student",
+            artifact(folder, "pretrained/merge") / "student",
+        )
+    )
+    assert max(float((base[name] - new[name]).abs().max()) for name in base) > 1e-3
+    for name, weight in mixed.items():
+        torch.testing.assert_close(weight, (base[name] + new[name]) / 2)
     moved = np.abs(vectors_ND(folder, "pretrained/encode") - vectors_ND(folder, "student_0/encode")).max()
     assert moved > 1e-3
     serving = json.loads((folder / "serving.json").read_text())
@@ -87,6 +100,11 @@ def test_what_the_gate_refuses_is_forgotten(letters: Path, make_config: MakeConf
     assert result.report["pretrained"]["decision"] == "rejected"
     assert keys["1/encode"] == keys["student_0/encode"] == keys["final/encode"] != keys["pretrained/encode"]
     assert "teacher@student_0" in result.report["systems"]
+    base, again = (vectors_ND(result.folder, f"{name}/encode") for name in ("student_0", "1"))
+    np.testing.assert_array_equal(base, again)
+    # The loaded base is not what was trained: what it encodes later is the base's.
+    first = vectors_ND(result.folder, "1/encode:teacher0")
+    assert all((np.abs(first - row).max(axis=1) < 1e-5).any() for row in base[:5])
     assert result.details["headline"] == "Nothing that was trained passed the gate: the final student is the base."
     assert any(note.startswith("Pretraining on documents: rejected: ") for note in result.details["notes"])
 
