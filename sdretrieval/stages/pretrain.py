@@ -32,7 +32,10 @@ LEAST_LENGTH = 2 * LEAST_TOKENS
 
 
 def pretrain(run: Run, collection: Collection, tokens: Tokens) -> Weights:
-    """The base student after `pretrain.updates` of it, which is to be mixed with the base (`PRETRAINED_SHARE`). Raises CorpusError if hardly any document is long enough."""
+    """The base student after `pretrain.updates` of it, which is to be mixed with the base (`PRETRAINED_SHARE`).
+
+    Raises CorpusError if hardly any document is long enough.
+    """
     cfg, train_cfg, precision = run.config.pretrain, run.config.train, number_format(run, "train")
     assert cfg is not None
 
