@@ -1,12 +1,13 @@
 """Three layers of six: which layers a smaller student keeps, where it begins, and what it is fitted to.
 
     python -m benchmarks.fewer_layers DATA --out OUT [--collections a,b] [--rows "a;b"] [--updates N] [--start]
+      [--float32]
 
 DATA: a folder of BEIR collections. all-MiniLM-L6-v2 is the target, of documents cut at `TOKENS` tokens and of pieces
 of documents that are as long as queries, as `smaller: [{layers: 3}]` has them. Each row of `ROWS` is fitted for N
 updates of `BATCH` texts and measured on at most `MOST_TEST` test queries: one JSON line a row in OUT/rows.jsonl. Rows
 that are there are not made again. Prints the table. `--start` fits nothing, and says for each choice of three layers
-how near it is to the target before any update.
+how near it is to the target before any update. `--float32`: for processors that are slow in bfloat16.
 
 Test queries are read: this compares methods, and no run chooses anything by it.
 """
@@ -104,6 +105,9 @@ class Data:
 class Small(nn.Module):
     """A transformer, mean pooling, perhaps a linear map."""
 
+    reduced = True
+    """Whether it computes in bfloat16."""
+
     def __init__(self, transformer: nn.Module, map_DD: Tensor | None = None) -> None:
         super().__init__()
         self.transformer: Any = transformer
@@ -115,7 +119,7 @@ class Small(nn.Module):
 
     def forward(self, ids_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Pooled vectors (not of length 1), and the hidden states of the embedding and of each layer."""
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.reduced):
             out = self.transformer(input_ids=ids_BT, attention_mask=mask_BT, output_hidden_states=True)
         weights_BT1 = mask_BT[:, :, None].float()
         pooled_BD = (out.last_hidden_state.float() * weights_BT1).sum(1) / weights_BT1.sum(1)
@@ -342,7 +346,9 @@ def main() -> None:
     parser.add_argument("--rows", default=";".join(ROWS))
     parser.add_argument("--updates", type=int, default=UPDATES)
     parser.add_argument("--start", action="store_true")
+    parser.add_argument("--float32", action="store_true")
     asked = parser.parse_args()
+    Small.reduced = not asked.float32
     torch.set_num_threads(1)
     asked.out.mkdir(parents=True, exist_ok=True)
     whole, file = transformer_of(MODEL), asked.out / "rows.jsonl"

@@ -261,7 +261,7 @@ def check_student(config: Config) -> Student:
                 f"model {config.student.model!r} {problem}; student.train is adapter, one linear map behind an encoder "
                 "whose vectors have length 1: set it to query, or name another base"
             )
-    else:
+    if config.student.train != "adapter" or config.pretrain is not None:  # then the encoder itself learns
         frozen_names([name for name, _ in student.model.named_parameters()], config.train.freeze)
         if config.train.lora_rank is not None:
             linear_layers(student.model)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 
 from sdretrieval.encode.batches import budget_batches, features_of, is_static, usual_batch_tokens
 from sdretrieval.errors import NumericError
@@ -92,6 +92,7 @@ class SameDocument(nn.Module):
     def forward(self, features: list[dict[str, Any]], labels: dict[str, Tensor]) -> dict[str, Tensor]:
         """The loss by its name. Raises NumericError if it is not finite."""
         vectors_PD = torch.cat([self.model(part)["sentence_embedding"] for part in features]).float()
+        vectors_PD = normalize(vectors_PD, dim=1)  # a model of inner products has longer ones, of any length
         one_BD, other_BD = vectors_PD[labels["order_P"]].chunk(2)
         loss = same_document(one_BD @ other_BD.T / self.temperature, labels["group_B"])
         if not bool(torch.isfinite(loss)):

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sdretrieval.errors import ConfigError, CorpusError
+from sdretrieval.errors import ConfigError, CorpusError, ModelError
 from sdretrieval.evaluation import gate
 from sdretrieval.run.api import RunResult, forecast_config, plan_config, run_config
 from sdretrieval.stages.collection import Collection
@@ -178,6 +178,8 @@ def test_a_plan_knows_what_pretraining_takes(make_config: MakeConfig, tmp_path: 
 def test_what_cannot_be_pretrained_is_refused(make_config: MakeConfig, tiny_corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="pretrain: found a section, but student.train is query"):
         make_config(PRETRAIN, "student.train=query")
+    with pytest.raises(ModelError, match="no_such_part"):  # an adapter freezes nothing, what comes before it may
+        run(make_config(PRETRAIN, "student.train=adapter", "train.freeze=[no_such_part]"), tmp_path / "runs")
     short = Path(shutil.copytree(tiny_corpus, tmp_path / "short"))
     lines = [json.loads(line) for line in (short / "corpus.jsonl").read_text().splitlines()]
     (short / "corpus.jsonl").write_text(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,6 +98,26 @@ def test_learning_brings_pieces_of_a_document_together(tiny_student: Path) -> No
         optimiser.step()
         found.append(float(term.detach()))
     assert np.mean(found[-5:]) < 0.7 * np.mean(found[:5])
+
+
+def test_longer_vectors_are_compared_by_their_directions(tiny_student: Path) -> None:
+    batches = batches_of(tiny_student, [0, 1, 2])
+    batch = batches([{"position": position, "visit": 0} for position in range(3)])
+    parts = sorted({name.split("_")[0] for name in batch if name.startswith("part")})
+    features = [
+        {name.removeprefix(f"{part}_"): value for name, value in batch.items() if name.startswith(f"{part}_")}
+        for part in parts
+    ]
+    plain = SameDocument(batches.model, temperature=0.1)
+
+    class Longer(torch.nn.Module):
+        def forward(self, part: dict[str, Any]) -> dict[str, torch.Tensor]:
+            return {"sentence_embedding": 7 * batches.model(dict(part))["sentence_embedding"]}
+
+    longer = SameDocument(Longer(), temperature=0.1)  # type: ignore[arg-type]
+    with torch.no_grad():
+        found = [loss([dict(part) for part in features], batch["label"])["pieces"] for loss in (plain, longer)]
+    torch.testing.assert_close(*found)
 
 
 def test_a_loss_that_is_not_finite_names_the_step(tiny_student: Path) -> None:
