@@ -32,7 +32,7 @@ from sdretrieval.corpus.text import hash_rank
 from sdretrieval.evaluation import holm, paired_test, verdict
 from sdretrieval.files import write_json
 from sdretrieval.run.api import open_run
-from sdretrieval.run.loop import loop
+from sdretrieval.run.loop import begins_at, loop
 from sdretrieval.stages.evaluate import read_measured
 from sdretrieval.stages.gate import ACCEPTED
 from sdretrieval.store.run_folder import runs_folder
@@ -65,7 +65,7 @@ def measure(config_path: str, overrides: list[str], runs: Path, split: str) -> d
 
     own = {record["key"]: record["seconds"] for record in run.runner.records if not SHARED.match(record["stage"])}
     return {
-        "base": values(f"1/evaluate:{split}"), "row": values(last),
+        "base": values(f"{begins_at(config)}/evaluate:{split}"), "row": values(last),
         "teacher": values(f"0/evaluate:teacher:{split}"), "seconds": sum(own.values()),
     }  # fmt: skip
 

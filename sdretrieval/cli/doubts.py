@@ -232,9 +232,9 @@ def _rule(rule: str | None, margin: float | None, percent: float | None, configu
 
 
 def _stages(run: Run) -> tuple[Base, Artifact, Artifact, MixtureWeights]:
-    from sdretrieval.run.loop import mine_base, mixture_weights, prepare, score_base
+    from sdretrieval.run.loop import begin, mine_base, mixture_weights, score_base
 
-    base = prepare(run)
+    base = begin(run)
     mined = mine_base(base)
     return base, mined, score_base(base, mined), mixture_weights(base)
 

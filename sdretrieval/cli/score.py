@@ -41,7 +41,7 @@ def score_command(
     generation: Annotated[int, typer.Option(min=1, help="the generation whose lists are scored")] = 1,
     teacher_row: Annotated[bool,
         typer.Option("--teacher-row",
-            help="with --pairs: also the pairs of the report's row teacher@student_0")] = False,
+            help="with --pairs: also the pairs of the report's row of the teacher, teacher@student_0")] = False,
     settings: Settings = None, runs: Runs = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Score elsewhere: write the pairs that need a score, or the scores that a teacher gave."""
@@ -87,13 +87,13 @@ def pairs_to_score(
     """Write the pairs that a generation's teacher must judge, with their texts, to a .tsv, .tsv.gz or .parquet file.
 
     These are the training queries' lists and the dev queries' documents that the probe asks about, if there is one.
-    `teacher_row`: also those of the report's row teacher@student_0. What is needed is made first.
+    `teacher_row`: also those of the report's row teacher@student_0 (or teacher@pretrained). What is needed is made first.
     Raises what `run_config` raises, and RequestError for a file that cannot be written.
     """
     from sdretrieval.config.conflicts import probes
     from sdretrieval.mining.candidates import Candidates
     from sdretrieval.run.api import open_stages, run_config
-    from sdretrieval.run.loop import mine_base, prepare
+    from sdretrieval.run.loop import begin, mine_base
     from sdretrieval.stages.imported import write_texts_of
     from sdretrieval.stages.probe import probe_pool, rerank_pool
     from sdretrieval.store.runner import ledger_by_address
@@ -112,18 +112,18 @@ def pairs_to_score(
         run_config(config, runs=root, until=f"{generation}/mine")
 
     def mine(run: Run) -> Path:
-        return mine_base(prepare(run)).path
+        return mine_base(begin(run)).path
 
     with open_stages(config, mine, "score", runs=root) as run:
-        base = prepare(run)
+        base = begin(run)
         stages = {} if generation == 1 else ledger_by_address(run.runner.ledger)
         folder = mine_base(base).path if generation == 1 else _artifact(run.store, stages, f"{generation}/mine")
         candidates = Candidates.load(folder)
         pools: dict[str, tuple[Array, Ragged]] = {"train": (candidates.query_rows_Q, candidates.rows)}
         if generation == 1 and probes(config):
-            pools["probe"] = probe_pool(run, base.collection, base.lexical, base.vectors, base.index)
+            pools["probe"] = probe_pool(base.run, base.collection, base.lexical, base.vectors, base.index)
         for split in run.splits if teacher_row else ():
-            pools[f"teacher_row:{split}"] = rerank_pool(run, base.collection, split, base.vectors, base.index)
+            pools[f"teacher_row:{split}"] = rerank_pool(base.run, base.collection, split, base.vectors, base.index)
         parts = {name: _pairs(base.collection.corpus, *pool) for name, pool in pools.items()}
         pairs = list(dict.fromkeys(pair for part in parts.values() for pair in part))
         write_texts_of(file, base.collection, pairs)

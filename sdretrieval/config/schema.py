@@ -193,7 +193,7 @@ class MineConfig(Section):
 
 class PretrainConfig(Section):
     """What the student learns from documents alone before anybody teaches it: two pieces of a document find each other
-    among those of a batch's other documents."""
+    among those of a batch's other documents. `train` says how else: precision, temperature, freeze and so on."""
 
     updates: int = identity("updates of the optimiser", 100, ge=1, le=MOST)
     documents_per_batch: int = identity("documents in a batch, two pieces of each", 48, ge=2, le=100_000)

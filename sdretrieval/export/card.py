@@ -251,6 +251,8 @@ def _lineage(facts: CardFacts) -> str:
     for teacher in facts.teachers:
         weight = "" if teacher.weight is None else f", weight {teacher.weight:g}"
         lines.append(f"* Teacher `{_cell(teacher.name)}`{weight}: {_cell(teacher.asymmetry)}")
+    if facts.report and facts.report.get("pretrained"):
+        lines.append(f"* Pretraining on documents: {_cell(facts.report['pretrained']['reason'])}")
     for one in _generations(facts.report) if facts.report else ():
         # The reason begins with the decision.
         lines.append(f"* Generation {one['generation']}: {_cell(one.get('reason') or one['decision'])}")

@@ -31,6 +31,7 @@ MEANINGS = {
     "train.gradient_accumulation": "as many queries an update as before, in several batches",
     "train.candidates_per_query": "fewer documents of a list at a time",
     "student.batch_tokens": "nothing but speed",
+    "pretrain.documents_per_batch": "a piece is told from those of fewer other documents",
 }
 
 
@@ -119,6 +120,8 @@ def _smaller(now: Config, usual_tokens: int) -> Iterator[dict[str, Any]]:
         }
     if (candidates := int(train.candidates_per_query * 0.75)) >= 2:
         yield {"train.candidates_per_query": candidates}
+    if now.pretrain is not None and now.pretrain.documents_per_batch >= 16:
+        yield {"pretrain.documents_per_batch": now.pretrain.documents_per_batch // 2}
     if (tokens := (now.student.batch_tokens or usual_tokens) // 2) >= 256:
         yield {"student.batch_tokens": tokens}
 
@@ -135,6 +138,8 @@ def _given_up(config: Config, now: Config) -> list[GivenUp]:
     changed = []
     for setting, meaning in MEANINGS.items():
         of = attrgetter(setting)
+        if setting.startswith("pretrain.") and config.pretrain is None:
+            continue
         if of(config) != of(now):
             changed.append(GivenUp(setting, of(config), of(now), meaning))
     return changed

@@ -201,16 +201,19 @@ def _predict(stage: Planned, trials: Trials, kept: float) -> Prediction:
 def _training(address: str, trials: Trials) -> tuple[float, Held]:
     """Seconds of an update, and what training holds."""
     config, figures = trials.config, trials.training()
-    if address.startswith("pretrained/"):
+    pretrains = address.startswith("pretrained/")  # whose batch is held whole
+    if pretrains:
         tokens = held = tokens_of_pieces(config, trials.load)
     else:
         tokens = tokens_of_update(config, trials.load)
         held = tokens_held(config, tokens)
     # A live average reads each batch too, with weights of its own, kept twice; no control has one.
-    live = ":" not in address and any(
-        isinstance(m, EmaConfig) and m.mode == "live" and m.weight != 0 for m in members_of(config.teacher)
+    live = (
+        not pretrains
+        and ":" not in address
+        and any(isinstance(m, EmaConfig) and m.mode == "live" and m.weight != 0 for m in members_of(config.teacher))
     )
-    passes = 1 + ONE_MORE_PASS * (live + (config.train.batch_tokens is not None))
+    passes = 1 + ONE_MORE_PASS * (live + (not pretrains and config.train.batch_tokens is not None))
     seconds = tokens * figures["seconds_per_token"] * passes + figures["seconds_per_update"]
     fixed = figures["bytes_fixed"] + 2 * live * figures["bytes_weights"]
     kept = held * figures["bytes_per_token"]

@@ -28,7 +28,7 @@ def headline(report: Mapping[str, Any]) -> str:
     before, after = (report["measures"][name][against["measure"]] for name in ("student_0", "final"))
     base = "the base with its lexical half" if "half_0" in report["measures"] else "the base"
     few = f"dev has {quantity(report['n_dev_queries'], 'queries')}, {ENOUGH} are needed to decide"
-    if not report["trained"]:
+    if not report["trained"] and report["pretrained"] is None:
         why = few if report["n_dev_queries"] < ENOUGH else "the probe found no teacher better than the student"
         return f"Nothing was trained: {why}, so the final student is {base} ({against['measure']} {after:.4f})."
     tried = [*filter(None, [report["pretrained"]]), *report["generations"]]
@@ -64,7 +64,7 @@ def notes(results: Results, report: Mapping[str, Any]) -> list[str]:
         means = report["by_seed"]["final"][config.evaluate.measures[0]].items()
         listed = ", ".join(f"{value:.4f} (seed {seed})" for seed, value in means)
         lines.insert(0, f"{config.evaluate.measures[0]} of final by seed: {listed}.")
-    if report["pretrained"] is not None and not results.generations:
+    if results.run.pretrained is not None and not results.generations:
         lines.append(
             "Nothing was taught: the probe found no teacher better than the student that learned from documents."
         )

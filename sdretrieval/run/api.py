@@ -38,7 +38,7 @@ from sdretrieval.planner import (
     worth_measuring,
     write_forecast,
 )
-from sdretrieval.run.loop import loop, prepare, probe_base
+from sdretrieval.run.loop import begin, loop, probe_base
 from sdretrieval.run.preflight import check_request, check_settings, check_student, refuse_all, settings_checks
 from sdretrieval.run.prices import prices_of, with_prices
 from sdretrieval.run.write import RunResult, finish_run
@@ -264,8 +264,8 @@ def probe_config(
     not_tried = member_names(wider)[len(members_of(config.teacher)) :]
     if own_teachers:
         config, not_tried, how = wider, [], {"address": OWN_PROBE, "most": OWN_QUERIES}
-    with open_stages(config, lambda run: probe_base(prepare(run), **how), "probe", runs=runs) as run:
-        record = read_json(probe_base(prepare(run), **how).path / "probe.json")
+    with open_stages(config, lambda run: probe_base(begin(run), **how), "probe", runs=runs) as run:
+        record = read_json(probe_base(begin(run), **how).path / "probe.json")
         weighed = zip(members_of(config.teacher), record["weights"], strict=True)
         taken = [one.model_copy(update={"weight": weight}) for one, weight in weighed if weight > 0]
         said = {"teacher": teacher_section(taken), "not_tried": not_tried}

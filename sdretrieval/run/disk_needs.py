@@ -63,7 +63,7 @@ def disk_needs(
         elif name == "index":
             count = max(size.documents, 1)
             needs["indexes"] += ceil(count * settings_from(config.index).disk_bytes(count, dims))
-        elif name == "train":
+        elif name == "train" or address == "pretrained/merge":  # made in each such run, unlike other merges
             needs["students"] += 2 * student_bytes  # the student and its moving average
         elif name == "fit":
             needs["students"] += 2 * student_bytes  # as the store and as the run keep it

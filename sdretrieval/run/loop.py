@@ -63,7 +63,7 @@ def loop(run: Run) -> Results:
     before = measure_student(
         run, base.collection, "student_0" if base.half else first, "student_0", "the base student", base.vectors.plain
     )
-    hybrids = Hybrids(run, base.collection, base.lexical, bm25, before, "1")
+    hybrids = Hybrids(run, base.collection, base.lexical, bm25, before, first)
     mixed = [hybrids.absolute("hybrid_0", "base student + BM25"), *map(hybrids.baseline, cfg.evaluate.baselines)]
     systems, pretrained = [bm25, before, *mixed], None
     if base.half is not None:
@@ -145,6 +145,12 @@ def prepare(run: Run) -> Base:
     run.runner.say(lambda: say_if_undecidable(judged))
     plain_index = index if half is None else index_vectors(run, collection, "student_0/index", plain)
     return Base(run, collected, judged, tokens, lexical, vectors, index, guard, half, plain_index)
+
+
+def begin(run: Run) -> Base:
+    """What generations begin with: `prepare`, and what pretraining makes of it."""
+    base = prepare(run)
+    return base if run.config.pretrain is None else pretrain_base(base)[0]
 
 
 def begins_at(cfg: Config) -> str:
@@ -380,7 +386,7 @@ def base_teacher_if_known(results: Results) -> list[System]:
         return [measure_base_teacher(results)]
     except MissingScores as lack:
         logger.warning(
-            "the report has no row teacher@student_0 (the teacher reranking the base student on %s): %s. "
+            "the report has no row of the teacher reranking the student before it is taught, on %s: %s. "
             "`sdretrieval score CONFIG --pairs FILE --teacher-row` writes all pairs that it needs",
             " and ".join(results.run.splits), str(lack).removesuffix("."),
         )  # fmt: skip

@@ -102,7 +102,7 @@ def joined(run: Run, address: str, plain: Vectors, half: Half | None) -> Vectors
                 _join(work.folder / side / "vectors.npy", found, half.side(side))
                 work.counts[side] = len(found.vectors_WD)
 
-    made = run.runner.stage(f"{address}:half", 1, {}, [plain, half], build)
+    made = run.runner.stage(f"{address}:half", 2, {}, [plain, half], build)
     return Vectors(made.key, made.path, without_half=plain)
 
 

@@ -28,7 +28,7 @@ PRETRAINED_SHARE = 0.5
 """Of the weights after it, the others being the base's: keeps nearly all of the gain where there is one, and takes back
 what was lost elsewhere (docs/ablations/pretrain.md)."""
 LEAST_LENGTH = 2 * LEAST_TOKENS
-"""Of a document, in tokens: pieces of a shorter one would be the same."""
+"""Of a document, in tokens: two pieces of a shorter one would be much the same."""
 
 
 def pretrain(run: Run, collection: Collection, tokens: Tokens) -> Weights:
@@ -42,9 +42,10 @@ def pretrain(run: Run, collection: Collection, tokens: Tokens) -> Weights:
     def build(work: Work) -> None:
         from sdretrieval.training.batches import Side
         from sdretrieval.training.pretrain import PieceBatches, SameDocument
-        from sdretrieval.training.train import TrainSettings, train
+        from sdretrieval.training.train import TrainSettings, processes, train
 
-        rows_N = rows_of_pieces(collection, tokens)
+        group_N = duplicate_groups(collection.corpus.document_texts())
+        rows_N = rows_of_pieces(collection, tokens, group_N)
         if len(rows_N) < 2:
             raise CorpusError(
                 f"pretrain: found {quantity(len(rows_N), 'documents')} of {LEAST_LENGTH} tokens or more to learn from; "
@@ -55,18 +56,21 @@ def pretrain(run: Run, collection: Collection, tokens: Tokens) -> Weights:
         batches = PieceBatches(
             model, Side(tokens.queries, student.query_view, student.query_specials),
             Side(tokens.documents, View(run.config.student.max_tokens), student.document_specials),
-            rows_N, duplicate_groups(collection.corpus.document_texts()), run.config.seed,
+            rows_N, group_N, run.config.seed,
         )  # fmt: skip
         documents = min(cfg.documents_per_batch, len(rows_N))
         settings = TrainSettings(
-            epochs=cfg.updates * documents / len(rows_N), queries_per_batch=documents,
+            epochs=cfg.updates * documents * processes() / len(rows_N), queries_per_batch=documents,
             learning_rate=cfg.learning_rate, warmup=train_cfg.warmup, weight_decay=train_cfg.weight_decay,
             max_grad_norm=train_cfg.max_grad_norm, freeze=train_cfg.freeze, dropout=train_cfg.dropout,
             precision=precision, lora_rank=train_cfg.lora_rank, seed=run.config.seed,
             save_every=train_cfg.save_every or max(1, cfg.updates // CHECKPOINTS),
         )  # fmt: skip
         loss = SameDocument(model, train_cfg.student_temperature)
-        trained = train(model, batches, loss, settings, work.folder, description="pretrain")
+        trained = train(
+            model, batches, loss, settings, work.folder, description="pretrain",
+            expected=run.expected.get("pretrained/train"),
+        )  # fmt: skip
         counts = trained.counts
         work.counts.update(documents=len(rows_N), documents_seen=counts.pop("queries"), **counts)
 
@@ -77,13 +81,13 @@ def pretrain(run: Run, collection: Collection, tokens: Tokens) -> Weights:
         "student": [*views, *astuple(prompts_of(run.config).prompts)], "seed": run.config.seed,
     }  # fmt: skip
     inputs: list[Artifact | str] = [run.base.key, tokens, collection.filtered]
-    made = run.runner.stage("pretrained/train", 1, identity, inputs, build, resumable=True)
+    made = run.runner.stage("pretrained/train", 2, identity, inputs, build, resumable=True)
     return Weights(made.key, made.path / "student", made.path / "student")
 
 
-def rows_of_pieces(collection: Collection, tokens: Tokens) -> Array:
-    """Rows of documents that are long enough. Those that measuring queries were made from stay out: a student that has
-    seen such a query beside the rest of its document would only remember it."""
-    measuring = {one.document_row for one in collection.query_removed[: collection.measuring]}
+def rows_of_pieces(collection: Collection, tokens: Tokens, group_N: Array) -> Array:
+    """Rows of documents that are long enough. Those that measuring queries were made from stay out, and their copies (of
+    the same group): a student that has seen such a query beside the rest of its document would only remember it."""
+    measuring = sorted({one.document_row for one in collection.query_removed[: collection.measuring]})
     rows_N = np.flatnonzero(tokens.documents.lengths >= LEAST_LENGTH)
-    return rows_N[~np.isin(rows_N, sorted(measuring))]
+    return rows_N[~np.isin(group_N[rows_N], group_N[measuring])]

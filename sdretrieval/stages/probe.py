@@ -35,6 +35,7 @@ from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.encode import Vectors
 from sdretrieval.stages.index import open_index
 from sdretrieval.stages.lexical import Lexical
+from sdretrieval.stages.queries import observe
 from sdretrieval.stages.run import Run
 from sdretrieval.stages.score import score_lists
 from sdretrieval.stages.search import dense_hits, dense_query_removed, lexical_hits
@@ -75,6 +76,8 @@ def probe(
         student = dense_query_removed(collection, "dev", vectors).correct(rows, lists, lists.with_values(own))
         _, scores = score_lists(run, collection, lexical, made, rows, lists, members, "dev", write_gaps=write_gaps)
         gate, seen = config.gate, predictable(run, collection)
+        if seen and seen[0] and run.pretrained is not None:  # what could be seen of the base is past
+            seen = observe(collection, vectors.plain, lexical, run.student(run.base.student)), seen[1]
         # Judged queries choose the best; synthetic ones do not know enough.
         usual = even(len(members)) if is_harmless(config) and collection.kinds("dev") is not None else None
         beside_half = config.student.lexical_half is not None

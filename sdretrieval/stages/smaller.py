@@ -93,7 +93,7 @@ def measured(
         )
     how = ", fitted to the final student's vectors" if cfg.model or cfg.layers else ""
     if cfg in run.config.exits:
-        how = ", taught along with it" if final.student.key != run.base.key else ", not taught: the base was kept"
+        how = ", taught along with it" if final.student.key != run.base.key else ", not taught: nothing was accepted"
     text = described(cfg) + how + ("; documents as the final student encodes them" if documents else "")
     system = measure_student(run, base.collection, name, name, text, vectors)
     index = index_vectors(run, base.collection, f"{name}/index", vectors)

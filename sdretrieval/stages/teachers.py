@@ -42,7 +42,7 @@ from sdretrieval.stages.tokens import Tokens
 from sdretrieval.store import key_of
 from sdretrieval.store.runner import Artifact
 from sdretrieval.teachers.cross_encoder import CrossEncoderTeacher, load_cross_encoder
-from sdretrieval.teachers.dense import DenseTeacher, advantage_over
+from sdretrieval.teachers.dense import DenseTeacher, HalfTeacher, advantage_over
 from sdretrieval.teachers.imported import ImportedTeacher
 from sdretrieval.teachers.lexical import LexicalTeacher
 from sdretrieval.teachers.multi_vector import MultiVectorTeacher, load_multi_vector, token_idf
@@ -212,7 +212,10 @@ def _make_teacher(
             theirs, own = locate_model(member.model), locate_model(run.config.student.model)
             advantage = advantage_over(theirs, own, same=model_digest(theirs) == model_digest(own))
         vectors = vectors_in(made, position)
-        return DenseTeacher(name, vectors.queries_QD, vectors.documents, advantage=advantage)
+        plain = DenseTeacher(name, vectors.plain.queries_QD, vectors.plain.documents, advantage=advantage)
+        if vectors.plain is vectors:
+            return plain
+        return HalfTeacher(name, vectors.queries_QD, vectors.documents, plain=plain)
     if isinstance(member, ScoresConfig):
         return imported_teacher(member, name, corpus)
     if isinstance(member, LexicalConfig):

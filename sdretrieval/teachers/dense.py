@@ -22,6 +22,8 @@ from sdretrieval.encode.model_files import read_settings, routes_of
 from sdretrieval.errors import WorkError
 from sdretrieval.indexes.hits import Hits
 from sdretrieval.ragged import Array, Ragged
+from sdretrieval.targets.calibrate import EVIDENCE, mean_spread
+from sdretrieval.teachers.ensemble import CALIBRATION_DEPTH
 from sdretrieval.teachers.protocols import HasVectors, lists_from_matrix
 
 QUERIES_PER_BLOCK, DOCUMENTS_PER_BLOCK = 64, 16_384
@@ -94,6 +96,21 @@ class DenseTeacher:
             rows_QM = np.broadcast_to(np.arange(first, first + len(offsets) - 1), scores_QM.shape)
             best = _best(np.hstack([best.rows_Qk, rows_QM]), np.hstack([best.scores_Qk, scores_QM]), k)
         return best
+
+
+class HalfTeacher(DenseTeacher):
+    """A bi-encoder whose vectors have a lexical half. Its unit is that of the transformer's scores alone, `plain`'s: the
+    half spreads them, and BM25's evidence beside it must not grow for that."""
+
+    def __init__(self, name: str, queries_QD: Array, documents: Embeddings, *, plain: DenseTeacher) -> None:
+        super().__init__(name, queries_QD, documents)
+        self._plain = plain
+
+    def unit(self, query_rows_Q: Array) -> Array:
+        """See HasUnit.unit: the same for each query."""
+        hits = self._plain.top(query_rows_Q, CALIBRATION_DEPTH)
+        spread = mean_spread(scores[rows >= 0] for rows, scores in zip(hits.rows_Qk, hits.scores_Qk, strict=True))
+        return np.full(len(query_rows_Q), EVIDENCE * spread, dtype=np.float32)
 
 
 def _best(rows_QM: Array, scores_QM: Array, k: int) -> Hits:

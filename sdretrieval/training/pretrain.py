@@ -73,8 +73,9 @@ class PieceBatches:
 
 
 def piece(content: Array, chance: np.random.Generator) -> Array:
-    """Some tokens of a document that follow each other; all of a short one."""
-    length = int(chance.integers(LEAST_TOKENS, MOST_TOKENS + 1))
+    """Some tokens of a document that follow each other: at most half of a short one, so that two of it differ."""
+    most = min(MOST_TOKENS, max(len(content) // 2, LEAST_TOKENS))
+    length = int(chance.integers(LEAST_TOKENS, most + 1))
     start = int(chance.integers(max(len(content) - length, 0) + 1))
     return content[start : start + length]
 

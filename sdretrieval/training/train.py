@@ -121,7 +121,7 @@ def train(
             network.save_pretrained(str(folder / name), create_model_card=False)
         shutil.rmtree(folder / "trainer", ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
-    queries = done * settings.queries_per_batch * settings.gradient_accumulation * _processes()
+    queries = done * settings.queries_per_batch * settings.gradient_accumulation * processes()
     counts = {"updates": done, "queries": queries, "learning_parameters": learning}
     return Trained(folder, done, counts)
 
@@ -137,11 +137,11 @@ def _give_lora(model: SentenceTransformer | CrossEncoder, live: LiveEma | None, 
 
 def updates_of(queries: int, settings: TrainSettings) -> int:
     """Optimiser updates that `settings` make of so many training queries; each process takes its own batches."""
-    per_update = settings.queries_per_batch * settings.gradient_accumulation * _processes()
+    per_update = settings.queries_per_batch * settings.gradient_accumulation * processes()
     return count_updates(queries, settings.epochs, per_update)
 
 
-def _processes() -> int:
+def processes() -> int:
     """Processes of a distributed training, as torchrun and accelerate announce them."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -179,7 +179,7 @@ def _trainer(
     )
     # One process drives one GPU; for several GPUs start several processes (torchrun, accelerate launch).
     arguments._n_gpu = min(arguments.n_gpu, 1)
-    per_update = settings.queries_per_batch * settings.gradient_accumulation * _processes()
+    per_update = settings.queries_per_batch * settings.gradient_accumulation * processes()
     positions, visits = visiting_order(len(batches), updates * per_update, settings.seed)
     collate: Any = batches  # the library's type is its own class; it calls it and reads `valid_label_columns`
     network: Any = model  # a cross-encoder, too: the library's trainer of these differs in how it collates

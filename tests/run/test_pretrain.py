@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 
 from sdretrieval.errors import ConfigError, CorpusError, ModelError
 from sdretrieval.evaluation import gate
-from sdretrieval.run.api import RunResult, forecast_config, plan_config, run_config
+from sdretrieval.run.api import RunResult, forecast_config, open_stages, plan_config, run_config
+from sdretrieval.run.loop import begin, mine_base
 from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.pretrain import LEAST_LENGTH, rows_of_pieces
 from sdretrieval.stages.tokens import Tokens
@@ -140,10 +141,15 @@ def test_documents_of_measuring_queries_give_no_pieces(make_config: MakeConfig, 
         kind: {one.document_row for one in collection.query_removed if (one.split == "dev") == (kind == "dev")}
         for kind in ("dev", "train")
     }
-    rows = set(rows_of_pieces(collection, tokens).tolist())
+    group_N = np.arange(len(tokens.documents))
+    copied = next(
+        row for row in range(len(group_N)) if row not in of["dev"] and tokens.documents.lengths[row] >= LEAST_LENGTH
+    )
+    group_N[copied] = group_N[min(of["dev"])]  # as if it were a copy of a document that measures
+    rows = set(rows_of_pieces(collection, tokens, group_N).tolist())
     assert of["dev"] and not rows & of["dev"]
     long = set(np.flatnonzero(tokens.documents.lengths >= LEAST_LENGTH).tolist())
-    assert rows == long - of["dev"] and rows & of["train"]
+    assert rows == long - of["dev"] - {copied} and rows & of["train"]
 
 
 def test_a_killed_pretraining_continues_to_the_same_student(
@@ -187,3 +193,14 @@ def test_what_cannot_be_pretrained_is_refused(make_config: MakeConfig, tiny_corp
     )
     with pytest.raises(CorpusError, match="pretrain: found 0 documents of 16 tokens or more to learn from; expected 2"):
         run(make_config(PRETRAIN, corpus={"source": str(short)}), tmp_path / "runs")
+
+
+def test_single_stages_begin_with_it_too(pretrained: RunResult, make_config: MakeConfig) -> None:
+    """What `score` and `probe` look at is what the run trains on, and nothing is made again for them."""
+    runs, before = pretrained.folder.parent, len(ledger_of(pretrained.folder))
+    config = make_config(PRETRAIN, "evaluate.controls=[hard_labels]")
+    with open_stages(config, lambda run: mine_base(begin(run)), "score", runs=runs) as opened:
+        base = begin(opened)
+        assert mine_base(base).key == keys_of(pretrained.folder)["1/mine"]
+        assert base.run.base.key == keys_of(pretrained.folder)["pretrained/merge"]
+    assert made_in(pretrained.folder, after=before) == []

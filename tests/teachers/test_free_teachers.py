@@ -12,8 +12,10 @@ from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.model_files import check_is_bi_encoder
 from sdretrieval.encode.views import View
 from sdretrieval.errors import ModelError
+from sdretrieval.ragged import Ragged
 from sdretrieval.teachers import dense as dense_teacher
-from sdretrieval.teachers.dense import DenseTeacher, advantage_over, dims_of
+from sdretrieval.teachers.dense import DenseTeacher, HalfTeacher, advantage_over, dims_of
+from sdretrieval.teachers.ensemble import TeacherScores, score_candidates
 from sdretrieval.teachers.lexical import LexicalTeacher
 from sdretrieval.teachers.protocols import FreeTeacher, Teacher
 from tests.teachers.collection import Collection
@@ -157,3 +159,21 @@ def test_a_reranker_is_no_bi_encoder(tiny_cross_encoder: Path, tiny_student: Pat
         ModelError, match=r"'reader' is no bi-encoder: its architecture is BertForSequenceClassification"
     ):
         check_is_bi_encoder("reader", tiny_cross_encoder)
+
+
+def test_a_lexical_half_does_not_change_a_teachers_unit() -> None:
+    """BM25's evidence beside it is in units of the transformer's own spread, on the absolute scale."""
+    chance = np.random.default_rng(3)
+    plain_ND, half_ND = (chance.normal(size=(40, dims)).astype(np.float32) for dims in (8, 4))
+    queries_QD, halves_QD = (chance.normal(size=(5, dims)).astype(np.float32) for dims in (8, 4))
+    windows = np.arange(41)
+    alone = DenseTeacher("alone", queries_QD, Embeddings(plain_ND, windows))
+    joined = HalfTeacher(
+        "joined", np.hstack([queries_QD, halves_QD]), Embeddings(np.hstack([plain_ND, half_ND]), windows), plain=alone
+    )
+    rows, lists = np.arange(5), Ragged.of([np.arange(40)] * 5, np.int64)
+    without, with_half = score_candidates([alone, joined], rows, lists, "absolute").members
+    np.testing.assert_allclose(with_half.statistics.scale_Q, without.statistics.scale_Q, rtol=1e-5)
+    added = halves_QD @ half_ND.T / without.statistics.scale_Q[:, None]
+    calibrated = [np.stack(list(one)) for one in TeacherScores((without, with_half)).calibrated()]
+    np.testing.assert_allclose(calibrated[1] - calibrated[0], added, rtol=1e-3, atol=1e-4)

@@ -24,7 +24,7 @@ def test_a_piece_is_a_run_of_a_documents_tokens(length: int, seed: int) -> None:
     content = np.arange(length)
     found = piece(content, np.random.default_rng(seed))
     assert (np.diff(found) == 1).all() and set(found.tolist()) <= set(range(length))
-    assert min(length, LEAST_TOKENS) <= len(found) <= min(length, MOST_TOKENS)
+    assert min(length, LEAST_TOKENS) <= len(found) <= max(min(length // 2, MOST_TOKENS), LEAST_TOKENS)
 
 
 @settings(deadline=None)

@@ -1,6 +1,6 @@
-"""An unsupervised warm-up before distilling from documents alone: does it help, alone and under an adapter?
+"""What a student may learn from documents alone before it is taught: which step helps, alone and under an adapter?
 
-    python -m benchmarks.warm_up DATA --out OUT [--collections a,b] [--rows a,b] [--updates N]
+    python -m benchmarks.pretrain DATA --out OUT [--collections a,b] [--rows a,b] [--updates N]
 
 all-MiniLM-L6-v2, documents cut as in `benchmarks.fewer_layers`. Rows: `none`; `spans`, where two pieces of a document
 find each other among those of a batch (COCO-DR's step: Yu et al., 2022); `denoising`, where a decoder writes a piece
@@ -35,7 +35,7 @@ from sdretrieval.ragged import Array
 from sdretrieval.stages.lexical import build_lexical
 
 UPDATES, BATCH, RATE, PIECE = 100, 48, 2e-5, (8, 40)
-"""Of the warm-up; tokens of a piece."""
+"""Of the step; tokens of a piece."""
 DENOISING_BATCH, DENOISING_RATE, DELETED = 24, 3e-5, 0.6
 STEPS, PIECES, STUDENTS_BATCH, ADAPTER_RATE, SIGMAS, OVERLAP = 64, 2000, 128, 1e-3, 6.0, 0.35
 ROWS = ("none", "spans", "denoising")
@@ -48,8 +48,8 @@ def piece(ids: Array, chance: np.random.Generator) -> Array:
     return np.concatenate([ids[:1], inner[start : start + length], ids[-1:]])
 
 
-def warm_up(row: str, data: Data, updates: int) -> Small:
-    """all-MiniLM-L6-v2 after the warm-up."""
+def pretrained(row: str, data: Data, updates: int) -> Small:
+    """all-MiniLM-L6-v2 after the step."""
     torch.manual_seed(SEED)
     student = Small(transformer_of(MODEL))
     if row == "none" or not updates:
@@ -164,9 +164,9 @@ def teacher(folder: Path, data: Data, rows: Sequence[int]) -> Tensor:
 
 
 def measure(folder: Path, data: Data, row: str, updates: int) -> dict[str, Any]:
-    """nDCG@10 by query after the warm-up, and with an adapter as well."""
+    """nDCG@10 by query after the step, and with an adapter as well."""
     began = time.process_time()
-    student = warm_up(row, data, updates)
+    student = pretrained(row, data, updates)
     seconds = time.process_time() - began
     rows = np.random.default_rng(SEED).permutation(len(data.spans))[:PIECES].tolist()
     documents_ND, queries_QD, pieces_PD = (
