@@ -87,7 +87,7 @@ def pairs_to_score(
     """Write the pairs that a generation's teacher must judge, with their texts, to a .tsv, .tsv.gz or .parquet file.
 
     These are the training queries' lists and the dev queries' documents that the probe asks about, if there is one.
-    `teacher_row`: also those of the report's row teacher@student_0 (or teacher@pretrained). What is needed is made first.
+    `teacher_row`: also those of the report's row teacher@student_0 or teacher@pretrained. What is needed is made first.
     Raises what `run_config` raises, and RequestError for a file that cannot be written.
     """
     from sdretrieval.config.conflicts import probes

@@ -254,13 +254,12 @@ def check_student(config: Config) -> Student:
             '"both", which trains one for both sides: set it to query (its query encoder learns on, its documents\' '
             "encoder stays), or name a base with one encoder"
         )
-    if config.student.train == "adapter":
-        if student.document_encoder is not None or not student.unit_length:
-            problem = "makes vectors of other lengths than 1" if not student.unit_length else "has two encoders"
-            raise ModelError(
-                f"model {config.student.model!r} {problem}; student.train is adapter, one linear map behind an encoder "
-                "whose vectors have length 1: set it to query, or name another base"
-            )
+    if config.student.train == "adapter" and (student.document_encoder is not None or not student.unit_length):
+        problem = "makes vectors of other lengths than 1" if not student.unit_length else "has two encoders"
+        raise ModelError(
+            f"model {config.student.model!r} {problem}; student.train is adapter, one linear map behind an encoder "
+            "whose vectors have length 1: set it to query, or name another base"
+        )
     if config.student.train != "adapter" or config.pretrain is not None:  # then the encoder itself learns
         frozen_names([name for name, _ in student.model.named_parameters()], config.train.freeze)
         if config.train.lora_rank is not None:

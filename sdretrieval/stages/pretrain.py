@@ -86,8 +86,8 @@ def pretrain(run: Run, collection: Collection, tokens: Tokens) -> Weights:
 
 
 def rows_of_pieces(collection: Collection, tokens: Tokens, group_N: Array) -> Array:
-    """Rows of documents that are long enough. Those that measuring queries were made from stay out, and their copies (of
-    the same group): a student that has seen such a query beside the rest of its document would only remember it."""
+    """Rows of documents that are long enough. Those that measuring queries were made from stay out, and their copies
+    (of the same group): a student that has seen such a query beside the rest of its document would only remember it."""
     measuring = sorted({one.document_row for one in collection.query_removed[: collection.measuring]})
     rows_N = np.flatnonzero(tokens.documents.lengths >= LEAST_LENGTH)
     return rows_N[~np.isin(group_N[rows_N], group_N[measuring])]

@@ -99,8 +99,8 @@ class DenseTeacher:
 
 
 class HalfTeacher(DenseTeacher):
-    """A bi-encoder whose vectors have a lexical half. Its unit is that of the transformer's scores alone, `plain`'s: the
-    half spreads them, and BM25's evidence beside it must not grow for that."""
+    """A bi-encoder whose vectors have a lexical half. Its unit is that of the transformer's scores alone, `plain`'s:
+    the half spreads them, and BM25's evidence beside it must not grow for that."""
 
     def __init__(self, name: str, queries_QD: Array, documents: Embeddings, *, plain: DenseTeacher) -> None:
         super().__init__(name, queries_QD, documents)

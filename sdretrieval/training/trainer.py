@@ -105,8 +105,8 @@ class MetricsCallback(TrainerCallback):
         if not math.isfinite(record.get("grad_norm", 0.0)):
             raise NumericError(
                 f"training: the gradient's norm is {record['grad_norm']} at step {state.global_step}; lower "
-                "train.learning_rate (of pretraining pretrain.learning_rate), or train in float32. Checkpoints up to here "
-                "are kept"
+                "train.learning_rate (of pretraining pretrain.learning_rate), or train in float32. Checkpoints up to "
+                "here are kept"
             )
         if state.is_world_process_zero:
             append_metrics(self._path, {"step": state.global_step, **record})
