@@ -15,7 +15,7 @@ DEMO_RUN      := $(BIN)/sdretrieval run configs/stdlib.yaml
 DEMO_SEARCHES := $(BIN)/python -m pipelines.demo
 
 COLLECTIONS ?= feedbackqa covidqa_passage scifact
-ABLATION    := $(BIN)/python -m benchmarks.ablations configs/own-documents.yaml --table asymmetries --split test --most 400 \
+ABLATION    := $(BIN)/python -m benchmarks.ablations configs/own-documents.yaml --set pretrain=null --table asymmetries --split test --most 400 \
   --stride 100 --set student.max_tokens=128 --set teacher.members.0.view.stride=100 --set corpus.dev_queries=200 \
   --set corpus.generated_queries=1000 --set student.encode_precision=bfloat16
 
