@@ -195,7 +195,8 @@ def test_whoever_is_ahead_comes_first_in_words_and_figures(
     report = {
         "corpus": "tiny", "split": "test", "estimate": False, "split_is_synthetic": False, "n_queries": queries,
         "n_dev_queries": 50,
-        "trained": bool(decisions), "seeds": [13], "generations": [{"decision": decision} for decision in decisions],
+        "trained": bool(decisions), "seeds": [13], "pretrained": None,
+        "generations": [{"decision": decision} for decision in decisions],
         "measures": {name: {"nDCG@10": mean} for name, mean in of.items()},
         "tests": [paired(a, b, of[a] - of[b], p if of[a] != of[b] and queries > 1 else 1.0) for a, b in COMPARISONS],
     }  # fmt: skip
@@ -226,7 +227,7 @@ def test_a_base_that_serves_with_its_lexical_half_is_called_so() -> None:
     means = {"student_0": 0.4, "half_0": 0.6, "final": 0.6, "hybrid_0": 0.5}
     report: dict[str, Any] = {
         "corpus": "tiny", "split": "test", "estimate": False, "split_is_synthetic": False, "n_queries": 300,
-        "n_dev_queries": 50, "trained": False, "seeds": [13], "generations": [],
+        "n_dev_queries": 50, "trained": False, "seeds": [13], "pretrained": None, "generations": [],
         "measures": {name: {"nDCG@10": mean} for name, mean in means.items()},
         "tests": _judged([paired("final", b, means["final"] - means[b], 1e-6) for b in ("student_0", "hybrid_0")]),
     }  # fmt: skip
