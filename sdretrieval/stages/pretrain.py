@@ -25,8 +25,8 @@ CHECKPOINTS = 5
 OF_TRAIN = ("warmup", "weight_decay", "max_grad_norm", "dropout", "lora_rank")
 """Settings of the section train that hold here, too."""
 PRETRAINED_SHARE = 0.5
-"""Of the weights after it, the others being the base's: keeps nearly all of the gain where there is one, and takes back
-what was lost elsewhere (docs/ablations/pretrain.md)."""
+"""Of the weights after it, the others being the base's: keeps most of a gain where there is one, and takes back what
+was lost elsewhere (docs/ablations/pretrain.md)."""
 LEAST_LENGTH = 2 * LEAST_TOKENS
 """Of a document, in tokens: two pieces of a shorter one would be much the same."""
 
