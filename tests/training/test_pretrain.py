@@ -114,7 +114,8 @@ def test_longer_vectors_are_compared_by_their_directions(tiny_student: Path) -> 
         def forward(self, part: dict[str, Any]) -> dict[str, torch.Tensor]:
             return {"sentence_embedding": 7 * batches.model(dict(part))["sentence_embedding"]}
 
-    longer = SameDocument(Longer(), temperature=0.1)  # type: ignore[arg-type]
+    network: Any = Longer()
+    longer = SameDocument(network, temperature=0.1)
     with torch.no_grad():
         found = [loss([dict(part) for part in features], batch["label"])["pieces"] for loss in (plain, longer)]
     torch.testing.assert_close(*found)
