@@ -1,6 +1,7 @@
 """Does a student gain that follows its teacher on queries that training did not see? Judged test queries tell.
 
     python -m benchmarks.following DATA --vectors FOLDER [--models a,b] [--collections a,b] [--half DIMS [--strength S]]
+      [--plain-teacher]
 
 DATA and FOLDER as of `benchmarks.mixing`. An adapter (`benchmarks.adapter`) learns from the texts of train queries (of
 half of the test queries where there is no train split), at most `MOST`, without their judgements; the teacher is the
@@ -8,6 +9,7 @@ base and BM25 on the absolute scale, with BM25's weight at 0.25, 0.5 and 0.75. A
 the share of the way to the teacher is 1 - KL(teacher || student) / KL(teacher || base) over all documents, as the stage
 `N/follow` of a run has it. Both gains are in nDCG@10 over at most `MOST` judged test queries. `--half`: a lexical half
 of so many dims is behind the vectors of base, teacher and student; it does not learn.
+`--plain-teacher`: the teacher is without, as in runs until 2026-11-30.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ MODELS, WEIGHTS = "all-MiniLM-L6-v2,paraphrase-MiniLM-L3", (0.25, 0.5, 0.75)
 STRENGTH = 4.0
 
 
-def measure(folder: Path, model: str, vectors: Path, half_dims: int, strength: float) -> None:
+def measure(folder: Path, model: str, vectors: Path, half_dims: int, strength: float, plain_teacher: bool) -> None:
     """Print a row for each weight of BM25."""
     corpus, chance = open_corpus(str(folder)), np.random.default_rng(SEED)
     test = [int(row) for row in chance.permutation(corpus.split_rows("test"))][:MOST]
@@ -68,17 +70,18 @@ def measure(folder: Path, model: str, vectors: Path, half_dims: int, strength: f
     base_QN, words_QN, train_half_QN = sides(train)
     held_QN, held_words_QN, held_half_QN = sides(held_out)
     test_QN, test_words_QN, test_half_QN = sides(test)
+    without = float(plain_teacher)  # of the half, in what teaches
     before, none = figures(test_QN), np.zeros(held_QN.shape, dtype=bool)
     for weight in WEIGHTS:
         odds = weight / (1 - weight)
-        target_QN = torch.log_softmax((base_QN + odds * words_QN) / TEMPERATURE, dim=1)
+        target_QN = torch.log_softmax((base_QN - without * train_half_QN + odds * words_QN) / TEMPERATURE, dim=1)
         map_DD = fit(all_QD[train], documents_ND, train_half_QN, target_QN, both=True)
-        wanted = ((held_QN + odds * held_words_QN) / TEMPERATURE).numpy()
+        wanted = ((held_QN - without * held_half_QN + odds * held_words_QN) / TEMPERATURE).numpy()
         after_QN = scores_of(all_QD[held_out], documents_ND, map_DD, both=True) + held_half_QN
         ways = [divergence(wanted, (one / TEMPERATURE).numpy(), none).mean() for one in (after_QN, held_QN)]
         share = 1 - ways[0] / ways[1]
         taught = figures(scores_of(all_QD[test], documents_ND, map_DD, both=True) + test_half_QN)
-        teacher = paired_test(figures(test_QN + odds * test_words_QN), before, SEED)
+        teacher = paired_test(figures(test_QN - without * test_half_QN + odds * test_words_QN), before, SEED)
         student = paired_test(taught, before, SEED)
         low, high = student.interval95
         print(
@@ -96,6 +99,7 @@ def main() -> None:
     parser.add_argument("--models", default=MODELS)
     parser.add_argument("--collections", default=COLLECTIONS)
     parser.add_argument("--half", type=int, default=0, help="dims of a lexical half; 0: none")
+    parser.add_argument("--plain-teacher", action="store_true")
     parser.add_argument("--strength", type=float, default=STRENGTH)
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -103,7 +107,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for model in asked.models.split(","):
         for name in asked.collections.split(","):
-            measure(asked.data / name, model, asked.vectors, asked.half, asked.strength)
+            measure(asked.data / name, model, asked.vectors, asked.half, asked.strength, asked.plain_teacher)
 
 
 if __name__ == "__main__":

@@ -348,7 +348,11 @@ class Config(Section):
     )
     corpus: CorpusConfig = identity("texts and judgements")
     student: StudentConfig = identity("the model that is trained")
-    pretrain: PretrainConfig | None = identity("what it learns from documents alone first; null: nothing", None)
+    pretrain: PretrainConfig | None = identity(
+        "what it learns from documents alone first; precision, student_temperature, warmup, weight_decay, max_grad_norm, "
+        "freeze, dropout and lora_rank are those of train; null: nothing",
+        None,
+    )
     index: IndexConfig = identity("nearest-neighbour search", IndexConfig())
     mine: MineConfig = identity("candidates", MineConfig())
     teacher: TeacherConfig = identity("what teaches")

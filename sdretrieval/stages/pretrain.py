@@ -22,6 +22,7 @@ from sdretrieval.store.runner import Artifact
 from sdretrieval.training.pretrain import LEAST_TOKENS
 
 CHECKPOINTS = 5
+"""A kill costs a fifth of it at most."""
 OF_TRAIN = ("warmup", "weight_decay", "max_grad_norm", "dropout", "lora_rank")
 """Settings of the section train that hold here, too."""
 PRETRAINED_SHARE = 0.5
