@@ -349,8 +349,8 @@ class Config(Section):
     corpus: CorpusConfig = identity("texts and judgements")
     student: StudentConfig = identity("the model that is trained")
     pretrain: PretrainConfig | None = identity(
-        "what it learns from documents alone first; precision, student_temperature, warmup, weight_decay, max_grad_norm, "
-        "freeze, dropout and lora_rank are those of train; null: nothing",
+        "what it learns from documents alone first; precision, student_temperature, warmup, weight_decay, "
+        "max_grad_norm, freeze, dropout and lora_rank are those of train; null: nothing",
         None,
     )
     index: IndexConfig = identity("nearest-neighbour search", IndexConfig())
