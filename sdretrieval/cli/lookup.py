@@ -210,15 +210,18 @@ def lengths_of(folder: Path, max_tokens: int | None = None, query_tokens: int | 
     """Tokens that are read of a document and of a query: what is asked for, else what a student that a run saved was
     measured with, else what a run takes that does not say. Never more than the model's positions."""
     from sdretrieval.config import StudentConfig
-    from sdretrieval.encode.model_files import CONFIG, read_settings, words_folder
+    from sdretrieval.encode.common_form import LENGTHS, QUERY_LENGTH
+    from sdretrieval.encode.model_files import CARD, CONFIG, plain_folder, read_settings, words_folder
     from sdretrieval.encode.student import positions_in
 
     words, usual = words_folder(folder), StudentConfig(model=str(folder))
-    saved = read_settings(words / "sentence_bert_config.json")
+    queries = read_settings(plain_folder(folder) / CARD).get(QUERY_LENGTH)
+    # The longest text that a model reads is a run's choice only if the run wrote the other length beside it.
+    documents = read_settings(words / LENGTHS).get("max_seq_length") if queries else usual.max_tokens
     if not (words / CONFIG).is_file():  # a static model, whose tokenizer cuts
         cut = read_settings(words / "tokenizer.json").get("truncation") or {}
-        saved = dict.fromkeys(("document_length", "query_length"), cut.get("max_length"))
-    stated = {name: saved[name] for name in saved if isinstance(saved[name], int) and saved[name] > 0}
-    documents = stated.get("document_length", usual.max_tokens)
+        documents = queries = cut.get("max_length")
+    documents = documents if isinstance(documents, int) and documents > 0 else usual.max_tokens
     documents = max_tokens or min(documents, positions_in(read_settings(words / CONFIG)) or documents)
-    return documents, min(query_tokens or stated.get("query_length", usual.query_tokens or documents), documents)
+    queries = queries if isinstance(queries, int) and queries > 0 else usual.query_tokens or documents
+    return documents, min(query_tokens or queries, documents)

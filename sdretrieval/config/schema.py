@@ -120,7 +120,10 @@ class StudentConfig(Section):
     )
     max_tokens: int = identity("tokens of a document that the student sees", 256, ge=1, le=MOST)
     query_tokens: int | None = identity(
-        "tokens of a query that the student sees; null means max_tokens", 64, ge=1, le=MOST
+        "tokens of a query that the student sees; null: as many as of a document, as wherever it is served",
+        None,
+        ge=1,
+        le=MOST,
     )
     lexical_half: LexicalHalfConfig | None = identity(
         "dims that hold a text's words, so that one index searches both; null: none", None

@@ -98,7 +98,7 @@ def load_student(
     name: str,
     *,
     max_tokens: int = 256,
-    query_tokens: int | None = 64,
+    query_tokens: int | None = None,
     prompts: Prompts | None = None,
     device: str = "auto",
     trust_remote_code: bool = False,

@@ -129,9 +129,13 @@ def _usage(served: Served, model_path: str) -> str:
         'queries = model.encode_query(["a query"])',
         'documents = model.encode_document(["title text"])  # title and text joined by one space\n```',
         f"Vectors have {served.dims} dims and are compared by inner product.",
-        f"`encode_document` cuts a text at {served.max_tokens} tokens, `encode_query` at {query_tokens}, as all "
-        f"measurements did; a plain `encode` cuts it at {served.max_tokens}.",
+        f"A text is cut at {served.max_tokens} tokens.",
     ]
+    if query_tokens < served.max_tokens:
+        lines.append(
+            f"All measurements, and this package, cut a query at {query_tokens}: other software gives longer ones "
+            "another vector."
+        )
     if served.prompts.query or served.prompts.document:
         lines.append(
             f"Prompts (stored in the model): query `{served.prompts.query!r}`, document `{served.prompts.document!r}`."

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sdretrieval.config import dump_config
+from sdretrieval.encode.common_form import write_common_form
 from sdretrieval.encode.student import save_student
 from sdretrieval.evaluation import encoded_ids, read_trec, write_trec
 from sdretrieval.files import read_json, write_json, write_text
@@ -104,6 +105,7 @@ def _write_student(results: Results, final: Final, folder: Path) -> None:
             save_student(student.model, fresh, documents)
         else:
             save_with_half(student.model, half.fitted, fresh)
+        write_common_form(fresh)
         replace_folder(fresh, folder)
 
 
@@ -124,6 +126,7 @@ def _write_smaller(results: Results, folder: Path) -> None:
                 save_student(model, fresh / one.name, documents)
             else:
                 save_with_half(model, half.fitted, fresh / one.name, documents)
+        write_common_form(fresh)
         replace_folder(fresh, folder)
 
 
