@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sdretrieval.cli.lookup import Serving
+from sdretrieval.cli.lookup import DEV_POOL, Serving
 from sdretrieval.cli.options import Json, RunName, Runs
 from sdretrieval.cli.output import print_json, print_table, say, stdout_kept_clean
 from sdretrieval.errors import DamagedArtifact, ModelError
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from sdretrieval.export.layout import Manifest
 
 FINAL = "final"
-CANARY_POOL = 200
-"""Dev queries of which the bundle takes a few: a test query has no place in what is published."""
 
 
 def export_command(
@@ -39,7 +37,8 @@ def export_command(
         str, typer.Option("--student", metavar="NAME", help="a smaller student of the run, such as final-static")
     ] = FINAL,
     texts: Annotated[
-        bool, typer.Option("--texts/--no-texts", help="include the documents' titles and the beginnings of their texts")
+        bool,
+        typer.Option("--texts/--no-texts", help="include the documents' titles and texts, and BM25's index of them"),
     ] = True,
     runs: Runs = None,
     as_json: Json = False,
@@ -82,13 +81,13 @@ def export_run(
     """Write the final student of a run, its index, prompts, probabilities and card as the bundle `folder`.
 
     `student`: a smaller one instead, without probabilities, which were fitted to the final one's scores. `texts`:
-    whether titles and beginnings of the documents go with it. Raises what `export_bundle` raises, and RequestError if
+    whether titles, texts and BM25 of the documents go with it. Raises what `export_bundle` raises, and RequestError if
     there is no such run or student, or its parts left the store.
     """
     from sdretrieval.corpus import load_corpus
     from sdretrieval.encode.prompts import Prompts
     from sdretrieval.export.bundle import check_bundle_target, export_bundle
-    from sdretrieval.export.layout import IndexedDocuments
+    from sdretrieval.export.documents import IndexedDocuments
     from sdretrieval.indexes import VectorIndex
     from sdretrieval.stages.encode import Vectors
 
@@ -108,7 +107,8 @@ def export_run(
             vectors_ND=vectors.documents.vectors_WD,
             index=VectorIndex.load(serving.artifact("index"), "cpu"),
             card=card_facts(serving, corpus, student),
-            canary_queries=corpus.query_texts(corpus.split_rows("dev")[:CANARY_POOL]),
+            canary_queries=corpus.query_texts(corpus.split_rows("dev")[:DEV_POOL]),
+            lexical=serving.lexical() if texts else None,
             probabilities=serving.probabilities(words=texts) if student == FINAL else None,
             formats=formats,
             include_texts=texts,

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from sdretrieval.corpus import Corpus
     from sdretrieval.encode.encoder import Precision
     from sdretrieval.encode.student import Student
+    from sdretrieval.indexes import LexicalIndex
     from sdretrieval.indexes.probability import Probabilities
+
+
+DEV_POOL = 200
+"""Dev queries that a search or a bundle takes some numbers from: a test query has no place there."""
 
 
 class Target(NamedTuple):
@@ -102,13 +107,17 @@ class Serving:
     def probabilities(self, *, words: bool = True) -> Probabilities:
         """What turns the final student's hits into probabilities; `words`: with BM25, which holds the documents',
         if the map asks for them."""
-        from sdretrieval.indexes import LexicalIndex
         from sdretrieval.indexes.probability import Probabilities, ProbabilityMap
 
         record = read_json(checked(self.run, PROBABILITY))
         found = ProbabilityMap.from_json(record["map" if words else "without_words"])
-        lexical = LexicalIndex.load(self.artifact("lexical")) if found.reads_words else None
-        return Probabilities(found, lexical, record["estimate"])
+        return Probabilities(found, self.lexical() if found.reads_words else None, record["estimate"])
+
+    def lexical(self) -> LexicalIndex:
+        """The run's BM25."""
+        from sdretrieval.indexes import LexicalIndex
+
+        return LexicalIndex.load(self.artifact("lexical"))
 
     @cached_property
     def config(self) -> Config:

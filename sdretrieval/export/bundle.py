@@ -2,13 +2,15 @@
 
     DIR/
       README.md             the model card
-      student/              a plain sentence-transformers folder, prompts and limits inside
+      modules.json ...      a plain sentence-transformers model, prompts and limits inside: libraries and servers open
+                            the bundle's root as it is
+      onnx/ openvino/       the formats asked for, by their usual names: onnx/model.onnx, onnx/model_quantized.onnx
       index/                FAISS index and its card
+      lexical/              BM25 (left out by include_texts=False)
       ids.json              index row -> document id
-      documents.jsonl       titles and beginnings of the texts (left out by include_texts=False)
+      documents.parquet     titles and texts (left out by include_texts=False)
+      vectors.npy vectors.parquet   the documents' vectors, if asked for
       probability.json      the map from a hit's score to the probability that it is relevant, if dev could tell
-      lexical/              BM25, for that map (left out by include_texts=False)
-      onnx/ onnx-int8/ openvino/   the formats asked for
       canaries.safetensors  vectors of a few texts at export
       bundle.json           what this is, canary texts and hits, digest of every file; written last
 
@@ -27,28 +29,30 @@ from pathlib import Path
 
 import numpy as np
 
+from sdretrieval.encode.common_form import write_common_form
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import Student, load_student, save_student
 from sdretrieval.errors import RequestError, WorkError
 from sdretrieval.export.card import CardFacts, Served, model_card
-from sdretrieval.export.encoders import NEEDED, check_graph, need, open_encoder, write_graphs
+from sdretrieval.export.documents import IndexedDocuments
+from sdretrieval.export.encoders import NEEDED, TextEncoder, check_graph, need, open_encoder, write_graphs
 from sdretrieval.export.layout import (
     CARD,
     IDS,
     INDEX,
+    LEXICAL,
     NO_CANARIES,
-    STUDENT,
     Agreement,
-    IndexedDocuments,
     Manifest,
     check_formats,
     digests,
     is_bundle,
     write_probabilities,
-    write_snippets,
 )
+from sdretrieval.export.text_search import measure_spread
 from sdretrieval.export.verify import Canaries, agreement, make_canaries, nearness, spread
 from sdretrieval.formatting import encodable, quantity
+from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.indexes.lexical_half import with_half
 from sdretrieval.indexes.probability import Probabilities
 from sdretrieval.indexes.vector import VectorIndex
@@ -76,6 +80,7 @@ def export_bundle(
     index: VectorIndex,
     card: CardFacts,
     canary_queries: Sequence[str],
+    lexical: LexicalIndex | None = None,
     probabilities: Probabilities | None = None,
     formats: Sequence[str] = ("torch",),
     include_texts: bool = True,
@@ -84,8 +89,9 @@ def export_bundle(
     time writes `folder`; another waits.
 
     `vectors_ND` are the documents' vectors that `index` was built from: a few are computed again and compared, so that
-    an index of other weights is never shipped. `probabilities`: without BM25 if the texts are left out, whose words
-    it holds. Of `canary_queries` some 8 are taken, and as many documents.
+    an index of other weights is never shipped. `lexical`: BM25, for hybrid search and for `probabilities` if these
+    read words; it holds the documents' words, and is left out with the texts. Of `canary_queries` some 8 are taken,
+    and as many documents; all of them tell how far the student's scores spread.
     Raises RequestError (folder taken, counts that do not fit, no canary query, unknown format), MissingPackageError,
     ModelError, WorkError (the index is of another student, or a format's vectors leave torch's).
     """
@@ -93,7 +99,7 @@ def export_bundle(
     for format in names:
         for package in NEEDED.get(format, ()):
             need(package, format)
-    _check_words(probabilities, index, include_texts)
+    _check_words(lexical, probabilities, index, include_texts)
     check_bundle_target(folder)
     _check_counts(documents, vectors_ND, index, canary_queries)
     student = load_student(
@@ -107,11 +113,13 @@ def export_bundle(
     check_graph(student, names)
     with whole_folder(folder, partial(check_bundle_target, folder)) as work:
         # It holds prompts and lengths, so that `SentenceTransformer(folder)` alone does the same.
-        _save(student, work / STUDENT)
+        _save(student, work)
         index.save(work / INDEX)
         (work / IDS).write_text(json.dumps(list(documents.ids)) + "\n", encoding="utf8")
         if include_texts:
-            write_snippets(documents, work)
+            documents.write(work)
+            if lexical is not None:
+                lexical.save(work / LEXICAL)
         if probabilities is not None:
             write_probabilities(probabilities, work)
         write_graphs(student, work, names)
@@ -120,17 +128,18 @@ def export_bundle(
             max_tokens=student.view.max_tokens, query_tokens=student.query_view.max_tokens, prompts=student.prompts,
             canaries=NO_CANARIES, lineage=card.lineage() | {"student_digest": student.digest}, versions=_versions(),
         )  # fmt: skip
-        canaries = _canaries(work, manifest, documents, vectors_ND, index, canary_queries, probabilities)
+        written = open_encoder(work, manifest, "torch")
+        canaries = _canaries(written, documents, vectors_ND, index, canary_queries, probabilities)
         canaries.save_vectors(work)
         agreements = _agreements(work, manifest, index, documents.ids, canaries)
-        manifest = replace(manifest, canaries=canaries.texts, agreement=agreements)
+        spread = measure_spread(written, index, [query for query in canary_queries if query.strip()])
+        manifest = replace(manifest, canaries=canaries.texts, agreement=agreements, spread=spread)
         served = Served(
             manifest.prompts, manifest.max_tokens, manifest.query_tokens, manifest.dims, agreements, student.digest,
             two_encoders=student.document_encoder is not None,
             half_dims=student.half.dims if student.half else 0, system=card.system,
         )  # fmt: skip
-        for place, model_path in ((work, STUDENT), (work / STUDENT, ".")):
-            (place / CARD).write_text(encodable(model_card(card, served, model_path)), encoding="utf8")
+        (work / CARD).write_text(encodable(model_card(card, served)), encoding="utf8")
         manifest = replace(manifest, files=digests(work))
         manifest.write(work)
     logger.info("%s: %s, %s", folder, ", ".join(names), quantity(manifest.documents, "documents"))
@@ -138,7 +147,7 @@ def export_bundle(
 
 
 def _canaries(
-    work: Path, manifest: Manifest, documents: IndexedDocuments, vectors_ND: Array, index: VectorIndex,
+    encoder: TextEncoder, documents: IndexedDocuments, vectors_ND: Array, index: VectorIndex,
     canary_queries: Sequence[str], probabilities: Probabilities | None,
 ) -> Canaries:  # fmt: skip
     """Made by what was written, not by what is in memory; the documents' must be those of the index."""
@@ -147,7 +156,7 @@ def _canaries(
     rows = [positions[n] for n in spread([documents.full_text(row) for row in positions])]
     queries = [canary_queries[n] for n in spread(canary_queries)]
     texts = [documents.full_text(row) for row in rows]
-    canaries = make_canaries(open_encoder(work, manifest, "torch"), queries, texts, index, documents.ids, probabilities)
+    canaries = make_canaries(encoder, queries, texts, index, documents.ids, probabilities)
     lowest = float(nearness(np.asarray(vectors_ND[rows], dtype=np.float32), canaries.documents_CD).min())
     if lowest < SAME_VECTORS:
         raise WorkError(
@@ -214,15 +223,21 @@ def _save(student: Student, folder: Path) -> None:
         save_student(student.model, folder, student.document_encoder)
     else:
         save_with_half(student.model, student.half, folder, student.document_encoder)
+    write_common_form(folder)
 
 
-def _check_words(probabilities: Probabilities | None, index: VectorIndex, include_texts: bool) -> None:
-    words = probabilities.lexical if probabilities is not None else None
-    if words is not None and not include_texts:
-        raise RequestError("export: BM25 holds the documents' words; leave it out with the texts")
-    if words is not None and words.count != index.card.count:
+def _check_words(
+    lexical: LexicalIndex | None, probabilities: Probabilities | None, index: VectorIndex, include_texts: bool
+) -> None:
+    reads_words = probabilities is not None and probabilities.lexical is not None
+    if reads_words and (lexical is None or not include_texts):
         raise RequestError(
-            f"export: BM25 holds {words.count} documents, the index {index.card.count}; build it from the same ones"
+            "export: the probabilities read the documents' words, which BM25 holds; give it, or leave both out with "
+            "the texts"
+        )
+    if lexical is not None and lexical.count != index.card.count:
+        raise RequestError(
+            f"export: BM25 holds {lexical.count} documents, the index {index.card.count}; build it from the same ones"
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdretrieval.encode.prompts import Prompts
-from sdretrieval.export.layout import STUDENT, Agreement
+from sdretrieval.export.layout import Agreement
 from sdretrieval.formatting import quantity, seeds_text
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -72,12 +72,12 @@ class Served:
     """Of the lexical half, if there is one."""
 
 
-def model_card(facts: CardFacts, served: Served, model_path: str = STUDENT) -> str:
-    """Markdown with YAML front matter; `model_path` is the sentence-transformers folder as seen from the card."""
+def model_card(facts: CardFacts, served: Served) -> str:
+    """Markdown with YAML front matter, to lie beside the model."""
     parts = [
         _front_matter(facts),
         f"# {facts.name}\n\n{_summary(facts)}",
-        _usage(served, model_path),
+        _usage(served),
         _mteb(facts, served),
         _results(facts.report, facts.system),
         _probability(facts.report) if facts.system == "final" else "",
@@ -118,14 +118,14 @@ def _summary(facts: CardFacts) -> str:
     return f"A bi-encoder distilled from {base} on the documents of {corpus}, to search them better."
 
 
-def _usage(served: Served, model_path: str) -> str:
+def _usage(served: Served) -> str:
     query_tokens = served.query_tokens or served.max_tokens
     # sentence-transformers imports a module of another package only if it is told to.
     how = ", trust_remote_code=True)  # pip install sdretrieval" if served.half_dims else ")"
     lines = [
         "## Use",
         "```python\nfrom sentence_transformers import SentenceTransformer\n",
-        f'model = SentenceTransformer("{model_path}"{how}',
+        f'model = SentenceTransformer("."{how}',
         'queries = model.encode_query(["a query"])',
         'documents = model.encode_document(["title text"])  # title and text joined by one space\n```',
         f"Vectors have {served.dims} dims and are compared by inner product.",

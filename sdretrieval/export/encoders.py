@@ -2,7 +2,8 @@
 
 The engines but torch take a graph, ONNX (also with 8-bit weights) or OpenVINO: inputs input_ids, attention_mask (and
 token_type_ids if the model has them), int64 (B, L); output sentence_embedding, float32 (B, D): what the whole
-sentence-transformers model gives, pooling and normalising included.
+sentence-transformers model gives, pooling and normalising included. Servers that pool by themselves find the tokens'
+vectors (B, L, D) as last_hidden_state.
 
 Legend: N texts, D dims, B texts of a batch, L tokens of its longest.
 """
@@ -32,13 +33,14 @@ from sdretrieval.encode.student import Student, TextVectors, load_student
 from sdretrieval.encode.tokens import specials_of, tokenize, tokenizer_of
 from sdretrieval.encode.views import Specials, View
 from sdretrieval.errors import DamagedArtifact, MissingPackageError, ModelError
-from sdretrieval.export.layout import DOCUMENT_GRAPHS, GRAPHS, STUDENT, Manifest
+from sdretrieval.export.layout import DOCUMENT_GRAPHS, GRAPHS, Manifest
 from sdretrieval.indexes.lexical_half import half_of, with_half
 from sdretrieval.ragged import Array
 
 NEEDED = {"onnx": ("onnx", "onnxruntime"), "onnx-int8": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
 """Format -> packages, as pip knows them. To write it takes the engine too: what is written is run before it counts."""
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+VECTOR, TOKENS = "sentence_embedding", "last_hidden_state"
 OPSET = 17
 
 Engine = Callable[[Sequence[Array], Specials], Array]
@@ -102,18 +104,18 @@ def open_encoder(folder: Path, manifest: Manifest, format: str, device: str = "c
     """
     if format == "torch":
         student = load_student(
-            str(folder / STUDENT), max_tokens=manifest.max_tokens, query_tokens=manifest.query_tokens,
+            str(folder), max_tokens=manifest.max_tokens, query_tokens=manifest.query_tokens,
             prompts=manifest.prompts, device=device,
         )  # fmt: skip
-        return torch_encoder(with_half(student, folder / STUDENT))
+        return torch_encoder(with_half(student, folder))
     need("openvino" if format == "openvino" else "onnxruntime", format)
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(words_folder(folder / STUDENT)))
+    tokenizer = AutoTokenizer.from_pretrained(str(words_folder(folder)))
     # Dynamic int8 scales activations over the whole batch, so that a text's vector would depend on its neighbours.
     batch_tokens = 1 if format == "onnx-int8" else CPU_BATCH_TOKENS
     query_view = View(min(manifest.query_tokens or manifest.max_tokens, manifest.max_tokens))
-    half = half_of(folder / STUDENT)
+    half = half_of(folder)
     dims = manifest.dims - (half.dims if half else 0)
     engines = [
         _graph_engine(infer, names, tokenizer.pad_token_id or 0, dims, batch_tokens)
@@ -152,11 +154,11 @@ def _open_graph(path: Path, format: str) -> tuple[list[str], Infer]:
         # Without the hint OpenVINO computes in bfloat16 if the CPU can, and the vectors leave torch's.
         compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         names = [entry.any_name for entry in compiled.inputs]
-        return names, lambda inputs: np.asarray(compiled(dict(inputs))[compiled.output(0)], dtype=np.float32)
+        return names, lambda inputs: np.asarray(compiled(dict(inputs))[compiled.output(VECTOR)], dtype=np.float32)
     onnxruntime = import_module("onnxruntime")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_inputs()]
-    return names, lambda inputs: np.asarray(session.run(None, dict(inputs))[0], dtype=np.float32)
+    return names, lambda inputs: np.asarray(session.run([VECTOR], dict(inputs))[0], dtype=np.float32)
 
 
 def _graph_engine(infer: Infer, names: Sequence[str], pad_id: int, dims: int, batch_tokens: int) -> Engine:
@@ -216,13 +218,13 @@ def write_onnx(student: Student, path: Path) -> None:
     sample = [np.array([*specials.prefix, *(bare * n)[:n], *specials.suffix], dtype=np.int32) for n in lengths]
     features = features_of(model, sample, specials)
     names = [name for name in INPUTS if name in features]
-    axes = {name: {0: "batch", 1: "tokens"} for name in names} | {"sentence_embedding": {0: "batch"}}
+    axes = {name: {0: "batch", 1: "tokens"} for name in (*names, TOKENS)} | {VECTOR: {0: "batch"}}
     try:
         with _quiet_exporter(), torch.inference_mode(False), torch.no_grad():
             # dynamo=False: the newer exporter needs onnxscript besides; both graphs give the same vectors.
             torch.onnx.export(
                 _sentence(model, names), tuple(features[name] for name in names), str(path), dynamo=False,
-                opset_version=OPSET, input_names=names, output_names=["sentence_embedding"], dynamic_axes=axes,
+                opset_version=OPSET, input_names=names, output_names=[VECTOR, TOKENS], dynamic_axes=axes,
             )  # fmt: skip
     finally:
         # The export leaves the modules in training mode: with dropout on, every later vector would be wrong.
@@ -252,7 +254,7 @@ WRITERS: dict[str, Callable[[Path, Path], object]] = {
 
 
 def _sentence(model: Any, names: Sequence[str]) -> Any:
-    """A module that takes the inputs by position and returns the sentence embedding alone."""
+    """A module that takes the inputs by position and returns the sentence embedding, and the tokens'."""
     import torch
 
     class Sentence(torch.nn.Module):
@@ -260,9 +262,9 @@ def _sentence(model: Any, names: Sequence[str]) -> Any:
             super().__init__()
             self.inner = model
 
-        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-            embedding: torch.Tensor = self.inner(dict(zip(names, inputs, strict=True)))["sentence_embedding"]
-            return embedding.float()
+        def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            made = self.inner(dict(zip(names, inputs, strict=True)))
+            return made[VECTOR].float(), made["token_embeddings"].float()
 
     return Sentence().eval()
 

@@ -1,4 +1,4 @@
-"""What is where in a bundle; `bundle.json`: what the bundle is, sealed, with the digest of every other file; documents.
+"""What is where in a bundle; `bundle.json`: what the bundle is, sealed, with the digest of every other file.
 
 A bundle may come from anyone: whatever is read of it is checked, and is a DamagedArtifact if it is not what it must be.
 """
@@ -9,41 +9,41 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import numpy as np
 from pydantic import Field
 
-from sdretrieval.corpus.types import Corpus, Texts, joined
 from sdretrieval.digests import digest_file, sealed, unsealed
+from sdretrieval.encode.model_files import MODULES
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.errors import DamagedArtifact, RequestError
+from sdretrieval.export.documents import TEXTS
 from sdretrieval.files import read_as, read_json, record_of, write_json
 from sdretrieval.formatting import encodable
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.indexes.probability import Probabilities, ProbabilityMap
 from sdretrieval.indexes.vector import VectorIndex
-from sdretrieval.ragged import Array
 from sdretrieval.store.whole_folder import set_aside
 
 Format = Literal["torch", "onnx", "onnx-int8", "openvino"]
 """What `--format` takes. Every bundle holds `torch`, the sentence-transformers folder; the others are added to it."""
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-KIND, SCHEMA = "sdretrieval bundle", 3
-MANIFEST, IDS, TEXTS, CARD, CANARIES = "bundle.json", "ids.json", "documents.jsonl", "README.md", "canaries.safetensors"
-STUDENT, INDEX = "student", "index"
-LEXICAL, PROBABILITY = "lexical", "probability.json"
-"""BM25, which holds the documents' words and is left out with the texts; the map from scores to probabilities."""
+KIND, SCHEMA = "sdretrieval bundle", 4
+MANIFEST, IDS, CARD, CANARIES = "bundle.json", "ids.json", "README.md", "canaries.safetensors"
+INDEX, LEXICAL, PROBABILITY = "index", "lexical", "probability.json"
+"""The vectors' index; BM25, which holds the documents' words and is left out with the texts; the map from scores to
+probabilities."""
+STUDENT = "student"
+"""The part of all other files: the bundle's root is the model's folder, as every library and server looks for it."""
 GRAPHS: Mapping[str, str] = {
     "onnx": "onnx/model.onnx",
-    "onnx-int8": "onnx-int8/model.onnx",
-    "openvino": "openvino/model.xml",
+    "onnx-int8": "onnx/model_quantized.onnx",
+    "openvino": "openvino/openvino_model.xml",
 }
-"""The graph of each added format, in the folder named after it."""
-DOCUMENT_GRAPHS: Mapping[str, str] = {format: path.replace("model.", "document.") for format, path in GRAPHS.items()}
+"""The graph of each added format, by the names that are usual for them."""
+DOCUMENT_GRAPHS: Mapping[str, str] = {format: path.replace("model", "document") for format, path in GRAPHS.items()}
 """The same of the documents' encoder, if it is another than the queries'."""
 
 
@@ -88,6 +88,9 @@ class Manifest:
     prompts: Prompts
     canaries: CanaryTexts
     lineage: Mapping[str, Any]
+    spread: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Of the student's scores: the mean over queries of the standard deviation of the 100 best. Hybrid search measures
+    them in it."""
     agreement: Mapping[str, Agreement] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
@@ -144,15 +147,15 @@ def is_bundle(folder: Path) -> bool:
     try:
         return read_json(folder / MANIFEST).get("kind") == KIND
     except (OSError, DamagedArtifact):
-        return all((folder / name).exists() for name in (IDS, INDEX, STUDENT))
+        return all((folder / name).exists() for name in (IDS, INDEX, MODULES))
 
 
 def digests(folder: Path, parts: Collection[str] | None = None) -> dict[str, str]:
     """blake2b of every file below `folder` but the manifest and hidden ones, by its path with forward slashes.
 
-    `parts`: only of these files and folders in it, without cards. A file browser or a version control system may leave
-    its own files in a bundle: no part of it, no damage to it. Raises DamagedArtifact for a pipe or a device: a library
-    that opens one would wait for ever.
+    `parts`: only of these (see `part_of`). A file browser or a version control system may leave its own hidden files in
+    a bundle: no part of it, no damage to it. Raises DamagedArtifact for a pipe or a device: a library that opens one
+    would wait for ever.
     """
     found = {}
     for path in sorted(folder.rglob("*")):
@@ -167,9 +170,18 @@ def digests(folder: Path, parts: Collection[str] | None = None) -> dict[str, str
 
 
 def _counts(name: str, parts: Collection[str] | None) -> bool:
-    names = name.split("/")
-    hidden = any(part.startswith(".") for part in names)
-    return not hidden and (parts is None or (names[0] in parts and names[-1] != CARD))
+    hidden = any(part.startswith(".") for part in name.split("/"))
+    return not hidden and (parts is None or part_of(name) in parts)
+
+
+def part_of(name: str) -> str:
+    """Which part of a bundle a file is: one of the names above, a format, or `STUDENT`."""
+    first, last = name.split("/")[0], name.split("/")[-1]
+    if last == CARD or first in (INDEX, LEXICAL, PROBABILITY, IDS, TEXTS, CANARIES):
+        return CARD if last == CARD else first
+    if first == "onnx":
+        return "onnx-int8" if "quantized" in last else "onnx"
+    return first if first in GRAPHS else STUDENT
 
 
 NAMED = 5
@@ -218,9 +230,23 @@ def open_index(folder: Path, manifest: Manifest, device: str) -> tuple[VectorInd
     return index, ids
 
 
+def open_lexical(folder: Path, documents: int) -> LexicalIndex | None:
+    """BM25 over an index of so many documents; None if the bundle has none. Raises DamagedArtifact if it is something
+    else."""
+    if not (folder / LEXICAL).exists():
+        return None
+    with _exported():
+        lexical = LexicalIndex.load(folder / LEXICAL)
+    if lexical.count != documents:
+        raise DamagedArtifact(
+            f"{folder / LEXICAL} holds {lexical.count} documents, expected {documents}; export the run again"
+        )
+    return lexical
+
+
 @dataclass(frozen=True)
 class ProbabilityCard:
-    """probability.json: the map, whether BM25 lies beside it, and whether other collections taught it."""
+    """probability.json: the map, whether it needs BM25, and whether other collections taught it."""
 
     map: ProbabilityMap
     words: bool
@@ -228,15 +254,13 @@ class ProbabilityCard:
 
 
 def write_probabilities(probabilities: Probabilities, folder: Path) -> None:
-    """Write probability.json, and lexical/ if there is BM25."""
+    """Write probability.json."""
     words = probabilities.lexical is not None
     write_json(folder / PROBABILITY, asdict(ProbabilityCard(probabilities.map, words, probabilities.estimate)))
-    if probabilities.lexical is not None:
-        probabilities.lexical.save(folder / LEXICAL)
 
 
-def open_probabilities(folder: Path, documents: int) -> Probabilities | None:
-    """What `write_probabilities` wrote, for an index of so many documents; None if the bundle has none.
+def open_probabilities(folder: Path, lexical: LexicalIndex | None) -> Probabilities | None:
+    """What `write_probabilities` wrote, with the bundle's BM25; None if it has none.
 
     Raises DamagedArtifact if it is something else.
     """
@@ -247,13 +271,9 @@ def open_probabilities(folder: Path, documents: int) -> Probabilities | None:
         card.map.check()
     except DamagedArtifact as error:
         raise DamagedArtifact(f"{folder / PROBABILITY} cannot be read ({error}); export the run again") from error
-    with _exported():
-        lexical = LexicalIndex.load(folder / LEXICAL) if card.words else None
-    if lexical is not None and lexical.count != documents:
-        raise DamagedArtifact(
-            f"{folder / LEXICAL} holds {lexical.count} documents, expected {documents}; export the run again"
-        )
-    return Probabilities(card.map, lexical, card.estimate)
+    if card.words and lexical is None:
+        raise DamagedArtifact(f"{folder / LEXICAL} is missing: {PROBABILITY} needs it; export the run again")
+    return Probabilities(card.map, lexical if card.words else None, card.estimate)
 
 
 def check_formats(formats: Sequence[str]) -> tuple[Format, ...]:
@@ -262,74 +282,3 @@ def check_formats(formats: Sequence[str]) -> tuple[Format, ...]:
         if name not in FORMATS:
             raise RequestError(f"export format {name!r} is unknown; expected one of {', '.join(FORMATS)}")
     return tuple(name for name in FORMATS if name == "torch" or name in formats)
-
-
-SNIPPET = 300
-"""Characters of a document's text that a bundle keeps: enough to judge a result by."""
-
-
-@dataclass(frozen=True)
-class IndexedDocuments:
-    """The documents as a bundle knows them: ids, titles and texts by index row, in lists or an Arrow table."""
-
-    ids: Sequence[str]
-    titles: Sequence[str]
-    texts: Sequence[str]
-
-    @staticmethod
-    def of(corpus: Corpus) -> IndexedDocuments:
-        """All documents of `corpus`, in row order."""
-        table = corpus.documents
-        return IndexedDocuments(corpus.document_ids, Texts(table, "title"), Texts(table, "text"))
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def full_text(self, row: int) -> str:
-        """Title and text as the student saw them."""
-        return joined(self.titles[row], self.texts[row])
-
-    def snippet(self, row: int) -> tuple[str, str]:
-        """(title, beginning of the text)."""
-        return self.titles[row], self.texts[row][:SNIPPET]
-
-
-def write_snippets(documents: IndexedDocuments, folder: Path) -> None:
-    """Write documents.jsonl: id, title and the first `SNIPPET` characters of the text, one line a row."""
-    with (folder / TEXTS).open("w", encoding="utf8", newline="\n") as stream:
-        for identifier, title, text in zip(documents.ids, documents.titles, documents.texts, strict=True):
-            record = {"id": identifier, "title": title, "text": text[:SNIPPET]}
-            # ASCII: half of a character pair, which some corpora hold, cannot be written as UTF-8.
-            stream.write(json.dumps(record) + "\n")
-
-
-class Snippets:
-    """documents.jsonl, read line by line on demand, so that a large corpus is not held in memory."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @cached_property
-    def _starts(self) -> Array:
-        with self._path.open("rb") as stream:
-            lengths = np.fromiter((len(line) for line in stream), dtype=np.int64)
-        return np.concatenate([[0], np.cumsum(lengths)])
-
-    def __len__(self) -> int:
-        return len(self._starts) - 1
-
-    def snippet(self, row: int) -> tuple[str, str]:
-        """(title, beginning of the text) of a row."""
-        with self._path.open("rb") as stream:
-            stream.seek(int(self._starts[row]))
-            line = stream.readline()
-        try:
-            record = json.loads(line)
-            title, text = record["title"], record["text"]
-            if not (isinstance(title, str) and isinstance(text, str)):
-                raise TypeError(f"title {title!r:.40}, text {text!r:.40}")
-            return title, text
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
-            raise DamagedArtifact(
-                f"{self._path}:{row + 1}: no title and text ({error!r}); export the run again"
-            ) from None

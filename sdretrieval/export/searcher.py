@@ -2,60 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sdretrieval.errors import DamagedArtifact, RequestError, SdretrievalError
-from sdretrieval.export.encoders import TextEncoder, open_encoder
+from sdretrieval.export.documents import TEXTS, IndexedDocuments, Passages
+from sdretrieval.export.encoders import open_encoder
 from sdretrieval.export.layout import (
     IDS,
     INDEX,
     LEXICAL,
     PROBABILITY,
     STUDENT,
-    TEXTS,
-    IndexedDocuments,
     Manifest,
-    Snippets,
     differences,
     open_index,
+    open_lexical,
     open_probabilities,
     read_manifest,
 )
-from sdretrieval.formatting import encodable
-from sdretrieval.indexes.hits import PADDING_ROW
-from sdretrieval.indexes.probability import Probabilities, hits_needed
-from sdretrieval.indexes.vector import VectorIndex
-
-Snippet = Callable[[int], tuple[str, str]]
-"""Index row -> (title, beginning of the text)."""
+from sdretrieval.export.text_search import Mode, Passage, SearchHit, TextSearch
+from sdretrieval.ragged import Array
 
 
-@dataclass(frozen=True)
-class SearchHit:
-    """One document found; rank counts from 1. Title and text are empty if the bundle holds no texts; `probability` is
-    that it is relevant, None if no dev queries could tell."""
+@dataclass(frozen=True, kw_only=True)
+class Searcher(TextSearch):
+    """An opened bundle, which does not change: another one in the same folder needs another `open`."""
 
-    rank: int
-    document_id: str
-    score: float
-    title: str = ""
-    text: str = ""
-    probability: float | None = None
-
-
-class Searcher:
-    """An opened bundle. `encoder` gives vectors as the bundle's student does, `index` finds rows, `ids` names them,
-    `probabilities` says how probably a hit is relevant (None: unknown)."""
-
-    def __init__(
-        self, folder: Path, manifest: Manifest, encoder: TextEncoder, index: VectorIndex, ids: Sequence[str],
-        snippet: Snippet, probabilities: Probabilities | None = None,
-    ) -> None:  # fmt: skip
-        self.folder, self.manifest, self.encoder, self.index, self.ids = folder, manifest, encoder, index, ids
-        self._snippet, self.probabilities = snippet, probabilities
+    folder: Path
+    manifest: Manifest
+    format: str
 
     @classmethod
     def open(
@@ -63,7 +41,7 @@ class Searcher:
     ) -> Searcher:
         """Open the bundle `folder` in one of its formats.
 
-        `documents` show the results if the bundle was exported without texts; else its own snippets do.
+        `documents` show the results if the bundle was exported without texts; else its own passages do.
         Every file that is read is compared with its digest at export. Raises RequestError (no bundle, a format it does
         not hold), DamagedArtifact, MissingPackageError, ModelError.
         """
@@ -78,28 +56,17 @@ class Searcher:
             if faults:
                 raise DamagedArtifact(f"{folder} is not as it was exported: {faults}; export the run again")
             index, ids = open_index(folder, manifest, device)
-            encoder = open_encoder(folder, manifest, format, device)
-            snippet, probabilities = _snippets(folder, ids, documents), open_probabilities(folder, len(ids))
-            return cls(folder, manifest, encoder, index, ids, snippet, probabilities)
+            lexical = open_lexical(folder, len(ids))
+            return cls(
+                encoder=open_encoder(folder, manifest, format, device), index=index, ids=ids,
+                passage=_passages(folder, ids, documents), probabilities=open_probabilities(folder, lexical),
+                lexical=lexical, spread=manifest.spread, folder=folder, manifest=manifest, format=format,
+            )  # fmt: skip
 
-    def search(self, query: str, k: int = 10) -> list[SearchHit]:
-        """The best k documents, best first; all, if there are fewer.
-
-        Raises RequestError for an empty query or k below 1, DamagedArtifact if the bundle is not what it claims.
-        """
-        if not query.strip():
-            raise RequestError("the query is empty; expected at least one word")
+    def search(self, query: str, k: int = 10, mode: Mode = "dense", vector_D: Array | None = None) -> list[SearchHit]:
+        """See `TextSearch`. Raises DamagedArtifact, too, if the bundle is not what it claims."""
         with _of_a_bundle(self.folder):
-            query = encodable(query)
-            hits = self.index.search(self.encoder.queries([query]), min(hits_needed(k), len(self.ids)))
-            none: list[float | None] = [None] * hits.rows_Qk.shape[1]
-            found = self.probabilities.of([query], hits)[0].tolist() if self.probabilities else none
-            ranked = list(zip(hits.rows_Qk[0].tolist(), hits.scores_Qk[0].tolist(), found, strict=True))[:k]
-            return [
-                SearchHit(n, self.ids[row], score, *self._snippet(row), probability)
-                for n, (row, score, probability) in enumerate(ranked, 1)
-                if row != PADDING_ROW
-            ]
+            return super().search(query, k, mode, vector_D)
 
 
 @contextmanager
@@ -118,7 +85,7 @@ def _of_a_bundle(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _snippets(folder: Path, ids: Sequence[str], documents: IndexedDocuments | None) -> Snippet:
+def _passages(folder: Path, ids: Sequence[str], documents: IndexedDocuments | None) -> Passage:
     if documents is not None:
         row_of = {identifier: row for row, identifier in enumerate(documents.ids)}
         absent = [identifier for identifier in ids if identifier not in row_of]
@@ -127,12 +94,10 @@ def _snippets(folder: Path, ids: Sequence[str], documents: IndexedDocuments | No
                 f"{len(absent)} of the bundle's {len(ids)} documents are not among the documents given, the first is "
                 f"{absent[0]!r}; give the corpus that was exported"
             )
-        return lambda row: documents.snippet(row_of[ids[row]])
+        return lambda row: documents.passage(row_of[ids[row]])
     if not (folder / TEXTS).is_file():
         return lambda row: ("", "")
-    stored = Snippets(folder / TEXTS)
+    stored = Passages(folder)
     if len(stored) != len(ids):
-        raise DamagedArtifact(
-            f"{folder / TEXTS} has {len(stored)} lines for {len(ids)} documents; export the run again"
-        )
-    return stored.snippet
+        raise DamagedArtifact(f"{folder / TEXTS} has {len(stored)} rows for {len(ids)} documents; export the run again")
+    return stored.passage

@@ -23,6 +23,7 @@ from sdretrieval.export.layout import (
     Manifest,
     differences,
     open_index,
+    open_lexical,
     open_probabilities,
     read_manifest,
 )
@@ -124,8 +125,8 @@ def _probabilities(folder: Path, canaries: Canaries, index: VectorIndex) -> Chec
     """Of the canary queries' vectors at export: those of the encoders are another check."""
 
     def measure() -> float:
-        found = top_probabilities(open_probabilities(folder, index.card.count), canaries.texts.queries,
-                                  canaries.queries_CD, index)  # fmt: skip
+        known = open_probabilities(folder, open_lexical(folder, index.card.count))
+        found = top_probabilities(known, canaries.texts.queries, canaries.queries_CD, index)
         pairs = zip(found, canaries.texts.top_probabilities, strict=True)
         return max(max(map(abs, np.subtract(*pair).tolist()), default=0.0) for pair in pairs)
 

@@ -14,8 +14,9 @@ from sdretrieval.digests import SEAL, sealed
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import load_student
 from sdretrieval.export.card import CardFacts, TeacherFact
+from sdretrieval.export.documents import IndexedDocuments
 from sdretrieval.export.encoders import torch_encoder
-from sdretrieval.export.layout import MANIFEST, IndexedDocuments, digests
+from sdretrieval.export.layout import MANIFEST, digests
 from sdretrieval.indexes.vector import VectorIndex
 from tests.export.reports import REPORT
 

@@ -19,7 +19,8 @@ from safetensors.numpy import load_file
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.errors import DamagedArtifact, RequestError, WorkError
 from sdretrieval.export.bundle import export_bundle
-from sdretrieval.export.layout import IndexedDocuments, digests, is_bundle, read_manifest
+from sdretrieval.export.documents import IndexedDocuments
+from sdretrieval.export.layout import digests, is_bundle, read_manifest
 from sdretrieval.export.searcher import Searcher
 from sdretrieval.export.verify import spread, verify_bundle
 from sdretrieval.indexes.vector import VectorIndex
@@ -27,8 +28,10 @@ from tests.helpers import tiny
 
 
 def test_a_bundle_holds_what_it_takes_to_search_and_nothing_else(bundle: Path) -> None:
-    names = {"README.md", "bundle.json", "canaries.safetensors", "documents.jsonl", "ids.json", "index", "student"}
-    assert {path.name for path in bundle.iterdir()} == names
+    model = {"modules.json", "1_Pooling", "2_Normalize", "config.json", "model.safetensors", "tokenizer.json"}
+    model |= {"tokenizer_config.json", "special_tokens_map.json", "sentence_bert_config.json"}
+    names = {"README.md", "bundle.json", "canaries.safetensors", "documents.parquet", "ids.json", "index"}
+    assert {path.name for path in bundle.iterdir()} == model | names | {"config_sentence_transformers.json"}
     manifest = read_manifest(bundle)
     assert manifest.files == digests(bundle)
     assert manifest.formats == ["torch"] and (manifest.dims, manifest.documents) == (32, 120)
@@ -41,7 +44,7 @@ def test_a_bundle_holds_what_it_takes_to_search_and_nothing_else(bundle: Path) -
 def test_plain_sentence_transformers_gives_the_canary_vectors(bundle: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(str(bundle / "student"), device="cpu")
+    model = SentenceTransformer(str(bundle), device="cpu")
     vectors, texts = load_file(bundle / "canaries.safetensors"), read_manifest(bundle).canaries
     assert len(texts.queries) == len(texts.documents) == 8
     assert model.max_seq_length == 48 and model.prompts["query"] == "where is "
@@ -55,7 +58,7 @@ def test_prompts_change_the_vectors_and_no_prompt_overrides_what_the_student_had
     from sentence_transformers import SentenceTransformer
 
     folder = tmp_path / "bare"
-    bare = given | {"student_folder": bundle / "student", "prompts": Prompts()}
+    bare = given | {"student_folder": bundle, "prompts": Prompts()}
     with pytest.raises(WorkError, match="not built by this student"):
         export_bundle(folder, **bare)
     vectors = SentenceTransformer(str(given["student_folder"]), device="cpu")
@@ -63,7 +66,7 @@ def test_prompts_change_the_vectors_and_no_prompt_overrides_what_the_student_had
     bare["vectors_ND"] = vectors.encode([given["documents"].full_text(row) for row in range(120)])
     bare["index"] = VectorIndex.build(bare["vectors_ND"], "exact", "cpu")
     export_bundle(folder, **bare)
-    model, query = SentenceTransformer(str(folder / "student"), device="cpu"), ["the ore"]
+    model, query = SentenceTransformer(str(folder), device="cpu"), ["the ore"]
     np.testing.assert_allclose(model.encode_query(query), vectors.encode(query), atol=1e-6)
 
 
@@ -86,7 +89,7 @@ def test_float16_vectors_are_the_students_own(given: dict[str, Any], tmp_path: P
 
 def test_a_bundle_is_replaced_even_by_its_own_student(copied: Path, given: dict[str, Any]) -> None:
     (copied / "old.txt").write_text("left over")
-    export_bundle(copied, **given | {"student_folder": copied / "student"})
+    export_bundle(copied, **given | {"student_folder": copied})
     assert not (copied / "old.txt").exists() and verify_bundle(copied).ok
     assert [path.name for path in copied.parent.iterdir()] == [copied.name]
 
@@ -217,7 +220,7 @@ def test_a_bundle_whose_manifest_is_broken_is_replaced_as_its_error_advises(
 
 def test_texts_can_be_left_out(given: dict[str, Any], tmp_path: Path) -> None:
     export_bundle(tmp_path / "out", **given, include_texts=False)
-    assert not (tmp_path / "out" / "documents.jsonl").exists() and verify_bundle(tmp_path / "out").ok
+    assert not (tmp_path / "out" / "documents.parquet").exists() and verify_bundle(tmp_path / "out").ok
 
 
 def test_canaries_are_spread_and_no_text_stands_twice() -> None:

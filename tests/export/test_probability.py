@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from sdretrieval.errors import DamagedArtifact, RequestError
 from sdretrieval.export.bundle import export_bundle
-from sdretrieval.export.layout import Snippets, open_probabilities, write_probabilities
+from sdretrieval.export.documents import Passages
+from sdretrieval.export.layout import LEXICAL, open_lexical, open_probabilities, write_probabilities
 from sdretrieval.export.searcher import Searcher
 from sdretrieval.export.verify import verify_bundle
 from sdretrieval.indexes.lexical import LexicalIndex
@@ -38,7 +42,7 @@ def test_a_bundle_says_how_probable_its_hits_are(
     given: dict[str, Any], probabilities: Probabilities, tmp_path: Path
 ) -> None:
     folder = tmp_path / "out"
-    export_bundle(folder, **given, probabilities=probabilities)
+    export_bundle(folder, **given, probabilities=probabilities, lexical=probabilities.lexical)
     searcher = Searcher.open(folder, device="cpu")
     query = "dough oven crust near oslo"
     hits = searcher.search(query, 5)
@@ -75,9 +79,15 @@ def test_a_card_whose_field_is_missing_or_of_another_type_is_refused_by_its_name
 ) -> None:
     given["index"].save(tmp_path / "index")
     write_probabilities(probabilities, tmp_path)
-    opened = (lambda: VectorIndex.load(tmp_path / "index", "cpu"), lambda: open_probabilities(tmp_path, 120))
+    assert probabilities.lexical is not None
+    probabilities.lexical.save(tmp_path / LEXICAL)
+    opened: dict[str, Callable[[], object]] = {
+        "index/card.json": lambda: VectorIndex.load(tmp_path / "index", "cpu"),
+        "probability.json": lambda: open_probabilities(tmp_path, probabilities.lexical),
+        "lexical/lexical.json": lambda: open_lexical(tmp_path, 120),
+    }
     for name, inner in CARDS.items():
-        path, open_it = tmp_path / name, opened[name != "index/card.json"]
+        path, open_it = tmp_path / name, opened[name]
         whole = json.loads(path.read_text())
         for field in whole:
             needed = name != "index/card.json" or field in ("factory", "count", "dims", "device")
@@ -114,18 +124,24 @@ def test_of_a_bundle_that_somebody_signed_again_the_field_and_the_remedy_are_nam
 
 
 def test_a_text_that_is_none_is_not_shown_as_one(tmp_path: Path) -> None:
-    (tmp_path / "documents.jsonl").write_text('{"id": "d", "title": null, "text": "words"}\n')
-    with pytest.raises(DamagedArtifact, match=r"documents.jsonl:1: no title and text .*title None"):
-        Snippets(tmp_path / "documents.jsonl").snippet(0)
+    columns = {"id": ["d"], "title": pa.array([None], pa.large_string()), "text": ["words"]}
+    parquet.write_table(pa.table(columns), tmp_path / "documents.parquet")
+    with pytest.raises(DamagedArtifact, match=r"documents.parquet cannot be read .row 0 has title None"):
+        Passages(tmp_path).passage(0)
+    parquet.write_table(pa.table({"id": ["d"], "text": ["words"]}), tmp_path / "documents.parquet")
+    with pytest.raises(DamagedArtifact, match=r"columns \['id', 'text'\], expected \['id', 'title', 'text'\]"):
+        Passages(tmp_path)
 
 
 def test_without_texts_no_word_of_them_is_exported(
     given: dict[str, Any], probabilities: Probabilities, tmp_path: Path
 ) -> None:
-    with pytest.raises(RequestError, match="BM25 holds the documents' words; leave it out with the texts"):
-        export_bundle(tmp_path / "out", **given, probabilities=probabilities, include_texts=False)
+    words = probabilities.lexical
+    for changed in ({"include_texts": False, "lexical": words}, {"lexical": None}):
+        with pytest.raises(RequestError, match="probabilities read the documents' words, which BM25 holds; give it"):
+            export_bundle(tmp_path / "out", **given, probabilities=probabilities, **changed)
     bare = replace(probabilities, map=replace(MAP, coverage=0.0, agreement=0.0), lexical=None)
-    export_bundle(tmp_path / "out", **given, probabilities=bare, include_texts=False)
+    export_bundle(tmp_path / "out", **given, probabilities=bare, lexical=words, include_texts=False)
     assert not (tmp_path / "out" / "lexical").exists() and not failed(tmp_path / "out")
     hits = Searcher.open(tmp_path / "out", device="cpu").search("ore", 3)
     assert all(hit.probability for hit in hits)
@@ -134,7 +150,10 @@ def test_without_texts_no_word_of_them_is_exported(
 def test_bm25_of_another_corpus_is_refused(given: dict[str, Any], probabilities: Probabilities, tmp_path: Path) -> None:
     other = LexicalIndex.build(["ore"])
     with pytest.raises(RequestError, match="BM25 holds 1 documents, the index 120; build it from the same ones"):
-        export_bundle(tmp_path / "out", **given, probabilities=replace(probabilities, lexical=other))
-    write_probabilities(replace(probabilities, lexical=other), tmp_path)
+        export_bundle(tmp_path / "out", **given, lexical=other)
+    other.save(tmp_path / LEXICAL)
     with pytest.raises(DamagedArtifact, match="lexical holds 1 documents, expected 120"):
-        open_probabilities(tmp_path, 120)
+        open_lexical(tmp_path, 120)
+    write_probabilities(probabilities, tmp_path)
+    with pytest.raises(DamagedArtifact, match="lexical is missing: probability.json needs it"):
+        open_probabilities(tmp_path, None)

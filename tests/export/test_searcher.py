@@ -12,8 +12,9 @@ from sdretrieval.digests import SEAL, sealed
 from sdretrieval.encode.student import load_student
 from sdretrieval.errors import DamagedArtifact, RequestError, SdretrievalError
 from sdretrieval.export.bundle import export_bundle
+from sdretrieval.export.documents import IndexedDocuments
 from sdretrieval.export.encoders import torch_encoder
-from sdretrieval.export.layout import IndexedDocuments, Manifest, digests, read_manifest
+from sdretrieval.export.layout import Manifest, digests, read_manifest
 from sdretrieval.export.searcher import Searcher
 from sdretrieval.export.verify import verify_bundle
 from tests.export.conftest import LIMITS, PROMPTS, sign_again
@@ -31,11 +32,11 @@ def test_search_gives_the_ids_of_the_index_in_memory(bundle: Path, given: dict[s
         assert [hit.rank for hit in hits] == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_hits_show_title_and_the_beginning_of_the_text(bundle: Path, given: dict[str, Any]) -> None:
+def test_hits_show_title_and_the_whole_text(bundle: Path, given: dict[str, Any]) -> None:
     documents = given["documents"]
     for hit in Searcher.open(bundle, device="cpu").search("the ore in oslo", k=120):
         row = int(hit.document_id[1:])
-        assert (hit.title, hit.text) == (documents.titles[row], documents.texts[row][:300])
+        assert (hit.title, hit.text) == (documents.titles[row], documents.texts[row])
 
 
 def test_without_texts_hits_are_bare_or_show_the_documents_given(given: dict[str, Any], tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_line_breaks_and_broken_characters_in_texts_survive(given: dict[str, Any
     titles = ["a\u2028b\n\ud800" if n == 7 else title for n, title in enumerate(documents.titles)]
     export_bundle(tmp_path / "out", **given | {"documents": IndexedDocuments(documents.ids, titles, documents.texts)})
     hits = Searcher.open(tmp_path / "out", device="cpu").search("ore", 120)
-    assert {hit.document_id: hit.title for hit in hits}["d7"] == "a\u2028b\n\ud800"
+    assert {hit.document_id: hit.title for hit in hits}["d7"] == "a\u2028b\n\ufffd"
 
 
 def test_more_hits_than_documents_gives_all_documents_once(bundle: Path) -> None:
@@ -74,11 +75,11 @@ def test_bad_requests_are_refused(bundle: Path, copied: Path, tmp_path: Path) ->
         Searcher.open(bundle, format="onnx")
     with pytest.raises(RequestError, match="is no bundle"):
         Searcher.open(tmp_path)
-    (copied / "documents.jsonl").write_text("{}\n")
-    with pytest.raises(DamagedArtifact, match="copied is not as it was exported: changed since .*: documents.jsonl"):
+    IndexedDocuments(["d0"], ["t"], ["x"]).write(copied)
+    with pytest.raises(DamagedArtifact, match="copied is not as it was exported: changed since .*: documents.parquet"):
         Searcher.open(copied)
     sign_again(copied)
-    with pytest.raises(DamagedArtifact, match="has 1 lines for 120 documents"):
+    with pytest.raises(DamagedArtifact, match="has 1 rows for 120 documents"):
         Searcher.open(copied)
     (copied / "ids.json").write_text("[]")
     sign_again(copied)
@@ -88,10 +89,9 @@ def test_bad_requests_are_refused(bundle: Path, copied: Path, tmp_path: Path) ->
 
 def test_search_trusts_no_file_that_it_reads_and_minds_no_other(copied: Path) -> None:
     (copied / "README.md").write_text("a better card")
-    (copied / "student" / "README.md").write_text("a better card")
     (copied / "canaries.safetensors").unlink()
     assert len(Searcher.open(copied, device="cpu").search("ore", 3)) == 3
-    for name in ("student/1_Pooling/config.json", "student/modules.json", "index/card.json", "student/added.json"):
+    for name in ("1_Pooling/config.json", "modules.json", "index/card.json", "added.json"):
         path = copied / name
         before = path.read_bytes() if path.exists() else None
         path.write_bytes((before or b"{}") + b" ")
@@ -116,13 +116,23 @@ def refused(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("name", ["bundle.json", "ids.json", "documents.jsonl", "index/card.json", "index/index.faiss"])
+@pytest.mark.parametrize(
+    "name", ["bundle.json", "ids.json", "documents.parquet", "index/card.json", "index/index.faiss"]
+)
 def test_a_broken_file_is_one_message(name: str, signed: bool, copied: Path) -> None:
     path = copied / name
     whole = path.read_bytes()
-    contents = [b"", whole[: len(whole) // 2]]
-    if name != "documents.jsonl":
-        contents += [DEEP.encode(), b"\xff\xfe" + whole, b"[]", b"{}", b"null", b"7", b"1e999"]
+    contents = [
+        b"",
+        whole[: len(whole) // 2],
+        DEEP.encode(),
+        b"\xff\xfe" + whole,
+        b"[]",
+        b"{}",
+        b"null",
+        b"7",
+        b"1e999",
+    ]
     for content in contents:
         path.write_bytes(content)
         if signed and name != "bundle.json":

@@ -49,13 +49,13 @@ def test_an_engine_that_is_not_installed_says_nothing_of_the_bundle(
 
 
 def test_one_flipped_bit_of_the_weights_is_named(edit: Edit) -> None:
-    folder = edit("student/model.safetensors", lambda data: data[:-1] + bytes([data[-1] ^ 1]))
-    assert failed(folder)["files"] == "changed since the export: student/model.safetensors"
+    folder = edit("model.safetensors", lambda data: data[:-1] + bytes([data[-1] ^ 1]))
+    assert failed(folder)["files"] == "changed since the export: model.safetensors"
 
 
 def test_other_weights_fail_even_with_digests_brought_up_to_date(copied: Path, tmp_path: Path) -> None:
     other = tiny.write_student(tmp_path / "other", seed=5)
-    (copied / "student" / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
+    (copied / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
     sign_again(copied)
     found = failed(copied)
     assert set(found) == {"torch: vectors", "torch: top 10"}
@@ -93,7 +93,7 @@ def test_any_change_of_any_field_of_the_manifest_is_noticed(copied: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "also"),
     [
-        ("student/model.safetensors", "torch"),
+        ("model.safetensors", "torch"),
         ("index/index.faiss", "index"),
         ("ids.json", "index"),
         ("canaries.safetensors", "canaries"),
@@ -107,7 +107,7 @@ def test_a_missing_file_is_named(copied: Path, name: str, also: str) -> None:
 
 
 def test_a_truncated_file_is_a_failed_check_and_no_crash(edit: Edit) -> None:
-    for name in ("student/model.safetensors", "index/index.faiss", "ids.json", "canaries.safetensors"):
+    for name in ("model.safetensors", "index/index.faiss", "ids.json", "canaries.safetensors"):
         folder = edit(name, lambda data: data[: len(data) // 2])
     assert {"files", "index", "canaries"} <= set(failed(folder))
 
@@ -120,8 +120,8 @@ def test_fewer_ids_than_vectors_fail(copied: Path) -> None:
 def test_a_new_file_in_the_bundle_is_named_and_hidden_ones_are_not(copied: Path) -> None:
     (copied / ".gitattributes").write_text("")
     assert verify_bundle(copied).ok
-    (copied / "student" / "extra.py").write_text("")
-    assert failed(copied) == {"files": "not of the export: student/extra.py"}
+    (copied / "extra.py").write_text("")
+    assert failed(copied) == {"files": "not of the export: extra.py"}
 
 
 def test_nan_in_the_canaries_fails(copied: Path) -> None:
@@ -148,9 +148,9 @@ def test_a_broken_manifest_is_named(copied: Path) -> None:
     for text, error, words in (
         ("{", DamagedArtifact, "bundle.json cannot be read as JSON"),
         ("[]", DamagedArtifact, "bundle.json holds a list; expected a JSON object; export the run again"),
-        (json.dumps(record | {"schema": 99}), RequestError, "is of schema 99, expected 3; export the run again"),
+        (json.dumps(record | {"schema": 99}), RequestError, "is of schema 99, expected 4; export the run again"),
         (json.dumps(record | {"kind": "x"}), RequestError, "is of kind 'x', expected 'sdretrieval bundle'"),
-        (json.dumps({"kind": record["kind"], "schema": 3}), DamagedArtifact, "not as it was exported: found no digest"),
+        (json.dumps({"kind": record["kind"], "schema": 4}), DamagedArtifact, "not as it was exported: found no digest"),
     ):
         (copied / MANIFEST).write_text(text)
         with pytest.raises(error, match=words):

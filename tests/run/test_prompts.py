@@ -16,11 +16,12 @@ from sentence_transformers import SentenceTransformer
 from sdretrieval.cli.evaluate import evaluate_models
 from sdretrieval.cli.export import export_run
 from sdretrieval.cli.lookup import Serving
-from sdretrieval.cli.search import query_vector, search
+from sdretrieval.cli.search import search
 from sdretrieval.config import Config, parse_config
 from sdretrieval.corpus import Corpus, load_corpus, open_corpus, write_beir
 from sdretrieval.encode.encoder import Embeddings
 from sdretrieval.encode.prompts import Prompts
+from sdretrieval.export.encoders import torch_encoder
 from sdretrieval.export.searcher import Searcher
 from sdretrieval.ragged import Array
 from sdretrieval.run.api import plan_config, run_config
@@ -101,7 +102,9 @@ def assert_every_way_agrees(config: Config, runs: Path, monkeypatch: pytest.Monk
     np.testing.assert_array_equal(watch.live[0], base, err_msg="live teacher")
     serving = Serving.of(result.folder)
     text = corpus.query_texts([row])[0]
-    np.testing.assert_array_equal(query_vector(serving.student(base=True), text)[0], base, err_msg="search --base")
+    np.testing.assert_array_equal(
+        torch_encoder(serving.student(base=True)).queries([text])[0], base, err_msg="search --base"
+    )
     assert_served_alike(result.folder, runs, corpus)
     return dict(result.report)
 
@@ -116,13 +119,13 @@ def assert_served_alike(folder: Path, runs: Path, corpus: Corpus) -> None:
     export_run(folder.name, bundle, runs=runs)
     opened = Searcher.open(bundle, device="cpu")
     ways = {
-        "search": query_vector(Serving.of(folder).student(), query)[0],
+        "search": torch_encoder(Serving.of(folder).student()).queries([query])[0],
         "evaluate": evaluated_query(folder, runs),
         "bundle": opened.encoder.queries([query])[0],
     }
-    for where in (folder / "student", bundle / "student"):
+    for where in (folder / "student", bundle):
         plain = SentenceTransformer(str(where), device="cpu")
-        ways[f"{where.parent.name}, sentence-transformers"] = plain.encode_query([query])[0]
+        ways[f"{where}, sentence-transformers"] = plain.encode_query([query])[0]
         found = plain.encode_document([document])[0]
         np.testing.assert_array_equal(found, documents[0], err_msg="document")
     for way, vector in ways.items():

@@ -1,0 +1,111 @@
+"""The documents of a bundle: whole passages in a Parquet file, compressed, of which a search reads the few it shows."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from sdretrieval.corpus.types import Corpus, Texts, joined
+from sdretrieval.errors import DamagedArtifact
+from sdretrieval.formatting import encodable
+
+TEXTS = "documents.parquet"
+COLUMNS = ("id", "title", "text")
+GROUP = 64
+"""Documents that are compressed, and read, at a time."""
+GROUPS_KEPT = 64
+"""In memory: what is shown once is often shown again."""
+
+
+@dataclass(frozen=True)
+class IndexedDocuments:
+    """The documents as a bundle knows them: ids, titles and texts by index row, in lists or an Arrow table."""
+
+    ids: Sequence[str]
+    titles: Sequence[str]
+    texts: Sequence[str]
+
+    @staticmethod
+    def of(corpus: Corpus) -> IndexedDocuments:
+        """All documents of `corpus`, in row order."""
+        table = corpus.documents
+        return IndexedDocuments(corpus.document_ids, Texts(table, "title"), Texts(table, "text"))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def full_text(self, row: int) -> str:
+        """Title and text as the student saw them."""
+        return joined(self.titles[row], self.texts[row])
+
+    def passage(self, row: int) -> tuple[str, str]:
+        """(title, text)."""
+        return self.titles[row], self.texts[row]
+
+    def write(self, folder: Path) -> None:
+        """Write documents.parquet: id, title and text, a row each, in index order. Halves of surrogate pairs, which
+        UTF-8 lacks, become U+FFFD."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        schema = pa.schema([(name, pa.large_string()) for name in COLUMNS])
+        with parquet.ParquetWriter(folder / TEXTS, schema, compression="zstd") as writer:
+            for start in range(0, len(self), GROUP):
+                rows = range(start, min(start + GROUP, len(self)))
+                columns = [
+                    [encodable(str(column[row])) for row in rows] for column in (self.ids, self.titles, self.texts)
+                ]
+                writer.write_table(pa.table(columns, schema=schema), row_group_size=GROUP)
+
+
+class Passages:
+    """documents.parquet, of which some groups of rows are in memory; several threads may read."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises DamagedArtifact if it is no such file."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        self._path, self._lock = folder / TEXTS, Lock()
+        self._groups: OrderedDict[int, Any] = OrderedDict()
+        try:
+            self._file = parquet.ParquetFile(self._path, memory_map=True)
+        except (OSError, pa.ArrowException) as error:
+            raise self._damaged(error) from error
+        metadata = self._file.metadata
+        sizes = [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)]
+        if self._file.schema_arrow.names != list(COLUMNS) or any(size != GROUP for size in sizes[:-1]):
+            raise self._damaged(
+                f"columns {self._file.schema_arrow.names}, expected {list(COLUMNS)} in groups of {GROUP}"
+            )
+
+    def __len__(self) -> int:
+        return int(self._file.metadata.num_rows)
+
+    def passage(self, row: int) -> tuple[str, str]:
+        """(title, text) of an index row. Raises DamagedArtifact if they are no texts."""
+        import pyarrow as pa
+
+        group, place = divmod(row, GROUP)
+        try:
+            with self._lock:
+                if group not in self._groups:
+                    self._groups[group] = self._file.read_row_group(group, columns=list(COLUMNS[1:]))
+                    if len(self._groups) > GROUPS_KEPT:
+                        self._groups.popitem(last=False)
+                table = self._groups[group]
+                self._groups.move_to_end(group)
+            title, text = (table.column(name)[place].as_py() for name in COLUMNS[1:])
+        except (OSError, IndexError, ValueError, pa.ArrowException) as error:
+            raise self._damaged(error) from error
+        if not (isinstance(title, str) and isinstance(text, str)):
+            raise self._damaged(f"row {row} has title {title!r:.40}, text {text!r:.40}")
+        return title, text
+
+    def _damaged(self, reason: object) -> DamagedArtifact:
+        said = " ".join(str(reason).split())[:200]
+        return DamagedArtifact(f"{self._path} cannot be read ({said}); export the run again")
