@@ -11,7 +11,7 @@ import typer
 from sdretrieval.cli.lookup import DEV_POOL, Serving
 from sdretrieval.cli.options import Json, RunName, Runs
 from sdretrieval.cli.output import print_json, print_table, say, stdout_kept_clean
-from sdretrieval.errors import DamagedArtifact, ModelError
+from sdretrieval.errors import DamagedArtifact, ModelError, WorkError
 from sdretrieval.files import read_json
 from sdretrieval.formatting import quantity
 from sdretrieval.store.run_folder import checked, find_run, read_report
@@ -33,6 +33,14 @@ def export_command(
             "--format", metavar="F", help="torch (always), onnx, onnx-int8, openvino; may be given several times"
         ),
     ] = None,
+    vectors: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vectors",
+            metavar="KIND",
+            help="the documents' vectors for other stores: npy, parquet; may be given twice",
+        ),
+    ] = None,
     student: Annotated[
         str, typer.Option("--student", metavar="NAME", help="a smaller student of the run, such as final-static")
     ] = FINAL,
@@ -45,7 +53,9 @@ def export_command(
 ) -> None:
     """Write a run's student with its index, prompts and card as one folder that can check itself."""
     with stdout_kept_clean():
-        manifest = export_run(run, folder, formats or ["torch"], student=student, texts=texts, runs=runs)
+        manifest = export_run(
+            run, folder, formats or ["torch"], vectors=vectors or (), student=student, texts=texts, runs=runs
+        )
     if as_json:
         print_json(read_json(folder / "bundle.json"))
         return
@@ -57,13 +67,34 @@ def export_command(
 
 def verify_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="an exported folder")],
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url", metavar="URL", help="check the server at this address instead: does it give the vectors of DIR?"
+        ),
+    ] = None,
+    format: Annotated[
+        str, typer.Option("--format", metavar="F", help="what the server runs: onnx-int8 may be less near than others")
+    ] = "torch",
+    model: Annotated[str, typer.Option("--model", metavar="NAME", help="the server's name for the model")] = "default",
+    key_variable: Annotated[
+        str | None,
+        typer.Option("--key-variable", metavar="VARIABLE", help="the environment variable that holds the server's key"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check an exported folder: its files, and vectors and hits of queries kept in it. Exits with 1 if they differ."""
-    from sdretrieval.export.verify import verify_bundle
+    """Check an exported folder, or with --url a server: files, and vectors and hits of queries kept in the folder.
+    Exits with 1 if they differ."""
+    from sdretrieval.chat.client import ServedModel, key_of_environment
+    from sdretrieval.chat.embed import EmbedClient
+    from sdretrieval.export.verify import verify_bundle, verify_server
 
     with stdout_kept_clean():
-        result = verify_bundle(folder)
+        if url is None:
+            result = verify_bundle(folder)
+        else:
+            served = ServedModel(url.rstrip("/").removesuffix("/v1"), model, key_variable)
+            result = verify_server(folder, EmbedClient(served, key_of_environment(served, "--key-variable")), format)
     if as_json:
         print_json(result.to_json())
     else:
@@ -71,16 +102,22 @@ def verify_command(
         print_table(["", "check", "result"], rows)
     if not result.ok:
         failed = ", ".join(check.name for check in result.checks if not check.ok)
+        if url is not None:
+            raise WorkError(
+                f"{url} does not serve what was measured: {failed}. Compare its pooling, prompts and maximum length "
+                f"with the card of {folder}, and its model with the bundle's"
+            )
         raise DamagedArtifact(f"{folder} is not as it was exported: {failed}; export the run again")
 
 
 def export_run(
-    name: str, folder: Path, formats: Sequence[str] = ("torch",), *, student: str = FINAL, texts: bool = True,
-    runs: Path | None = None,
+    name: str, folder: Path, formats: Sequence[str] = ("torch",), *, vectors: Sequence[str] = (),
+    student: str = FINAL, texts: bool = True, runs: Path | None = None,
 ) -> Manifest:  # fmt: skip
     """Write the final student of a run, its index, prompts, probabilities and card as the bundle `folder`.
 
-    `student`: a smaller one instead, without probabilities, which were fitted to the final one's scores. `texts`:
+    `vectors`: files of the documents' vectors. `student`: a smaller one instead, without probabilities, which were
+    fitted to the final one's scores. `texts`:
     whether titles, texts and BM25 of the documents go with it. Raises what `export_bundle` raises, and RequestError if
     there is no such run or student, or its parts left the store.
     """
@@ -95,7 +132,7 @@ def export_run(
     run = find_run(name, runs)
     serving = Serving.of(run) if student == FINAL else Serving.of(run).smaller(student)
     record, corpus = serving.record, load_corpus(serving.corpus_folder())
-    vectors = Vectors(record["keys"]["vectors"], serving.artifact("vectors"))
+    embedded = Vectors(record["keys"]["vectors"], serving.artifact("vectors"))
     try:
         return export_bundle(
             folder,
@@ -104,13 +141,14 @@ def export_run(
             max_tokens=record["max_tokens"],
             query_tokens=record["query_tokens"],
             documents=IndexedDocuments.of(corpus),
-            vectors_ND=vectors.documents.vectors_WD,
+            vectors_ND=embedded.documents.vectors_WD,
             index=VectorIndex.load(serving.artifact("index"), "cpu"),
             card=card_facts(serving, corpus, student),
             canary_queries=corpus.query_texts(corpus.split_rows("dev")[:DEV_POOL]),
             lexical=serving.lexical() if texts else None,
             probabilities=serving.probabilities(words=texts) if student == FINAL else None,
             formats=formats,
+            vectors=vectors,
             include_texts=texts,
         )
     except ModelError as problem:

@@ -34,7 +34,7 @@ from sdretrieval.encode.prompts import Prompts
 from sdretrieval.encode.student import Student, load_student, save_student
 from sdretrieval.errors import RequestError, WorkError
 from sdretrieval.export.card import CardFacts, Served, model_card
-from sdretrieval.export.documents import IndexedDocuments
+from sdretrieval.export.documents import VECTORS, IndexedDocuments, VectorFile, write_vectors
 from sdretrieval.export.encoders import NEEDED, TextEncoder, check_graph, need, open_encoder, write_graphs
 from sdretrieval.export.layout import (
     CARD,
@@ -83,6 +83,7 @@ def export_bundle(
     lexical: LexicalIndex | None = None,
     probabilities: Probabilities | None = None,
     formats: Sequence[str] = ("torch",),
+    vectors: Sequence[str] = (),
     include_texts: bool = True,
 ) -> Manifest:
     """Write the bundle `folder`; it appears whole or not at all, and replaces a bundle that is there. One process at a
@@ -91,11 +92,12 @@ def export_bundle(
     `vectors_ND` are the documents' vectors that `index` was built from: a few are computed again and compared, so that
     an index of other weights is never shipped. `lexical`: BM25, for hybrid search and for `probabilities` if these
     read words; it holds the documents' words, and is left out with the texts. Of `canary_queries` some 8 are taken,
-    and as many documents; all of them tell how far the student's scores spread.
+    and as many documents; all of them tell how far the student's scores spread. `vectors`: `npy` and `parquet`, files
+    of the documents' vectors for other stores.
     Raises RequestError (folder taken, counts that do not fit, no canary query, unknown format), MissingPackageError,
     ModelError, WorkError (the index is of another student, or a format's vectors leave torch's).
     """
-    names = check_formats(formats)
+    names, files = check_formats(formats), check_vectors(vectors)
     for format in names:
         for package in NEEDED.get(format, ()):
             need(package, format)
@@ -120,6 +122,8 @@ def export_bundle(
             documents.write(work)
             if lexical is not None:
                 lexical.save(work / LEXICAL)
+        for kind in files:
+            write_vectors(documents, vectors_ND, work, kind, texts=include_texts)
         if probabilities is not None:
             write_probabilities(probabilities, work)
         write_graphs(student, work, names)
@@ -204,6 +208,14 @@ def check_bundle_target(folder: Path) -> None:
             f"{' ...' if len(names) > 5 else ''}); only a bundle is replaced: give a new folder, or empty this one"
         )
     check_target(folder, "export target")
+
+
+def check_vectors(kinds: Sequence[str]) -> tuple[VectorFile, ...]:
+    """The kinds asked for, each once. Raises RequestError for an unknown one."""
+    for kind in kinds:
+        if kind not in VECTORS:
+            raise RequestError(f"--vectors {kind}: expected {' or '.join(VECTORS)}")
+    return tuple(kind for kind in VECTORS if kind in kinds)
 
 
 def _with_half(student: Student, folder: Path, include_texts: bool) -> Student:

@@ -1,19 +1,29 @@
-"""The documents of a bundle: whole passages in a Parquet file, compressed, of which a search reads the few it shows."""
+"""The documents of a bundle: whole passages in a Parquet file, compressed, of which a search reads the few it shows;
+and their vectors, for stores that are not ours.
+
+Legend: N documents, D dims.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from sdretrieval.corpus.types import Corpus, Texts, joined
 from sdretrieval.errors import DamagedArtifact
 from sdretrieval.formatting import encodable
+from sdretrieval.ragged import Array
 
 TEXTS = "documents.parquet"
+VectorFile = Literal["npy", "parquet"]
+VECTORS: Mapping[VectorFile, str] = {"npy": "vectors.npy", "parquet": "vectors.parquet"}
+"""A matrix in the order of ids.json, float32 (N, D); a table of id, title, text and vector."""
 COLUMNS = ("id", "title", "text")
 GROUP = 64
 """Documents that are compressed, and read, at a time."""
@@ -60,6 +70,34 @@ class IndexedDocuments:
                     [encodable(str(column[row])) for row in rows] for column in (self.ids, self.titles, self.texts)
                 ]
                 writer.write_table(pa.table(columns, schema=schema), row_group_size=GROUP)
+
+
+VECTORS_AT_ONCE = 4096
+
+
+def write_vectors(
+    documents: IndexedDocuments, vectors_ND: Array, folder: Path, kind: VectorFile, *, texts: bool = True
+) -> None:
+    """Write one of the files `VECTORS`; `texts`: whether a table has titles and texts."""
+    count, dims = vectors_ND.shape
+    blocks = [range(start, min(start + VECTORS_AT_ONCE, count)) for start in range(0, count, VECTORS_AT_ONCE)]
+    if kind == "npy":
+        made_ND = np.lib.format.open_memmap(folder / VECTORS[kind], "w+", np.float32, (count, dims))
+        for rows in blocks:
+            made_ND[rows.start : rows.stop] = vectors_ND[rows.start : rows.stop]
+        made_ND.flush()
+        return
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns = {"id": documents.ids, **({"title": documents.titles, "text": documents.texts} if texts else {})}
+    kinds = [*((name, pa.large_string()) for name in columns), ("vector", pa.list_(pa.float32(), dims))]
+    with parquet.ParquetWriter(folder / VECTORS[kind], pa.schema(kinds), compression="zstd") as writer:
+        for rows in blocks:
+            words = [[encodable(str(column[row])) for row in rows] for column in columns.values()]
+            block = np.ascontiguousarray(vectors_ND[rows.start : rows.stop], dtype=np.float32)
+            vectors = pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), dims)
+            writer.write_table(pa.table([*words, vectors], schema=pa.schema(kinds)))
 
 
 class Passages:

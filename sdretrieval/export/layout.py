@@ -18,7 +18,7 @@ from sdretrieval.digests import digest_file, sealed, unsealed
 from sdretrieval.encode.model_files import MODULES
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.errors import DamagedArtifact, RequestError
-from sdretrieval.export.documents import TEXTS
+from sdretrieval.export.documents import TEXTS, VECTORS
 from sdretrieval.files import read_as, read_json, record_of, write_json
 from sdretrieval.formatting import encodable
 from sdretrieval.indexes.lexical import LexicalIndex
@@ -177,7 +177,7 @@ def _counts(name: str, parts: Collection[str] | None) -> bool:
 def part_of(name: str) -> str:
     """Which part of a bundle a file is: one of the names above, a format, or `STUDENT`."""
     first, last = name.split("/")[0], name.split("/")[-1]
-    if last == CARD or first in (INDEX, LEXICAL, PROBABILITY, IDS, TEXTS, CANARIES):
+    if last == CARD or first in (INDEX, LEXICAL, PROBABILITY, IDS, TEXTS, CANARIES, *VECTORS.values()):
         return CARD if last == CARD else first
     if first == "onnx":
         return "onnx-int8" if "quantized" in last else "onnx"

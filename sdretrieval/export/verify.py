@@ -14,10 +14,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sdretrieval.errors import DamagedArtifact, MissingPackageError
+from sdretrieval.chat.client import Trouble
+from sdretrieval.chat.embed import EmbedClient
+from sdretrieval.errors import DamagedArtifact, MissingPackageError, RequestError, WorkError
 from sdretrieval.export.encoders import TextEncoder, open_encoder
 from sdretrieval.export.layout import (
     CANARIES,
+    IDS,
+    INDEX,
     Agreement,
     CanaryTexts,
     Manifest,
@@ -34,6 +38,8 @@ from sdretrieval.ragged import Array
 
 SAME = Agreement(cosine=0.9999, shared=1.0)
 """What float32 formats must reach, on any machine."""
+SERVED = Agreement(cosine=0.999, shared=0.9)
+"""What another server must reach: some compute in 16 bits. A wrong pooling, prompt or length is far below."""
 INT8_SLACK = Agreement(cosine=0.01, shared=0.1)
 """8-bit arithmetic differs between CPUs: how far below what was measured at export it may be."""
 
@@ -89,14 +95,64 @@ def verify_bundle(folder: Path, device: str = "cpu") -> Verification:
     return Verification(str(folder), checks)
 
 
+def verify_server(folder: Path, client: EmbedClient, format: str = "torch") -> Verification:
+    """Does a server give the vectors that were measured, and find what was found? The canary texts of the bundle
+    `folder` are sent to it, as queries and as documents; `format`: what it runs, which says how near it must come.
+
+    Raises RequestError if `folder` is no bundle or lacks the format, DamagedArtifact if what it takes to ask was
+    changed, WorkError if the server cannot be used.
+    """
+    manifest = read_manifest(folder)
+    if format not in manifest.formats:
+        raise RequestError(f"bundle {folder} holds no format {format!r}, it holds {', '.join(manifest.formats)}")
+    _, faults = differences(folder, manifest, {INDEX, IDS, CANARIES})
+    if faults:
+        raise DamagedArtifact(f"{folder} is not as it was exported: {faults}; export the run again")
+    client.prompts = {"query": manifest.prompts.query, "document": manifest.prompts.document}
+    (index, ids), canaries = open_index(folder, manifest, "cpu"), read_canaries(folder, manifest.canaries)
+    with client.session() as session:
+        try:
+            served = Served(
+                canaries.texts,
+                client.vectors(session, canaries.texts.queries, "query"),
+                client.vectors(session, canaries.texts.documents, "document"),
+            )
+        except Trouble as trouble:
+            raise WorkError(
+                f"{client.model.url}: found {trouble.found}; expected /embed or /v1/embeddings to give vectors: does "
+                "the server run, and is this its address?"
+            ) from trouble
+    dims = served.queries_CD.shape[1]
+    if dims != manifest.dims:
+        found = Check("dims", False, f"{dims} from the server, {manifest.dims} in the bundle: another model, or a part")
+        return Verification(client.model.url, [found])
+    least = _least(manifest, format, SERVED)
+    near = agreement(canaries, served, index, ids, exact=False)
+    return Verification(client.model.url, _checks(f"served ({client.shape})", near, least, canaries))
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a server made of the canary texts, as an encoder of these alone."""
+
+    texts: CanaryTexts
+    queries_CD: Array
+    documents_CD: Array
+
+    def queries(self, texts: Sequence[str]) -> Array:
+        """Of the canary queries."""
+        assert texts is self.texts.queries
+        return self.queries_CD
+
+    def documents(self, texts: Sequence[str]) -> Array:
+        """Of the canary documents."""
+        assert texts is self.texts.documents
+        return self.documents_CD
+
+
 def _format(
     folder: Path, manifest: Manifest, format: str, canaries: Canaries, index: VectorIndex, ids: list[str], device: str
 ) -> list[Check]:
-    least, exported = SAME, manifest.agreement.get(format)
-    if format == "onnx-int8" and exported is not None:
-        cosine, shared = exported.cosine - INT8_SLACK.cosine, max(exported.shared - INT8_SLACK.shared, 0.0)
-        least = Agreement(round(cosine, 6), round(shared, 4))
-
     def measure() -> Agreement:
         encoder = open_encoder(folder, manifest, format, device)
         return agreement(canaries, encoder, index, ids, exact=format != "onnx-int8")
@@ -105,16 +161,29 @@ def _format(
     if near is None:
         assert check is not None
         return [check]
+    return _checks(format, near, _least(manifest, format, SAME), canaries)
+
+
+def _least(manifest: Manifest, format: str, otherwise: Agreement) -> Agreement:
+    """How near a format must come."""
+    exported = manifest.agreement.get(format)
+    if format != "onnx-int8" or exported is None:
+        return otherwise
+    cosine, shared = exported.cosine - INT8_SLACK.cosine, max(exported.shared - INT8_SLACK.shared, 0.0)
+    return Agreement(round(cosine, 6), round(shared, 4))
+
+
+def _checks(name: str, near: Agreement, least: Agreement, canaries: Canaries) -> list[Check]:
     hits = len(canaries.texts.queries)
     texts = hits + len(canaries.texts.documents)
     return [
         Check(
-            f"{format}: vectors",
+            f"{name}: vectors",
             near.cosine >= least.cosine,
             f"lowest cosine {near.cosine:.6f} with {CANARIES} over {texts} texts (at least {least.cosine:.4f})",
         ),
         Check(
-            f"{format}: top {TOP}",
+            f"{name}: top {TOP}",
             near.shared >= least.shared,
             f"{near.shared:.1%} of the hits of {hits} queries as exported (at least {least.shared:.0%})",
         ),
@@ -228,7 +297,7 @@ def top_hits(index: VectorIndex, queries_CD: Array, ids: Sequence[str]) -> tuple
 
 
 def agreement(
-    canaries: Canaries, encoder: TextEncoder, index: VectorIndex, ids: Sequence[str], exact: bool
+    canaries: Canaries, encoder: TextEncoder | Served, index: VectorIndex, ids: Sequence[str], exact: bool
 ) -> Agreement:
     """How near `encoder` comes to the canaries; `exact`: a hit must come with its score as well."""
     texts, queries_CD = canaries.texts, encoder.queries(canaries.texts.queries)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from sdretrieval.errors import RequestError
 from sdretrieval.evaluation import run_from_hits
@@ -15,6 +17,7 @@ from sdretrieval.evaluation.fusion import absolute
 from sdretrieval.export.bundle import export_bundle
 from sdretrieval.export.documents import GROUP, IndexedDocuments, Passages
 from sdretrieval.export.searcher import Searcher
+from sdretrieval.export.verify import verify_bundle
 from sdretrieval.indexes.lexical import LexicalIndex
 from sdretrieval.targets.calibrate import mean_spread
 
@@ -72,6 +75,28 @@ def test_modes_that_are_not_there_are_refused(searcher: Searcher, bundle: Path) 
         bare.search("ore", 3, "hybrid")
     with pytest.raises(RequestError, match=r"mode 'sparse': expected dense or lexical or hybrid$"):
         searcher.search("ore", 3, "sparse")  # type: ignore[arg-type]
+
+
+def test_vectors_for_other_stores_are_those_of_the_index(given: dict[str, Any], tmp_path: Path) -> None:
+    export_bundle(tmp_path / "out", **given, vectors=["parquet", "npy"])
+    matrix_ND = np.load(tmp_path / "out" / "vectors.npy")
+    np.testing.assert_array_equal(matrix_ND, given["vectors_ND"])
+    table, documents = parquet.read_table(tmp_path / "out" / "vectors.parquet"), given["documents"]
+    assert table.column_names == ["id", "title", "text", "vector"]
+    assert (
+        table.column("id").to_pylist() == list(documents.ids) == json.loads((tmp_path / "out" / "ids.json").read_text())
+    )
+    assert table.column("text").to_pylist() == list(documents.texts)
+    np.testing.assert_array_equal(np.stack(table.column("vector").to_numpy()), matrix_ND)
+    assert verify_bundle(tmp_path / "out").ok
+    # A search reads neither, so it does not take their digests.
+    (tmp_path / "out" / "vectors.npy").write_bytes(b"")
+    assert Searcher.open(tmp_path / "out", device="cpu").search("ore", 1)
+    assert not verify_bundle(tmp_path / "out").ok
+    export_bundle(tmp_path / "bare", **given, vectors=["parquet"], include_texts=False)
+    assert parquet.read_table(tmp_path / "bare" / "vectors.parquet").column_names == ["id", "vector"]
+    with pytest.raises(RequestError, match="--vectors faiss: expected npy or parquet"):
+        export_bundle(tmp_path / "x", **given, vectors=["faiss"])
 
 
 def test_passages_are_read_in_any_order_by_several_threads(tmp_path: Path) -> None:
