@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sdretrieval.cli.lookup import lengths_of
+from sdretrieval.encode.common_form import write_common_form
 from sdretrieval.encode.student import load_student, save_student
 from sdretrieval.files import write_text
 from tests.cli.conftest import Call, Finished
@@ -166,10 +167,11 @@ def test_a_recipe_that_is_none(recipe: str, message: str, tiny_corpus: Path, cal
 def test_a_base_is_read_as_a_run_reads_it_and_a_saved_student_as_it_was_measured(
     tiny_student: Path, tmp_path: Path
 ) -> None:
-    assert lengths_of(tiny_student) == (128, 64), "its positions, which are fewer than a run's 256, and a run's 64"
+    assert lengths_of(tiny_student) == (128, 128), "its positions, which are fewer than a run's 256"
     save_student(
         load_student(str(tiny_student), max_tokens=40, query_tokens=12, device="cpu").model, tmp_path / "saved"
     )
+    write_common_form(tmp_path / "saved")
     assert lengths_of(tmp_path / "saved") == (40, 12)
     assert lengths_of(tmp_path / "saved", 64, 16) == (64, 16)
 

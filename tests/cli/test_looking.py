@@ -34,6 +34,22 @@ def test_search_before_and_after(finished: Finished, call: Call) -> None:
     assert after["hits"][0]["title"] in table
 
 
+def test_search_by_words_and_by_both(finished: Finished, call: Call) -> None:
+    runs = ("--runs", finished.runs)
+    dense, words, both = (
+        call("search", "tiny", QUERY, "--mode", mode, "-k", 5, *runs, "--json").json()
+        for mode in ("dense", "lexical", "hybrid")
+    )
+    assert [one["mode"] for one in (dense, words, both)] == ["dense", "lexical", "hybrid"]
+    assert {hit["id"] for hit in both["hits"]} & {hit["id"] for hit in words["hits"]}
+    assert words["hits"][0]["probability"] is None and words["best_probability"] is None
+    shown = call("search", "tiny", QUERY, "--hybrid", "-k", 5, *runs)
+    assert f"final student + BM25: {QUERY}" in shown.out
+    assert shown.out.splitlines()[2].split()[3] == both["hits"][0]["id"]
+    assert f"BM25: {QUERY}" in call("search", "tiny", QUERY, "--mode", "lexical", *runs).out
+    assert f"base student + BM25: {QUERY}" in call("search", "tiny", QUERY, "--hybrid", "--base", *runs).out
+
+
 def test_search_says_how_probable_a_hit_is_and_when_no_answer_is_good(finished: Finished, call: Call) -> None:
     where = ["search", "tiny", QUERY, "-k", 3, "--runs", finished.runs]
     every = call(*where, "--json").json()
@@ -70,12 +86,14 @@ def test_bm25_is_only_read_where_the_map_to_probabilities_asks_for_it(
     [
         (["--min-probability", "1.5"], "--min-probability 1.5: expected 0 to 1"),
         (["--min-probability", "nan"], "--min-probability nan: expected 0 to 1"),
-        (["--min-probability", "0.5", "--base"], "probabilities are of the final student; leave out --base"),
+        (["--min-probability", "0.5", "--base"], "probabilities are of the final student's hits; leave out --base"),
+        (["--min-probability", "0.5", "--mode", "lexical"], "final student's hits; leave out --mode lexical"),
+        (["--mode", "sparse"], "--mode sparse: expected dense, lexical, hybrid"),
+        (["--format", "onnx"], "--format onnx: tiny is a run, which holds torch alone; export it, and search that"),
+        (["-k", "0"], "-k 0: expected at least 1"),
     ],
 )
-def test_a_probability_that_cannot_be_asked_for_is_refused(
-    options: list[str], message: str, finished: Finished, call: Call
-) -> None:
+def test_what_cannot_be_asked_for_is_refused(options: list[str], message: str, finished: Finished, call: Call) -> None:
     done = call("search", "tiny", QUERY, *options, "--runs", finished.runs)
     assert done.code == 2 and message in done.err and done.out == ""
 
