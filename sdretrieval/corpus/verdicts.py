@@ -42,6 +42,8 @@ class Mark(NamedTuple):
     query: str
     document: str
     verdict: str
+    brings_query: bool = False
+    """Whether the line holds the query's own text, as those of a search page do: it need not be of the corpus."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def read_marks(path: Path) -> list[Mark]:
             side = SIDES[names.index("")]
             problems.append(f"line {number}: no {side}_digest and no {side}_id; expected one of them")
         elif word != UNMARKED:
-            marks.append(Mark(number, names[0], names[1], word))
+            brings = names[0] == f"digest:{content_digest(str(record.get('query') or '')).hex()}"
+            marks.append(Mark(number, names[0], names[1], word, brings))
     refuse(path, problems)
     return marks
 
@@ -97,7 +100,7 @@ def resolve(
     marks: Iterable[Mark], corpus: Corpus, train_rows: Iterable[int], path: Path, left_out: Dataset | None = None
 ) -> tuple[Verdicts, list[Mark]]:
     """The marks as rows, and those of queries that are not trained on, which say nothing here: some of these were
-    `left_out` of the corpus.
+    `left_out` of the corpus, others were asked on a search page.
 
     A digest means every row with that text. Raises RequestError, with line numbers, for a query or document that is not
     in the corpus, and for a pair that two lines mark differently.
@@ -111,7 +114,8 @@ def resolve(
     verdicts: dict[tuple[int, int], Mark] = {}
     for mark in marks:
         rows_of = {"query": queries.get(mark.query), "document": documents.get(mark.document)}
-        missing = [side for side in SIDES if not rows_of[side] and not (side == "query" and mark.query in elsewhere)]
+        known = mark.brings_query or mark.query in elsewhere
+        missing = [side for side in SIDES if not rows_of[side] and not (side == "query" and known)]
         if missing:
             name = getattr(mark, missing[0])
             problems.append(f"line {mark.line}: no {missing[0]} of this corpus has the {name.replace(':', ' ', 1)}")

@@ -67,13 +67,26 @@ class TextEncoder:
 
     def queries(self, texts: Sequence[str]) -> Array:
         """float32 vectors of queries, shape (N, D)."""
-        plain_ND = self._vectors(texts, self.query_view, self._query_specials, self.engine)
-        return plain_ND if self.half is None else np.concatenate([plain_ND, self.half.queries(texts)], axis=1)
+        return self.encode(texts, True)[0]
 
     def documents(self, texts: Sequence[str]) -> Array:
         """float32 vectors of documents (title and text joined by one space), shape (N, D)."""
-        plain_ND = self._vectors(texts, self.view, self._document_specials, self.document_engine or self.engine)
-        return plain_ND if self.half is None else np.concatenate([plain_ND, self.half.documents(texts)], axis=1)
+        return self.encode(texts, False)[0]
+
+    def encode(self, texts: Sequence[str], are_queries: bool) -> tuple[Array, list[int]]:
+        """float32 vectors (N, D) of texts of one side, and how many tokens were read of each."""
+        view, specials, engine = (
+            (self.query_view, self._query_specials, self.engine)
+            if are_queries
+            else (self.view, self._document_specials, self.document_engine or self.engine)
+        )
+        tokens = tokenize(texts, self.tokenizer)
+        sequences = [view.cut(tokens[n], specials)[0] for n in range(len(texts))]
+        vectors_ND, lengths = engine(sequences, specials), [len(sequence) for sequence in sequences]
+        if self.half is None:
+            return vectors_ND, lengths
+        words_ND = (self.half.queries if are_queries else self.half.documents)(texts)
+        return np.concatenate([vectors_ND, words_ND], axis=1), lengths
 
     @cached_property
     def _query_specials(self) -> Specials:
@@ -82,10 +95,6 @@ class TextEncoder:
     @cached_property
     def _document_specials(self) -> Specials:
         return specials_of(self.document_tokenizer or self.tokenizer, self.prompts.document)
-
-    def _vectors(self, texts: Sequence[str], view: View, specials: Specials, engine: Engine) -> Array:
-        tokens = tokenize(texts, self.tokenizer)
-        return engine([view.cut(tokens[n], specials)[0] for n in range(len(texts))], specials)
 
 
 def torch_encoder(student: Student) -> TextEncoder:

@@ -23,7 +23,7 @@ from sdretrieval.export.layout import (
     open_probabilities,
     read_manifest,
 )
-from sdretrieval.export.text_search import Mode, Passage, SearchHit, TextSearch
+from sdretrieval.export.text_search import Keep, Mode, Passage, SearchHit, TextSearch
 from sdretrieval.ragged import Array
 
 
@@ -63,10 +63,12 @@ class Searcher(TextSearch):
                 lexical=lexical, spread=manifest.spread, folder=folder, manifest=manifest, format=format,
             )  # fmt: skip
 
-    def search(self, query: str, k: int = 10, mode: Mode = "dense", vector_D: Array | None = None) -> list[SearchHit]:
+    def search(
+        self, query: str, k: int = 10, mode: Mode = "dense", vector_D: Array | None = None, keep: Keep | None = None
+    ) -> list[SearchHit]:
         """See `TextSearch`. Raises DamagedArtifact, too, if the bundle is not what it claims."""
         with _of_a_bundle(self.folder):
-            return super().search(query, k, mode, vector_D)
+            return super().search(query, k, mode, vector_D, keep)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, get_args
 
 import numpy as np
@@ -26,6 +27,11 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 DEPTH = 100
 """Of each side's list that hybrid search mixes, as in a run's hybrid rows."""
 
+FILTERED = 10_000
+"""Documents among which a search with a filter looks."""
+
+Keep = Callable[[str], bool]
+"""Document id -> whether it may be found."""
 Passage = Callable[[int], tuple[str, str]]
 """Index row -> (title, text)."""
 
@@ -61,11 +67,14 @@ class TextSearch:
         """How it can search: by vectors alone, if there is no BM25."""
         return MODES if self.lexical is not None else MODES[:1]
 
-    def search(self, query: str, k: int = 10, mode: Mode = "dense", vector_D: Array | None = None) -> list[SearchHit]:
+    def search(
+        self, query: str, k: int = 10, mode: Mode = "dense", vector_D: Array | None = None, keep: Keep | None = None
+    ) -> list[SearchHit]:
         """The best k documents, best first; all, if there are fewer; those that share a word with it, by BM25.
 
         A score is an inner product, BM25's, or in hybrid search both: the inner product over `spread`, plus twice
-        BM25's over the norm of the query's idf. `vector_D`: the query's vector, if it is there already.
+        BM25's over the norm of the query's idf. `vector_D`: the query's vector, if it is there already. `keep`: which
+        ids may be found, among the best `FILTERED`.
         Raises RequestError for an empty query, k below 1, or a mode that is not one of `modes`.
         """
         if not query.strip():
@@ -77,10 +86,10 @@ class TextSearch:
                 f"mode {mode!r}: expected {' or '.join(self.modes)}"
                 + ("; BM25 is not there: the bundle was exported without texts" if mode in MODES else "")
             )
-        query = encodable(query)
+        query, least = encodable(query), FILTERED if keep is not None else 0
         if mode == "lexical":
-            return self._hits(self._words(query, k), {}, k)
-        depth = max(hits_needed(k), DEPTH if mode == "hybrid" else 0)
+            return self._hits(self._words(query, max(k, least)), {}, k, keep)
+        depth = max(hits_needed(k), DEPTH if mode == "hybrid" else 0, least)
         vector_1D = self.encoder.queries([query]) if vector_D is None else np.asarray(vector_D)[None]
         hits = self.index.search(vector_1D, min(depth, len(self.ids)))
         dense, probable = _by_row(hits), {}
@@ -89,20 +98,21 @@ class TextSearch:
                 zip(hits.rows_Qk[0].tolist(), self.probabilities.of([query], hits)[0].tolist(), strict=True)
             )
         if mode == "dense":
-            return self._hits(dense, probable, k)
+            return self._hits(dense, probable, k, keep)
         assert self.lexical is not None
         norm = float(self.lexical.norm([query])[0])
         mixed = absolute(dense, self._words(query, depth), self.spread, norm, depth)
-        return self._hits(dict(sorted(mixed.items(), key=lambda hit: (-hit[1], self.ids[hit[0]]))), probable, k)
+        return self._hits(dict(sorted(mixed.items(), key=lambda hit: (-hit[1], self.ids[hit[0]]))), probable, k, keep)
 
     def _words(self, query: str, k: int) -> dict[int, float]:
         assert self.lexical is not None
         return _by_row(self.lexical.search([query], min(k, len(self.ids))))
 
-    def _hits(self, scores: dict[int, float], probable: dict[int, float], k: int) -> list[SearchHit]:
+    def _hits(self, scores: dict[int, float], probable: dict[int, float], k: int, keep: Keep | None) -> list[SearchHit]:
+        kept = (row for row in scores if keep is None or keep(self.ids[row]))
         return [
-            SearchHit(rank, self.ids[row], score, *self.passage(row), probable.get(row))
-            for rank, (row, score) in enumerate(list(scores.items())[:k], 1)
+            SearchHit(rank, self.ids[row], scores[row], *self.passage(row), probable.get(row))
+            for rank, row in enumerate(islice(kept, k), 1)
         ]
 
 
