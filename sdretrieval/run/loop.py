@@ -11,7 +11,8 @@ from typing import Any
 from sdretrieval.config import Config, CrossEncoderConfig, EmaConfig, born_again, members_of
 from sdretrieval.config.conflicts import by_probe, follows, learns_labels, probes
 from sdretrieval.errors import MissingScores, WorkError
-from sdretrieval.evaluation.gate import MERGE_SHARES
+from sdretrieval.evaluation.gate import ENOUGH, MERGE_SHARES
+from sdretrieval.stages.collection import Collection
 from sdretrieval.stages.corpus import collect, generates, require_for_control
 from sdretrieval.stages.encode import Vectors, encode_query_removed, encode_student
 from sdretrieval.stages.evaluate import (
@@ -314,14 +315,17 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
     decision = judge(base, weights, f"{number}", old_dev, system.runs["dev"], new, followed(f"{number}", new_vectors))
     outcome: Decision = "accepted" if decision["accepted"] else "rejected" if decision["decided"] else "undecided"
     kept = new if decision["accepted"] else student
-    for share in MERGE_SHARES if outcome == "rejected" else ():
+    # A student that labels have drawn far from the base often does better half way back. If people judged dev, it can
+    # tell, and the mixtures' part of its looks is there for that.
+    shares = MERGE_SHARES[: 1 if outcome == "accepted" and judged_dev(collection) else 0]
+    for share in MERGE_SHARES if outcome == "rejected" else shares:
         merged = merge(run, f"{number}/merge:{share}", student, new, share)
         merged_vectors = encode(base, f"{number}m{share}/encode", merged)
         merged_index = index_vectors(run, collection, f"{number}m{share}/index", merged_vectors)
         dev = measure_split(run, collection, f"{number}m{share}", "dev", merged_vectors, merged_index)
         speaks = followed(f"{number}m{share}", merged_vectors)
         tried = judge(base, weights, f"{number}m{share}", old_dev, dev, merged, speaks, mixture=True)
-        if tried["accepted"]:
+        if tried["accepted"] and (outcome == "rejected" or tried["difference"] > decision["difference"]):
             kept, outcome, decision = merged, "merged", {**tried, "share": share, "unmerged": decision}
             break
     reason = decision["reason"]
@@ -423,22 +427,36 @@ def measure_control(results: Results, control: str) -> System:
 
     rates = cfg.evaluate.hard_label_rates if control == "hard_labels" else ()
     if rates:
-        students = {rate: trained(f"{rate:g}:", rate) for rate in rates}
-        best = best_on_dev(base, students, control)
-        student, text = students[best], f"{text}; learning rate {best:g}, the best of {len(rates)} on dev"
+        by_rate = {f"{control}@{rate:g}": trained(f"{rate:g}:", rate) for rate in rates}
+        best = best_on_dev(base, by_rate)
+        student, text = (
+            by_rate[best],
+            f"{text}; learning rate {best[len(control) + 1 :]}, the best of {len(rates)} on dev",
+        )
     else:
         student = trained("")
+    if judged_dev(base.collection):  # what generations may do, their baseline may, too
+        share = MERGE_SHARES[0]
+        mixed = f"{control}m{share}"
+        both = {control: student, mixed: merge(run, f"{control}/merge:{share}", run.base, student, share)}
+        if best_on_dev(base, both) == mixed:
+            student, text = both[mixed], f"{text}; mixed with the base ({share:.0%}), as dev chose"
     return measure_student(run, base.collection, control, control, text, encode(base, f"{control}/encode", student))
 
 
-def best_on_dev(base: Base, students: Mapping[float, Weights], name: str) -> float:
-    """The learning rate whose student is best on dev; the first one in a dry run that cannot know."""
+def judged_dev(collection: Collection) -> bool:
+    """Whether people judged enough dev queries: synthetic ones cannot tell between two students that are both
+    accepted."""
+    return not collection.notes["estimate"] and len(collection.rows_of("dev")) >= ENOUGH
+
+
+def best_on_dev(base: Base, students: Mapping[str, Weights]) -> str:
+    """The name of the student that is best on dev; the first one in a dry run that cannot know."""
     run, measure, found = base.run, base.run.config.gate.measure, {}
-    for rate, student in students.items():
-        prefix = f"{name}@{rate:g}"
-        vectors = encode(base, f"{prefix}/encode", student)
-        index = index_vectors(run, base.collection, f"{prefix}/index", vectors)
-        dev = measure_split(run, base.collection, prefix, "dev", vectors, index)
+    for name, student in students.items():
+        vectors = encode(base, f"{name}/encode", student)
+        index = index_vectors(run, base.collection, f"{name}/index", vectors)
+        dev = measure_split(run, base.collection, name, "dev", vectors, index)
         values = run.runner.result(dev, "measured.json", {"per_query": {measure: {"": 0.0}}})["per_query"][measure]
-        found[rate] = sum(values.values()) / len(values)
+        found[name] = sum(values.values()) / len(values)
     return max(found, key=found.__getitem__)
