@@ -11,8 +11,7 @@ from typing import Any
 from sdretrieval.config import Config, CrossEncoderConfig, EmaConfig, born_again, members_of
 from sdretrieval.config.conflicts import by_probe, follows, learns_labels, probes
 from sdretrieval.errors import MissingScores, WorkError
-from sdretrieval.evaluation.gate import ENOUGH, MERGE_SHARES
-from sdretrieval.stages.collection import Collection
+from sdretrieval.evaluation.gate import MERGE_SHARES
 from sdretrieval.stages.corpus import collect, generates, require_for_control
 from sdretrieval.stages.encode import Vectors, encode_query_removed, encode_student
 from sdretrieval.stages.evaluate import (
@@ -317,7 +316,7 @@ def generation(results: Results, number: int, student: Weights, objective: Objec
     kept = new if decision["accepted"] else student
     # A student that labels have drawn far from the base often does better half way back. If people judged dev, it can
     # tell, and the mixtures' part of its looks is there for that.
-    shares = MERGE_SHARES[: 1 if outcome == "accepted" and judged_dev(collection) else 0]
+    shares = MERGE_SHARES[: 1 if outcome == "accepted" and judged_dev(base) else 0]
     for share in MERGE_SHARES if outcome == "rejected" else shares:
         merged = merge(run, f"{number}/merge:{share}", student, new, share)
         merged_vectors = encode(base, f"{number}m{share}/encode", merged)
@@ -435,7 +434,7 @@ def measure_control(results: Results, control: str) -> System:
         )
     else:
         student = trained("")
-    if judged_dev(base.collection):  # what generations may do, their baseline may, too
+    if judged_dev(base):  # what generations may do, their baseline may, too
         share = MERGE_SHARES[0]
         mixed = f"{control}m{share}"
         both = {control: student, mixed: merge(run, f"{control}/merge:{share}", run.base, student, share)}
@@ -444,10 +443,11 @@ def measure_control(results: Results, control: str) -> System:
     return measure_student(run, base.collection, control, control, text, encode(base, f"{control}/encode", student))
 
 
-def judged_dev(collection: Collection) -> bool:
-    """Whether people judged enough dev queries: synthetic ones cannot tell between two students that are both
-    accepted."""
-    return not collection.notes["estimate"] and len(collection.rows_of("dev")) >= ENOUGH
+def judged_dev(base: Base) -> bool:
+    """Whether people judged the dev queries: synthetic ones cannot tell between two students that are both accepted.
+    As the config asks, in a dry run that cannot know."""
+    asked = {"estimate": not base.run.config.corpus.labels}
+    return not base.run.runner.result(base.collection.made, "notes.json", asked)["estimate"]
 
 
 def best_on_dev(base: Base, students: Mapping[str, Weights]) -> str:
