@@ -18,7 +18,22 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from sdretrieval.cli import compare, corpus, doubts, evaluate, export, gc, plan, probe, run, score, search, serve, show
+from sdretrieval.cli import (
+    compare,
+    corpus,
+    doubts,
+    evaluate,
+    export,
+    gc,
+    init,
+    plan,
+    probe,
+    run,
+    score,
+    search,
+    serve,
+    show,
+)
 from sdretrieval.cli.limits import limit_met
 from sdretrieval.cli.logs import quiet_libraries, said_once, start_logging
 from sdretrieval.cli.output import replace_what_cannot_be_shown
@@ -41,7 +56,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    run.run_command, plan.plan_command, probe.probe_command, score.score_command, evaluate.evaluate_command,
+    run.run_command, init.init_command, plan.plan_command, probe.probe_command, score.score_command,
+    evaluate.evaluate_command,
     search.search_command, show.show_command, compare.compare_command, show.report_command,
     doubts.doubts_command, export.export_command, export.verify_command, serve.serve_command, gc.gc_command,
 ):  # fmt: skip

@@ -33,7 +33,7 @@ def plan_command(
     from sdretrieval.planner import CANNOT_FORECAST
     from sdretrieval.run.api import forecast_config, plan_config
 
-    budget = _budget(budget_minutes, max_memory)
+    budget = budget_of(budget_minutes, max_memory)
     fitted: Fitted | None = None
     with stdout_kept_clean():
         request: dict[str, Any] = {"overrides": settings or (), "runs": runs}
@@ -66,14 +66,15 @@ def plan_command(
         say("", shlex.join(["sdretrieval", "run", str(config), *options, *folder]))
 
 
-def _budget(minutes: float | None, memory: str | None) -> Budget | None:
+def budget_of(minutes: float | None, memory: str | None, option: str = "--budget-minutes") -> Budget | None:
+    """What a run may take; None if it may take anything. Raises RequestError for what is no number of minutes."""
     from sdretrieval.indexes.settings import memory_size
     from sdretrieval.planner import Budget
 
     if minutes is None and memory is None:
         return None
     if minutes is not None and not 0 < minutes < float("inf"):
-        raise RequestError(f"--budget-minutes is {minutes:g}; expected a number of minutes above 0")
+        raise RequestError(f"{option} is {minutes:g}; expected a number of minutes above 0")
     seconds = None if minutes is None else 60 * minutes
     return Budget(seconds, None if memory is None else memory_size(memory, "--max-memory"))
 

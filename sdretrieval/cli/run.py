@@ -1,18 +1,34 @@
-"""`run`: a config, stage by stage, to its report."""
+"""`run`: a config, or a corpus for which one is chosen, stage by stage, to its report."""
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from sdretrieval.cli.options import ConfigFile, Json, Runs, Settings
+from sdretrieval.cli.init import Preset, check_presets, config_for
+from sdretrieval.cli.options import Json, Runs, Settings
 from sdretrieval.cli.output import print_json, print_measures, say, stdout_kept_clean
+
+logger = logging.getLogger("sdretrieval")
 
 
 def run_command(
-    config: ConfigFile,
+    config: Annotated[
+        str,
+        typer.Argument(
+            metavar="CONFIG_OR_CORPUS",
+            help="a run's YAML; or a corpus (a folder of documents, a BEIR folder, a table, beir:NAME, hf:NAME), for "
+            "which RUNS/NAME/config.yaml is written first, a reason beside each choice",
+        ),
+    ],
     settings: Settings = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="change settings until the run is predicted to take no longer")
+    ] = None,
+    preset: Preset = None,
     until: Annotated[
         str | None, typer.Option(metavar="GENERATION/STAGE", help="stop after this stage, such as 1/mine")
     ] = None,
@@ -22,11 +38,17 @@ def run_command(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a config to its report; stages that earlier runs finished are not made again."""
+    """Run a config, or a corpus, to its report; stages that earlier runs finished are not made again."""
     from sdretrieval.run.api import run_config
 
     with stdout_kept_clean():
-        result = run_config(config, overrides=settings or (), runs=runs, until=until, worker=worker)
+        file, overrides = Path(config), settings or []
+        if is_config(config):
+            check_presets(preset, config)
+        else:
+            file = config_for(config, preset or (), overrides, runs)
+        overrides = [*overrides, *(fitted_to(file, overrides, minutes, runs) if minutes is not None else ())]
+        result = run_config(file, overrides=overrides, runs=runs, until=until, worker=worker)
     if result is None:
         print_json({"stopped_after": until}) if as_json else say(f"Stopped after {until}, as asked.")
     elif as_json:
@@ -35,6 +57,28 @@ def run_command(
         print_results_table(result.report, result.details["table"])
         say("", result.details["headline"], *(f"* {note}" for note in result.details["notes"]), "")
         say(f"report:  {result.folder / 'report.html'}", f"student: {result.folder / 'student'}")
+
+
+def is_config(given: str) -> bool:
+    """Whether this names a config: a YAML file, there or not, or a file that is no table."""
+    from sdretrieval.corpus.read.tables.files import format_of
+
+    path = Path(given)
+    return path.suffix.lower() in (".yaml", ".yml") or (path.is_file() and format_of(path) is None)
+
+
+def fitted_to(file: Path, overrides: list[str], minutes: float, runs: Path | None) -> list[str]:
+    """Overrides with which the run is predicted to take at most so long. Raises RequestError if no change does."""
+    from sdretrieval.cli.plan import budget_of
+    from sdretrieval.run.api import forecast_config
+
+    fitted = forecast_config(file, overrides=overrides, runs=runs, budget=budget_of(minutes, None, "--minutes"))
+    for one in fitted.given_up:
+        logger.info(
+            "to fit %g minutes: %s is %s instead of %s: %s", minutes, one.setting, one.now, one.before, one.meaning
+        )
+    logger.info("predicted: %s", fitted.forecast.summary())
+    return list(fitted.overrides)
 
 
 def print_results_table(report: dict[str, Any], rows: list[dict[str, Any]]) -> None:

@@ -49,6 +49,15 @@ def parse_config(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> Conf
     return _parse(data, overrides, "config")
 
 
+def with_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of a config's data with `--set` texts applied. Raises ConfigError for one that cannot be."""
+    changed = _plain(data)
+    for override in overrides:
+        if problem := _apply(changed, override):
+            raise ConfigError(f"--set {_short(override)}: {problem}")
+    return dict(changed)
+
+
 def read_index_section(given: str) -> IndexConfig:
     """A recipe alone: a YAML file such as `indexes/pq16.yaml`, or its text, such as `{kind: PQ16, rescore: 4}`.
 

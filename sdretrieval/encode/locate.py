@@ -35,15 +35,15 @@ HUB_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model", "README.md")
 """What is downloaded of a hub repository; these patterns reach into folders."""
 
 
-def locate_model(name: str) -> Path:
+def locate_model(name: str, *, download: bool = True) -> Path:
     """Folder of the model `name`.
 
     Looked for as a local folder, under `SDRETRIEVAL_MODELS`, in the hub's cache, in an installed package, on the hub:
-    this last, and only if `HF_HUB_OFFLINE` is not set. Raises ModelError naming every place tried, or saying why the
-    name cannot be that of a folder.
+    this last, and only if `HF_HUB_OFFLINE` is not set and it may be downloaded. Raises ModelError naming every place
+    tried, or saying why the name cannot be that of a folder.
     """
     try:
-        return _located(name)
+        return _located(name, download)
     except (OSError, ValueError, RuntimeError) as problem:  # too long, no such user, a folder that may not be opened
         reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)[:200]
         raise ModelError(
@@ -52,7 +52,7 @@ def locate_model(name: str) -> Path:
         ) from problem
 
 
-def _located(name: str) -> Path:
+def _located(name: str, download: bool) -> Path:
     tried = []
     for place, find in (("local folder", _local), ("hub cache", _cached), ("installed package", _packaged)):
         folder = find(name)
@@ -61,6 +61,8 @@ def _located(name: str) -> Path:
         tried.append(place)
     if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
         raise ModelError(_not_found(name, [*tried, "the hub itself was not asked: HF_HUB_OFFLINE is set"]))
+    if not download:
+        raise ModelError(_not_found(name, tried))
     return _download(name, tried)
 
 

@@ -20,7 +20,7 @@ from sdretrieval.config.conflicts import blind_to_order
 from sdretrieval.encode.batches import usual_batch_tokens
 from sdretrieval.encode.views import View
 from sdretrieval.errors import ModelError, RequestError, WorkError
-from sdretrieval.files import read_json, write_text
+from sdretrieval.files import read_json
 from sdretrieval.formatting import quantity
 from sdretrieval.planner import (
     CANNOT_FORECAST,
@@ -41,7 +41,7 @@ from sdretrieval.planner import (
 from sdretrieval.run.loop import begin, loop, probe_base
 from sdretrieval.run.preflight import check_request, check_settings, check_student, refuse_all, settings_checks
 from sdretrieval.run.prices import prices_of, with_prices
-from sdretrieval.run.write import RunResult, finish_run
+from sdretrieval.run.write import RunResult, finish_run, write_config
 from sdretrieval.stages.corpus import collect
 from sdretrieval.stages.precision import number_format
 from sdretrieval.stages.run import Run
@@ -111,7 +111,7 @@ def open_run(
         folder.mkdir(parents=True, exist_ok=True)
         ledger = Ledger(folder / ("ledger.jsonl" if not worker else "worker.jsonl"))
         if not worker:
-            write_text(folder / "config.yaml", dump_config(config))
+            write_config(folder, dump_config(config), config)
         run = Run(config, Runner(store, ledger, until=until, before=ledger_by_address(ledger)))
         yield run
         run.runner.say_reused()

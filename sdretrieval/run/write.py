@@ -11,9 +11,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sdretrieval.config import dump_config
+from sdretrieval.config import Config, dump_config, load_config
 from sdretrieval.encode.common_form import write_common_form
 from sdretrieval.encode.student import save_student
+from sdretrieval.errors import ConfigError
 from sdretrieval.evaluation import encoded_ids, read_trec, write_trec
 from sdretrieval.files import read_json, write_json, write_text
 from sdretrieval.report import build_details, build_report, figures_of
@@ -24,6 +25,9 @@ from sdretrieval.stages.results import Final, Results, Smaller
 from sdretrieval.store.run_folder import DIGESTS, PROBABILITY, REPORT, read_forecast, replace_folder, write_report
 
 logger = logging.getLogger("sdretrieval")
+
+INIT = "# Made by `sdretrieval init"
+"""How a config begins that holds a reason beside each choice."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ def finish_run(results: Results) -> RunResult:
     run, final = results.run, results.final
     assert final is not None, "finish_run comes after loop"
     folder = run.folder
-    write_text(folder / "config.yaml", _config_text(results))
+    write_config(folder, _config_text(results), run.config)
     figures = figures_of(results)
     report = build_report(results, figures, read_forecast(folder))
     details = build_details(results, figures, report, _probe(results))
@@ -78,6 +82,17 @@ def _probe(results: Results) -> dict[str, Any] | None:
     if results.probe is None:
         return None
     return with_prices(read_json(results.probe.path / "probe.json"), prices_of(results.run))
+
+
+def write_config(folder: Path, text: str, config: Config) -> None:
+    """Write config.yaml, but over one with reasons, as `init` writes it, only if it is of another config."""
+    file = folder / "config.yaml"
+    try:
+        kept = file.read_text(encoding="utf8").startswith(INIT) and load_config(file) == config
+    except (OSError, ValueError, ConfigError):
+        kept = False
+    if not kept:
+        write_text(file, text)
 
 
 def _config_text(results: Results) -> str:
