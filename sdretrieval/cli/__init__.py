@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -24,7 +27,7 @@ from sdretrieval.cli.logs import quiet_libraries, said_once, start_logging
 from sdretrieval.cli.output import replace_what_cannot_be_shown
 from sdretrieval.errors import SdretrievalError
 from sdretrieval.formatting import printable
-from sdretrieval.progress import want_interrupt
+from sdretrieval.progress import run_progress, want_interrupt
 
 INTERRUPTED = 128 + signal.SIGINT
 REFUSED = (
@@ -76,6 +79,7 @@ def _signals_kept() -> Iterator[list[int]]:
     Yields the numbers of those that came.
     """
     want_interrupt(False)
+    run_progress.restart()
     signals: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield signals
@@ -119,8 +123,24 @@ def _called(arguments: Sequence[str] | None, signals: Sequence[int]) -> int:
         return _failed(f"{message} (see {command} --help)", 2) if message else 2  # help was printed
     if code == INTERRUPTED:
         by = signals[-1] if signals else signal.SIGINT
-        return _failed("interrupted; finished stages are in the store; run again to continue", 128 + by)
+        kept = "Finished stages are in the store. " if run_progress.stage else ""
+        where = f"interrupted{run_progress.stopped_at()}"
+        return _failed(f"{where}.\n{kept}To go on, type:\n  {_typed(arguments)}", 128 + by)
     return code if isinstance(code, int) else 0
+
+
+def _typed(arguments: Sequence[str] | None) -> str:
+    """The command as its user can type it again."""
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        python = shutil.which("python")
+        same = python is not None and Path(python).resolve() == Path(sys.executable).resolve()
+        words = ["python" if same else sys.executable, "-m", "sdretrieval"]
+    else:
+        words = [program.name if shutil.which(program.name) == str(program) else str(program)]
+    if arguments is not None:  # called from Python
+        words = ["sdretrieval"]
+    return shlex.join([*words, *(sys.argv[1:] if arguments is None else arguments)])
 
 
 def _failed(message: str, code: int) -> int:

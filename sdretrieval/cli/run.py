@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sdretrieval.cli.live import live_table
 from sdretrieval.cli.options import ConfigFile, Json, Runs, Settings
 from sdretrieval.cli.output import print_json, print_measures, say, stdout_kept_clean
 
@@ -25,7 +26,7 @@ def run_command(
     """Run a config to its report; stages that earlier runs finished are not made again."""
     from sdretrieval.run.api import run_config
 
-    with stdout_kept_clean():
+    with stdout_kept_clean(), live_table():
         result = run_config(config, overrides=settings or (), runs=runs, until=until, worker=worker)
     if result is None:
         print_json({"stopped_after": until}) if as_json else say(f"Stopped after {until}, as asked.")
