@@ -21,6 +21,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+import sdretrieval
 from sdretrieval.cli import compare, corpus, doubts, evaluate, export, gc, plan, probe, run, score, search, show
 from sdretrieval.cli.limits import limit_met
 from sdretrieval.cli.logs import quiet_libraries, said_once, start_logging
@@ -39,7 +40,6 @@ app = typer.Typer(
     name="sdretrieval",
     help="Self-distillation for retrieval: a small bi-encoder that searches your corpus better, without buying labels.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -52,10 +52,19 @@ for command in (
 app.add_typer(corpus.app, name="corpus")
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"sdretrieval {sdretrieval.__version__}\n")
+        raise typer.Exit
+
+
 @app.callback()
 def everywhere(
     verbose: Annotated[
         bool, typer.Option("--verbose", help="also show what the libraries log, and when each stage begins")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="print the version and exit")
     ] = False,
 ) -> None:
     """Self-distillation for retrieval: a small bi-encoder that searches your corpus better, without buying labels."""
