@@ -288,6 +288,9 @@ class TrainConfig(Section):
     batch_tokens: int | None = cost(
         "most tokens of a batch held at once, each encoded twice; null holds them all", None, ge=1, le=MOST_TEXTS
     )
+    report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = cost(
+        "who gets each training's figures, update by update, beside the run's report", (), strict=False
+    )
     save_every: int | None = cost("updates between two checkpoints; null chooses", None, ge=1, le=MOST_TEXTS)
 
     def epochs_of(self, generation: int) -> float:

@@ -49,6 +49,7 @@ from sdretrieval.stages.guard import guard_split
 from sdretrieval.stages.run import chat_model, prompts_of, student_from, whole_dims
 from sdretrieval.store import Store
 from sdretrieval.store.runner import Planned
+from sdretrieval.training.tracking import require_trackers
 from sdretrieval.units import Address
 
 logger = logging.getLogger("sdretrieval")
@@ -122,6 +123,7 @@ def settings_checks(config: Config) -> list[Callable[[], object]]:
         lambda: check_examples(config),
         lambda: check_machine(config),
         lambda: check_language(config),
+        lambda: require_trackers(config.train.report_to),
     ]
 
 
