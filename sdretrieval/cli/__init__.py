@@ -22,7 +22,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import sdretrieval
-from sdretrieval.cli import compare, corpus, doubts, evaluate, export, gc, plan, probe, run, score, search, show
+from sdretrieval.cli import compare, corpus, doubts, evaluate, export, gc, plan, probe, push, run, score, search, show
 from sdretrieval.cli.limits import limit_met
 from sdretrieval.cli.logs import quiet_libraries, said_once, start_logging
 from sdretrieval.cli.output import replace_what_cannot_be_shown
@@ -46,7 +46,8 @@ app = typer.Typer(
 for command in (
     run.run_command, plan.plan_command, probe.probe_command, score.score_command, evaluate.evaluate_command,
     search.search_command, show.show_command, compare.compare_command, show.report_command,
-    doubts.doubts_command, export.export_command, export.verify_command, gc.gc_command,
+    doubts.doubts_command, export.export_command, export.verify_command, push.push_command,
+    gc.gc_command,
 ):  # fmt: skip
     app.command(command.__name__.removesuffix("_command").replace("_", "-"))(command)
 app.add_typer(corpus.app, name="corpus")
