@@ -2,8 +2,9 @@
 
     python -m pipelines.own_documents FOLDER ["a question" ...]
 
-FOLDER holds .txt, .md, .rst, .html or .pdf files. What comes of it is `sdretrieval run configs/own-documents.yaml --set
-corpus.source=FOLDER`: a report, and a student that `sdretrieval search` and `export` take.
+FOLDER holds .txt, .md, .rst, .html, .pdf, .docx or .pptx files. What comes of it is `sdretrieval run
+configs/own-documents.yaml --set corpus.source=FOLDER`: a report, and a student that `sdretrieval search` and `export`
+take.
 """
 
 from __future__ import annotations

@@ -54,6 +54,14 @@ def readable_seconds(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def rough_seconds(seconds: float) -> str:
+    """40 s, 6 min, 2 h 05 min: of a time that nobody knows to the second."""
+    minutes = round(seconds / 60)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def quantity(count: int, noun: str) -> str:
     """`1 dev query`, `12,800 candidates`: a count and its noun, which is given in the plural."""
     return f"{count:,} {singular(noun) if count == 1 else noun}"

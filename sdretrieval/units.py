@@ -132,3 +132,13 @@ def stage_line(address: str, counts: Mapping[str, Any], seconds: float, why: str
     """A stage that was made: `1/mine   800 queries, 12,800 candidates   4.2 s`. `why`: why it was made again."""
     what = stage_counts(address, counts) + (f" ({why})" if why else "")
     return f"{address:<28} {what:<54} {readable_seconds(seconds):>8}"
+
+
+def dev_figure(address: str, counts: Mapping[str, Any]) -> dict[str, str]:
+    """What a student's figure on dev says while the next one trains: `{"dev nDCG@10": "0.5120 (1/evaluate:dev)"}`;
+    empty of any other stage."""
+    whose = Address.of(address)
+    if (whose.stage, whose.part) != ("evaluate", "dev"):
+        return {}
+    first = next((name for name in counts if name != "queries"), None)  # the first of the config's measures
+    return {} if first is None else {f"dev {first}": f"{counts[first]:.4f} ({address})"}

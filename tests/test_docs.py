@@ -157,8 +157,11 @@ def problems_of(words: Sequence[str], whole: bool) -> Iterator[str]:
 def _problems_of_cli(words: Sequence[str], whole: bool) -> Iterator[str]:
     command = CLI
     rest, name = list(words), "sdretrieval"
+    own = {option for parameter in CLI.params for option in parameter.opts}  # --version and the like
     while hasattr(command, "commands") and rest and rest != ["--help"]:
         name = rest.pop(0)
+        if command is CLI and name in own:
+            continue
         if name not in command.commands:
             yield f"there is no command {name}; there are {', '.join(command.commands)}"
             return

@@ -7,8 +7,8 @@ import logging
 import pytest
 
 from sdretrieval import progress
-from sdretrieval.progress import Progress, track
-from sdretrieval.units import stage_line
+from sdretrieval.progress import Progress, RunProgress, run_progress, track
+from sdretrieval.units import dev_figure, stage_line
 
 
 @pytest.fixture
@@ -58,8 +58,64 @@ def test_without_a_total_there_is_no_estimate(clock: list[float], lines: pytest.
     assert lines.messages == ["read: 7 lines, 31 s"]
 
 
+def test_figures_of_the_work_stand_in_its_line(clock: list[float], lines: pytest.LogCaptureFixture) -> None:
+    with Progress("train", 60, "updates") as shown:
+        shown.figures.update({"loss": "0.21", "learning rate": "5e-05"})
+        clock[0] = 30.0
+        shown.advance(20)
+    assert lines.messages == ["train: 20 of 60 updates, 30 s, about 60 s left, loss 0.21, learning rate 5e-05"]
+
+
+def test_a_run_says_its_place_and_what_is_left_of_it(clock: list[float]) -> None:
+    run = RunProgress()
+    assert (run.line(), run.stopped_at()) == ("", "")
+    run.expect(["0/corpus", "1/encode", "1/train", "2/encode"])
+    run.begin("1/encode")
+    assert (run.line(), run.stopped_at()) == ("stage 2 of 4", " in 1/encode (stage 2 of 4)")
+    run.expect(run.addresses, {"1/encode": 60.0, "1/train": 300.0, "2/encode": 60.0})
+    clock[0] = 50.0
+    assert run.line() == "stage 2 of 4, about 6 min left"  # 10 s of this one, 360 s of the others
+    clock[0] = 100.0
+    assert run.seconds_left() == 360.0  # longer than predicted: nobody knows how much longer
+    run.begin("1/train")
+    run.works.append(Progress("train", 100, "updates"))
+    clock[0] = 200.0
+    run.works[0].done = 10
+    assert run.line() == "stage 3 of 4, about 16 min left"  # by its pace of 10 s an update, not as predicted
+    assert run.stopped_at() == " in 1/train (stage 3 of 4) at 10 of 100 updates"
+    run.begin("1/merge:0.5")  # nobody could know that the gate would refuse
+    assert (run.line(), run.stopped_at()) == ("stage 3 of 4, about 1 min left", " in 1/merge:0.5")
+
+
+def test_what_an_interrupt_ended_is_remembered_and_other_work_is_not() -> None:
+    run_progress.restart()
+    with Progress("read", 3, "files"):
+        pass
+    with pytest.raises(ValueError, match="broken"), Progress("read", 3, "files"):
+        raise ValueError("broken")
+    assert run_progress.work is None
+    with pytest.raises(KeyboardInterrupt), Progress("encode", 100, "windows") as shown:
+        _advance_and_stop(shown)
+    assert run_progress.stopped_at() == " at 40 of 100 windows"
+    run_progress.restart()
+    assert run_progress.work is None
+
+
+def _advance_and_stop(shown: Progress) -> None:
+    shown.advance(40)
+    raise KeyboardInterrupt
+
+
+def test_the_dev_figure_is_a_students_first_measure() -> None:
+    counts = {"queries": 20, "nDCG@10": 0.51234, "Recall@100": 0.9}
+    assert dev_figure("2/evaluate:dev", counts) == {"dev nDCG@10": "0.5123 (2/evaluate:dev)"}
+    for other in ("2/evaluate:test", "0/evaluate:bm25:dev", "2/encode"):
+        assert dev_figure(other, counts) == {}
+
+
 def test_a_bar_that_is_resumed_stands_where_the_earlier_run_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     with Progress("encode", 100, "windows") as shown:
         shown.resume(40)
         shown.advance(10)

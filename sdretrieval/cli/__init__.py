@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+import sdretrieval
 from sdretrieval.cli import (
     compare,
     corpus,
@@ -28,6 +32,7 @@ from sdretrieval.cli import (
     init,
     plan,
     probe,
+    push,
     run,
     score,
     search,
@@ -39,7 +44,7 @@ from sdretrieval.cli.logs import quiet_libraries, said_once, start_logging
 from sdretrieval.cli.output import replace_what_cannot_be_shown
 from sdretrieval.errors import SdretrievalError
 from sdretrieval.formatting import printable
-from sdretrieval.progress import want_interrupt
+from sdretrieval.progress import run_progress, want_interrupt
 
 INTERRUPTED = 128 + signal.SIGINT
 REFUSED = (
@@ -51,7 +56,6 @@ app = typer.Typer(
     name="sdretrieval",
     help="Self-distillation for retrieval: a small bi-encoder that searches your corpus better, without buying labels.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -59,16 +63,26 @@ for command in (
     run.run_command, init.init_command, plan.plan_command, probe.probe_command, score.score_command,
     evaluate.evaluate_command,
     search.search_command, show.show_command, compare.compare_command, show.report_command,
-    doubts.doubts_command, export.export_command, export.verify_command, serve.serve_command, gc.gc_command,
+    doubts.doubts_command, export.export_command, export.verify_command, serve.serve_command, push.push_command,
+    gc.gc_command,
 ):  # fmt: skip
     app.command(command.__name__.removesuffix("_command").replace("_", "-"))(command)
 app.add_typer(corpus.app, name="corpus")
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"sdretrieval {sdretrieval.__version__}\n")
+        raise typer.Exit
 
 
 @app.callback()
 def everywhere(
     verbose: Annotated[
         bool, typer.Option("--verbose", help="also show what the libraries log, and when each stage begins")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="print the version and exit")
     ] = False,
 ) -> None:
     """Self-distillation for retrieval: a small bi-encoder that searches your corpus better, without buying labels."""
@@ -92,6 +106,7 @@ def _signals_kept() -> Iterator[list[int]]:
     Yields the numbers of those that came.
     """
     want_interrupt(False)
+    run_progress.restart()
     signals: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield signals
@@ -135,8 +150,24 @@ def _called(arguments: Sequence[str] | None, signals: Sequence[int]) -> int:
         return _failed(f"{message} (see {command} --help)", 2) if message else 2  # help was printed
     if code == INTERRUPTED:
         by = signals[-1] if signals else signal.SIGINT
-        return _failed("interrupted; finished stages are in the store; run again to continue", 128 + by)
+        kept = "Finished stages are in the store. " if run_progress.stage else ""
+        where = f"interrupted{run_progress.stopped_at()}"
+        return _failed(f"{where}.\n{kept}To go on, type:\n  {_typed(arguments)}", 128 + by)
     return code if isinstance(code, int) else 0
+
+
+def _typed(arguments: Sequence[str] | None) -> str:
+    """The command as its user can type it again."""
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        python = shutil.which("python")
+        same = python is not None and Path(python).resolve() == Path(sys.executable).resolve()
+        words = ["python" if same else sys.executable, "-m", "sdretrieval"]
+    else:
+        words = [program.name if shutil.which(program.name) == str(program) else str(program)]
+    if arguments is not None:  # called from Python
+        words = ["sdretrieval"]
+    return shlex.join([*words, *(sys.argv[1:] if arguments is None else arguments)])
 
 
 def _failed(message: str, code: int) -> int:

@@ -26,7 +26,7 @@ Source = Annotated[
     typer.Argument(
         metavar="SRC",
         help="a BEIR folder, beir:NAME, a table (.jsonl, .csv, .tsv, also .gz and .zst; .parquet), a saved dataset, "
-        "hf:NAME[:config[:split]], a folder of .txt, .md, .rst, .html or .pdf files, or python-stdlib",
+        "hf:NAME[:config[:split]], a folder of .txt, .md, .rst, .html, .pdf, .docx or .pptx files, or python-stdlib",
     ),
 ]
 Target = Annotated[Path, typer.Argument(metavar="DIR", help="the folder to write; it must be empty or not exist yet")]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sdretrieval.cli.live import live_table
 from sdretrieval.cli.lookup import config_or_run
 from sdretrieval.cli.options import ConfigOrRun, Json, Runs, Settings
 from sdretrieval.cli.output import check_writable, excerpt, print_json, print_table, say, stdout_kept_clean
@@ -65,7 +66,7 @@ def doubts_command(
     check_writable("--html", html)
     if tsv is not None:
         check_to_mark(tsv)
-    with stdout_kept_clean():
+    with stdout_kept_clean(), live_table():
         record = doubts_of(
             what, of=of, overrides=settings or (), runs=runs, rule=rule, margin=margin, percent=percent, limit=count
         )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sdretrieval.cli.live import live_table
 from sdretrieval.cli.lookup import FoundModel, find_model, load_found
 from sdretrieval.cli.options import Runs
 from sdretrieval.cli.output import check_writable, print_json, print_measures, say, stdout_kept_clean
@@ -72,7 +73,7 @@ def evaluate_command(
     check_writable("--json", json_file if json_file != "-" else None)
     # `--measures nDCG@10,MRR@10` is understood as well as the option given twice.
     names = [name.strip() for given in measures or () for name in given.split(",") if name.strip()]
-    with stdout_kept_clean():
+    with stdout_kept_clean(), live_table():
         record = evaluate_models(
             model, corpus, against=against or (), split=split, measures=names or MEASURES, max_tokens=max_tokens,
             query_tokens=query_tokens, index=read_index_section(index) if index else None, runs=runs,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sdretrieval.cli.card import published
 from sdretrieval.cli.lookup import DEV_POOL, Serving
 from sdretrieval.cli.options import Json, RunName, Runs
 from sdretrieval.cli.output import print_json, print_table, say, stdout_kept_clean
@@ -185,4 +186,5 @@ def card_facts(serving: Serving, corpus: Corpus, student: str = FINAL) -> CardFa
         teachers=[TeacherFact(m.name, m.asymmetry, weight) for m, weight in zip(members, weights, strict=True)],
         report=read_report(serving.run),
         system=student,
+        published=published(config, Path(serving.record["base"]), corpus),
     )

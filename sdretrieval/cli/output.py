@@ -48,21 +48,69 @@ def say(*lines: str) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[str] = ()) -> None:
-    """A table whose columns named in `right` are aligned to the right."""
+    """A table whose columns named in `right` are aligned to the right. If it is wider than the terminal, headers go on
+    a second line, then columns move closer, and only then do texts break."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    aligned = set(right)
-    for column in columns:
-        table.add_column(printable(column), justify="right" if column in aligned else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(printable, row))
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False, width=WIDTH_OFF_A_TERMINAL)
+    heads, cells = [printable(column) for column in columns], [[printable(cell) for cell in row] for row in rows]
+    gap, widths = _fitting(heads, cells, [column in set(right) for column in columns], console.width)
+    # The box has a blank between columns, the rest of the gap is padding.
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, gap - gap // 2 - 1, 0, gap // 2))
+    for column, head, width in zip(columns, heads, widths, strict=True):
+        table.add_column(head, justify="right" if column in set(right) else "left", overflow="fold", width=width)
+    for row in cells:
+        table.add_row(*row)
     console.print(table)
+
+
+def _fitting(
+    heads: Sequence[str], cells: Sequence[Sequence[str]], numbers: Sequence[bool], width: int
+) -> tuple[int, list[int | None]]:
+    """Blanks between columns, and the width of each, None for what the library takes: a table too wide for words.
+
+    `numbers`: columns whose cells never break.
+    """
+    from rich.cells import cell_len
+
+    def longest(texts: Iterable[str]) -> int:
+        return max(map(cell_len, texts), default=0)
+
+    columns = list(zip(*cells, strict=True)) or [()] * len(heads)
+    head_words = [longest(head.split()) for head in heads]
+    on_one_line = [longest([head, *column]) for head, column in zip(heads, columns, strict=True)]
+    wide = [max(word, longest(column)) for word, column in zip(head_words, columns, strict=True)]
+    for gap, widths in ((3, on_one_line), (3, wide), (2, wide), (1, wide)):
+        if sum(widths) + gap * (len(heads) - 1) <= width:
+            return gap, list(widths)
+    cell_words = [longest(word for cell in column for word in cell.split()) for column in columns]
+    least = [
+        whole if number else max(in_head, in_cells)
+        for whole, number, in_head, in_cells in zip(wide, numbers, head_words, cell_words, strict=True)
+    ]
+    for gap in (2, 1):
+        spare = width - gap * (len(heads) - 1) - sum(least)
+        if spare >= 0:
+            return gap, list(_shared(least, wide, spare))
+    return 2, [None] * len(heads)
+
+
+def _shared(least: Sequence[int], most: Sequence[int], spare: int) -> list[int]:
+    """Widths between `least` and `most` with `spare` more than `least`, which go where texts take most lines."""
+    widths = list(least)
+    wanting = [place for place in range(len(widths)) if widths[place] < most[place]]
+    for _ in range(spare):
+        if not wanting:
+            break
+        place = max(wanting, key=lambda place: most[place] / max(widths[place], 1))
+        widths[place] += 1
+        if widths[place] == most[place]:
+            wanting.remove(place)
+    return widths
 
 
 def print_measures(

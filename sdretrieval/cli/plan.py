@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sdretrieval.cli.live import live_table
 from sdretrieval.cli.options import ConfigFile, Json, Runs, Settings
 from sdretrieval.cli.output import print_json, print_table, say, stdout_kept_clean
 from sdretrieval.errors import RequestError
@@ -35,7 +36,7 @@ def plan_command(
 
     budget = budget_of(budget_minutes, max_memory)
     fitted: Fitted | None = None
-    with stdout_kept_clean():
+    with stdout_kept_clean(), live_table():
         request: dict[str, Any] = {"overrides": settings or (), "runs": runs}
         if budget is not None:  # it may change the config, of which the plan then is
             fitted = forecast_config(config, **request, budget=budget, again=again)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sdretrieval.cli.live import live_table
 from sdretrieval.cli.options import ConfigFile, Json, Runs, Settings
 from sdretrieval.cli.output import print_json, print_table, say, stdout_kept_clean
 
@@ -29,7 +30,7 @@ def probe_command(
     from sdretrieval.run.api import probe_config
     from sdretrieval.stages.probe import with_holm
 
-    with stdout_kept_clean():
+    with stdout_kept_clean(), live_table():
         record = probe_config(config, overrides=settings or (), runs=runs, own_teachers=own_teachers)
     record["rows"] = with_holm(record["rows"])
     record["advice"] = advice(record)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sdretrieval.cli.init import Preset, check_presets, config_for
+from sdretrieval.cli.live import live_table
 from sdretrieval.cli.options import Json, Runs, Settings
 from sdretrieval.cli.output import print_json, print_measures, say, stdout_kept_clean
 
@@ -41,7 +42,7 @@ def run_command(
     """Run a config, or a corpus, to its report; stages that earlier runs finished are not made again."""
     from sdretrieval.run.api import run_config
 
-    with stdout_kept_clean():
+    with stdout_kept_clean(), live_table():
         file, overrides = Path(config), settings or []
         if is_config(config):
             check_presets(preset, config)

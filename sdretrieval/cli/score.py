@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sdretrieval.cli.live import live_table
 from sdretrieval.cli.lookup import config_or_run
 from sdretrieval.cli.options import ConfigOrRun, Json, Runs, Settings
 from sdretrieval.cli.output import print_json, say, stdout_kept_clean
@@ -51,7 +52,7 @@ def score_command(
         raise RequestError(
             "--teacher-row goes with --pairs: the scores of that row are of dev and test, not for training"
         )
-    with stdout_kept_clean():
+    with stdout_kept_clean(), live_table():
         if pairs is not None:
             record = pairs_to_score(
                 target, pairs, generation=generation, teacher_row=teacher_row, overrides=settings or (), runs=runs

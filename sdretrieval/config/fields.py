@@ -33,7 +33,7 @@ def identity(description: str, default: Any = ..., *, expects: str | None = None
 
 
 def cost(description: str, default: Any = ..., *, expects: str | None = None, **limits: Any) -> Any:
-    """Declare a field that changes only speed, memory or safety, and so never invalidates an artifact."""
+    """Declare a field that changes only speed, memory, safety or what is told of a run: it invalidates no artifact."""
     return _field("cost", description, default, expects, limits)
 
 

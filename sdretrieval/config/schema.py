@@ -133,6 +133,10 @@ class StudentConfig(Section):
     encode_precision: Literal["auto", "float32", "bfloat16"] = identity(
         "number format in which texts are encoded; auto: the faster one here, decided once a store", "float32"
     )
+    license: str | None = cost(
+        "the student's licence for its model card, as the hub names it; null takes that of the base model's card", None,
+        pattern=r"^[a-z0-9][a-z0-9.+-]{0,63}$", expects="a licence as the hub names it, such as apache-2.0 or mit",
+    )  # fmt: skip
     device: Device = cost("where the student encodes and trains", "auto")
     batch_tokens: int | None = cost(
         "most tokens in a batch of encoding, padding included; null chooses", None, ge=1, le=MOST_TEXTS
@@ -286,6 +290,9 @@ class TrainConfig(Section):
     )
     batch_tokens: int | None = cost(
         "most tokens of a batch held at once, each encoded twice; null holds them all", None, ge=1, le=MOST_TEXTS
+    )
+    report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = cost(
+        "who gets each training's figures, update by update, beside the run's report", (), strict=False
     )
     save_every: int | None = cost("updates between two checkpoints; null chooses", None, ge=1, le=MOST_TEXTS)
 

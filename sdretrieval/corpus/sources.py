@@ -41,7 +41,7 @@ STDLIB = "python-stdlib"
 BEIR = "beir"
 UNDERSTOOD = (
     "a BEIR folder, beir:NAME (e.g. beir:scifact), a table of documents (.jsonl, .csv, .tsv, .parquet), a folder "
-    f"saved by datasets, hf:NAME, a folder of .txt, .md, .rst, .html or .pdf files, or {STDLIB}"
+    f"saved by datasets, hf:NAME, a folder of .txt, .md, .rst, .html, .pdf, .docx or .pptx files, or {STDLIB}"
 )
 PASSAGE_BYTES = 1000
 """Of a passage of 160 words; many are shorter."""

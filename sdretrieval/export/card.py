@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sdretrieval.encode.prompts import Prompts
+from sdretrieval.export.card_metadata import HUB_ID, Published, front_matter
 from sdretrieval.export.layout import Agreement
 from sdretrieval.formatting import quantity, seeds_text
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 PROVEN = 0.05
 
 
@@ -38,6 +38,7 @@ class CardFacts:
     report: Mapping[str, Any] | None = None
     system: str = "final"
     """What the report calls this student."""
+    published: Published = field(default_factory=Published)
 
     def lineage(self) -> dict[str, Any]:
         """What bundle.json keeps of it."""
@@ -75,7 +76,7 @@ class Served:
 def model_card(facts: CardFacts, served: Served) -> str:
     """Markdown with YAML front matter, to lie beside the model."""
     parts = [
-        _front_matter(facts),
+        front_matter(facts.name, facts.base_model, facts.report, facts.system, facts.published),
         f"# {facts.name}\n\n{_summary(facts)}",
         _usage(served),
         _mteb(facts, served),
@@ -85,20 +86,6 @@ def model_card(facts: CardFacts, served: Served) -> str:
         _limits(facts, served),
     ]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
-
-
-def _front_matter(facts: CardFacts) -> str:
-    import yaml
-
-    head: dict[str, Any] = {
-        "library_name": "sentence-transformers",
-        "pipeline_tag": "sentence-similarity",
-        "tags": ["sentence-transformers", "feature-extraction", "retrieval", "self-distillation"],
-    }
-    # A local folder means nothing on another machine, and a hub refuses it.
-    if HUB_ID.fullmatch(facts.base_model):
-        head["base_model"] = facts.base_model
-    return f"---\n{yaml.safe_dump(head, sort_keys=False).strip()}\n---"
 
 
 def _summary(facts: CardFacts) -> str:

@@ -81,9 +81,16 @@ class Forecast:
     asked: dict[str, list[tuple[str, ServedModel, Cost]]] = field(default_factory=dict)
 
     @property
+    def seconds_of(self) -> dict[str, float]:
+        """By stage address; what is not predicted counts for what it took when it was last made, else for nothing."""
+        return {
+            address: one.took or 0.0 if one.seconds is None else one.seconds for address, one in self.stages.items()
+        }
+
+    @property
     def seconds(self) -> float:
-        """All stages together; what is not predicted counts for what it took when it was last made."""
-        return sum(one.took or 0.0 if one.seconds is None else one.seconds for one in self.stages.values())
+        """All stages together."""
+        return sum(self.seconds_of.values())
 
     @property
     def peak_bytes(self) -> int:

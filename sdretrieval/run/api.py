@@ -38,6 +38,7 @@ from sdretrieval.planner import (
     worth_measuring,
     write_forecast,
 )
+from sdretrieval.progress import run_progress
 from sdretrieval.run.loop import begin, loop, probe_base
 from sdretrieval.run.preflight import check_request, check_settings, check_student, refuse_all, settings_checks
 from sdretrieval.run.prices import prices_of, with_prices
@@ -105,7 +106,9 @@ def open_run(
     What was made by an earlier run is not made again. Raises what `run_config` raises.
     """
     store = Store(runs_folder(runs) / "store")
-    check_request(config, store, until, worker, dry_run)
+    planned = check_request(config, store, until, worker, dry_run)
+    run_progress.restart()
+    run_progress.expect([one.address for one in planned])
     with store.lock(f"run {config.name}", exclusive=not worker):
         folder = runs_folder(runs) / config.name
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +130,9 @@ def open_stages(
     Raises what `run_config` raises.
     """
     store = Store(runs_folder(runs) / "store")
-    check_request(config, store, None, False, lambda *args, **how: dry_run(*args, stages=stages, **how))
+    planned = check_request(config, store, None, False, lambda *args, **how: dry_run(*args, stages=stages, **how))
+    run_progress.restart()
+    run_progress.expect([one.address for one in planned])
     with store.lock(f"{what} {config.name}"):
         folder = runs_folder(runs) / config.name
         folder.mkdir(parents=True, exist_ok=True)
@@ -158,6 +163,7 @@ def tune_and_forecast(run: Run, until: str | None) -> None:
     config, collection = run.config, collect(run)
     if not worth_measuring(len(collection.corpus.documents)):
         return
+    run_progress.begin("forecast")
     for task in ("encode", "train"):  # what auto means here, before the threads change
         number_format(run, task)
     try:
@@ -166,6 +172,7 @@ def tune_and_forecast(run: Run, until: str | None) -> None:
         load = workload_of(config, student, _made(planned, run.store))
         run.batch_tokens = _tuned(config, load, calibration)
         now = forecast(config, planned, load, calibration, run.batch_tokens)
+        run_progress.expect([one.address for one in planned], now.seconds_of)
         if now.stages:
             logger.info("%s to make: %s", quantity(len(now.stages), "stages"), now.summary())
         write_forecast(run.folder / FORECAST, now)

@@ -49,6 +49,7 @@ from sdretrieval.stages.guard import guard_split
 from sdretrieval.stages.run import chat_model, prompts_of, student_from, whole_dims
 from sdretrieval.store import Store
 from sdretrieval.store.runner import Planned
+from sdretrieval.training.tracking import require_trackers
 from sdretrieval.units import Address
 
 logger = logging.getLogger("sdretrieval")
@@ -75,8 +76,8 @@ ON_DEMAND = {
 }
 
 
-def check_request(config: Config, store: Store, until: str | None, worker: bool, dry_run: DryRun) -> None:
-    """Everything that can be refused before long work; what can be known at once is said at once."""
+def check_request(config: Config, store: Store, until: str | None, worker: bool, dry_run: DryRun) -> list[Planned]:
+    """Everything that can be refused before long work; what can be known at once is said at once. Returns the plan."""
     refuse_all([*settings_checks(config), lambda: _check_stop(until, worker, config)])
     say_settings(config)
     planned = dry_run(config, store, until)
@@ -85,6 +86,7 @@ def check_request(config: Config, store: Store, until: str | None, worker: bool,
         check_stage_exists(until, possible, config.generations, [f"@{seed}" for seed in config.seeds[1:]])
     store.root.mkdir(parents=True, exist_ok=True)
     check_room(config, store, planned, check_student(config))
+    return planned
 
 
 def check_settings(config: Config) -> None:
@@ -121,6 +123,7 @@ def settings_checks(config: Config) -> list[Callable[[], object]]:
         lambda: check_examples(config),
         lambda: check_machine(config),
         lambda: check_language(config),
+        lambda: require_trackers(config.train.report_to),
     ]
 
 

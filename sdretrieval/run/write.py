@@ -17,6 +17,7 @@ from sdretrieval.encode.student import save_student
 from sdretrieval.errors import ConfigError
 from sdretrieval.evaluation import encoded_ids, read_trec, write_trec
 from sdretrieval.files import read_json, write_json, write_text
+from sdretrieval.progress import run_progress
 from sdretrieval.report import build_details, build_report, figures_of
 from sdretrieval.report.page import render
 from sdretrieval.run.prices import prices_of, with_prices
@@ -43,6 +44,7 @@ def finish_run(results: Results) -> RunResult:
     """Write the student, runs and report of a run that was measured to its end into its folder."""
     run, final = results.run, results.final
     assert final is not None, "finish_run comes after loop"
+    run_progress.begin("report")
     folder = run.folder
     write_config(folder, _config_text(results), run.config)
     figures = figures_of(results)

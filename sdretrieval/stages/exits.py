@@ -154,6 +154,9 @@ def run_fitting(
     )
     settings = replace(settings, save_every=max(1, updates_of(len(batches), settings) // 5))
     loss = SameVectors(model, cfg.student_temperature, distance=distance)
-    trained = train(model, batches, loss, settings, work.folder, description=f"{name}: fit")
+    trained = train(
+        model, batches, loss, settings, work.folder, description=f"{name}: fit",
+        tracking=base.run.tracking(f"{name}/fit"),
+    )  # fmt: skip
     shutil.rmtree(work.folder / "average")
     work.counts.update(trained.counts)

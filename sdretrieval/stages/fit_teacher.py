@@ -27,6 +27,7 @@ from sdretrieval.stages.run import Run
 from sdretrieval.store import Work
 from sdretrieval.store.runner import Artifact
 from sdretrieval.training.speed import frozen_names
+from sdretrieval.training.tracking import Tracking
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -73,7 +74,7 @@ def fit_teacher(
             model, collection.corpus, lists, fitting, epochs=cfg.epochs, learning_rate=cfg.learning_rate,
             candidates=cfg.candidates, max_tokens=member.max_tokens, windows=member.view.windows,
             stride=member.view.stride, precision=precision, seed=run.config.seed,
-            description=f"fit {member.model}, {half} half",
+            description=f"fit {member.model}, {half} half", tracking=run.tracking(f"0/fit:teacher{position}:{half}"),
         )  # fmt: skip
         (fitting / "metrics.jsonl").replace(folder / f"{half}.jsonl")
         (fitting / "student").replace(folder / half)
@@ -124,7 +125,7 @@ def in_second_half(collection: Collection, query_rows_Q: Array, seed: int) -> Ar
 def fit_model(
     model: CrossEncoder, corpus: Corpus, lists: Candidates, folder: Path, *, epochs: float, learning_rate: float,
     candidates: int, max_tokens: int, windows: Literal["first", "all"] = "first", stride: int | None = None,
-    precision: Precision, seed: int, description: str = "fit",
+    precision: Precision, seed: int, description: str = "fit", tracking: Tracking | None = None,
 ) -> None:  # fmt: skip
     """`model` fitted to `lists`: `student/` and `metrics.jsonl` in `folder`, checkpoints until then."""
     from sdretrieval.teachers.pair_windows import PairWindows
@@ -141,7 +142,7 @@ def fit_model(
         gradient_accumulation=BATCHES_PER_UPDATE, freeze=lower_half(model), precision=precision, seed=seed,
     )  # fmt: skip
     settings = replace(settings, save_every=max(1, updates_of(len(lists), settings) // CHECKPOINTS))
-    train(model, batches, PositiveFirst(model), settings, folder, description=description)
+    train(model, batches, PositiveFirst(model), settings, folder, description=description, tracking=tracking)
 
 
 def lower_half(model: CrossEncoder) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ def pretrain(run: Run, collection: Collection, tokens: Tokens) -> Weights:
         loss = SameDocument(model, train_cfg.student_temperature)
         trained = train(
             model, batches, loss, settings, work.folder, description="pretrain",
-            expected=run.expected.get("pretrained/train"),
+            expected=run.expected.get("pretrained/train"), tracking=run.tracking("pretrained/train"),
         )  # fmt: skip
         counts = trained.counts
         work.counts.update(documents=len(rows_N), documents_seen=counts.pop("queries"), **counts)

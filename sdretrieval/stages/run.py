@@ -14,6 +14,7 @@ from sdretrieval.encode.student import Student, load_student
 from sdretrieval.indexes.lexical_half import with_half
 from sdretrieval.store import Store
 from sdretrieval.store.runner import Runner
+from sdretrieval.training.tracking import Tracking
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,12 @@ class Run:
         self.runner.say_reused()  # from here on the other runner counts
         runner = replace(self.runner, mark=f"@{self.config.seeds[repetition]}")
         return replace(self, runner=runner, repetition=repetition)
+
+    def tracking(self, address: str) -> Tracking | None:
+        """Who else gets the figures of the training `address`."""
+        to = self.config.train.report_to
+        name, folder = f"{address}{self.runner.mark}", self.folder / "tensorboard"
+        return Tracking(to, self.config.name, name, folder) if to else None
 
     @property
     def store(self) -> Store:

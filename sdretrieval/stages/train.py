@@ -92,6 +92,7 @@ def train(
             use_labels=config.corpus.labels or inputs.as_many_updates_as is not None,
             precision=precision,
             expected=run.expected.get(address),
+            tracking=run.tracking(address),
         )
         build_student(work, data)
 
@@ -149,7 +150,7 @@ def build_student(work: Work, data: TrainingData) -> None:
     collator = _collator(work, data, student)
     trained = run_trainer(
         model, collator, loss, _settings(data), work.folder,
-        live=ema, description=f"train ({data.objective})", expected=data.expected,
+        live=ema, description=f"train ({data.objective})", expected=data.expected, tracking=data.tracking,
     )  # fmt: skip
     if model is not student.model:
         save_with_encoder(student.model, work.folder / "average", work.folder / "student")

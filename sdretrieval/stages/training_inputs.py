@@ -19,6 +19,7 @@ from sdretrieval.store.runner import Artifact
 from sdretrieval.targets.build import Targets
 from sdretrieval.teachers.ensemble import TeacherScores
 from sdretrieval.teachers.protocols import Teacher
+from sdretrieval.training.tracking import Tracking
 
 Objective = Literal["teacher", "shuffled", "hard"]
 """What is followed: the teacher's targets, the shuffled control, or hard labels alone."""
@@ -77,3 +78,5 @@ class TrainingData:
     precision: Precision
     expected: float | None = None
     """Seconds of an update, as trials of this machine say."""
+    tracking: Tracking | None = None
+    """Who else gets the figures."""

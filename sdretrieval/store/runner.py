@@ -14,9 +14,9 @@ from typing import Any
 from sdretrieval.errors import DamagedArtifact
 from sdretrieval.files import read_json
 from sdretrieval.formatting import quantity
-from sdretrieval.progress import check_interrupt
+from sdretrieval.progress import check_interrupt, run_progress
 from sdretrieval.store import Ledger, Store, Work, key_of
-from sdretrieval.units import Address, stage_line
+from sdretrieval.units import Address, dev_figure, stage_line
 
 logger = logging.getLogger("sdretrieval")
 
@@ -135,6 +135,7 @@ class Runner:
         resumable: bool,
     ) -> None:
         check_interrupt()
+        run_progress.begin(address)
         why = self._why(address, key, describe, resumable)
         if not self.store.path_of(key).exists():
             if all(record["cached"] for record in self.records):
@@ -153,6 +154,7 @@ class Runner:
             "identity": describe["identity"],
             "inputs": describe["inputs"],
         }
+        run_progress.figures.update(dev_figure(address, made.counts))
         self.ledger.append(record)
         self.records.append(record)
         if not made.cached:

@@ -14,6 +14,7 @@ from sdretrieval.progress import Progress
 from sdretrieval.training.batches import Collator, count_updates, visiting_order
 from sdretrieval.training.lora import add_lora, merge_lora
 from sdretrieval.training.speed import dropout_at, freeze, quick_attention
+from sdretrieval.training.tracking import Tracking, tracked
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder, SentenceTransformer
@@ -68,10 +69,11 @@ def train(
     live: LiveEma | None = None,
     description: str = "train",
     expected: float | None = None,
+    tracking: Tracking | None = None,
 ) -> Trained:
     """Train `model` in place; continue from the newest whole checkpoint under `folder`, to the same result.
 
-    `expected`: seconds of an update on this machine, see `Pace`.
+    `expected`: seconds of an update on this machine, see `Pace`. `tracking`: who else gets the figures.
     Raises NumericError naming step and batch if the loss is not finite.
     """
     from transformers.trainer_callback import PrinterCallback
@@ -88,7 +90,8 @@ def train(
     updates = updates_of(len(batches), settings)
     _give_lora(model, live, settings)
     learning = freeze(model, settings.freeze)
-    trainer = _trainer(model, batches, loss, settings, folder, updates)  # from here on the model is on its device
+    # From here on the model is on its device.
+    trainer = _trainer(model, batches, loss, settings, folder, updates, tracking)
     if live is not None:
         live.to(model.device)
     average = WeightAverage(model, decay_of(settings.half_life, updates))
@@ -105,7 +108,8 @@ def train(
             logger.info("training continues from %s", checkpoint.name)
             averaging.restore(checkpoint)
             shutil.copy2(checkpoint / metrics.name, metrics)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with tracked(trainer, tracking):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         done = int(trainer.state.global_step)
     # Back to plain float32: mixed precision wraps the model's forward.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
@@ -148,7 +152,7 @@ def processes() -> int:
 
 def _trainer(
     model: SentenceTransformer | CrossEncoder, batches: Batches, loss: Loss, settings: TrainSettings, folder: Path,
-    updates: int,
+    updates: int, tracking: Tracking | None,
 ) -> DistillationTrainer:  # fmt: skip
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainingArguments
@@ -170,7 +174,7 @@ def _trainer(
         save_steps=settings.save_every or updates,
         save_total_limit=2,
         logging_steps=1,
-        report_to="none",
+        **({"report_to": "none"} if tracking is None else tracking.arguments()),
         disable_tqdm=True,
         seed=settings.seed,
         batch_sampler=in_order,

@@ -108,6 +108,9 @@ class MetricsCallback(TrainerCallback):
                 "train.learning_rate (of pretraining pretrain.learning_rate), or train in float32. Checkpoints up to "
                 "here are kept"
             )
+        self._progress.figures.update(loss=f"{logs['loss']:.4g}")
+        if "learning_rate" in logs:
+            self._progress.figures["learning rate"] = f"{logs['learning_rate']:.2g}"
         if state.is_world_process_zero:
             append_metrics(self._path, {"step": state.global_step, **record})
 

@@ -31,7 +31,7 @@ def copied(place: Place) -> Path:
 def no_beir_folder(place: Place) -> str:
     folder = place.folder / "papers"
     folder.mkdir()
-    (folder / "one.docx").write_text("a text")
+    (folder / "one.odt").write_text("a text")
     return f"corpus.source={folder}"
 
 
@@ -108,7 +108,7 @@ BAD_RUNS: dict[str, tuple[str | Callable[[Place], str], str]] = {
     "folder without a model": (empty_model_folder, "no modules.json or config.json in it (found nothing)"),
     "missing corpus": ("corpus.source=/nowhere/at-all", "There is no corpus at /nowhere/at-all"),
     "misspelt corpus": ("corpus.source=scifcat", "there is no such folder or file. Did you mean beir:scifact?"),
-    "no BEIR folder": (no_beir_folder, "papers is no BEIR folder: corpus.jsonl missing; it holds 'one.docx'"),
+    "no BEIR folder": (no_beir_folder, "papers is no BEIR folder: corpus.jsonl missing; it holds 'one.odt'"),
     "broken line": (broken_line, "corpus.jsonl:5: broken line (Unterminated string"),
     "broken query": (broken_query, "queries.jsonl:3: broken line (Expecting ',' delimiter"),
     "broken judgement": (broken_judgement, "test.tsv:2: the score is 'yes', expected a whole number"),

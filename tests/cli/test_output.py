@@ -40,6 +40,33 @@ def test_json_escapes_what_would_steer_and_reads_back_the_same(capsys: pytest.Ca
     assert not set("\x1b\x07\x9b\u202e\U000e0041") & set(said) and "文" in said
 
 
+def test_a_table_of_100_columns_breaks_no_word_and_no_number(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sdretrieval.cli import output
+
+    monkeypatch.setattr(output, "WIDTH_OFF_A_TERMINAL", 100)
+    measures = ["dev nDCG@10", "dev Recall@100", "test nDCG@10", "test Recall@100"]
+    tested = {"difference": 0.169, "interval95": [0.057, 0.299], "p": 0.0001, "verdict": "gain"}
+    output.print_measures(["system"], measures, [(["teacher@student_0"], [0.25, 0.8, 0.3125, 0.9583], tested)])
+    shown = capsys.readouterr().out.splitlines()
+    assert max(map(len, shown)) <= 100
+    assert " ".join(shown[-1].split()) == (
+        "teacher@student_0 0.250 0.800 0.312 0.958 +0.169 +0.057 to +0.299 < 0.001 gain"
+    )
+    heads = ["system", *measures, "difference", "95 % interval", "p (Holm)", "verdict"]
+    assert set("\n".join(shown[:2]).split()) == set(" ".join(heads).split())
+
+    row = ["1/evaluate:hybrid:dev", "an earlier stage has changed " * 5, "3 min 20 s"]
+    print_table(["stage", "why", "took"], [row], right=["took"])
+    wrapped = capsys.readouterr().out
+    assert "1/evaluate:hybrid:dev" in wrapped and "3 min 20 s" in wrapped and max(map(len, wrapped.splitlines())) <= 100
+    assert wrapped.split().count("earlier") == 5
+
+    print_table(["id"], [["x" * 250]])  # a word that no terminal holds
+    assert "".join(capsys.readouterr().out.split()).count("x") == 250
+
+
 class Terminal(io.TextIOWrapper):
     """An output that takes ASCII only, as `PYTHONIOENCODING=ascii` makes it."""
 

@@ -190,10 +190,10 @@ def test_a_run_that_never_meets_until_writes_no_report(
 
 def test_a_plan_refuses_a_folder_that_a_run_refuses(config: Path, tmp_path: Path, call: Call) -> None:
     (tmp_path / "papers").mkdir()
-    (tmp_path / "papers" / "one.docx").write_text("a text")
+    (tmp_path / "papers" / "one.odt").write_text("a text")
     done = call("plan", config, "--runs", tmp_path, "--set", f"corpus.source={tmp_path / 'papers'}")
     assert (done.code, done.out) == (2, "")
-    assert "papers is no BEIR folder: corpus.jsonl missing; it holds 'one.docx'" in done.err
+    assert "papers is no BEIR folder: corpus.jsonl missing; it holds 'one.odt'" in done.err
 
 
 def test_lists_too_short_to_learn_from(config: Path, tmp_path: Path, tiny_corpus: Path, call: Call) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -172,7 +173,10 @@ def test_a_run_that_is_interrupted_says_so_and_goes_on(config: Path, tmp_path: P
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert out == ""
-    assert err.splitlines()[-1] == "error: interrupted; finished stages are in the store; run again to continue"
+    where, to_go_on, again = err.splitlines()[-3:]
+    assert re.fullmatch(r"error: interrupted in 1/train \(stage 19 of 31\) at \d+ of 60 updates\.", where)
+    assert to_go_on == "Finished stages are in the store. To go on, type:"
+    assert shlex.split(again)[1:] == command[1:]
     plan = {stage["stage"]: stage["cached"] for stage in call("plan", config, "--runs", tmp_path, "--json").json()}
     assert plan["0/corpus"]
     assert not plan["final/encode"]
@@ -195,7 +199,11 @@ def test_an_interrupt_that_a_library_swallows_ends_the_run_all_the_same(
     monkeypatch.setattr(corpus, "build_corpus", swallowing)
     done = call("run", config, "--runs", tmp_path)
     assert done.code == code
-    assert done.err.splitlines()[-1] == "error: interrupted; finished stages are in the store; run again to continue"
+    assert done.err.splitlines()[-3:] == [
+        "error: interrupted in 0/corpus (stage 1 of 31).",
+        "Finished stages are in the store. To go on, type:",
+        f"  sdretrieval run {config} --runs {tmp_path}",
+    ]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     monkeypatch.undo()
     assert call("run", config, "--runs", tmp_path, "--until", "0/corpus").code == 0

@@ -180,7 +180,7 @@ CHANGES = {
     "evaluate.split": "dev", "targets.temperature": "0.5", "student.prompts.query": "q",
     "student.prompts.document": "d", "corpus.verdicts": "marks.tsv",
     "corpus.example_queries": "queries.txt", "corpus.generate.overlap": "0.5", "train.margin_scale": "0.1",
-    "smaller.0.model": "another", **OTHER,
+    "smaller.0.model": "another", "student.license": "mit", "train.report_to": "[wandb]", **OTHER,
 }  # fmt: skip
 
 

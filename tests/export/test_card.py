@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub import ModelCard, ModelCardData
 
 from sdretrieval.encode.prompts import Prompts
 from sdretrieval.export.card import Served, model_card
+from sdretrieval.export.card_metadata import License, Published
 from sdretrieval.export.layout import Agreement
 from tests.export.conftest import FACTS
 from tests.export.reports import REPORT
@@ -134,3 +136,43 @@ results = mteb.evaluate(model, """
 
 def test_the_card_lies_beside_the_model(bundle: Path) -> None:
     assert 'SentenceTransformer(".")' in (bundle / "README.md").read_text()
+
+
+def parsed(card: str) -> ModelCardData:
+    """As huggingface_hub reads it; it raises for a model index that is none."""
+    data = ModelCard(card).data
+    assert isinstance(data, ModelCardData)
+    return data
+
+
+def test_the_hubs_own_reader_finds_the_figures_and_those_before_training() -> None:
+    known = Published(License("apache-2.0"), "en", "acme/manuals")
+    data = parsed(model_card(replace(FACTS, published=known), SERVED))
+    assert (data.language, data.license, data.datasets) == ("en", "apache-2.0", ["acme/manuals"])
+    assert data.base_model == "sentence-transformers/all-MiniLM-L6-v2"
+    assert data.model_name == "tiny run" and data.eval_results is not None
+    first, second = data.eval_results
+    assert (first.task_type, first.dataset_type, first.dataset_name, first.dataset_split) == (
+        "retrieval", "acme/manuals", "tiny", "test",
+    )  # fmt: skip
+    assert (first.metric_type, first.metric_name, first.metric_value) == ("ndcg_at_10", "nDCG@10", 0.53)
+    assert first.metric_args == {"before_training": 0.21, "queries": 24}
+    assert (second.metric_type, second.metric_value) == ("recall_at_100", 0.95)
+
+
+def test_what_is_not_known_is_not_in_the_metadata() -> None:
+    for facts in (FACTS, replace(FACTS, report=None)):
+        head = front(model_card(facts, SERVED))
+        assert not {"license", "license_name", "license_link", "language", "datasets"} & set(head)
+    assert "model-index" not in head and "model_name" not in head
+    named = Published(License("other", "acme", "https://acme.example/licence"))
+    assert parsed(model_card(replace(FACTS, published=named), SERVED)).license_name == "acme"
+
+
+def test_an_estimate_of_several_seeds_is_one_in_the_metadata_too() -> None:
+    report = REPORT | {"split_is_synthetic": True, "seeds": [13, 14], "corpus": 'a: "b"\n- c #'}
+    results = parsed(model_card(replace(FACTS, report=report), SERVED)).eval_results
+    assert results is not None
+    assert results[0].dataset_name == 'a: "b" - c # (estimate: its queries were made from documents)'
+    assert results[0].dataset_type == "unknown"
+    assert results[0].metric_args == {"before_training": 0.21, "queries": 24, "average_over_seeds": [13, 14]}

@@ -26,7 +26,7 @@ class Trouble(Enum):
     REPEATED_PAIR = "pairs judged on an earlier line: the last judgement counts"
     NOWHERE = "judgements pointing nowhere, left out"
     UNREADABLE = "unreadable files"
-    ENCRYPTED = "encrypted PDFs"
+    ENCRYPTED = "encrypted files"
     IMAGE_ONLY = "PDFs without text (scanned pages)"
     EMPTY_FILE = "empty files"
     LOST_PAGES = "PDFs with pages that are broken or pictures of text"

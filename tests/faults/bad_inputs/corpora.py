@@ -72,7 +72,9 @@ TABLES: dict[str, Spoil] = {
     "a zstd file that is none": text("t.jsonl.zst", "x"),
     "a folder of documents without text": lambda folder: _only(folder, "a.txt", ""),
     "a PDF that is none": lambda folder: _only(folder, "a.pdf", "no PDF"),
-    "a folder of an unknown kind": lambda folder: _only(folder, "a.docx", "x"),
+    "a Word file that is none": lambda folder: _only(folder, "a.docx", "no ZIP"),
+    "a presentation that is none": lambda folder: _only(folder, "a.pptx", "no ZIP"),
+    "a folder of an unknown kind": lambda folder: _only(folder, "a.odt", "x"),
 }
 """Made in a copy of the collection; the first file of that ending is named."""
 

@@ -1,4 +1,4 @@
-"""A folder of documents (text, Markdown, reStructuredText, HTML, PDF) as a corpus of passages.
+"""A folder of documents (text, Markdown, reStructuredText, HTML, PDF, Word, PowerPoint) as a corpus of passages.
 
 `folder` finds the files, one parser a format turns each into blocks, and `cut` turns blocks into passages.
 """

@@ -16,6 +16,7 @@ from sdretrieval.errors import MissingPackageError
 PACKAGES = {
     "markdown_it": "markdown-it-py", "selectolax.lexbor": "selectolax", "pypdf": "pypdf", "docutils": "docutils",
     "webencodings": "webencodings", "chardetng_py": "chardetng-py",
+    "mammoth": "mammoth", "pptx": "python-pptx",
 }  # fmt: skip
 """The parsers are optional packages: module -> the name that pip knows."""
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"

@@ -18,6 +18,7 @@ from sdretrieval.corpus.read.documents.cut import cut
 from sdretrieval.corpus.read.documents.encodings import decode
 from sdretrieval.corpus.read.documents.html import parse_html
 from sdretrieval.corpus.read.documents.markdown import parse_markdown
+from sdretrieval.corpus.read.documents.office import parse_docx, parse_pptx
 from sdretrieval.corpus.read.documents.pdf import parse_pdf
 from sdretrieval.corpus.read.documents.plain import parse_plain
 from sdretrieval.corpus.read.documents.rst import parse_rst
@@ -30,26 +31,34 @@ from sdretrieval.progress import track
 
 FORMAT_OF = {
     ".txt": "text", ".text": "text", ".md": "Markdown", ".markdown": "Markdown", ".rst": "reStructuredText",
-    ".html": "HTML", ".htm": "HTML", ".pdf": "PDF",
+    ".html": "HTML", ".htm": "HTML", ".pdf": "PDF", ".docx": "Word", ".pptx": "PowerPoint",
 }  # fmt: skip
-"""Extension -> format. All but PDF are read gzipped too (`.txt.gz`)."""
+"""Extension -> format. Those of texts are read gzipped too (`.txt.gz`)."""
 TEXT_PARSERS: dict[str, Callable[[str], Parsed]] = {
     "text": parse_plain, "Markdown": parse_markdown, "reStructuredText": parse_rst, "HTML": parse_html,
+}  # fmt: skip
+FILE_PARSERS: dict[str, Callable[[bytes], Parsed | Unread]] = {
+    "PDF": parse_pdf, "Word": parse_docx, "PowerPoint": parse_pptx,
 }  # fmt: skip
 PARSERS_OF = {
     "Markdown": [("markdown_it", ".md"), ("selectolax.lexbor", ".md")],  # Markdown holds HTML
     "HTML": [("selectolax.lexbor", ".html")],
     "PDF": [("pypdf", ".pdf")],
     "reStructuredText": [("docutils", ".rst")],
+    "Word": [("mammoth", ".docx"), ("selectolax.lexbor", ".docx")],  # by way of HTML
+    "PowerPoint": [("pptx", ".pptx")],
 }
-AROUND = {"HTML": "menus, heads and feet of pages", "PDF": "running heads, page numbers"}
+AROUND = {
+    "HTML": "menus, heads and feet of pages", "PDF": "running heads, page numbers",
+    "PowerPoint": "footers, dates, slide numbers",
+}  # fmt: skip
 """What the parser of a format takes for no part of the text."""
 NOT_IN_IDS = re.compile(r"[\s%#]")
 """Signs of a path that would end an id in a run or qrels file, or be taken for the border to the digest."""
 BEIR_PARTS = ("corpus.jsonl", "corpus.jsonl.gz", "corpus.jsonl.zst", "queries.jsonl", "qrels")
 UNPACKED_AT_MOST = 1 << 26
 """Bytes of one .gz: some of a few MB unpack to gigabytes."""
-READ = "Files of these kinds are read: .txt, .md, .rst, .html (each also as .gz) and .pdf"
+READ = "Files of these kinds are read: .txt, .md, .rst, .html (each also as .gz), .pdf, .docx and .pptx"
 
 
 @dataclass
@@ -93,7 +102,8 @@ def format_of(name: str) -> str:
     """The format of a file by its name; empty if it is none of ours."""
     extension = extension_of(name)
     inner = extension.removesuffix(".gz")
-    return FORMAT_OF.get(inner, "") if extension == inner or inner != ".pdf" else ""
+    format = FORMAT_OF.get(inner, "")
+    return "" if extension != inner and format in FILE_PARSERS else format
 
 
 def document_files(folder: Path, passed: PassedOver) -> Iterator[Path]:
@@ -194,7 +204,7 @@ def read_folder(folder: Path, *, max_words: int = 160, overlap_words: int = 32) 
         met = "; ".join(f"{t.value}: {f.count} ({'; '.join(f.examples)})" for t, f in report.troubles.items())
         raise CorpusError(
             f"None of the {len(files):,} files in {folder} could be read. {met}. Mend or remove them: unlock encrypted "
-            "PDFs, run text recognition (e.g. ocrmypdf) over scanned ones."
+            "files, run text recognition (e.g. ocrmypdf) over scanned ones."
         )
     return Corpus(folder.resolve().name, documents, query_table(()), {}), report
 
@@ -265,8 +275,8 @@ def _parse(path: Path, name: str, tally: Tally) -> Parsed | Unread:
     kind = format_of(path.name)
     if not data.strip():
         return Unread(Trouble.EMPTY_FILE, "no text")
-    if kind == "PDF":
-        read = parse_pdf(data)
+    if kind in FILE_PARSERS:
+        read = FILE_PARSERS[kind](data)
         if isinstance(read, Parsed) and read.lost_pages:
             tally.note(Trouble.LOST_PAGES, name, f"{quantity(read.lost_pages, 'pages')} left out")
         if isinstance(read, Parsed) and read.unreadable:

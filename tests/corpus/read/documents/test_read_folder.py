@@ -107,7 +107,7 @@ def test_all_trouble_is_counted_and_named(folder: Path) -> None:
     [copy], [original] = ids_of(corpus, "copy.txt"), ids_of(corpus, "a.txt")
     assert report.troubles[Trouble.DUPLICATE].examples == (f"{copy}: repeats {original}",)
     assert report.read == 9 and json.dumps(report.to_json())
-    assert "  1 encrypted PDF: locked.pdf: needs a password" in report.lines()
+    assert "  1 encrypted file: locked.pdf: needs a password" in report.lines()
     assert [*report.notes] == report.lines()[-2:] == ["skipped, other extensions: .png (1)", "skipped, hidden: 1"]
 
 
@@ -225,11 +225,15 @@ def test_one_large_file(tmp_path: Path) -> None:
         ("selectolax.lexbor", "selectolax", "d.html"),
         ("pypdf", "pypdf", "sub/e.pdf"),
         ("docutils", "docutils", "c.rst"),
+        ("mammoth", "mammoth", "w.docx"),
+        ("pptx", "python-pptx", "w.pptx"),
     ],
 )
 def test_a_parser_that_is_not_installed_is_asked_for_before_reading(
     folder: Path, monkeypatch: pytest.MonkeyPatch, module: str, package: str, file: str
 ) -> None:
+    if "w." in file:
+        (folder / file).write_bytes(b"not looked into")
     monkeypatch.setitem(sys.modules, module, None)
     wanted = rf"Reading {Path(file).suffix} files needs the package {package}, which is not installed"
     command = rf"run: pip install {package}  \(.*'sdretrieval\[documents\]'"
@@ -240,7 +244,7 @@ def test_a_parser_that_is_not_installed_is_asked_for_before_reading(
         with pytest.raises(MissingPackageError, match=r"Reading \.md files needs the package selectolax"):
             read_folder(folder)
         (folder / "b.md").unlink()
-    assert read_folder(folder)[1].read == (4 if module == "selectolax.lexbor" else 5)
+    assert read_folder(folder)[1].read == (4 if module == "selectolax.lexbor" else 6 if "w." in file else 5)
 
 
 def message(folder: Path, **sizes: int) -> str:
@@ -249,7 +253,7 @@ def message(folder: Path, **sizes: int) -> str:
     return str(caught.value)
 
 
-READ = "Files of these kinds are read: .txt, .md, .rst, .html (each also as .gz) and .pdf"
+READ = "Files of these kinds are read: .txt, .md, .rst, .html (each also as .gz), .pdf, .docx and .pptx"
 
 
 def test_error_texts_for_what_is_no_folder_of_documents(tmp_path: Path) -> None:
@@ -259,11 +263,11 @@ def test_error_texts_for_what_is_no_folder_of_documents(tmp_path: Path) -> None:
     assert message(tmp_path / "nothing") == f"{tmp_path / 'nothing'} does not exist: check the path. {READ}."
     assert message(file) == f"{file} is a file, expected a folder. {READ}."
     assert message(folder) == f"There are no documents in {folder}: it holds no files. {READ}; convert others first."
-    for name in ("a.docx", "b.docx", "c", ".d.md"):
+    for name in ("a.odt", "b.odt", "c", ".d.md"):
         (folder / name).touch()
     (folder / "l.txt").symlink_to(Path(__file__))
     assert message(folder) == (
-        f"There are no documents in {folder}: it holds .docx (2), (none) (1), and 1 hidden ones that are left alone, "
+        f"There are no documents in {folder}: it holds .odt (2), (none) (1), and 1 hidden ones that are left alone, "
         f"and links that lead out of it and are not followed: 'l.txt'. {READ}; convert others first."
     )
 
@@ -273,7 +277,7 @@ def test_error_text_where_no_file_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("")
     assert message(tmp_path) == (
         f"None of the 2 files in {tmp_path} could be read. PDFs without text (scanned pages): 1 (a.pdf: no text on its "
-        "1 page); empty files: 1 (b.txt: no text). Mend or remove them: unlock encrypted PDFs, run text recognition "
+        "1 page); empty files: 1 (b.txt: no text). Mend or remove them: unlock encrypted files, run text recognition "
         "(e.g. ocrmypdf) over scanned ones."
     )
 
