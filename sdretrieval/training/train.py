@@ -118,16 +118,20 @@ def train(
         for network in (model, averaged):
             merge_lora(network)
     model.requires_grad_(True).eval()
-    # The first process writes student and average as plain folders and drops the checkpoints; the others wait.
+    _save(trainer, model, averaged, folder)
+    queries = done * settings.queries_per_batch * settings.gradient_accumulation * processes()
+    counts = {"updates": done, "queries": queries, "learning_parameters": learning}
+    return Trained(folder, done, counts)
+
+
+def _save(trainer: DistillationTrainer, model: Any, averaged: Any, folder: Path) -> None:
+    """The first process writes student and average as plain folders and drops the checkpoints; the others wait."""
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         for network, name in ((model, "student"), (averaged, "average")):
             network.save_pretrained(str(folder / name), create_model_card=False)
         shutil.rmtree(folder / "trainer", ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
-    queries = done * settings.queries_per_batch * settings.gradient_accumulation * processes()
-    counts = {"updates": done, "queries": queries, "learning_parameters": learning}
-    return Trained(folder, done, counts)
 
 
 def _give_lora(model: SentenceTransformer | CrossEncoder, live: LiveEma | None, settings: TrainSettings) -> None:
