@@ -50,6 +50,21 @@ def test_the_gate_refuses_what_a_shuffled_teacher_taught(finished: RunResult) ->
     assert not decide(before, shuffled, tolerance=0.01, seed=13).accepted
 
 
+def test_of_an_accepted_student_and_its_mixture_judged_dev_keeps_the_better(finished: RunResult) -> None:
+    made = made_in(finished.folder)
+    assert [address for address in made if address.startswith("1/merge:")] == ["1/merge:0.5"], "no other is tried"
+    dev = {
+        address: np.mean(list(json.loads(text)["per_query"]["nDCG@10"].values()))
+        for address in ("2/evaluate:dev", "1m0.5/evaluate:dev")
+        for text in [(artifact(finished.folder, address) / "measured.json").read_text()]
+    }
+    (one,) = finished.report["generations"]
+    mixed_is_better = dev["1m0.5/evaluate:dev"] > dev["2/evaluate:dev"]
+    assert one["decision"] == ("merged" if mixed_is_better else "accepted")
+    keys = keys_of(finished.folder)
+    assert keys["final/encode"] == keys["1m0.5/encode" if mixed_is_better else "2/encode"]
+
+
 def test_a_rejected_generation_gives_the_base_back_after_trying_merges(
     letters: Path, make_config: MakeConfig, tmp_path: Path
 ) -> None:
