@@ -11,6 +11,7 @@ Legend: N texts, D dims, B texts of a batch, L tokens of its longest.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
 import warnings
@@ -165,7 +166,11 @@ def _open_graph(path: Path, format: str) -> tuple[list[str], Infer]:
         names = [entry.any_name for entry in compiled.inputs]
         return names, lambda inputs: np.asarray(compiled(dict(inputs))[compiled.output(VECTOR)], dtype=np.float32)
     onnxruntime = import_module("onnxruntime")
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)  # 0: its own choice, all cores
+    # Threads that wait would spin: beside another process they keep it, and then each other, from working.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_inputs()]
     return names, lambda inputs: np.asarray(session.run([VECTOR], dict(inputs))[0], dtype=np.float32)
 
