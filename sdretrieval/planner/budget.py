@@ -19,11 +19,18 @@ LEAST_EPOCHS = 0.2
 """Of the config's epochs: a training shorter than that is another experiment."""
 LEAST_KEPT = 6
 """Documents in a list."""
+LEAST_PRETRAINED, LEAST_GENERATED = 25, 500
+"""Updates, and synthetic training queries."""
+LEAST_TOKENS = 64
+"""Of a document; a student that sees less of it is tried only if nothing else fits."""
 
 MEANINGS = {
     "train.epochs": "fewer updates",
     "train.later_epochs": "fewer updates",
     "mine.keep": "shorter lists: the teacher scores fewer documents a query",
+    "pretrain.updates": "less learning from documents alone",
+    "corpus.generated_queries": "fewer synthetic queries to learn from",
+    "student.max_tokens": "the student sees less of a document; the teacher goes on to read the rest",
     "train.precision": "bfloat16 if it is faster here",
     "student.encode_precision": "bfloat16 if it is faster here",
     "train.batch_tokens": "nothing but speed: texts are encoded again on the way back",
@@ -89,6 +96,9 @@ def fit(config: Config, forecast_of: Callable[[Config], Forecast], budget: Budge
         moves = _shorter(now, config) if late else _smaller(now, usual_tokens)
         changed = [(other, forecast_of(other)) for move in moves if (other := _changed(now, move)) is not None]
         worth = [one for one in changed if measure(one[1]) < measure(forecast) * (1 - WORTH)]
+        if not worth and late and now.student.max_tokens // 2 >= LEAST_TOKENS:
+            shorter = _changed(now, {"student.max_tokens": now.student.max_tokens // 2})
+            worth = [(shorter, forecast_of(shorter))] if shorter is not None else []
         if not worth:
             break
         now, forecast = min(worth, key=lambda one: measure(one[1]))
@@ -102,6 +112,10 @@ def _shorter(now: Config, config: Config) -> Iterator[dict[str, Any]]:
         yield {"train.epochs": epochs} | ({"train.later_epochs": round(later * 0.85, 3)} if later else {})
     if (keep := int(now.mine.keep * 0.75)) >= max(LEAST_KEPT, now.train.candidates_per_query):
         yield {"mine.keep": keep}
+    if now.pretrain is not None and (updates := int(now.pretrain.updates * 0.75)) >= LEAST_PRETRAINED:
+        yield {"pretrain.updates": updates}
+    if (queries := int(now.corpus.generated_queries * 0.75)) >= LEAST_GENERATED:
+        yield {"corpus.generated_queries": queries}
     if now.train.precision == "float32":
         yield {"train.precision": "auto"}
     if now.student.encode_precision == "float32":
@@ -158,9 +172,9 @@ def _too_much(forecast: Forecast, budget: Budget, given_up: list[GivenUp]) -> st
     if late:
         assert budget.seconds is not None
         return (
-            f"--budget-minutes {budget.seconds / 60:g}: this config takes {readable(forecast.seconds)} "
-            f"here{tried}; most: {most}. Encoding and measuring cannot be shortened by settings of mining and "
-            "training: fewer documents (--set corpus.max_documents=N), generations, seeds or controls "
+            f"a budget of {budget.seconds / 60:g} min: this config takes {readable(forecast.seconds)} "
+            f"here{tried}; most: {most}. What is left cannot be shortened by settings: "
+            "fewer documents (--set corpus.max_documents=N), generations, seeds or controls "
             "(--set evaluate.controls=[]) need less"
         )
     assert budget.peak_bytes is not None

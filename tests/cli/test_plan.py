@@ -59,7 +59,7 @@ def test_what_is_doubtful_in_a_config_is_said_once(
     [
         (("--budget-minutes", "0"), "--budget-minutes is 0; expected a number of minutes above 0"),
         (("--max-memory", "lots"), "--max-memory is 'lots'; expected a size such as 2GB, 512MB or 1.5GiB"),
-        (("--budget-minutes", "0.001"), "--budget-minutes 0.001: this config takes "),
+        (("--budget-minutes", "0.001"), "a budget of 0.001 min: this config takes "),
         (("--max-memory", "10MB"), "--max-memory 10.0 MB: this config holds "),
     ],
 )

@@ -77,7 +77,7 @@ def test_what_contradicts_another_setting_is_not_tried(make_config: MakeConfig) 
 
 
 def test_if_nothing_helps_it_says_what_takes_the_most(config: Config) -> None:
-    with pytest.raises(RequestError, match=r"^--budget-minutes 1: this config takes 2 min .* here even with .*epochs"):
+    with pytest.raises(RequestError, match=r"^a budget of 1 min: this config takes 2 min .* here even with .*epochs"):
         fit(config, forecast_of, Budget(seconds=60))
     with pytest.raises(RequestError, match=r"most: 1/encode 1 min 40 s.*fewer documents \(--set corpus\.max_doc"):
         fit(config, forecast_of, Budget(seconds=60))
