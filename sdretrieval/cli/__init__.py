@@ -121,6 +121,7 @@ def _signals_kept() -> Iterator[list[int]]:
     try:
         yield signals
     finally:
+        want_interrupt(False)  # what comes next in this process was not interrupted
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -238,7 +238,7 @@ def test_a_damaged_artifact_is_named_and_made_again(finished: Finished, tmp_path
 BAD_REQUESTS: dict[str, tuple[list[str], str]] = {
     "no such command": (["rum", "x.yaml"], "No such command 'rum'"),
     "no such option": (["plan", "x.yaml", "--fast"], "No such option: --fast"),
-    "missing argument": (["run"], "Missing argument 'CONFIG'. (see sdretrieval run --help)"),
+    "missing argument": (["run"], "Missing argument 'CONFIG_OR_CORPUS'. (see sdretrieval run --help)"),
     "a config of 5,000 characters": (["run", "x" * 5000 + ".yaml"], "xxx...': File name too long"),
     "runs of an unknown user": (["show", "tiny", "--runs", "~nosuchuser/runs"], "there is no user nosuchuser"),
     "runs of 5,000 characters": (["run", "{config}", "--runs", "x" * 5000], "xxx...': File name too long"),

@@ -26,7 +26,7 @@ def test_a_plan_predicts_work_time_and_memory(config: Path, tmp_path: Path, call
     }
     table = call("plan", config, "--runs", tmp_path).out
     assert "60 updates" in table
-    assert "of memory (4 predicted, those that encode, read pairs or train; " in table
+    assert "of memory (5 predicted, those that encode, read pairs or train; " in table
 
 
 def test_a_budget_that_is_met_gives_up_nothing(config: Path, tmp_path: Path, call: Call) -> None:

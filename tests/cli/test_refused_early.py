@@ -181,9 +181,9 @@ def test_a_run_that_never_meets_until_writes_no_report(
 ) -> None:
     runs = Path(shutil.copytree(finished.runs, tmp_path / "runs"))
     (runs / "tiny" / "report.json").unlink()
-    done = call("run", finished.config, "--runs", runs, "--until", "1/merge:0.5", *worker)
+    done = call("run", finished.config, "--runs", runs, "--until", "1/merge:0.25", *worker)
     assert done.code == 1
-    assert "--until 1/merge:0.5: the run ended without that stage, since a gate or the probe decided" in done.err
+    assert "--until 1/merge:0.25: the run ended without that stage, since a gate or the probe decided" in done.err
     assert "run again without --until for the report" in done.err
     assert not (runs / "tiny" / "report.json").exists()
 

@@ -174,7 +174,7 @@ def test_a_run_that_is_interrupted_says_so_and_goes_on(config: Path, tmp_path: P
     assert process.returncode == 130
     assert out == ""
     where, to_go_on, again = err.splitlines()[-3:]
-    assert re.fullmatch(r"error: interrupted in 1/train \(stage 19 of 31\) at \d+ of 60 updates\.", where)
+    assert re.fullmatch(r"error: interrupted in 1/train \(stage 19 of 36\) at \d+ of 60 updates\.", where)
     assert to_go_on == "Finished stages are in the store. To go on, type:"
     assert shlex.split(again)[1:] == command[1:]
     plan = {stage["stage"]: stage["cached"] for stage in call("plan", config, "--runs", tmp_path, "--json").json()}
@@ -200,7 +200,7 @@ def test_an_interrupt_that_a_library_swallows_ends_the_run_all_the_same(
     done = call("run", config, "--runs", tmp_path)
     assert done.code == code
     assert done.err.splitlines()[-3:] == [
-        "error: interrupted in 0/corpus (stage 1 of 31).",
+        "error: interrupted in 0/corpus (stage 1 of 36).",
         "Finished stages are in the store. To go on, type:",
         f"  sdretrieval run {config} --runs {tmp_path}",
     ]
