@@ -34,6 +34,8 @@ def highlight(query: str, text: str, lexical: LexicalIndex | None) -> Highlight:
     found = list(_found(text[:READ], wanted, terms_of))
     start = _best_start(found)
     end = min(start + LONGEST, len(text))
+    if end < len(text) and (space := text.rfind(" ", start + LONGEST // 2, end + 1)) > 0:
+        end = space  # no word is cut
     return Highlight((start, end), [span for span, _ in found if start <= span[0] and span[1] <= end][:MARKS])
 
 

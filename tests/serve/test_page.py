@@ -106,6 +106,7 @@ def test_words_of_the_query_are_marked_and_the_part_that_has_most_is_shown() -> 
         start, end = found.passage
         assert [text[a:b] for a, b in found.words] == words
         assert start > 0 and end - start <= LONGEST and "red ores of Oslo, an ore" in text[start - 20 : end]
+        assert text[end - 1] != " " and text[end] == " ", "no word is cut"
     assert highlight("ore", "", lexical).passage == (0, 0)
     early = highlight("oslo", "In Oslo there is a kiln. " * 3, lexical)
     assert early.passage[0] == 0 and len(early.words) == 3
