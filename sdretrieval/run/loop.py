@@ -437,7 +437,7 @@ def measure_control(results: Results, control: str) -> System:
     if judged_dev(base):  # what generations may do, their baseline may, too
         share = MERGE_SHARES[0]
         mixed = f"{control}m{share}"
-        both = {control: student, mixed: merge(run, f"{control}/merge:{share}", run.base, student, share)}
+        both = {f"{control}m1.0": student, mixed: merge(run, f"{control}/merge:{share}", run.base, student, share)}
         if best_on_dev(base, both) == mixed:
             student, text = both[mixed], f"{text}; mixed with the base ({share:.0%}), as dev chose"
     return measure_student(run, base.collection, control, control, text, encode(base, f"{control}/encode", student))

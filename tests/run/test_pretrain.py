@@ -117,7 +117,9 @@ def test_an_adapter_learns_behind_it(always: None, make_config: MakeConfig, tmp_
     found = before @ map_DD
     cosines = (found * after).sum(axis=1) / np.linalg.norm(found, axis=1) / np.linalg.norm(after, axis=1)
     assert cosines.min() > 0.9 and np.abs(before - after).max() > 1e-3, "a linear map of the pretrained vectors"
-    assert len([one for one in made_in(result.folder) if one.endswith("/encode")]) == 3, "base, pretrained, mapped"
+    assert len([one for one in made_in(result.folder) if one.endswith("/encode")]) == 4, (
+        "base, pretrained, mapped, mixed"
+    )
 
 
 def test_a_student_without_a_teacher_may_still_be_better(

@@ -21,7 +21,7 @@ RUN_FILES = {
     "digests.json": ("search tiny dough", "export tiny {new}/b", "evaluate tiny --corpus {corpus}", "show tiny"),
 }
 """By file, the commands that read it."""
-BUNDLE_FILES = ("bundle.json", "ids.json", "index/card.json", "student/config.json", "student/modules.json")
+BUNDLE_FILES = ("bundle.json", "ids.json", "index/card.json", "config.json", "modules.json")
 BUNDLE: dict[str, Spoil] = {
     "no index": gone("index/index.faiss"),
     "an index cut short": cut("index/index.faiss"),
